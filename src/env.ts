@@ -1,0 +1,77 @@
+// The one door through which time, randomness, files, sockets and child processes enter. The real one
+// is built in main.ts and tests build a simulated one; nothing else in src reads a clock or opens a socket.
+
+import type { Socket as DatagramSocket, SocketOptions as DatagramOptions } from "node:dgram";
+import type { NetConnectOpts, Server, ServerOpts, Socket } from "node:net";
+import type { ConnectionOptions, TLSSocket } from "node:tls";
+
+/** Cancels; harmless when late or repeated. */
+export type Cancel = () => void;
+
+export interface Clock {
+  /** Wall clock, milliseconds since the epoch. For people and records only. */
+  wallMs(): number;
+  /** CLOCK_MONOTONIC, nanoseconds: the clock of bpf_ktime_get_ns(). */
+  monotonicNs(): bigint;
+  /** CLOCK_MONOTONIC, milliseconds (fractional). */
+  monotonicMs(): number;
+  /** Calls back once after so many milliseconds. The timer does not keep the process alive unless `hold`. */
+  after(delayMs: number, callback: () => void, hold?: boolean): Cancel;
+}
+
+export interface Random {
+  /** Uniform in [0, 1). */
+  next(): number;
+  /** Unpredictable bytes, for seeds. */
+  bytes(length: number): Uint8Array;
+}
+
+export interface Log {
+  error(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  debug(fields: object, message: string): void;
+}
+
+export interface Files {
+  /** Whole file, or null when it does not exist. Other errors throw. */
+  read(path: string): Uint8Array | null;
+  /** Size in bytes, or null when it does not exist. */
+  size(path: string): number | null;
+  /** Writes a temporary sibling, fsyncs, renames. Creates parent directories (0700). */
+  writeAtomic(path: string, bytes: Uint8Array | string, mode: number): void;
+  append(path: string, text: string, mode: number): void;
+  remove(path: string): void;
+  list(directory: string): string[];
+  makeDirectory(path: string, mode: number): void;
+  exists(path: string): boolean;
+}
+
+export interface Net {
+  connect(options: NetConnectOpts): Socket;
+  connectTls(options: ConnectionOptions): TLSSocket;
+  createServer(options: ServerOpts, onConnection: (socket: Socket) => void): Server;
+  createDatagram(options: DatagramOptions): DatagramSocket;
+  /** Addresses of this host's interfaces, canonical text. */
+  localAddresses(): string[];
+}
+
+export interface Exec {
+  /** Runs to the end; never throws for an exit status. stdout and stderr are bounded to 1 MiB. */
+  run(command: string, args: readonly string[], timeoutMs: number): Promise<{ status: number; stdout: string; stderr: string }>;
+}
+
+export interface Env {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly files: Files;
+  readonly net: Net;
+  readonly exec: Exec;
+  readonly pid: number;
+  readonly uid: number;
+  /** Environment variables. */
+  readonly variables: Readonly<Record<string, string | undefined>>;
+  /** Absolute path of the checkout or package root: where build/ and schema/ are. */
+  readonly root: string;
+}

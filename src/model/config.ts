@@ -1,0 +1,154 @@
+// The effective configuration as the rest of the program sees it: every default filled in, durations
+// in milliseconds, sizes in bytes, addresses parsed. src/config turns text into this value; nobody
+// else builds one from text. Pure types: this file knows no YAML and no schema.
+
+import type { Address } from "./address.ts";
+
+export type Protocol = "tcp" | "udp";
+export type Forwarding = "l2" | "ipip" | "gue" | "gre" | "nat" | "fullnat";
+export type DataplaneMode = "auto" | "xdp" | "proxy";
+export type XdpMode = "auto" | "native" | "generic";
+export type OrphanAction = "keep" | "pass" | "drop";
+export type VipAssign = "none" | "loopback" | "interface";
+export type HashInput = "5-tuple" | "source-ip";
+export type Tracking = "full" | "none";
+
+/** Where the 64-bit flow-hash seed comes from: `file` is read by the supervisor, `state` is created once. */
+export type HashSeed =
+  | { readonly from: "inline"; readonly seed: bigint }
+  | { readonly from: "file"; readonly path: string }
+  | { readonly from: "state" };
+
+export interface ProbeTls {
+  readonly serverName: string | null;
+  readonly verify: boolean;
+}
+
+interface HealthTiming {
+  /** Start to start, milliseconds. */
+  readonly intervalMs: number;
+  /** At most intervalMs. */
+  readonly timeoutMs: number;
+  /** Consecutive successes that turn a backend up. */
+  readonly rise: number;
+  /** Consecutive failures that turn a backend down. */
+  readonly fall: number;
+  /** Share of the interval (0…0.5) by which a probe may be advanced, never delayed. */
+  readonly jitter: number;
+  /** Port to probe, or null for the backend's effective port. */
+  readonly port: number | null;
+}
+
+export type Health =
+  | { readonly type: "none" }
+  | ({ readonly type: "tcp" } & HealthTiming)
+  | ({
+      readonly type: "http";
+      readonly method: "GET" | "HEAD";
+      readonly path: string;
+      readonly host: string | null;
+      /** Accepted status codes, inclusive ranges. */
+      readonly statuses: readonly { readonly from: number; readonly to: number }[];
+      /** Text the body has to contain, or null. */
+      readonly body: string | null;
+      readonly tls: ProbeTls | null;
+    } & HealthTiming);
+
+export interface BackendConfig {
+  readonly name: string;
+  readonly address: Address;
+  /** null: the service's port. */
+  readonly port: number | null;
+  /** Relative share, 0…65535; 0 takes no slots. */
+  readonly weight: number;
+  /** Key of the ring permutation; null: "address:port" (address alone in an affinity group). */
+  readonly hashKey: string | null;
+  /** Static next hop, six bytes as "aa:bb:cc:dd:ee:ff", or null: resolved by the kernel. */
+  readonly mac: string | null;
+}
+
+export interface PoolConfig {
+  /** The pool's name; an inline pool is named after its service. */
+  readonly name: string;
+  readonly inline: boolean;
+  readonly health: Health;
+  readonly backends: readonly BackendConfig[];
+}
+
+export interface ServiceProxyConfig {
+  readonly connectTimeoutMs: number;
+  /** Further ring choices after the first connect attempt fails. */
+  readonly connectRetries: number;
+  /** A TCP connection without a byte in either direction for so long is closed. 0: never. */
+  readonly idleTimeoutMs: number;
+  /** A UDP session without a datagram for so long is closed. */
+  readonly udpIdleTimeoutMs: number;
+  /** TCP connections open at once. */
+  readonly connectionsMax: number;
+  /** UDP sessions open at once. */
+  readonly sessionsMax: number;
+  readonly proxyProtocol: "none" | "v1" | "v2";
+}
+
+export interface ServiceConfig {
+  readonly name: string;
+  readonly address: Address;
+  readonly port: number;
+  readonly protocol: Protocol;
+  readonly forwarding: Forwarding;
+  readonly algorithm: "maglev";
+  readonly hash: HashInput;
+  /** Bits of the client address that `source-ip` hashes. */
+  readonly sourcePrefix: { readonly ipv4: number; readonly ipv6: number };
+  /** A prime, 7…2,097,143. */
+  readonly ringSize: number;
+  readonly tracking: Tracking;
+  /** A tracked flow without a packet for so long is forgotten. */
+  readonly flowIdleMs: number;
+  readonly affinityGroup: string | null;
+  readonly failOpen: boolean;
+  readonly vip: { readonly assign: VipAssign };
+  /** Name of the pool. */
+  readonly pool: string;
+  readonly proxy: ServiceProxyConfig;
+}
+
+export interface Limits {
+  readonly services: number;
+  readonly backends: number;
+  readonly flows: number;
+}
+
+export interface Config {
+  readonly version: 1;
+  readonly instance: string;
+  readonly dataplane: {
+    readonly mode: DataplaneMode;
+    readonly interfaces: readonly string[];
+    readonly xdp: XdpMode;
+    readonly hashSeed: HashSeed;
+    readonly proxy: { readonly bind: "vip" | "loopback" | "any"; readonly portOffset: number };
+    readonly orphan: { readonly afterMs: number; readonly action: OrphanAction };
+    /** Outer source of tunnels per family; null: the balancer's own address towards the backend. */
+    readonly tunnelSource: { readonly ipv4: Address | null; readonly ipv6: Address | null };
+  };
+  readonly limits: Limits;
+  readonly control: { readonly socket: string | null; readonly group: string | null };
+  readonly observe: { readonly listen: { readonly address: Address; readonly port: number } | null };
+  readonly log: { readonly level: "error" | "warn" | "info" | "debug" };
+  readonly stateDirectory: string | null;
+  readonly pools: readonly PoolConfig[];
+  readonly services: readonly ServiceConfig[];
+}
+
+/** One thing wrong (or worth a warning) in a config file. Lines and columns start at 1. */
+export interface Problem {
+  readonly severity: "error" | "warning";
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  /** Dotted path, `services[0].port`. */
+  readonly path: string;
+  readonly reason: string;
+  readonly hint: string | null;
+}
