@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * The shared facts of the packet path: every struct that lives in a map and every enum that both sides
+ * name. The TypeScript codecs are generated from the BTF of the object that is loaded, so this file
+ * holds types only: explicit padding, byte order in the type, and no macros (BTF cannot see those).
+ * Addresses are 16 bytes in network order, IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).
+ */
+#pragma once
+
+#include <linux/types.h>
+
+/* What became of a packet. The name says the action; each packet that the program sees is counted under
+ * exactly one. Index of the `verdicts` map. Before a packet is known to be ours only PASS is possible. */
+enum verdict {
+	VERDICT_CONTINUE = 0,   /* not an outcome: go on to the next step. Never counted. */
+	PASS_NOT_IP,            /* neither IPv4 nor IPv6 */
+	PASS_MALFORMED,         /* an IP header that is cut short or contradicts itself */
+	PASS_NOT_OURS,          /* no service has this address, port and protocol */
+	PASS_TRUNCATED,         /* for a virtual address, but cut before the ports or the echo header end */
+	PASS_FRAGMENT,          /* a later fragment for a virtual address: no ports to look at */
+	PASS_ICMP,              /* ICMP for a virtual address, other than an echo request */
+	PASS_PROTOCOL,          /* neither TCP, UDP nor ICMP, for a virtual address */
+	PASS_ORPHANED,          /* no heartbeat for too long, and the policy is `pass` */
+	TX_FORWARDED,           /* on its way to a backend */
+	TX_ECHO_REPLY,          /* an echo request to a virtual address, answered */
+	DROP_DENIED,            /* the service's allow and deny prefixes say no */
+	DROP_FRAGMENT,          /* the first fragment of a datagram for a service */
+	DROP_ORPHANED,          /* no heartbeat for too long, and the policy is `drop` */
+	DROP_TTL_EXPIRED,       /* its time to live, or hop limit, ends here */
+	DROP_NO_BACKEND,        /* nobody is there to take it */
+	DROP_NO_NEIGHBOUR,      /* the next hop's link address is not known (yet) */
+	DROP_NO_ROOM,           /* no room to write the outer header */
+	VERDICTS,               /* how many there are; not an outcome */
+};
+
+/* How a packet travels to its backend. Numbers stay; new ways are added at the end. */
+enum forwarding {
+	FORWARDING_NONE = 0,
+	FORWARDING_L2,          /* link-layer addresses rewritten */
+	FORWARDING_IPIP,        /* RFC 2003, RFC 2473, and both mixed forms (RFC 4213) */
+};
+
+enum orphan_action { ORPHAN_KEEP = 0, ORPHAN_PASS, ORPHAN_DROP };
+enum hash_input { HASH_5_TUPLE = 0, HASH_SOURCE_IP };
+enum tracking { TRACKING_NONE = 0, TRACKING_FULL };
+
+/* Rings come in classes of size, one map-in-map each. */
+enum ring_class { RING_SMALL = 0, RING_MEDIUM, RING_LARGE, RING_CLASSES };
+/* Slots of each class. */
+enum ring_slots { RING_SMALL_SLOTS = 16384, RING_MEDIUM_SLOTS = 65540, RING_LARGE_SLOTS = 2097152 };
+
+/* The u16 in a ring: 15 bits of backend id (0: nobody), and a mark that this slot needs a look at state. */
+enum slot_word { SLOT_BACKEND_MASK = 0x7fff, SLOT_EXCEPTION = 0x8000 };
+
+/* Bits of destination.flags: DESTINATION_LIVE may keep the flows it has, DESTINATION_ADMITS may get new ones. */
+enum destination_flags { DESTINATION_LIVE = 1, DESTINATION_ADMITS = 2 };
+/* Bits of next_hop.flags. */
+enum next_hop_flags { NEXT_HOP_RESOLVED = 1 };
+enum policy_action { POLICY_NONE = 0, POLICY_ALLOW, POLICY_DENY };
+/* Bits of service_version.flags: without a matching prefix, packets are denied. */
+enum service_flags { SERVICE_DENY_BY_DEFAULT = 1, SERVICE_HAS_POLICY = 2 };
+
+/* Key of `services`. */
+struct service_key {
+	__u8 address[16];
+	__be16 port;
+	__u8 protocol;          /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 pad;
+};
+
+/* What a packet of a service is measured against. Two versions of each service stand in `service_versions`
+ * (index × 2 + version); `service_active` says which one counts, so a change is one aligned store. */
+struct service_version {
+	__u64 hash_seed;
+	__u64 flow_idle_ns;
+	__u32 ring_id;          /* index in the ring class's outer map */
+	__u32 ring_size;        /* slots, a prime */
+	__u8 ring_class;        /* enum ring_class */
+	__u8 hash_input;        /* enum hash_input */
+	__u8 tracking;          /* enum tracking */
+	__u8 flags;             /* enum service_flags */
+	__u8 source_prefix_ipv4; /* bits of the client address that HASH_SOURCE_IP takes, 0…32 */
+	__u8 source_prefix_ipv6; /* 0…128 */
+	__u8 pad[2];
+};
+
+/* The way to a destination. */
+struct next_hop {
+	__u8 destination_mac[6];
+	__u8 pad0[2];
+	__u8 source_mac[6];
+	__u8 pad1[2];
+	__u32 ifindex;
+	__u32 flags;            /* enum next_hop_flags */
+};
+
+/* Where packets of one backend go; element `id` of `destinations`. The idle next hop is written first,
+ * then next_hop_active in one aligned store, so no packet sees half of each. */
+struct destination {
+	__u8 address[16];
+	__u8 tunnel_source[16]; /* outer source address, of the same family as `address` */
+	__u64 identity;         /* xxHash64 of what the id names, for adoption */
+	__u32 generation;       /* +1 whenever the id is given to somebody else */
+	__u32 flags;            /* enum destination_flags */
+	__u32 forwarding;       /* enum forwarding */
+	__u32 next_hop_active;  /* 0 or 1 */
+	struct next_hop next_hops[2];
+	__u8 pad[24];           /* to 128 bytes: two cache lines */
+};
+
+/* Key of `flows`. */
+struct flow_key {
+	__u8 source[16];
+	__u8 destination[16];
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+struct flow_entry {
+	__u64 last_seen_ns;     /* CLOCK_MONOTONIC; touched at most once a second */
+	__u32 generation;       /* of the destination when it was remembered */
+	__u32 destination;      /* id */
+};
+
+/* Key of `policies`, a longest-prefix-match trie (BPF_MAP_TYPE_LPM_TRIE). */
+struct policy_key {
+	__u32 prefix_bits;      /* 32 bits of the service index, then bits of the mapped address */
+	__be32 service;
+	__u8 address[16];
+};
+
+/* The only element of `settings`. Each field is written by one aligned store. */
+struct settings {
+	__u64 abi_fingerprint;
+	__u64 heartbeat_ns;     /* CLOCK_MONOTONIC of the supervisor's last sign of life; 0: never */
+	__u64 orphan_after_ns;
+	__u64 orphan_action;    /* enum orphan_action */
+};
+
+/* Per CPU. */
+struct verdict_count {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Per CPU; one for each service and one for each destination. */
+struct traffic_count {
+	__u64 packets;
+	__u64 bytes;
+	__u64 flows;            /* new ones remembered (tracking full), else TCP SYNs and 0 for UDP */
+};

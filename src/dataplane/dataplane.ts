@@ -1,0 +1,88 @@
+// What a data plane is to the supervisor: something that takes forwarding tables and answers with
+// counts. Both planes implement it; this file knows neither of them.
+
+import type { ForwardingTable, Ledger } from "../model/table.ts";
+import type { VerdictName } from "../model/decide.ts";
+
+export interface TrafficCount {
+  readonly packets: number;
+  readonly bytes: number;
+  /** New flows: remembered (xdp), accepted connections or sessions (proxy). */
+  readonly flows: number;
+}
+
+export interface Counters {
+  /** Packets per verdict (xdp), or connections and sessions per verdict (proxy). */
+  readonly verdicts: Readonly<Partial<Record<VerdictName, { readonly packets: number; readonly bytes: number }>>>;
+  /** By service name. */
+  readonly services: ReadonlyMap<string, TrafficCount>;
+  /** By "pool/backend". */
+  readonly backends: ReadonlyMap<string, TrafficCount>;
+  /** Flows held now, and what sort of number that is (proxy: exact; xdp: tracked). */
+  readonly flows: { readonly count: number; readonly max: number; readonly kind: "exact" | "tracked" | "unknown" };
+  /** Flows now, by "pool/backend", where the plane can tell. */
+  readonly backendFlows: ReadonlyMap<string, number>;
+}
+
+/** One step of an apply, for logs and `plan`: what is done to what. */
+export interface StepDescription {
+  readonly action: string;
+  readonly object: string;
+  readonly detail: string;
+}
+
+export interface ApplyReport {
+  readonly steps: number;
+  /** From the call to the last slot written, milliseconds. */
+  readonly durationMs: number;
+  /** Services that could not be served (a proxy port in use, say); the others are. */
+  readonly failed: ReadonlyMap<string, string>;
+}
+
+export interface InterfaceStatus {
+  readonly name: string;
+  readonly ifindex: number;
+  readonly mode: "native" | "generic";
+  readonly adopted: boolean;
+}
+
+export interface PlaneStatus {
+  readonly mode: "xdp" | "proxy";
+  readonly interfaces: readonly InterfaceStatus[];
+  /** True when live pinned state was found and kept. */
+  readonly adopted: boolean;
+  /** By service name: where it listens (proxy) or the virtual address itself (xdp). */
+  readonly listening: ReadonlyMap<string, string>;
+  /** By "pool/backend": next hop text, "resolved" or why not (xdp). */
+  readonly neighbours: ReadonlyMap<string, string>;
+  readonly failed: ReadonlyMap<string, string>;
+}
+
+export interface Dataplane {
+  readonly mode: "xdp" | "proxy";
+  /** What the kernel already holds; the first compile starts from it. Empty for a new plane. */
+  ledger(): Ledger;
+  /** The seed of the adopted plane, or null. */
+  adoptedSeed(): bigint | null;
+  /** Brings the plane to the table. Calls are serialised by the supervisor. Throws Failure; what was served stays. */
+  apply(table: ForwardingTable): Promise<ApplyReport>;
+  /** What apply(table) would do now. */
+  plan(table: ForwardingTable): readonly StepDescription[];
+  counters(): Counters;
+  status(): PlaneStatus;
+  /** The supervisor lives (xdp: writes the heartbeat). */
+  heartbeat(): void;
+  /** detach: also stop forwarding and remove every trace; else an xdp plane goes on alone. */
+  close(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void>;
+}
+
+/** What happened when a plane was chosen, for `status`, the log and the metric. */
+export interface PlaneChoice {
+  readonly mode: "xdp" | "proxy";
+  /** One sentence: why this plane. */
+  readonly reason: string;
+  /** What to do to get the better one, or null. */
+  readonly remedy: string | null;
+  /** In order: what was tried and what came of it. */
+  readonly attempts: readonly { readonly what: string; readonly result: string }[];
+}

@@ -1,0 +1,123 @@
+// The one currency between the control plane and the data planes: an immutable ForwardingTable, and the
+// pure function that makes it from an Intent. Knows no map, socket or file; imports only the model.
+
+import type { Address } from "./address.ts";
+import type { Config, Forwarding, OrphanAction, ServiceConfig } from "./config.ts";
+
+/** admission: how much of a backend's share may take new flows. */
+export const ADMISSION_MAX = 65536;
+/** Largest backend id: 15 bits of the slot word. 0 means nobody. */
+export const BACKEND_ID_MAX = 32767;
+
+/** Why a value is what it is: its source, and who said so when for overrides. */
+export type Provenance =
+  | { readonly source: "config" }
+  | { readonly source: "membership"; readonly name: string; readonly stale: boolean }
+  | { readonly source: "override"; readonly actor: string; readonly atMs: number; readonly expiresAtMs: number | null; readonly reason: string | null }
+  | { readonly source: "health"; readonly reason: string; readonly sinceMs: number };
+
+/** An operator's, API client's or agent's word on one backend. Kept in the state directory. */
+export interface Override {
+  /** "pool/backend". */
+  readonly target: string;
+  readonly change: { readonly kind: "weight"; readonly weight: number } | { readonly kind: "drain" };
+  readonly actor: string;
+  readonly reason: string | null;
+  /** Wall clock, milliseconds. */
+  readonly atMs: number;
+  readonly expiresAtMs: number | null;
+}
+
+/** What the checker says of one backend ("pool/backend"). */
+export interface BackendHealth {
+  /** May keep flows. A backend that was never probed is `alive: true` with `known: false`. */
+  readonly alive: boolean;
+  readonly known: boolean;
+  /** 0…ADMISSION_MAX. */
+  readonly admission: number;
+  readonly reason: string;
+  readonly sinceMs: number;
+}
+
+/** Everything that decides where packets go. `compile` is a function of this value and of the last ledger. */
+export interface Intent {
+  readonly config: Config;
+  /** The resolved flow-hash seed. */
+  readonly hashSeed: bigint;
+  readonly overrides: readonly Override[];
+  /** By "pool/backend"; absent: not probed, taken as alive. */
+  readonly health: ReadonlyMap<string, BackendHealth>;
+  /** Wall clock, milliseconds: expires overrides. */
+  readonly nowMs: number;
+}
+
+/** One destination: a pool's backend at an effective port with a way of forwarding. Shared by the services that use it. */
+export interface Destination {
+  /** 1…BACKEND_ID_MAX, stable while the destination exists. */
+  readonly id: number;
+  readonly generation: number;
+  /** xxHash64 of "pool/backend|address:port|forwarding", for adoption. */
+  readonly identity: bigint;
+  /** "pool/backend". */
+  readonly name: string;
+  readonly pool: string;
+  readonly backend: string;
+  readonly address: Address;
+  readonly port: number;
+  readonly forwarding: Forwarding;
+  readonly mac: string | null;
+  /** May keep flows. */
+  readonly alive: boolean;
+  /** 0…ADMISSION_MAX; the effective value, drains included. */
+  readonly admission: number;
+  readonly weight: number;
+  readonly weightProvenance: Provenance;
+  readonly stateProvenance: Provenance;
+}
+
+/** A lookup table with backends as destination ids. Equal `key`s mean equal slots. */
+export interface Ring {
+  /** Digest of size and slots (hexadecimal). */
+  readonly key: string;
+  readonly size: number;
+  /** Destination id per slot after lending; 0: nobody. */
+  readonly slots: Uint16Array;
+  /** Destination id per slot as configured, before lending. */
+  readonly configured: Uint16Array;
+}
+
+export interface Service {
+  /** Small stable integer, an index of the service maps. */
+  readonly index: number;
+  readonly name: string;
+  readonly config: ServiceConfig;
+  readonly hashSeed: bigint;
+  readonly ring: Ring;
+  /** Ids of the destinations this service may use, in key order. */
+  readonly destinations: readonly number[];
+  /** True when every backend is out and failOpen made all of them eligible. */
+  readonly failedOpen: boolean;
+}
+
+/** Which ids and indexes are taken, so that they stay put. Recovered from the kernel on adoption. */
+export interface Ledger {
+  /** identity → id and generation; `live` false: given up, waiting to be reused. */
+  readonly destinations: ReadonlyMap<bigint, { readonly id: number; readonly generation: number; readonly live: boolean }>;
+  /** "tcp 203.0.113.10:443" → index. */
+  readonly services: ReadonlyMap<string, number>;
+}
+
+export interface ForwardingTable {
+  /** +1 for each compile of this supervisor. */
+  readonly generation: number;
+  readonly instance: string;
+  readonly services: readonly Service[];
+  /** By id. */
+  readonly destinations: ReadonlyMap<number, Destination>;
+  readonly orphan: { readonly afterMs: number; readonly action: OrphanAction };
+  readonly ledger: Ledger;
+  /** Things an operator should hear of: a positive weight without a slot, a pool failed open. */
+  readonly warnings: readonly string[];
+}
+
+export const EMPTY_LEDGER: Ledger = { destinations: new Map(), services: new Map() };
