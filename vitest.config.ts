@@ -1,0 +1,39 @@
+// Two projects: `unit` runs anywhere and in parallel; `kernel` needs privileges and runs one file at a
+// time in a process of its own, since a network namespace belongs to a thread and a crash of the addon
+// must take only its own file along. Knows folders; scripts/test.mjs decides which project can run.
+
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    // Nobody watches; a stray snapshot must not be written by CI.
+    watch: false,
+    passWithNoTests: false,
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: [
+            "test/unit/**/*.test.ts", "test/property/**/*.test.ts", "test/golden/**/*.test.ts",
+            "test/simulation/**/*.test.ts", "test/tidy.test.ts",
+          ],
+          pool: "forks",
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          name: "kernel",
+          include: ["test/kernel/**/*.test.ts"],
+          pool: "forks",
+          fileParallelism: false,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
+  },
+});
