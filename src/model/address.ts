@@ -48,3 +48,40 @@ export function parseEndpoint(text: string): { address: Address; port: number } 
   if ((match[1] !== undefined) !== (address.family === 6)) return null;
   return { address, port };
 }
+
+/**
+ * A network: every address that shares its first `length` bits. `length` counts in the address's own
+ * family (0…32 or 0…128) and the bits beyond it are zero. `text` is canonical.
+ */
+export interface Prefix {
+  readonly address: Address;
+  readonly length: number;
+  readonly text: string;
+}
+
+/**
+ * `address/length` to a prefix, or null when the text is no prefix at all. Host bits are cleared:
+ * compare `text` with what was written to find out whether there were any.
+ */
+export function parsePrefix(text: string): Prefix | null {
+  const match = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(text);
+  if (match === null) return null;
+  const address = parseAddress(match[1] ?? "");
+  const length = Number(match[2]);
+  if (address === null) return null;
+  // A mapped text (::ffff:10.0.0.0/104) would count its bits in the wrong family.
+  if (address.family === 4 && match[1]?.includes(":") === true) return null;
+  if (length > (address.family === 4 ? 32 : 128)) return null;
+  return prefixOf(address, length);
+}
+
+/** The network of so many bits that an address lies in. */
+export function prefixOf(address: Address, length: number): Prefix {
+  const bits = address.family === 4 ? 96 + length : length;
+  const bytes = address.bytes.map((byte, index) => {
+    const kept = Math.min(8, Math.max(0, bits - index * 8));
+    return byte & ((0xff00 >> kept) & 0xff);
+  });
+  const network = addressFromBytes(bytes);
+  return { address: network, length, text: `${network.text}/${length}` };
+}

@@ -2,7 +2,7 @@
 // in milliseconds, sizes in bytes, addresses parsed. src/config turns text into this value; nobody
 // else builds one from text. Pure types: this file knows no YAML and no schema.
 
-import type { Address } from "./address.ts";
+import type { Address, Prefix } from "./address.ts";
 
 export type Protocol = "tcp" | "udp";
 export type Forwarding = "l2" | "ipip" | "gue" | "gre" | "nat" | "fullnat";
@@ -110,6 +110,8 @@ export interface ServiceConfig {
   readonly vip: { readonly assign: VipAssign };
   /** Name of the pool. */
   readonly pool: string;
+  /** Client networks: deny wins over allow by the longer prefix; an empty allow list admits everybody. */
+  readonly policy: { readonly allow: readonly Prefix[]; readonly deny: readonly Prefix[] };
   readonly proxy: ServiceProxyConfig;
 }
 
