@@ -1,0 +1,337 @@
+// The shapes of everything the control API takes and answers, as zod schemas; `-o json` prints the same
+// values. One home for these facts: the server validates with them, the client and the CLI take their
+// types from here. Knows values only; must never know a socket, a table or a plane.
+//
+// Times are wall-clock milliseconds (…AtMs, sinceMs), addresses text, shares fractions of 1.
+
+import { z } from "zod";
+import { ADMISSION_MAX } from "../model/table.ts";
+
+export const WEIGHT_MAX = 65535;
+
+const text = z.string();
+const counting = z.number().int().min(0);
+
+export const provenanceSchema = z.discriminatedUnion("source", [
+  z.strictObject({ source: z.literal("config") }),
+  z.strictObject({ source: z.literal("membership"), name: text, stale: z.boolean() }),
+  z.strictObject({
+    source: z.literal("override"), actor: text, atMs: z.number(), expiresAtMs: z.number().nullable(),
+    reason: text.nullable(),
+  }),
+  z.strictObject({ source: z.literal("health"), reason: text, sinceMs: z.number() }),
+]);
+
+export const problemSchema = z.strictObject({
+  severity: z.enum(["error", "warning"]), file: text, line: counting, column: counting, path: text,
+  reason: text, hint: text.nullable(),
+});
+
+export const stepSchema = z.strictObject({ action: text, object: text, detail: text });
+
+const trafficSchema = z.strictObject({ packets: counting, bytes: counting, flows: counting });
+
+/** Per second, over the last sampling interval. */
+const ratesSchema = z.strictObject({
+  packetsPerSecond: z.number(), bytesPerSecond: z.number(), flowsPerSecond: z.number(),
+});
+
+/** How even a ring is: slots over ideal slots (1 is perfect) and the largest distance in slots. */
+const evennessSchema = z.strictObject({
+  busiest: z.number(), idlest: z.number(), slotsOff: z.number(),
+});
+
+export const serviceSchema = z.strictObject({
+  name: text,
+  /** The virtual address as "address:port". */
+  endpoint: text,
+  protocol: z.enum(["tcp", "udp"]),
+  forwarding: z.enum(["l2", "ipip", "gue", "gre", "nat", "fullnat"]),
+  pool: text,
+  hash: z.enum(["5-tuple", "source-ip"]),
+  /** Where the plane listens; null when it does not (yet). */
+  listening: text.nullable(),
+  ringSize: counting,
+  /** Digest of the ring's content; equal on every node that computes the same ring. */
+  ringKey: text,
+  evenness: evennessSchema,
+  backends: counting,
+  backendsUp: counting,
+  failedOpen: z.boolean(),
+  traffic: trafficSchema,
+  rates: ratesSchema,
+  /** Why the plane cannot serve it, or null. */
+  error: text.nullable(),
+});
+
+export const backendStateSchema = z.enum(["up", "down", "draining", "unknown"]);
+
+export const backendSchema = z.strictObject({
+  /** "pool/backend". */
+  name: text,
+  pool: text,
+  backend: text,
+  address: text,
+  /** What the services that use it connect to, in service order. */
+  destinations: z.array(z.strictObject({
+    id: counting, generation: counting, endpoint: text, forwarding: text,
+    services: z.array(text),
+    /** Next hop text of an xdp plane, or null. */
+    neighbour: text.nullable(),
+  })),
+  state: backendStateSchema,
+  reason: text,
+  sinceMs: z.number().nullable(),
+  weight: counting,
+  weightProvenance: provenanceSchema,
+  /** Why it is in this state: probes, an operator's drain, or the config alone. */
+  stateProvenance: provenanceSchema,
+  /** 0…65536: how much of its share may take new flows. */
+  admission: z.number().int().min(0).max(ADMISSION_MAX),
+  /** Slots over all services that use it, after lending. */
+  slots: counting,
+  /** slots over the slots of these services' rings. */
+  share: z.number(),
+  traffic: trafficSchema,
+  rates: ratesSchema,
+  /** Flows now; null where the plane cannot tell. */
+  flows: counting.nullable(),
+});
+
+export const overrideChangeSchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("weight"), weight: z.number().int().min(0).max(WEIGHT_MAX) }),
+  z.strictObject({ kind: z.literal("drain") }),
+]);
+
+export const overrideSchema = z.strictObject({
+  /** "drain:pool:backend" or "weight:pool:backend"; a later one of the same id replaces it. */
+  id: text,
+  target: text,
+  change: overrideChangeSchema,
+  actor: text,
+  reason: text.nullable(),
+  atMs: z.number(),
+  expiresAtMs: z.number().nullable(),
+  /** False while no pool of the config has this backend: kept, without effect. */
+  matches: z.boolean(),
+});
+
+export const overrideRequestSchema = z.strictObject({
+  /** "pool/backend", or a bare name that is unique. */
+  target: text.min(1).max(127),
+  change: overrideChangeSchema,
+  actor: text.min(1).max(200),
+  reason: text.max(500).nullable().default(null),
+  expiresInMs: z.number().int().positive().nullable().default(null),
+});
+
+export const overrideClearSchema = z.strictObject({ removed: z.array(overrideSchema) });
+
+export const eventKindSchema = z.enum([
+  "health", "config", "override", "plane", "apply", "fallback", "supervisor",
+]);
+
+export const eventSchema = z.strictObject({
+  /** +1 for each event of this supervisor, from 1. */
+  id: counting,
+  atMs: z.number(),
+  kind: eventKindSchema,
+  /** What it happened to: "web/web-1", a service, a file, the instance. */
+  subject: text,
+  message: text,
+  fields: z.record(text, z.unknown()),
+});
+
+export const planeChoiceSchema = z.strictObject({
+  mode: z.enum(["xdp", "proxy"]),
+  reason: text,
+  remedy: text.nullable(),
+  attempts: z.array(z.strictObject({ what: text, result: text })),
+});
+
+const applyStateSchema = z.strictObject({
+  atMs: z.number(),
+  durationMs: z.number(),
+  steps: counting,
+  /** Generation of the table that was applied, or that failed. */
+  generation: counting,
+  error: text.nullable(),
+  /** When a failed apply is tried again, or null. */
+  retryAtMs: z.number().nullable(),
+});
+
+export const configStateSchema = z.strictObject({
+  /** The `run` file; null when the config came as a value. */
+  file: text.nullable(),
+  /** Of the config in force; 0 before the first is recorded. */
+  revision: counting,
+  loadedAtMs: z.number(),
+  /** Whether the file differs from what is in force: null when there is no file to compare with. */
+  fileDiffers: z.boolean().nullable(),
+  /** Problems of the last reload or apply that was refused; empty after a good one. */
+  problems: z.array(problemSchema),
+});
+
+export const statusSchema = z.strictObject({
+  instance: text,
+  version: text,
+  pid: counting,
+  startedAtMs: z.number(),
+  uptimeMs: z.number(),
+  mode: z.enum(["xdp", "proxy"]),
+  /** Why this plane, and what was tried. */
+  plane: planeChoiceSchema,
+  /** True when live pinned state was found and kept. */
+  adopted: z.boolean(),
+  interfaces: z.array(z.strictObject({
+    name: text, ifindex: counting, mode: z.enum(["native", "generic"]), adopted: z.boolean(),
+  })),
+  hashSeed: z.enum(["inline", "file", "state", "adopted"]),
+  config: configStateSchema,
+  ready: z.boolean(),
+  /** Why not ready. */
+  reasons: z.array(text),
+  warnings: z.array(text),
+  generation: counting,
+  lastApply: applyStateSchema.nullable(),
+  flows: z.strictObject({
+    count: counting, max: counting, kind: z.enum(["exact", "tracked", "unknown"]),
+  }),
+  services: z.array(serviceSchema),
+  backends: z.array(backendSchema),
+  overrides: z.array(overrideSchema),
+});
+
+/** A config as the client has it: the name is for messages, the text is what counts. */
+export const configRequestSchema = z.strictObject({
+  name: text.min(1).max(4096),
+  text,
+  actor: text.min(1).max(200).default("api"),
+});
+
+export const movementSchema = z.strictObject({
+  service: text,
+  change: z.enum(["added", "removed", "changed", "unchanged"]),
+  /** Slots that would name another backend. */
+  slotsMoved: counting,
+  ringSize: counting,
+  share: z.number(),
+});
+
+export const planSchema = z.strictObject({
+  changed: z.boolean(),
+  /** Steps of the plane, in order. */
+  steps: z.array(stepSchema),
+  services: z.array(movementSchema),
+  /** Of the flows held now: how many would meet another backend, and what sort of number that is. */
+  flows: z.strictObject({
+    kind: z.enum(["estimate", "unknown"]), moved: counting.nullable(), total: counting.nullable(),
+  }),
+  /** Non-null: the plane itself would be replaced, with the reason. */
+  replacesPlane: text.nullable(),
+  warnings: z.array(text),
+});
+
+export const applyResultSchema = z.strictObject({
+  revision: counting,
+  changed: z.boolean(),
+  plan: planSchema,
+  steps: counting,
+  durationMs: z.number(),
+  /** Services that cannot be served, with the reason. */
+  failed: z.array(z.strictObject({ service: text, reason: text })),
+  warnings: z.array(text),
+});
+
+export const revisionSchema = z.strictObject({
+  revision: counting,
+  atMs: z.number(),
+  actor: text,
+  /** "start", "reload", "apply" or "rollback to N". */
+  origin: text,
+  file: text,
+  bytes: counting,
+  sha256: text,
+  current: z.boolean(),
+});
+
+export const rollbackRequestSchema = z.strictObject({
+  /** null: the one before the current. */
+  revision: z.number().int().min(1).nullable().default(null),
+  actor: text.min(1).max(200).default("api"),
+});
+
+export const reloadRequestSchema = z.strictObject({ actor: text.min(1).max(200).default("api") });
+
+export const checkResultSchema = z.strictObject({
+  valid: z.boolean(), problems: z.array(problemSchema),
+});
+
+export const explainRequestSchema = z.strictObject({
+  /** "address:port" of the client. */
+  client: text.min(1).max(60),
+  /** Service name. */
+  service: text.min(1).max(63),
+});
+
+export const explanationSchema = z.strictObject({
+  service: text,
+  client: text,
+  /** "pool/backend", or null with the reason in the last step. */
+  backend: text.nullable(),
+  /** Where the packet goes: "address:port". */
+  destination: text.nullable(),
+  forwarding: text,
+  hash: counting,
+  slot: counting,
+  /** "pool/backend" that owns the slot in the configured ring; null when nobody does. */
+  configuredOwner: text.nullable(),
+  steps: z.array(z.strictObject({ step: text, detail: text })),
+});
+
+export const ringRequestSchema = z.strictObject({
+  service: text.min(1).max(63),
+  /** Backends to take as unhealthy, and as gone from the config. */
+  down: z.array(text).default([]),
+  remove: z.array(text).default([]),
+});
+
+export const ringReportSchema = z.strictObject({
+  service: text,
+  size: counting,
+  backends: z.array(z.strictObject({
+    name: text, weight: counting, slots: counting, share: z.number(), ideal: z.number(),
+  })),
+  /** Backend name per slot; "" when nobody has it. */
+  slots: z.array(text),
+});
+
+export const stopRequestSchema = z.strictObject({ actor: text.min(1).max(200).default("api") });
+export const acknowledgedSchema = z.strictObject({ done: z.literal(true) });
+
+/** Every answer that is not 2xx. */
+export const errorSchema = z.strictObject({ code: text, message: text, details: z.unknown() });
+
+export type ProblemView = z.infer<typeof problemSchema>;
+export type StepView = z.infer<typeof stepSchema>;
+export type ServiceView = z.infer<typeof serviceSchema>;
+export type BackendView = z.infer<typeof backendSchema>;
+export type BackendState = z.infer<typeof backendStateSchema>;
+export type OverrideView = z.infer<typeof overrideSchema>;
+export type OverrideRequest = z.infer<typeof overrideRequestSchema>;
+export type EventKind = z.infer<typeof eventKindSchema>;
+export type PointsmanEvent = z.infer<typeof eventSchema>;
+export type Status = z.infer<typeof statusSchema>;
+export type ApplyState = z.infer<typeof applyStateSchema>;
+export type ConfigState = z.infer<typeof configStateSchema>;
+export type ConfigRequest = z.infer<typeof configRequestSchema>;
+export type Movement = z.infer<typeof movementSchema>;
+export type Plan = z.infer<typeof planSchema>;
+export type ApplyResult = z.infer<typeof applyResultSchema>;
+export type Revision = z.infer<typeof revisionSchema>;
+export type CheckResult = z.infer<typeof checkResultSchema>;
+export type ExplainRequest = z.infer<typeof explainRequestSchema>;
+export type Explanation = z.infer<typeof explanationSchema>;
+export type RingRequest = z.infer<typeof ringRequestSchema>;
+export type RingReport = z.infer<typeof ringReportSchema>;
+export type ErrorBody = z.infer<typeof errorSchema>;

@@ -1,0 +1,116 @@
+// What the supervisor is to those around it (API, metrics, createPointsman), and what it needs of the
+// rooms below it. Types only: knows no socket, map or file, and must never hold any logic.
+
+import type {
+  ApplyResult, CheckResult, ConfigRequest, Explanation, ExplainRequest, EventKind, OverrideRequest, OverrideView,
+  Plan, PointsmanEvent, Revision, RingReport, RingRequest, Status,
+} from "../api/schemas.ts";
+import type { Counters, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
+import type { Config, Health, Problem } from "../model/config.ts";
+import type { Address } from "../model/address.ts";
+import type { BackendHealth, ForwardingTable } from "../model/table.ts";
+
+/** A validated config, or all that is wrong with it. */
+export type ParseResult =
+  | { readonly config: Config; readonly warnings: readonly Problem[] }
+  | { readonly problems: readonly Problem[] };
+
+/** Bytes to config; `file` is for messages. May run elsewhere (a worker thread). */
+export type Parse = (file: string, bytes: Uint8Array) => ParseResult | Promise<ParseResult>;
+
+/** A plane and how it came to be. */
+export interface OpenedPlane {
+  readonly plane: Dataplane;
+  readonly choice: PlaneChoice;
+}
+
+export type OpenPlane = (config: Config) => Promise<OpenedPlane>;
+
+/** One backend to be probed. `key` is "pool/backend". */
+export interface ProbeTarget {
+  readonly key: string;
+  readonly address: Address;
+  /** Effective port. */
+  readonly port: number;
+  readonly health: Health;
+}
+
+/** What the supervisor asks of the health room. */
+export interface HealthChecker {
+  update(targets: readonly ProbeTarget[]): void;
+  states(): ReadonlyMap<string, BackendHealth>;
+  stop(): void;
+}
+
+/** Makes the checker; it calls `onTransition` after each change of a backend's health. */
+export type StartChecker = (
+  onTransition: (key: string, before: BackendHealth, after: BackendHealth) => void,
+) => HealthChecker;
+
+/** Totals since the start, for the metrics. */
+export interface SupervisorTotals {
+  readonly compiles: number;
+  readonly applies: number;
+  readonly applyFailures: number;
+  readonly applySeconds: number;
+  readonly lastApplySeconds: number;
+  /** Services whose ring content changed, summed over applies. */
+  readonly ringRebuilds: number;
+  readonly reloads: number;
+  readonly reloadsRefused: number;
+  /** Health transitions by "pool/backend". */
+  readonly transitions: ReadonlyMap<string, number>;
+  readonly events: number;
+}
+
+export interface EventLog {
+  /** Events after this id that are still kept, oldest first. */
+  since(id: number): readonly PointsmanEvent[];
+  /** Those kept after `since`, then each new one as it happens, until the signal or the end of the log. */
+  subscribe(options: { readonly since: number; readonly signal: AbortSignal | null }): AsyncIterable<PointsmanEvent>;
+  readonly lastId: number;
+}
+
+/** Filter of `clearOverrides`; null matches all. `target` may be a bare name. */
+export interface OverrideFilter {
+  readonly target: string | null;
+  readonly kind: "drain" | "weight" | null;
+}
+
+export interface Supervisor {
+  readonly instance: string;
+  readonly events: EventLog;
+  status(): Status;
+  /** The config in force. */
+  config(): Config;
+  /** The table last applied, or null before the first. */
+  table(): ForwardingTable | null;
+  counters(): Counters;
+  totals(): SupervisorTotals;
+  check(request: ConfigRequest): Promise<CheckResult>;
+  /** Throws CONFIG_INVALID. */
+  plan(request: ConfigRequest): Promise<Plan>;
+  /** Throws CONFIG_INVALID, and what the plane throws. */
+  apply(request: ConfigRequest): Promise<ApplyResult>;
+  /** Reads the `run` file again. Throws CONFIG_INVALID or FILE_UNREADABLE; what was in force stays. */
+  reload(actor: string): Promise<ApplyResult>;
+  /** null: the revision before the current. */
+  rollback(revision: number | null, actor: string): Promise<ApplyResult>;
+  revisions(): readonly Revision[];
+  overrides(): readonly OverrideView[];
+  /** Resolves once applied (or once the apply failed and is being retried). Throws UNKNOWN_BACKEND. */
+  override(request: OverrideRequest): Promise<OverrideView>;
+  /** Those removed; none is not an error. */
+  clearOverrides(filter: OverrideFilter, actor: string): Promise<readonly OverrideView[]>;
+  removeOverride(id: string, actor: string): Promise<readonly OverrideView[]>;
+  explain(request: ExplainRequest): Explanation;
+  ring(request: RingRequest): RingReport;
+  /** Records something that happened outside (a signal, a metrics listener that could not bind). */
+  note(kind: EventKind, subject: string, message: string, fields?: Readonly<Record<string, unknown>>): void;
+  /** Something other than the plane that keeps the instance from being ready; null clears it. */
+  setCondition(name: string, reason: string | null): void;
+  /** Resolves when nothing is waiting to be applied and no apply runs. */
+  quiet(): Promise<void>;
+  /** detach: the plane goes too. Else an xdp plane goes on alone. Safe to repeat. */
+  close(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void>;
+}
