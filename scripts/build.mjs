@@ -1,0 +1,174 @@
+#!/usr/bin/env node
+// Builds everything that can be built here: addon and XDP programs (build/), JavaScript (dist/), and
+// the generated files that are committed. Knows the order and the stamps; what belongs in a generated
+// file is scripts/generate.ts's business, how C is compiled CMakeLists.txt's.
+//
+//   --check           a stale generated file is an error (also when CI is set); nothing is written
+//   --native          the addon and the programs only
+//   --plane proxy     no native build
+//   --require-native  missing tools are an error
+//   --quiet           no word when nothing was to be done
+
+import { spawnSync } from "node:child_process";
+import { accessSync, chmodSync, constants, existsSync, mkdirSync, rmSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { GENERATED, NATIVE, SCRIPT, missingForNative } from "./build_plan.mjs";
+import { withLock } from "./lock.mjs";
+import { digest, isFresh, writeStamp } from "./stamp.mjs";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+
+/** @typedef {{ check: boolean, native: boolean, plane: string, "require-native": boolean, quiet: boolean }} Options */
+
+/** @param {string} line */
+function say(line) {
+  process.stdout.write(`build: ${line}\n`);
+}
+
+class BuildFailed extends Error {}
+
+/**
+ * Runs a command with its output shown.
+ * @param {string} command
+ * @param {readonly string[]} args
+ * @returns {number}
+ */
+function run(command, args) {
+  const ended = spawnSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+  if (ended.error !== undefined) throw new BuildFailed(`${command}: ${ended.error.message}`);
+  return ended.status ?? 1;
+}
+
+/** @returns {import("./build_plan.mjs").Facts} */
+export function gatherFacts() {
+  /** @param {string} command */
+  const onPath = (command) => (process.env["PATH"] ?? "").split(delimiter).some((directory) => {
+    try {
+      accessSync(join(directory, command), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  const asked = spawnSync("pkg-config", ["--modversion", "libbpf"], { encoding: "utf8" });
+  return { platform: process.platform, onPath, libbpfVersion: asked.status === 0 ? asked.stdout.trim() : null };
+}
+
+/** @param {typeof NATIVE} step @param {readonly string[]} texts */
+function stateOf(step, texts = []) {
+  const wanted = digest(root, step.inputs, [process.arch, ...texts]);
+  const stamp = join(root, step.stamp);
+  return { wanted, stamp, fresh: isFresh(stamp, wanted, step.outputs.map((path) => join(root, path))) };
+}
+
+/** @param {Options} options @returns {boolean} whether the programs are there afterwards */
+function buildNative(options) {
+  if (!existsSync(join(root, "CMakeLists.txt"))) return false;
+  const state = stateOf(NATIVE);
+  if (state.fresh) return true;
+  const missing = missingForNative(gatherFacts());
+  if (missing.length > 0) {
+    const line = `the addon and the XDP programs are left out; missing: ${missing.join(", ")}`;
+    if (options["require-native"]) throw new BuildFailed(line);
+    // Programs of other sources would be worse than none.
+    for (const path of NATIVE.outputs) rmSync(join(root, path), { recursive: true, force: true });
+    say(`${line}. The proxy plane works without them`);
+    return false;
+  }
+  say("the addon and the XDP programs");
+  rmSync(state.stamp, { force: true });
+  const cmakeJs = join(root, "node_modules/cmake-js/bin/cmake-js");
+  if (run(process.execPath, [cmakeJs, "build", "--log-level", "warn"]) !== 0) throw new BuildFailed("the native build failed");
+  for (const path of NATIVE.outputs) {
+    if (!existsSync(join(root, path))) throw new BuildFailed(`the native build made no ${path}`);
+  }
+  writeStamp(state.stamp, state.wanted);
+  return true;
+}
+
+/** @returns {number} the compiler's exit status; JavaScript is written in any case */
+function compileScripts() {
+  mkdirSync(join(root, "dist"), { recursive: true });
+  return run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json", "--pretty", "false"]);
+}
+
+/** @returns {{ failed: boolean }} */
+function buildScripts() {
+  const state = stateOf(SCRIPT);
+  if (state.fresh) return { failed: false };
+  say("JavaScript");
+  rmSync(state.stamp, { force: true });
+  const failed = compileScripts() !== 0;
+  const main = join(root, "dist/src/main.js");
+  if (existsSync(main)) chmodSync(main, 0o755);
+  if (!failed) writeStamp(state.stamp, state.wanted);
+  return { failed };
+}
+
+/** @param {Options} options @param {boolean} programs @returns {Promise<boolean>} whether a source was changed */
+async function generate(options, programs) {
+  const generator = join(root, "dist/scripts/generate.js");
+  if (!existsSync(generator)) return false;
+  const { generateAll } = await import(`${pathToFileURL(generator).href}?${Date.now()}`);
+  /** @type {{ changed: string[] }} */
+  const { changed } = await generateAll({ root, write: !options.check, programs });
+  if (changed.length === 0) return false;
+  if (options.check) {
+    throw new BuildFailed(`stale: ${changed.join(", ")}; run "npm run generate" and commit what it writes`);
+  }
+  say(`generated ${changed.join(", ")}`);
+  return changed.some((path) => path.endsWith(".ts"));
+}
+
+/** @param {Options} options */
+async function build(options) {
+  const programs = options.plane !== "proxy" && buildNative(options);
+  if (options.native) return;
+  let scripts = buildScripts();
+  const generated = stateOf(GENERATED, [String(programs)]);
+  if (!generated.fresh) {
+    // The first compilation may have failed for want of what is generated here: the second one counts.
+    if (await generate(options, programs)) scripts = buildScripts();
+    if (!scripts.failed) writeStamp(generated.stamp, stateOf(GENERATED, [String(programs)]).wanted);
+  }
+  if (scripts.failed) throw new BuildFailed("the TypeScript compiler found errors");
+}
+
+/**
+ * Whether everything is built from what is here now; for set-up, which then starts no build.
+ * @param {string} plane
+ */
+export function isBuilt(plane) {
+  if (!existsSync(join(root, "node_modules"))) return false;
+  const programs = plane !== "proxy" && existsSync(join(root, "CMakeLists.txt"));
+  if (programs && !stateOf(NATIVE).fresh) return false;
+  return stateOf(SCRIPT).fresh && stateOf(GENERATED, [String(programs)]).fresh;
+}
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      check: { type: "boolean", default: process.env["CI"] !== undefined && process.env["CI"] !== "" },
+      native: { type: "boolean", default: false },
+      plane: { type: "string", default: "all" },
+      "require-native": { type: "boolean", default: false },
+      quiet: { type: "boolean", default: false },
+    },
+  });
+  const options = /** @type {Options} */ (values);
+  const waiting = (/** @type {string} */ owner) => { say(`process ${owner} is building; waiting`); };
+  await withLock(join(root, ".build-lock"), { waiting }, () => build(options));
+  if (!options.quiet) say("done");
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  try {
+    await main();
+  } catch (error) {
+    if (!(error instanceof BuildFailed)) throw error;
+    process.stderr.write(`build: ${error.message}\n`);
+    process.exitCode = 1;
+  }
+}
