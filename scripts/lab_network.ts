@@ -1,0 +1,135 @@
+// The lab: client, balancer and N backends in network namespaces, on one switch, as hosts on a LAN would
+// be. Tests, benchmarks, `npm start` and people share it. Knows namespaces, links and addresses; knows no
+// forwarding table. Addresses are from 198.18.0.0/15 (RFC 2544) and 2001:db8::/32 (RFC 3849).
+
+import { createNamespace, deleteNamespace, mountBpffs, runInSync } from "./namespaces.ts";
+
+export interface LabOptions {
+  /** Part of the namespaces' names; two labs of one process need two labels. */
+  readonly label: string;
+  readonly backends: number;
+  /** MTU of the client's link. The other links have room for an outer header. */
+  readonly mtu: number;
+  /** Puts the virtual addresses on the balancer too, for the proxy plane. */
+  readonly localVip: boolean;
+}
+
+export interface LabHost {
+  readonly name: string;
+  readonly namespace: string;
+  readonly ipv4: string;
+  readonly ipv6: string;
+}
+
+/** The virtual addresses of the lab. */
+export const VIP4 = "198.18.100.1";
+export const VIP6 = "2001:db8:100::1";
+/** Room for the largest outer header: an IPv6 header of 40 bytes (RFC 2473). */
+const TUNNEL_ROOM = 40;
+
+export interface Lab {
+  readonly client: LabHost;
+  readonly balancer: LabHost;
+  readonly backends: readonly LabHost[];
+  /** The balancer's interface. */
+  readonly interface: string;
+  /** Adds one more backend host while everything runs. */
+  addBackend(): LabHost;
+  /** Deletes the namespaces with all that runs in them. */
+  close(): void;
+}
+
+function ip(namespace: string, ...args: string[]): void {
+  runInSync(namespace, "ip", args);
+}
+
+function configure(namespace: string, settings: Readonly<Record<string, string>>): void {
+  for (const [key, value] of Object.entries(settings)) {
+    runInSync(namespace, "sysctl", ["-qw", `${key}=${value}`]);
+  }
+}
+
+function raiseSwitch(label: string): string {
+  const namespace = createNamespace(`${label}-switch`);
+  ip(namespace, "link", "add", "bridge", "type", "bridge", "forward_delay", "0", "stp_state", "0", "mcast_snooping", "0");
+  ip(namespace, "link", "set", "bridge", "up");
+  configure(namespace, { "net.ipv6.conf.all.disable_ipv6": "1" });
+  return namespace;
+}
+
+/** A namespace on the switch: eth0 with an address of each family, no route out. */
+function raiseHost(lab: string, network: string, name: string, host: number, mtu: number): LabHost {
+  const namespace = createNamespace(`${lab}-${name}`);
+  configure(namespace, {
+    "net.ipv6.conf.all.accept_dad": "0", "net.ipv6.conf.default.accept_dad": "0",
+    "net.ipv6.conf.all.accept_ra": "0", "net.ipv6.conf.default.accept_ra": "0",
+  });
+  ip(network, "link", "add", name, "mtu", String(mtu), "type", "veth",
+    "peer", "name", "eth0", "netns", namespace, "mtu", String(mtu));
+  ip(network, "link", "set", name, "master", "bridge", "up");
+  const ipv4 = `198.18.0.${host}`;
+  const ipv6 = `2001:db8::${host.toString(16)}`;
+  ip(namespace, "addr", "add", `${ipv4}/24`, "dev", "eth0");
+  ip(namespace, "addr", "add", `${ipv6}/64`, "dev", "eth0", "nodad");
+  ip(namespace, "link", "set", "eth0", "up");
+  // Frames that native XDP redirects leave veth without their partial checksum being completed.
+  runInSync(namespace, "ethtool", ["-K", "eth0", "tx", "off"]);
+  return { name, namespace, ipv4, ipv6 };
+}
+
+function addVip(namespace: string): void {
+  ip(namespace, "addr", "add", `${VIP4}/32`, "dev", "lo");
+  ip(namespace, "addr", "add", `${VIP6}/128`, "dev", "lo", "nodad");
+}
+
+/** The backend of direct server return: it owns the VIP, tells nobody, and answers the client itself. */
+function raiseBackend(options: LabOptions, network: string, index: number): LabHost {
+  const host = raiseHost(options.label, network, `web-${index}`, 10 + index, options.mtu + TUNNEL_ROOM);
+  // A host that owns the VIP on lo must not answer ARP for it, or the client would meet it directly.
+  configure(host.namespace, {
+    "net.ipv4.conf.all.arp_ignore": "1", "net.ipv4.conf.all.arp_announce": "2",
+    "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.eth0.rp_filter": "0",
+  });
+  // Replies must fit the client's link although ours has room for tunnels.
+  ip(host.namespace, "route", "replace", "198.18.0.0/24", "dev", "eth0", "mtu", String(options.mtu));
+  ip(host.namespace, "-6", "route", "replace", "2001:db8::/64", "dev", "eth0", "mtu", String(options.mtu));
+  addVip(host.namespace);
+  return host;
+}
+
+/** Raises the lab. What was made is taken down again when a step fails. */
+export function raiseLab(options: LabOptions): Lab {
+  mountBpffs();
+  const namespaces: string[] = [];
+  const close = (): void => { for (const name of namespaces) deleteNamespace(name); };
+  try {
+    const network = raiseSwitch(options.label);
+    namespaces.push(network);
+    const balancer = raiseHost(options.label, network, "balancer", 1, options.mtu + TUNNEL_ROOM);
+    namespaces.push(balancer.namespace);
+    const client = raiseHost(options.label, network, "client", 2, options.mtu);
+    namespaces.push(client.namespace);
+    const backends: LabHost[] = [];
+    const addBackend = (): LabHost => {
+      const host = raiseBackend(options, network, backends.length + 1);
+      namespaces.push(host.namespace);
+      backends.push(host);
+      return host;
+    };
+    for (let i = 0; i < options.backends; i++) addBackend();
+    // XDP_REDIRECT into a veth needs NAPI on its peer, which GRO switches on.
+    runInSync(network, "ethtool", ["-K", balancer.name, "gro", "on"]);
+    configure(balancer.namespace, {
+      "net.ipv4.ip_forward": "0", "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.eth0.rp_filter": "0",
+      // A balancer that sends the client to a backend "directly" would be left out of the path.
+      "net.ipv4.conf.all.send_redirects": "0", "net.ipv4.conf.eth0.send_redirects": "0",
+    });
+    if (options.localVip) addVip(balancer.namespace);
+    ip(client.namespace, "route", "add", `${VIP4}/32`, "via", balancer.ipv4);
+    ip(client.namespace, "-6", "route", "add", `${VIP6}/128`, "via", balancer.ipv6);
+    return { client, balancer, backends, interface: "eth0", addBackend, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}

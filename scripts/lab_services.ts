@@ -1,0 +1,188 @@
+// What runs in the lab: the backends' servers, a pointsman instance on the balancer, and the client's
+// traffic. Knows the programs and how to ask them who answered; knows nothing of packets or maps.
+
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { Lab, LabHost } from "./lab_network.ts";
+import { VIP4, VIP6 } from "./lab_network.ts";
+import { ownName, runIn, spawnIn } from "./namespaces.ts";
+
+/** The package's root: this file is scripts/ there, or dist/scripts/. */
+export const ROOT = fileURLToPath(new URL(import.meta.url.includes("/dist/") ? "../.." : "..", import.meta.url)).replace(/\/$/, "");
+const BUILT = join(ROOT, "dist");
+
+export interface ServedBackend {
+  readonly host: LabHost;
+  readonly process: ChildProcess;
+  /** Ends every process of this backend at once, as a power cut would. */
+  kill(): void;
+}
+
+/** Starts a lab backend, and iperf3 bound to the virtual address when asked. Resolves when it serves. */
+export async function serveBackend(host: LabHost, options: { readonly iperf: boolean; readonly decap: boolean }): Promise<ServedBackend> {
+  const processes: ChildProcess[] = [];
+  const start = (command: string, args: readonly string[]): ChildProcess => {
+    const child = spawnIn(host.namespace, command, args);
+    processes.push(child);
+    return child;
+  };
+  const server = start(process.execPath, [join(BUILT, "scripts/lab_backend.js"), host.name, "80", "7", VIP4, VIP6]);
+  await firstLine(server, `${host.name}'s server`);
+  if (options.iperf) {
+    start("iperf3", ["-s", "-B", VIP4, "-p", "5201"]);
+    start("iperf3", ["-s", "-B", VIP6, "-p", "5201"]);
+  }
+  if (options.decap) {
+    await firstLine(start(process.execPath, [join(BUILT, "src/main.js"), "decap", "--interface", "eth0", "--address", VIP4, "--address", VIP6]), `${host.name}'s decapsulation`);
+  }
+  return { host, process: server, kill: () => { for (const child of processes) child.kill("SIGKILL"); } };
+}
+
+/** Waits for a program's first line; what it said instead is in the error. */
+export async function firstLine(child: ChildProcess, what: string): Promise<string> {
+  let said = "";
+  const take = (chunk: Buffer): void => { said += chunk.toString(); };
+  child.stdout?.on("data", take);
+  child.stderr?.on("data", take);
+  const ended = once(child, "exit").then(([status]) => { throw new Error(`${what} ended with ${String(status)}: ${said.trim()}`); });
+  await Promise.race([ended, (async () => {
+    while (!said.includes("\n")) await sleep(5);
+  })()]);
+  ended.catch(() => undefined);
+  return said;
+}
+
+export interface LabConfig {
+  readonly forwarding: "l2" | "ipip";
+  readonly mode: "auto" | "xdp" | "proxy";
+  readonly backends: readonly LabHost[];
+  /** Family of the backends' addresses; ipip may mix it with the service's. */
+  readonly backendFamily: 4 | 6;
+  readonly extra: string;
+}
+
+/** The lab's configuration: HTTP and both echo services on each virtual address, iperf3 by source. */
+export function labConfig(instance: string, config: LabConfig): string {
+  const backends = config.backends.map((host) =>
+    `      - { name: ${host.name}, address: "${config.backendFamily === 4 ? host.ipv4 : host.ipv6}" }`).join("\n");
+  const service = (name: string, address: string, port: number, protocol: string, hash: string): string =>
+    `  - { name: ${name}, address: "${address}", port: ${port}, protocol: ${protocol}, forwarding: ${config.forwarding}, hash: ${hash}, pool: web }`;
+  const services = ([[4, VIP4], [6, VIP6]] as const).flatMap(([family, address]) => [
+    service(`web-${family}`, address, 80, "tcp", "5-tuple"),
+    service(`echo-tcp-${family}`, address, 7, "tcp", "5-tuple"),
+    service(`echo-udp-${family}`, address, 7, "udp", "5-tuple"),
+    service(`iperf-tcp-${family}`, address, 5201, "tcp", "source-ip"),
+    service(`iperf-udp-${family}`, address, 5201, "udp", "source-ip"),
+  ]);
+  return `version: 1
+instance: ${instance}
+dataplane:
+  mode: ${config.mode}
+  interfaces: [eth0]
+  hashSeed: "0123456789abcdef"
+${config.extra}pools:
+  web:
+    health: { type: http, path: /health, port: 80, interval: 500ms, timeout: 300ms, rise: 2, fall: 2 }
+    backends:
+${backends}
+services:
+${services.join("\n")}
+`;
+}
+
+/** A running `pointsman run`, its verbs, and its files. */
+export interface Instance {
+  readonly name: string;
+  readonly configPath: string;
+  readonly process: ChildProcess;
+  /** What it logged so far. */
+  log(): string;
+  /** Runs a verb against it, in the balancer's namespace; throws for a status other than 0. */
+  verb(...args: string[]): Promise<string>;
+  /** Replaces the configuration file; SIGHUP is the caller's. */
+  configure(text: string): void;
+  /** Ends it (SIGTERM unless told) and waits. */
+  stop(signal?: NodeJS.Signals): Promise<void>;
+  /** Detaches the data plane and removes the files. */
+  remove(): Promise<void>;
+}
+
+export function instanceName(label: string): string {
+  return ownName(label);
+}
+
+/** Starts `pointsman run` on the balancer and waits until it is ready. `variables` go to its environment. */
+export async function startInstance(lab: Lab, name: string, text: string, directory?: string): Promise<Instance> {
+  const home = directory ?? mkdtempSync(join(tmpdir(), "pointsman-"));
+  const configPath = join(home, "pointsman.yaml");
+  writeFileSync(configPath, text);
+  const main = join(BUILT, "src/main.js");
+  const child = spawnIn(lab.balancer.namespace, process.execPath, [main, "run", "-c", configPath, "--state-directory", join(home, "state")]);
+  let log = "";
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk: Buffer) => { log += chunk.toString(); });
+  const verb = async (...args: string[]): Promise<string> =>
+    (await runIn(lab.balancer.namespace, process.execPath, [main, ...args, "--instance", name])).stdout;
+  const instance: Instance = {
+    name, configPath, process: child, verb,
+    log: () => log,
+    configure: (next) => { writeFileSync(configPath, next); },
+    stop: async (signal = "SIGTERM") => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      child.kill(signal);
+      await once(child, "exit");
+    },
+    remove: async () => {
+      await instance.stop();
+      await runIn(lab.balancer.namespace, process.execPath, [main, "detach", "--instance", name], { check: false });
+      rmSync(home, { recursive: true, force: true });
+    },
+  };
+  await waitFor("the instance to be ready", 20_000, async () => {
+    if (child.exitCode !== null) throw new Error(`pointsman run ended with ${child.exitCode}: ${log}`);
+    const answer = await runIn(lab.balancer.namespace, "curl", ["-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:9469/readyz"], { check: false });
+    return answer.stdout === "200";
+  }).catch((error: unknown) => { throw new Error(`${String(error)}\n${log}`); });
+  return instance;
+}
+
+/** Asks again and again, with a generous deadline, until the condition holds. */
+export async function waitFor(what: string, deadlineMs: number, condition: () => Promise<boolean>): Promise<void> {
+  const end = Date.now() + deadlineMs;
+  while (!(await condition())) {
+    if (Date.now() > end) throw new Error(`waited ${deadlineMs} ms in vain for ${what}`);
+    await sleep(50);
+  }
+}
+
+/** Who answered how often; requests that nobody answered are under "". */
+export type Shares = ReadonlyMap<string, number>;
+
+function tally(answers: readonly string[], wanted: number): Shares {
+  const shares = new Map<string, number>();
+  for (const answer of answers) shares.set(answer, (shares.get(answer) ?? 0) + 1);
+  const lost = wanted - answers.length;
+  if (lost > 0) shares.set("", lost);
+  return new Map([...shares].sort(([a], [b]) => a.localeCompare(b)));
+}
+
+/** `count` HTTP requests from the client by curl, each on a connection of its own. */
+export async function curlShares(lab: Lab, address: string, count: number): Promise<Shares> {
+  const host = address.includes(":") ? `[${address}]` : address;
+  const ended = await runIn(lab.client.namespace, "curl", [
+    "-s", "-Z", "--parallel-max", "16", "-m", "3", "-H", "Connection: close", "--no-progress-meter",
+    `http://${host}/?[1-${count}]`.replace(`[${address}]`, host),
+    ...(address.includes(":") ? ["--globoff"] : []),
+  ].filter((argument) => argument !== ""), { check: false, timeoutMs: 60_000 });
+  return tally(ended.stdout.split("\n").filter((line) => line !== ""), count);
+}
+
+/** `count` datagrams from the client, each from a port of its own. */
+export async function udpShares(lab: Lab, address: string, count: number): Promise<Shares> {
+  const ended = await runIn(lab.client.namespace, process.execPath, [join(BUILT, "scripts/lab_client.js"), "udp", address, "7", String(count)]);
+  return tally(ended.stdout.split("\n").filter((line) => line !== ""), count);
+}
