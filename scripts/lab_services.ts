@@ -162,7 +162,7 @@ export async function waitFor(what: string, deadlineMs: number, condition: () =>
 /** Who answered how often; requests that nobody answered are under "". */
 export type Shares = ReadonlyMap<string, number>;
 
-function tally(answers: readonly string[], wanted: number): Shares {
+export function tally(answers: readonly string[], wanted: number): Shares {
   const shares = new Map<string, number>();
   for (const answer of answers) shares.set(answer, (shares.get(answer) ?? 0) + 1);
   const lost = wanted - answers.length;
@@ -174,10 +174,8 @@ function tally(answers: readonly string[], wanted: number): Shares {
 export async function curlShares(lab: Lab, address: string, count: number): Promise<Shares> {
   const host = address.includes(":") ? `[${address}]` : address;
   const ended = await runIn(lab.client.namespace, "curl", [
-    "-s", "-Z", "--parallel-max", "16", "-m", "3", "-H", "Connection: close", "--no-progress-meter",
-    `http://${host}/?[1-${count}]`.replace(`[${address}]`, host),
-    ...(address.includes(":") ? ["--globoff"] : []),
-  ].filter((argument) => argument !== ""), { check: false, timeoutMs: 60_000 });
+    "-s", "-Z", "--parallel-max", "16", "-m", "3", "-H", "Connection: close", `http://${host}/?[1-${count}]`,
+  ], { check: false });
   return tally(ended.stdout.split("\n").filter((line) => line !== ""), count);
 }
 
