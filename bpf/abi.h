@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * The shared facts of the packet path: every struct that lives in a map and every enum that both sides
- * name. The TypeScript codecs are generated from the BTF of the object that is loaded, so this file
- * holds types only: explicit padding, byte order in the type, and no macros (BTF cannot see those).
+ * The shared facts of the packet path: every struct that lives in a map and every enum that both
+ * sides name. The TypeScript codecs are generated from the BTF of the object that is loaded, so this
+ * file holds types only: explicit padding, byte order in the type, and no macros (BTF cannot see those).
  * Addresses are 16 bytes in network order, IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).
  */
 #pragma once
 
 #include <linux/types.h>
 
-/* What became of a packet. The name says the action; each packet that the program sees is counted under
- * exactly one. Index of the `verdicts` map. Before a packet is known to be ours only PASS is possible. */
+/* What became of a packet. The name says the action; each packet that the program sees is counted
+ * under exactly one. Index of `verdict_counts`. Before a packet is known to be ours only PASS is
+ * possible. PASS, TX and DROP stay in blocks, in this order: verdict.h reads the action from that. */
 enum verdict {
 	VERDICT_CONTINUE = 0,   /* not an outcome: go on to the next step. Never counted. */
-	PASS_NOT_IP,            /* neither IPv4 nor IPv6 */
-	PASS_MALFORMED,         /* an IP header that is cut short or contradicts itself */
+	PASS_NOT_IP,            /* neither IPv4 nor IPv6 behind at most two VLAN tags */
+	PASS_MALFORMED,         /* an IP header that is cut short or contradicts itself or the frame,
+				 * or IPv6 with an IPv4-mapped address, which no wire may carry */
 	PASS_NOT_OURS,          /* no service has this address, port and protocol */
-	PASS_TRUNCATED,         /* for a virtual address, but cut before the ports or the echo header end */
+	PASS_TRUNCATED,         /* for a virtual address, but ends within its TCP, UDP or ICMP header */
 	PASS_FRAGMENT,          /* a later fragment for a virtual address: no ports to look at */
-	PASS_ICMP,              /* ICMP for a virtual address, other than an echo request */
+	PASS_ICMP,              /* ICMP for a virtual address, other than an echo request to answer */
 	PASS_PROTOCOL,          /* neither TCP, UDP nor ICMP, for a virtual address */
 	PASS_ORPHANED,          /* no heartbeat for too long, and the policy is `pass` */
 	TX_FORWARDED,           /* on its way to a backend */
@@ -29,7 +31,8 @@ enum verdict {
 	DROP_TTL_EXPIRED,       /* its time to live, or hop limit, ends here */
 	DROP_NO_BACKEND,        /* nobody is there to take it */
 	DROP_NO_NEIGHBOUR,      /* the next hop's link address is not known (yet) */
-	DROP_NO_ROOM,           /* no room to write the outer header */
+	DROP_NO_ROOM,           /* no room for the outer header, or for the length in it */
+	DROP_TOO_BIG,           /* larger than the next hop's interface carries */
 	VERDICTS,               /* how many there are; not an outcome */
 };
 
@@ -49,10 +52,10 @@ enum ring_class { RING_SMALL = 0, RING_MEDIUM, RING_LARGE, RING_CLASSES };
 /* Slots of each class. */
 enum ring_slots { RING_SMALL_SLOTS = 16384, RING_MEDIUM_SLOTS = 65540, RING_LARGE_SLOTS = 2097152 };
 
-/* The u16 in a ring: 15 bits of backend id (0: nobody), and a mark that this slot needs a look at state. */
+/* The u16 in a ring: 15 bits of backend id (0: nobody), and a mark: this slot needs a look at state. */
 enum slot_word { SLOT_BACKEND_MASK = 0x7fff, SLOT_EXCEPTION = 0x8000 };
 
-/* Bits of destination.flags: DESTINATION_LIVE may keep the flows it has, DESTINATION_ADMITS may get new ones. */
+/* Bits of destination.flags: LIVE may keep the flows it has, ADMITS may get new ones. */
 enum destination_flags { DESTINATION_LIVE = 1, DESTINATION_ADMITS = 2 };
 /* Bits of next_hop.flags. */
 enum next_hop_flags { NEXT_HOP_RESOLVED = 1 };
@@ -68,8 +71,9 @@ struct service_key {
 	__u8 pad;
 };
 
-/* What a packet of a service is measured against. Two versions of each service stand in `service_versions`
- * (index × 2 + version); `service_active` says which one counts, so a change is one aligned store. */
+/* What a packet of a service is measured against. Two versions of each service stand in
+ * `service_versions` (index × 2 + version); `service_active` says which one counts, so a change is one
+ * aligned store. */
 struct service_version {
 	__u64 hash_seed;
 	__u64 flow_idle_ns;
@@ -84,18 +88,18 @@ struct service_version {
 	__u8 pad[2];
 };
 
-/* The way to a destination. */
+/* The way to a destination. The first twelve bytes are those of the Ethernet header. */
 struct next_hop {
 	__u8 destination_mac[6];
-	__u8 pad0[2];
 	__u8 source_mac[6];
-	__u8 pad1[2];
+	__u16 mtu;              /* largest IP packet that the interface carries; 0: not known, no limit */
+	__u8 pad[2];
 	__u32 ifindex;
 	__u32 flags;            /* enum next_hop_flags */
 };
 
-/* Where packets of one backend go; element `id` of `destinations`. The idle next hop is written first,
- * then next_hop_active in one aligned store, so no packet sees half of each. */
+/* Where packets of one backend go; element `id` of `destinations`. The idle next hop is written
+ * first, then next_hop_active in one aligned store, so no packet sees half of each. */
 struct destination {
 	__u8 address[16];
 	__u8 tunnel_source[16]; /* outer source address, of the same family as `address` */
@@ -108,14 +112,17 @@ struct destination {
 	__u8 pad[24];           /* to 128 bytes: two cache lines */
 };
 
-/* Key of `flows`. */
+/* Key of `virtual_addresses` and of the maps of decap: an address alone. */
+struct address_key {
+	__u8 address[16];
+};
+
+/* Key of `flows`: where it goes, which is a key of `services`, and where it comes from. */
 struct flow_key {
+	struct service_key service;
 	__u8 source[16];
-	__u8 destination[16];
 	__be16 source_port;
-	__be16 destination_port;
-	__u8 protocol;
-	__u8 pad[3];
+	__u8 pad[2];
 };
 
 struct flow_entry {
@@ -139,7 +146,18 @@ struct settings {
 	__u64 orphan_action;    /* enum orphan_action */
 };
 
-/* Per CPU. */
+/* What the decapsulation program of the backends (decap.bpf.c) did. Index of `decap_counts`.
+ * Everything passes: what it does not know is the kernel's to judge. */
+enum decap_verdict {
+	DECAP_PASS_NOT_TUNNEL = 0, /* no tunnel packet, or one in a form that pointsman does not send */
+	DECAP_PASS_MALFORMED,   /* a tunnel packet whose headers are cut short or contradict themselves */
+	DECAP_PASS_NOT_OURS,    /* the inner destination is none of the virtual addresses */
+	DECAP_PASS_SOURCE,      /* the outer source is none of the balancers */
+	DECAP_PASS_STRIPPED,    /* without its outer header */
+	DECAP_VERDICTS,         /* how many there are; not an outcome */
+};
+
+/* Per CPU. Bytes are those of the frame as received. */
 struct verdict_count {
 	__u64 packets;
 	__u64 bytes;
@@ -151,3 +169,15 @@ struct traffic_count {
 	__u64 bytes;
 	__u64 flows;            /* new ones remembered (tracking full), else TCP SYNs and 0 for UDP */
 };
+
+_Static_assert(sizeof(struct service_key) == 20, "services and flows are keyed by it");
+_Static_assert(sizeof(struct address_key) == 16, "an address and nothing else");
+_Static_assert(sizeof(struct flow_key) == 40, "no padding that the compiler may leave unset");
+_Static_assert(sizeof(struct flow_entry) == 16, "one entry, one quarter of a cache line");
+_Static_assert(sizeof(struct service_version) == 32, "two versions to a cache line");
+_Static_assert(sizeof(struct next_hop) == 24, "two of them in a destination");
+_Static_assert(sizeof(struct destination) == 128, "two cache lines");
+_Static_assert(sizeof(struct policy_key) == 24, "32 + 32 + 128 bits");
+_Static_assert(sizeof(struct settings) == 32, "four aligned words");
+_Static_assert(sizeof(struct verdict_count) == 16, "per-CPU values are multiples of 8");
+_Static_assert(sizeof(struct traffic_count) == 24, "per-CPU values are multiples of 8");

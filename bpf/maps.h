@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * The maps of the packet path and the switches it is specialised by. Knows shapes and names; what is in
+ * a map is the supervisor's business. Capacities here are those of a small plane: the supervisor sets
+ * them before loading, except for the inner prototypes, whose size is their class. Keys of arrays are
+ * __u32 and never an enum: with an enum the kernel rejects the map's BTF, and libbpf goes on without it.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include "abi.h"
+
+/* A switch that is off takes its code out of the loaded program: rodata is frozen before verification,
+ * and the verifier removes what cannot be reached. As compiled, everything is on. */
+const volatile bool feature_l2 = true;
+const volatile bool feature_ipip = true;
+const volatile bool feature_tracking = true;
+const volatile bool feature_policy = true;
+const volatile bool feature_source_hash = true;
+const volatile bool feature_orphan = true;
+const volatile bool ring_class_small = true;
+const volatile bool ring_class_medium = true;
+const volatile bool ring_class_large = true;
+/* Transmit by bpf_redirect_map even to the interface a packet came from, as veth needs it (its XDP_TX
+ * wants a program on the peer). Off: XDP_TX when egress is ingress, which network cards do faster. */
+const volatile bool transmit_by_redirect = false;
+
+/* BTF leaves out enums that no type refers to; these variables do nothing but refer. */
+const volatile enum verdict anchor_verdict;
+const volatile enum forwarding anchor_forwarding;
+const volatile enum orphan_action anchor_orphan_action;
+const volatile enum hash_input anchor_hash_input;
+const volatile enum tracking anchor_tracking;
+const volatile enum ring_class anchor_ring_class;
+const volatile enum ring_slots anchor_ring_slots;
+const volatile enum slot_word anchor_slot_word;
+const volatile enum destination_flags anchor_destination_flags;
+const volatile enum next_hop_flags anchor_next_hop_flags;
+const volatile enum policy_action anchor_policy_action;
+const volatile enum service_flags anchor_service_flags;
+const volatile enum decap_verdict anchor_decap_verdict;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct service_key);
+	__type(value, __u32);           /* index of the service */
+	__uint(max_entries, 1024);
+} services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct address_key);
+	__type(value, __u32);           /* flags; none yet */
+	__uint(max_entries, 1024);
+} virtual_addresses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);             /* index of the service */
+	__type(value, __u32);           /* 0 or 1: the version that counts */
+	__uint(max_entries, 1024);
+} service_active SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);             /* index of the service × 2 + version */
+	__type(value, struct service_version);
+	__uint(max_entries, 2048);
+} service_versions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);             /* id */
+	__type(value, struct destination);
+	__uint(max_entries, 4096);
+} destinations SEC(".maps");
+
+/* A ring is one value, so that it is packed and published with one copy. */
+struct ring_small { __u16 slots[RING_SMALL_SLOTS]; };
+struct ring_medium { __u16 slots[RING_MEDIUM_SLOTS]; };
+struct ring_large { __u16 slots[RING_LARGE_SLOTS]; };
+
+/* The inner prototypes state sizes, not types: clang leaves the struct of an inner map undefined in BTF. */
+#define RINGS(ring)                                                  \
+	struct ring##_map {                                          \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                    \
+		__uint(map_flags, BPF_F_MMAPABLE);                   \
+		__uint(key_size, sizeof(__u32));                     \
+		__uint(value_size, sizeof(struct ring));             \
+		__uint(max_entries, 1);                              \
+	};                                                           \
+	struct {                                                     \
+		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);            \
+		__type(key, __u32); /* service_version.ring_id */    \
+		__uint(max_entries, 64);                             \
+		__array(values, struct ring##_map);                  \
+	}
+
+RINGS(ring_small) rings_small SEC(".maps");
+RINGS(ring_medium) rings_medium SEC(".maps");
+RINGS(ring_large) rings_large SEC(".maps");
+
+/* Shared by all CPUs: a flow may move to another one when interrupts are rebalanced. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, struct flow_entry);
+	__uint(max_entries, 65536);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct policy_key);
+	__type(value, __u32);           /* enum policy_action */
+	__uint(max_entries, 1024);
+} policies SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct settings);
+	__uint(max_entries, 1);
+} settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__type(key, __u32);             /* ifindex */
+	__type(value, __u32);           /* the same */
+	__uint(max_entries, 64);
+} devices SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);             /* enum verdict */
+	__type(value, struct verdict_count);
+	__uint(max_entries, VERDICTS);
+} verdict_counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);             /* index of the service */
+	__type(value, struct traffic_count);
+	__uint(max_entries, 1024);
+} service_traffic SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);             /* id */
+	__type(value, struct traffic_count);
+	__uint(max_entries, 4096);
+} destination_traffic SEC(".maps");
