@@ -1,0 +1,109 @@
+// The verbs that change a running instance's config or its overrides: check, plan, apply, reload,
+// rollback, drain, undrain, weight, overrides clear. Knows the client and how to lay out its answers.
+
+import type { Client } from "../api/client.ts";
+import type { ApplyResult, OverrideView, Plan } from "../api/schemas.ts";
+import { Failure } from "../errors.ts";
+import type { Io } from "./io.ts";
+import { EXIT } from "./io.ts";
+import { amount, duration, parseDuration, percent, table } from "./table.ts";
+
+/** A share of all slots above which `apply` asks first, on a terminal. */
+const ASK_ABOVE_SHARE = 0.2;
+
+/** The file's bytes as text; FILE_UNREADABLE when there are none. `-` is not special. */
+export function readConfigFile(io: Io, path: string): Uint8Array {
+  let bytes: Uint8Array | null;
+  try {
+    bytes = io.env.files.read(path);
+  } catch (error) {
+    throw new Failure("FILE_UNREADABLE", { path }, `cannot read ${path}: ${String(error)}`, error);
+  }
+  if (bytes === null) throw new Failure("FILE_UNREADABLE", { path }, `there is no file ${path}`);
+  return bytes;
+}
+
+function asText(bytes: Uint8Array): string {
+  return new TextDecoder("utf-8").decode(bytes);
+}
+
+export function layPlan(plan: Plan): string {
+  if (!plan.changed) return "nothing would change\n";
+  const replaces = plan.replacesPlane === null ? "" : `the data plane would be replaced: ${plan.replacesPlane}\n`;
+  const steps = plan.steps.length === 0 ? "" : table(["step", "object", "detail"], plan.steps.map((step) => [step.action, step.object, step.detail]));
+  const moved = table(
+    ["service", "change", "slots moved", "of", "share"],
+    plan.services.map((each) => [each.service, each.change, each.slotsMoved, each.ringSize, percent(each.share)]),
+  );
+  const { kind, moved: flowsMoved, total } = plan.flows;
+  const flows = flowsMoved === null || total === null ? "live flows that would move: unknown\n"
+    : `live flows that would move: ${amount(flowsMoved)} of ${amount(total)} (${kind})\n`;
+  const warnings = plan.warnings.map((warning) => `warning: ${warning}\n`).join("");
+  return `${replaces}${steps}${steps === "" ? "" : "\n"}${moved}${flows}${warnings}`;
+}
+
+export interface PlanOptions { readonly output: "table" | "json"; readonly exitCode: boolean }
+
+export async function planVerb(io: Io, client: Client, file: string, options: PlanOptions): Promise<number> {
+  const plan = await client.plan({ name: file, text: asText(readConfigFile(io, file)), actor: io.actor });
+  io.out(options.output === "json" ? `${JSON.stringify(plan, null, 2)}\n` : layPlan(plan));
+  return options.exitCode && plan.changed ? EXIT.changes : EXIT.done;
+}
+
+function layApplied(result: ApplyResult): string {
+  const head = result.changed
+    ? `revision ${result.revision}: ${result.steps} steps in ${result.durationMs.toFixed(1)} ms\n`
+    : `revision ${result.revision}: nothing to change\n`;
+  const failed = result.failed.map(({ service, reason }) => `not served: ${service}: ${reason}\n`).join("");
+  return head + failed + result.warnings.map((warning) => `warning: ${warning}\n`).join("");
+}
+
+export async function applyVerb(io: Io, client: Client, file: string, options: { readonly output: "table" | "json"; readonly yes: boolean }): Promise<number> {
+  const request = { name: file, text: asText(readConfigFile(io, file)), actor: io.actor };
+  const plan = await client.plan(request);
+  const most = Math.max(0, ...plan.services.filter(({ change }) => change !== "added").map(({ share }) => share));
+  if (io.isTty && !options.yes && (most > ASK_ABOVE_SHARE || plan.replacesPlane !== null)) {
+    io.out(layPlan(plan));
+    if (!(await io.confirm(`Apply? ${percent(most)} of a service's slots would move.`))) {
+      io.err("nothing was applied\n");
+      return EXIT.failure;
+    }
+  }
+  return printApplied(io, await client.apply(request), options.output);
+}
+
+export function printApplied(io: Io, result: ApplyResult, output: "table" | "json"): number {
+  io.out(output === "json" ? `${JSON.stringify(result, null, 2)}\n` : layApplied(result));
+  return result.failed.length === 0 ? EXIT.done : EXIT.failure;
+}
+
+export interface OverrideOptions {
+  readonly output: "table" | "json";
+  readonly reason: string | null;
+  /** "10m", or null: until cleared. */
+  readonly expires: string | null;
+}
+
+export async function overrideVerb(
+  io: Io, client: Client, target: string,
+  change: { readonly kind: "drain" } | { readonly kind: "weight"; readonly weight: number }, options: OverrideOptions,
+): Promise<number> {
+  const expiresInMs = options.expires === null ? null : parseDuration(options.expires);
+  if (options.expires !== null && expiresInMs === null) {
+    throw new Failure("REQUEST_INVALID", { path: "expires" }, `"${options.expires}" is not a duration such as 90s, 10m or 1h30m`);
+  }
+  const set = await client.override({ target, change, actor: io.actor, reason: options.reason, expiresInMs });
+  if (options.output === "json") io.out(`${JSON.stringify(set, null, 2)}\n`);
+  else {
+    const until = set.expiresAtMs === null ? "until cleared" : `for ${duration(set.expiresAtMs - set.atMs)}`;
+    io.out(`${set.target}: ${change.kind === "drain" ? "draining" : `weight ${change.weight}`} ${until}\n`);
+  }
+  return EXIT.done;
+}
+
+export function printRemoved(io: Io, removed: readonly OverrideView[], output: "table" | "json"): number {
+  if (output === "json") io.out(`${JSON.stringify(removed, null, 2)}\n`);
+  else if (removed.length === 0) io.out("there was nothing to clear\n");
+  else for (const each of removed) io.out(`${each.target}: ${each.change.kind} cleared\n`);
+  return EXIT.done;
+}
