@@ -40,6 +40,8 @@ export interface Files {
   size(path: string): number | null;
   /** Writes a temporary sibling, fsyncs, renames. Creates parent directories (0700). */
   writeAtomic(path: string, bytes: Uint8Array | string, mode: number): void;
+  /** Creates the file with this text, all at once. False when it exists. Creates parent directories (0755). */
+  createExclusive(path: string, text: string, mode: number): boolean;
   append(path: string, text: string, mode: number): void;
   remove(path: string): void;
   list(directory: string): string[];

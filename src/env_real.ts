@@ -130,6 +130,24 @@ function writeAtomic(path: string, bytes: Uint8Array | string, mode: number): vo
   syncDirectory(directory);
 }
 
+/** A link has its text from the first moment, where open with O_EXCL would show an empty file for a while. */
+function createExclusive(path: string, text: string, mode: number): boolean {
+  const directory = dirname(path);
+  fs.mkdirSync(directory, { recursive: true, mode: 0o755 });
+  temporaryFiles += 1;
+  const temporary = join(directory, `.${basename(path)}.${process.pid}.${temporaryFiles}.tmp`);
+  fs.writeFileSync(temporary, text, { flag: "wx", mode });
+  try {
+    fs.linkSync(temporary, path);
+    return true;
+  } catch (error) {
+    if (codeOf(error) === "EEXIST") return false;
+    throw error;
+  } finally {
+    fs.rmSync(temporary, { force: true });
+  }
+}
+
 /** Makes a rename survive a power cut. Some file systems refuse to sync a directory; the file is whole anyway. */
 function syncDirectory(directory: string): void {
   try {
@@ -144,6 +162,7 @@ const realFiles: Files = {
   read: (path) => unlessMissing(null, () => Uint8Array.from(fs.readFileSync(path))),
   size: (path) => unlessMissing(null, () => fs.statSync(path).size),
   writeAtomic,
+  createExclusive,
   append: (path, text, mode) => {
     fs.mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     fs.appendFileSync(path, text, { mode });

@@ -194,6 +194,12 @@ function createFiles(stored: Map<string, FakeFile>, directories: Set<string>): F
       makeDirectories(parentOf(path));
       stored.set(path, { bytes: bytesOf(bytes), mode });
     },
+    createExclusive: (path, text, mode) => {
+      if (stored.has(path)) return false;
+      makeDirectories(parentOf(path));
+      stored.set(path, { bytes: bytesOf(text), mode });
+      return true;
+    },
     append: (path, text, mode) => {
       makeDirectories(parentOf(path));
       const before = stored.get(path);

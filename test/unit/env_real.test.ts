@@ -41,6 +41,14 @@ describe("files", () => {
     expect(() => files.read(directory)).toThrow("EISDIR");
   });
 
+  it("creates a file only where there is none, and leaves no other", () => {
+    const path = join(directory, "exclusive/lock");
+    expect(files.createExclusive(path, "first", 0o644)).toBe(true);
+    expect(files.createExclusive(path, "second", 0o644)).toBe(false);
+    expect(Buffer.from(files.read(path) ?? []).toString()).toBe("first");
+    expect(files.list(join(directory, "exclusive"))).toEqual(["lock"]);
+  });
+
   it("appends, lists in order and removes", () => {
     const path = join(directory, "log/events");
     files.append(path, "one\n", 0o600);
