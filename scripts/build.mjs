@@ -63,15 +63,19 @@ function stateOf(step, texts = []) {
   return { wanted, stamp, fresh: isFresh(stamp, wanted, step.outputs.map((path) => join(root, path))) };
 }
 
-/** @param {Options} options @returns {boolean} whether the programs are there afterwards */
-function buildNative(options) {
-  if (!existsSync(join(root, "CMakeLists.txt"))) return false;
+/**
+ * What fails is added to `failures`: the JavaScript is built all the same.
+ * @param {Options} options
+ * @param {string[]} failures
+ * @returns {boolean} whether the programs are there afterwards
+ */
+function buildNative(options, failures) {
   const state = stateOf(NATIVE);
   if (state.fresh) return true;
   const missing = missingForNative(gatherFacts());
   if (missing.length > 0) {
     const line = `the addon and the XDP programs are left out; missing: ${missing.join(", ")}`;
-    if (options["require-native"]) throw new BuildFailed(line);
+    if (options["require-native"]) failures.push(line);
     // Programs of other sources would be worse than none.
     for (const path of NATIVE.outputs) rmSync(join(root, path), { recursive: true, force: true });
     say(`${line}. The proxy plane works without them`);
@@ -80,12 +84,14 @@ function buildNative(options) {
   say("the addon and the XDP programs");
   rmSync(state.stamp, { force: true });
   const cmakeJs = join(root, "node_modules/cmake-js/bin/cmake-js");
-  if (run(process.execPath, [cmakeJs, "build", "--log-level", "warn"]) !== 0) throw new BuildFailed("the native build failed");
-  for (const path of NATIVE.outputs) {
-    if (!existsSync(join(root, path))) throw new BuildFailed(`the native build made no ${path}`);
+  if (run(process.execPath, [cmakeJs, "build", "--log-level", "warn"]) !== 0) {
+    failures.push("the native build failed");
+    return false;
   }
-  writeStamp(state.stamp, state.wanted);
-  return true;
+  const absent = NATIVE.outputs.filter((path) => !existsSync(join(root, path)));
+  if (absent.length > 0) failures.push(`the native build made no ${absent.join(", ")}`);
+  else writeStamp(state.stamp, state.wanted);
+  return absent.length === 0;
 }
 
 /** @returns {number} the compiler's exit status; JavaScript is written in any case */
@@ -107,16 +113,23 @@ function buildScripts() {
   return { failed };
 }
 
-/** @param {Options} options @param {boolean} programs @returns {Promise<boolean>} whether a source was changed */
-async function generate(options, programs) {
+/**
+ * @param {Options} options
+ * @param {boolean} programs
+ * @param {string[]} failures
+ * @returns {Promise<boolean>} whether a source was changed
+ */
+async function generate(options, programs, failures) {
   const generator = join(root, "dist/scripts/generate.js");
   if (!existsSync(generator)) return false;
   const { generateAll } = await import(`${pathToFileURL(generator).href}?${Date.now()}`);
-  /** @type {{ changed: string[] }} */
-  const { changed } = await generateAll({ root, write: !options.check, programs });
+  /** @type {{ changed: string[], refused: string[] }} */
+  const { changed, refused } = await generateAll({ root, write: !options.check, programs });
+  failures.push(...refused);
   if (changed.length === 0) return false;
   if (options.check) {
-    throw new BuildFailed(`stale: ${changed.join(", ")}; run "npm run generate" and commit what it writes`);
+    failures.push(`stale: ${changed.join(", ")}; run "npm run generate" and commit what it writes`);
+    return false;
   }
   say(`generated ${changed.join(", ")}`);
   return changed.some((path) => path.endsWith(".ts"));
@@ -124,16 +137,24 @@ async function generate(options, programs) {
 
 /** @param {Options} options */
 async function build(options) {
-  const programs = options.plane !== "proxy" && buildNative(options);
-  if (options.native) return;
+  /** @type {string[]} */
+  const failures = [];
+  const programs = options.plane !== "proxy" && buildNative(options, failures);
+  if (!options.native) await buildRest(options, programs, failures);
+  if (failures.length > 0) throw new BuildFailed(failures.join("; "));
+}
+
+/** @param {Options} options @param {boolean} programs @param {string[]} failures */
+async function buildRest(options, programs, failures) {
   let scripts = buildScripts();
   const generated = stateOf(GENERATED, [String(programs)]);
   if (!generated.fresh) {
     // The first compilation may have failed for want of what is generated here: the second one counts.
-    if (await generate(options, programs)) scripts = buildScripts();
-    if (!scripts.failed) writeStamp(generated.stamp, stateOf(GENERATED, [String(programs)]).wanted);
+    const complaints = failures.length;
+    if (await generate(options, programs, failures)) scripts = buildScripts();
+    if (!scripts.failed && failures.length === complaints) writeStamp(generated.stamp, stateOf(GENERATED, [String(programs)]).wanted);
   }
-  if (scripts.failed) throw new BuildFailed("the TypeScript compiler found errors");
+  if (scripts.failed) failures.push("the TypeScript compiler found errors");
 }
 
 /**
@@ -142,7 +163,7 @@ async function build(options) {
  */
 export function isBuilt(plane) {
   if (!existsSync(join(root, "node_modules"))) return false;
-  const programs = plane !== "proxy" && existsSync(join(root, "CMakeLists.txt"));
+  const programs = plane !== "proxy";
   if (programs && !stateOf(NATIVE).fresh) return false;
   return stateOf(SCRIPT).fresh && stateOf(GENERATED, [String(programs)]).fresh;
 }

@@ -1,0 +1,676 @@
+// Generated from bpf/abi.h by scripts/generate.ts, out of the BTF of the compiled programs: do not edit,
+// run "npm run generate". Offsets, sizes and byte order are the compiler's; encode and decode refuse
+// any other size and any value that its field cannot hold.
+
+import * as codec from "./abi_codec.ts";
+
+/** The structs and enums that bpf/abi.h declares: what the fingerprint is taken over. */
+export const ABI_NAMES = {
+  structs: [
+    "address_key", "destination", "flow_entry", "flow_key", "next_hop", "policy_key",
+    "service_key", "service_version", "settings", "traffic_count", "verdict_count",
+  ],
+  enums: [
+    "decap_verdict", "destination_flags", "forwarding", "hash_input", "next_hop_flags",
+    "orphan_action", "policy_action", "ring_class", "ring_slots", "service_flags", "slot_word",
+    "tracking", "verdict",
+  ],
+} as const;
+
+/** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
+export const ABI_FINGERPRINT = 0xe3361dda7da99177n;
+
+/** The same for each object file; small programs know only a part of the types. */
+export const FINGERPRINTS = {
+  pointsman: 0xe3361dda7da99177n,
+} as const;
+
+/** enum decap_verdict */
+export const DecapVerdict = {
+  DECAP_PASS_NOT_TUNNEL: 0,
+  DECAP_PASS_MALFORMED: 1,
+  DECAP_PASS_NOT_OURS: 2,
+  DECAP_PASS_SOURCE: 3,
+  DECAP_PASS_STRIPPED: 4,
+  DECAP_VERDICTS: 5,
+} as const;
+export type DecapVerdict = (typeof DecapVerdict)[keyof typeof DecapVerdict];
+/** In the order of their declaration. */
+export const DECAP_VERDICT_NAMES = [
+  "DECAP_PASS_NOT_TUNNEL", "DECAP_PASS_MALFORMED", "DECAP_PASS_NOT_OURS", "DECAP_PASS_SOURCE",
+  "DECAP_PASS_STRIPPED", "DECAP_VERDICTS",
+] as const satisfies readonly (keyof typeof DecapVerdict)[];
+
+/** enum destination_flags */
+export const DestinationFlags = {
+  DESTINATION_LIVE: 1,
+  DESTINATION_ADMITS: 2,
+} as const;
+export type DestinationFlags = (typeof DestinationFlags)[keyof typeof DestinationFlags];
+/** In the order of their declaration. */
+export const DESTINATION_FLAGS_NAMES = [
+  "DESTINATION_LIVE", "DESTINATION_ADMITS",
+] as const satisfies readonly (keyof typeof DestinationFlags)[];
+
+/** enum forwarding */
+export const Forwarding = {
+  FORWARDING_NONE: 0,
+  FORWARDING_L2: 1,
+  FORWARDING_IPIP: 2,
+} as const;
+export type Forwarding = (typeof Forwarding)[keyof typeof Forwarding];
+/** In the order of their declaration. */
+export const FORWARDING_NAMES = [
+  "FORWARDING_NONE", "FORWARDING_L2", "FORWARDING_IPIP",
+] as const satisfies readonly (keyof typeof Forwarding)[];
+
+/** enum hash_input */
+export const HashInput = {
+  HASH_5_TUPLE: 0,
+  HASH_SOURCE_IP: 1,
+} as const;
+export type HashInput = (typeof HashInput)[keyof typeof HashInput];
+/** In the order of their declaration. */
+export const HASH_INPUT_NAMES = [
+  "HASH_5_TUPLE", "HASH_SOURCE_IP",
+] as const satisfies readonly (keyof typeof HashInput)[];
+
+/** enum next_hop_flags */
+export const NextHopFlags = {
+  NEXT_HOP_RESOLVED: 1,
+} as const;
+export type NextHopFlags = (typeof NextHopFlags)[keyof typeof NextHopFlags];
+/** In the order of their declaration. */
+export const NEXT_HOP_FLAGS_NAMES = [
+  "NEXT_HOP_RESOLVED",
+] as const satisfies readonly (keyof typeof NextHopFlags)[];
+
+/** enum orphan_action */
+export const OrphanAction = {
+  ORPHAN_KEEP: 0,
+  ORPHAN_PASS: 1,
+  ORPHAN_DROP: 2,
+} as const;
+export type OrphanAction = (typeof OrphanAction)[keyof typeof OrphanAction];
+/** In the order of their declaration. */
+export const ORPHAN_ACTION_NAMES = [
+  "ORPHAN_KEEP", "ORPHAN_PASS", "ORPHAN_DROP",
+] as const satisfies readonly (keyof typeof OrphanAction)[];
+
+/** enum policy_action */
+export const PolicyAction = {
+  POLICY_NONE: 0,
+  POLICY_ALLOW: 1,
+  POLICY_DENY: 2,
+} as const;
+export type PolicyAction = (typeof PolicyAction)[keyof typeof PolicyAction];
+/** In the order of their declaration. */
+export const POLICY_ACTION_NAMES = [
+  "POLICY_NONE", "POLICY_ALLOW", "POLICY_DENY",
+] as const satisfies readonly (keyof typeof PolicyAction)[];
+
+/** enum ring_class */
+export const RingClass = {
+  RING_SMALL: 0,
+  RING_MEDIUM: 1,
+  RING_LARGE: 2,
+  RING_CLASSES: 3,
+} as const;
+export type RingClass = (typeof RingClass)[keyof typeof RingClass];
+/** In the order of their declaration. */
+export const RING_CLASS_NAMES = [
+  "RING_SMALL", "RING_MEDIUM", "RING_LARGE", "RING_CLASSES",
+] as const satisfies readonly (keyof typeof RingClass)[];
+
+/** enum ring_slots */
+export const RingSlots = {
+  RING_SMALL_SLOTS: 16384,
+  RING_MEDIUM_SLOTS: 65540,
+  RING_LARGE_SLOTS: 2097152,
+} as const;
+export type RingSlots = (typeof RingSlots)[keyof typeof RingSlots];
+/** In the order of their declaration. */
+export const RING_SLOTS_NAMES = [
+  "RING_SMALL_SLOTS", "RING_MEDIUM_SLOTS", "RING_LARGE_SLOTS",
+] as const satisfies readonly (keyof typeof RingSlots)[];
+
+/** enum service_flags */
+export const ServiceFlags = {
+  SERVICE_DENY_BY_DEFAULT: 1,
+  SERVICE_HAS_POLICY: 2,
+} as const;
+export type ServiceFlags = (typeof ServiceFlags)[keyof typeof ServiceFlags];
+/** In the order of their declaration. */
+export const SERVICE_FLAGS_NAMES = [
+  "SERVICE_DENY_BY_DEFAULT", "SERVICE_HAS_POLICY",
+] as const satisfies readonly (keyof typeof ServiceFlags)[];
+
+/** enum slot_word */
+export const SlotWord = {
+  SLOT_BACKEND_MASK: 32767,
+  SLOT_EXCEPTION: 32768,
+} as const;
+export type SlotWord = (typeof SlotWord)[keyof typeof SlotWord];
+/** In the order of their declaration. */
+export const SLOT_WORD_NAMES = [
+  "SLOT_BACKEND_MASK", "SLOT_EXCEPTION",
+] as const satisfies readonly (keyof typeof SlotWord)[];
+
+/** enum tracking */
+export const Tracking = {
+  TRACKING_NONE: 0,
+  TRACKING_FULL: 1,
+} as const;
+export type Tracking = (typeof Tracking)[keyof typeof Tracking];
+/** In the order of their declaration. */
+export const TRACKING_NAMES = [
+  "TRACKING_NONE", "TRACKING_FULL",
+] as const satisfies readonly (keyof typeof Tracking)[];
+
+/** enum verdict */
+export const Verdict = {
+  VERDICT_CONTINUE: 0,
+  PASS_NOT_IP: 1,
+  PASS_MALFORMED: 2,
+  PASS_NOT_OURS: 3,
+  PASS_TRUNCATED: 4,
+  PASS_FRAGMENT: 5,
+  PASS_ICMP: 6,
+  PASS_PROTOCOL: 7,
+  PASS_ORPHANED: 8,
+  TX_FORWARDED: 9,
+  TX_ECHO_REPLY: 10,
+  DROP_DENIED: 11,
+  DROP_FRAGMENT: 12,
+  DROP_ORPHANED: 13,
+  DROP_TTL_EXPIRED: 14,
+  DROP_NO_BACKEND: 15,
+  DROP_NO_NEIGHBOUR: 16,
+  DROP_NO_ROOM: 17,
+  DROP_TOO_BIG: 18,
+  VERDICTS: 19,
+} as const;
+export type Verdict = (typeof Verdict)[keyof typeof Verdict];
+/** In the order of their declaration. */
+export const VERDICT_NAMES = [
+  "VERDICT_CONTINUE", "PASS_NOT_IP", "PASS_MALFORMED", "PASS_NOT_OURS", "PASS_TRUNCATED",
+  "PASS_FRAGMENT", "PASS_ICMP", "PASS_PROTOCOL", "PASS_ORPHANED", "TX_FORWARDED", "TX_ECHO_REPLY",
+  "DROP_DENIED", "DROP_FRAGMENT", "DROP_ORPHANED", "DROP_TTL_EXPIRED", "DROP_NO_BACKEND",
+  "DROP_NO_NEIGHBOUR", "DROP_NO_ROOM", "DROP_TOO_BIG", "VERDICTS",
+] as const satisfies readonly (keyof typeof Verdict)[];
+
+/** struct address_key, 16 bytes */
+export interface AddressKey {
+  readonly address: Uint8Array;
+}
+
+function writeAddressKey(view: DataView, at: number, value: AddressKey): void {
+  codec.setBytes(view, at, value.address, 16, "address_key.address");
+}
+
+function readAddressKey(view: DataView, at: number): AddressKey {
+  return {
+    address: codec.getBytes(view, at, 16),
+  };
+}
+
+export const AddressKey = {
+  size: 16,
+  offsets: {
+    address: 0,
+  },
+  encode(value: AddressKey): Uint8Array {
+    const bytes = new Uint8Array(16);
+    writeAddressKey(codec.exactView(bytes, 16, "struct address_key"), 0, value);
+    return bytes;
+  },
+  decode(bytes: Uint8Array): AddressKey {
+    return readAddressKey(codec.exactView(bytes, 16, "struct address_key"), 0);
+  },
+} as const;
+
+/** struct destination, 128 bytes */
+export interface Destination {
+  readonly address: Uint8Array;
+  readonly tunnelSource: Uint8Array;
+  readonly identity: bigint;
+  readonly generation: number;
+  readonly flags: number;
+  readonly forwarding: number;
+  readonly nextHopActive: number;
+  readonly nextHops: readonly NextHop[];
+}
+
+function writeDestination(view: DataView, at: number, value: Destination): void {
+  codec.setBytes(view, at, value.address, 16, "destination.address");
+  codec.setBytes(view, at + 16, value.tunnelSource, 16, "destination.tunnel_source");
+  codec.setU64(view, at + 32, value.identity, "destination.identity");
+  codec.setU32(view, at + 40, value.generation, "destination.generation");
+  codec.setU32(view, at + 44, value.flags, "destination.flags");
+  codec.setU32(view, at + 48, value.forwarding, "destination.forwarding");
+  codec.setU32(view, at + 52, value.nextHopActive, "destination.next_hop_active");
+  codec.setEach(value.nextHops, at + 56, 24, 2, "destination.next_hops", (each, place) => {
+    writeNextHop(view, place, each);
+  });
+}
+
+function readDestination(view: DataView, at: number): Destination {
+  return {
+    address: codec.getBytes(view, at, 16),
+    tunnelSource: codec.getBytes(view, at + 16, 16),
+    identity: view.getBigUint64(at + 32, true),
+    generation: view.getUint32(at + 40, true),
+    flags: view.getUint32(at + 44, true),
+    forwarding: view.getUint32(at + 48, true),
+    nextHopActive: view.getUint32(at + 52, true),
+    nextHops: codec.getEach(at + 56, 24, 2, (place) => readNextHop(view, place)),
+  };
+}
+
+export const Destination = {
+  size: 128,
+  offsets: {
+    address: 0,
+    tunnelSource: 16,
+    identity: 32,
+    generation: 40,
+    flags: 44,
+    forwarding: 48,
+    nextHopActive: 52,
+    nextHops: 56,
+  },
+  encode(value: Destination): Uint8Array {
+    const bytes = new Uint8Array(128);
+    writeDestination(codec.exactView(bytes, 128, "struct destination"), 0, value);
+    return bytes;
+  },
+  decode(bytes: Uint8Array): Destination {
+    return readDestination(codec.exactView(bytes, 128, "struct destination"), 0);
+  },
+} as const;
+
+/** struct flow_entry, 16 bytes */
+export interface FlowEntry {
+  readonly lastSeenNs: bigint;
+  readonly generation: number;
+  readonly destination: number;
+}
+
+function writeFlowEntry(view: DataView, at: number, value: FlowEntry): void {
+  codec.setU64(view, at, value.lastSeenNs, "flow_entry.last_seen_ns");
+  codec.setU32(view, at + 8, value.generation, "flow_entry.generation");
+  codec.setU32(view, at + 12, value.destination, "flow_entry.destination");
+}
+
+function readFlowEntry(view: DataView, at: number): FlowEntry {
+  return {
+    lastSeenNs: view.getBigUint64(at, true),
+    generation: view.getUint32(at + 8, true),
+    destination: view.getUint32(at + 12, true),
+  };
+}
+
+export const FlowEntry = {
+  size: 16,
+  offsets: {
+    lastSeenNs: 0,
+    generation: 8,
+    destination: 12,
+  },
+  encode(value: FlowEntry): Uint8Array {
+    const bytes = new Uint8Array(16);
+    writeFlowEntry(codec.exactView(bytes, 16, "struct flow_entry"), 0, value);
+    return bytes;
+  },
+  decode(bytes: Uint8Array): FlowEntry {
+    return readFlowEntry(codec.exactView(bytes, 16, "struct flow_entry"), 0);
+  },
+} as const;
+
+/** struct flow_key, 40 bytes */
+export interface FlowKey {
+  readonly service: ServiceKey;
+  readonly source: Uint8Array;
+  readonly sourcePort: number;
+}
+
+function writeFlowKey(view: DataView, at: number, value: FlowKey): void {
+  writeServiceKey(view, at, value.service);
+  codec.setBytes(view, at + 20, value.source, 16, "flow_key.source");
+  codec.setBe16(view, at + 36, value.sourcePort, "flow_key.source_port");
+}
+
+function readFlowKey(view: DataView, at: number): FlowKey {
+  return {
+    service: readServiceKey(view, at),
+    source: codec.getBytes(view, at + 20, 16),
+    sourcePort: view.getUint16(at + 36, false),
+  };
+}
+
+export const FlowKey = {
+  size: 40,
+  offsets: {
+    service: 0,
+    source: 20,
+    sourcePort: 36,
+  },
+  encode(value: FlowKey): Uint8Array {
+    const bytes = new Uint8Array(40);
+    writeFlowKey(codec.exactView(bytes, 40, "struct flow_key"), 0, value);
+    return bytes;
+  },
+  decode(bytes: Uint8Array): FlowKey {
+    return readFlowKey(codec.exactView(bytes, 40, "struct flow_key"), 0);
+  },
+} as const;
+
+/** struct next_hop, 24 bytes */
+export interface NextHop {
+  readonly destinationMac: Uint8Array;
+  readonly sourceMac: Uint8Array;
+  readonly mtu: number;
+  readonly ifindex: number;
+  readonly flags: number;
+}
+
+function writeNextHop(view: DataView, at: number, value: NextHop): void {
+  codec.setBytes(view, at, value.destinationMac, 6, "next_hop.destination_mac");
+  codec.setBytes(view, at + 6, value.sourceMac, 6, "next_hop.source_mac");
+  codec.setU16(view, at + 12, value.mtu, "next_hop.mtu");
+  codec.setU32(view, at + 16, value.ifindex, "next_hop.ifindex");
+  codec.setU32(view, at + 20, value.flags, "next_hop.flags");
+}
+
+function readNextHop(view: DataView, at: number): NextHop {
+  return {
+    destinationMac: codec.getBytes(view, at, 6),
+    sourceMac: codec.getBytes(view, at + 6, 6),
+    mtu: view.getUint16(at + 12, true),
+    ifindex: view.getUint32(at + 16, true),
+    flags: view.getUint32(at + 20, true),
+  };
+}
+
+export const NextHop = {
+  size: 24,
+  offsets: {
+    destinationMac: 0,
+    sourceMac: 6,
+    mtu: 12,
+    ifindex: 16,
+    flags: 20,
+  },
+  encode(value: NextHop): Uint8Array {
+    const bytes = new Uint8Array(24);
+    writeNextHop(codec.exactView(bytes, 24, "struct next_hop"), 0, value);
+    return bytes;
+  },
+  decode(bytes: Uint8Array): NextHop {
+    return readNextHop(codec.exactView(bytes, 24, "struct next_hop"), 0);
+  },
+} as const;
+
+/** struct policy_key, 24 bytes */
+export interface PolicyKey {
+  readonly prefixBits: number;
+  readonly service: number;
+  readonly address: Uint8Array;
+}
+
+function writePolicyKey(view: DataView, at: number, value: PolicyKey): void {
+  codec.setU32(view, at, value.prefixBits, "policy_key.prefix_bits");
+  codec.setBe32(view, at + 4, value.service, "policy_key.service");
+  codec.setBytes(view, at + 8, value.address, 16, "policy_key.address");
+}
+
+function readPolicyKey(view: DataView, at: number): PolicyKey {
+  return {
+    prefixBits: view.getUint32(at, true),
+    service: view.getUint32(at + 4, false),
+    address: codec.getBytes(view, at + 8, 16),
+  };
+}
+
+export const PolicyKey = {
+  size: 24,
+  offsets: {
+    prefixBits: 0,
+    service: 4,
+    address: 8,
+  },
+  encode(value: PolicyKey): Uint8Array {
+    const bytes = new Uint8Array(24);
+    writePolicyKey(codec.exactView(bytes, 24, "struct policy_key"), 0, value);
+    return bytes;
+  },
+  decode(bytes: Uint8Array): PolicyKey {
+    return readPolicyKey(codec.exactView(bytes, 24, "struct policy_key"), 0);
+  },
+} as const;
+
+/** struct service_key, 20 bytes */
+export interface ServiceKey {
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly protocol: number;
+}
+
+function writeServiceKey(view: DataView, at: number, value: ServiceKey): void {
+  codec.setBytes(view, at, value.address, 16, "service_key.address");
+  codec.setBe16(view, at + 16, value.port, "service_key.port");
+  codec.setU8(view, at + 18, value.protocol, "service_key.protocol");
+}
+
+function readServiceKey(view: DataView, at: number): ServiceKey {
+  return {
+    address: codec.getBytes(view, at, 16),
+    port: view.getUint16(at + 16, false),
+    protocol: view.getUint8(at + 18),
+  };
+}
+
+export const ServiceKey = {
+  size: 20,
+  offsets: {
+    address: 0,
+    port: 16,
+    protocol: 18,
+  },
+  encode(value: ServiceKey): Uint8Array {
+    const bytes = new Uint8Array(20);
+    writeServiceKey(codec.exactView(bytes, 20, "struct service_key"), 0, value);
+    return bytes;
+  },
+  decode(bytes: Uint8Array): ServiceKey {
+    return readServiceKey(codec.exactView(bytes, 20, "struct service_key"), 0);
+  },
+} as const;
+
+/** struct service_version, 32 bytes */
+export interface ServiceVersion {
+  readonly hashSeed: bigint;
+  readonly flowIdleNs: bigint;
+  readonly ringId: number;
+  readonly ringSize: number;
+  readonly ringClass: number;
+  readonly hashInput: number;
+  readonly tracking: number;
+  readonly flags: number;
+  readonly sourcePrefixIpv4: number;
+  readonly sourcePrefixIpv6: number;
+}
+
+function writeServiceVersion(view: DataView, at: number, value: ServiceVersion): void {
+  codec.setU64(view, at, value.hashSeed, "service_version.hash_seed");
+  codec.setU64(view, at + 8, value.flowIdleNs, "service_version.flow_idle_ns");
+  codec.setU32(view, at + 16, value.ringId, "service_version.ring_id");
+  codec.setU32(view, at + 20, value.ringSize, "service_version.ring_size");
+  codec.setU8(view, at + 24, value.ringClass, "service_version.ring_class");
+  codec.setU8(view, at + 25, value.hashInput, "service_version.hash_input");
+  codec.setU8(view, at + 26, value.tracking, "service_version.tracking");
+  codec.setU8(view, at + 27, value.flags, "service_version.flags");
+  codec.setU8(view, at + 28, value.sourcePrefixIpv4, "service_version.source_prefix_ipv4");
+  codec.setU8(view, at + 29, value.sourcePrefixIpv6, "service_version.source_prefix_ipv6");
+}
+
+function readServiceVersion(view: DataView, at: number): ServiceVersion {
+  return {
+    hashSeed: view.getBigUint64(at, true),
+    flowIdleNs: view.getBigUint64(at + 8, true),
+    ringId: view.getUint32(at + 16, true),
+    ringSize: view.getUint32(at + 20, true),
+    ringClass: view.getUint8(at + 24),
+    hashInput: view.getUint8(at + 25),
+    tracking: view.getUint8(at + 26),
+    flags: view.getUint8(at + 27),
+    sourcePrefixIpv4: view.getUint8(at + 28),
+    sourcePrefixIpv6: view.getUint8(at + 29),
+  };
+}
+
+export const ServiceVersion = {
+  size: 32,
+  offsets: {
+    hashSeed: 0,
+    flowIdleNs: 8,
+    ringId: 16,
+    ringSize: 20,
+    ringClass: 24,
+    hashInput: 25,
+    tracking: 26,
+    flags: 27,
+    sourcePrefixIpv4: 28,
+    sourcePrefixIpv6: 29,
+  },
+  encode(value: ServiceVersion): Uint8Array {
+    const bytes = new Uint8Array(32);
+    writeServiceVersion(codec.exactView(bytes, 32, "struct service_version"), 0, value);
+    return bytes;
+  },
+  decode(bytes: Uint8Array): ServiceVersion {
+    return readServiceVersion(codec.exactView(bytes, 32, "struct service_version"), 0);
+  },
+} as const;
+
+/** struct settings, 32 bytes */
+export interface Settings {
+  readonly abiFingerprint: bigint;
+  readonly heartbeatNs: bigint;
+  readonly orphanAfterNs: bigint;
+  readonly orphanAction: bigint;
+}
+
+function writeSettings(view: DataView, at: number, value: Settings): void {
+  codec.setU64(view, at, value.abiFingerprint, "settings.abi_fingerprint");
+  codec.setU64(view, at + 8, value.heartbeatNs, "settings.heartbeat_ns");
+  codec.setU64(view, at + 16, value.orphanAfterNs, "settings.orphan_after_ns");
+  codec.setU64(view, at + 24, value.orphanAction, "settings.orphan_action");
+}
+
+function readSettings(view: DataView, at: number): Settings {
+  return {
+    abiFingerprint: view.getBigUint64(at, true),
+    heartbeatNs: view.getBigUint64(at + 8, true),
+    orphanAfterNs: view.getBigUint64(at + 16, true),
+    orphanAction: view.getBigUint64(at + 24, true),
+  };
+}
+
+export const Settings = {
+  size: 32,
+  offsets: {
+    abiFingerprint: 0,
+    heartbeatNs: 8,
+    orphanAfterNs: 16,
+    orphanAction: 24,
+  },
+  encode(value: Settings): Uint8Array {
+    const bytes = new Uint8Array(32);
+    writeSettings(codec.exactView(bytes, 32, "struct settings"), 0, value);
+    return bytes;
+  },
+  decode(bytes: Uint8Array): Settings {
+    return readSettings(codec.exactView(bytes, 32, "struct settings"), 0);
+  },
+} as const;
+
+/** struct traffic_count, 24 bytes */
+export interface TrafficCount {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+  readonly flows: bigint;
+}
+
+function writeTrafficCount(view: DataView, at: number, value: TrafficCount): void {
+  codec.setU64(view, at, value.packets, "traffic_count.packets");
+  codec.setU64(view, at + 8, value.bytes, "traffic_count.bytes");
+  codec.setU64(view, at + 16, value.flows, "traffic_count.flows");
+}
+
+function readTrafficCount(view: DataView, at: number): TrafficCount {
+  return {
+    packets: view.getBigUint64(at, true),
+    bytes: view.getBigUint64(at + 8, true),
+    flows: view.getBigUint64(at + 16, true),
+  };
+}
+
+export const TrafficCount = {
+  size: 24,
+  offsets: {
+    packets: 0,
+    bytes: 8,
+    flows: 16,
+  },
+  encode(value: TrafficCount): Uint8Array {
+    const bytes = new Uint8Array(24);
+    writeTrafficCount(codec.exactView(bytes, 24, "struct traffic_count"), 0, value);
+    return bytes;
+  },
+  decode(bytes: Uint8Array): TrafficCount {
+    return readTrafficCount(codec.exactView(bytes, 24, "struct traffic_count"), 0);
+  },
+} as const;
+
+/** struct verdict_count, 16 bytes */
+export interface VerdictCount {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+
+function writeVerdictCount(view: DataView, at: number, value: VerdictCount): void {
+  codec.setU64(view, at, value.packets, "verdict_count.packets");
+  codec.setU64(view, at + 8, value.bytes, "verdict_count.bytes");
+}
+
+function readVerdictCount(view: DataView, at: number): VerdictCount {
+  return {
+    packets: view.getBigUint64(at, true),
+    bytes: view.getBigUint64(at + 8, true),
+  };
+}
+
+export const VerdictCount = {
+  size: 16,
+  offsets: {
+    packets: 0,
+    bytes: 8,
+  },
+  encode(value: VerdictCount): Uint8Array {
+    const bytes = new Uint8Array(16);
+    writeVerdictCount(codec.exactView(bytes, 16, "struct verdict_count"), 0, value);
+    return bytes;
+  },
+  decode(bytes: Uint8Array): VerdictCount {
+    return readVerdictCount(codec.exactView(bytes, 16, "struct verdict_count"), 0);
+  },
+} as const;
+
+/** Maps that pointsman.bpf.o declares. */
+export const POINTSMAN_MAPS = [
+] as const;
+/** Programs in pointsman.bpf.o. */
+export const POINTSMAN_PROGRAMS = [
+  "pointsman",
+] as const;
