@@ -4,10 +4,17 @@
 // Every call throws Failure: the server's own (code and details as it sent them), or
 // INSTANCE_NOT_RUNNING when nothing listens on the socket.
 
+import { Client as HttpClient } from "undici";
+import type { Dispatcher } from "undici";
+import { z } from "zod";
+import type { FailureCode } from "../errors.ts";
+import { Failure } from "../errors.ts";
 import type {
-  ApplyResult, BackendView, CheckResult, ConfigRequest, ExplainRequest, Explanation, OverrideRequest, OverrideView,
-  Plan, PointsmanEvent, Revision, RingReport, RingRequest, ServiceView, Status,
+  ApplyResult, BackendView, CheckResult, ConfigRequest, ExplainRequest, Explanation, OverrideRequest,
+  OverrideView, Plan, PointsmanEvent, Revision, RingReport, RingRequest, ServiceView, Status,
 } from "./schemas.ts";
+import * as schemas from "./schemas.ts";
+import { decodeServerSentEvents } from "./sse.ts";
 
 export interface Client {
   status(): Promise<Status>;
@@ -24,19 +31,150 @@ export interface Client {
   rollback(revision: number | null, actor: string): Promise<ApplyResult>;
   override(request: OverrideRequest): Promise<OverrideView>;
   /** By target and kind; null matches all. Answers what was removed. */
-  clearOverrides(
-    filter: { readonly target: string | null; readonly kind: "drain" | "weight" | null; readonly actor: string },
-  ): Promise<readonly OverrideView[]>;
+  clearOverrides(filter: {
+    readonly target: string | null; readonly kind: "drain" | "weight" | null; readonly actor: string;
+  }): Promise<readonly OverrideView[]>;
   removeOverride(id: string, actor: string): Promise<readonly OverrideView[]>;
   explain(request: ExplainRequest): Promise<Explanation>;
   ring(request: RingRequest): Promise<RingReport>;
   /** The kept events after `since`, oldest first. */
   recentEvents(since: number): Promise<readonly PointsmanEvent[]>;
   /** Those, then each new one as it happens, until the signal aborts or the instance ends. */
-  events(options: { readonly since: number; readonly signal: AbortSignal | null }): AsyncIterable<PointsmanEvent>;
+  events(
+    options: { readonly since: number; readonly signal: AbortSignal | null },
+  ): AsyncIterable<PointsmanEvent>;
   /** The supervisor ends; an xdp plane goes on forwarding. */
   stop(actor: string): Promise<void>;
   /** The supervisor ends and the plane goes, with every pin. */
   detach(actor: string): Promise<void>;
   close(): Promise<void>;
+}
+
+/** An apply may wait for grace periods and for a plane to be replaced. */
+const ANSWER_TIMEOUT_MS = 120_000;
+
+type Method = "GET" | "POST" | "DELETE";
+
+/** Does not connect yet: the first call does. `instance` is for messages. */
+export function connectClient(socket: string, instance: string): Client {
+  const http = new HttpClient("http://pointsman", {
+    socketPath: socket, headersTimeout: ANSWER_TIMEOUT_MS, bodyTimeout: 0,
+  });
+  const call = async <T>(
+    method: Method, path: string, schema: z.ZodType<T>, body: unknown = null,
+  ): Promise<T> => {
+    const answer = await send(http, { socket, instance }, method, path, body, null);
+    return schema.parse(await answer.body.json());
+  };
+  const post = <T>(path: string, body: unknown, schema: z.ZodType<T>): Promise<T> =>
+    call("POST", path, schema, body);
+  return {
+    status: () => call("GET", "/v1/status", schemas.statusSchema),
+    services: () => call("GET", "/v1/services", z.array(schemas.serviceSchema)),
+    backends: () => call("GET", "/v1/backends", z.array(schemas.backendSchema)),
+    overrides: () => call("GET", "/v1/overrides", z.array(schemas.overrideSchema)),
+    config: () => call("GET", "/v1/config", z.unknown()),
+    revisions: () => call("GET", "/v1/revisions", z.array(schemas.revisionSchema)),
+    check: (request) => post("/v1/check", request, schemas.checkResultSchema),
+    plan: (request) => post("/v1/plan", request, schemas.planSchema),
+    apply: (request) => post("/v1/apply", request, schemas.applyResultSchema),
+    reload: (actor) => post("/v1/reload", { actor }, schemas.applyResultSchema),
+    rollback: (revision, actor) => post("/v1/rollback", { revision, actor }, schemas.applyResultSchema),
+    override: (request) => post("/v1/overrides", request, schemas.overrideSchema),
+    clearOverrides: async (filter) => {
+      const path = `/v1/overrides?${query(filter)}`;
+      return (await call("DELETE", path, schemas.overrideClearSchema)).removed;
+    },
+    removeOverride: async (id, actor) => {
+      const path = `/v1/overrides/${encodeURIComponent(id)}?${query({ actor })}`;
+      return (await call("DELETE", path, schemas.overrideClearSchema)).removed;
+    },
+    explain: (request) => post("/v1/explain", request, schemas.explanationSchema),
+    ring: (request) => post("/v1/ring", request, schemas.ringReportSchema),
+    recentEvents: (since) =>
+      call("GET", `/v1/events?${query({ since })}`, z.array(schemas.eventSchema)),
+    events: ({ since, signal }) => follow(http, { socket, instance }, since, signal),
+    stop: async (actor) => { await post("/v1/stop", { actor }, schemas.acknowledgedSchema); },
+    detach: async (actor) => { await post("/v1/detach", { actor }, schemas.acknowledgedSchema); },
+    close: () => http.destroy(),
+  };
+}
+
+interface Where {
+  readonly socket: string;
+  readonly instance: string;
+}
+
+async function* follow(
+  http: HttpClient, where: Where, since: number, signal: AbortSignal | null,
+): AsyncGenerator<PointsmanEvent> {
+  const path = `/v1/events?${query({ since, follow: "true" })}`;
+  try {
+    const answer = await send(http, where, "GET", path, null, signal);
+    for await (const { data } of decodeServerSentEvents(answer.body)) {
+      yield schemas.eventSchema.parse(JSON.parse(data));
+    }
+  } catch (error) {
+    // The end of the instance, and ours, are ends of the stream and no failures.
+    if (signal?.aborted === true || codeOf(error) === "UND_ERR_SOCKET") return;
+    throw error;
+  }
+}
+
+async function send(
+  http: HttpClient, where: Where, method: Method, path: string, body: unknown,
+  signal: AbortSignal | null,
+): Promise<Dispatcher.ResponseData> {
+  const headers = body === null ? {} : { "content-type": "application/json" };
+  let answer: Dispatcher.ResponseData;
+  try {
+    const text = body === null ? null : JSON.stringify(body);
+    answer = await http.request({ method, path, headers, body: text, signal });
+  } catch (error) {
+    throw unreachable(where, error) ?? error;
+  }
+  if (answer.statusCode >= 200 && answer.statusCode < 300) return answer;
+  throw failureOf(answer.statusCode, await answer.body.text());
+}
+
+function unreachable({ socket, instance }: Where, error: unknown): Failure | null {
+  const code = codeOf(error);
+  if (code === "EACCES" || code === "EPERM") {
+    return new Failure("PERMISSION_DENIED", { operation: `connect to ${socket}`, capability: "" },
+      `no permission to use ${socket}: be root, or in the group that control.group names`, error);
+  }
+  if (code !== "ENOENT" && code !== "ECONNREFUSED" && code !== "ENOTSOCK") return null;
+  return new Failure("INSTANCE_NOT_RUNNING", { instance, socket },
+    `no pointsman runs as instance ${instance}: nothing listens on ${socket}`
+    + " (start it with pointsman run, or name another one with --instance)", error);
+}
+
+/** The failure that the server met. Its text was checked there; a stranger's answer is shown as it is. */
+function failureOf(status: number, text: string): Error {
+  let parsed: unknown = null;
+  try {
+    parsed = JSON.parse(text);
+  } catch { /* told below */ }
+  const body = schemas.errorSchema.safeParse(parsed);
+  if (!body.success || body.data.code === "BUG") {
+    const said = body.success ? body.data.message : text.slice(0, 200);
+    return new Failure("SYSTEM", { operation: "use the control API" },
+      `the control API answered with status ${status}: ${said}`);
+  }
+  // Details come from a Failure of the same code on the other side.
+  const { code, message, details } = body.data;
+  return new Failure(code as FailureCode, details as Failure["details"], message);
+}
+
+function query(values: Readonly<Record<string, string | number | null>>): string {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(values)) {
+    if (value !== null) search.set(name, String(value));
+  }
+  return search.toString();
+}
+
+function codeOf(error: unknown): string | null {
+  if (!(error instanceof Error) || !("code" in error)) return null;
+  return typeof error.code === "string" ? error.code : null;
 }

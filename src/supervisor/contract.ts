@@ -6,8 +6,8 @@ import type {
   Plan, PointsmanEvent, Revision, RingReport, RingRequest, Status,
 } from "../api/schemas.ts";
 import type { Counters, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
-import type { Config, Health, Problem } from "../model/config.ts";
-import type { Address } from "../model/address.ts";
+import type { Checker, HealthTransition } from "../health/checker.ts";
+import type { Config, Problem } from "../model/config.ts";
 import type { BackendHealth, ForwardingTable } from "../model/table.ts";
 
 /** A validated config, or all that is wrong with it. */
@@ -26,26 +26,14 @@ export interface OpenedPlane {
 
 export type OpenPlane = (config: Config) => Promise<OpenedPlane>;
 
-/** One backend to be probed. `key` is "pool/backend". */
-export interface ProbeTarget {
-  readonly key: string;
-  readonly address: Address;
-  /** Effective port. */
-  readonly port: number;
-  readonly health: Health;
-}
-
-/** What the supervisor asks of the health room. */
-export interface HealthChecker {
-  update(targets: readonly ProbeTarget[]): void;
-  states(): ReadonlyMap<string, BackendHealth>;
-  stop(): void;
-}
-
-/** Makes the checker; it calls `onTransition` after each change of a backend's health. */
+/**
+ * Makes the checker. `initial` is what an earlier supervisor knew; `onTransition` is called after each
+ * change of a backend's health.
+ */
 export type StartChecker = (
-  onTransition: (key: string, before: BackendHealth, after: BackendHealth) => void,
-) => HealthChecker;
+  initial: ReadonlyMap<string, BackendHealth>,
+  onTransition: (transition: HealthTransition) => void,
+) => Checker;
 
 /** Totals since the start, for the metrics. */
 export interface SupervisorTotals {

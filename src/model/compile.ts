@@ -1,0 +1,178 @@
+// compile: from everything that is wanted and known (an Intent) to where every packet goes (a
+// ForwardingTable). A pure function of the intent and of what the previous ledger promised; the memo
+// only saves work. Knows no map, socket, file or clock.
+
+import { formatEndpoint } from "./address.ts";
+import type { Config, PoolConfig, ServiceConfig } from "./config.ts";
+import type { ActiveOverrides, EffectiveBackend } from "./effective.ts";
+import { activeOverrides, effectiveBackends } from "./effective.ts";
+import { claimDestinations, claimServices } from "./ledger.ts";
+import { compareKeys } from "./permutation.ts";
+import type { RingMember, RingMemo } from "./table_ring.ts";
+import { createRingMemo } from "./table_ring.ts";
+import type { Destination, ForwardingTable, Intent, Ledger, Service } from "./table.ts";
+import { ADMISSION_MAX } from "./table.ts";
+import { xxh64 } from "./xxh64.ts";
+
+/** One backend as one service sees it: before it has an id. */
+interface Candidate {
+  readonly backend: EffectiveBackend;
+  readonly pool: PoolConfig;
+  readonly port: number;
+  readonly identity: bigint;
+  /** Ring key, unique within the service. */
+  readonly key: string;
+}
+
+/** What ids and indexes are promised, and how many tables there were. */
+export interface Previous {
+  readonly ledger: Ledger;
+  readonly generation: number;
+}
+
+/** "tcp 203.0.113.10:443", what a service's index belongs to. */
+export function serviceKey(service: ServiceConfig): string {
+  return `${service.protocol} ${formatEndpoint(service.address, service.port)}`;
+}
+
+/** What a destination's id belongs to. */
+export function destinationIdentity(
+  name: string, address: Destination["address"], port: number, forwarding: string,
+): bigint {
+  return xxh64(`${name}|${formatEndpoint(address, port)}|${forwarding}`, 0);
+}
+
+/**
+ * Throws LedgerFull when the config has more destinations or services than its limits allow. Pass the
+ * same memo again to rebuild only the rings that changed.
+ */
+export function compile(intent: Intent, previous: Previous, memo: RingMemo = createRingMemo()): ForwardingTable {
+  const { config } = intent;
+  const overrides = activeOverrides(intent.overrides, intent.nowMs);
+  const warnings: string[] = [];
+  const members = config.services.map((service) => candidatesOf(service, config, overrides, intent, warnings));
+  const ledger: Ledger = {
+    destinations: claimDestinations(
+      previous.ledger.destinations, members.flat().map((candidate) => candidate.identity), config.limits.backends,
+    ),
+    services: claimServices(previous.ledger.services, config.services.map(serviceKey), config.limits.services),
+  };
+  const destinations = new Map<number, Destination>();
+  const services = config.services.map((service, position): Service => {
+    const candidates = members[position]!;
+    for (const candidate of candidates) addDestination(destinations, candidate, service, ledger);
+    return compileService(service, candidates, ledger, intent.hashSeed, memo, warnings);
+  });
+  memo.rotate();
+  return {
+    generation: previous.generation + 1,
+    instance: config.instance,
+    services,
+    destinations: new Map([...destinations].sort(([a], [b]) => a - b)),
+    orphan: config.dataplane.orphan,
+    ledger,
+    warnings,
+  };
+}
+
+/** In key order, which is the order of everything that is computed from them. */
+function candidatesOf(
+  service: ServiceConfig, config: Config, overrides: ReadonlyMap<string, ActiveOverrides>,
+  intent: Intent, warnings: string[],
+): Candidate[] {
+  const pool = config.pools.find((each) => each.name === service.pool);
+  if (pool === undefined) {
+    warnings.push(`service ${service.name}: there is no pool ${service.pool}`);
+    return [];
+  }
+  const candidates = effectiveBackends(pool, overrides, intent.health).map((backend): Candidate => {
+    const port = backend.config.port ?? service.port;
+    const { address, hashKey } = backend.config;
+    const key = hashKey ?? (service.affinityGroup === null ? formatEndpoint(address, port) : address.text);
+    const identity = destinationIdentity(backend.name, address, port, service.forwarding);
+    return { backend, pool, port, identity, key };
+  });
+  candidates.sort((a, b) => compareKeys(a.key, b.key) || compareKeys(a.backend.name, b.backend.name));
+  return candidates.map((candidate, index) => {
+    if (index === 0 || candidates[index - 1]!.key !== candidate.key) return candidate;
+    // A ring has each key once. The name makes the second one differ, on every node alike.
+    warnings.push(`service ${service.name}: backend ${candidate.backend.name} has the ring key ${candidate.key}`
+      + ` of ${candidates[index - 1]!.backend.name}; give one of them a hashKey of its own`);
+    return { ...candidate, key: `${candidate.key}#${candidate.backend.name}` };
+  });
+}
+
+function addDestination(
+  destinations: Map<number, Destination>, candidate: Candidate, service: ServiceConfig, ledger: Ledger,
+): void {
+  const { backend, pool, port, identity } = candidate;
+  const { id, generation } = ledger.destinations.get(identity)!;
+  if (destinations.has(id)) return;
+  destinations.set(id, {
+    id,
+    generation,
+    identity,
+    name: backend.name,
+    pool: pool.name,
+    backend: backend.config.name,
+    address: backend.config.address,
+    port,
+    forwarding: service.forwarding,
+    mac: backend.config.mac,
+    alive: backend.alive,
+    admission: backend.admission,
+    weight: backend.weight,
+    weightProvenance: backend.weightProvenance,
+    stateProvenance: backend.stateProvenance,
+  });
+}
+
+function compileService(
+  config: ServiceConfig, candidates: readonly Candidate[], ledger: Ledger, hashSeed: bigint,
+  memo: RingMemo, warnings: string[],
+): Service {
+  const failedOpen = failsOpen(config, candidates);
+  const members = candidates.map((candidate): RingMember => memberOf(candidate, ledger, failedOpen));
+  const { ring, without } = memo.ring(members, config.ringSize);
+  for (const index of without) {
+    const { name, weight } = candidates[index]!.backend;
+    warnings.push(`service ${config.name}: backend ${name} (weight ${weight}) gets no slot of ${config.ringSize};`
+      + " raise ringSize or its weight");
+  }
+  if (failedOpen) {
+    warnings.push(`service ${config.name}: every backend is out, and failOpen sends to all of them`);
+  } else if (!members.some(takesFlows)) {
+    warnings.push(`service ${config.name}: no backend can take flows`);
+  }
+  return {
+    index: ledger.services.get(serviceKey(config))!,
+    name: config.name,
+    config,
+    hashSeed,
+    ring,
+    destinations: members.map((member) => member.id),
+    failedOpen,
+  };
+}
+
+function memberOf({ backend, key, identity }: Candidate, ledger: Ledger, failedOpen: boolean): RingMember {
+  const { id } = ledger.destinations.get(identity)!;
+  if (!failedOpen || backend.drained) {
+    return { id, key, weight: backend.weight, alive: backend.alive, admission: backend.admission };
+  }
+  return { id, key, weight: backend.weight, alive: true, admission: ADMISSION_MAX };
+}
+
+function takesFlows(member: RingMember): boolean {
+  return member.alive && member.admission > 0 && member.weight > 0;
+}
+
+/**
+ * Fail open when nobody can take flows and health is why. A drain is an operator's word about one
+ * backend, so it holds even then.
+ */
+function failsOpen(config: ServiceConfig, candidates: readonly Candidate[]): boolean {
+  if (!config.failOpen) return false;
+  const backends = candidates.map((candidate) => candidate.backend).filter((each) => each.weight > 0);
+  return !backends.some((each) => each.alive && each.admission > 0) && backends.some((each) => !each.drained);
+}

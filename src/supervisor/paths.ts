@@ -1,0 +1,49 @@
+// Where an instance keeps its things: lock and control socket in the run directory, everything that
+// outlives a boot in the state directory. Knows names and who we are; must never touch a file.
+
+import type { Env } from "../env.ts";
+import { Failure } from "../errors.ts";
+
+/** What fits into sun_path with its terminating zero; the kernel cuts longer ones silently. */
+export const SOCKET_PATH_BYTES_MAX = 107;
+
+type Who = Pick<Env, "uid" | "variables">;
+
+/** /run/pointsman, or a place of the user's own. POINTSMAN_RUN_DIRECTORY overrides both. */
+export function runDirectory({ uid, variables }: Who): string {
+  const chosen = variables["POINTSMAN_RUN_DIRECTORY"];
+  if (chosen !== undefined && chosen !== "") return chosen;
+  if (uid === 0) return "/run/pointsman";
+  const runtime = variables["XDG_RUNTIME_DIR"];
+  if (runtime !== undefined && runtime !== "") return `${runtime}/pointsman`;
+  return `${variables["TMPDIR"]?.replace(/\/+$/, "") ?? "/tmp"}/pointsman-${uid}`;
+}
+
+export function lockPath(who: Who, instance: string): string {
+  return `${runDirectory(who)}/${instance}.lock`;
+}
+
+/** `configured` is control.socket. Throws when the kernel would cut the path. */
+export function controlSocketPath(
+  who: Who, instance: string, configured: string | null = null,
+): string {
+  const path = configured ?? `${runDirectory(who)}/${instance}.sock`;
+  const bytes = Buffer.byteLength(path);
+  if (bytes <= SOCKET_PATH_BYTES_MAX) return path;
+  throw new Failure("SYSTEM", { operation: "name the control socket" },
+    `the control socket ${path} has ${bytes} bytes, and a socket's path may have`
+    + ` ${SOCKET_PATH_BYTES_MAX}: set control.socket or POINTSMAN_RUN_DIRECTORY to something shorter`);
+}
+
+/** `configured` is stateDirectory. POINTSMAN_STATE_DIRECTORY names the parent of all instances. */
+export function stateDirectoryPath(
+  { uid, variables }: Who, instance: string, configured: string | null = null,
+): string {
+  if (configured !== null) return configured;
+  const chosen = variables["POINTSMAN_STATE_DIRECTORY"];
+  if (chosen !== undefined && chosen !== "") return `${chosen}/${instance}`;
+  if (uid === 0) return `/var/lib/pointsman/${instance}`;
+  const home = variables["XDG_STATE_HOME"];
+  if (home !== undefined && home !== "") return `${home}/pointsman/${instance}`;
+  return `${variables["HOME"] ?? "/tmp"}/.local/state/pointsman/${instance}`;
+}
