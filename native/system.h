@@ -1,0 +1,15 @@
+// The functions of the addon that belong to no class.
+
+#pragma once
+
+#include <napi.h>
+
+namespace pointsman {
+
+Napi::Value GracePeriod(const Napi::CallbackInfo& info);
+Napi::Value PossibleCpus(const Napi::CallbackInfo& info);
+void EnterNetworkNamespace(const Napi::CallbackInfo& info);
+void MountBpffs(const Napi::CallbackInfo& info);
+Napi::Value InterfaceIndex(const Napi::CallbackInfo& info);
+
+}  // namespace pointsman
