@@ -37,10 +37,16 @@ export async function serveBackend(host: LabHost, options: { readonly iperf: boo
     start("iperf3", ["-s", "-B", VIP4, "-p", "5201"]);
     start("iperf3", ["-s", "-B", VIP6, "-p", "5201"]);
   }
-  if (options.decap) {
-    await firstLine(start(process.execPath, [join(BUILT, "src/main.js"), "decap", "--interface", "eth0", "--address", VIP4, "--address", VIP6]), `${host.name}'s decapsulation`);
-  }
+  if (options.decap) processes.push(await startDecap(host));
   return { host, process: server, kill: () => { for (const child of processes) child.kill("SIGKILL"); } };
+}
+
+/** Starts the backend's side of a tunnel, which unwraps packets for the virtual addresses. */
+export async function startDecap(host: LabHost): Promise<ChildProcess> {
+  const addresses = [VIP4, VIP6].flatMap((address) => ["--address", address]);
+  const child = spawnIn(host.namespace, process.execPath, [join(BUILT, "src/main.js"), "decap", "--interface", "eth0", ...addresses]);
+  await firstLine(child, `${host.name}'s decapsulation`);
+  return child;
 }
 
 /** Waits for a program's first line; what it said instead is in the error. */
