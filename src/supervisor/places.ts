@@ -1,38 +1,49 @@
-// Where an instance keeps its things: control socket, lock and state directory. Knows the conventions
-// of the file system hierarchy and of XDG; touches no file.
+// Where an instance keeps its things: lock and control socket in the run directory, everything that
+// outlives a boot in the state directory. Knows names and who we are; must never touch a file.
 
 import type { Env } from "../env.ts";
 import { Failure } from "../errors.ts";
 
-/** sun_path holds 108 bytes with the terminating zero (unix(7)); the kernel cuts longer ones silently. */
-const SOCKET_PATH_BYTES_MAX = 107;
+/** What fits into sun_path with its terminating zero; the kernel cuts longer ones silently. */
+export const SOCKET_PATH_BYTES_MAX = 107;
 
-/** /run/pointsman for root, else $XDG_RUNTIME_DIR/pointsman, else /tmp/pointsman-UID. */
-export function runDirectory(env: Pick<Env, "uid" | "variables">): string {
-  if (env.uid === 0) return "/run/pointsman";
-  const runtime = env.variables["XDG_RUNTIME_DIR"];
-  return runtime !== undefined && runtime !== "" ? `${runtime}/pointsman` : `/tmp/pointsman-${env.uid}`;
+type Who = Pick<Env, "uid" | "variables">;
+
+/** /run/pointsman, or a place of the user's own. POINTSMAN_RUN_DIRECTORY overrides both. */
+export function runDirectoryPath({ uid, variables }: Who): string {
+  const chosen = variables["POINTSMAN_RUN_DIRECTORY"];
+  if (chosen !== undefined && chosen !== "") return chosen;
+  if (uid === 0) return "/run/pointsman";
+  const runtime = variables["XDG_RUNTIME_DIR"];
+  if (runtime !== undefined && runtime !== "") return `${runtime}/pointsman`;
+  return `${variables["TMPDIR"]?.replace(/\/+$/, "") ?? "/tmp"}/pointsman-${uid}`;
 }
 
-/** The control socket; throws REQUEST_INVALID when its path is longer than a socket's may be. */
-export function controlSocketPath(instance: string, env: Pick<Env, "uid" | "variables">, configured: string | null = null): string {
-  const path = configured ?? `${runDirectory(env)}/${instance}.sock`;
+export function lockPath(instance: string, who: Who): string {
+  return `${runDirectoryPath(who)}/${instance}.lock`;
+}
+
+/** `configured` is control.socket. Throws when the kernel would cut the path. */
+export function controlSocketPath(
+  instance: string, who: Who, configured: string | null = null,
+): string {
+  const path = configured ?? `${runDirectoryPath(who)}/${instance}.sock`;
   const bytes = Buffer.byteLength(path);
-  if (bytes > SOCKET_PATH_BYTES_MAX) {
-    throw new Failure("REQUEST_INVALID", { path }, `the control socket's path has ${bytes} bytes and may have ${SOCKET_PATH_BYTES_MAX}: ${path}; set control.socket to a shorter one`);
-  }
-  return path;
+  if (bytes <= SOCKET_PATH_BYTES_MAX) return path;
+  throw new Failure("SYSTEM", { operation: "name the control socket" },
+    `the control socket ${path} has ${bytes} bytes, and a socket's path may have`
+    + ` ${SOCKET_PATH_BYTES_MAX}: set control.socket or POINTSMAN_RUN_DIRECTORY to something shorter`);
 }
 
-export function lockPath(instance: string, env: Pick<Env, "uid" | "variables">): string {
-  return `${runDirectory(env)}/${instance}.lock`;
-}
-
-/** /var/lib/pointsman/INSTANCE for root, else $XDG_STATE_HOME (or ~/.local/state) /pointsman/INSTANCE. */
-export function stateDirectory(instance: string, env: Pick<Env, "uid" | "variables">, configured: string | null = null): string {
+/** `configured` is stateDirectory. POINTSMAN_STATE_DIRECTORY names the parent of all instances. */
+export function stateDirectoryPath(
+  instance: string, { uid, variables }: Who, configured: string | null = null,
+): string {
   if (configured !== null) return configured;
-  if (env.uid === 0) return `/var/lib/pointsman/${instance}`;
-  const home = env.variables["XDG_STATE_HOME"];
-  const base = home !== undefined && home !== "" ? home : `${env.variables["HOME"] ?? "/tmp"}/.local/state`;
-  return `${base}/pointsman/${instance}`;
+  const chosen = variables["POINTSMAN_STATE_DIRECTORY"];
+  if (chosen !== undefined && chosen !== "") return `${chosen}/${instance}`;
+  if (uid === 0) return `/var/lib/pointsman/${instance}`;
+  const home = variables["XDG_STATE_HOME"];
+  if (home !== undefined && home !== "") return `${home}/pointsman/${instance}`;
+  return `${variables["HOME"] ?? "/tmp"}/.local/state/pointsman/${instance}`;
 }
