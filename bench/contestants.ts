@@ -13,8 +13,9 @@ import { runInSync, spawnIn } from "../scripts/namespaces.ts";
 
 export interface Contestant {
   readonly name: string;
-  readonly lab: Lab;
-  /** Where the client's traffic goes. */
+  /** The namespace that the client's traffic comes from; null: this host itself. */
+  readonly client: string | null;
+  /** Where it goes. */
   readonly target: string;
   close(): Promise<void>;
 }
@@ -159,7 +160,7 @@ export async function raiseContestants(backends: number, only: RegExp | null): P
     const stop = await entry.start(lab, directory, processes);
     const target = entry.direct === true ? lab.backends[0]?.ipv4 ?? "" : VIP4;
     contestants.push({
-      name: entry.name, lab, target,
+      name: entry.name, client: lab.client.namespace, target,
       close: async () => {
         await stop();
         for (const child of processes) child.kill("SIGKILL");
@@ -169,4 +170,12 @@ export async function raiseContestants(backends: number, only: RegExp | null): P
     });
   }
   return { contestants, absent };
+}
+
+/** Hosts that somebody else runs (the Vagrant lab): NAME=ADDRESS each, measured from this host. */
+export function givenContestants(targets: readonly string[]): Contestant[] {
+  return targets.map((text) => {
+    const [name = "", target = ""] = text.split("=", 2);
+    return { name, client: null, target, close: () => Promise.resolve() };
+  });
 }

@@ -4,7 +4,7 @@
 
 import { runIn, startReaper, sweepLeftovers } from "../scripts/namespaces.ts";
 import type { Contestant } from "./contestants.ts";
-import { raiseContestants } from "./contestants.ts";
+import { givenContestants, raiseContestants } from "./contestants.ts";
 import type { Machine } from "./machine.ts";
 import { describeMachine, median } from "./machine.ts";
 
@@ -14,6 +14,8 @@ export interface ThroughputOptions {
   readonly backends: number;
   /** Names of contestants to take, or null for all. */
   readonly only: RegExp | null;
+  /** NAME=ADDRESS of hosts to measure instead of raising labs; empty: labs. */
+  readonly targets: readonly string[];
   readonly progress: (line: string) => void;
 }
 
@@ -46,7 +48,7 @@ export interface ThroughputResult {
 interface IperfReport { end?: { sum_received?: { bits_per_second?: number }; sum?: { packets?: number; lost_packets?: number; seconds?: number } } }
 
 async function iperf(contestant: Contestant, seconds: number, more: readonly string[]): Promise<IperfReport> {
-  const ended = await runIn(contestant.lab.client.namespace, "iperf3",
+  const ended = await runIn(contestant.client, "iperf3",
     ["-c", contestant.target, "-t", String(seconds), "-J", ...more], { check: false, timeoutMs: (seconds + 15) * 1000 });
   try {
     return JSON.parse(ended.stdout) as IperfReport;
@@ -56,7 +58,7 @@ async function iperf(contestant: Contestant, seconds: number, more: readonly str
 }
 
 async function wrk(contestant: Contestant, seconds: number, more: readonly string[]): Promise<number> {
-  const ended = await runIn(contestant.lab.client.namespace, "wrk",
+  const ended = await runIn(contestant.client, "wrk",
     ["-t1", "-c64", `-d${seconds}s`, ...more, `http://${contestant.target}/`], { check: false, timeoutMs: (seconds + 15) * 1000 });
   return Number(/Requests\/sec:\s*([\d.]+)/.exec(ended.stdout)?.[1] ?? 0);
 }
@@ -85,7 +87,9 @@ export async function benchThroughput(options: ThroughputOptions): Promise<Throu
   const reaper = startReaper();
   const raised: Contestant[] = [];
   try {
-    const { contestants, absent } = await raiseContestants(options.backends, options.only);
+    const { contestants, absent } = options.targets.length > 0
+      ? { contestants: givenContestants(options.targets), absent: [] }
+      : await raiseContestants(options.backends, options.only);
     raised.push(...contestants);
     const samples = new Map(contestants.map(({ name }) => [name, byMetric<number[]>(() => [])]));
     for (let round = 0; round < options.rounds; round++) {
