@@ -1,0 +1,52 @@
+#!/usr/bin/env node
+// The program: the real Env, signals and exit codes, and nothing else.
+
+import { userInfo } from "node:os";
+import { createInterface } from "node:readline/promises";
+import { createClient } from "./api/client.ts";
+import { runCli } from "./cli/program.ts";
+import { createEnv } from "./env_real.ts";
+
+/** Who asks, for the records: the login behind sudo, too. */
+function actor(): string {
+  const sudo = process.env["SUDO_USER"];
+  if (sudo !== undefined && sudo !== "") return `${sudo} (sudo)`;
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.() ?? "unknown"}`;
+  }
+}
+
+const interruption = new AbortController();
+let signals = 0;
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => {
+    signals++;
+    // The second Ctrl-C does not wait for anybody.
+    if (signals > 1) process.exit(signal === "SIGINT" ? 130 : 143);
+    interruption.abort(signal);
+  });
+}
+// A reader that went away (`pointsman events | head`) is not a failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => { if (error.code === "EPIPE") process.exit(0); });
+
+const env = createEnv();
+process.exitCode = await runCli(process.argv.slice(2), {
+  env,
+  out: (text) => { process.stdout.write(text); },
+  err: (text) => { process.stderr.write(text); },
+  isTty: process.stdout.isTTY && process.stdin.isTTY,
+  columns: process.stdout.columns ?? 80,
+  actor: actor(),
+  confirm: async (question) => {
+    const terminal = createInterface({ input: process.stdin, output: process.stdout });
+    try {
+      return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
+    } finally {
+      terminal.close();
+    }
+  },
+  interrupted: interruption.signal,
+  connect: (socketPath) => createClient(socketPath),
+});
