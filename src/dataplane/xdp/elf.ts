@@ -40,7 +40,11 @@ export function stringAt(table: Uint8Array, offset: number): string {
   if (offset >= table.length) throw new RangeError(`no string at ${offset}: the table has ${table.length} bytes`);
   const end = table.indexOf(0, offset);
   if (end < 0) throw new RangeError(`the string at ${offset} does not end`);
-  return decoder.decode(table.subarray(offset, end));
+  try {
+    return decoder.decode(table.subarray(offset, end));
+  } catch (error) {
+    throw new RangeError(`the string at ${offset} is not UTF-8`, { cause: error });
+  }
 }
 
 /** A part of the file, checked against its bounds. */
