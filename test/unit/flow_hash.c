@@ -59,12 +59,10 @@ static __u32 answer(char *line)
 	if (sscanf(line, "bytes %u %u %llx %159s", &a, &b, &seed, first) == 4)
 		return half_sip_hash_bytes(bytes, unhex(first, bytes), seed, a, b);
 	if (sscanf(line, "flow %llx %159s %159s %u %u %u", &seed, first, second, &a, &b, &c) == 6) {
-		unhex(first, flow.source);
-		unhex(second, flow.service.address);
-		flow.source_port = htons((uint16_t)a);
-		flow.service.port = htons((uint16_t)b);
-		flow.service.protocol = (__u8)c;
-		return flow_hash(&flow, seed);
+		unhex(first, source);
+		unhex(second, destination);
+		return flow_hash(seed, source, htons((uint16_t)a), destination, htons((uint16_t)b),
+				 (__u8)c);
 	}
 	if (sscanf(line, "source %llx %159s %u", &seed, first, &a) == 3) {
 		unhex(first, source);
