@@ -277,6 +277,8 @@ export const explainRequestSchema = z.strictObject({
 export const explanationSchema = z.strictObject({
   service: text,
   client: text,
+  /** TX_FORWARDED, or why it would not be forwarded. */
+  verdict: text,
   /** "pool/backend", or null with the reason in the last step. */
   backend: text.nullable(),
   /** Where the packet goes: "address:port". */
@@ -302,8 +304,8 @@ export const ringReportSchema = z.strictObject({
   backends: z.array(z.strictObject({
     name: text, weight: counting, slots: counting, share: z.number(), ideal: z.number(),
   })),
-  /** Backend name per slot; "" when nobody has it. */
-  slots: z.array(text),
+  /** Backend name per slot, as in the pool; null when nobody has it. */
+  slots: z.array(text.nullable()),
 });
 
 export const stopRequestSchema = z.strictObject({ actor: text.min(1).max(200).default("api") });

@@ -3,7 +3,7 @@
 // only saves work. Knows no map, socket, file or clock.
 
 import { formatEndpoint } from "./address.ts";
-import type { Config, PoolConfig, ServiceConfig } from "./config.ts";
+import type { BackendConfig, Config, PoolConfig, ServiceConfig } from "./config.ts";
 import type { ActiveOverrides, EffectiveBackend } from "./effective.ts";
 import { activeOverrides, effectiveBackends } from "./effective.ts";
 import { claimDestinations, claimServices } from "./ledger.ts";
@@ -33,6 +33,14 @@ export interface Previous {
 /** "tcp 203.0.113.10:443", what a service's index belongs to. */
 export function serviceKey(service: ServiceConfig): string {
   return `${service.protocol} ${formatEndpoint(service.address, service.port)}`;
+}
+
+/** What a backend's permutation is made of, in the ring of this service. */
+export function ringKey(backend: BackendConfig, service: ServiceConfig): string {
+  if (backend.hashKey !== null) return backend.hashKey;
+  // Services of one affinity group share this key, so a client meets the same host on every port.
+  if (service.affinityGroup !== null) return backend.address.text;
+  return formatEndpoint(backend.address, backend.port ?? service.port);
 }
 
 /** What a destination's id belongs to. */
@@ -87,10 +95,9 @@ function candidatesOf(
   }
   const candidates = effectiveBackends(pool, overrides, intent.health).map((backend): Candidate => {
     const port = backend.config.port ?? service.port;
-    const { address, hashKey } = backend.config;
-    const key = hashKey ?? (service.affinityGroup === null ? formatEndpoint(address, port) : address.text);
+    const { address } = backend.config;
     const identity = destinationIdentity(backend.name, address, port, service.forwarding);
-    return { backend, pool, port, identity, key };
+    return { backend, pool, port, identity, key: ringKey(backend.config, service) };
   });
   candidates.sort((a, b) => compareKeys(a.key, b.key) || compareKeys(a.backend.name, b.backend.name));
   return candidates.map((candidate, index) => {
