@@ -34,9 +34,10 @@ export async function startObserveServer(supervisor: Supervisor, listen: { reado
     await server.close();
     throw listenFailure(endpoint, error);
   }
-  const bound = server.addresses()[0];
+  const bound = server.server.address();
   return {
-    endpoint: bound === undefined ? endpoint : formatEndpoint(listen.address, bound.port),
+    // Port 0 is any free one; what was bound is what people need to know.
+    endpoint: typeof bound === "object" && bound !== null ? formatEndpoint(listen.address, bound.port) : endpoint,
     close: () => server.close(),
   };
 }
