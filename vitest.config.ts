@@ -9,6 +9,8 @@ export default defineConfig({
     // Nobody watches; a stray snapshot must not be written by CI.
     watch: false,
     passWithNoTests: false,
+    // Timings of earlier runs; a root run would leave files that their owner cannot replace.
+    cache: false,
     projects: [
       {
         test: {
