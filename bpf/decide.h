@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * What becomes of a packet, in this order: service, policy, orphan, fragment, time to live, flow, ring.
+ * Knows the maps that look-ups need; knows no byte of the frame and writes nothing but `flows`.
+ * decide() in src/model/decide.ts is its twin: same order, same verdicts, same effects.
+ */
+#pragma once
+
+#include "flow_hash.h"
+#include "maps.h"
+#include "packet.h"
+
+enum { TOUCH_INTERVAL_NS = 1000000000 };
+
+/* What is to be written to `flows` once the packet is on its way. */
+enum effect { EFFECT_NONE = 0, EFFECT_TOUCH, EFFECT_REMEMBER };
+
+struct choice {
+	const struct destination *destination;
+	struct flow_entry *entry; /* the flow's, whether it was followed or not; NULL: none */
+	__u64 now_ns;
+	__u32 service;
+	__u32 id;               /* of the destination */
+	__u32 generation;
+	__u8 effect;            /* enum effect */
+	__u8 tracking;          /* enum tracking */
+	int action;             /* enum xdp_action of the TX verdicts */
+};
+
+/* Nothing without ports is for a service; for a virtual address it has a verdict of its own. */
+static __always_inline enum verdict decide_without_ports(const struct packet *packet)
+{
+	if (!bpf_map_lookup_elem(&virtual_addresses, packet->flow.service.address))
+		return PASS_NOT_OURS;
+	switch (packet->kind) {
+	case KIND_ECHO_REQUEST:
+		return TX_ECHO_REPLY;
+	case KIND_ICMP:
+		return PASS_ICMP;
+	case KIND_LATER_FRAGMENT:
+		return PASS_FRAGMENT;
+	case KIND_TRUNCATED:
+		return PASS_TRUNCATED;
+	default:
+		return PASS_PROTOCOL;
+	}
+}
+
+/* The one read of service_active: everything else about the service is derived from it. */
+static __always_inline const struct service_version *active_version(__u32 service)
+{
+	volatile __u32 *active = bpf_map_lookup_elem(&service_active, &service);
+	__u32 element;
+
+	if (!active)
+		return NULL;
+	element = service * 2 + (*active & 1);
+	return bpf_map_lookup_elem(&service_versions, &element);
+}
+
+/* The longest prefix that holds the client decides, else the service's default. */
+static __always_inline bool is_denied(const struct packet *packet, const struct service_version *version,
+				      __u32 service)
+{
+	struct policy_key key = { .prefix_bits = 32 + 128, .service = bpf_htonl(service) };
+	__u32 *action = NULL;
+
+	if (version->flags & SERVICE_HAS_POLICY) {
+		copy_address(key.address, packet->flow.source);
+		action = bpf_map_lookup_elem(&policies, &key);
+	}
+	if (action && *action != POLICY_NONE)
+		return *action == POLICY_DENY;
+	return version->flags & SERVICE_DENY_BY_DEFAULT;
+}
+
+/* Times are added to and never subtracted: another CPU's `now` may be a little ahead of ours. */
+static __always_inline enum verdict decide_orphaned(__u64 now_ns)
+{
+	__u32 only = 0;
+	volatile struct settings *setting = bpf_map_lookup_elem(&settings, &only);
+	__u64 after_ns;
+
+	if (!setting)
+		return VERDICT_CONTINUE;
+	after_ns = setting->orphan_after_ns;
+	if (after_ns == 0 || setting->heartbeat_ns + after_ns >= now_ns)
+		return VERDICT_CONTINUE;
+	switch (setting->orphan_action) {
+	case ORPHAN_PASS:
+		return PASS_ORPHANED;
+	case ORPHAN_DROP:
+		return DROP_ORPHANED;
+	default:
+		return VERDICT_CONTINUE;
+	}
+}
+
+/* Follows the flow to the destination it has, if that is still the one it was and may keep it. A new
+ * connection that reuses the addresses and ports of an old one counts as new. */
+static __always_inline bool follow_flow(const struct packet *packet, const struct service_version *version,
+					struct choice *choice)
+{
+	__u32 wanted = packet->opens ? DESTINATION_LIVE | DESTINATION_ADMITS : DESTINATION_LIVE;
+	struct flow_entry *entry = bpf_map_lookup_elem(&flows, &packet->flow);
+	const struct destination *destination;
+	__u64 last_seen_ns;
+	__u32 id;
+
+	choice->entry = entry;
+	if (!entry)
+		return false;
+	last_seen_ns = *(volatile __u64 *)&entry->last_seen_ns;
+	if (last_seen_ns + version->flow_idle_ns < choice->now_ns)
+		return false;
+	id = entry->destination;
+	destination = bpf_map_lookup_elem(&destinations, &id);
+	if (!destination || destination->generation != entry->generation ||
+	    (destination->flags & wanted) != wanted)
+		return false;
+	choice->destination = destination;
+	choice->id = id;
+	choice->effect = last_seen_ns + TOUCH_INTERVAL_NS < choice->now_ns ? EFFECT_TOUCH : EFFECT_NONE;
+	return true;
+}
+
+#define SLOT_OF(rings, slots_max)                                             \
+	do {                                                                  \
+		__u32 only = 0;                                               \
+		void *inner = bpf_map_lookup_elem(&rings, &version->ring_id); \
+		__u16 *slots = inner ? bpf_map_lookup_elem(inner, &only) : NULL; \
+									      \
+		/* Or clang drops the check that the verifier wants to see. */ \
+		asm volatile("" : "+r"(slot));                                \
+		if (slots && slot < slots_max)                                \
+			return slots[slot] & SLOT_BACKEND_MASK;               \
+	} while (0)
+
+static __always_inline __u32 hash_of(const struct packet *packet, const struct service_version *version)
+{
+	const struct flow_key *flow = &packet->flow;
+
+	if (feature_source_hash && version->hash_input == HASH_SOURCE_IP)
+		return source_hash(version->hash_seed, flow->source,
+				   packet->family == 4 ? 96 + version->source_prefix_ipv4
+						       : version->source_prefix_ipv6);
+	return flow_hash(version->hash_seed, flow->source, flow->source_port, flow->service.address,
+			 flow->service.port, flow->service.protocol);
+}
+
+/* The id in the ring's slot; 0: nobody. */
+static __always_inline __u32 id_in_ring(const struct service_version *version, __u32 hash)
+{
+	__u64 slot = slot_of(hash, version->ring_size);
+
+	if (version->ring_size == 0)
+		return 0;
+	if (ring_class_small && version->ring_class == RING_SMALL)
+		SLOT_OF(rings_small, RING_SMALL_SLOTS);
+	else if (ring_class_medium && version->ring_class == RING_MEDIUM)
+		SLOT_OF(rings_medium, RING_MEDIUM_SLOTS);
+	else if (ring_class_large && version->ring_class == RING_LARGE)
+		SLOT_OF(rings_large, RING_LARGE_SLOTS);
+	return 0;
+}
+
+static __always_inline enum verdict choose_by_ring(const struct packet *packet,
+						   const struct service_version *version,
+						   struct choice *choice)
+{
+	choice->id = id_in_ring(version, hash_of(packet, version));
+	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
+	if (!choice->destination) {
+		if (choice->entry)
+			bpf_map_delete_elem(&flows, &packet->flow);
+		return DROP_NO_BACKEND;
+	}
+	if (choice->tracking == TRACKING_FULL) {
+		choice->generation = choice->destination->generation;
+		choice->effect = EFFECT_REMEMBER;
+	}
+	return VERDICT_CONTINUE;
+}
+
+static __always_inline enum verdict decide(const struct packet *packet, struct choice *choice)
+{
+	const struct service_version *version;
+	enum verdict verdict;
+	__u32 *service;
+
+	if (packet->kind > KIND_FIRST_FRAGMENT)
+		return decide_without_ports(packet);
+	service = bpf_map_lookup_elem(&services, &packet->flow.service);
+	if (!service)
+		return PASS_NOT_OURS;
+	choice->service = *service;
+	choice->entry = NULL;
+	choice->effect = EFFECT_NONE;
+	version = active_version(choice->service);
+	if (!version)
+		return DROP_NO_BACKEND;
+
+	if (feature_policy && version->flags && is_denied(packet, version, choice->service))
+		return DROP_DENIED;
+	choice->tracking = feature_tracking ? version->tracking : TRACKING_NONE;
+	if (feature_orphan || choice->tracking == TRACKING_FULL)
+		choice->now_ns = bpf_ktime_get_coarse_ns();
+	if (feature_orphan) {
+		verdict = decide_orphaned(choice->now_ns);
+		if (verdict != VERDICT_CONTINUE)
+			return verdict;
+	}
+	if (packet->kind == KIND_FIRST_FRAGMENT)
+		return DROP_FRAGMENT;
+	if (packet->ttl <= 1)
+		return DROP_TTL_EXPIRED;
+	if (choice->tracking == TRACKING_FULL && follow_flow(packet, version, choice))
+		return VERDICT_CONTINUE;
+	return choose_by_ring(packet, version, choice);
+}
+
+/* Writes what was decided. A packet that did not get away leaves no trace: its flow is not there. */
+static __always_inline bool settle(const struct packet *packet, const struct choice *choice)
+{
+	struct flow_entry entry;
+
+	if (choice->effect == EFFECT_TOUCH && choice->entry)
+		choice->entry->last_seen_ns = choice->now_ns;
+	if (choice->effect != EFFECT_REMEMBER)
+		return false;
+	entry.last_seen_ns = choice->now_ns;
+	entry.generation = choice->generation;
+	entry.destination = choice->id;
+	return bpf_map_update_elem(&flows, &packet->flow, &entry, BPF_ANY) == 0;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * The packet path: parse, decide, forward, count. Each step has a header, included in the order a packet
+ * meets them, and each ends with a verdict or lets the next one go on. Knows the order and nothing else.
+ */
+#include "packet.h"
+#include "decide.h"
+#include "forward.h"
+#include "verdict.h"
+
+SEC("xdp.frags")
+int pointsman(struct xdp_md *ctx)
+{
+	struct packet packet;
+	struct choice choice;
+	enum verdict verdict;
+
+	verdict = parse_packet(ctx, &packet);
+	if (verdict == VERDICT_CONTINUE)
+		verdict = decide(&packet, &choice);
+	if (verdict == VERDICT_CONTINUE)
+		verdict = forward(ctx, &packet, &choice);
+	else if (verdict == TX_ECHO_REPLY)
+		verdict = answer_echo(ctx, &packet, &choice.action);
+	if (verdict == TX_FORWARDED)
+		count_forwarded(&packet, &choice, settle(&packet, &choice));
+	return finish(verdict, &packet, &choice);
+}
+
+/* The kernel's list of licences has no name for ours; this is one of the two that this file is under. */
+char LICENSE[] SEC("license") = "GPL";
