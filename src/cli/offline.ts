@@ -1,0 +1,54 @@
+// A configuration file as an intent, without a running instance: every backend healthy, no override. The
+// seed is the file's when it can be read; otherwise answers say that they hold for the test seed only.
+
+import { parseConfig } from "../config/parse.ts";
+import { Failure } from "../errors.ts";
+import type { Config } from "../model/config.ts";
+import type { Intent } from "../model/table.ts";
+import { readConfigFile } from "./changes.ts";
+import type { Io } from "./io.ts";
+
+/** The seed of answers when nobody knows the real one: 0123456789abcdef. */
+export const TEST_SEED = 0x0123456789abcdefn;
+
+/** Parses a file; throws CONFIG_INVALID with every problem, and prints warnings to stderr. */
+export function loadConfig(io: Io, file: string): Config {
+  const result = parseConfig(file, readConfigFile(io, file));
+  if ("problems" in result) {
+    throw new Failure("CONFIG_INVALID", { problems: result.problems }, `${file} has ${result.problems.length} problem(s)`);
+  }
+  return result.config;
+}
+
+function parseSeed(text: string): bigint | null {
+  return /^[0-9a-fA-F]{16}$/.test(text.trim()) ? BigInt(`0x${text.trim()}`) : null;
+}
+
+/** The file's seed, --hash-seed, or the test seed with a word on stderr. */
+export function offlineSeed(io: Io, config: Config, given: string | undefined): bigint {
+  if (given !== undefined) {
+    const seed = parseSeed(given);
+    if (seed === null) throw new Failure("REQUEST_INVALID", { path: "hash-seed" }, `--hash-seed takes 16 hexadecimal digits, not "${given}"`);
+    return seed;
+  }
+  const wanted = config.dataplane.hashSeed;
+  if (wanted.from === "inline") return wanted.seed;
+  if (wanted.from === "file") {
+    try {
+      const bytes = io.env.files.read(wanted.path);
+      const seed = bytes === null ? null : parseSeed(Buffer.from(bytes).toString("latin1"));
+      if (seed !== null) return seed;
+    } catch {
+      // No permission, perhaps: the note below says what the answer is worth.
+    }
+  }
+  io.err("note: the instance's hash seed is not known here; this answer holds for the test seed 0123456789abcdef (see --hash-seed)\n");
+  return TEST_SEED;
+}
+
+export function offlineIntent(io: Io, file: string, hashSeed: string | undefined): Intent {
+  const config = loadConfig(io, file);
+  return {
+    config, hashSeed: offlineSeed(io, config, hashSeed), overrides: [], health: new Map(), nowMs: io.env.clock.wallMs(),
+  };
+}
