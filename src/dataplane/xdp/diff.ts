@@ -1,0 +1,322 @@
+// diff(have, want): the steps from what the kernel holds to what it should hold, in an order whose every
+// prefix is safe. Pure. The law of that order:
+//   a destination is whole before a ring names it, a ring before a version names it, a version before it
+//   counts, and all of them before a service key leads there; things go in the opposite order; and what a
+//   packet in flight may still read is not written again before a grace period has passed.
+
+import {
+  assignedText, serviceKeyText,
+  type Image, type NextHop, type RingImage, type Route, type ServiceImage,
+} from "./image.ts";
+import {
+  activeVersion, copyState, isQuiet, record, ringText,
+  type HeldDestination, type HeldVersion, type KernelState,
+} from "./kernel_state.ts";
+import { createRingPlaces, releaseRings } from "./ring_places.ts";
+import type { Capacities, Step } from "./steps.ts";
+
+/** A copy of the state that moves along with the steps that were planned. */
+interface Planner {
+  readonly state: KernelState;
+  readonly steps: Step[];
+  take(step: Step): void;
+  /** Plans a grace period unless what bears this mark is quiet. */
+  settle(mark: number): void;
+}
+
+function createPlanner(have: KernelState): Planner {
+  const state = copyState(have);
+  const steps: Step[] = [];
+  const take = (step: Step): void => {
+    record(state, step);
+    steps.push(step);
+  };
+  const settle = (mark: number): void => {
+    if (!isQuiet(state, mark)) take({ kind: "grace-period" });
+  };
+  return { state, steps, take, settle };
+}
+
+/** The steps that bring `have` to `want`; none when it is there. */
+export function diff(have: KernelState, want: Image): readonly Step[] {
+  const planner = createPlanner(have);
+  const clashes = clashingIds(have, want);
+  // An id that changes hands while rings still name it: nobody may meet a stranger, so its slots are
+  // emptied first. Only a table that was compiled without this plane's ledger gets here.
+  if (clashes.size > 0) planChange(planner, withoutDestinations(want, clashes));
+  planChange(planner, want);
+  return planner.steps;
+}
+
+/** The steps for a change of the network alone: the table, as far as it was applied, stays. */
+export function diffRoutes(
+  have: KernelState, routes: ReadonlyMap<number, Route>, attached: readonly number[],
+): readonly Step[] {
+  const planner = createPlanner(have);
+  const known = new Map<number, Route>();
+  for (const [id, route] of routes) if (have.destinations.get(id)?.given === true) known.set(id, route);
+  const devices = new Set<number>(attached);
+  for (const { nextHop } of known.values()) if (nextHop.ifindex !== 0) devices.add(nextHop.ifindex);
+  addDevices(planner, devices);
+  planRoutes(planner, known);
+  // Destinations that the view does not cover keep their way, and with it their interface.
+  for (const [id, held] of have.destinations) {
+    if (held.given && !known.has(id)) devices.add(held.nextHops[held.nextHopActive].ifindex);
+  }
+  removeDevices(planner, devices);
+  return planner.steps;
+}
+
+function planChange(planner: Planner, want: Image): void {
+  planProgram(planner, want);
+  planOrphan(planner, want);
+  removeServices(planner, want);
+  addDevices(planner, want.devices);
+  addDestinations(planner, want);
+  planRoutes(planner, new Map([...want.destinations].map(([id, { route }]) => [id, route])));
+  addPolicies(planner, want);
+  planServices(planner, want);
+  removePolicies(planner, want);
+  lowerFlags(planner, want);
+  retireDestinations(planner, want);
+  removeDevices(planner, want.devices);
+  releaseRings(planner);
+}
+
+/** Ids that belong to one identity in the kernel and to another in the image. */
+function clashingIds(have: KernelState, want: Image): Set<number> {
+  const clashes = new Set<number>();
+  for (const { id, identity, generation } of want.destinations.values()) {
+    const held = have.destinations.get(id);
+    if (held?.given === true && (held.identity !== identity || held.generation !== generation)) clashes.add(id);
+  }
+  return clashes;
+}
+
+function withoutDestinations(want: Image, ids: ReadonlySet<number>): Image {
+  const rings = new Map<string, RingImage>();
+  const services = new Map<number, ServiceImage>();
+  for (const [index, service] of want.services) {
+    const ring = want.rings.get(service.version.ringKey);
+    if (ring === undefined) throw new RangeError(`${serviceKeyText(service.key)} has no ring`);
+    const key = ring.slots.some((id) => ids.has(id)) ? `${ring.key} without ${[...ids].sort().join(" ")}` : ring.key;
+    if (!rings.has(key)) rings.set(key, { ...ring, key, slots: ring.slots.map((id) => ids.has(id) ? 0 : id) });
+    services.set(index, { ...service, version: { ...service.version, ringKey: key } });
+  }
+  const destinations = new Map([...want.destinations].filter(([id]) => !ids.has(id)));
+  return { ...want, rings, services, destinations };
+}
+
+function planProgram({ state, take }: Planner, want: Image): void {
+  const features = new Set([...state.features, ...want.features]);
+  const capacities = grown(state.capacities, want);
+  if (features.size === state.features.size && capacities === state.capacities) return;
+  take({ kind: "load-program", features, capacities });
+}
+
+/** Room for the image: what is too small is doubled until it fits. The same object when all fits. */
+export function grown(capacities: Capacities, want: Image): Capacities {
+  let policies = 0;
+  for (const service of want.services.values()) policies += service.policy.size;
+  const needed = {
+    services: 1 + Math.max(-1, ...want.services.keys()),
+    destinations: 1 + Math.max(0, ...want.destinations.keys()),
+    policies,
+  };
+  const fit = (have: number, need: number): number => {
+    let room = Math.max(1, have);
+    while (room < need) room *= 2;
+    return need <= have ? have : room;
+  };
+  const next = {
+    ...capacities,
+    services: fit(capacities.services, needed.services),
+    destinations: fit(capacities.destinations, needed.destinations),
+    // Old and new prefixes stand side by side during a change.
+    policies: fit(capacities.policies, needed.policies * 2),
+  };
+  const same = next.services === capacities.services && next.destinations === capacities.destinations
+    && next.policies === capacities.policies;
+  return same ? capacities : next;
+}
+
+function planOrphan({ state, take }: Planner, { orphan }: Image): void {
+  if (state.orphan.afterNs === orphan.afterNs && state.orphan.action === orphan.action) return;
+  take({ kind: "set-orphan", ...orphan });
+}
+
+function removeServices({ state, take }: Planner, want: Image): void {
+  const kept = new Set([...want.services.values()].map(({ key }) => serviceKeyText(key)));
+  for (const assigned of [...state.assigned.values()]) {
+    if (!want.assigned.has(assignedText(assigned))) take({ kind: "unassign-address", assigned });
+  }
+  for (const [index, { key, policy }] of [...state.services]) {
+    if (key === null) continue;
+    // An index that gets another owner must not lead the old one's packets to the new one's backends.
+    const next = want.services.get(index);
+    const loses = next !== undefined && serviceKeyText(next.key) !== serviceKeyText(key);
+    if (!loses && kept.has(serviceKeyText(key))) continue;
+    take({ kind: "remove-service", index, key });
+    for (const [text, entry] of [...policy]) take({ kind: "remove-policy", index, text, entry });
+  }
+  for (const address of [...state.virtualAddresses.values()]) {
+    if (!want.virtualAddresses.has(address.text)) take({ kind: "remove-virtual-address", address });
+  }
+}
+
+function addDevices({ state, take }: Planner, devices: ReadonlySet<number>): void {
+  for (const ifindex of devices) if (!state.devices.has(ifindex)) take({ kind: "add-device", ifindex });
+}
+
+function removeDevices({ state, take }: Planner, devices: ReadonlySet<number>): void {
+  for (const ifindex of [...state.devices]) if (!devices.has(ifindex)) take({ kind: "remove-device", ifindex });
+}
+
+function addDestinations(planner: Planner, want: Image): void {
+  const { state, take, settle } = planner;
+  for (const destination of want.destinations.values()) {
+    const { id } = destination;
+    const held = state.destinations.get(id);
+    if (held?.given === true) {
+      const live = held.live || destination.live;
+      const admits = held.admits || destination.admits;
+      if (live !== held.live || admits !== held.admits) take({ kind: "set-destination-flags", id, live, admits });
+      continue;
+    }
+    if (held !== undefined) settle(held.mark);
+    if (held?.identity !== destination.identity) take({ kind: "zero-destination-traffic", id });
+    take({ kind: "write-destination", id, destination });
+  }
+}
+
+function lowerFlags({ state, take }: Planner, want: Image): void {
+  for (const { id, live, admits } of want.destinations.values()) {
+    const held = state.destinations.get(id);
+    if (held === undefined || (held.live === live && held.admits === admits)) continue;
+    take({ kind: "set-destination-flags", id, live, admits });
+  }
+}
+
+function retireDestinations({ state, take, settle }: Planner, want: Image): void {
+  const retired = [...state.destinations].filter(([id, held]) => held.given && !want.destinations.has(id));
+  if (retired.length === 0) return;
+  // Packets in flight may have found the id in a ring that no longer counts.
+  settle(state.marks);
+  for (const [id, { generation }] of retired) {
+    take({ kind: "retire-destination", id, generation: (generation + 1) >>> 0 });
+  }
+}
+
+/** Brings the ways of destinations that are there to these. */
+function planRoutes(planner: Planner, routes: ReadonlyMap<number, Route>): void {
+  const { state, take } = planner;
+  const rewritten: number[] = [];
+  for (const [id, { tunnelSource }] of routes) {
+    const held = heldDestination(state, id);
+    if (held.tunnelSource?.text === tunnelSource?.text) continue;
+    if (isOneStore(held, tunnelSource)) take({ kind: "write-tunnel-source", id, source: tunnelSource });
+    else rewritten.push(id);
+  }
+  // Sixteen bytes cannot change at once: nobody is sent this way while they do.
+  for (const id of rewritten) {
+    const held = heldDestination(state, id);
+    const shown = held.nextHops[held.nextHopActive];
+    if (shown.resolved) publishNextHop(planner, id, { ...shown, resolved: false });
+  }
+  for (const id of rewritten) {
+    planner.settle(heldDestination(state, id).hopMark);
+    take({ kind: "write-tunnel-source", id, source: routes.get(id)?.tunnelSource ?? null });
+  }
+  const changed = [...routes].filter(([id, { nextHop }]) => {
+    const held = heldDestination(state, id);
+    return !sameNextHop(held.nextHops[held.nextHopActive], nextHop);
+  });
+  for (const [id] of changed) planner.settle(heldDestination(state, id).hopMark);
+  for (const [id, { nextHop }] of changed) publishNextHop(planner, id, nextHop);
+}
+
+/** IPv4 differs in four aligned bytes only, and what nobody reads may change byte by byte. */
+function isOneStore(held: HeldDestination, source: Route["tunnelSource"]): boolean {
+  return held.tunnelSource?.family === 4 && source?.family === 4;
+}
+
+function publishNextHop({ state, take, settle }: Planner, id: number, nextHop: NextHop): void {
+  const held = heldDestination(state, id);
+  const half = held.nextHopActive === 0 ? 1 : 0;
+  settle(held.hopMark);
+  take({ kind: "write-next-hop", id, half, nextHop });
+  take({ kind: "activate-next-hop", id, half });
+}
+
+export function sameNextHop(a: NextHop, b: NextHop): boolean {
+  return a.resolved === b.resolved && a.destinationMac === b.destinationMac && a.sourceMac === b.sourceMac
+    && a.ifindex === b.ifindex && a.mtu === b.mtu;
+}
+
+function heldDestination(state: KernelState, id: number): HeldDestination {
+  const held = state.destinations.get(id);
+  if (held === undefined) throw new RangeError(`destination ${id} was never written`);
+  return held;
+}
+
+function addPolicies({ state, take }: Planner, want: Image): void {
+  for (const { index, policy } of want.services.values()) {
+    const held = state.services.get(index)?.policy;
+    for (const [text, entry] of policy) {
+      if (held?.get(text)?.action !== entry.action) take({ kind: "add-policy", index, text, entry });
+    }
+  }
+}
+
+function removePolicies({ state, take }: Planner, want: Image): void {
+  for (const [index, { policy }] of state.services) {
+    const wanted = want.services.get(index)?.policy;
+    for (const [text, entry] of [...policy]) {
+      if (wanted?.has(text) !== true) take({ kind: "remove-policy", index, text, entry });
+    }
+  }
+}
+
+/** Writes every version that changes, then makes them count, then lets keys lead to the new ones. */
+function planServices(planner: Planner, want: Image): void {
+  const { state, take, settle } = planner;
+  const changed = [...want.services.values()].filter((service) => !isServed(state, service));
+  for (const { index } of changed) settle(state.services.get(index)?.mark ?? 0);
+  const flips: { index: number; version: 0 | 1 }[] = [];
+  const places = createRingPlaces(planner);
+  for (const service of changed) {
+    const { ringKey, ...version } = service.version;
+    const ring = want.rings.get(ringKey);
+    if (ring === undefined) throw new RangeError(`${serviceKeyText(service.key)} has no ring`);
+    const { ringClass, id: ringId } = places.placeOf(ring);
+    const value: HeldVersion = { ...version, ringClass, ringId };
+    const half = state.services.get(service.index)?.active === 0 ? 1 : 0;
+    take({ kind: "write-version", index: service.index, version: half, value });
+    flips.push({ index: service.index, version: half });
+  }
+  for (const flip of flips) take({ kind: "activate-version", ...flip });
+  for (const address of want.virtualAddresses.values()) {
+    if (!state.virtualAddresses.has(address.text)) take({ kind: "add-virtual-address", address });
+  }
+  for (const { index, key } of want.services.values()) {
+    const held = state.services.get(index)?.key ?? null;
+    if (held !== null && serviceKeyText(held) === serviceKeyText(key)) continue;
+    take({ kind: "zero-service-traffic", index });
+    take({ kind: "add-service", index, key });
+  }
+  for (const [text, assigned] of want.assigned) {
+    if (!state.assigned.has(text)) take({ kind: "assign-address", assigned });
+  }
+}
+
+/** True when the version that counts is the wanted one. */
+function isServed(state: KernelState, { index, version: want }: ServiceImage): boolean {
+  const service = state.services.get(index);
+  const held = service === undefined ? null : activeVersion(service);
+  if (held === null || service?.key === null) return false;
+  const ring = state.rings.get(ringText(held.ringClass, held.ringId));
+  return ring?.key === want.ringKey && held.ringSize === want.ringSize && held.hashSeed === want.hashSeed
+    && held.flowIdleNs === want.flowIdleNs && held.hashInput === want.hashInput && held.tracking === want.tracking
+    && held.denyByDefault === want.denyByDefault && held.hasPolicy === want.hasPolicy
+    && held.sourcePrefixIpv4 === want.sourcePrefixIpv4 && held.sourcePrefixIpv6 === want.sourcePrefixIpv6;
+}

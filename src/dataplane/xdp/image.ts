@@ -1,0 +1,237 @@
+// The image: what every BPF map should hold for a table, as plain values. A pure function of the table
+// and of what is known of next hops. Knows no bytes, map or kernel call: diff.ts compares an image with
+// what the kernel holds, maps.ts turns values into bytes.
+
+import { formatEndpoint, type Address } from "../../model/address.ts";
+import type { HashInput, OrphanAction, Protocol, Tracking, VipAssign } from "../../model/config.ts";
+import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
+
+/** Rings come in sizes, one outer map each; the names are those of the maps without `rings_`. */
+export const RING_CLASSES = ["small", "medium", "large"] as const;
+export type RingClass = (typeof RING_CLASSES)[number];
+/** Slots of each class; adoption compares them with the ABI's. */
+export const RING_CLASS_SLOTS: Readonly<Record<RingClass, number>> = {
+  small: 16_384, medium: 65_540, large: 2_097_152,
+};
+
+export interface ServiceKey {
+  readonly address: Address;
+  readonly port: number;
+  readonly protocol: Protocol;
+}
+
+/** What a packet of a service is measured against; the ring is named by its content. */
+export interface VersionImage {
+  readonly hashSeed: bigint;
+  readonly flowIdleNs: bigint;
+  readonly ringKey: string;
+  readonly ringSize: number;
+  readonly hashInput: HashInput;
+  readonly tracking: Tracking;
+  readonly denyByDefault: boolean;
+  readonly hasPolicy: boolean;
+  readonly sourcePrefixIpv4: number;
+  readonly sourcePrefixIpv6: number;
+}
+
+/** One prefix of a service's policy. `bits` counts in the mapped form, 0…128. */
+export interface PolicyImage {
+  readonly address: Address;
+  readonly bits: number;
+  readonly action: "allow" | "deny";
+}
+
+export interface ServiceImage {
+  readonly index: number;
+  readonly key: ServiceKey;
+  readonly version: VersionImage;
+  /** By policyText(). */
+  readonly policy: ReadonlyMap<string, PolicyImage>;
+}
+
+export interface RingImage {
+  readonly key: string;
+  readonly size: number;
+  readonly slots: Uint16Array;
+}
+
+/** Link addresses are "aa:bb:cc:dd:ee:ff". */
+export interface NextHop {
+  readonly resolved: boolean;
+  readonly destinationMac: string;
+  readonly sourceMac: string;
+  readonly ifindex: number;
+  /** Largest IP packet that the interface carries; 0: not known. */
+  readonly mtu: number;
+}
+
+export const NO_MAC = "00:00:00:00:00:00";
+export const UNRESOLVED: NextHop = {
+  resolved: false, destinationMac: NO_MAC, sourceMac: NO_MAC, ifindex: 0, mtu: 0,
+};
+
+/** The way to a destination, as the rtnetlink room sees it now. */
+export interface Route {
+  readonly nextHop: NextHop;
+  /** Outer source of a tunnel, of the destination's family; null while unknown. */
+  readonly tunnelSource: Address | null;
+}
+
+/** Answers for any destination; what is not known is unresolved. */
+export type RouteView = (destination: Destination) => Route;
+
+export interface DestinationImage {
+  readonly id: number;
+  readonly identity: bigint;
+  readonly generation: number;
+  readonly live: boolean;
+  readonly admits: boolean;
+  readonly forwarding: "l2" | "ipip";
+  readonly address: Address;
+  readonly route: Route;
+}
+
+/** A virtual address that this host shall hold, and where. */
+export interface AssignedAddress {
+  readonly address: Address;
+  readonly on: Exclude<VipAssign, "none">;
+}
+
+/** Switches of the program, by their names there: what no table needs is left out when it is loaded. */
+export const FEATURES = [
+  "feature_l2", "feature_ipip", "feature_tracking", "feature_policy", "feature_source_hash",
+  "feature_orphan", "ring_class_small", "ring_class_medium", "ring_class_large",
+] as const;
+export type Feature = (typeof FEATURES)[number];
+
+export interface Image {
+  /** By index. */
+  readonly services: ReadonlyMap<number, ServiceImage>;
+  /** By text. */
+  readonly virtualAddresses: ReadonlyMap<string, Address>;
+  /** By id. */
+  readonly destinations: ReadonlyMap<number, DestinationImage>;
+  /** By key. */
+  readonly rings: ReadonlyMap<string, RingImage>;
+  /** Interfaces that packets may leave by. */
+  readonly devices: ReadonlySet<number>;
+  readonly orphan: { readonly afterNs: bigint; readonly action: OrphanAction };
+  /** By assignedText(). */
+  readonly assigned: ReadonlyMap<string, AssignedAddress>;
+  readonly features: ReadonlySet<Feature>;
+}
+
+/** "tcp 203.0.113.10:443", as in the ledger. */
+export function serviceKeyText(key: ServiceKey): string {
+  return `${key.protocol} ${formatEndpoint(key.address, key.port)}`;
+}
+
+export function policyText(entry: PolicyImage): string {
+  return `${entry.address.text}/${entry.bits}`;
+}
+
+export function assignedText(assigned: AssignedAddress): string {
+  return `${assigned.address.text} on ${assigned.on}`;
+}
+
+/** The smallest class that has room for so many slots. */
+export function ringClassOf(size: number): RingClass {
+  const found = RING_CLASSES.find((ringClass) => size <= RING_CLASS_SLOTS[ringClass]);
+  if (found === undefined) throw new RangeError(`no class of rings has ${size} slots`);
+  return found;
+}
+
+export interface ImageOptions {
+  readonly view: RouteView;
+  /** Indexes of the interfaces that the program is attached to. */
+  readonly attached: readonly number[];
+}
+
+/** What the maps should hold for this table, given this view of the network. */
+export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
+  const destinations = new Map<number, DestinationImage>();
+  for (const destination of table.destinations.values()) {
+    destinations.set(destination.id, destinationImage(destination, options.view(destination)));
+  }
+  const devices = new Set<number>(options.attached);
+  for (const { route } of destinations.values()) if (route.nextHop.ifindex !== 0) devices.add(route.nextHop.ifindex);
+  const services = new Map(table.services.map((service) => [service.index, serviceImage(service)]));
+  return {
+    services,
+    virtualAddresses: new Map(table.services.map(({ config }) => [config.address.text, config.address])),
+    destinations,
+    rings: new Map(table.services.map(({ ring }) => [ring.key, { key: ring.key, size: ring.size, slots: ring.slots }])),
+    devices,
+    orphan: { afterNs: nanoseconds(table.orphan.afterMs), action: table.orphan.action },
+    assigned: assignedAddresses(table),
+    features: featuresOf(services.values(), destinations.values(), table.orphan.action),
+  };
+}
+
+/** What XDP cannot do for this destination is refused before a table gets here. */
+function destinationImage(destination: Destination, route: Route): DestinationImage {
+  const { id, identity, generation, address, forwarding } = destination;
+  if (forwarding !== "l2" && forwarding !== "ipip") {
+    throw new RangeError(`${destination.name}: the XDP plane has no forwarding "${forwarding}"`);
+  }
+  const live = destination.alive;
+  const admits = live && destination.admission > 0;
+  return { id, identity, generation, live, admits, forwarding, address, route };
+}
+
+function serviceImage({ index, config, ring, hashSeed }: Service): ServiceImage {
+  const policy = new Map<string, PolicyImage>();
+  // Deny comes last, so that it wins where both lists name the same prefix.
+  for (const action of ["allow", "deny"] as const) {
+    for (const { address, length } of config.policy[action]) {
+      const entry = { address, bits: address.family === 4 ? length + 96 : length, action };
+      policy.set(policyText(entry), entry);
+    }
+  }
+  return {
+    index,
+    key: { address: config.address, port: config.port, protocol: config.protocol },
+    policy,
+    version: {
+      hashSeed,
+      flowIdleNs: nanoseconds(config.flowIdleMs),
+      ringKey: ring.key,
+      ringSize: ring.size,
+      hashInput: config.hash,
+      tracking: config.tracking,
+      denyByDefault: config.policy.allow.length > 0,
+      hasPolicy: policy.size > 0,
+      sourcePrefixIpv4: config.sourcePrefix.ipv4,
+      sourcePrefixIpv6: config.sourcePrefix.ipv6,
+    },
+  };
+}
+
+function assignedAddresses(table: ForwardingTable): Map<string, AssignedAddress> {
+  const assigned = new Map<string, AssignedAddress>();
+  for (const { config: { address, vip } } of table.services) {
+    if (vip.assign === "none") continue;
+    const entry = { address, on: vip.assign };
+    assigned.set(assignedText(entry), entry);
+  }
+  return assigned;
+}
+
+function featuresOf(
+  services: Iterable<ServiceImage>, destinations: Iterable<DestinationImage>, action: OrphanAction,
+): Set<Feature> {
+  const features = new Set<Feature>();
+  for (const { version } of services) {
+    features.add(`ring_class_${ringClassOf(version.ringSize)}`);
+    if (version.tracking === "full") features.add("feature_tracking");
+    if (version.hasPolicy) features.add("feature_policy");
+    if (version.hashInput === "source-ip") features.add("feature_source_hash");
+  }
+  for (const { forwarding } of destinations) features.add(`feature_${forwarding}`);
+  if (action !== "keep") features.add("feature_orphan");
+  return features;
+}
+
+function nanoseconds(milliseconds: number): bigint {
+  return BigInt(Math.round(milliseconds * 1e6));
+}

@@ -1,0 +1,262 @@
+// What the maps hold, as far as we know: the "have" of a diff. Written by adoption, then by record(),
+// which says what each step changes. Knows which things may still be read by a packet in flight (they
+// are restless until a grace period has passed); must never touch a map itself.
+
+import type { Address } from "../../model/address.ts";
+import type { OrphanAction } from "../../model/config.ts";
+import type { Ledger } from "../../model/table.ts";
+import {
+  assignedText, serviceKeyText,
+  type AssignedAddress, type Feature, type NextHop, type PolicyImage, type RingClass, type ServiceKey,
+  type VersionImage,
+} from "./image.ts";
+import type { Capacities, Step } from "./steps.ts";
+
+/** A version as it stands in the map: the ring is a place, not a content. */
+export interface HeldVersion extends Omit<VersionImage, "ringKey"> {
+  readonly ringClass: RingClass;
+  readonly ringId: number;
+}
+
+/**
+ * `mark` is the number of the change after which something was no longer published; it is quiet once a
+ * grace period that began later has ended. 0: always quiet.
+ */
+export interface HeldService {
+  /** What points here, or null. */
+  key: ServiceKey | null;
+  active: 0 | 1;
+  versions: [HeldVersion | null, HeldVersion | null];
+  /** By policyText(). */
+  policy: Map<string, PolicyImage>;
+  mark: number;
+}
+
+export interface HeldDestination {
+  identity: bigint;
+  generation: number;
+  /** False: retired. */
+  given: boolean;
+  live: boolean;
+  admits: boolean;
+  forwarding: "l2" | "ipip";
+  address: Address;
+  tunnelSource: Address | null;
+  nextHopActive: 0 | 1;
+  nextHops: [NextHop, NextHop];
+  /** Of the whole element. */
+  mark: number;
+  /** Of the idle next hop. */
+  hopMark: number;
+}
+
+export interface HeldRing {
+  readonly ringClass: RingClass;
+  readonly id: number;
+  /** Digest of the content; null: not known, not to be published. */
+  key: string | null;
+  mark: number;
+}
+
+export interface KernelState {
+  /** By index. */
+  services: Map<number, HeldService>;
+  /** By id. */
+  destinations: Map<number, HeldDestination>;
+  /** By ringText(). */
+  rings: Map<string, HeldRing>;
+  virtualAddresses: Map<string, Address>;
+  devices: Set<number>;
+  orphan: { afterNs: bigint; action: OrphanAction };
+  assigned: Map<string, AssignedAddress>;
+  features: ReadonlySet<Feature>;
+  capacities: Capacities;
+  /** Counts what was taken out of publication. */
+  marks: number;
+  /** Marks up to this one are quiet. */
+  quiet: number;
+}
+
+export function emptyState(capacities: Capacities, features: ReadonlySet<Feature>): KernelState {
+  return {
+    services: new Map(), destinations: new Map(), rings: new Map(), virtualAddresses: new Map(),
+    devices: new Set(), orphan: { afterNs: 0n, action: "keep" }, assigned: new Map(), features, capacities,
+    marks: 0, quiet: 0,
+  };
+}
+
+/** A copy that record() can change without touching the original. */
+export function copyState(state: KernelState): KernelState {
+  return {
+    ...state,
+    services: copied(state.services, (held) => ({ ...held, versions: [...held.versions], policy: new Map(held.policy) })),
+    destinations: copied(state.destinations, (held) => ({ ...held, nextHops: [...held.nextHops] })),
+    rings: copied(state.rings, (held) => ({ ...held })),
+    virtualAddresses: new Map(state.virtualAddresses),
+    devices: new Set(state.devices),
+    assigned: new Map(state.assigned),
+  };
+}
+
+function copied<K, V>(map: ReadonlyMap<K, V>, copy: (value: V) => V): Map<K, V> {
+  const result = new Map<K, V>();
+  for (const [key, value] of map) result.set(key, copy(value));
+  return result;
+}
+
+export function ringText(ringClass: RingClass, id: number): string {
+  return `${ringClass}/${id}`;
+}
+
+export function isQuiet(state: KernelState, mark: number): boolean {
+  return mark <= state.quiet;
+}
+
+/** The version that packets of this service are measured against, or null. */
+export function activeVersion(held: HeldService): HeldVersion | null {
+  return held.versions[held.active];
+}
+
+/** Rings that packets may be sent by, as ringText(). */
+export function publishedRings(state: KernelState): Set<string> {
+  const published = new Set<string>();
+  for (const held of state.services.values()) {
+    const version = held.key === null ? null : activeVersion(held);
+    if (version !== null) published.add(ringText(version.ringClass, version.ringId));
+  }
+  return published;
+}
+
+/** Ids and indexes that are taken, for compile(). */
+export function ledgerOf(state: KernelState): Ledger {
+  const destinations = new Map<bigint, { id: number; generation: number; live: boolean }>();
+  for (const [id, { identity, generation, given }] of state.destinations) {
+    // One identity may have had several ids over time: the one in use counts.
+    if (given || !destinations.has(identity)) destinations.set(identity, { id, generation, live: given });
+  }
+  const services = new Map<string, number>();
+  for (const [index, { key }] of state.services) if (key !== null) services.set(serviceKeyText(key), index);
+  return { destinations, services };
+}
+
+/** Notes that a step was taken. The only place that changes a KernelState after adoption. */
+export function record(state: KernelState, step: Step): void {
+  switch (step.kind) {
+    case "load-program":
+      state.features = step.features;
+      state.capacities = step.capacities;
+      return;
+    case "grace-period":
+      state.quiet = state.marks;
+      return;
+    case "set-orphan":
+      state.orphan = { afterNs: step.afterNs, action: step.action };
+      return;
+    case "add-device": state.devices.add(step.ifindex); return;
+    case "remove-device": state.devices.delete(step.ifindex); return;
+    case "assign-address": state.assigned.set(assignedText(step.assigned), step.assigned); return;
+    case "unassign-address": state.assigned.delete(assignedText(step.assigned)); return;
+    case "create-ring":
+      state.rings.set(ringText(step.ringClass, step.id), { ringClass: step.ringClass, id: step.id, key: null, mark: 0 });
+      return;
+    case "release-ring": state.rings.delete(ringText(step.ringClass, step.id)); return;
+    case "write-ring": ringAt(state, step).key = step.ring.key; return;
+    case "zero-service-traffic": case "zero-destination-traffic": return;
+    case "add-virtual-address": state.virtualAddresses.set(step.address.text, step.address); return;
+    case "remove-virtual-address": state.virtualAddresses.delete(step.address.text); return;
+    default:
+      if ("index" in step) recordService(state, step);
+      else recordDestination(state, step);
+  }
+}
+
+type ServiceStep = Extract<Step, { kind:
+  "write-version" | "activate-version" | "add-service" | "remove-service" | "add-policy" | "remove-policy" }>;
+
+function recordService(state: KernelState, step: ServiceStep): void {
+  const held = serviceAt(state, step.index);
+  switch (step.kind) {
+    case "write-version": held.versions[step.version] = step.value; return;
+    case "activate-version":
+      unpublish(state, held);
+      held.active = step.version;
+      return;
+    case "add-service": {
+      const text = serviceKeyText(step.key);
+      for (const [index, other] of state.services) {
+        if (index === step.index || other.key === null || serviceKeyText(other.key) !== text) continue;
+        unpublish(state, other);
+        other.key = null;
+      }
+      held.key = step.key;
+      return;
+    }
+    case "remove-service":
+      unpublish(state, held);
+      held.key = null;
+      return;
+    case "add-policy": held.policy.set(step.text, step.entry); return;
+    case "remove-policy": held.policy.delete(step.text); return;
+  }
+}
+
+type DestinationStep = Extract<Step, { kind:
+  "write-destination" | "set-destination-flags" | "write-next-hop" | "activate-next-hop"
+  | "write-tunnel-source" | "retire-destination" }>;
+
+function recordDestination(state: KernelState, step: DestinationStep): void {
+  if (step.kind === "write-destination") {
+    const { identity, generation, live, admits, forwarding, address, route } = step.destination;
+    state.destinations.set(step.id, {
+      identity, generation, given: true, live, admits, forwarding, address, tunnelSource: route.tunnelSource,
+      nextHopActive: 0, nextHops: [route.nextHop, route.nextHop], mark: 0, hopMark: 0,
+    });
+    return;
+  }
+  const held = destinationAt(state, step.id);
+  switch (step.kind) {
+    case "set-destination-flags":
+      held.live = step.live;
+      held.admits = step.admits;
+      return;
+    case "write-next-hop": held.nextHops[step.half] = step.nextHop; return;
+    case "activate-next-hop":
+      held.nextHopActive = step.half;
+      held.hopMark = state.marks += 1;
+      return;
+    case "write-tunnel-source": held.tunnelSource = step.source; return;
+    case "retire-destination":
+      held.given = held.live = held.admits = false;
+      held.generation = step.generation;
+      held.mark = state.marks += 1;
+      return;
+  }
+}
+
+/** What the service shows now may be read for one grace period more: its version and that one's ring. */
+function unpublish(state: KernelState, held: HeldService): void {
+  state.marks += 1;
+  held.mark = state.marks;
+  const version = activeVersion(held);
+  const ring = version === null ? undefined : state.rings.get(ringText(version.ringClass, version.ringId));
+  if (ring !== undefined) ring.mark = state.marks;
+}
+
+function serviceAt(state: KernelState, index: number): HeldService {
+  const held = state.services.get(index)
+    ?? { key: null, active: 0, versions: [null, null], policy: new Map<string, PolicyImage>(), mark: 0 };
+  state.services.set(index, held);
+  return held;
+}
+
+function destinationAt(state: KernelState, id: number): HeldDestination {
+  const held = state.destinations.get(id);
+  if (held === undefined) throw new RangeError(`destination ${id} was never written`);
+  return held;
+}
+
+function ringAt(state: KernelState, place: { readonly ringClass: RingClass; readonly id: number }): HeldRing {
+  const held = state.rings.get(ringText(place.ringClass, place.id));
+  if (held === undefined) throw new RangeError(`there is no ring ${ringText(place.ringClass, place.id)}`);
+  return held;
+}

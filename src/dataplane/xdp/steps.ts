@@ -1,0 +1,110 @@
+// Steps: everything that is ever done to a live plane, as data. Each is small enough to have happened
+// or not, and diff.ts puts them in an order whose every prefix is safe. Knows no maps: apply.ts has
+// one action per kind, and a kind without one does not compile.
+
+import type { Address } from "../../model/address.ts";
+import type { OrphanAction } from "../../model/config.ts";
+import type { StepDescription } from "../dataplane.ts";
+import {
+  serviceKeyText,
+  type AssignedAddress, type DestinationImage, type Feature, type NextHop, type PolicyImage, type RingClass,
+  type RingImage, type ServiceKey,
+} from "./image.ts";
+import type { HeldVersion } from "./kernel_state.ts";
+
+/** How much the maps hold. */
+export interface Capacities {
+  readonly services: number;
+  /** The largest id is one less. */
+  readonly destinations: number;
+  readonly flows: number;
+  readonly policies: number;
+}
+
+/** Rings of each class: every service may show one while the next one is being written. */
+export function ringsMax(capacities: Capacities): number {
+  return Math.max(8, capacities.services * 2);
+}
+
+type Half = 0 | 1;
+
+export type Step =
+  /** Loads the program with these switches and room, moves what does not fit to larger maps, swaps the links. */
+  | { readonly kind: "load-program"; readonly features: ReadonlySet<Feature>; readonly capacities: Capacities }
+  /** Waits until no packet is under way that began before. */
+  | { readonly kind: "grace-period" }
+  | { readonly kind: "set-orphan"; readonly afterNs: bigint; readonly action: OrphanAction }
+  | { readonly kind: "add-device" | "remove-device"; readonly ifindex: number }
+  | { readonly kind: "zero-destination-traffic"; readonly id: number }
+  /** All of an element that nothing refers to. */
+  | { readonly kind: "write-destination"; readonly id: number; readonly destination: DestinationImage }
+  | { readonly kind: "set-destination-flags"; readonly id: number; readonly live: boolean; readonly admits: boolean }
+  | { readonly kind: "write-next-hop"; readonly id: number; readonly half: Half; readonly nextHop: NextHop }
+  | { readonly kind: "activate-next-hop"; readonly id: number; readonly half: Half }
+  | { readonly kind: "write-tunnel-source"; readonly id: number; readonly source: Address | null }
+  /** Nobody's from now on; flows that remember `generation - 1` no longer match. */
+  | { readonly kind: "retire-destination"; readonly id: number; readonly generation: number }
+  | { readonly kind: "create-ring" | "release-ring"; readonly ringClass: RingClass; readonly id: number }
+  | { readonly kind: "write-ring"; readonly ringClass: RingClass; readonly id: number; readonly ring: RingImage }
+  | { readonly kind: "zero-service-traffic"; readonly index: number }
+  | { readonly kind: "write-version"; readonly index: number; readonly version: Half; readonly value: HeldVersion }
+  | { readonly kind: "activate-version"; readonly index: number; readonly version: Half }
+  | { readonly kind: "add-service" | "remove-service"; readonly index: number; readonly key: ServiceKey }
+  | {
+      readonly kind: "add-policy" | "remove-policy"; readonly index: number; readonly text: string;
+      readonly entry: PolicyImage;
+    }
+  | { readonly kind: "add-virtual-address" | "remove-virtual-address"; readonly address: Address }
+  | { readonly kind: "assign-address" | "unassign-address"; readonly assigned: AssignedAddress };
+
+export type StepKind = Step["kind"];
+
+/** What is done to what, for logs and `plan`. */
+export function describeStep(step: Step): StepDescription {
+  const { object, detail } = words(step);
+  return { action: step.kind, object, detail };
+}
+
+function words(step: Step): { object: string; detail: string } {
+  switch (step.kind) {
+    case "load-program": return {
+      object: "program", detail: [...step.features].sort().join(", ") || "no feature",
+    };
+    case "grace-period": return { object: "all CPUs", detail: "until no packet is under way that began before" };
+    case "set-orphan": return { object: "settings", detail: `${step.action} after ${step.afterNs / 1_000_000n} ms` };
+    case "add-device": case "remove-device": return { object: `interface ${step.ifindex}`, detail: "" };
+    case "create-ring": case "release-ring": return { object: `ring ${step.ringClass} ${step.id}`, detail: "" };
+    case "write-ring": return {
+      object: `ring ${step.ringClass} ${step.id}`, detail: `${step.ring.size} slots, ${step.ring.key.slice(0, 12)}`,
+    };
+    case "add-service": case "remove-service": return {
+      object: serviceKeyText(step.key), detail: `index ${step.index}`,
+    };
+    case "add-policy": case "remove-policy": return {
+      object: `service ${step.index}`, detail: `${step.entry.action} ${step.text}`,
+    };
+    case "write-version": return {
+      object: `service ${step.index}`,
+      detail: `version ${step.version}: ring ${step.value.ringClass} ${step.value.ringId}`,
+    };
+    case "activate-version": return { object: `service ${step.index}`, detail: `version ${step.version}` };
+    case "zero-service-traffic": return { object: `service ${step.index}`, detail: "" };
+    case "add-virtual-address": case "remove-virtual-address": return { object: step.address.text, detail: "" };
+    case "assign-address": case "unassign-address": return {
+      object: step.assigned.address.text, detail: `on ${step.assigned.on}`,
+    };
+    default: return { object: `destination ${step.id}`, detail: destinationDetail(step) };
+  }
+}
+
+function destinationDetail(step: Extract<Step, { readonly id: number }>): string {
+  switch (step.kind) {
+    case "write-destination": return `${step.destination.forwarding} to ${step.destination.address.text}`;
+    case "set-destination-flags": return step.live ? step.admits ? "live" : "live, no new flows" : "not live";
+    case "write-next-hop": return step.nextHop.resolved
+      ? `${step.nextHop.destinationMac} on interface ${step.nextHop.ifindex}` : "unresolved";
+    case "activate-next-hop": return `next hop ${step.half}`;
+    case "write-tunnel-source": return step.source?.text ?? "none";
+    default: return "";
+  }
+}

@@ -1,0 +1,272 @@
+// The law of the steps: after any prefix, and for packets that read the maps while steps go on, everybody
+// sees the old world or the new one: nothing torn, no stranger, no gap. Random worlds follow one another,
+// some plans are broken off half-way; mutants of the order must be caught.
+
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { diff } from "../../src/dataplane/xdp/diff.ts";
+import { emptyState, ledgerOf, record, type KernelState } from "../../src/dataplane/xdp/kernel_state.ts";
+import type { Image } from "../../src/dataplane/xdp/image.ts";
+import type { Step } from "../../src/dataplane/xdp/steps.ts";
+import { EMPTY_LEDGER, type Ledger } from "../../src/model/table.ts";
+import { assertProperty, parameters } from "../support/counts.ts";
+import {
+  atRest, emptyMaps, hopText, moments, packetByFlow, packetByRing, TORN,
+  type ModelMaps, type Outcome,
+} from "../support/plane_model.ts";
+import { compileWorld, keyOf, SERVICES, worlds, type World } from "../support/plane_world.ts";
+import { seededRandom } from "../support/fake_env.ts";
+
+const SLOTS = 7;
+const CAPACITIES = { services: 4, destinations: 8, flows: 16, policies: 64 };
+
+type To = Outcome["to"];
+
+/** What packets may come to while one change is made. */
+interface Legal {
+  /** Where, by the packet's name. */
+  readonly tos: ReadonlyMap<string, ReadonlySet<To>>;
+  /** How, by the destination's identity. */
+  readonly ways: ReadonlyMap<bigint, ReadonlySet<string>>;
+}
+
+interface Reader {
+  readonly name: string;
+  readonly packet: Generator<undefined, Outcome>;
+  readonly tos: Set<To>;
+  readonly ways: Map<bigint, Set<string>>;
+}
+
+/** A packet may live through several changes; it may then meet what any of them allows. */
+function extend(reader: Reader, legal: Legal): void {
+  for (const to of legal.tos.get(reader.name) ?? []) reader.tos.add(to);
+  for (const [identity, texts] of legal.ways) {
+    reader.ways.set(identity, new Set([...reader.ways.get(identity) ?? [], ...texts]));
+  }
+}
+
+type Mutate = (steps: readonly Step[]) => Step[];
+
+/** A plane in the model, and the packets that are under way in it. */
+class Plane {
+  readonly maps: ModelMaps = emptyMaps();
+  readonly state: KernelState = emptyState(CAPACITIES, new Set());
+  readers: Reader[] = [];
+  readonly flows: { id: number; generation: number; identity: bigint }[] = [];
+  readonly random: () => number;
+
+  constructor(seed: number) {
+    this.random = seededRandom(seed);
+  }
+
+  /** Takes the first `length` steps to the image, with packets reading all the while. */
+  change(image: Image, length: number, mutate: Mutate): void {
+    const steps = diff(this.state, image).slice(0, length);
+    this.remember();
+    const legal = this.legalOutcomes(image);
+    for (const reader of this.readers) extend(reader, legal);
+    for (const step of mutate(steps)) {
+      if (step.kind === "grace-period") this.finish();
+      for (const moment of moments(this.maps, step)) {
+        this.spawn(legal);
+        this.progress();
+        moment();
+        this.progress();
+      }
+    }
+    // Mutants change what is done, not what the plane believes it did.
+    for (const step of steps) record(this.state, step);
+  }
+
+  spawn(legal: Legal): void {
+    const [kind, a, b] = [this.random(), this.random(), this.random()];
+    if (kind < 0.7) {
+      const key = keyOf(Math.floor(a * SERVICES));
+      const slot = Math.floor(b * SLOTS);
+      this.add(`${key} slot ${slot}`, packetByRing(this.maps, key, slot), legal);
+      return;
+    }
+    const flow = this.flows[Math.floor(a * this.flows.length)];
+    if (flow === undefined) return;
+    this.add(`flow of ${flow.identity}`, packetByFlow(this.maps, flow.id, flow.generation), legal);
+  }
+
+  /** Flows to every destination that is there now, as entries of the flow table. */
+  remember(): void {
+    for (const [id, { given, generation, identity }] of this.maps.destinations) {
+      if (!given || identity === TORN) continue;
+      if (this.flows.some((flow) => flow.id === id && flow.generation === generation && flow.identity === identity)) continue;
+      this.flows.push({ id, generation, identity });
+    }
+  }
+
+  add(name: string, packet: Generator<undefined, Outcome>, legal: Legal): void {
+    const reader: Reader = { name, packet, tos: new Set(), ways: new Map() };
+    extend(reader, legal);
+    this.readers.push(reader);
+  }
+
+  progress(): void {
+    this.readers = this.readers.filter((reader) => {
+      if (this.random() < 0.6) return true;
+      const next = reader.packet.next();
+      if (next.done === true) check(reader, next.value);
+      return next.done !== true;
+    });
+  }
+
+  /** A grace period: every packet that is under way ends. */
+  finish(): void {
+    for (const reader of this.readers) check(reader, atRest(reader.packet));
+    this.readers = [];
+  }
+
+  legalOutcomes(image: Image): Legal {
+    const after = waysOf(image);
+    const ways = new Map<bigint, Set<string>>();
+    for (const [identity, way] of after) ways.set(identity, new Set([wayText(way.hop, way.source)]));
+    for (const destination of this.maps.destinations.values()) {
+      if (!destination.given || destination.identity === TORN) continue;
+      const { identity, hops, active, source } = destination;
+      const texts = ways.get(identity) ?? new Set<string>();
+      ways.set(identity, texts.add(wayText(hops[active], source)));
+      const next = after.get(identity);
+      if (next === undefined) continue;
+      texts.add(wayText(next.hop, source)).add(wayText(hops[active], next.source));
+      // The outer source of IPv6 cannot change at once: in between, nobody is sent that way.
+      if (next.source !== source) texts.add("unresolved");
+    }
+    const tos = new Map<string, Set<To>>();
+    const handed = this.handedOver(image);
+    for (let number = 0; number < SERVICES; number++) {
+      for (let slot = 0; slot < SLOTS; slot++) {
+        const before = atRest(packetByRing(this.maps, keyOf(number), slot)).to;
+        const legal = new Set([before, wanted(image, keyOf(number), slot)]);
+        // Where an id changes hands within one table, its slots are nobody's for a grace period.
+        if ([...legal].some((to) => handed.has(to))) legal.add("nobody");
+        tos.set(`${keyOf(number)} slot ${slot}`, legal);
+      }
+    }
+    for (const identity of [...ways.keys(), ...this.flows.map((flow) => flow.identity)]) {
+      const name = `flow of ${identity}`;
+      tos.set(name, new Set<To>(after.has(identity) ? [identity, "pass"] : [identity, "pass", "nobody"]));
+    }
+    return { tos, ways };
+  }
+
+  /** Identities that give an id to another one, or take it, at this change. */
+  handedOver(image: Image): Set<To> {
+    const handed = new Set<To>();
+    for (const [id, { identity, given }] of this.maps.destinations) {
+      const next = image.destinations.get(id)?.identity;
+      if (given && next !== undefined && next !== identity) handed.add(identity).add(next);
+    }
+    return handed;
+  }
+}
+
+function wayText(hop: string, source: string): string {
+  return hop === "unresolved" ? hop : `${hop} from ${source}`;
+}
+
+function waysOf(image: Image): Map<bigint, { hop: string; source: string }> {
+  return new Map([...image.destinations.values()].map(({ identity, route }) => {
+    const hop = hopText(route.nextHop);
+    const source = route.tunnelSource?.text ?? "none";
+    return [identity, { hop, source }];
+  }));
+}
+
+function wanted(image: Image, key: string, slot: number): To {
+  for (const service of image.services.values()) {
+    if (`tcp ${service.key.address.text}:80` !== key) continue;
+    const id = image.rings.get(service.version.ringKey)!.slots[slot]!;
+    return image.destinations.get(id)!.identity;
+  }
+  return "pass";
+}
+
+function check(reader: Reader, { to, hop, source }: Outcome): void {
+  const way = wayText(hop ?? "", source ?? "");
+  if (!reader.tos.has(to)) throw new Error(`${reader.name}: ${to}, not one of ${[...reader.tos].join(", ")}`);
+  if (typeof to === "bigint" && reader.ways.get(to)?.has(way) !== true) {
+    throw new Error(`${reader.name}: to ${to} by ${way}, not one of ${[...reader.ways.get(to) ?? []].join("; ")}`);
+  }
+}
+
+const AS_PLANNED: Mutate = (steps) => [...steps];
+
+/** Lives through the worlds; `breaks[i]` is the share of the steps that is taken, 1 for all. */
+function live(sequence: readonly World[], breaks: readonly number[], seed: number, mutate: Mutate): void {
+  const plane = new Plane(seed);
+  let ledger: Ledger = EMPTY_LEDGER;
+  sequence.forEach((world, at) => {
+    const { table, image } = compileWorld(world, ledger);
+    const steps = diff(plane.state, image).length;
+    const share = breaks[at] ?? 1;
+    plane.change(image, share === 1 ? Infinity : Math.floor(share * steps), mutate);
+    // After a failure the ledger of the kernel counts, as after adoption.
+    ledger = share === 1 ? table.ledger : ledgerOf(plane.state);
+    if (share !== 1) return;
+    expect(diff(plane.state, image)).toEqual([]);
+    for (let number = 0; number < SERVICES; number++) {
+      for (let slot = 0; slot < SLOTS; slot++) {
+        const key = keyOf(number);
+        expect(atRest(packetByRing(plane.maps, key, slot)).to).toBe(wanted(image, key, slot));
+      }
+    }
+  });
+  plane.finish();
+}
+
+const histories = fc.tuple(
+  fc.array(worlds, { minLength: 2, maxLength: 6 }),
+  fc.array(fc.oneof(fc.constant(1), fc.double({ min: 0, max: 0.99, noNaN: true })), { maxLength: 6 }),
+  fc.nat(),
+);
+
+describe("steps", () => {
+  it("show every packet the old world or the new one, after any prefix", () => {
+    assertProperty("image", fc.property(histories, ([sequence, breaks, seed]) => {
+      live(sequence, breaks, seed, AS_PLANNED);
+    }));
+  });
+
+  const only = (...kinds: Step["kind"][]) => (step: Step): boolean => kinds.includes(step.kind);
+  const first = (chosen: (step: Step) => boolean): Mutate => (steps) =>
+    [...steps.filter(chosen), ...steps.filter((step) => !chosen(step))];
+  const last = (chosen: (step: Step) => boolean): Mutate => (steps) =>
+    [...steps.filter((step) => !chosen(step)), ...steps.filter(chosen)];
+  const each = (change: (step: Step) => Step): Mutate => (steps) => steps.map(change);
+  const mutants: Readonly<Record<string, Mutate>> = {
+    "reversed order": (steps) => [...steps].reverse(),
+    "no grace period": (steps) => steps.filter((step) => step.kind !== "grace-period"),
+    "grace periods at the end": last(only("grace-period")),
+    "versions count before they are written": first(only("activate-version")),
+    "rings after the versions that name them": last(only("create-ring", "write-ring")),
+    "destinations after the rings that name them": last(only("write-destination")),
+    "keys before versions": first(only("add-service")),
+    "retired before the flip": first(only("retire-destination")),
+    "interfaces after the next hops": last(only("add-device")),
+    "next hops written in place": each((step) =>
+      step.kind === "write-next-hop" ? { ...step, half: step.half === 0 ? 1 : 0 } : step),
+    "versions written in place": each((step) =>
+      step.kind === "write-version" ? { ...step, version: step.version === 0 ? 1 : 0 } : step),
+    "the generation of a reused id stays": each((step) => {
+      if (step.kind === "retire-destination") return { ...step, generation: step.generation - 1 };
+      if (step.kind !== "write-destination") return step;
+      return { ...step, destination: { ...step.destination, generation: 1 } };
+    }),
+    "outer sources written under way": (steps) => steps.filter((step) =>
+      !(step.kind === "write-next-hop" && !step.nextHop.resolved)),
+    "removed services keep their key": (steps) => steps.filter((step) => step.kind !== "remove-service"),
+  };
+  for (const [name, mutate] of Object.entries(mutants)) {
+    it(`are caught with ${name}`, () => {
+      const found = fc.check(fc.property(histories, ([sequence, breaks, seed]) => {
+        live(sequence, breaks, seed, mutate);
+      }), { ...parameters("image"), numRuns: 1000, endOnFailure: true });
+      expect(found.failed).toBe(true);
+    });
+  }
+});

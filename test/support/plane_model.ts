@@ -1,0 +1,172 @@
+// A model of the maps for tests of the order of steps: what each step writes, byte by byte where it
+// matters, and packets that read the maps one look-up at a time while the steps go on. Shares nothing
+// with record(): a step that cannot happen at once shows a torn value in between.
+
+import { serviceKeyText, type NextHop } from "../../src/dataplane/xdp/image.ts";
+import type { HeldVersion } from "../../src/dataplane/xdp/kernel_state.ts";
+import type { Step } from "../../src/dataplane/xdp/steps.ts";
+
+/** What a packet sees that reads while something is being written. */
+export const TORN = "torn";
+
+interface ModelDestination {
+  identity: bigint | typeof TORN;
+  generation: number;
+  live: boolean;
+  given: boolean;
+  source: string;
+  active: 0 | 1;
+  hops: [string, string];
+}
+
+export interface ModelMaps {
+  services: Map<string, number>;
+  addresses: Set<string>;
+  active: Map<number, 0 | 1>;
+  versions: Map<string, HeldVersion | typeof TORN>;
+  rings: Map<string, Uint16Array | typeof TORN>;
+  destinations: Map<number, ModelDestination>;
+  devices: Set<number>;
+  policies: Set<string>;
+}
+
+export function emptyMaps(): ModelMaps {
+  return {
+    services: new Map(), addresses: new Set(), active: new Map(), versions: new Map(), rings: new Map(),
+    destinations: new Map(), devices: new Set(), policies: new Set(),
+  };
+}
+
+export function hopText(hop: NextHop): string {
+  return hop.resolved ? `${hop.destinationMac} on ${hop.ifindex}` : "unresolved";
+}
+
+/** The moments of a step: before each of them, packets may read. The last one leaves it done. */
+export function moments(maps: ModelMaps, step: Step): (() => void)[] {
+  switch (step.kind) {
+    case "add-service": return [() => { maps.services.set(serviceKeyText(step.key), step.index); }];
+    case "remove-service": return [() => {
+      if (maps.services.get(serviceKeyText(step.key)) === step.index) maps.services.delete(serviceKeyText(step.key));
+    }];
+    case "add-virtual-address": return [() => { maps.addresses.add(step.address.text); }];
+    case "remove-virtual-address": return [() => { maps.addresses.delete(step.address.text); }];
+    case "activate-version": return [() => { maps.active.set(step.index, step.version); }];
+    case "write-version": return torn((value) => { maps.versions.set(`${step.index}/${step.version}`, value); }, step.value);
+    case "create-ring": return [() => { maps.rings.set(`${step.ringClass}/${step.id}`, new Uint16Array(0)); }];
+    case "release-ring": return [() => { maps.rings.delete(`${step.ringClass}/${step.id}`); }];
+    case "write-ring": return torn((value) => { maps.rings.set(`${step.ringClass}/${step.id}`, value); }, step.ring.slots);
+    case "add-device": return [() => { maps.devices.add(step.ifindex); }];
+    case "remove-device": return [() => { maps.devices.delete(step.ifindex); }];
+    case "add-policy": return [() => { maps.policies.add(`${step.index} ${step.text} ${step.entry.action}`); }];
+    case "remove-policy": return [() => { maps.policies.delete(`${step.index} ${step.text} ${step.entry.action}`); }];
+    case "write-destination": case "set-destination-flags": case "write-next-hop": case "activate-next-hop":
+    case "write-tunnel-source": case "retire-destination":
+      return destinationMoments(maps, step);
+    case "load-program": case "grace-period": case "set-orphan": case "zero-destination-traffic":
+    case "zero-service-traffic": case "assign-address": case "unassign-address":
+      return [];
+  }
+}
+
+function torn<T>(write: (value: T | typeof TORN) => void, value: T): (() => void)[] {
+  return [() => { write(TORN); }, () => { write(value); }];
+}
+
+function destinationMoments(maps: ModelMaps, step: Extract<Step, { kind:
+  "write-destination" | "set-destination-flags" | "write-next-hop" | "activate-next-hop"
+  | "write-tunnel-source" | "retire-destination" }>): (() => void)[] {
+  const at = (): ModelDestination => {
+    const found = maps.destinations.get(step.id);
+    if (found === undefined) throw new Error(`${step.kind} of ${step.id}, which was never written`);
+    return found;
+  };
+  switch (step.kind) {
+    case "write-destination": {
+      const { identity, generation, live, route } = step.destination;
+      const hop = hopText(route.nextHop);
+      const source = route.tunnelSource?.text ?? "none";
+      return torn((value) => {
+        maps.destinations.set(step.id, {
+          identity: value, generation, live: value === TORN ? false : live, given: value !== TORN, source, active: 0,
+          hops: [hop, hop],
+        });
+      }, identity);
+    }
+    case "set-destination-flags": return [() => { at().live = step.live; }];
+    case "write-next-hop": return torn((value) => { at().hops[step.half] = value; }, hopText(step.nextHop));
+    case "activate-next-hop": return [() => { at().active = step.half; }];
+    case "write-tunnel-source": {
+      const after = step.source?.text ?? "none";
+      const isOneStore = !after.includes(":") && !at().source.includes(":") && after !== "none" && at().source !== "none";
+      const write = (value: string): void => { at().source = value; };
+      return isOneStore ? [() => { write(after); }] : torn(write, after);
+    }
+    case "retire-destination": return [() => {
+      Object.assign(at(), { given: false, live: false, generation: step.generation });
+    }];
+  }
+}
+
+/** What became of a packet: where it went, and how. */
+export interface Outcome {
+  /** "pass", "nobody", TORN, or the destination's identity. */
+  readonly to: bigint | "pass" | "nobody" | typeof TORN;
+  readonly hop: string | null;
+  readonly source: string | null;
+}
+
+const PASS: Outcome = { to: "pass", hop: null, source: null };
+const NOBODY: Outcome = { to: "nobody", hop: null, source: null };
+const SEEN_TORN: Outcome = { to: TORN, hop: null, source: null };
+
+/** A packet for a service, by ring: yields between look-ups and returns what became of it. */
+export function* packetByRing(maps: ModelMaps, key: string, slot: number): Generator<undefined, Outcome> {
+  const index = maps.services.get(key);
+  if (index === undefined) return PASS;
+  yield;
+  const half = maps.active.get(index) ?? 0;
+  yield;
+  const version = maps.versions.get(`${index}/${half}`);
+  if (version === undefined) return NOBODY;
+  if (version === TORN) return SEEN_TORN;
+  yield;
+  const ring = maps.rings.get(`${version.ringClass}/${version.ringId}`);
+  if (ring === TORN) return SEEN_TORN;
+  const id = ring?.[slot % version.ringSize] ?? 0;
+  if (id === 0) return NOBODY;
+  yield;
+  return yield* wayOf(maps, id);
+}
+
+/** A packet of a flow that was remembered. */
+export function* packetByFlow(maps: ModelMaps, id: number, generation: number): Generator<undefined, Outcome> {
+  const found = maps.destinations.get(id);
+  if (found === undefined || found.generation !== generation || !found.live) return PASS;
+  yield;
+  return yield* wayOf(maps, id);
+}
+
+function* wayOf(maps: ModelMaps, id: number): Generator<undefined, Outcome> {
+  const found = maps.destinations.get(id);
+  if (found === undefined) return NOBODY;
+  const half = found.active;
+  yield;
+  const then = maps.destinations.get(id);
+  if (then === undefined) return NOBODY;
+  const hop = then.hops[half];
+  yield;
+  // The address and the outer source are read last, when the packet is rewritten.
+  const last = maps.destinations.get(id);
+  if (last === undefined || !last.given) return NOBODY;
+  if (last.identity === TORN || hop === TORN || (hop !== "unresolved" && last.source === TORN)) return SEEN_TORN;
+  if (hop !== "unresolved" && !maps.devices.has(Number(hop.split(" on ")[1]))) return SEEN_TORN;
+  return { to: last.identity, hop, source: hop === "unresolved" ? null : last.source };
+}
+
+/** What a packet would meet if nothing changed meanwhile. */
+export function atRest(packet: Generator<undefined, Outcome>): Outcome {
+  for (;;) {
+    const next = packet.next();
+    if (next.done === true) return next.value;
+  }
+}

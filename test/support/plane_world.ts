@@ -1,0 +1,144 @@
+// Random tables for tests of the XDP plane's steps: a few services, backends and next hops, with ids from
+// the real ledger and limits so tight that ids are reused. Deterministic from fast-check's choices.
+
+import fc from "fast-check";
+import { parseAddress, type Address } from "../../src/model/address.ts";
+import { claimDestinations, claimServices } from "../../src/model/ledger.ts";
+import type { ServiceConfig } from "../../src/model/config.ts";
+import type { Destination, ForwardingTable, Ledger, Service } from "../../src/model/table.ts";
+import { imageOf, UNRESOLVED, type Image, type Route } from "../../src/dataplane/xdp/image.ts";
+
+/** More than have an id at once, so that ids go from one to another. */
+export const BACKENDS = 7;
+const IDS = 5;
+export const SERVICES = 4;
+const RING_SIZE = 7;
+
+export function address(text: string): Address {
+  const parsed = parseAddress(text);
+  if (parsed === null) throw new Error(`"${text}" is no address`);
+  return parsed;
+}
+
+export interface WorldService {
+  /** 0…SERVICES-1: the key. */
+  readonly number: number;
+  /** Positions in the pool per slot. */
+  readonly slots: readonly number[];
+  readonly seed: bigint;
+  readonly deny: boolean;
+}
+
+/** One state of the world, before ids. */
+export interface World {
+  /** Numbers of the backends that are configured. */
+  readonly pool: readonly number[];
+  readonly services: readonly WorldService[];
+  /** Alive, by backend. */
+  readonly alive: readonly boolean[];
+  /** Version of each backend's next hop; 0: unresolved. */
+  readonly hops: readonly number[];
+  /** Version of each backend's tunnel source. */
+  readonly sources: readonly number[];
+}
+
+export const worlds: fc.Arbitrary<World> = fc.record({
+  pool: fc.uniqueArray(fc.nat(BACKENDS - 1), { minLength: IDS, maxLength: IDS }),
+  services: fc.uniqueArray(fc.record({
+    number: fc.nat(SERVICES - 1),
+    slots: fc.array(fc.nat(IDS - 1), { minLength: RING_SIZE, maxLength: RING_SIZE }),
+    seed: fc.constantFrom(1n, 2n),
+    deny: fc.boolean(),
+  }), { selector: (service) => service.number, maxLength: SERVICES }),
+  alive: fc.array(fc.boolean(), { minLength: BACKENDS, maxLength: BACKENDS }),
+  hops: fc.array(fc.nat(2), { minLength: BACKENDS, maxLength: BACKENDS }),
+  sources: fc.array(fc.nat(2), { minLength: BACKENDS, maxLength: BACKENDS }),
+});
+
+/** Odd backends are IPv6, whose outer source cannot change at once. */
+function backendAddress(backend: number): Address {
+  return address(backend % 2 === 1 ? `2001:db8::${backend + 1}` : `10.0.0.${backend + 1}`);
+}
+
+function sourceAddress(backend: number, version: number): Address | null {
+  if (version === 0) return null;
+  return address(backend % 2 === 1 ? `2001:db8:1::${version}` : `10.9.0.${version}`);
+}
+
+export function keyOf(number: number): string {
+  return `tcp 203.0.113.${number + 1}:80`;
+}
+
+export function identityOf(backend: number): bigint {
+  return 1000n + BigInt(backend);
+}
+
+export interface Compiled {
+  readonly table: ForwardingTable;
+  readonly image: Image;
+}
+
+/** What compile() would make of it, with as few ids and indexes as possible. */
+export function compileWorld(world: World, ledger: Ledger, attached: readonly number[] = [1]): Compiled {
+  const used = [...new Set(world.services.flatMap(({ slots }) => slots.map((at) => world.pool[at]!)))].sort();
+  const next: Ledger = {
+    destinations: claimDestinations(ledger.destinations, used.map(identityOf), IDS),
+    services: claimServices(ledger.services, world.services.map(({ number }) => keyOf(number)), SERVICES),
+  };
+  const destinations = new Map<number, Destination>();
+  const ids = new Map<number, number>();
+  for (const backend of used) {
+    const { id, generation } = next.destinations.get(identityOf(backend))!;
+    ids.set(backend, id);
+    destinations.set(id, destinationOf(world, backend, id, generation));
+  }
+  const services = world.services.map((service) => serviceOf(service, next, world.pool.map((backend) => ids.get(backend) ?? 0)));
+  const table: ForwardingTable = {
+    generation: 1, instance: "test", services, destinations,
+    orphan: { afterMs: 1000, action: "keep" }, ledger: next, warnings: [],
+  };
+  const image = imageOf(table, { attached, view: (destination) => routeOf(world, Number(destination.identity - 1000n)) });
+  return { table, image };
+}
+
+export function routeOf(world: World, backend: number): Route {
+  const version = world.hops[backend]!;
+  const nextHop = version === 0 ? UNRESOLVED : {
+    resolved: true, destinationMac: `02:00:00:00:00:0${backend}`, sourceMac: "02:00:00:00:00:ff", ifindex: version + 1,
+    mtu: 1500,
+  };
+  return { nextHop, tunnelSource: sourceAddress(backend, world.sources[backend]!) };
+}
+
+function destinationOf(world: World, backend: number, id: number, generation: number): Destination {
+  const alive = world.alive[backend]!;
+  return {
+    id, generation, identity: identityOf(backend), name: `pool/${backend}`, pool: "pool", backend: String(backend),
+    address: backendAddress(backend), port: 80, forwarding: "ipip", mac: null, alive,
+    admission: alive ? 65536 : 0, weight: 1,
+    weightProvenance: { source: "config" }, stateProvenance: { source: "config" },
+  };
+}
+
+function serviceOf({ number, slots, seed, deny }: WorldService, ledger: Ledger, ids: readonly number[]): Service {
+  const words = Uint16Array.from(slots, (at) => ids[at]!);
+  return {
+    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false,
+    destinations: [...new Set(words)],
+    ring: { key: `7-${[...words].join(".")}`, size: RING_SIZE, slots: words, configured: words },
+    config: {
+      ...SERVICE_CONFIG, name: `s${number}`, address: address(`203.0.113.${number + 1}`),
+      policy: { allow: [], deny: deny ? [{ address: address("192.0.2.0"), length: 24, text: "192.0.2.0/24" }] : [] },
+    },
+  };
+}
+
+const SERVICE_CONFIG: ServiceConfig = {
+  name: "s", address: address("203.0.113.1"), port: 80, protocol: "tcp", forwarding: "ipip", algorithm: "maglev",
+  hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: RING_SIZE, tracking: "full", flowIdleMs: 60_000,
+  affinityGroup: null, failOpen: false, vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: [] },
+  proxy: {
+    connectTimeoutMs: 1, connectRetries: 0, idleTimeoutMs: 0, udpIdleTimeoutMs: 1, connectionsMax: 1, sessionsMax: 1,
+    proxyProtocol: "none",
+  },
+};
