@@ -1,0 +1,116 @@
+// The seat of the data plane: which plane serves, and how another one takes over while traffic goes on.
+// The newcomer is opened and filled before the old one leaves. Knows the Dataplane interface only.
+
+import type { Log } from "../env.ts";
+import type { ApplyReport, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
+import type { Config } from "../model/config.ts";
+import type { ForwardingTable, Ledger } from "../model/table.ts";
+import type { OpenedPlane, OpenPlane } from "./contract.ts";
+
+/** Connections of a proxy that leaves may end by themselves for so long. */
+const LEAVE_DRAIN_MS = 10_000;
+
+type CompileFor = (ledger: Ledger) => ForwardingTable;
+
+export class PlaneSeat {
+  readonly #open: OpenPlane;
+  readonly #log: Log;
+  #opened: OpenedPlane;
+  readonly #leaving = new Set<Promise<void>>();
+
+  constructor(open: OpenPlane, opened: OpenedPlane, log: Log) {
+    this.#open = open;
+    this.#opened = opened;
+    this.#log = log;
+  }
+
+  get plane(): Dataplane {
+    return this.#opened.plane;
+  }
+
+  get choice(): PlaneChoice {
+    return this.#opened.choice;
+  }
+
+  /**
+   * A plane for `config` takes the seat and `compile`'s table, which starts from what the newcomer
+   * already holds. When anything fails, the old plane stays as it was.
+   */
+  async replace(
+    config: Config, before: Config, compile: CompileFor,
+  ): Promise<{ readonly table: ForwardingTable; readonly report: ApplyReport }> {
+    const old = this.#opened;
+    const fresh = await this.#open(config);
+    const isSameProxy = old.plane.mode === "proxy" && fresh.plane.mode === "proxy"
+      && proxyText(config) === proxyText(before);
+    if (isSameProxy) {
+      // XDP was tried again in vain. The proxy at hand does the same and has the connections.
+      await fresh.plane.close({ detach: true, drainMs: 0 });
+      const table = compile(old.plane.ledger());
+      const report = await old.plane.apply(table);
+      this.#opened = { plane: old.plane, choice: fresh.choice };
+      return { table, report };
+    }
+    let table: ForwardingTable;
+    let report: ApplyReport;
+    try {
+      table = compile(fresh.plane.ledger());
+      report = await fresh.plane.apply(table);
+    } catch (error) {
+      // Pinned state that both share stays; a plane of another kind leaves without a trace.
+      const detach = fresh.plane.mode !== old.plane.mode || fresh.plane.mode === "proxy";
+      await fresh.plane.close({ detach, drainMs: 0 });
+      throw error;
+    }
+    this.#opened = fresh;
+    const isShared = old.plane.mode === "xdp" && fresh.plane.mode === "xdp";
+    this.#leave(old.plane, !isShared);
+    if (report.failed.size > 0 && old.plane.mode === "proxy") {
+      // Ports that the old one held are free now.
+      report = await fresh.plane.apply(table);
+    }
+    return { table, report };
+  }
+
+  async close(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
+    await this.#opened.plane.close(options);
+    await Promise.all(this.#leaving);
+  }
+
+  #leave(plane: Dataplane, detach: boolean): void {
+    const done = plane.close({ detach, drainMs: LEAVE_DRAIN_MS }).catch((error: unknown) => {
+      this.#log.error({ err: error, mode: plane.mode }, "the plane that was replaced did not close");
+    }).then(() => { this.#leaving.delete(done); });
+    this.#leaving.add(done);
+  }
+}
+
+/** Why `after` needs another plane than the one that serves `before`, or null. */
+export function whyNewPlane(
+  before: Config, after: Config, mode: Dataplane["mode"],
+): string | null {
+  const [a, b] = [before.dataplane, after.dataplane];
+  if (b.mode !== "auto" && b.mode !== mode) return `dataplane.mode becomes ${b.mode}`;
+  if (mode === "proxy") {
+    if (proxyText(before) !== proxyText(after)) return "dataplane.proxy changes";
+    if (b.mode === "proxy") return null;
+    // A fallback to the proxy: what stood in the way of XDP may be gone.
+    if (a.mode === "proxy") return "dataplane.mode allows xdp again";
+  }
+  const fields: readonly (readonly [string, (config: Config) => unknown])[] = [
+    ["dataplane.interfaces", (each) => each.dataplane.interfaces],
+    ["dataplane.xdp", (each) => each.dataplane.xdp],
+    ["dataplane.tunnelSource", ({ dataplane: { tunnelSource } }) =>
+      [tunnelSource.ipv4?.text, tunnelSource.ipv6?.text]],
+    ["limits", (each) => each.limits],
+  ];
+  for (const [name, valueOf] of fields) {
+    const [from, to] = [JSON.stringify(valueOf(before)), JSON.stringify(valueOf(after))];
+    if (from !== to) return `${name} changes from ${from} to ${to}`;
+  }
+  return null;
+}
+
+function proxyText(config: Config): string {
+  return JSON.stringify(config.dataplane.proxy);
+}
