@@ -6,36 +6,14 @@
  */
 #pragma once
 
+#include "checksum.h"
 #include "decide.h"
 
 enum { OUTER_TTL = 64, ECHO_TTL = 64, IP_LENGTH_MAX = 65535, CLASS_SHIFT = 20 };
 
-/* A checksum after one of the 16-bit words under it was replaced (RFC 1624, equation 3). */
-static __always_inline __u16 replace_in_sum(__u16 sum, __u16 from, __u16 to)
-{
-	__u32 total = (__u16)~sum + (__u16)~from + to;
-
-	total = (total & 0xffff) + (total >> 16);
-	total = (total & 0xffff) + (total >> 16);
-	return ~total;
-}
-
-/* The sum over a header of 20 bytes whose checksum field is zero. */
-static __always_inline __u16 sum_header(const struct iphdr *ip)
-{
-	const __u16 __attribute__((may_alias)) *words = (const void *)ip;
-	__u32 total = 0;
-
-	for (int i = 0; i < 10; i++)
-		total += words[i];
-	total = (total & 0xffff) + (total >> 16);
-	total = (total & 0xffff) + (total >> 16);
-	return ~total;
-}
-
 static __always_inline void set_ttl(struct iphdr *ip, __u8 ttl)
 {
-	__u16 *ttl_and_protocol = (__u16 *)&ip->ttl;
+	half_word *ttl_and_protocol = (half_word *)&ip->ttl;
 	__u16 before = *ttl_and_protocol;
 
 	ip->ttl = ttl;
@@ -149,7 +127,7 @@ static __always_inline void write_outer_ipv4(struct iphdr *ip, const struct dest
 	ip->check = 0;
 	ip->saddr = ((const word *)destination->tunnel_source)[3];
 	ip->daddr = ((const word *)destination->address)[3];
-	ip->check = sum_header(ip);
+	ip->check = sum_ipv4_header(ip);
 }
 
 static __always_inline void write_outer_ipv6(struct ipv6hdr *ip, const struct destination *destination,
@@ -250,7 +228,7 @@ static __always_inline void swap_words(void *a, void *b)
 
 static __always_inline void swap_macs(void *data)
 {
-	__u16 __attribute__((may_alias)) *half = data, kept;
+	half_word *half = data, kept;
 
 	for (int i = 0; i < 3; i++) {
 		kept = half[i];
@@ -262,7 +240,7 @@ static __always_inline void swap_macs(void *data)
 /* The type goes from request to reply; code is 0 in both. */
 static __always_inline void turn_echo(void *icmp, __u8 reply)
 {
-	__u16 __attribute__((may_alias)) *type_and_code = icmp, *sum = icmp + 2, before = *type_and_code;
+	half_word *type_and_code = icmp, *sum = icmp + 2, before = *type_and_code;
 
 	*(__u8 *)icmp = reply;
 	*sum = replace_in_sum(*sum, before, *type_and_code);

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * For backends: takes the outer header off tunnel packets whose inner destination is a virtual address, so
+ * that a kernel without the ipip modules can serve behind `forwarding: ipip`. Knows the four forms that
+ * forward.h writes; never drops: what it does not know goes on to the kernel as it came.
+ */
+#include "checksum.h"
+#include "packet.h"
+
+/* Accept only the balancers in decap_sources. Whoever can reach a backend could else go round the policies
+ * of the balancers by wrapping packets himself. */
+const volatile bool decap_checks_source = false;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct address_key); /* virtual addresses, as inner destinations */
+	__type(value, __u32);           /* flags; none yet */
+	__uint(max_entries, 1024);
+} decap_addresses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct address_key); /* outer sources */
+	__type(value, __u32);           /* flags; none yet */
+	__uint(max_entries, 1024);
+} decap_sources SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);             /* enum decap_verdict */
+	__type(value, struct verdict_count);
+	__uint(max_entries, DECAP_VERDICTS);
+} decap_counts SEC(".maps");
+
+enum { ECN_MASK = 3, ECN_CONGESTED = 3, ECN_INCAPABLE = 0 };
+
+struct tunnel {
+	__u8 source[16] __attribute__((aligned(8)));
+	__u8 destination[16];   /* inner */
+	__u32 offset;           /* where the outer header begins */
+	__u32 outer_length;     /* of the outer header: 20 or 40 */
+	__u32 room;             /* for the inner packet, as the outer header says */
+	__u8 protocol;          /* of what is inside: IPPROTO_IPIP or IPPROTO_IPV6 */
+	__u8 ecn;               /* of the outer header */
+};
+
+static __always_inline bool is_tunnel(__u8 protocol)
+{
+	return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6;
+}
+
+/* DECAP_PASS_STRIPPED stands for "go on" until the last step. */
+static __always_inline enum decap_verdict read_outer_ipv4(struct tunnel *tunnel, struct iphdr *ip, void *end)
+{
+	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl != 5 || !is_tunnel(ip->protocol) ||
+	    ip->frag_off & bpf_htons(FRAGMENT_MORE | FRAGMENT_OFFSET))
+		return DECAP_PASS_NOT_TUNNEL;
+	tunnel->outer_length = sizeof(*ip);
+	tunnel->room = bpf_ntohs(ip->tot_len) - sizeof(*ip);
+	tunnel->protocol = ip->protocol;
+	tunnel->ecn = ip->tos & ECN_MASK;
+	map_ipv4(tunnel->source, ip->saddr);
+	return bpf_ntohs(ip->tot_len) < sizeof(*ip) ? DECAP_PASS_MALFORMED : DECAP_PASS_STRIPPED;
+}
+
+static __always_inline enum decap_verdict read_outer_ipv6(struct tunnel *tunnel, struct ipv6hdr *ip, void *end)
+{
+	if ((void *)(ip + 1) > end || ip->version != 6 || !is_tunnel(ip->nexthdr))
+		return DECAP_PASS_NOT_TUNNEL;
+	tunnel->outer_length = sizeof(*ip);
+	tunnel->room = bpf_ntohs(ip->payload_len);
+	tunnel->protocol = ip->nexthdr;
+	tunnel->ecn = bpf_ntohl(*(word *)ip) >> 20 & ECN_MASK;
+	copy_address(tunnel->source, &ip->saddr);
+	return DECAP_PASS_STRIPPED;
+}
+
+static __always_inline enum decap_verdict read_outer(struct tunnel *tunnel, void *data, void *end)
+{
+	__be16 *protocol = data + offsetof(struct ethhdr, h_proto);
+
+	if ((void *)(protocol + 1) > end)
+		return DECAP_PASS_NOT_TUNNEL;
+	tunnel->offset = sizeof(struct ethhdr);
+	for (int tag = 0; tag < VLAN_TAGS_MAX && is_vlan(*protocol); tag++) {
+		tunnel->offset += VLAN_TAG_BYTES;
+		protocol += VLAN_TAG_BYTES / sizeof(*protocol);
+		if ((void *)(protocol + 1) > end)
+			return DECAP_PASS_NOT_TUNNEL;
+	}
+	if (*protocol == bpf_htons(ETH_P_IP))
+		return read_outer_ipv4(tunnel, (void *)(protocol + 1), end);
+	if (*protocol == bpf_htons(ETH_P_IPV6))
+		return read_outer_ipv6(tunnel, (void *)(protocol + 1), end);
+	return DECAP_PASS_NOT_TUNNEL;
+}
+
+/* Congestion that a router marked on the outer header is not lost with it (RFC 6040, 4.2). */
+static __always_inline enum decap_verdict read_inner_ipv4(struct tunnel *tunnel, struct iphdr *ip, void *end)
+{
+	half_word *first = (void *)ip, before;
+
+	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5 ||
+	    bpf_ntohs(ip->tot_len) < sizeof(*ip) || bpf_ntohs(ip->tot_len) > tunnel->room)
+		return DECAP_PASS_MALFORMED;
+	map_ipv4(tunnel->destination, ip->daddr);
+	if (!bpf_map_lookup_elem(&decap_addresses, tunnel->destination))
+		return DECAP_PASS_NOT_OURS;
+	if (tunnel->ecn == ECN_CONGESTED && (ip->tos & ECN_MASK) != ECN_INCAPABLE) {
+		before = *first;
+		ip->tos |= ECN_CONGESTED;
+		ip->check = replace_in_sum(ip->check, before, *first);
+	}
+	return DECAP_PASS_STRIPPED;
+}
+
+static __always_inline enum decap_verdict read_inner_ipv6(struct tunnel *tunnel, struct ipv6hdr *ip, void *end)
+{
+	__u32 first;
+
+	if ((void *)(ip + 1) > end || ip->version != 6 || sizeof(*ip) + bpf_ntohs(ip->payload_len) > tunnel->room)
+		return DECAP_PASS_MALFORMED;
+	copy_address(tunnel->destination, &ip->daddr);
+	if (!bpf_map_lookup_elem(&decap_addresses, tunnel->destination))
+		return DECAP_PASS_NOT_OURS;
+	first = bpf_ntohl(*(word *)ip);
+	if (tunnel->ecn == ECN_CONGESTED && (first >> 20 & ECN_MASK) != ECN_INCAPABLE)
+		*(word *)ip = bpf_htonl(first | ECN_CONGESTED << 20);
+	return DECAP_PASS_STRIPPED;
+}
+
+/* Moves the link-layer header over the outer IP header, tags included, and gives the type of the inner. */
+static __always_inline enum decap_verdict strip(struct xdp_md *ctx, const struct tunnel *tunnel)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	word header[5] = {};
+	__u32 tag_bytes = (tunnel->offset - sizeof(struct ethhdr)) & TAG_BYTES_MASK;
+
+	/* The bytes behind an untagged header are read too, and written back nowhere. */
+	if (data + sizeof(header) > end)
+		return DECAP_PASS_MALFORMED;
+	for (int i = 0; i < 5; i++)
+		header[i] = ((word *)data)[i];
+	if (bpf_xdp_adjust_head(ctx, tunnel->outer_length))
+		return DECAP_PASS_MALFORMED;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (data + sizeof(header) + sizeof(__be16) > end)
+		return DECAP_PASS_MALFORMED;
+	for (int i = 0; i < 3; i++)
+		((word *)data)[i] = header[i];
+	if (tag_bytes)
+		((word *)data)[3] = header[3];
+	if (tag_bytes == VLAN_TAGS_MAX * VLAN_TAG_BYTES)
+		((word *)data)[4] = header[4];
+	data += tag_bytes;
+	asm volatile("" : "+r"(data));
+	if (data + sizeof(struct ethhdr) > end)
+		return DECAP_PASS_MALFORMED;
+	*(__be16 *)(data + offsetof(struct ethhdr, h_proto)) =
+		tunnel->protocol == IPPROTO_IPIP ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	return DECAP_PASS_STRIPPED;
+}
+
+static __always_inline enum decap_verdict decapsulate(struct xdp_md *ctx, __u32 frame_length)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	enum decap_verdict verdict;
+	struct tunnel tunnel;
+	void *inner;
+
+	verdict = read_outer(&tunnel, data, end);
+	if (verdict != DECAP_PASS_STRIPPED)
+		return verdict;
+	if (tunnel.offset + tunnel.outer_length + tunnel.room > frame_length)
+		return DECAP_PASS_MALFORMED;
+	if (decap_checks_source && !bpf_map_lookup_elem(&decap_sources, tunnel.source))
+		return DECAP_PASS_SOURCE;
+	inner = data + ((tunnel.offset + tunnel.outer_length) & 63);
+	verdict = tunnel.protocol == IPPROTO_IPIP ? read_inner_ipv4(&tunnel, inner, end)
+						  : read_inner_ipv6(&tunnel, inner, end);
+	return verdict == DECAP_PASS_STRIPPED ? strip(ctx, &tunnel) : verdict;
+}
+
+SEC("xdp.frags")
+int decap(struct xdp_md *ctx)
+{
+	__u32 frame_length = bpf_xdp_get_buff_len(ctx);
+	__u32 verdict = decapsulate(ctx, frame_length);
+	struct verdict_count *count = bpf_map_lookup_elem(&decap_counts, &verdict);
+
+	if (count) {
+		count->packets += 1;
+		count->bytes += frame_length;
+	}
+	return XDP_PASS;
+}
+
+char LICENSE[] SEC("license") = "GPL";
