@@ -1,0 +1,277 @@
+// The checker: when each target is probed, and what the judge makes of it. Knows time through Env only
+// and probes through one function; must never know what becomes of a backend that is down.
+//
+// Intervals count from start to start. Jitter and the end of the previous probe only decide where inside
+// one interval the next probe starts, so while there is room for it no gap is longer than the interval,
+// and a backend that stops answering is down within fall × interval + timeout.
+
+import type { Cancel, Env } from "../env.ts";
+import type { BackendHealth } from "../model/table.ts";
+import { ADMISSION_MAX } from "../model/table.ts";
+import type { Health } from "../model/config.ts";
+import type { JudgeState, Outcome, Transition } from "./judge.ts";
+import { judge, unjudged } from "./judge.ts";
+import type { ProbeTarget } from "./target.ts";
+
+/** One attempt. Resolves, never rejects, within the target's timeout; at once when aborted. */
+export type Probe = (target: ProbeTarget, signal: AbortSignal) => Promise<Outcome>;
+
+export interface HealthTransition extends Transition {
+  /** "pool/backend". */
+  readonly name: string;
+  readonly pool: string;
+  readonly backend: string;
+  readonly health: BackendHealth;
+}
+
+export interface ProbeRecord extends Outcome {
+  /** When the probe ended (wall clock). */
+  readonly atMs: number;
+}
+
+export interface CheckerOptions {
+  readonly env: Env;
+  readonly probe: Probe;
+  readonly onTransition: (transition: HealthTransition) => void;
+  /** What is already known by "pool/backend" (from an adopted plane, say): a start need not forget it. */
+  readonly initial?: ReadonlyMap<string, BackendHealth>;
+  /** Probes under way at once; further ones wait their turn. */
+  readonly probesMax?: number;
+}
+
+export interface CheckerCounts {
+  readonly running: number;
+  readonly waiting: number;
+  readonly started: number;
+  readonly succeeded: number;
+  readonly failed: number;
+  readonly inconclusive: number;
+  /** Probes that had to wait for another to end, and so may break the detection bound. */
+  readonly delayed: number;
+}
+
+export interface Checker {
+  /** Replaces the targets. What is probed at the same place as before keeps its state. */
+  update(targets: readonly ProbeTarget[]): void;
+  states(): ReadonlyMap<string, BackendHealth>;
+  /** The last outcomes of one target, oldest first. */
+  records(name: string): readonly ProbeRecord[];
+  counts(): CheckerCounts;
+  /** Nothing is called back afterwards. */
+  stop(): void;
+}
+
+type ActiveHealth = Exclude<Health, { type: "none" }>;
+
+/** One target and all that is known of it. Replaced when the place that is probed changes. */
+interface Subject {
+  target: ProbeTarget;
+  state: JudgeState;
+  health: BackendHealth;
+  readonly records: ProbeRecord[];
+  /** The timer of the next probe, or null while one runs or waits. */
+  cancelTimer: Cancel | null;
+  /** Of the probe under way. */
+  abort: AbortController | null;
+}
+
+const PROBES_MAX = 1024;
+const RECORDS_MAX = 20;
+/** How often at most the log says that probes wait for each other. */
+const DELAY_WARNING_MS = 60_000;
+
+export function createChecker(options: CheckerOptions): Checker {
+  return new ScheduledChecker(options);
+}
+
+class ScheduledChecker implements Checker {
+  readonly #env: Env;
+  readonly #options: CheckerOptions;
+  readonly #probesMax: number;
+  #subjects = new Map<string, Subject>();
+  #states: ReadonlyMap<string, BackendHealth> | null = null;
+  /** First come, first served. */
+  readonly #waiting = new Set<Subject>();
+  /** Only the first update may use it: later it is old news. */
+  #initial: ReadonlyMap<string, BackendHealth>;
+  #isStopped = false;
+  #warnedAtMs = -Infinity;
+  readonly #counts = { running: 0, started: 0, succeeded: 0, failed: 0, inconclusive: 0, delayed: 0 };
+
+  constructor(options: CheckerOptions) {
+    this.#options = options;
+    this.#env = options.env;
+    this.#initial = options.initial ?? new Map();
+    this.#probesMax = options.probesMax ?? PROBES_MAX;
+  }
+
+  update(targets: readonly ProbeTarget[]): void {
+    if (this.#isStopped) return;
+    const before = this.#subjects;
+    this.#subjects = new Map();
+    const fresh: Subject[] = [];
+    for (const target of targets) {
+      const old = before.get(target.name);
+      if (old !== undefined && isSamePlace(old.target, target)) {
+        before.delete(target.name);
+        if (!isSameHealth(old.target.health, target.health)) fresh.push(old);
+        this.#adjust(old, target);
+        this.#subjects.set(target.name, old);
+      } else {
+        const subject = this.#createSubject(target);
+        fresh.push(subject);
+        this.#subjects.set(target.name, subject);
+      }
+    }
+    for (const gone of before.values()) this.#drop(gone);
+    this.#initial = new Map();
+    this.#states = null;
+    this.#spread(fresh);
+  }
+
+  states(): ReadonlyMap<string, BackendHealth> {
+    this.#states ??= new Map([...this.#subjects].map(([name, subject]) => [name, subject.health]));
+    return this.#states;
+  }
+
+  records(name: string): readonly ProbeRecord[] {
+    return [...this.#subjects.get(name)?.records ?? []];
+  }
+
+  counts(): CheckerCounts {
+    return { ...this.#counts, waiting: this.#waiting.size };
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    for (const subject of this.#subjects.values()) this.#drop(subject);
+  }
+
+  #createSubject(target: ProbeTarget): Subject {
+    const nowMs = this.#env.clock.wallMs();
+    const known = this.#initial.get(target.name);
+    const state: JudgeState = known?.known === true
+      ? { status: known.alive ? "up" : "down", streak: 0, reason: known.reason, sinceMs: known.sinceMs }
+      : unjudged(nowMs);
+    return { target, state, health: healthOf(target, state), records: [], cancelTimer: null, abort: null };
+  }
+
+  /** The same place, perhaps by other rules: the verdict stays, the counting and the schedule begin anew. */
+  #adjust(subject: Subject, target: ProbeTarget): void {
+    if (!isSameHealth(subject.target.health, target.health)) {
+      this.#drop(subject);
+      const isPaused = target.health.type === "none" || subject.target.health.type === "none";
+      subject.state = isPaused ? unjudged(this.#env.clock.wallMs()) : { ...subject.state, streak: 0 };
+      subject.health = healthOf(target, subject.state);
+    }
+    subject.target = target;
+  }
+
+  #drop(subject: Subject): void {
+    subject.cancelTimer?.();
+    subject.cancelTimer = null;
+    this.#waiting.delete(subject);
+    const abort = subject.abort;
+    subject.abort = null; // whoever ends with another controller than this one is ignored
+    abort?.abort();
+  }
+
+  /** First probes are spread evenly over one interval, with chance inside each share of it. */
+  #spread(subjects: readonly Subject[]): void {
+    const nowMs = this.#env.clock.monotonicMs();
+    subjects.forEach((subject, index) => {
+      const { health } = subject.target;
+      if (health.type === "none") return;
+      const share = (index + this.#env.random.next()) / subjects.length;
+      this.#schedule(subject, nowMs + share * health.intervalMs);
+    });
+  }
+
+  #schedule(subject: Subject, dueMs: number): void {
+    const delayMs = Math.max(0, dueMs - this.#env.clock.monotonicMs());
+    subject.cancelTimer = this.#env.clock.after(delayMs, () => {
+      subject.cancelTimer = null;
+      this.#request(subject);
+    });
+  }
+
+  #request(subject: Subject): void {
+    if (this.#counts.running < this.#probesMax) {
+      this.#start(subject);
+      return;
+    }
+    this.#counts.delayed += 1;
+    this.#waiting.add(subject);
+    this.#warnOfDelay();
+  }
+
+  #warnOfDelay(): void {
+    const nowMs = this.#env.clock.monotonicMs();
+    if (nowMs - this.#warnedAtMs < DELAY_WARNING_MS) return;
+    this.#warnedAtMs = nowMs;
+    this.#env.log.warn({ running: this.#counts.running, waiting: this.#waiting.size },
+      "health probes wait for each other: failures may be noticed late; raise interval or lower timeout");
+  }
+
+  #start(subject: Subject): void {
+    const health = subject.target.health as ActiveHealth;
+    const abort = new AbortController();
+    subject.abort = abort;
+    this.#counts.running += 1;
+    this.#counts.started += 1;
+    const advanceMs = this.#env.random.next() * health.jitter * health.intervalMs;
+    const nextDueMs = this.#env.clock.monotonicMs() + health.intervalMs - advanceMs;
+    void this.#options.probe(subject.target, abort.signal).then((outcome) => {
+      this.#counts.running -= 1;
+      if (subject.abort === abort) {
+        subject.abort = null;
+        this.#schedule(subject, nextDueMs);
+        this.#record(subject, health, outcome);
+      }
+      this.#startNext();
+    });
+  }
+
+  #startNext(): void {
+    if (this.#counts.running >= this.#probesMax) return;
+    const [next] = this.#waiting;
+    if (next === undefined) return;
+    this.#waiting.delete(next);
+    this.#start(next);
+  }
+
+  #record(subject: Subject, rules: ActiveHealth, outcome: Outcome): void {
+    const atMs = this.#env.clock.wallMs();
+    subject.records.push({ ...outcome, atMs });
+    if (subject.records.length > RECORDS_MAX) subject.records.shift();
+    this.#counts[!outcome.conclusive ? "inconclusive" : outcome.ok ? "succeeded" : "failed"] += 1;
+    const { state, transition } = judge(subject.state, outcome, rules, atMs);
+    subject.state = state;
+    if (transition === null) return;
+    subject.health = healthOf(subject.target, state);
+    this.#states = null;
+    const { name, pool, backend } = subject.target;
+    this.#options.onTransition({ ...transition, name, pool, backend, health: subject.health });
+  }
+}
+
+function healthOf(target: ProbeTarget, state: JudgeState): BackendHealth {
+  const isUnprobed = target.health.type === "none";
+  const alive = isUnprobed || state.status !== "down";
+  return {
+    alive,
+    known: isUnprobed || state.status !== "unknown",
+    admission: alive ? ADMISSION_MAX : 0,
+    reason: isUnprobed ? "no health check" : state.reason,
+    sinceMs: state.sinceMs,
+  };
+}
+
+function isSamePlace(a: ProbeTarget, b: ProbeTarget): boolean {
+  return a.address.text === b.address.text && a.port === b.port;
+}
+
+/** Configs are plain values built by the same code, so equal ones have equal texts. */
+function isSameHealth(a: Health, b: Health): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
+}

@@ -1,0 +1,66 @@
+// The judge: what a sequence of probe outcomes says of a backend. A pure state machine; knows counts and
+// reasons, and must never know a socket, a timer or where an outcome came from.
+//
+// As in HAProxy, a backend nobody has an answer about is taken as alive, so that a restart does not take
+// a whole pool out: the first success makes it up, `fall` failures in a row make it down, and a backend
+// that is down needs `rise` successes in a row.
+
+/** What one probe found. */
+export interface Outcome {
+  readonly ok: boolean;
+  /** False when the fault was on this side (no file descriptors, say): it says nothing of the backend. */
+  readonly conclusive: boolean;
+  /** For people: "status 200", "connection refused", "timeout after 1000 ms while connecting". */
+  readonly reason: string;
+  readonly durationMs: number;
+}
+
+export interface JudgeRules {
+  readonly rise: number;
+  readonly fall: number;
+}
+
+export type HealthStatus = "unknown" | "up" | "down";
+
+export interface JudgeState {
+  readonly status: HealthStatus;
+  /** Outcomes in a row that speak against the status: failures, or successes while down. */
+  readonly streak: number;
+  /** Why the status is what it is. */
+  readonly reason: string;
+  /** When it became so (wall clock). */
+  readonly sinceMs: number;
+}
+
+export interface Transition {
+  readonly from: HealthStatus;
+  readonly to: HealthStatus;
+  readonly reason: string;
+  readonly atMs: number;
+}
+
+export interface Judgement {
+  readonly state: JudgeState;
+  readonly transition: Transition | null;
+}
+
+/** The state before the first outcome. */
+export function unjudged(nowMs: number): JudgeState {
+  return { status: "unknown", streak: 0, reason: "not probed yet", sinceMs: nowMs };
+}
+
+export function judge(state: JudgeState, outcome: Outcome, rules: JudgeRules, nowMs: number): Judgement {
+  if (!outcome.conclusive) return { state, transition: null };
+  if (state.status === "unknown" && outcome.ok) return become(state, "up", outcome.reason, nowMs);
+  if (outcome.ok === (state.status !== "down")) return { state: { ...state, streak: 0 }, transition: null };
+  const streak = state.streak + 1;
+  if (streak < (outcome.ok ? rules.rise : rules.fall)) return { state: { ...state, streak }, transition: null };
+  return become(state, outcome.ok ? "up" : "down", outcome.reason, nowMs);
+}
+
+function become(state: JudgeState, to: HealthStatus, reason: string, nowMs: number): Judgement {
+  return {
+    state: { status: to, streak: 0, reason, sinceMs: nowMs },
+    transition: { from: state.status, to, reason, atMs: nowMs },
+  };
+}

@@ -1,0 +1,279 @@
+// The checker under a fake clock: when probes start, what is kept over an update, and the bound on how
+// long a dead backend stays.
+
+import { describe, expect, it } from "vitest";
+import type { HealthTransition, Probe } from "../../src/health/checker.ts";
+import { createChecker } from "../../src/health/checker.ts";
+import type { Outcome } from "../../src/health/judge.ts";
+import type { ProbeTarget } from "../../src/health/target.ts";
+import { parseAddress } from "../../src/model/address.ts";
+import type { Health } from "../../src/model/config.ts";
+import type { FakeEnv } from "../support/fake_env.ts";
+import { createFakeEnv } from "../support/fake_env.ts";
+
+const TCP: Extract<Health, { type: "tcp" }> =
+  { type: "tcp", intervalMs: 1000, timeoutMs: 400, rise: 2, fall: 3, jitter: 0, port: null };
+
+function target(backend: string, health: Health = TCP, port = 80): ProbeTarget {
+  const address = parseAddress("10.0.0.1");
+  if (address === null) throw new Error("a test address that is none");
+  return { name: `web/${backend}`, pool: "web", backend, address, port, health };
+}
+
+interface Start {
+  readonly name: string;
+  readonly atMs: number;
+}
+
+/** A network in which tests say who answers; the silent time out. */
+class Network {
+  readonly env: FakeEnv;
+  readonly starts: Start[] = [];
+  readonly transitions: HealthTransition[] = [];
+  readonly down = new Set<string>();
+  readonly running = new Map<string, number>();
+  runningMost = 0;
+  overlaps = 0;
+  aborted = 0;
+  answerMs = 5;
+  readonly originMs: number;
+
+  constructor(seed = 1) {
+    this.env = createFakeEnv({ seed });
+    this.originMs = this.env.clock.monotonicMs();
+  }
+  now(): number {
+    return this.env.clock.monotonicMs() - this.originMs;
+  }
+  readonly probe: Probe = (subject, signal) => new Promise((resolve) => {
+    this.starts.push({ name: subject.name, atMs: this.now() });
+    const count = (change: number): void => {
+      this.running.set(subject.name, (this.running.get(subject.name) ?? 0) + change);
+    };
+    count(1);
+    if ((this.running.get(subject.name) ?? 0) > 1) this.overlaps += 1;
+    this.runningMost = Math.max(this.runningMost, [...this.running.values()].reduce((a, b) => a + b));
+    const isDown = this.down.has(subject.name);
+    const timeoutMs = subject.health.type === "none" ? 0 : subject.health.timeoutMs;
+    const durationMs = isDown ? timeoutMs : this.answerMs;
+    const end = (outcome: Outcome): void => { cancel(); count(-1); resolve(outcome); };
+    const cancel = this.env.clock.after(durationMs, () => {
+      end({ ok: !isDown, conclusive: true, reason: isDown ? "timeout" : "connected", durationMs });
+    });
+    signal.addEventListener("abort", () => {
+      this.aborted += 1;
+      end({ ok: false, conclusive: false, reason: "cancelled", durationMs: 0 });
+    });
+  });
+  checker(options: Partial<Parameters<typeof createChecker>[0]> = {}): ReturnType<typeof createChecker> {
+    return createChecker({
+      env: this.env, probe: this.probe, onTransition: (t) => this.transitions.push(t), ...options,
+    });
+  }
+  startsOf(name: string): number[] {
+    return this.starts.filter((start) => start.name === name).map((start) => start.atMs);
+  }
+}
+
+function gaps(times: readonly number[]): number[] {
+  return times.slice(1).map((time, index) => time - (times[index] ?? 0));
+}
+
+describe("the schedule", () => {
+  it("counts intervals from start to start, however long the answer takes", async () => {
+    const network = new Network();
+    network.answerMs = 399;
+    network.checker().update([target("a")]);
+    await network.env.advance(10_500);
+    const starts = network.startsOf("web/a");
+    expect(starts.length).toBeGreaterThanOrEqual(10);
+    for (const gap of gaps(starts)) expect(gap).toBeCloseTo(1000, 6);
+  });
+
+  it("jitter advances probes and never delays one; probes of a target never overlap", async () => {
+    const network = new Network(7);
+    network.down.add("web/a");
+    network.checker().update([target("a", { ...TCP, jitter: 0.5, timeoutMs: 1000 }), target("b", { ...TCP, jitter: 0.5 })]);
+    await network.env.advance(60_000);
+    const gapsOfB = gaps(network.startsOf("web/b"));
+    expect(Math.max(...gapsOfB)).toBeLessThanOrEqual(1000.001);
+    expect(Math.min(...gapsOfB)).toBeGreaterThanOrEqual(500);
+    expect(new Set(gapsOfB.map((gap) => Math.round(gap))).size).toBeGreaterThan(20);
+    for (const gap of gaps(network.startsOf("web/a"))) expect(gap).toBeCloseTo(1000, 6);
+    expect(network.overlaps).toBe(0);
+  });
+
+  it("spreads first probes over one interval", async () => {
+    const network = new Network();
+    network.checker().update(Array.from({ length: 100 }, (_, i) => target(`b${i}`)));
+    await network.env.advance(1000);
+    expect(network.starts).toHaveLength(100);
+    for (let tenth = 0; tenth < 10; tenth += 1) {
+      const inside = network.starts.filter(({ atMs }) => atMs >= tenth * 100 && atMs < (tenth + 1) * 100);
+      expect(inside).toHaveLength(10);
+    }
+  });
+
+  it("runs no more probes at once than allowed, gives each its turn, and says so", async () => {
+    const network = new Network();
+    const names = Array.from({ length: 40 }, (_, i) => `b${i}`);
+    for (const name of names) network.down.add(`web/${name}`);
+    const checker = network.checker({ probesMax: 4 });
+    checker.update(names.map((name) => target(name, { ...TCP, timeoutMs: 1000 })));
+    await network.env.advance(60_000);
+    expect(network.runningMost).toBe(4);
+    const turns = names.map((name) => network.startsOf(`web/${name}`).length);
+    expect(Math.max(...turns) - Math.min(...turns)).toBeLessThanOrEqual(1);
+    expect(checker.counts().delayed).toBeGreaterThan(0);
+    expect(network.env.messages("warn").length).toBeGreaterThanOrEqual(1);
+    expect(network.env.messages("warn").length).toBeLessThanOrEqual(2);
+  });
+});
+
+describe("detection", () => {
+  it("a silent backend is down within fall × interval + timeout, and up again after rise", async () => {
+    for (let seed = 1; seed <= 40; seed += 1) {
+      const network = new Network(seed);
+      const health = { ...TCP, jitter: (seed % 5) / 10, timeoutMs: seed % 2 === 0 ? 1000 : 300 };
+      network.checker().update([target("a", health), target("b", health)]);
+      await network.env.advance(5000 + seed * 37);
+      const stoppedMs = network.now();
+      network.down.add("web/a");
+      await network.env.advance(3 * 1000 + health.timeoutMs + 100);
+      expect(network.transitions.map((t) => `${t.backend} ${t.from} ${t.to}`).sort())
+        .toEqual(["a unknown up", "a up down", "b unknown up"]);
+      const starts = network.startsOf("web/a").filter((atMs) => atMs >= stoppedMs);
+      expect(starts.length).toBeGreaterThanOrEqual(3);
+      network.down.delete("web/a");
+      await network.env.advance(2 * 1000 + health.timeoutMs + 100);
+      expect(network.transitions.at(-1)).toMatchObject({ name: "web/a", from: "down", to: "up" });
+    }
+  });
+
+  it("a backend that was never up is down after fall failures, and alive until then", async () => {
+    const network = new Network();
+    const checker = network.checker();
+    network.down.add("web/a");
+    checker.update([target("a")]);
+    expect(checker.states().get("web/a")).toMatchObject({ alive: true, known: false, admission: 65536 });
+    await network.env.advance(2399);
+    expect(network.transitions).toEqual([]);
+    await network.env.advance(1100);
+    expect(network.transitions).toHaveLength(1);
+    expect(checker.states().get("web/a")).toMatchObject({ alive: false, known: true, admission: 0, reason: "timeout" });
+    expect(network.transitions[0]?.health).toBe(checker.states().get("web/a"));
+  });
+
+  it("a fault of this host is no answer", async () => {
+    const network = new Network();
+    const faulty: Probe = () => Promise.resolve({ ok: false, conclusive: false, reason: "EMFILE", durationMs: 0 });
+    const checker = network.checker({ probe: faulty });
+    checker.update([target("a")]);
+    await network.env.advance(10_000);
+    expect(network.transitions).toEqual([]);
+    expect(checker.counts()).toMatchObject({ inconclusive: 10, failed: 0 });
+    expect(checker.records("web/a").at(-1)).toMatchObject({ reason: "EMFILE", conclusive: false });
+  });
+
+  it("keeps the last outcomes with their times, and no more than that", async () => {
+    const network = new Network();
+    const checker = network.checker();
+    checker.update([target("a")]);
+    await network.env.advance(100_000);
+    const records = checker.records("web/a");
+    expect(records).toHaveLength(20);
+    expect(records.at(-1)).toMatchObject({ ok: true, reason: "connected", durationMs: 5 });
+    expect(gaps(records.map((record) => record.atMs)).every((gap) => gap === 1000)).toBe(true);
+    expect(checker.records("web/nobody")).toEqual([]);
+  });
+});
+
+describe("update", () => {
+  async function downNetwork(): Promise<{ network: Network; checker: ReturnType<typeof createChecker> }> {
+    const network = new Network();
+    const checker = network.checker();
+    network.down.add("web/a");
+    checker.update([target("a"), target("b")]);
+    await network.env.advance(5000);
+    expect(checker.states().get("web/a")?.alive).toBe(false);
+    return { network, checker };
+  }
+
+  it("leaves an unchanged target and its schedule alone", async () => {
+    const { network, checker } = await downNetwork();
+    const before = checker.states().get("web/a");
+    for (let i = 0; i < 50; i += 1) {
+      checker.update([target("a", { ...TCP }), target("b")]);
+      await network.env.advance(100);
+    }
+    expect(checker.states().get("web/a")).toBe(before);
+    for (const gap of gaps(network.startsOf("web/b"))) expect(gap).toBeCloseTo(1000, 6);
+    expect(network.aborted).toBe(0);
+  });
+
+  it("keeps the verdict when only the rules change, and forgets it when the place does", async () => {
+    const { network, checker } = await downNetwork();
+    checker.update([target("a", { ...TCP, intervalMs: 500 }), target("b")]);
+    expect(checker.states().get("web/a")?.alive).toBe(false);
+    checker.update([target("a", TCP, 81), target("b")]);
+    expect(checker.states().get("web/a")).toMatchObject({ alive: true, known: false });
+    await network.env.advance(10_000);
+    expect(checker.states().get("web/a")?.alive).toBe(false);
+  });
+
+  it("without a health check a backend is alive and known, and never probed", async () => {
+    const { network, checker } = await downNetwork();
+    const before = network.startsOf("web/a").length;
+    checker.update([target("a", { type: "none" })]);
+    await network.env.advance(10_000);
+    expect(network.startsOf("web/a")).toHaveLength(before);
+    expect([...checker.states()]).toMatchObject([["web/a", { alive: true, known: true, reason: "no health check" }]]);
+    checker.update([target("a")]);
+    expect(checker.states().get("web/a")).toMatchObject({ alive: true, known: false });
+    await network.env.advance(4000);
+    expect(checker.states().get("web/a")?.alive).toBe(false);
+  });
+
+  it("a target that goes is aborted and its late answer ignored; after stop nothing happens", async () => {
+    const network = new Network();
+    const checker = network.checker();
+    network.down.add("web/a");
+    network.down.add("web/b");
+    checker.update([target("a"), target("b")]);
+    while (network.starts.length < 2) await network.env.advance(10);
+    checker.update([target("b")]);
+    expect(network.aborted).toBeGreaterThanOrEqual(1);
+    await network.env.advance(5000);
+    expect(network.transitions.map((t) => t.backend)).toEqual(["b"]);
+    checker.stop();
+    await network.env.advance(5000);
+    const count = network.starts.length;
+    checker.update([target("a")]);
+    await network.env.advance(5000);
+    expect(network.starts).toHaveLength(count);
+    expect(network.env.timers()).toBe(0);
+    expect(checker.counts().running).toBe(0);
+  });
+
+  it("starts from what an adopted plane knew", async () => {
+    const network = new Network();
+    const initial = new Map([["web/a", { alive: false, known: true, admission: 0, reason: "timeout", sinceMs: 5 }]]);
+    const checker = network.checker({ initial });
+    checker.update([target("a"), target("b")]);
+    expect(checker.states().get("web/a")).toMatchObject({ alive: false, sinceMs: 5 });
+    await network.env.advance(3000);
+    expect(network.transitions.find((t) => t.backend === "a")).toMatchObject({ from: "down", to: "up" });
+    checker.update([target("a", TCP, 81)]);
+    expect(checker.states().get("web/a")).toMatchObject({ alive: true, known: false });
+  });
+
+  it("states() is the same value until something changes", async () => {
+    const { network, checker } = await downNetwork();
+    const before = checker.states();
+    await network.env.advance(3000);
+    expect(checker.states()).toBe(before);
+    network.down.clear();
+    await network.env.advance(3000);
+    expect(checker.states()).not.toBe(before);
+  });
+});

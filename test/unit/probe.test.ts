@@ -1,0 +1,263 @@
+// Probes against real servers on the loopback, well-behaved and not, with the real Env.
+
+import { createServer as createHttpServer, type IncomingMessage, type RequestListener } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
+import { createServer, Socket, type AddressInfo, type Server } from "node:net";
+import { afterEach, describe, expect, it } from "vitest";
+import { createEnv } from "../../src/env_real.ts";
+import type { Outcome } from "../../src/health/judge.ts";
+import { createProbe } from "../../src/health/probe.ts";
+import { parseAddress } from "../../src/model/address.ts";
+import type { Health } from "../../src/model/config.ts";
+import { createCertificate } from "../support/certificate.ts";
+
+type HttpHealth = Extract<Health, { type: "http" }>;
+
+const TIMING = { intervalMs: 5000, timeoutMs: 5000, rise: 1, fall: 1, jitter: 0, port: null };
+const TCP: Health = { type: "tcp", ...TIMING };
+const HTTP: HttpHealth = {
+  type: "http", method: "GET", path: "/health", host: null, statuses: [{ from: 200, to: 299 }],
+  body: null, tls: null, ...TIMING,
+};
+const env = createEnv({ logLevel: "error" });
+const probe = createProbe(env);
+
+const closers: (() => Promise<void>)[] = [];
+afterEach(async () => { for (const close of closers.splice(0)) await close(); });
+
+async function listen(server: Server, host = "127.0.0.1"): Promise<number> {
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.on("error", () => { /* probes may reset */ });
+    socket.on("close", () => sockets.delete(socket));
+  });
+  await new Promise<void>((resolve) => { server.listen(0, host, resolve); });
+  closers.push(() => new Promise((resolve) => {
+    server.close(() => { resolve(); });
+    for (const socket of sockets) socket.destroy();
+  }));
+  return (server.address() as AddressInfo).port;
+}
+
+function run(port: number, health: Health, host = "127.0.0.1", signal = new AbortController().signal): Promise<Outcome> {
+  const address = parseAddress(host);
+  if (address === null) throw new Error(`"${host}" is no address`);
+  return probe({ name: "p/b", pool: "p", backend: "b", address, port, health }, signal);
+}
+
+/** A probe whose connections are made by the test. */
+function probeThrough(connect: () => Socket, health: Health): Promise<Outcome> {
+  const address = parseAddress("127.0.0.1");
+  if (address === null) throw new Error("127.0.0.1 is no address");
+  const target = { name: "p/b", pool: "p", backend: "b", address, port: 1, health };
+  return createProbe({ ...env, net: { ...env.net, connect } })(target, new AbortController().signal);
+}
+
+function http(answer: RequestListener): Promise<number> {
+  return listen(createHttpServer(answer));
+}
+
+/** A server that says these bytes to whoever connects, and no more. */
+function raw(say: (socket: Socket) => void): Promise<number> {
+  return listen(createServer(say));
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => { server.listen(0, "127.0.0.1", resolve); });
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => { server.close(resolve); });
+  return port;
+}
+
+describe("tcp", () => {
+  it("succeeds when the connection opens, on either family, and closes it", async () => {
+    const closed = new Promise<void>((resolve) => {
+      void raw((socket) => { socket.on("end", resolve); socket.resume(); }).then(async (port) => {
+        expect(await run(port, TCP)).toMatchObject({ ok: true, conclusive: true, reason: "connected" });
+      });
+    });
+    await closed;
+    const port = await listen(createServer(), "::1");
+    expect(await run(port, TCP, "::1")).toMatchObject({ ok: true });
+  });
+
+  it("fails when refused", async () => {
+    expect(await run(await freePort(), TCP)).toMatchObject({ ok: false, conclusive: true, reason: "connection refused" });
+  });
+
+  it("times out when nobody answers", async () => {
+    // The loopback always answers, so the silent host is a socket that never hears anything.
+    const outcome = await probeThrough(() => new Socket(), { ...TCP, timeoutMs: 60 });
+    expect(outcome).toMatchObject({ ok: false, conclusive: true, reason: "timeout after 60 ms while connecting" });
+  });
+
+  it("is inconclusive when this host is at fault, thrown or emitted", async () => {
+    const fault = Object.assign(new Error("connect EMFILE"), { code: "EMFILE" });
+    const outcome = await probeThrough(() => { throw fault; }, TCP);
+    const emitted = await probeThrough(() => {
+      const socket = new Socket();
+      setImmediate(() => { socket.destroy(fault); });
+      return socket;
+    }, TCP);
+    expect(emitted).toMatchObject({ conclusive: false, reason: outcome.reason });
+    expect(outcome).toMatchObject({ ok: false, conclusive: false });
+    expect(outcome.reason).toContain("EMFILE");
+  });
+
+  it("ends at once when aborted, before or during", async () => {
+    const port = await raw(() => { /* accepts and is silent */ });
+    const early = new AbortController();
+    early.abort();
+    expect(await run(port, TCP, "127.0.0.1", early.signal)).toMatchObject({ conclusive: false, reason: "cancelled" });
+    const late = new AbortController();
+    const pending = run(port, HTTP, "127.0.0.1", late.signal);
+    late.abort();
+    expect(await pending).toMatchObject({ conclusive: false, reason: "cancelled" });
+  });
+});
+
+describe("http", () => {
+  it("asks for the path with its headers, and accepts the statuses given", async () => {
+    let seen: IncomingMessage | null = null;
+    const port = await http((request, response) => { seen = request; response.statusCode = 204; response.end(); });
+    expect(await run(port, HTTP)).toMatchObject({ ok: true, reason: "status 204" });
+    expect(seen).toMatchObject({ method: "GET", url: "/health" });
+    expect((seen as IncomingMessage | null)?.headers).toMatchObject({ host: `127.0.0.1:${port}`, connection: "close" });
+    await run(port, { ...HTTP, method: "HEAD", host: "web.example", path: "/a?b=c" });
+    expect(seen).toMatchObject({ method: "HEAD", url: "/a?b=c", headers: { host: "web.example" } });
+  });
+
+  it("refuses other statuses and names them", async () => {
+    const port = await http((_request, response) => { response.statusCode = 503; response.end(); });
+    expect(await run(port, HTTP)).toMatchObject({ ok: false, conclusive: true, reason: "status 503, expected 200-299" });
+    const statuses = [{ from: 301, to: 301 }, { from: 500, to: 503 }];
+    expect(await run(port, { ...HTTP, statuses })).toMatchObject({ ok: true });
+    expect((await run(port, { ...HTTP, statuses: statuses.slice(0, 1) })).reason).toBe("status 503, expected 301");
+  });
+
+  it("finds a text in the body, across chunks, and says when it is not there", async () => {
+    const port = await http((request, response) => {
+      response.write("all is w");
+      setTimeout(() => { response.end(request.url === "/split" ? "ell, grüß" : "rong"); }, 5);
+    });
+    const match = { ...HTTP, path: "/split", body: "is well, grüß" };
+    expect(await run(port, match)).toMatchObject({ ok: true, reason: "status 200, body matches" });
+    expect(await run(port, { ...match, path: "/" })).toMatchObject(
+      { ok: false, conclusive: true, reason: 'status 200, the body lacks "is well, grüß"' });
+  });
+
+  it("reads no more than 64 KiB of an endless body", async () => {
+    let written = 0;
+    const port = await http((_request, response) => {
+      const chunk = Buffer.alloc(16 * 1024, "x");
+      const more = (): void => {
+        written += chunk.length;
+        if (response.write(chunk)) setImmediate(more);
+        else response.once("drain", more);
+      };
+      more();
+    });
+    const outcome = await run(port, { ...HTTP, body: "never" });
+    expect(outcome).toMatchObject({ ok: false, reason: 'status 200, the first 65536 bytes of the body lack "never"' });
+    expect(written).toBeGreaterThan(65_536);
+  });
+
+  it("names the stage in which a slow server was given up", async () => {
+    const accepting = await raw((socket) => { socket.resume(); });
+    const slow = { ...HTTP, timeoutMs: 80 };
+    expect((await run(accepting, slow)).reason).toBe("timeout after 80 ms while waiting for the response");
+    const afterHeaders = await http((_request, response) => { response.writeHead(200).flushHeaders(); });
+    expect((await run(afterHeaders, { ...slow, body: "x" })).reason).toBe("timeout after 80 ms while reading the body");
+    expect(await run(afterHeaders, slow)).toMatchObject({ ok: true });
+  });
+
+  it("a server that drips is given up at the same deadline", async () => {
+    const port = await raw((socket) => {
+      socket.write("HTTP/1.1 200 OK\r\n");
+      const timer = setInterval(() => { socket.write("X-Drip: 1\r\n"); }, 10);
+      socket.on("close", () => { clearInterval(timer); });
+    });
+    expect((await run(port, { ...HTTP, timeoutMs: 120 })).reason)
+      .toBe("timeout after 120 ms while waiting for the response");
+  });
+
+  it.each([
+    ["garbage", "\u0000\u0001 not http at all\r\n\r\n", "not an HTTP response"],
+    ["an early end", "", "connection closed without a response"],
+    ["half a response", "HTTP/1.1 200 OK\r\nContent-Le", "connection closed without a response"],
+    ["a huge header", `HTTP/1.1 200 OK\r\nX: ${"x".repeat(100_000)}\r\n\r\n`, "not an HTTP response"],
+  ])("%s is a failure with a reason", async (_name, bytes, reason) => {
+    const port = await raw((socket) => { socket.end(bytes, "latin1"); });
+    const outcome = await run(port, HTTP);
+    expect(outcome).toMatchObject({ ok: false, conclusive: true });
+    expect(outcome.reason).toContain(reason);
+  });
+
+  it("a body cut short is a failure, and so is a reset", async () => {
+    const cut = await raw((socket) => { socket.end("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"); });
+    expect(await run(cut, { ...HTTP, body: "never" })).toMatchObject({ ok: false, conclusive: true });
+    const reset = await raw((socket) => { socket.once("data", () => { socket.resetAndDestroy(); }); });
+    expect(await run(reset, HTTP)).toMatchObject({ ok: false, conclusive: true });
+  });
+
+  it("a protocol switch nobody asked for is a status like any other", async () => {
+    const port = await raw((socket) => { socket.write("HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"); });
+    expect((await run(port, HTTP)).reason).toBe("status 101, expected 200-299");
+  });
+
+  it("a path that cannot be sent is a failure, not a crash", async () => {
+    const port = await http((_request, response) => response.end());
+    expect(await run(port, { ...HTTP, path: "/a b" })).toMatchObject({ ok: false, conclusive: true });
+  });
+});
+
+describe("tls", () => {
+  const DAY_MS = 86_400_000;
+  function https(fromMs: number, toMs: number): Promise<number> {
+    const certificate = createCertificate("web.example", new Date(Date.now() + fromMs), new Date(Date.now() + toMs));
+    return listen(createHttpsServer(certificate, (_request, response) => response.end("fine")));
+  }
+  const tls = (verify: boolean, serverName: string | null = "web.example"): HttpHealth =>
+    ({ ...HTTP, tls: { serverName, verify } });
+
+  it("self-signed: accepted without verification, refused with it", async () => {
+    const port = await https(-DAY_MS, DAY_MS);
+    expect(await run(port, { ...tls(false), body: "fine" })).toMatchObject({ ok: true });
+    expect(await run(port, tls(false, null))).toMatchObject({ ok: true });
+    const refused = await run(port, tls(true));
+    expect(refused).toMatchObject({ ok: false, conclusive: true });
+    expect(refused.reason).toContain("DEPTH_ZERO_SELF_SIGNED_CERT");
+  });
+
+  it("expired: accepted without verification, refused with it", async () => {
+    const port = await https(-2 * DAY_MS, -DAY_MS);
+    expect(await run(port, tls(false))).toMatchObject({ ok: true });
+    expect((await run(port, tls(true))).ok).toBe(false);
+  });
+
+  it("a server that speaks no TLS, or never finishes the handshake, fails with a reason", async () => {
+    const plain = await http((_request, response) => response.end());
+    expect((await run(plain, tls(false))).ok).toBe(false);
+    const silent = await raw((socket) => { socket.resume(); });
+    expect((await run(silent, { ...tls(false), timeoutMs: 80 })).reason)
+      .toBe("timeout after 80 ms while shaking hands");
+  });
+});
+
+describe("leaks", () => {
+  it("two hundred probes of every outcome leave no socket behind", async () => {
+    const good = await http((_request, response) => response.end("fine"));
+    const silent = await raw((socket) => { socket.resume(); });
+    const refused = await freePort();
+    const before = sockets();
+    for (let i = 0; i < 50; i += 1) {
+      await Promise.all([
+        run(good, HTTP), run(good, TCP), run(silent, { ...HTTP, timeoutMs: 10 }), run(refused, HTTP),
+      ]);
+    }
+    await expect.poll(sockets).toBe(before);
+  });
+  const sockets = (): number => process.getActiveResourcesInfo().filter((name) => name === "TCPSocketWrap").length;
+});
