@@ -7,6 +7,7 @@ import { Failure } from "../errors.ts";
 import { controlSocketPath } from "../supervisor/places.ts";
 import { VERSION } from "../version.ts";
 import { applyVerb, overrideVerb, planVerb, printApplied, printRemoved } from "./changes.ts";
+import type { BenchOptions } from "./bench.ts";
 import { checkVerb, showConfigVerb } from "./check.ts";
 import type { Io } from "./io.ts";
 import { EXIT, exitCodeOf } from "./io.ts";
@@ -258,9 +259,13 @@ function addHost(program: Command, io: Io, end: End): void {
       const { decapVerb } = await import("./decap.ts");
       end(await decapVerb(io, options));
     });
-  command(program, "bench [suite]", "in a checkout: ring, packet or throughput", { output: true })
+  command(program, "bench [suite]", "in a checkout: ring, packet, throughput, or all", { output: true })
     .option("--seconds <n>", "length of each throughput run", wholeNumber(1, 60), 3)
-    .action(async (suite: string | undefined, options: Common & { readonly seconds: number }) => {
+    .option("--rounds <n>", "interleaved rounds; medians are quoted", wholeNumber(1, 50), 3)
+    .option("--only <pattern>", "contestants whose name matches")
+    .option("--target <name=address>", "measure this host instead of raising labs (repeatable)", collect, [])
+    .option("--file <directory>", "file results, table and chart there")
+    .action(async (suite: string | undefined, options: BenchOptions) => {
       const { benchVerb } = await import("./bench.ts");
       end(await benchVerb(io, suite ?? "all", options));
     });

@@ -16,6 +16,8 @@ import { percent, table } from "./table.ts";
 interface Options { readonly output: "table" | "json"; readonly config?: string; readonly hashSeed?: string }
 type Ask = <T>(use: (client: Client) => Promise<T>) => Promise<T>;
 
+/** Rings do not depend on the flow hash, nor do two plans with the same one differ by it. */
+const ANY_SEED = "0".repeat(16);
 const NOTHING_YET = { ledger: EMPTY_LEDGER, generation: 0 };
 
 function layExplanation(answer: Explanation): string {
@@ -55,7 +57,7 @@ export async function ringVerb(io: Io, service: string, options: RingOptions, as
   let answer: (request: ReturnType<typeof alter>) => Promise<RingReport>;
   if (options.config === undefined) answer = (request) => ask((instance) => instance.ring(request));
   else {
-    const intent = offlineIntent(io, options.config, options.hashSeed);
+    const intent = offlineIntent(io, options.config, ANY_SEED);
     answer = (request) => Promise.resolve(answerRing(intent, request));
   }
   const report = await answer(alter(down, remove));
@@ -83,8 +85,8 @@ function layDisruption(before: RingReport, after: RingReport): string {
 
 /** What a change of files would move, with all backends healthy. Ends with 3 under --exit-code when anything would. */
 export function offlinePlanVerb(io: Io, from: string, to: string, options: { readonly output: "table" | "json"; readonly exitCode: boolean }): number {
-  const before = compile(offlineIntent(io, from, "0".repeat(16)), NOTHING_YET);
-  const intent = offlineIntent(io, to, "0".repeat(16));
+  const before = compile(offlineIntent(io, from, ANY_SEED), NOTHING_YET);
+  const intent = offlineIntent(io, to, ANY_SEED);
   const after = compile(intent, before);
   const services = movements(before, after);
   const plan = {
