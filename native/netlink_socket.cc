@@ -197,16 +197,17 @@ void NetlinkSocket::OnPoll(uv_handle_opaque* handle, int status, int) {
 }
 
 void NetlinkSocket::Notify() {
-  Napi::Env env = Env();
+  napi_env env = Env();
   Napi::HandleScope scope(env);
-  // From here on the callback may close or even drop this socket: nothing of it is touched after.
-  Napi::Function callback = callback_.Value();
-  Napi::Object receiver = Value();
-  try {
-    callback.MakeCallback(receiver, {});
-  } catch (const Napi::Error& error) {
-    napi_fatal_exception(env, error.Value());
-  }
+  // From here on the callback may close or even drop this socket: nothing of it is touched after. No
+  // C++ exceptions here: libuv calls, and there is no JavaScript below that could catch them.
+  napi_value callback = callback_.Value();
+  napi_value receiver = Value();
+  napi_value result = nullptr;
+  napi_status status = napi_make_callback(env, nullptr, receiver, callback, 0, nullptr, &result);
+  if (status != napi_pending_exception) return;
+  napi_value error = nullptr;
+  if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
 }
 
 void NetlinkSocket::Close(const Napi::CallbackInfo&) { Release(); }
