@@ -9,6 +9,7 @@ import { VERSION } from "../version.ts";
 import { applyVerb, overrideVerb, planVerb, printApplied, printRemoved } from "./changes.ts";
 import type { BenchOptions } from "./bench.ts";
 import { checkVerb, showConfigVerb } from "./check.ts";
+import type { DecapVerbOptions } from "./decap.ts";
 import type { Io } from "./io.ts";
 import { EXIT, exitCodeOf } from "./io.ts";
 import { layBackends, layOverrides, layServices, layStatus, printEvents, printNoun } from "./nouns.ts";
@@ -250,12 +251,12 @@ function addHost(program: Command, io: Io, end: End): void {
       const { doctorVerb } = await import("./doctor.ts");
       end(await doctorVerb(io, options));
     });
-  command(program, "decap", "on a backend: unwrap tunnelled packets for its virtual addresses", { output: true })
+  command(program, "decap", "on a backend: unwrap tunnelled packets for its virtual addresses, until ended", { output: true })
     .requiredOption("--interface <name>", "where they arrive")
-    .option("--address <ip>", "a virtual address (repeatable); those on lo unless given", collect, [])
-    .option("--detach", "take the program off again and end", false)
+    .option("--address <ip>", "a virtual address (repeatable); every address of this host unless given", collect, [])
+    .option("--source <ip>", "accept tunnels from this balancer only (repeatable)", collect, [])
     .addOption(new Option("--xdp <mode>", "how to attach").choices(["auto", "native", "generic"]).default("auto"))
-    .action(async (options: Common & { readonly interface: string; readonly address: string[]; readonly detach: boolean; readonly xdp: "auto" | "native" | "generic" }) => {
+    .action(async (options: DecapVerbOptions) => {
       const { decapVerb } = await import("./decap.ts");
       end(await decapVerb(io, options));
     });

@@ -1,0 +1,53 @@
+// `decap`: runs on a backend, in the foreground, and unwraps tunnelled packets until it is ended. The
+// program goes with the process, so what `ps` shows is what the interface does.
+
+import { loadAddon } from "../dataplane/probe.ts";
+import { openDecap } from "../dataplane/xdp/decap.ts";
+import { Failure } from "../errors.ts";
+import type { Address } from "../model/address.ts";
+import { parseAddress } from "../model/address.ts";
+import type { Io } from "./io.ts";
+import { EXIT } from "./io.ts";
+import { table } from "./table.ts";
+
+export interface DecapVerbOptions {
+  readonly interface: string;
+  readonly address: readonly string[];
+  readonly source: readonly string[];
+  readonly xdp: "auto" | "native" | "generic";
+  readonly output: "table" | "json";
+}
+
+function parseAll(what: string, texts: readonly string[]): Address[] {
+  return texts.map((text) => {
+    const address = parseAddress(text);
+    if (address === null) throw new Failure("REQUEST_INVALID", { path: what }, `--${what}: "${text}" is not an IP address`);
+    return address;
+  });
+}
+
+export async function decapVerb(io: Io, options: DecapVerbOptions): Promise<number> {
+  const given = parseAll("address", options.address);
+  const own = io.env.net.localAddresses().map(parseAddress).filter((address) => address !== null);
+  const addresses = given.length > 0 ? given : own.filter(({ text }) => !text.startsWith("127.") && text !== "::1");
+  const sources = parseAll("source", options.source);
+  const decap = openDecap(loadAddon(io.env), io.env, { interface: options.interface, mode: options.xdp, addresses, sources });
+  try {
+    io.out(`unwrapping on ${options.interface} (${decap.mode} XDP) for ${addresses.map(({ text }) => text).join(", ")}`
+      + `${sources.length === 0 ? ", from any source" : `, from ${sources.map(({ text }) => text).join(", ")}`}\n`);
+    await new Promise<void>((resolve) => {
+      // An attached program does not keep the process alive; a timer does.
+      const alive = io.env.clock.after(2 ** 31, () => undefined, true);
+      const end = (): void => { alive(); resolve(); };
+      if (io.interrupted.aborted) end();
+      else io.interrupted.addEventListener("abort", end, { once: true });
+    });
+    const counts = [...decap.counts()];
+    io.out(options.output === "json"
+      ? `${JSON.stringify(Object.fromEntries(counts.map(([name, packets]) => [name, Number(packets)])))}\n`
+      : table(["verdict", "packets"], counts.map(([name, packets]) => [name, Number(packets)])));
+  } finally {
+    decap.close();
+  }
+  return EXIT.done;
+}
