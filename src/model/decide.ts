@@ -1,12 +1,19 @@
 // The packet path as a pure function: what becomes of one packet, given the table and what the look-ups
 // returned. The proxy runs it for real connections, explain shows it, and the XDP program is tested
-// against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin.
+// against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin: same order, which
+// is service, policy, orphan, fragment, time to live, flow, ring, next hop, room.
 
+import type { Prefix } from "./address.ts";
+import type { ServiceConfig } from "./config.ts";
+import { flowHash, slotOf, sourceHash } from "./flow_hash.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
+
+export type PacketKind =
+  | "flow" | "echo-request" | "icmp" | "first-fragment" | "later-fragment" | "other-protocol" | "truncated";
 
 /** What parsing found. Addresses have 16 bytes; ports and flags are 0 or false where they mean nothing. */
 export interface Packet {
-  readonly kind: "flow" | "echo-request" | "icmp" | "first-fragment" | "later-fragment" | "other-protocol" | "truncated";
+  readonly kind: PacketKind;
   readonly family: 4 | 6;
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
@@ -37,6 +44,8 @@ export interface State {
   readonly heartbeatNs: bigint | null;
   /** Whether a destination's next hop is resolved (the proxy: always). */
   readonly neighbour: (destination: number) => boolean;
+  /** Why a packet for this destination would not fit, or null. Absent: everything fits (the proxy). */
+  readonly obstacle?: (destination: number) => "DROP_TOO_BIG" | "DROP_NO_ROOM" | null;
 }
 
 /** A write that the decision asks for. */
@@ -49,8 +58,9 @@ export type Effect =
 export type VerdictName =
   | "PASS_NOT_IP" | "PASS_MALFORMED" | "PASS_NOT_OURS" | "PASS_TRUNCATED" | "PASS_FRAGMENT" | "PASS_ICMP"
   | "PASS_PROTOCOL" | "PASS_ORPHANED" | "TX_FORWARDED" | "TX_ECHO_REPLY" | "DROP_DENIED" | "DROP_FRAGMENT"
-  | "DROP_ORPHANED" | "DROP_TTL_EXPIRED" | "DROP_NO_BACKEND" | "DROP_NO_NEIGHBOUR" | "DROP_NO_ROOM";
+  | "DROP_ORPHANED" | "DROP_TTL_EXPIRED" | "DROP_NO_BACKEND" | "DROP_NO_NEIGHBOUR" | "DROP_NO_ROOM" | "DROP_TOO_BIG";
 
+/** A packet that is dropped or passed leaves no effect, except that a flow with nobody to go to is forgotten. */
 export interface Decision {
   readonly verdict: VerdictName;
   readonly service: Service | null;
@@ -61,3 +71,174 @@ export interface Decision {
 }
 
 export type Decide = (table: ForwardingTable, state: State, packet: Packet) => Decision;
+
+/** A flow is touched at most this often. */
+const TOUCH_INTERVAL_NS = 1_000_000_000n;
+const NS_PER_MS = 1_000_000n;
+const NO_EFFECTS: readonly Effect[] = [];
+
+type How = NonNullable<Decision["how"]>;
+
+/** What becomes of the packet. */
+export function decide(table: ForwardingTable, state: State, packet: Packet): Decision {
+  if (packet.kind !== "flow" && packet.kind !== "first-fragment") {
+    return end(isVirtualAddress(table, packet.destination) ? verdictWithoutPorts(packet.kind) : "PASS_NOT_OURS", null);
+  }
+  const service = serviceOf(table, packet.destination, packet.destinationPort, packet.protocol);
+  if (service === null) return end("PASS_NOT_OURS", null);
+  if (isDenied(service.config, packet.source)) return end("DROP_DENIED", service);
+  const orphaned = orphanVerdict(table, state);
+  if (orphaned !== null) return end(orphaned, service);
+  if (packet.kind === "first-fragment") return end("DROP_FRAGMENT", service);
+  if (packet.ttl <= 1) return end("DROP_TTL_EXPIRED", service);
+  return followFlow(table, state, packet, service) ?? chooseByRing(table, state, packet, service);
+}
+
+function end(verdict: VerdictName, service: Service | null): Decision {
+  return { verdict, service, destination: null, effects: NO_EFFECTS, how: null };
+}
+
+function verdictWithoutPorts(kind: Exclude<PacketKind, "flow" | "first-fragment">): VerdictName {
+  switch (kind) {
+    case "echo-request": return "TX_ECHO_REPLY";
+    case "icmp": return "PASS_ICMP";
+    case "later-fragment": return "PASS_FRAGMENT";
+    case "other-protocol": return "PASS_PROTOCOL";
+    case "truncated": return "PASS_TRUNCATED";
+  }
+}
+
+/** Times are added to and never subtracted: a flow may have been seen by a CPU whose clock is a little ahead. */
+function orphanVerdict(table: ForwardingTable, state: State): VerdictName | null {
+  const { afterMs, action } = table.orphan;
+  if (action === "keep" || afterMs === 0 || state.heartbeatNs === null) return null;
+  if (state.heartbeatNs + BigInt(afterMs) * NS_PER_MS >= state.nowNs) return null;
+  return action === "pass" ? "PASS_ORPHANED" : "DROP_ORPHANED";
+}
+
+/** The destination that the flow has, if it is still the one it was and may keep it; else null. */
+function followFlow(table: ForwardingTable, state: State, packet: Packet, service: Service): Decision | null {
+  const entry = service.config.tracking === "full" ? state.flow : null;
+  if (entry === null) return null;
+  if (entry.lastSeenNs + BigInt(service.config.flowIdleMs) * NS_PER_MS < state.nowNs) return null;
+  const destination = table.destinations.get(entry.destination);
+  if (destination === undefined || destination.generation !== entry.generation || !destination.alive) return null;
+  // A new connection that reuses the addresses and ports of an old one counts as new.
+  if (opensConnection(packet) && destination.admission === 0) return null;
+  const effects = entry.lastSeenNs + TOUCH_INTERVAL_NS < state.nowNs ? [{ kind: "touch" } as const] : NO_EFFECTS;
+  return leave(state, service, destination, effects, { by: "flow", hash: null, slot: null });
+}
+
+function chooseByRing(table: ForwardingTable, state: State, packet: Packet, service: Service): Decision {
+  const tracked = service.config.tracking === "full";
+  const { hash, slot } = slotFor(service, packet);
+  const how: How = { by: "ring", hash, slot };
+  const destination = table.destinations.get(service.ring.slots[slot] ?? 0);
+  if (destination === undefined) {
+    const effects = tracked && state.flow !== null ? [{ kind: "forget" } as const] : NO_EFFECTS;
+    return { verdict: "DROP_NO_BACKEND", service, destination: null, effects, how };
+  }
+  const { id, generation } = destination;
+  const effects = tracked ? [{ kind: "remember", destination: id, generation } as const] : NO_EFFECTS;
+  return leave(state, service, destination, effects, how);
+}
+
+function leave(
+  state: State, service: Service, destination: Destination, effects: readonly Effect[], how: How,
+): Decision {
+  const obstacle = state.neighbour(destination.id) ? state.obstacle?.(destination.id) ?? null : "DROP_NO_NEIGHBOUR";
+  if (obstacle !== null) return { verdict: obstacle, service, destination, effects: NO_EFFECTS, how };
+  return { verdict: "TX_FORWARDED", service, destination, effects, how };
+}
+
+/** A TCP SYN that is no answer to one. */
+export function opensConnection(packet: Packet): boolean {
+  return packet.syn && !packet.ack;
+}
+
+/** The flow hash and the ring slot of a packet. */
+export function slotFor(
+  service: Service, packet: Pick<Packet, "source" | "sourcePort" | "destination" | "destinationPort" | "protocol">,
+): { readonly hash: number; readonly slot: number } {
+  const { hashSeed, config, ring } = service;
+  const hash = config.hash === "source-ip"
+    ? sourceHash(hashSeed, packet.source, config.sourcePrefix)
+    : flowHash(hashSeed, packet.source, packet.sourcePort, packet.destination, packet.destinationPort, packet.protocol);
+  return { hash, slot: slotOf(hash, ring.size) };
+}
+
+/** The longest prefix that holds the client decides; one that is in both lists denies. */
+export function isDenied(config: ServiceConfig, source: Uint8Array): boolean {
+  const { allow, deny } = config.policy;
+  if (allow.length === 0 && deny.length === 0) return false;
+  const allowed = longestMatch(allow, source);
+  const denied = longestMatch(deny, source);
+  if (allowed < 0 && denied < 0) return allow.length > 0;
+  return denied >= allowed;
+}
+
+/** Bits of the longest prefix that holds the address, counted in 128; -1: none does. */
+function longestMatch(prefixes: readonly Prefix[], address: Uint8Array): number {
+  let longest = -1;
+  for (const { address: network, length } of prefixes) {
+    const bits = network.family === 4 ? 96 + length : length;
+    if (bits > longest && sharedBits(network.bytes, address) >= bits) longest = bits;
+  }
+  return longest;
+}
+
+function sharedBits(a: Uint8Array, b: Uint8Array): number {
+  for (let at = 0; at < 16; at += 1) {
+    const difference = (a[at] ?? 0) ^ (b[at] ?? 0);
+    if (difference !== 0) return at * 8 + Math.clz32(difference) - 24;
+  }
+  return 128;
+}
+
+interface TableIndex {
+  readonly services: ReadonlyMap<string, Service>;
+  readonly addresses: ReadonlySet<string>;
+}
+
+/** Tables are immutable, so an index of one stays right for as long as the table lives. */
+const indexes = new WeakMap<ForwardingTable, TableIndex>();
+
+/** The service of an address (16 bytes), port and protocol number, or null. */
+export function serviceOf(
+  table: ForwardingTable, address: Uint8Array, port: number, protocol: number,
+): Service | null {
+  return indexOf(table).services.get(serviceKey(address, port, protocol)) ?? null;
+}
+
+/** Whether some service has this address (16 bytes). */
+export function isVirtualAddress(table: ForwardingTable, address: Uint8Array): boolean {
+  return indexOf(table).addresses.has(addressKey(address));
+}
+
+function indexOf(table: ForwardingTable): TableIndex {
+  const known = indexes.get(table);
+  if (known !== undefined) return known;
+  const services = new Map<string, Service>();
+  const addresses = new Set<string>();
+  for (const service of table.services) {
+    const { address, port, protocol } = service.config;
+    services.set(serviceKey(address.bytes, port, PROTOCOL_NUMBERS[protocol]), service);
+    addresses.add(addressKey(address.bytes));
+  }
+  const index = { services, addresses };
+  indexes.set(table, index);
+  return index;
+}
+
+const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
+
+/** Eight characters of sixteen bits: a Map compares strings far quicker than it could compare arrays. */
+function addressKey(bytes: Uint8Array): string {
+  let key = "";
+  for (let at = 0; at < 16; at += 2) key += String.fromCharCode(((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0));
+  return key;
+}
+
+function serviceKey(address: Uint8Array, port: number, protocol: number): string {
+  return addressKey(address) + String.fromCharCode(port, protocol);
+}

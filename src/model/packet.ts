@@ -1,0 +1,187 @@
+// Bytes to a Packet: Ethernet, up to two VLAN tags, IPv4 or IPv6, and the first bytes of TCP, UDP or ICMP.
+// Written from the RFCs as the second opinion on bpf/packet.h, not from its code. Knows wire formats;
+// knows no table: whether a packet is for a service is decide()'s business.
+
+import type { Packet, PacketKind } from "./decide.ts";
+
+/** A packet that was read from a frame, and where things are in it. */
+export interface ParsedPacket extends Packet {
+  /** Where the IP header begins: 14, 18 or 22. */
+  readonly ipOffset: number;
+  /** The IP packet's own length, header included; the frame may be padded. */
+  readonly ipLength: number;
+}
+
+/** Key of a packet's flow, as the flow table has it. */
+export interface FlowTuple {
+  readonly source: Uint8Array;
+  readonly sourcePort: number;
+  readonly destination: Uint8Array;
+  readonly destinationPort: number;
+  readonly protocol: number;
+}
+
+const ETHERNET_BYTES = 14;
+const VLAN_TAGS_MAX = 2;
+const VLAN_TYPES: readonly number[] = [0x8100, 0x88a8];
+const TYPE_IPV4 = 0x0800;
+const TYPE_IPV6 = 0x86dd;
+const IPV6_BYTES = 40;
+const EXTENSIONS_MAX = 5;
+const TCP = 6, UDP = 17, ICMP = 1, ICMPV6 = 58;
+const HOP_BY_HOP = 0, ROUTING = 43, FRAGMENT = 44, DESTINATION_OPTIONS = 60;
+const TCP_FIN = 0x01, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10;
+
+/** What the headers up to the transport header say. */
+interface Network {
+  readonly family: 4 | 6;
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly ttl: number;
+  readonly ipOffset: number;
+  readonly ipLength: number;
+}
+
+/** Where the transport header is, or the kind of packet that has none we can read. */
+interface Transport {
+  readonly protocol: number;
+  readonly at: number;
+  /** This is the first of several fragments. */
+  readonly first: boolean;
+  /** Nothing but a plain header came before: an echo request may be answered. */
+  readonly plain: boolean;
+}
+
+/** Reads a frame. A verdict: it is no packet at all, for reasons that need no table. */
+export function parsePacket(frame: Uint8Array): ParsedPacket | "PASS_NOT_IP" | "PASS_MALFORMED" {
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  let at = ETHERNET_BYTES;
+  for (let tags = 0; ; tags += 1, at += 4) {
+    if (frame.length < at) return "PASS_NOT_IP";
+    if (tags === VLAN_TAGS_MAX || !VLAN_TYPES.includes(view.getUint16(at - 2))) break;
+  }
+  switch (view.getUint16(at - 2)) {
+    case TYPE_IPV4: return parseIpv4(frame, view, at);
+    case TYPE_IPV6: return parseIpv6(frame, view, at);
+    default: return "PASS_NOT_IP";
+  }
+}
+
+/** RFC 791. */
+function parseIpv4(frame: Uint8Array, view: DataView, at: number): ParsedPacket | "PASS_MALFORMED" {
+  if (frame.length < at + 20) return "PASS_MALFORMED";
+  const headerBytes = (frame[at]! & 0x0f) * 4;
+  const ipLength = view.getUint16(at + 2);
+  if (frame[at]! >> 4 !== 4 || headerBytes < 20 || ipLength < headerBytes) return "PASS_MALFORMED";
+  if (frame.length < at + ipLength) return "PASS_MALFORMED";
+  const network: Network = {
+    family: 4, source: mapped(frame, at + 12), destination: mapped(frame, at + 16),
+    ttl: frame[at + 8]!, ipOffset: at, ipLength,
+  };
+  const protocol = frame[at + 9]!;
+  const fragment = view.getUint16(at + 6);
+  if ((fragment & 0x1fff) !== 0) return without(network, "later-fragment", protocol);
+  const first = (fragment & 0x2000) !== 0;
+  const plain = !first && headerBytes === 20 && isToOneHost(frame);
+  return parseTransport(frame, view, network, { protocol, at: at + headerBytes, first, plain });
+}
+
+/** RFC 8200. */
+function parseIpv6(frame: Uint8Array, view: DataView, at: number): ParsedPacket | "PASS_MALFORMED" {
+  if (frame.length < at + IPV6_BYTES) return "PASS_MALFORMED";
+  const ipLength = IPV6_BYTES + view.getUint16(at + 4);
+  if (frame[at]! >> 4 !== 6 || frame.length < at + ipLength) return "PASS_MALFORMED";
+  const source = frame.slice(at + 8, at + 24);
+  const destination = frame.slice(at + 24, at + 40);
+  // In keys this is how IPv4 is written; on the wire it would be a disguise.
+  if (isMapped(source) || isMapped(destination)) return "PASS_MALFORMED";
+  const network: Network = { family: 6, source, destination, ttl: frame[at + 7]!, ipOffset: at, ipLength };
+  return walkExtensions(frame, view, network);
+}
+
+/** Over the extension headers to the transport header (RFC 8200, 4). */
+function walkExtensions(frame: Uint8Array, view: DataView, network: Network): ParsedPacket {
+  const stop = network.ipOffset + network.ipLength;
+  let at = network.ipOffset + IPV6_BYTES;
+  let protocol = frame[network.ipOffset + 6]!;
+  let first = false;
+  let extensions = 0;
+  for (; extensions < EXTENSIONS_MAX && isExtension(protocol); extensions += 1) {
+    if (at + 8 > stop) return without(network, "truncated", protocol);
+    let length = 8;
+    if (protocol === FRAGMENT) {
+      const fragment = view.getUint16(at + 2);
+      if (fragment >> 3 !== 0) return without(network, "later-fragment", frame[at]!);
+      // Neither offset nor more to come: an atomic fragment is a whole packet (RFC 6946).
+      if ((fragment & 1) !== 0) first = true;
+    } else {
+      // With segments left the packet is on its way to somebody else.
+      if (protocol === ROUTING && frame[at + 3] !== 0) return without(network, "other-protocol", protocol);
+      length += frame[at + 1]! * 8;
+    }
+    protocol = frame[at]!;
+    at += length;
+  }
+  return parseTransport(frame, view, network, { protocol, at, first, plain: extensions === 0 && isToOneHost(frame) });
+}
+
+function isExtension(protocol: number): boolean {
+  return protocol === HOP_BY_HOP || protocol === ROUTING || protocol === FRAGMENT || protocol === DESTINATION_OPTIONS;
+}
+
+function parseTransport(frame: Uint8Array, view: DataView, network: Network, transport: Transport): ParsedPacket {
+  const { protocol, at, first, plain } = transport;
+  const isIcmp = protocol === (network.family === 4 ? ICMP : ICMPV6);
+  if (protocol !== TCP && protocol !== UDP && !isIcmp) return without(network, "other-protocol", protocol);
+  const needed = protocol === TCP ? 20 : 8;
+  if (at + needed > network.ipOffset + network.ipLength) return without(network, "truncated", protocol);
+  if (isIcmp) {
+    const isRequest = frame[at] === (network.family === 4 ? 8 : 128) && frame[at + 1] === 0;
+    return without(network, isRequest && plain && isAnswerable(network) ? "echo-request" : "icmp", protocol);
+  }
+  const flags = protocol === TCP ? frame[at + 13]! : 0;
+  return {
+    ...network, kind: first ? "first-fragment" : "flow", protocol,
+    sourcePort: view.getUint16(at), destinationPort: view.getUint16(at + 2),
+    syn: (flags & TCP_SYN) !== 0, ack: (flags & TCP_ACK) !== 0,
+    fin: (flags & TCP_FIN) !== 0, rst: (flags & TCP_RST) !== 0,
+  };
+}
+
+function without(network: Network, kind: PacketKind, protocol: number): ParsedPacket {
+  return {
+    ...network, kind, protocol, sourcePort: 0, destinationPort: 0, syn: false, ack: false, fin: false, rst: false,
+  };
+}
+
+function mapped(frame: Uint8Array, at: number): Uint8Array {
+  const address = new Uint8Array(16);
+  address[10] = 0xff;
+  address[11] = 0xff;
+  for (let byte = 0; byte < 4; byte += 1) address[12 + byte] = frame[at + byte]!;
+  return address;
+}
+
+function isMapped(address: Uint8Array): boolean {
+  for (let at = 0; at < 10; at += 1) if (address[at] !== 0) return false;
+  return address[10] === 0xff && address[11] === 0xff;
+}
+
+/** Not for a group of hosts: nobody answers an echo that was sent to all. */
+function isToOneHost(frame: Uint8Array): boolean {
+  return (frame[0]! & 1) === 0;
+}
+
+/** Whether an answer would reach one host, and another one than its sender (RFC 1122, 3.2.2; RFC 4443, 2.4). */
+function isAnswerable({ family, source, destination }: Network): boolean {
+  if (source.every((byte, at) => byte === destination[at])) return false;
+  if (family === 4) return source[12] !== 0 && source[12] !== 127 && source[12]! < 224;
+  if (source[0] === 0xff) return false;
+  return source.some((byte, at) => byte !== 0 && (at < 15 || byte !== 1));
+}
+
+/** The key under which the flow of this packet is remembered. */
+export function flowKeyOf(packet: Packet): FlowTuple {
+  const { source, sourcePort, destination, destinationPort, protocol } = packet;
+  return { source, sourcePort, destination, destinationPort, protocol };
+}
