@@ -139,7 +139,7 @@ async function generate(options, programs, failures) {
 async function build(options) {
   /** @type {string[]} */
   const failures = [];
-  const programs = options.plane !== "proxy" && buildNative(options, failures);
+  const programs = options.plane === "proxy" ? stateOf(NATIVE).fresh : buildNative(options, failures);
   if (!options.native) await buildRest(options, programs, failures);
   if (failures.length > 0) throw new BuildFailed(failures.join("; "));
 }
@@ -163,8 +163,8 @@ async function buildRest(options, programs, failures) {
  */
 export function isBuilt(plane) {
   if (!existsSync(join(root, "node_modules"))) return false;
-  const programs = plane !== "proxy";
-  if (programs && !stateOf(NATIVE).fresh) return false;
+  const programs = stateOf(NATIVE).fresh;
+  if (!programs && plane !== "proxy" && process.platform === "linux") return false;
   return stateOf(SCRIPT).fresh && stateOf(GENERATED, [String(programs)]).fresh;
 }
 
