@@ -22,6 +22,7 @@ export const ABI_FINGERPRINT = 0xe3361dda7da99177n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
+  decap: 0x5b3faffc5c65cc2cn,
   pointsman: 0xe3361dda7da99177n,
 } as const;
 
@@ -667,10 +668,132 @@ export const VerdictCount = {
   },
 } as const;
 
+/** Maps that decap.bpf.o declares. */
+export const DECAP_MAPS = [
+  "decap_addresses", "decap_counts", "decap_sources",
+] as const;
+/** Programs in decap.bpf.o. */
+export const DECAP_PROGRAMS = [
+  "decap",
+] as const;
+
+/** What decap.bpf.o takes as fixed when it is loaded: its const volatile variables. */
+export interface DecapRodata {
+  readonly decapChecksSource: boolean;
+}
+
+export const DecapRodata = {
+  section: ".rodata",
+  size: 1,
+  offsets: {
+    decapChecksSource: 0,
+  },
+  /** The section with these settings in place of the initial ones. */
+  encode(initial: Uint8Array, value: Partial<DecapRodata>): Uint8Array {
+    const bytes = initial.slice();
+    const view = codec.exactView(bytes, 1, ".rodata of decap");
+    if (value.decapChecksSource !== undefined) {
+      codec.setU8(view, 0, Number(value.decapChecksSource), "decap_checks_source");
+    }
+    return bytes;
+  },
+  decode(bytes: Uint8Array): DecapRodata {
+    const view = codec.exactView(bytes, 1, ".rodata of decap");
+    return {
+      decapChecksSource: view.getUint8(0) !== 0,
+    };
+  },
+} as const;
+
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
+  "destination_traffic", "destinations", "devices", "flows", "policies", "rings_large",
+  "rings_medium", "rings_small", "service_active", "service_traffic", "service_versions",
+  "services", "settings", "verdict_counts", "virtual_addresses",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
   "pointsman",
 ] as const;
+
+/** What pointsman.bpf.o takes as fixed when it is loaded: its const volatile variables. */
+export interface PointsmanRodata {
+  readonly featureL2: boolean;
+  readonly featureIpip: boolean;
+  readonly featureTracking: boolean;
+  readonly featurePolicy: boolean;
+  readonly featureSourceHash: boolean;
+  readonly featureOrphan: boolean;
+  readonly ringClassSmall: boolean;
+  readonly ringClassMedium: boolean;
+  readonly ringClassLarge: boolean;
+  readonly transmitByRedirect: boolean;
+}
+
+export const PointsmanRodata = {
+  section: ".rodata",
+  size: 64,
+  offsets: {
+    featureL2: 0,
+    featureIpip: 1,
+    featureTracking: 2,
+    featurePolicy: 3,
+    featureSourceHash: 4,
+    featureOrphan: 5,
+    ringClassSmall: 6,
+    ringClassMedium: 7,
+    ringClassLarge: 8,
+    transmitByRedirect: 9,
+  },
+  /** The section with these settings in place of the initial ones. */
+  encode(initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array {
+    const bytes = initial.slice();
+    const view = codec.exactView(bytes, 64, ".rodata of pointsman");
+    if (value.featureL2 !== undefined) {
+      codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
+    }
+    if (value.featureIpip !== undefined) {
+      codec.setU8(view, 1, Number(value.featureIpip), "feature_ipip");
+    }
+    if (value.featureTracking !== undefined) {
+      codec.setU8(view, 2, Number(value.featureTracking), "feature_tracking");
+    }
+    if (value.featurePolicy !== undefined) {
+      codec.setU8(view, 3, Number(value.featurePolicy), "feature_policy");
+    }
+    if (value.featureSourceHash !== undefined) {
+      codec.setU8(view, 4, Number(value.featureSourceHash), "feature_source_hash");
+    }
+    if (value.featureOrphan !== undefined) {
+      codec.setU8(view, 5, Number(value.featureOrphan), "feature_orphan");
+    }
+    if (value.ringClassSmall !== undefined) {
+      codec.setU8(view, 6, Number(value.ringClassSmall), "ring_class_small");
+    }
+    if (value.ringClassMedium !== undefined) {
+      codec.setU8(view, 7, Number(value.ringClassMedium), "ring_class_medium");
+    }
+    if (value.ringClassLarge !== undefined) {
+      codec.setU8(view, 8, Number(value.ringClassLarge), "ring_class_large");
+    }
+    if (value.transmitByRedirect !== undefined) {
+      codec.setU8(view, 9, Number(value.transmitByRedirect), "transmit_by_redirect");
+    }
+    return bytes;
+  },
+  decode(bytes: Uint8Array): PointsmanRodata {
+    const view = codec.exactView(bytes, 64, ".rodata of pointsman");
+    return {
+      featureL2: view.getUint8(0) !== 0,
+      featureIpip: view.getUint8(1) !== 0,
+      featureTracking: view.getUint8(2) !== 0,
+      featurePolicy: view.getUint8(3) !== 0,
+      featureSourceHash: view.getUint8(4) !== 0,
+      featureOrphan: view.getUint8(5) !== 0,
+      ringClassSmall: view.getUint8(6) !== 0,
+      ringClassMedium: view.getUint8(7) !== 0,
+      ringClassLarge: view.getUint8(8) !== 0,
+      transmitByRedirect: view.getUint8(9) !== 0,
+    };
+  },
+} as const;
