@@ -5,6 +5,8 @@
 //   tcp ADDRESS PORT COUNT        COUNT GET / requests, a connection each; prints who answered
 //   hold ADDRESS PORT COUNT SECONDS  COUNT connections to an echo server that each send and check a
 //                                 line every 100 ms; prints "held N, broken M"
+//   stream ADDRESS PORT COUNT SECONDS  numbered datagrams over SECONDS from COUNT ports; prints
+//                                 "sent N, answered M" after the last answers had time to come
 
 import { createSocket } from "node:dgram";
 import { connect } from "node:net";
@@ -93,10 +95,37 @@ async function hold(): Promise<void> {
   for (const one of held) one.socket.destroy();
 }
 
+/** Datagrams per second from each port. */
+const STREAM_RATE = 50;
+
+async function stream(): Promise<void> {
+  let sent = 0;
+  const answered = new Set<string>();
+  const sockets = Array.from({ length: count }, (_, index) => {
+    const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
+    socket.on("message", (message) => { answered.add(`${index} ${message.toString().split("\n")[1] ?? ""}`); });
+    socket.on("error", () => undefined);
+    return socket;
+  });
+  process.stdout.write("streaming\n");
+  const begin = Date.now();
+  // The number due is a function of the clock, so that a late timer does not slow the stream down.
+  for (let due = 0; due < Number(secondsText) * STREAM_RATE;) {
+    await new Promise((resolve) => setTimeout(resolve, 1000 / STREAM_RATE));
+    due = Math.min(Number(secondsText) * STREAM_RATE, Math.floor(((Date.now() - begin) * STREAM_RATE) / 1000));
+    for (; sent < due * count; sent++) sockets[sent % count]?.send(String(Math.floor(sent / count)), port, address);
+  }
+  const patience = Date.now() + 3000;
+  while (answered.size < sent && Date.now() < patience) await new Promise((resolve) => setTimeout(resolve, 20));
+  process.stdout.write(`sent ${sent}, answered ${answered.size}\n`);
+  for (const socket of sockets) socket.close();
+}
+
 if (what === "udp") await inParallel(askByUdp);
 else if (what === "tcp") await inParallel(askByTcp);
 else if (what === "hold") await hold();
+else if (what === "stream") await stream();
 else {
-  process.stderr.write("usage: lab_client udp|tcp|hold ADDRESS PORT COUNT [SECONDS]\n");
+  process.stderr.write("usage: lab_client udp|tcp|hold|stream ADDRESS PORT COUNT [SECONDS]\n");
   process.exitCode = 2;
 }

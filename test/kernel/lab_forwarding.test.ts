@@ -1,0 +1,96 @@
+// The main job from outside: real sockets in the lab, through the XDP program, for each way of forwarding
+// and each family. Bytes are checked, and that the program saw the packets.
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Lab } from "../../scripts/lab_network.ts";
+import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
+import type { Instance } from "../../scripts/lab_services.ts";
+import { curlShares, instanceName, labConfig, serveBackend, startInstance, udpShares } from "../../scripts/lab_services.ts";
+import { runIn } from "../../scripts/namespaces.ts";
+import { describeKernel, KERNEL } from "../support/kernel.ts";
+
+const BACKENDS = 3;
+const CONNECTIONS = 120;
+const TRANSFER_BYTES = 100_000_000;
+const CASES = [
+  { forwarding: "l2", backendFamily: 4, mode: "xdp" },
+  { forwarding: "ipip", backendFamily: 4, mode: "xdp" },
+  { forwarding: "ipip", backendFamily: 6, mode: "xdp" },
+] as const;
+
+const host = (address: string): string => (address.includes(":") ? `[${address}]` : address);
+const sum = (shares: ReadonlyMap<string, number>): number => [...shares.values()].reduce((a, b) => a + b, 0);
+
+/** SHA-256 of the sequence that /bytes sends, computed here and not by the backend. */
+async function expectedDigest(lab: Lab): Promise<string> {
+  const script = `
+    const { createHash } = require("node:crypto");
+    const hash = createHash("sha256");
+    const block = Buffer.from(Array.from({ length: 251 * 400 }, (_, i) => i % 251));
+    let left = ${TRANSFER_BYTES};
+    while (left > 0) { hash.update(left < block.length ? block.subarray(0, left) : block); left -= block.length; }
+    console.log(hash.digest("hex"));`;
+  return (await runIn(lab.client.namespace, process.execPath, ["-e", script])).stdout.trim();
+}
+
+describeKernel("forwarding in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
+  describe.each(CASES)("$forwarding to IPv$backendFamily backends", ({ forwarding, backendFamily, mode }) => {
+    let lab: Lab;
+    let instance: Instance;
+    beforeAll(async () => {
+      const label = `${forwarding}${backendFamily}`;
+      lab = raiseLab({ label, backends: BACKENDS, mtu: 1500, localVip: false });
+      for (const each of lab.backends) await serveBackend(each, { iperf: false, decap: forwarding === "ipip" });
+      const name = instanceName(label);
+      instance = await startInstance(lab, name, labConfig(name, { forwarding, mode, backends: lab.backends, backendFamily, extra: "" }));
+    });
+    afterAll(async () => {
+      await instance?.remove();
+      lab?.close();
+    });
+
+    describe.each([VIP4, VIP6])("to %s", (vip) => {
+      it("spreads TCP connections over all backends and loses none", async () => {
+        const shares = await curlShares(lab, vip, CONNECTIONS);
+        expect([...shares.keys()]).toEqual(["web-1", "web-2", "web-3"]);
+        expect(sum(shares)).toBe(CONNECTIONS);
+      });
+
+      it("spreads datagrams over all backends and loses none", async () => {
+        const shares = await udpShares(lab, vip, CONNECTIONS);
+        expect([...shares.keys()]).toEqual(["web-1", "web-2", "web-3"]);
+        expect(sum(shares)).toBe(CONNECTIONS);
+      });
+
+      it("keeps the bytes of a large download and a large upload", async () => {
+        const expected = await expectedDigest(lab);
+        const url = `http://${host(vip)}`;
+        const script = `curl -sf -m 120 '${url}/bytes?n=${TRANSFER_BYTES}' | tee >(sha256sum | cut -d' ' -f1 >&2)`
+          + ` | curl -sf -m 120 --data-binary @- -H 'Expect:' '${url}/digest'`;
+        const ended = await runIn(lab.client.namespace, "bash", ["-o", "pipefail", "-c", script], { timeoutMs: 150_000 });
+        expect(ended.stderr.trim()).toBe(expected);
+        expect(ended.stdout.trim()).toBe(expected);
+      });
+
+      it("meets the backend that explain names", async () => {
+        const source = vip === VIP4 ? lab.client.ipv4 : lab.client.ipv6;
+        for (let port = 41_001; port <= 41_008; port++) {
+          const explained = JSON.parse(await instance.verb("explain", `${host(source)}:${port}`, vip === VIP4 ? "web-4" : "web-6", "-o", "json")) as { backend: string };
+          const met = await runIn(lab.client.namespace, "curl", ["-sf", "-m", "5", "--local-port", String(port), `http://${host(vip)}/`]);
+          expect(`web/${met.stdout.trim()}`, `from port ${port}`).toBe(explained.backend);
+        }
+      });
+    });
+
+    it("went through the program, and every packet has one verdict", async () => {
+      const status = JSON.parse(await instance.verb("status", "-o", "json")) as {
+        mode: string; interfaces: { mode: string }[]; services: { name: string; traffic: { packets: number } }[];
+      };
+      expect(status.mode).toBe("xdp");
+      expect(status.interfaces).toHaveLength(1);
+      for (const { name, traffic } of status.services.filter((each) => !each.name.startsWith("iperf"))) {
+        if (!name.startsWith("echo-tcp")) expect(traffic.packets, name).toBeGreaterThan(CONNECTIONS);
+      }
+    });
+  });
+});
