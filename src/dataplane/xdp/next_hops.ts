@@ -1,0 +1,122 @@
+// The way to each destination, from what the kernel says of links, routes and neighbours. Pure: the same
+// network gives the same answer. Knows which states of a neighbour count as resolved and why one does
+// not; must never ask the kernel (watch.ts does).
+
+import type { Address } from "../../model/address.ts";
+import { NO_MAC, type NextHop, type Route } from "./image.ts";
+import { NUD, ROUTE_TYPES, type Link, type Neighbour, type RouteAnswer } from "./netlink/rtnetlink.ts";
+
+/** Where packets shall go, as far as the way there depends on it. */
+export interface Target {
+  readonly address: Address;
+  /** A static next hop, or null. */
+  readonly mac: string | null;
+}
+
+export interface Network {
+  link(ifindex: number): Link | null;
+  /** The kernel's answer, or the errno of its refusal. */
+  route(address: Address): RouteAnswer | number;
+  neighbour(ifindex: number, address: Address): Neighbour | null;
+}
+
+export interface WayOptions {
+  /** Outer sources that the config names, by family. */
+  readonly tunnelSource: { readonly ipv4: Address | null; readonly ipv6: Address | null };
+  /** Interface of static next hops to which there is no route. */
+  readonly fallbackIfindex: number;
+}
+
+export interface Way {
+  readonly route: Route;
+  /** "resolved" and where to, or why not. */
+  readonly text: string;
+  /** Neighbour on which it depends, or null. */
+  readonly neighbour: { readonly ifindex: number; readonly address: Address; readonly state: number } | null;
+}
+
+const RESOLVED = NUD.REACHABLE | NUD.STALE | NUD.DELAY | NUD.PROBE | NUD.PERMANENT | NUD.NOARP;
+/** struct next_hop has 16 bits for it; a loopback interface carries more than IP can say. */
+const MTU_MAX = 65_535;
+
+/** True for entries whose link address may be used. */
+export function isResolved(neighbour: Neighbour): boolean {
+  return (neighbour.state & RESOLVED) !== 0 && neighbour.mac !== null && neighbour.mac !== NO_MAC;
+}
+
+/** True for entries that the kernel would let age: it does not see that packets go there. */
+export function needsProof(state: number): boolean {
+  return (state & (NUD.PERMANENT | NUD.NOARP | NUD.REACHABLE | NUD.DELAY | NUD.PROBE)) === 0;
+}
+
+export function wayTo(target: Target, network: Network, options: WayOptions): Way {
+  const found = network.route(target.address);
+  const configured = target.address.family === 4 ? options.tunnelSource.ipv4 : options.tunnelSource.ipv6;
+  if (target.mac !== null) return staticWay(target.mac, found, network, options, configured);
+  if (typeof found === "number") return unresolved(`no route (errno ${found})`, configured);
+  const tunnelSource = configured ?? sourceFor(target.address, found);
+  if (found.type === ROUTE_TYPES.LOCAL) return unresolved("local: this host has the address itself", tunnelSource);
+  if (found.type !== ROUTE_TYPES.UNICAST) return unresolved(`a route of type ${found.type}, not unicast`, tunnelSource);
+  const link = network.link(found.ifindex);
+  const refused = refusal(link, found.ifindex);
+  if (link === null || refused !== null) return unresolved(refused ?? "no interface", tunnelSource);
+  const via = found.gateway ?? target.address;
+  const neighbour = network.neighbour(found.ifindex, via);
+  const state = neighbour?.state ?? 0;
+  const needs = { ifindex: found.ifindex, address: via, state };
+  const where = found.gateway === null ? link.name : `${via.text} on ${link.name}`;
+  if (neighbour === null || !isResolved(neighbour)) {
+    return { ...unresolved(`${stateText(state)} by way of ${where}`, tunnelSource), neighbour: needs };
+  }
+  const mac = neighbour.mac ?? NO_MAC;
+  return {
+    route: { nextHop: nextHop(mac, link, found.mtu), tunnelSource },
+    text: `resolved: ${mac} by way of ${where}`,
+    neighbour: needs,
+  };
+}
+
+/** A link address from the config wins; the interface is still the route's, if there is one. */
+function staticWay(
+  mac: string, found: RouteAnswer | number, network: Network, options: WayOptions, configured: Address | null,
+): Way {
+  const isRoute = typeof found !== "number" && found.type === ROUTE_TYPES.UNICAST;
+  const ifindex = isRoute ? found.ifindex : options.fallbackIfindex;
+  const tunnelSource = configured ?? (isRoute ? found.source : null);
+  const link = network.link(ifindex);
+  const refused = refusal(link, ifindex);
+  if (link === null || refused !== null) return unresolved(refused ?? "no interface", tunnelSource);
+  return {
+    route: { nextHop: nextHop(mac, link, isRoute ? found.mtu : 0), tunnelSource },
+    text: `resolved: ${mac} by way of ${link.name}, from the config`,
+    neighbour: null,
+  };
+}
+
+/** An outer source has to be of the destination's family; behind a gateway of the other one it may not be. */
+function sourceFor(address: Address, { source }: RouteAnswer): Address | null {
+  return source?.family === address.family ? source : null;
+}
+
+function refusal(link: Link | null, ifindex: number): string | null {
+  if (link === null) return `interface ${ifindex} is gone`;
+  if (!link.up) return `${link.name} is down`;
+  if (link.mac === null) return `${link.name} has no link address: packets cannot leave by it`;
+  return null;
+}
+
+function nextHop(destinationMac: string, link: Link, routeMtu: number): NextHop {
+  const mtu = Math.min(link.mtu, routeMtu === 0 ? MTU_MAX : routeMtu, MTU_MAX);
+  return { resolved: true, destinationMac, sourceMac: link.mac ?? NO_MAC, ifindex: link.ifindex, mtu };
+}
+
+function unresolved(text: string, tunnelSource: Address | null): Way {
+  const none: NextHop = { resolved: false, destinationMac: NO_MAC, sourceMac: NO_MAC, ifindex: 0, mtu: 0 };
+  return { route: { nextHop: none, tunnelSource }, text: `unresolved: ${text}`, neighbour: null };
+}
+
+function stateText(state: number): string {
+  if ((state & NUD.FAILED) !== 0) return "nobody answers for it";
+  if ((state & NUD.INCOMPLETE) !== 0) return "being resolved";
+  return "not known yet";
+}
