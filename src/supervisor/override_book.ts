@@ -27,6 +27,10 @@ export class OverrideBook {
   constructor(options: OverrideBookOptions) {
     this.#options = options;
     this.#all = options.state?.overrides() ?? [];
+  }
+
+  /** Drops what has expired, now and from now on. */
+  start(): void {
     this.#expire();
   }
 

@@ -34,7 +34,8 @@ export class PlaneSeat {
 
   /**
    * A plane for `config` takes the seat and `compile`'s table, which starts from what the newcomer
-   * already holds. When anything fails, the old plane stays as it was.
+   * already holds. When anything fails, the old plane stays as it was. Ports that the old one still
+   * holds are failed services in the report: the next apply finds them free.
    */
   async replace(
     config: Config, before: Config, compile: CompileFor,
@@ -65,10 +66,6 @@ export class PlaneSeat {
     this.#opened = fresh;
     const isShared = old.plane.mode === "xdp" && fresh.plane.mode === "xdp";
     this.#leave(old.plane, !isShared);
-    if (report.failed.size > 0 && old.plane.mode === "proxy") {
-      // Ports that the old one held are free now.
-      report = await fresh.plane.apply(table);
-    }
     return { table, report };
   }
 

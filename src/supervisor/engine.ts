@@ -1,0 +1,327 @@
+// The engine of the supervisor: intents → compile → apply → publish, one turn at a time. Knows the plane,
+// the checker and the config in force; must never know who asked for a change or how it is shown.
+//
+// There is one config in force and at most one candidate. A candidate that cannot be applied is tried
+// again later, while the one in force goes on following health and overrides.
+
+import type { ApplyState, EventKind } from "../api/schemas.ts";
+import type { ApplyReport } from "../dataplane/dataplane.ts";
+import type { Env } from "../env.ts";
+import { Failure } from "../errors.ts";
+import type { Checker } from "../health/checker.ts";
+import { probeTargets } from "../health/target.ts";
+import { compile } from "../model/compile.ts";
+import { LedgerFull } from "../model/ledger.ts";
+import type { ForwardingTable, Intent, Ledger, Override } from "../model/table.ts";
+import { createRingMemo } from "../model/table_ring.ts";
+import type { AcceptedConfig } from "./accepted.ts";
+import type { ApplyLoop } from "./loop.ts";
+import { Backoff, createApplyLoop } from "./loop.ts";
+import { whyNewPlane } from "./plane_seat.ts";
+import type { PlaneSeat } from "./plane_seat.ts";
+
+export interface EngineOptions {
+  readonly env: Env;
+  readonly seat: PlaneSeat;
+  readonly checker: Checker;
+  readonly first: AcceptedConfig;
+  readonly overrides: () => readonly Override[];
+  readonly record: (kind: EventKind, subject: string, message: string, fields: object) => void;
+  /** A config has been applied; `before` is the revision until now. Returns the one from now on. */
+  readonly onInForce: (accepted: AcceptedConfig, before: number) => number;
+}
+
+export interface InForce {
+  readonly accepted: AcceptedConfig;
+  /** 0 until it was applied. */
+  readonly revision: number;
+  readonly loadedAtMs: number;
+}
+
+interface Candidate {
+  readonly accepted: AcceptedConfig;
+  readonly backoff: Backoff;
+  isDue: boolean;
+  error: string | null;
+  /** The first attempt tells whoever asked; later ones have nobody to tell. */
+  tell: { resolve(report: ApplyReport): void; reject(error: unknown): void } | null;
+}
+
+export interface EngineTotals {
+  compiles: number;
+  applies: number;
+  applyFailures: number;
+  applySeconds: number;
+  lastApplySeconds: number;
+  ringRebuilds: number;
+}
+
+/** An apply that runs for longer than this is a reason not to be ready. */
+const APPLY_SLOW_MS = 10_000;
+
+export class Engine {
+  readonly #options: EngineOptions;
+  readonly #loop: ApplyLoop;
+  readonly #memo = createRingMemo();
+  readonly #backoff: Backoff;
+  #inForce: InForce;
+  #candidate: Candidate | null = null;
+  #table: ForwardingTable | null = null;
+  /** Of the last table that was tried: the plane may hold a part of it. */
+  #promised: { ledger: Ledger; generation: number };
+  #lastApply: ApplyState | null = null;
+  #applyingSinceMs: number | null = null;
+  #unserved: ReadonlyMap<string, string> = new Map();
+  readonly totals: EngineTotals = {
+    compiles: 0, applies: 0, applyFailures: 0, applySeconds: 0, lastApplySeconds: 0, ringRebuilds: 0,
+  };
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+    const { clock } = options.env;
+    this.#loop = createApplyLoop(() => this.#turn());
+    this.#backoff = new Backoff(clock, () => { this.#loop.request(); });
+    this.#inForce = { accepted: options.first, revision: 0, loadedAtMs: clock.wallMs() };
+    this.#promised = { ledger: options.seat.plane.ledger(), generation: 0 };
+    options.checker.update(probeTargets(options.first.config));
+  }
+
+  get inForce(): InForce { return this.#inForce; }
+  get table(): ForwardingTable | null { return this.#table; }
+  get candidate(): AcceptedConfig | null { return this.#candidate?.accepted ?? null; }
+
+  /** With the time of the next attempt, which moves. */
+  get lastApply(): ApplyState | null {
+    const retryAtMs = this.#candidate?.backoff.atMs ?? this.#backoff.atMs;
+    return this.#lastApply === null ? null : { ...this.#lastApply, retryAtMs };
+  }
+
+  /** Something changed that the next compile will see. */
+  request(): void { this.#loop.request(); }
+  turned(): Promise<void> { return this.#loop.turned(); }
+  quiet(): Promise<void> { return this.#loop.quiet(); }
+
+  stop(): void {
+    this.#loop.stop();
+    this.#backoff.reset();
+    this.#candidate?.backoff.reset();
+    const tell = this.#candidate?.tell ?? null;
+    tell?.reject(new Failure("SYSTEM", { operation: "apply" }, "the supervisor is ending"));
+  }
+
+  intent(accepted: AcceptedConfig = this.#inForce.accepted): Intent {
+    return {
+      config: accepted.config,
+      hashSeed: accepted.seed.seed,
+      overrides: this.#options.overrides(),
+      health: this.#options.checker.states(),
+      nowMs: this.#options.env.clock.wallMs(),
+    };
+  }
+
+  /** The table that a config would have now. Promises nothing. Throws MAP_FULL. */
+  preview(accepted: AcceptedConfig): ForwardingTable {
+    return this.#compile(accepted, this.#promised.ledger);
+  }
+
+  /** Why the plane itself would change, or null. */
+  whyNewPlane(accepted: AcceptedConfig): string | null {
+    const { mode } = this.#options.seat.plane;
+    return whyNewPlane(this.#inForce.accepted.config, accepted.config, mode);
+  }
+
+  /** Takes the place of an earlier candidate. Rejects when the first attempt fails; it is tried again. */
+  propose(accepted: AcceptedConfig): Promise<ApplyReport> {
+    this.#candidate?.backoff.reset();
+    return new Promise((resolve, reject) => {
+      const candidate: Candidate = {
+        accepted,
+        isDue: true,
+        error: null,
+        tell: { resolve, reject },
+        backoff: new Backoff(this.#options.env.clock, () => {
+          candidate.isDue = true;
+          this.#loop.request();
+        }),
+      };
+      this.#candidate = candidate;
+      this.#loop.request();
+    });
+  }
+
+  /** What keeps the forwarding from being what was asked for. */
+  reasons(): string[] {
+    const reasons: string[] = [];
+    if (this.#table === null) reasons.push("no table has been applied yet");
+    if (this.#candidate !== null && this.#candidate.error !== null) {
+      reasons.push(`a new config cannot be applied: ${this.#candidate.error}`);
+    } else if (this.#lastApply?.error !== undefined && this.#lastApply.error !== null) {
+      reasons.push(`the last apply failed: ${this.#lastApply.error}`);
+    }
+    const since = this.#applyingSinceMs;
+    const nowMs = this.#options.env.clock.monotonicMs();
+    if (since !== null && nowMs - since > APPLY_SLOW_MS) {
+      reasons.push(`an apply has been running for ${Math.round((nowMs - since) / 1000)} s`);
+    }
+    for (const [service, reason] of this.#options.seat.plane.status().failed) {
+      reasons.push(`service ${service} is not served: ${reason}`);
+    }
+    return reasons;
+  }
+
+  async #turn(): Promise<void> {
+    const candidate = this.#candidate;
+    if (candidate?.isDue === true) {
+      candidate.isDue = false;
+      if (await this.#tryCandidate(candidate)) return;
+    }
+    await this.#applyInForce();
+  }
+
+  async #applyInForce(): Promise<void> {
+    const { accepted } = this.#inForce;
+    try {
+      const report = await this.#apply(accepted, null);
+      if (this.#inForce.revision === 0) this.#putInForce(accepted);
+      this.#settleServices(report);
+    } catch (error) {
+      const delayMs = this.#backoff.fail();
+      this.#recordFailure(accepted, error, delayMs);
+    }
+  }
+
+  /** True when it is in force now. */
+  async #tryCandidate(candidate: Candidate): Promise<boolean> {
+    const { accepted, tell } = candidate;
+    candidate.tell = null;
+    try {
+      const report = await this.#apply(accepted, this.whyNewPlane(accepted));
+      if (this.#candidate === candidate) this.#candidate = null;
+      candidate.backoff.reset();
+      this.#putInForce(accepted);
+      this.#settleServices(report);
+      tell?.resolve(report);
+      return true;
+    } catch (error) {
+      candidate.error = messageOf(error);
+      // Another one may have been proposed meanwhile; this one is then over.
+      const delayMs = this.#candidate === candidate ? candidate.backoff.fail() : null;
+      this.#recordFailure(accepted, error, delayMs);
+      tell?.reject(error);
+      return false;
+    }
+  }
+
+  #putInForce(accepted: AcceptedConfig): void {
+    const { checker, env, onInForce } = this.#options;
+    const revision = onInForce(accepted, this.#inForce.revision);
+    this.#inForce = { accepted, revision, loadedAtMs: env.clock.wallMs() };
+    const before = checker.states();
+    checker.update(probeTargets(accepted.config));
+    // A backend that moved is not what the probes of its old address said.
+    if (checker.states() !== before) this.#loop.request();
+  }
+
+  async #apply(accepted: AcceptedConfig, newPlane: string | null): Promise<ApplyReport> {
+    const { env, seat } = this.#options;
+    const startedMs = env.clock.monotonicMs();
+    this.#applyingSinceMs = startedMs;
+    const compileOn = (ledger: Ledger): ForwardingTable => {
+      const table = this.#compile(accepted, ledger);
+      this.#promised = { ledger: table.ledger, generation: table.generation };
+      return table;
+    };
+    try {
+      if (newPlane === null) {
+        const table = compileOn(this.#promised.ledger);
+        const report = await seat.plane.apply(table);
+        this.#publish(table, report, startedMs);
+        return report;
+      }
+      const before = this.#inForce.accepted.config;
+      const { table, report } = await seat.replace(accepted.config, before, compileOn);
+      const { mode, reason } = seat.choice;
+      this.#options.record("plane", mode, `the data plane was replaced (${newPlane}): ${reason}`, {});
+      this.#publish(table, report, startedMs);
+      return report;
+    } finally {
+      this.#applyingSinceMs = null;
+    }
+  }
+
+  #compile(accepted: AcceptedConfig, ledger: Ledger): ForwardingTable {
+    this.totals.compiles += 1;
+    const { generation } = this.#promised;
+    try {
+      return compile(this.intent(accepted), { ledger, generation }, this.#memo);
+    } catch (error) {
+      if (!(error instanceof LedgerFull)) throw error;
+      const { what, entriesMax } = error;
+      const limit = what === "destinations" ? "limits.backends" : "limits.services";
+      throw new Failure("MAP_FULL", { map: what, entriesMax }, `${error.message}: raise ${limit}`, error);
+    }
+  }
+
+  #publish(table: ForwardingTable, report: ApplyReport, startedMs: number): void {
+    const { clock, log } = this.#options.env;
+    const durationMs = clock.monotonicMs() - startedMs;
+    this.totals.applies += 1;
+    this.totals.applySeconds += durationMs / 1000;
+    this.totals.lastApplySeconds = durationMs / 1000;
+    const rings = new Map(this.#table?.services.map((each) => [each.name, each.ring.key]));
+    const rebuilt = table.services.filter((each) => rings.get(each.name) !== each.ring.key);
+    this.totals.ringRebuilds += rebuilt.length;
+    this.#tellWarnings(table);
+    this.#table = table;
+    this.#lastApply = {
+      atMs: clock.wallMs(), durationMs, steps: report.steps, generation: table.generation,
+      error: null, retryAtMs: null,
+    };
+    const fields = { generation: table.generation, steps: report.steps, durationMs };
+    const names = rebuilt.map((each) => each.name);
+    if (report.steps === 0) {
+      log.debug(fields, "nothing to apply");
+      return;
+    }
+        this.#options.record("apply", "table", `applied ${report.steps} steps`, { ...fields, rings: names });
+  }
+
+  #tellWarnings(table: ForwardingTable): void {
+    const known = new Set(this.#table?.warnings);
+    for (const warning of table.warnings) {
+      if (!known.has(warning)) this.#options.env.log.warn({}, warning);
+    }
+  }
+
+  #recordFailure(accepted: AcceptedConfig, error: unknown, retryMs: number | null): void {
+    const { env, record } = this.#options;
+    const message = messageOf(error);
+    this.totals.applyFailures += 1;
+    this.#lastApply = {
+      atMs: env.clock.wallMs(), durationMs: 0, steps: 0, generation: this.#promised.generation,
+      error: message, retryAtMs: null,
+    };
+    const next = retryMs === null ? "" : `; next attempt in ${retryMs / 1000} s`;
+    env.log.error({ err: error, file: accepted.file, retryMs }, "apply failed");
+    record("apply", "table", `apply failed, the last good table stays: ${message}${next}`, { retryMs });
+  }
+
+  /** Services that came and went, and another attempt for as long as some cannot be served. */
+  #settleServices(report: ApplyReport): void {
+    const { record } = this.#options;
+    for (const [service, reason] of report.failed) {
+      if (this.#unserved.get(service) === reason) continue;
+      record("plane", service, `cannot be served: ${reason}`, {});
+    }
+    for (const service of this.#unserved.keys()) {
+      if (!report.failed.has(service)) record("plane", service, "is served now", {});
+    }
+    this.#unserved = report.failed;
+    if (report.failed.size > 0) this.#backoff.fail();
+    else this.#backoff.reset();
+  }
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,59 @@
+// The status of an instance, put together from what its parts say. Knows values only; must never ask a
+// plane, a clock or a file.
+
+import type { OverrideView, ProblemView, Status } from "../api/schemas.ts";
+import type { PlaneChoice } from "../dataplane/dataplane.ts";
+import type { ApplyState } from "../api/schemas.ts";
+import type { InForce } from "./engine.ts";
+import type { ViewInput } from "./view.ts";
+import { backendViews, serviceViews } from "./view.ts";
+
+export interface StatusInput extends ViewInput {
+  readonly version: string;
+  readonly pid: number;
+  readonly startedAtMs: number;
+  readonly atMs: number;
+  readonly choice: PlaneChoice;
+  readonly inForce: InForce;
+  readonly file: string | null;
+  readonly fileDiffers: boolean | null;
+  readonly problems: readonly ProblemView[];
+  readonly reasons: readonly string[];
+  readonly lastApply: ApplyState | null;
+  readonly overrides: readonly OverrideView[];
+}
+
+export function describeStatus(input: StatusInput): Status {
+  const { plane, table, choice, inForce, now } = input;
+  return {
+    instance: inForce.accepted.config.instance,
+    version: input.version,
+    pid: input.pid,
+    startedAtMs: input.startedAtMs,
+    uptimeMs: Math.max(0, input.atMs - input.startedAtMs),
+    mode: plane.mode,
+    plane: { ...choice, attempts: choice.attempts.map((each) => ({ ...each })) },
+    adopted: plane.adopted,
+    interfaces: plane.interfaces.map((each) => ({ ...each })),
+    hashSeed: inForce.accepted.seed.from,
+    config: {
+      file: input.file,
+      revision: inForce.revision,
+      loadedAtMs: inForce.loadedAtMs,
+      fileDiffers: input.fileDiffers,
+      problems: [...input.problems],
+    },
+    ready: input.reasons.length === 0,
+    reasons: [...input.reasons],
+    warnings: [
+      ...inForce.accepted.warnings.map(({ path, reason }) => `${path}: ${reason}`),
+      ...table?.warnings ?? [],
+    ],
+    generation: table?.generation ?? 0,
+    lastApply: input.lastApply,
+    flows: { ...now.counters.flows },
+    services: serviceViews(input),
+    backends: backendViews(input),
+    overrides: [...input.overrides],
+  };
+}

@@ -1,0 +1,349 @@
+// The supervisor as those around it see it: configs, overrides, questions and status, over the engine
+// that turns them into tables. Knows no socket, map or file format; time, planes, the checker, the parser
+// and the state directory are given to it.
+
+import type {
+  ApplyResult, CheckResult, ConfigRequest, Explanation, ExplainRequest, EventKind, OverrideRequest,
+  OverrideView, Plan, Revision, RingReport, RingRequest, Status,
+} from "../api/schemas.ts";
+import type { Counters } from "../dataplane/dataplane.ts";
+import type { Cancel, Env } from "../env.ts";
+import { Failure } from "../errors.ts";
+import type { Checker, HealthTransition } from "../health/checker.ts";
+import type { Config } from "../model/config.ts";
+import type { BackendHealth, ForwardingTable, Override } from "../model/table.ts";
+import type { AcceptedConfig, Origin } from "./accepted.ts";
+import { acceptConfig, parseOrThrow } from "./accepted.ts";
+import { ConfigChanges } from "./config_changes.ts";
+import type {
+  EventLog, OpenPlane, OverrideFilter, Parse, StartChecker, Supervisor, SupervisorTotals,
+} from "./contract.ts";
+import { Engine } from "./engine.ts";
+import type { WritableEventLog } from "./events.ts";
+import { createEventLog } from "./events.ts";
+import { OverrideBook } from "./override_book.ts";
+import { PlaneSeat } from "./plane_seat.ts";
+import { answerExplain, answerRing, backendNames, resolveName } from "./questions.ts";
+import type { StateDirectory } from "./state.ts";
+import { describeStatus } from "./status.ts";
+import { overrideId, overrideView } from "./view.ts";
+import type { Sample } from "./view.ts";
+
+export interface SupervisorOptions {
+  readonly env: Env;
+  readonly version: string;
+  /** Null: nothing outlives the process. */
+  readonly state: StateDirectory | null;
+  readonly parse: Parse;
+  readonly openPlane: OpenPlane;
+  readonly startChecker: StartChecker;
+  /** What `reload` reads, or null. */
+  readonly file: string | null;
+  /** The config to begin with. */
+  readonly first: { readonly name: string; readonly bytes: Uint8Array };
+}
+
+const HEARTBEAT_MS = 1000;
+/** Rates are over one to two of these. */
+const SAMPLE_MS = 5000;
+/** Health that was kept for longer says nothing about backends, unless a plane went on using it. */
+const HEALTH_FRESH_MS = 10 * 60_000;
+/** A plane that hangs does not keep the supervisor from ending for longer. */
+const END_PATIENCE_MS = 5000;
+const NO_COUNTERS: Counters = {
+  verdicts: {}, services: new Map(), backends: new Map(),
+  flows: { count: 0, max: 0, kind: "unknown" }, backendFlows: new Map(),
+};
+
+/** Opens the plane and makes the first apply. Throws CONFIG_INVALID and what the plane's opening throws. */
+export async function createSupervisor(options: SupervisorOptions): Promise<Supervisor> {
+  const { env, state, parse, first } = options;
+  const origin: Origin = { actor: "run", what: "start" };
+  const context = { env, parse, state, seedInUse: null };
+  // Everything that can be wrong with the config comes before a plane is touched.
+  const { config } = await parseOrThrow(first.name, first.bytes, parse);
+  if (config.dataplane.hashSeed.from !== "state") {
+    await acceptConfig(first.name, first.bytes, origin, context);
+  }
+  const opened = await options.openPlane(config);
+  const seedInUse = opened.plane.adoptedSeed();
+  const accepted = await acceptConfig(first.name, first.bytes, origin, { ...context, seedInUse });
+  const seat = new PlaneSeat(options.openPlane, opened, env.log);
+  const supervisor = new PointsmanSupervisor(options, accepted, seat);
+  await supervisor.start();
+  return supervisor;
+}
+
+class PointsmanSupervisor implements Supervisor {
+  readonly instance: string;
+  readonly #options: SupervisorOptions;
+  readonly #env: Env;
+  readonly #events: WritableEventLog;
+  readonly #seat: PlaneSeat;
+  readonly #book: OverrideBook;
+  readonly #checker: Checker;
+  readonly #engine: Engine;
+  readonly #changes: ConfigChanges;
+  readonly #conditions = new Map<string, string>();
+  readonly #transitions = new Map<string, number>();
+  readonly #startedAtMs: number;
+  #samples: { readonly now: Sample; readonly before: Sample | null };
+  #cancelHeartbeat: Cancel | null = null;
+  #heartbeatFailed = false;
+  #closing: Promise<void> | null = null;
+
+  constructor(options: SupervisorOptions, first: AcceptedConfig, seat: PlaneSeat) {
+    const { env, state } = options;
+    this.#options = options;
+    this.#env = env;
+    this.#seat = seat;
+    this.instance = first.config.instance;
+    this.#startedAtMs = env.clock.wallMs();
+    this.#events = createEventLog(env.clock);
+    this.#book = new OverrideBook({
+      clock: env.clock, state, onExpired: (expired) => { this.#forget(expired); },
+    });
+    const record = this.#record.bind(this);
+    const initial = this.#lastHealth();
+    this.#checker = options.startChecker(initial, (transition) => { this.#hear(transition); });
+    this.#engine = new Engine({
+      env,
+      seat,
+      checker: this.#checker,
+      first,
+      overrides: () => this.#book.list(),
+      record,
+      onInForce: (accepted, before) => this.#changes.keepRevision(accepted, before),
+    });
+    this.#changes = new ConfigChanges({
+      env, instance: this.instance, engine: this.#engine, seat, parse: options.parse, state,
+      file: options.file, counters: () => this.counters(), record,
+    });
+    // What was known of a backend holds for the first targets, not for one that comes back next week.
+    initial.clear();
+    this.#samples = { now: this.#sample(), before: null };
+  }
+
+  get events(): EventLog { return this.#events; }
+
+  async start(): Promise<void> {
+    this.#announcePlane();
+    this.#book.start();
+    this.#beat();
+    await this.#engine.turned();
+  }
+
+  config(): Config { return this.#engine.inForce.accepted.config; }
+  table(): ForwardingTable | null { return this.#engine.table; }
+  counters(): Counters { return this.#sample().counters; }
+  quiet(): Promise<void> { return this.#engine.quiet(); }
+
+  totals(): SupervisorTotals {
+    return {
+      ...this.#engine.totals,
+      ...this.#changes.counts,
+      transitions: this.#transitions,
+      events: this.#events.lastId,
+    };
+  }
+
+  status(): Status {
+    const { inForce, table, lastApply } = this.#engine;
+    const now = this.#sample();
+    return describeStatus({
+      version: this.#options.version,
+      pid: this.#env.pid,
+      startedAtMs: this.#startedAtMs,
+      atMs: this.#env.clock.wallMs(),
+      choice: this.#seat.choice,
+      inForce,
+      file: this.#options.file,
+      fileDiffers: this.#changes.fileDiffers(),
+      problems: this.#changes.problems,
+      reasons: [...this.#engine.reasons(), ...this.#conditions.values()],
+      lastApply,
+      overrides: this.overrides(),
+      intent: this.#engine.intent(),
+      table,
+      plane: this.#seat.plane.status(),
+      now,
+      before: this.#samples.before ?? this.#samples.now,
+    });
+  }
+
+  check(request: ConfigRequest): Promise<CheckResult> { return this.#changes.check(request); }
+  plan(request: ConfigRequest): Promise<Plan> { return this.#changes.plan(request); }
+  apply(request: ConfigRequest): Promise<ApplyResult> { return this.#changes.apply(request); }
+  reload(actor: string): Promise<ApplyResult> { return this.#changes.reload(actor); }
+  revisions(): readonly Revision[] { return this.#changes.revisions(); }
+
+  rollback(revision: number | null, actor: string): Promise<ApplyResult> {
+    return this.#changes.rollback(revision, actor);
+  }
+
+  overrides(): readonly OverrideView[] {
+    const config = this.config();
+    return this.#book.list().map((each) => overrideView(each, config));
+  }
+
+  async override(request: OverrideRequest): Promise<OverrideView> {
+    const target = resolveName(request.target, backendNames(this.config()));
+    const override = this.#book.add({ ...request, target });
+    const what = describeChange(override);
+    const { actor, reason, expiresAtMs } = override;
+    this.#record("override", target, `${what} by ${actor}`, { reason, expiresAtMs });
+    await this.#engine.turned();
+    return overrideView(override, this.config());
+  }
+
+  async clearOverrides(filter: OverrideFilter, actor: string): Promise<readonly OverrideView[]> {
+    const known = this.#book.list().map((each) => each.target);
+    const names = [...new Set([...backendNames(this.config()), ...known])];
+    const target = filter.target === null ? null : resolveName(filter.target, names);
+    return this.#cleared(this.#book.clear({ ...filter, target }), actor);
+  }
+
+  async removeOverride(id: string, actor: string): Promise<readonly OverrideView[]> {
+    return this.#cleared(this.#book.remove(id), actor);
+  }
+
+  explain(request: ExplainRequest): Explanation {
+    const { table } = this.#engine;
+    if (table === null) throw new Failure("SYSTEM", { operation: "explain" }, "no table has been applied yet");
+    return answerExplain(table, this.config(), request);
+  }
+
+  ring(request: RingRequest): RingReport {
+    return answerRing(this.#engine.intent(), request);
+  }
+
+  note(kind: EventKind, subject: string, message: string, fields: object = {}): void {
+    this.#record(kind, subject, message, fields);
+  }
+
+  setCondition(name: string, reason: string | null): void {
+    if (reason === null) this.#conditions.delete(name);
+    else this.#conditions.set(name, reason);
+  }
+
+  close(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
+    this.#closing ??= this.#end(options);
+    return this.#closing;
+  }
+
+  async #end(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
+    const leaves = options.detach || this.#seat.plane.mode === "proxy";
+    this.#record("supervisor", this.instance,
+      leaves ? "the supervisor ends and forwarding with it" : "the supervisor ends; the plane goes on", {});
+    this.#cancelHeartbeat?.();
+    this.#book.close();
+    this.#engine.stop();
+    this.#checker.stop();
+    await this.#withPatience(this.#engine.quiet());
+    await this.#seat.close(options);
+    this.#events.close();
+  }
+
+  // ---- health and overrides
+
+  #lastHealth(): Map<string, BackendHealth> {
+    const stored = this.#options.state?.health() ?? null;
+    if (stored === null) return new Map();
+    const isFresh = this.#env.clock.wallMs() - stored.atMs <= HEALTH_FRESH_MS;
+    return isFresh || this.#seat.plane.status().adopted ? new Map(stored.down) : new Map();
+  }
+
+  #hear(transition: HealthTransition): void {
+    const { name, from, to, reason, health } = transition;
+    this.#transitions.set(name, (this.#transitions.get(name) ?? 0) + 1);
+    const fields = { from, to, reason, admission: health.admission };
+    this.#record("health", name, `${name} is ${to}: ${reason}`, fields);
+    if (to === "down") this.#env.log.warn({ backend: name, from }, `${name} is down: ${reason}`);
+    else this.#env.log.info({ backend: name, from }, `${name} is ${to}: ${reason}`);
+    try {
+      this.#options.state?.saveHealth(this.#checker.states());
+    } catch (error) {
+      this.#env.log.warn({ err: error }, "health cannot be kept for the next start");
+    }
+    this.#engine.request();
+  }
+
+  #forget(expired: readonly Override[]): void {
+    for (const override of expired) {
+      const message = `${describeChange(override)} by ${override.actor} has expired`;
+      this.#record("override", override.target, message, { id: overrideId(override) });
+    }
+    this.#engine.request();
+  }
+
+  async #cleared(removed: readonly Override[], actor: string): Promise<readonly OverrideView[]> {
+    for (const override of removed) {
+      const message = `${describeChange(override)} by ${override.actor} is cleared by ${actor}`;
+      this.#record("override", override.target, message, { id: overrideId(override) });
+    }
+    if (removed.length > 0) await this.#engine.turned();
+    return removed.map((each) => overrideView(each, this.config()));
+  }
+
+  // ---- the plane, events and time
+
+  #withPatience(done: Promise<void>): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.#env.clock.after(END_PATIENCE_MS, () => {
+        this.#env.log.error({}, "an apply does not end; the supervisor ends without it");
+        resolve();
+      }, true);
+      void done.then(() => {
+        cancel();
+        resolve();
+      });
+    });
+  }
+
+  #announcePlane(): void {
+    const { plane, choice } = this.#seat;
+    const { mode, reason, remedy, attempts } = choice;
+    const wanted = this.config().dataplane.mode;
+    const isFallback = wanted === "auto" && mode === "proxy";
+    const adopted = plane.status().adopted;
+    const message = `${mode}${adopted ? " (adopted)" : ""}: ${reason}`;
+    this.#record(isFallback ? "fallback" : "plane", mode, message, { remedy, attempts, adopted });
+    if (isFallback) this.#env.log.warn({ reason, remedy, attempts }, "XDP is not used, the proxy serves");
+    else this.#env.log.info({ mode, reason, adopted }, "the data plane is open");
+  }
+
+  #record(kind: EventKind, subject: string, message: string, fields: object): void {
+    this.#events.record(kind, subject, message, { ...fields });
+    this.#env.log.debug({ kind, subject, ...fields }, message);
+  }
+
+  #beat(): void {
+    try {
+      this.#seat.plane.heartbeat();
+      this.#heartbeatFailed = false;
+    } catch (error) {
+      if (!this.#heartbeatFailed) this.#env.log.error({ err: error }, "the heartbeat cannot be written");
+      this.#heartbeatFailed = true;
+    }
+    const atMs = this.#env.clock.monotonicMs();
+    if (atMs - this.#samples.now.atMs >= SAMPLE_MS) {
+      this.#samples = { now: this.#sample(), before: this.#samples.now };
+    }
+    // The process lives for as long as its instance does.
+    this.#cancelHeartbeat = this.#env.clock.after(HEARTBEAT_MS, () => { this.#beat(); }, true);
+  }
+
+  #sample(): Sample {
+    const atMs = this.#env.clock.monotonicMs();
+    try {
+      return { atMs, counters: this.#seat.plane.counters() };
+    } catch (error) {
+      this.#env.log.error({ err: error }, "the counters cannot be read");
+      return { atMs, counters: NO_COUNTERS };
+    }
+  }
+}
+
+function describeChange({ change, target }: Override): string {
+  return change.kind === "drain" ? `drain of ${target}` : `weight ${change.weight} for ${target}`;
+}
