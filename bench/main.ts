@@ -1,0 +1,53 @@
+// The benchmark suites by name, and where their results go. Called by `pointsman bench`.
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { throughputChart, throughputTable } from "./report.ts";
+import { benchThroughput } from "./throughput.ts";
+
+interface Options {
+  readonly output: "table" | "json";
+  readonly seconds: number;
+  readonly rounds: number;
+  readonly target: readonly string[];
+  readonly only?: string;
+  readonly file?: string;
+}
+type Print = (text: string) => void;
+
+/** A result as JSON, as Markdown, and as files by name. */
+interface Report { readonly value: unknown; readonly text: string; readonly files: Readonly<Record<string, string>> }
+type Suite = (options: Options, progress: Print) => Promise<Report>;
+
+const SUITES: Readonly<Record<string, Suite>> = {
+  throughput: async (options, progress) => {
+    const result = await benchThroughput({
+      rounds: options.rounds, seconds: options.seconds, backends: 2, targets: options.target,
+      only: options.only === undefined ? null : new RegExp(options.only, "i"), progress,
+    });
+    const text = throughputTable(result);
+    return { value: result, text, files: { "throughput.svg": throughputChart(result) } };
+  },
+};
+
+/** Runs one suite, or all; resolves to the exit code. */
+export async function runBench(suite: string, options: Options, out: Print, err: Print): Promise<number> {
+  const names = suite === "all" ? Object.keys(SUITES) : [suite];
+  for (const name of names) {
+    const run = SUITES[name];
+    if (run === undefined) {
+      err(`there is no suite ${name}; there are ${Object.keys(SUITES).join(", ")}\n`);
+      return 2;
+    }
+    const report = await run(options, (line) => { err(`${line}\n`); });
+    out(options.output === "json" ? `${JSON.stringify(report.value, null, 2)}\n` : report.text);
+    if (options.file !== undefined) file(options.file, name, report);
+  }
+  return 0;
+}
+
+function file(directory: string, name: string, report: Report): void {
+  mkdirSync(directory, { recursive: true });
+  const all = { [`${name}.json`]: `${JSON.stringify(report.value, null, 2)}\n`, [`${name}.md`]: report.text, ...report.files };
+  for (const [path, text] of Object.entries(all)) writeFileSync(join(directory, path), text);
+}
