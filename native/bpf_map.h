@@ -1,5 +1,5 @@
-// BpfMap: one BPF map by its file descriptor. Knows sizes, which the kernel told it; never what a key
-// or a value means.
+// BpfMap: one BPF map by its file descriptor. Knows sizes, which the kernel told it; never what a
+// key or a value means.
 
 #pragma once
 
@@ -44,7 +44,10 @@ MapShape ReadMapShape(const Call& call, int fd);
 class BpfMap : public Napi::ObjectWrap<BpfMap>, private Resource {
  public:
   static void Define(Napi::Env env, Napi::Object exports);
-  /** A BpfMap made from a descriptor that is handed over. `owner` is null for a map that stands alone. */
+  /**
+   * A BpfMap made from a descriptor that is handed over. `owner` is null for a map that stands
+   * alone.
+   */
   static Napi::Object Make(const Call& call, Fd fd, BpfObject* owner);
   /** The map in an argument; BAD_ARGUMENT when it is something else, CLOSED when it is closed. */
   static BpfMap* Read(const Call& call, Napi::Value value, const char* name);

@@ -1,5 +1,6 @@
-// BpfObject: an object file, from open through its settings to load, and its programs afterwards. Owns
-// the maps it hands out: closing it closes them first. Never knows what the maps or programs are for.
+// BpfObject: an object file, from open through its settings to load, and its programs afterwards.
+// Owns the maps it hands out: closing it closes them first. Never knows what the maps or programs
+// are for.
 
 #pragma once
 
@@ -22,7 +23,9 @@ class BpfMap;
 class BpfObject : public Napi::ObjectWrap<BpfObject>, private Resource {
  public:
   static void Define(Napi::Env env, Napi::Object exports);
-  /** The object in an argument; BAD_ARGUMENT when it is something else, CLOSED when it is closed. */
+  /**
+   * The object in an argument; BAD_ARGUMENT when it is something else, CLOSED when it is closed.
+   */
   static BpfObject* Read(const Call& call, Napi::Value value, const char* name);
 
   explicit BpfObject(const Napi::CallbackInfo& info);

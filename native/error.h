@@ -29,7 +29,8 @@ struct Call {
   [[noreturn]] void Fail(Code code, const std::string& reason) const;
   /** Throws what `error` (positive or negative errno) maps to; `detail` may be empty. */
   [[noreturn]] void FailErrno(int error, const std::string& detail = "") const;
-  [[noreturn]] void FailVerifier(int error, const std::string& program, const std::string& log) const;
+  [[noreturn]] void FailVerifier(int error, const std::string& program,
+                                 const std::string& log) const;
 };
 
 /** The error as a value, for a promise to be rejected with. An empty log becomes null. */

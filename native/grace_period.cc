@@ -1,6 +1,7 @@
 // gracePeriod(): waits, in a libuv worker, until every program run that began before has ended. Two
-// ways to have the kernel wait for RCU: membarrier(2), or a change of a map-in-map, whose system call
-// returns only when no program can still hold the old inner map. Sleepable programs are not covered.
+// ways to have the kernel wait for RCU: membarrier(2), or a change of a map-in-map, whose system
+// call returns only when no program can still hold the old inner map. Sleepable programs are not
+// covered.
 
 #include <bpf/bpf.h>
 #include <linux/membarrier.h>
@@ -34,7 +35,8 @@ int WaitByMapInMap() {
 class Wait : public Napi::AsyncWorker {
  public:
   explicit Wait(Napi::Env env)
-      : Napi::AsyncWorker(env, "pointsman.gracePeriod"), deferred_(Napi::Promise::Deferred::New(env)) {}
+      : Napi::AsyncWorker(env, "pointsman.gracePeriod"),
+        deferred_(Napi::Promise::Deferred::New(env)) {}
   Napi::Promise promise() const { return deferred_.Promise(); }
 
  protected:

@@ -86,7 +86,7 @@ class Instance {
   template <typename State>
   State Take(const Call& call) {
     void* making = std::exchange(making_, nullptr);
-    if (making == nullptr) call.Fail(Code::kBadArgument, "cannot be constructed; use its functions");
+    if (making == nullptr) call.Fail(Code::kBadArgument, "has no public constructor");
     return std::move(*static_cast<State*>(making));
   }
 

@@ -10,7 +10,9 @@ namespace pointsman {
 /** Installs the hook, once per process. */
 void InstallLogCapture();
 
-/** Collects the warnings of this thread for as long as it lives. Captures nest: the inner one hears. */
+/**
+ * Collects the warnings of this thread for as long as it lives. Captures nest: the inner one hears.
+ */
 class LogCapture {
  public:
   LogCapture();

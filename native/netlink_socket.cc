@@ -17,10 +17,13 @@ namespace pointsman {
 namespace {
 
 constexpr int kReceiveBufferBytes = 1 << 20;
-// A bound, so that a flood of events cannot hold the event loop; the rest is there for the next call.
+// A bound, so that a flood of events cannot hold the event loop; the rest is there for the next
+// call.
 constexpr size_t kDatagramsMax = 4096;
 
-/** The kernel's own address: port 0. Anybody may send to a netlink socket, so others are not heard. */
+/**
+ * The kernel's own address: port 0. Anybody may send to a netlink socket, so others are not heard.
+ */
 bool IsFromKernel(const struct sockaddr_nl& from) { return from.nl_pid == 0; }
 
 }  // namespace
@@ -191,7 +194,8 @@ void NetlinkSocket::OnWatcherClosed(uv_handle_opaque* handle) {
 void NetlinkSocket::OnPoll(uv_handle_opaque* handle, int status, int) {
   Watcher* watcher = static_cast<Watcher*>(uv_handle_get_data(handle));
   if (watcher->socket == nullptr) return;
-  // An overrun (ENOBUFS) is POLLERR, on which libuv stops watching; receive() reports and clears it.
+  // An overrun (ENOBUFS) is POLLERR, on which libuv stops watching; receive() reports and clears
+  // it.
   if (status < 0) uv_poll_start(handle, kUvReadable, OnPoll);
   watcher->socket->Notify();
 }
@@ -199,8 +203,8 @@ void NetlinkSocket::OnPoll(uv_handle_opaque* handle, int status, int) {
 void NetlinkSocket::Notify() {
   napi_env env = Env();
   Napi::HandleScope scope(env);
-  // From here on the callback may close or even drop this socket: nothing of it is touched after. No
-  // C++ exceptions here: libuv calls, and there is no JavaScript below that could catch them.
+  // From here on the callback may close or even drop this socket: nothing of it is touched after.
+  // No C++ exceptions here: libuv calls, and there is no JavaScript below that could catch them.
   napi_value callback = callback_.Value();
   napi_value receiver = Value();
   napi_value result = nullptr;

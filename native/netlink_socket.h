@@ -1,5 +1,5 @@
-// NetlinkSocket: raw netlink datagrams in and out. The codec is TypeScript's; this knows sockets and
-// the event loop, and no message type.
+// NetlinkSocket: raw netlink datagrams in and out. The codec is TypeScript's; this knows sockets
+// and the event loop, and no message type.
 
 #pragma once
 

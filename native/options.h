@@ -1,4 +1,5 @@
-// libbpf's option structs in C++, where its LIBBPF_OPTS macro (a C compound literal) does not belong.
+// libbpf's option structs in C++, where its LIBBPF_OPTS macro (a C compound literal) does not
+// belong.
 
 #pragma once
 

@@ -1,5 +1,5 @@
-// BPF_OBJ_GET and BPF_OBJ_PIN. The kernel hands out whatever is pinned, so the kind is checked by the
-// descriptor's name in /proc: asking a map's descriptor for a link's information would succeed.
+// BPF_OBJ_GET and BPF_OBJ_PIN. The kernel hands out whatever is pinned, so the kind is checked by
+// the descriptor's name in /proc: asking a map's descriptor for a link's information would succeed.
 
 #include "pins.h"
 
@@ -32,8 +32,8 @@ Fd OpenPin(const Call& call, const std::string& path, Pinned wanted) {
                   ? name == "anon_inode:bpf-map"
                   : name == "anon_inode:bpf_link" || name == "anon_inode:bpf-link";
   if (!fits) {
-    call.Fail(Code::kBadArgument, std::string("not a ") + (wanted == Pinned::kMap ? "map" : "link") +
-                                      " but " + name);
+    std::string kind = wanted == Pinned::kMap ? "map" : "link";
+    call.Fail(Code::kBadArgument, "not a " + kind + " but " + name);
   }
   return fd;
 }

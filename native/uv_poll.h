@@ -1,6 +1,7 @@
 // The few functions of libuv's stable 1.x interface that watch a descriptor. node exports them, but
-// neither node-api-headers nor every distribution's node ships uv.h, and the build must not download
-// it. So they are declared here, with handles as opaque memory of the size that libuv itself reports.
+// neither node-api-headers nor every distribution's node ships uv.h, and the build must not
+// download it. So they are declared here, with handles as opaque memory of the size that libuv
+// itself reports.
 
 #pragma once
 

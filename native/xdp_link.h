@@ -1,5 +1,5 @@
-// XdpLink: the attachment of a program to an interface, by its descriptor. Knows nothing of what the
-// program does, and keeps neither object nor program alive: the kernel does.
+// XdpLink: the attachment of a program to an interface, by its descriptor. Knows nothing of what
+// the program does, and keeps neither object nor program alive: the kernel does.
 
 #pragma once
 

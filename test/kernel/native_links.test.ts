@@ -1,10 +1,12 @@
-// The addon's links and netlink sockets, on veth pairs in a namespace of their own. Knows just enough
-// of netlink to ask for a dump and to count the answers; the codec has tests of its own.
+// The addon's links and netlink sockets, on veth pairs in a namespace of their own. Knows just
+// enough of netlink to ask for a dump and to count the answers; the codec has tests of its own.
 
 import { mkdirSync, rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BpfObject, NetlinkSocket, XdpLink } from "../../src/dataplane/xdp/native.ts";
-import { createNamespace, deleteOwn, ownPinDirectory, runInSync } from "../../scripts/namespaces.ts";
+import {
+  createNamespace, deleteOwn, ownPinDirectory, runInSync,
+} from "../../scripts/namespaces.ts";
 import { describeKernel } from "../support/kernel.ts";
 import {
   NEEDS, addon, inNamespace, loadFixture, outcome, removeFiles, thrown, until,
@@ -51,13 +53,15 @@ function attach(object: BpfObject, program: string, mode = GENERIC): XdpLink {
 
 /** The id of the program on the interface as ip(8) sees it, or null. */
 function programOnInterface(): { id: number; mode: string } | null {
-  const [link] = JSON.parse(ip("-j", "link", "show", "one")) as { xdp?: { mode: number; prog: { id: number } } }[];
+  const links: unknown = JSON.parse(ip("-j", "link", "show", "one"));
+  const [link] = links as { xdp?: { mode: number; prog: { id: number } } }[];
   if (link?.xdp === undefined) return null;
   return { id: link.xdp.prog.id, mode: link.xdp.mode === 2 ? "generic" : "native" };
 }
 
 function testLinks(): void {
-  it.each([[GENERIC, "generic"], [NATIVE, "native"], [0, "native"]])("mode %i attaches as %s", (mode, name) => {
+  const modes: [number, string][] = [[GENERIC, "generic"], [NATIVE, "native"], [0, "native"]];
+  it.each(modes)("mode %i attaches as %s", (mode, name) => {
     const object = loadFixture();
     const link = attach(object, "pass", mode);
     const { id } = object.programInfo("pass");
@@ -120,7 +124,8 @@ function testLinks(): void {
     ip("link", "delete", "three");
     expect(link.info().ifindex).toBe(0);
     // ENOLINK: the supervisor attaches anew.
-    expect(thrown(() => { link.update(object, "bounce"); })).toMatchObject({ code: "SYSTEM", errno: 67 });
+    expect(thrown(() => { link.update(object, "bounce"); }))
+      .toMatchObject({ code: "SYSTEM", errno: 67 });
     link.close();
   });
 }
@@ -170,7 +175,7 @@ function testNetlink(): void {
     socket.close();
   });
 
-  it("a request that the kernel refuses is answered, and a message without a header is not sent", () => {
+  it("a refused request is answered, and a message without a header is not sent", () => {
     const socket = openIn(0);
     const request = dumpRequest(1);
     new DataView(request.buffer).setUint16(4, 0x7fff, true);
@@ -189,13 +194,16 @@ function testNetlink(): void {
       types.push(...messageTypes(socket.receive()));
     });
     ip("link", "add", "five", "type", "veth", "peer", "name", "six");
-    await until("both ends are announced", () => types.filter((type) => type === RTM_NEWLINK).length >= 2);
+    const announced = () => types.filter((type) => type === RTM_NEWLINK).length;
+    await until("both ends are announced", () => announced() >= 2);
     expect(calls).toBeGreaterThan(0);
     socket.onReadable(null);
     const before = calls;
     ip("link", "delete", "five");
     // A watcher that still ran would be called in one of these turns.
-    for (let turns = 0; turns < 20; turns += 1) await new Promise((resolve) => setImmediate(resolve));
+    for (let turns = 0; turns < 20; turns += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
     expect(calls).toBe(before);
     expect(socket.receive().length).toBeGreaterThan(0);
     let again = 0;
@@ -233,7 +241,9 @@ function testNetlink(): void {
 
 /** More events than a receive buffer of 1 MiB holds. */
 function overrun(): void {
-  const lines = Array.from({ length: 2000 }, (_, index) => `link set dev two mtu ${1300 + (index % 100)}`);
+  const lines = Array.from({ length: 2000 }, (_, index) => {
+    return `link set dev two mtu ${1300 + (index % 100)}`;
+  });
   runInSync(namespace, "ip", ["-batch", "-"], { input: `${lines.join("\n")}\n` });
 }
 

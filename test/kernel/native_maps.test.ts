@@ -1,32 +1,23 @@
-// What the addon's maps, objects and test runs do, on the real kernel, with a small program of their
-// own. Knows no map of the load balancer.
+// What the addon's maps and ring buffers do, on the real kernel, with a small program of their own.
+// Knows no map of the load balancer.
 
-import { mkdirSync, rmSync } from "node:fs";
 import { afterAll, describe, expect, it } from "vitest";
-import { deleteOwn, ownPinDirectory } from "../../scripts/namespaces.ts";
+import type { BpfMap } from "../../src/dataplane/xdp/native.ts";
 import { describeKernel } from "../support/kernel.ts";
 import {
-  ARRAY_OF_MAPS, HASH, MMAPABLE, NEEDS, ONE_RUN, PROG_ARRAY, RINGBUF, XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX,
-  actionOf, addon, createMap, fromU32, fromU64, loadFixture, objectFile, openFixture, outcome, removeFiles, thrown, u32, u64,
+  ARRAY_OF_MAPS, HASH, MMAPABLE, NEEDS, PROG_ARRAY, RINGBUF, XDP_ABORTED, XDP_DROP, XDP_PASS,
+  XDP_TX, actionOf, addon, createMap, fromU32, fromU64, loadFixture, openFixture, outcome,
+  removeFiles, thrown, u32, u64,
 } from "./fixtures/native_fixture.ts";
 
-const pins = ownPinDirectory("maps");
-
-describeKernel("the addon's maps and programs", NEEDS, () => {
-  afterAll(() => {
-    rmSync(pins, { recursive: true, force: true });
-    deleteOwn();
-    removeFiles();
-  });
+describeKernel("the addon's maps", NEEDS, () => {
+  afterAll(removeFiles);
 
   describe("elements", testElements);
   describe("batches", testBatches);
   describe("memory", testMemory);
   describe("maps in maps", testMapsInMaps);
   describe("ring buffers", testRingBuffers);
-  describe("objects", testObjects);
-  describe("test runs", testTestRuns);
-  describe("pins", testPins);
 });
 
 function testElements(): void {
@@ -49,13 +40,15 @@ function testElements(): void {
     });
     flows.update(u64(1), u64(1), 1);
     expect(thrown(() => { flows.update(u64(1), u64(1), 1); }).code).toBe("EXISTS");
-    expect(thrown(() => { flows.update(u64(1), u64(1), 99); })).toMatchObject({ code: "SYSTEM", errno: 22 });
+    expect(thrown(() => { flows.update(u64(1), u64(1), 99); }))
+      .toMatchObject({ code: "SYSTEM", errno: 22 });
   });
 
   it("a full map and an index beyond the end say FULL", () => {
     const map = createMap({ type: HASH });
     map.update(u32(1), u32(1), 0);
-    expect(thrown(() => { map.update(u32(2), u32(1), 0); })).toMatchObject({ code: "FULL", errno: 7, object: "made" });
+    expect(thrown(() => { map.update(u32(2), u32(1), 0); }))
+      .toMatchObject({ code: "FULL", errno: 7, object: "made" });
     expect(thrown(() => { createMap({}).update(u32(1), u32(1), 0); }).code).toBe("FULL");
   });
 
@@ -97,7 +90,7 @@ function testElements(): void {
 }
 
 /** Everything in a map, by batches of this size, as pairs; and how many calls it took. */
-function readAll(map: ReturnType<typeof createMap>, size: number): { entries: Map<number, number>; calls: number } {
+function readAll(map: BpfMap, size: number): { entries: Map<number, number>; calls: number } {
   const entries = new Map<number, number>();
   let calls = 0;
   for (let cursor: Uint8Array | null = null; ;) {
@@ -116,7 +109,8 @@ function testBatches(): void {
 
   it("3000 elements (many pages) are written, read in parts and deleted", () => {
     const flows = loadFixture().map("flows");
-    expect(flows.updateBatch(u64(...numbers), u64(...numbers.map((each) => each * 2)), 3000)).toBe(3000);
+    expect(flows.updateBatch(u64(...numbers), u64(...numbers.map((each) => each * 2)), 3000))
+      .toBe(3000);
     const { entries, calls } = readAll(flows, 256);
     expect(calls).toBeGreaterThan(10);
     expect(entries).toEqual(new Map(numbers.map((each) => [each, each * 2])));
@@ -128,14 +122,16 @@ function testBatches(): void {
     const counters = loadFixture().map("counters");
     expect(counters.updateBatch(u32(0, 1, 2, 3), u64(5, 6, 7, 8), 4)).toBe(4);
     const first = counters.lookupBatch(null, 3);
-    expect([fromU32(first.keys), fromU64(first.values), first.count]).toEqual([[0, 1, 2], [5, 6, 7], 3]);
+    expect([fromU32(first.keys), fromU64(first.values), first.count])
+      .toEqual([[0, 1, 2], [5, 6, 7], 3]);
     const rest = counters.lookupBatch(first.cursor, 3);
     expect([fromU32(rest.keys), fromU64(rest.values), rest.cursor]).toEqual([[3], [8], null]);
   });
 
   it("an empty map ends at once; nothing to write is nothing written", () => {
     const flows = loadFixture().map("flows");
-    expect(flows.lookupBatch(null, 10)).toEqual({ keys: new Uint8Array(0), values: new Uint8Array(0), count: 0, cursor: null });
+    expect(flows.lookupBatch(null, 10))
+      .toEqual({ keys: new Uint8Array(0), values: new Uint8Array(0), count: 0, cursor: null });
     expect(flows.updateBatch(new Uint8Array(0), new Uint8Array(0), 0)).toBe(0);
     expect(flows.deleteBatch(new Uint8Array(0), 0)).toBe(0);
     expect(outcome(() => flows.lookupBatch(null, 0))).toBe("BAD_ARGUMENT");
@@ -149,7 +145,7 @@ function testBatches(): void {
     expect(flows.lookupBatch(null, 2 ** 32 - 1).count).toBe(1);
   });
 
-  it("a delete stops at an absent key and says how far it came; a full map says after how many", () => {
+  it("a delete stops at an absent key and says how far it came; so does a full map", () => {
     const map = createMap({ type: HASH, keySize: 8, valueSize: 8, maxEntries: 4 });
     map.updateBatch(u64(1, 2), u64(1, 2), 2);
     expect(map.deleteBatch(u64(1, 99, 2), 3)).toBe(1);
@@ -160,7 +156,7 @@ function testBatches(): void {
 }
 
 function testMemory(): void {
-  it("what is written to the memory is there for look-ups and programs, and the other way round", () => {
+  it("memory, look-ups and programs see what each of them writes", () => {
     const object = loadFixture();
     const map = object.map("shared");
     const memory = map.mmap();
@@ -218,18 +214,21 @@ function testMapsInMaps(): void {
 
   it("an inner map of another shape is refused, and plain values always", () => {
     const rings = loadFixture().map("rings");
-    expect(thrown(() => { rings.updateInner(u32(0), createMap({ valueSize: 8 })); })).toMatchObject({ code: "SYSTEM", errno: 22 });
+    expect(thrown(() => { rings.updateInner(u32(0), createMap({ valueSize: 8 })); }))
+      .toMatchObject({ code: "SYSTEM", errno: 22 });
     const closed = createMap({});
     closed.close();
     expect(outcome(() => { rings.updateInner(u32(0), closed); })).toBe("CLOSED");
     expect(outcome(() => { rings.update(u32(0), u32(3), 0); })).toBe("BAD_STATE");
     expect(outcome(() => rings.updateBatch(u32(0), u32(3), 1))).toBe("BAD_STATE");
-    expect(outcome(() => { createMap({ type: PROG_ARRAY }).update(u32(0), u32(3), 0); })).toBe("BAD_STATE");
+    expect(outcome(() => { createMap({ type: PROG_ARRAY }).update(u32(0), u32(3), 0); }))
+      .toBe("BAD_STATE");
     expect(outcome(() => { createMap({}).updateInner(u32(0), createMap({})); })).toBe("BAD_STATE");
   });
 
   it("an outer map with another prototype takes the declared one's place", () => {
-    const outer = createMap({ name: "my_rings", type: ARRAY_OF_MAPS, maxEntries: 8, innerMap: createMap({ maxEntries: 5 }) });
+    const innerMap = createMap({ maxEntries: 5 });
+    const outer = createMap({ name: "my_rings", type: ARRAY_OF_MAPS, maxEntries: 8, innerMap });
     const object = openFixture();
     expect(thrown(() => { object.setMaxEntries("rings.inner", 5); }).code).toBe("BAD_STATE");
     object.reuseMap("rings", outer);
@@ -259,168 +258,8 @@ function testRingBuffers(): void {
     object.close();
     expect(events.consume(10)).toHaveLength(1);
     expect(outcome(() => addon().RingBuffer.open(createMap({ type: HASH })))).toBe("BAD_ARGUMENT");
-    expect(createMap({ type: RINGBUF, keySize: 0, valueSize: 0, maxEntries: 4096 }).info().type).toBe(RINGBUF);
+    expect(createMap({ type: RINGBUF, keySize: 0, valueSize: 0, maxEntries: 4096 }).info().type)
+      .toBe(RINGBUF);
   });
 }
 
-function testObjects(): void {
-  it("names what is in the file", () => {
-    const object = openFixture();
-    expect(object.mapNames().toSorted()).toEqual(
-      [".rodata", "counters", "events", "flows", "per_cpu", "recent", "rings", "shared"]);
-    expect(object.programNames()).toEqual(
-      ["pass", "answer", "bounce", "grow", "note", "look_inside", "look_at_shared", "remember"]);
-    expect(object.section(".bss")).toBeNull();
-    expect(object.section("flows")).toBeNull();
-  });
-
-  it("a section is read, replaced, and seen by the program", () => {
-    const object = openFixture();
-    const rodata = object.section(".rodata") ?? expect.unreachable();
-    expect(fromU32(rodata)).toEqual([XDP_PASS, 0, 0x55667788, 0x11223344]);
-    rodata[0] = XDP_DROP;
-    object.setSection(".rodata", rodata);
-    expect(object.section(".rodata")).toEqual(rodata);
-    object.load();
-    expect(actionOf(object, "answer")).toBe(XDP_DROP);
-    expect(outcome(() => { openFixture().setSection(".data", rodata); })).toBe("NOT_FOUND");
-    expect(outcome(() => { openFixture().setSection("flows", rodata); })).toBe("NOT_FOUND");
-  });
-
-  it("capacities, reuse and autoload are settled before load", () => {
-    const object = openFixture();
-    object.setMaxEntries("flows", 10);
-    object.setAutoload("grow", false);
-    const counters = createMap({ name: "live", valueSize: 8, maxEntries: 4 });
-    object.reuseMap("counters", counters);
-    object.load();
-    expect(object.map("flows").info().maxEntries).toBe(10);
-    expect(outcome(() => object.programInfo("grow"))).toBe("BAD_STATE");
-    expect(object.map("counters").info().id).toBe(counters.info().id);
-    actionOf(object, "note");
-    expect(fromU64(counters.lookup(u32(0)))).toEqual([1]);
-  });
-
-  it("a live map of another shape is refused", () => {
-    const object = openFixture();
-    expect(outcome(() => { object.reuseMap("counters", createMap({ maxEntries: 4 })); })).toBe("BAD_SIZE");
-    expect(outcome(() => { object.reuseMap("counters", createMap({ type: HASH, valueSize: 8 })); })).toBe("BAD_ARGUMENT");
-    expect(outcome(() => { object.reuseMap("counters", createMap({ valueSize: 8, flags: MMAPABLE })); })).toBe("BAD_ARGUMENT");
-  });
-
-  it("names that are not there are NOT_FOUND", () => {
-    const object = openFixture();
-    expect(outcome(() => { object.setMaxEntries("none", 1); })).toBe("NOT_FOUND");
-    expect(outcome(() => { object.setAutoload("none", true); })).toBe("NOT_FOUND");
-    expect(outcome(() => { object.reuseMap("none", createMap({})); })).toBe("NOT_FOUND");
-    object.load();
-    expect(outcome(() => object.map("none"))).toBe("NOT_FOUND");
-    expect(outcome(() => object.programInfo("none"))).toBe("NOT_FOUND");
-    expect(outcome(() => object.testRun("none", new Uint8Array(64), ONE_RUN))).toBe("NOT_FOUND");
-    expect(outcome(() => addon().BpfObject.open("/nowhere/at.all"))).toBe("NOT_FOUND");
-    expect(outcome(() => addon().BpfObject.open("/etc/passwd"))).toBe("BAD_ARGUMENT");
-  });
-
-  it("a map is the same object each time, and a new one after it was closed", () => {
-    const object = loadFixture();
-    const flows = object.map("flows");
-    expect(object.map("flows")).toBe(flows);
-    flows.close();
-    expect(object.map("flows").lookup(u64(1))).toBeNull();
-  });
-
-  it("the verifier's whole log is in the error", () => {
-    const error = thrown(() => { openFixture("native_rejected").load(); });
-    expect(error).toMatchObject({ code: "VERIFIER", errno: 13, operation: "BpfObject.load", object: "careless" });
-    expect(error.log).toMatch(/^0: /);
-    expect(error.log).toContain("invalid access to packet");
-    expect(error.log).toMatch(/processed \d+ insns/);
-  });
-
-  it("a map whose BTF the kernel refuses is an error, not a silence", () => {
-    const error = thrown(() => { openFixture("native_enum_key").load(); });
-    expect(error.code).toBe("NOT_SUPPORTED");
-    expect(error.message).toContain("BTF of map by_colour");
-  });
-
-  it("a program tells its id, tag and size", () => {
-    const info = loadFixture().programInfo("bounce");
-    expect(info.name).toBe("bounce");
-    expect(info.tag).toMatch(/^[0-9a-f]{16}$/);
-    expect(info.id).toBeGreaterThan(0);
-    expect(info.xlatedInstructions).toBeGreaterThan(10);
-    expect(info.verifiedInstructions).toBeGreaterThan(10);
-    expect(loadFixture().programInfo("bounce").tag).toBe(info.tag);
-    expect(loadFixture().programInfo("pass").tag).not.toBe(info.tag);
-  });
-}
-
-function testTestRuns(): void {
-  const packet = new Uint8Array(64).map((_, index) => index);
-
-  it("the packet comes back as it is, longer when the program made it longer", () => {
-    const object = loadFixture();
-    const bounced = object.testRun("bounce", packet, { ...ONE_RUN, outputSizeMax: 1500 });
-    expect(bounced).toMatchObject({ action: XDP_TX, context: null });
-    expect(bounced.output).toEqual(Uint8Array.from([...packet.slice(6, 12), ...packet.slice(0, 6), ...packet.slice(12)]));
-    const grown = object.testRun("grow", packet, { ...ONE_RUN, outputSizeMax: 68 });
-    expect(grown.output).toEqual(Uint8Array.from([0xdd, 0xdd, 0xdd, 0xdd, ...packet]));
-    const error = thrown(() => object.testRun("grow", packet, { ...ONE_RUN, outputSizeMax: 67 }));
-    expect(error.code).toBe("FULL");
-    expect(error.message).toContain("68 bytes");
-  });
-
-  it("repeat does not restore the packet", () => {
-    const object = loadFixture();
-    const twice = object.testRun("bounce", packet, { ...ONE_RUN, repeat: 2, outputSizeMax: 64 });
-    expect(twice.output).toEqual(packet);
-    expect(object.testRun("note", packet, { ...ONE_RUN, repeat: 50 })).toMatchObject({ action: XDP_PASS, output: null });
-    expect(fromU64(object.map("counters").lookup(u32(0)))).toEqual([50]);
-  });
-
-  it("a context goes in and out", () => {
-    // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-    const context = u32(0, 64, 0, 0, 0, 0);
-    const result = loadFixture().testRun("grow", packet, { ...ONE_RUN, context, outputSizeMax: 100 });
-    expect(fromU32(result.context).slice(0, 2)).toEqual([0, 68]);
-    expect(outcome(() => loadFixture().testRun("pass", packet, { ...ONE_RUN, context: u32(0, 9999, 0, 0, 0, 0) }))).toBe("SYSTEM");
-  });
-
-  it("a getter in the options that closes the object cannot hurt", () => {
-    const object = loadFixture();
-    const options = { ...ONE_RUN, get batchSize(): number { object.close(); return 0; } };
-    expect(outcome(() => object.testRun("pass", packet, options))).toBe("CLOSED");
-  });
-
-  it.each(Object.keys(ONE_RUN))("option %s is not optional", (name) => {
-    const object = loadFixture();
-    for (const junk of [undefined, "1", -1, {}]) {
-      expect(outcome(() => object.testRun("pass", packet, { ...ONE_RUN, [name]: junk }))).toBe("BAD_ARGUMENT");
-    }
-    expect(outcome(() => object.testRun("pass", packet, { ...ONE_RUN, repeat: 0 }))).toBe("BAD_ARGUMENT");
-  });
-}
-
-function testPins(): void {
-  it("a pinned map is opened by its path, twice is EXISTS, nothing there is NOT_FOUND", () => {
-    mkdirSync(pins, { recursive: true });
-    const map = createMap({});
-    map.update(u32(0), u32(42), 0);
-    map.pin(`${pins}/map`);
-    map.close();
-    const opened = addon().BpfMap.open(`${pins}/map`);
-    expect(fromU32(opened.lookup(u32(0)))).toEqual([42]);
-    expect(thrown(() => { opened.pin(`${pins}/map`); }).code).toBe("EXISTS");
-    expect(thrown(() => addon().BpfMap.open(`${pins}/none`))).toMatchObject({ code: "NOT_FOUND", object: `${pins}/none` });
-    expect(outcome(() => { opened.pin("/tmp/not-a-bpffs"); })).not.toBe("ok");
-  });
-
-  it("what is pinned is not taken for something else", () => {
-    mkdirSync(pins, { recursive: true });
-    loadFixture().pinProgram("pass", `${pins}/program`);
-    createMap({}).pin(`${pins}/a_map`);
-    expect(thrown(() => addon().BpfMap.open(`${pins}/program`))).toMatchObject({ code: "BAD_ARGUMENT" });
-    expect(outcome(() => addon().XdpLink.open(`${pins}/a_map`))).toBe("BAD_ARGUMENT");
-    expect(outcome(() => addon().BpfObject.open(objectFile("native")))).toBe("ok");
-  });
-}
