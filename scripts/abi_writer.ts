@@ -2,7 +2,7 @@
 // maps. Knows layouts and the text they become; knows no file and no BTF.
 
 import { isPadding, sizeOf } from "../src/dataplane/xdp/layout.ts";
-import type { Abi, EnumLayout, Field, FieldType, StructLayout } from "../src/dataplane/xdp/layout.ts";
+import type { Abi, AbiNames, EnumLayout, Field, FieldType, StructLayout } from "../src/dataplane/xdp/layout.ts";
 
 /** What one object file contributes besides the shared types. */
 export interface ProgramLayout {
@@ -22,7 +22,7 @@ const HEADER = `// Generated from bpf/abi.h by scripts/generate.ts, out of the B
 import * as codec from "./abi_codec.ts";
 `;
 
-export function writeAbi(abi: Abi, declared: { structs: readonly string[]; enums: readonly string[] }, programs: readonly ProgramLayout[]): string {
+export function writeAbi(abi: Abi, declared: AbiNames, programs: readonly ProgramLayout[]): string {
   const main = programs.find((program) => program.name === "pointsman");
   if (main === undefined) throw new RangeError("no pointsman.bpf.o among the compiled programs");
   return [
@@ -115,7 +115,7 @@ function setter(type: FieldType, at: string, value: string, what: string): strin
   switch (type.kind) {
     case "int": return `codec.set${intName(type)}(view, ${at}, ${value}, "${what}");`;
     case "bool": return `codec.setU8(view, ${at}, Number(${value}), "${what}");`;
-    case "enum": return `codec.set${intName({ kind: "int", size: enumSize(type.size), signed: false, bigEndian: false })}(view, ${at}, ${value}, "${what}");`;
+    case "enum": return setter(enumInt(type.size), at, value, what);
     case "bytes": return `codec.setBytes(view, ${at}, ${value}, ${type.length}, "${what}");`;
     case "struct": return `write${pascalCase(type.name)}(view, ${at}, ${value});`;
     case "array": return `codec.setEach(${value}, ${at}, ${sizeOf(type.of)}, ${type.length}, "${what}", (each, place) => {\n`
@@ -132,15 +132,16 @@ function getter(type: FieldType, at: string): string {
       return `view.get${type.size === 8 ? "Big" : ""}${method}(${at}, ${String(!type.bigEndian)})`;
     }
     case "bool": return `view.getUint8(${at}) !== 0`;
-    case "enum": return `${getter({ kind: "int", size: enumSize(type.size), signed: false, bigEndian: false }, at)} as ${pascalCase(type.name)}`;
+    case "enum": return `${getter(enumInt(type.size), at)} as ${pascalCase(type.name)}`;
     case "bytes": return `codec.getBytes(view, ${at}, ${type.length})`;
     case "struct": return `read${pascalCase(type.name)}(view, ${at})`;
     case "array": return `codec.getEach(${at}, ${sizeOf(type.of)}, ${type.length}, (place) => ${getter(type.of, "place")})`;
   }
 }
 
-function enumSize(size: number): 1 | 2 | 4 {
-  if (size === 1 || size === 2 || size === 4) return size;
+/** The integer that holds an enum of this size. */
+function enumInt(size: number): FieldType {
+  if (size === 1 || size === 2 || size === 4) return { kind: "int", size, signed: false, bigEndian: false };
   throw new RangeError(`an enum of ${size} bytes has no place in the ABI`);
 }
 
@@ -156,7 +157,7 @@ export interface ${name} {
 ${fields.map((field) => `  readonly ${camelCase(field.name)}: ${tsType(field.type)};\n`).join("")}}
 
 function write${name}(view: DataView, at: number, value: ${name}): void {
-${fields.map((field) => `  ${setter(field.type, plus("at", field.offset), `value.${camelCase(field.name)}`, `${layout.name}.${field.name}`)}\n`).join("")}}
+${fields.map((field) => `  ${structSetter(layout, field)}\n`).join("")}}
 
 function read${name}(view: DataView, at: number): ${name} {
   return {
@@ -165,16 +166,23 @@ ${fields.map((field) => `    ${camelCase(field.name)}: ${getter(field.type, plus
 
 export const ${name} = {
   size: ${layout.size},
-${offsetsOf(fields)}  encode(value: ${name}): Uint8Array {
+${offsetsOf(fields)}  encode: (value: ${name}): Uint8Array => {
     const bytes = new Uint8Array(${layout.size});
     write${name}(codec.exactView(bytes, ${layout.size}, "struct ${layout.name}"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): ${name} {
-    return read${name}(codec.exactView(bytes, ${layout.size}, "struct ${layout.name}"), 0);
-  },
+  decode: (bytes: Uint8Array): ${name} => read${name}(codec.exactView(bytes, ${layout.size}, "struct ${layout.name}"), 0),
 } as const;
 `;
+}
+
+function structSetter(layout: StructLayout, field: Field): string {
+  return setter(field.type, plus("at", field.offset), `value.${camelCase(field.name)}`, `${layout.name}.${field.name}`);
+}
+
+function rodataSetter(field: Field): string {
+  const value = `value.${camelCase(field.name)}`;
+  return `    if (${value} !== undefined) {\n      ${setter(field.type, String(field.offset), value, field.name)}\n    }\n`;
 }
 
 function offsetsOf(fields: readonly Field[]): string {
@@ -206,12 +214,12 @@ export const ${name} = {
   section: ".rodata",
   size: ${size},
 ${offsetsOf(fields)}  /** The section with these settings in place of the initial ones. */
-  encode(initial: Uint8Array, value: Partial<${name}>): Uint8Array {
+  encode: (initial: Uint8Array, value: Partial<${name}>): Uint8Array => {
     const bytes = initial.slice();
     const view = codec.exactView(bytes, ${size}, ".rodata of ${program}");
-${fields.map((field) => `    if (value.${camelCase(field.name)} !== undefined) {\n      ${setter(field.type, String(field.offset), `value.${camelCase(field.name)}`, field.name)}\n    }\n`).join("")}    return bytes;
+${fields.map(rodataSetter).join("")}    return bytes;
   },
-  decode(bytes: Uint8Array): ${name} {
+  decode: (bytes: Uint8Array): ${name} => {
     const view = codec.exactView(bytes, ${size}, ".rodata of ${program}");
     return {
 ${fields.map((field) => `      ${camelCase(field.name)}: ${getter(field.type, String(field.offset))},\n`).join("")}    };

@@ -17,7 +17,7 @@ export interface GenerateOptions {
 interface Generated {
   readonly path: string;
   /** The file's text, or null when it cannot be made here. */
-  produce(options: GenerateOptions): string | null | Promise<string | null>;
+  readonly produce: (options: GenerateOptions) => string | null | Promise<string | null>;
 }
 
 const GENERATED: readonly Generated[] = [

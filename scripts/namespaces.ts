@@ -5,6 +5,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess, SpawnOptions } from "node:child_process";
 import { existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { Socket } from "node:net";
 
 const NAMESPACES = "/run/netns";
 const BPFFS = "/sys/fs/bpf";
@@ -211,7 +212,7 @@ export function startReaper(): Reaper {
   child.stdin.on("error", () => undefined);
   child.unref();
   // A pipe that counts as open would keep the event loop alive.
-  (child.stdin as unknown as { unref?: () => void }).unref?.();
+  if (child.stdin instanceof Socket) child.stdin.unref();
   return {
     pid: child.pid ?? -1,
     release() {

@@ -9,7 +9,9 @@
 //   POINTSMAN_SETUP=no-apt forbids system packages
 
 import { spawnSync } from "node:child_process";
-import { accessSync, chownSync, constants, existsSync, lchownSync, lstatSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import {
+  accessSync, chownSync, constants, existsSync, lchownSync, lstatSync, readFileSync, readdirSync, statSync, writeFileSync,
+} from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";

@@ -127,7 +127,8 @@ function planPackages(facts) {
   const required = names.some((name) => asked.includes(name));
   const refusal = refuseApt(facts);
   if (refusal !== null) {
-    return [{ do: "say", text: `not installed: ${names.join(", ")} (${refusal}). What needs them is left out; the proxy plane needs none` }];
+    const text = `not installed: ${names.join(", ")} (${refusal}). What needs them is left out; the proxy plane needs none`;
+    return [{ do: "say", text }];
   }
   const through = facts.uid === 0 ? "none" : facts.sudo === "works" ? "sudo -n" : "sudo";
   return [

@@ -220,14 +220,12 @@ export const AddressKey = {
   offsets: {
     address: 0,
   },
-  encode(value: AddressKey): Uint8Array {
+  encode: (value: AddressKey): Uint8Array => {
     const bytes = new Uint8Array(16);
     writeAddressKey(codec.exactView(bytes, 16, "struct address_key"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): AddressKey {
-    return readAddressKey(codec.exactView(bytes, 16, "struct address_key"), 0);
-  },
+  decode: (bytes: Uint8Array): AddressKey => readAddressKey(codec.exactView(bytes, 16, "struct address_key"), 0),
 } as const;
 
 /** struct destination, 128 bytes */
@@ -280,14 +278,12 @@ export const Destination = {
     nextHopActive: 52,
     nextHops: 56,
   },
-  encode(value: Destination): Uint8Array {
+  encode: (value: Destination): Uint8Array => {
     const bytes = new Uint8Array(128);
     writeDestination(codec.exactView(bytes, 128, "struct destination"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): Destination {
-    return readDestination(codec.exactView(bytes, 128, "struct destination"), 0);
-  },
+  decode: (bytes: Uint8Array): Destination => readDestination(codec.exactView(bytes, 128, "struct destination"), 0),
 } as const;
 
 /** struct flow_entry, 16 bytes */
@@ -318,14 +314,12 @@ export const FlowEntry = {
     generation: 8,
     destination: 12,
   },
-  encode(value: FlowEntry): Uint8Array {
+  encode: (value: FlowEntry): Uint8Array => {
     const bytes = new Uint8Array(16);
     writeFlowEntry(codec.exactView(bytes, 16, "struct flow_entry"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): FlowEntry {
-    return readFlowEntry(codec.exactView(bytes, 16, "struct flow_entry"), 0);
-  },
+  decode: (bytes: Uint8Array): FlowEntry => readFlowEntry(codec.exactView(bytes, 16, "struct flow_entry"), 0),
 } as const;
 
 /** struct flow_key, 40 bytes */
@@ -356,14 +350,12 @@ export const FlowKey = {
     source: 20,
     sourcePort: 36,
   },
-  encode(value: FlowKey): Uint8Array {
+  encode: (value: FlowKey): Uint8Array => {
     const bytes = new Uint8Array(40);
     writeFlowKey(codec.exactView(bytes, 40, "struct flow_key"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): FlowKey {
-    return readFlowKey(codec.exactView(bytes, 40, "struct flow_key"), 0);
-  },
+  decode: (bytes: Uint8Array): FlowKey => readFlowKey(codec.exactView(bytes, 40, "struct flow_key"), 0),
 } as const;
 
 /** struct next_hop, 24 bytes */
@@ -402,14 +394,12 @@ export const NextHop = {
     ifindex: 16,
     flags: 20,
   },
-  encode(value: NextHop): Uint8Array {
+  encode: (value: NextHop): Uint8Array => {
     const bytes = new Uint8Array(24);
     writeNextHop(codec.exactView(bytes, 24, "struct next_hop"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): NextHop {
-    return readNextHop(codec.exactView(bytes, 24, "struct next_hop"), 0);
-  },
+  decode: (bytes: Uint8Array): NextHop => readNextHop(codec.exactView(bytes, 24, "struct next_hop"), 0),
 } as const;
 
 /** struct policy_key, 24 bytes */
@@ -440,14 +430,12 @@ export const PolicyKey = {
     service: 4,
     address: 8,
   },
-  encode(value: PolicyKey): Uint8Array {
+  encode: (value: PolicyKey): Uint8Array => {
     const bytes = new Uint8Array(24);
     writePolicyKey(codec.exactView(bytes, 24, "struct policy_key"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): PolicyKey {
-    return readPolicyKey(codec.exactView(bytes, 24, "struct policy_key"), 0);
-  },
+  decode: (bytes: Uint8Array): PolicyKey => readPolicyKey(codec.exactView(bytes, 24, "struct policy_key"), 0),
 } as const;
 
 /** struct service_key, 20 bytes */
@@ -478,14 +466,12 @@ export const ServiceKey = {
     port: 16,
     protocol: 18,
   },
-  encode(value: ServiceKey): Uint8Array {
+  encode: (value: ServiceKey): Uint8Array => {
     const bytes = new Uint8Array(20);
     writeServiceKey(codec.exactView(bytes, 20, "struct service_key"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): ServiceKey {
-    return readServiceKey(codec.exactView(bytes, 20, "struct service_key"), 0);
-  },
+  decode: (bytes: Uint8Array): ServiceKey => readServiceKey(codec.exactView(bytes, 20, "struct service_key"), 0),
 } as const;
 
 /** struct service_version, 32 bytes */
@@ -544,14 +530,12 @@ export const ServiceVersion = {
     sourcePrefixIpv4: 28,
     sourcePrefixIpv6: 29,
   },
-  encode(value: ServiceVersion): Uint8Array {
+  encode: (value: ServiceVersion): Uint8Array => {
     const bytes = new Uint8Array(32);
     writeServiceVersion(codec.exactView(bytes, 32, "struct service_version"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): ServiceVersion {
-    return readServiceVersion(codec.exactView(bytes, 32, "struct service_version"), 0);
-  },
+  decode: (bytes: Uint8Array): ServiceVersion => readServiceVersion(codec.exactView(bytes, 32, "struct service_version"), 0),
 } as const;
 
 /** struct settings, 32 bytes */
@@ -586,14 +570,12 @@ export const Settings = {
     orphanAfterNs: 16,
     orphanAction: 24,
   },
-  encode(value: Settings): Uint8Array {
+  encode: (value: Settings): Uint8Array => {
     const bytes = new Uint8Array(32);
     writeSettings(codec.exactView(bytes, 32, "struct settings"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): Settings {
-    return readSettings(codec.exactView(bytes, 32, "struct settings"), 0);
-  },
+  decode: (bytes: Uint8Array): Settings => readSettings(codec.exactView(bytes, 32, "struct settings"), 0),
 } as const;
 
 /** struct traffic_count, 24 bytes */
@@ -624,14 +606,12 @@ export const TrafficCount = {
     bytes: 8,
     flows: 16,
   },
-  encode(value: TrafficCount): Uint8Array {
+  encode: (value: TrafficCount): Uint8Array => {
     const bytes = new Uint8Array(24);
     writeTrafficCount(codec.exactView(bytes, 24, "struct traffic_count"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): TrafficCount {
-    return readTrafficCount(codec.exactView(bytes, 24, "struct traffic_count"), 0);
-  },
+  decode: (bytes: Uint8Array): TrafficCount => readTrafficCount(codec.exactView(bytes, 24, "struct traffic_count"), 0),
 } as const;
 
 /** struct verdict_count, 16 bytes */
@@ -658,14 +638,12 @@ export const VerdictCount = {
     packets: 0,
     bytes: 8,
   },
-  encode(value: VerdictCount): Uint8Array {
+  encode: (value: VerdictCount): Uint8Array => {
     const bytes = new Uint8Array(16);
     writeVerdictCount(codec.exactView(bytes, 16, "struct verdict_count"), 0, value);
     return bytes;
   },
-  decode(bytes: Uint8Array): VerdictCount {
-    return readVerdictCount(codec.exactView(bytes, 16, "struct verdict_count"), 0);
-  },
+  decode: (bytes: Uint8Array): VerdictCount => readVerdictCount(codec.exactView(bytes, 16, "struct verdict_count"), 0),
 } as const;
 
 /** Maps that decap.bpf.o declares. */
@@ -689,7 +667,7 @@ export const DecapRodata = {
     decapChecksSource: 0,
   },
   /** The section with these settings in place of the initial ones. */
-  encode(initial: Uint8Array, value: Partial<DecapRodata>): Uint8Array {
+  encode: (initial: Uint8Array, value: Partial<DecapRodata>): Uint8Array => {
     const bytes = initial.slice();
     const view = codec.exactView(bytes, 1, ".rodata of decap");
     if (value.decapChecksSource !== undefined) {
@@ -697,7 +675,7 @@ export const DecapRodata = {
     }
     return bytes;
   },
-  decode(bytes: Uint8Array): DecapRodata {
+  decode: (bytes: Uint8Array): DecapRodata => {
     const view = codec.exactView(bytes, 1, ".rodata of decap");
     return {
       decapChecksSource: view.getUint8(0) !== 0,
@@ -746,7 +724,7 @@ export const PointsmanRodata = {
     transmitByRedirect: 9,
   },
   /** The section with these settings in place of the initial ones. */
-  encode(initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array {
+  encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
     const view = codec.exactView(bytes, 64, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
@@ -781,7 +759,7 @@ export const PointsmanRodata = {
     }
     return bytes;
   },
-  decode(bytes: Uint8Array): PointsmanRodata {
+  decode: (bytes: Uint8Array): PointsmanRodata => {
     const view = codec.exactView(bytes, 64, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,

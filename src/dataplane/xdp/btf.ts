@@ -18,15 +18,35 @@ export interface BtfVariable {
   readonly size: number;
 }
 
+interface BtfNumber {
+  readonly name: string;
+  readonly value: bigint;
+}
+
+export interface BtfInt {
+  readonly kind: "int";
+  readonly name: string;
+  readonly size: number;
+  readonly bits: number;
+  readonly signed: boolean;
+  readonly bool: boolean;
+}
+
+/** Everything that only points to another type. */
+export interface BtfReference {
+  readonly kind: "typedef" | "const" | "volatile" | "restrict" | "pointer" | "type_tag" | "var" | "function";
+  readonly name: string;
+  readonly type: number;
+}
+
 export type BtfType =
   | { readonly kind: "void" }
-  | { readonly kind: "int"; readonly name: string; readonly size: number; readonly bits: number; readonly signed: boolean; readonly bool: boolean }
+  | BtfInt
   | { readonly kind: "array"; readonly type: number; readonly length: number }
   | { readonly kind: "struct" | "union"; readonly name: string; readonly size: number; readonly members: readonly BtfMember[] }
-  | { readonly kind: "enum"; readonly name: string; readonly size: number; readonly values: readonly { readonly name: string; readonly value: bigint }[] }
+  | { readonly kind: "enum"; readonly name: string; readonly size: number; readonly values: readonly BtfNumber[] }
   | { readonly kind: "datasec"; readonly name: string; readonly size: number; readonly variables: readonly BtfVariable[] }
-  /** Everything that only points to another type. */
-  | { readonly kind: "typedef" | "const" | "volatile" | "restrict" | "pointer" | "type_tag" | "var" | "function"; readonly name: string; readonly type: number }
+  | BtfReference
   /** Float, forward declaration, prototype, tag: nothing here looks inside. */
   | { readonly kind: "other"; readonly name: string };
 
@@ -68,7 +88,7 @@ class Cursor {
   }
 }
 
-const pointing = (kind: "typedef" | "const" | "volatile" | "restrict" | "pointer" | "type_tag" | "function"): Reader =>
+const pointing = (kind: BtfReference["kind"]): Reader =>
   (_, entry) => ({ kind, name: entry.name, type: entry.sizeOrType });
 
 const other = (words: (vlen: number) => number): Reader => (cursor, entry) => {
