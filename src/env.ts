@@ -43,7 +43,10 @@ export interface Files {
   /** Creates the file with this text, all at once. False when it exists. Creates parent directories (0755). */
   createExclusive(path: string, text: string, mode: number): boolean;
   append(path: string, text: string, mode: number): void;
+  /** A file, or an empty directory; harmless when it does not exist. */
   remove(path: string): void;
+  /** Takes the place of what is there, in one step. */
+  rename(from: string, to: string): void;
   list(directory: string): string[];
   makeDirectory(path: string, mode: number): void;
   exists(path: string): boolean;

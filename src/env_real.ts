@@ -173,6 +173,7 @@ const realFiles: Files = {
       else fs.unlinkSync(path);
     });
   },
+  rename: (from, to) => { fs.renameSync(from, to); },
   list: (directory) => unlessMissing<string[], string[]>([], () => fs.readdirSync(directory).sort()),
   makeDirectory: (path, mode) => { fs.mkdirSync(path, { recursive: true, mode }); },
   exists: (path) => fs.existsSync(path),

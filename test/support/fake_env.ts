@@ -210,6 +210,12 @@ function createFiles(stored: Map<string, FakeFile>, directories: Set<string>): F
       stored.delete(path);
       directories.delete(path);
     },
+    rename: (from, to) => {
+      const file = stored.get(from);
+      if (file === undefined) throw new Error(`there is no file ${from}`);
+      stored.delete(from);
+      stored.set(to, file);
+    },
     list: (directory) => [...stored.keys(), ...directories]
       .filter((path) => path !== "/" && parentOf(path) === directory)
       .map((path) => path.slice(path.lastIndexOf("/") + 1))
