@@ -4,7 +4,7 @@
 // Every call throws Failure: the server's own (code and details as it sent them), or
 // INSTANCE_NOT_RUNNING when nothing listens on the socket.
 
-import { Client as HttpClient } from "undici";
+import { Pool } from "undici";
 import type { Dispatcher } from "undici";
 import { z } from "zod";
 import type { FailureCode } from "../errors.ts";
@@ -57,7 +57,8 @@ type Method = "GET" | "POST" | "DELETE";
 
 /** Does not connect yet: the first call does. `instance` is for messages. */
 export function connectClient(socket: string, instance: string): Client {
-  const http = new HttpClient("http://pointsman", {
+  // A pool: a stream of events must not keep other calls waiting.
+  const http = new Pool("http://pointsman", {
     socketPath: socket, headersTimeout: ANSWER_TIMEOUT_MS, bodyTimeout: 0,
   });
   const call = async <T>(
@@ -106,7 +107,7 @@ interface Where {
 }
 
 async function* follow(
-  http: HttpClient, where: Where, since: number, signal: AbortSignal | null,
+  http: Pool, where: Where, since: number, signal: AbortSignal | null,
 ): AsyncGenerator<PointsmanEvent> {
   const path = `/v1/events?${query({ since, follow: "true" })}`;
   try {
@@ -122,7 +123,7 @@ async function* follow(
 }
 
 async function send(
-  http: HttpClient, where: Where, method: Method, path: string, body: unknown,
+  http: Pool, where: Where, method: Method, path: string, body: unknown,
   signal: AbortSignal | null,
 ): Promise<Dispatcher.ResponseData> {
   const headers = body === null ? {} : { "content-type": "application/json" };

@@ -1,0 +1,20 @@
+// The effective config as JSON: addresses and prefixes as their texts, the seed left out. Knows the
+// shape of a config and nothing of YAML.
+
+import type { Config } from "../model/config.ts";
+
+/** Seeds are secrets of the flow hash: whoever knows one can aim at a backend. */
+const HIDDEN = "(hidden)";
+
+export function configView(config: Config): unknown {
+  return JSON.parse(JSON.stringify(config, (_key, value: unknown) => plain(value)));
+}
+
+function plain(value: unknown): unknown {
+  if (typeof value === "bigint") return HIDDEN;
+  if (typeof value !== "object" || value === null) return value;
+  // Addresses and prefixes carry their canonical text.
+  const isAddress = "bytes" in value && "family" in value;
+  const isPrefix = "address" in value && "length" in value;
+  return (isAddress || isPrefix) && "text" in value ? value.text : value;
+}
