@@ -22,6 +22,8 @@ export interface Counters {
   readonly flows: { readonly count: number; readonly max: number; readonly kind: "exact" | "tracked" | "unknown" };
   /** Flows now, by "pool/backend", where the plane can tell. */
   readonly backendFlows: ReadonlyMap<string, number>;
+  /** Named things that happened beside the verdicts (proxy): at a limit, a backend that refused, an idle timeout. */
+  readonly incidents?: ReadonlyMap<string, number>;
 }
 
 /** One step of an apply, for logs and `plan`: what is done to what. */

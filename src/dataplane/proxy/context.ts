@@ -1,0 +1,72 @@
+// What every listener of the proxy plane shares: the doors to the world, the books, the table in force,
+// and the one way a client becomes a packet for decide(). Knows no socket.
+
+import type { Env } from "../../env.ts";
+import type { Address } from "../../model/address.ts";
+import type { Decide, Decision, State } from "../../model/decide.ts";
+import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
+import type { Tally } from "./tally.ts";
+
+export interface ProxyContext {
+  readonly env: Env;
+  readonly tally: Tally;
+  readonly decide: Decide;
+  /** The table in force. */
+  table(): ForwardingTable;
+  /** Warns at most once in a while for each `topic`; what happens often is in the counters. */
+  warn(topic: string, fields: object, message: string): void;
+}
+
+/** What a client sent first, from whom. */
+export interface ClientPlace {
+  readonly address: Address;
+  readonly port: number;
+}
+
+const IPPROTO = { tcp: 6, udp: 17 } as const;
+/** A socket does not tell; the packet has already arrived. */
+const TTL = 64;
+
+/**
+ * The decision on a new connection or session. The destination is the service's address and port, never
+ * the socket's, so that a laptop with an offset picks what production would.
+ */
+export function decideFlow(context: ProxyContext, service: Service, client: ClientPlace): Decision {
+  const { address, port, protocol } = service.config;
+  const state: State = {
+    flow: null, // whoever has a flow has a socket, and is not asked again
+    nowNs: context.env.clock.monotonicNs(),
+    heartbeatNs: null,
+    neighbour: () => true,
+  };
+  return context.decide(context.table(), state, {
+    kind: "flow", family: address.family, protocol: IPPROTO[protocol],
+    source: client.address.bytes, sourcePort: client.port,
+    destination: address.bytes, destinationPort: port,
+    syn: protocol === "tcp", ack: false, fin: false, rst: false, ttl: TTL,
+  });
+}
+
+/** Whether flows may stay with this destination under the service's newest version. */
+export function maySit(table: ForwardingTable, service: Service, destination: Destination): boolean {
+  const now = service.destinations.map((id) => table.destinations.get(id))
+    .find((each) => each?.identity === destination.identity);
+  return now !== undefined && (now.alive || service.failedOpen);
+}
+
+const WARNING_PAUSE_MS = 10_000;
+
+/** A `warn` that says each thing at most every ten seconds, with the number of times it went unsaid. */
+export function createWarner(env: Env): ProxyContext["warn"] {
+  const said = new Map<string, { atMs: number; unsaid: number }>();
+  return (topic, fields, message) => {
+    const nowMs = env.clock.monotonicMs();
+    const last = said.get(topic);
+    if (last !== undefined && nowMs - last.atMs < WARNING_PAUSE_MS) {
+      last.unsaid += 1;
+      return;
+    }
+    said.set(topic, { atMs: nowMs, unsaid: 0 });
+    env.log.warn(last === undefined || last.unsaid === 0 ? fields : { ...fields, repeated: last.unsaid }, message);
+  };
+}

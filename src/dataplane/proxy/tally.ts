@@ -1,0 +1,103 @@
+// The proxy plane's books: verdicts, traffic per service and backend, flows now, and incidents. Exact,
+// since the proxy holds every flow itself. Knows names and numbers; must never know a socket.
+
+import type { VerdictName } from "../../model/decide.ts";
+import type { Counters, TrafficCount } from "../dataplane.ts";
+
+/**
+ * What happens beside the verdicts. Those at a limit are turned away before anything is decided; the
+ * others befall connections and sessions that were decided already.
+ */
+export type Incident =
+  | "connections_max" | "sessions_max" | "accept_failed" | "client_gone"
+  | "connect_failed" | "connect_timeout" | "connect_retried" | "backends_exhausted"
+  | "idle_timeout" | "backend_reset" | "client_reset" | "session_failed" | "session_moved"
+  | "datagram_dropped";
+
+interface Traffic {
+  packets: number;
+  bytes: number;
+  flows: number;
+}
+
+/** Whose traffic is counted: one service, and the backend once there is one. */
+export interface Account {
+  readonly service: string;
+  /** "pool/backend". */
+  readonly backend: string;
+}
+
+function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = make();
+    map.set(key, value);
+  }
+  return value;
+}
+
+const noTraffic = (): Traffic => ({ packets: 0, bytes: 0, flows: 0 });
+
+export class Tally {
+  readonly #verdicts = new Map<VerdictName, { packets: number; bytes: number }>();
+  readonly #services = new Map<string, Traffic>();
+  readonly #backends = new Map<string, Traffic>();
+  readonly #flowsNow = new Map<string, number>();
+  readonly #incidents = new Map<Incident, number>();
+  #flowsOpen = 0;
+
+  verdict(name: VerdictName, bytes: number): void {
+    const count = entry(this.#verdicts, name, () => ({ packets: 0, bytes: 0 }));
+    count.packets += 1;
+    count.bytes += bytes;
+  }
+
+  incident(name: Incident): void {
+    this.#incidents.set(name, (this.#incidents.get(name) ?? 0) + 1);
+  }
+
+  /** A connection or session came to its backend. */
+  open({ service, backend }: Account): void {
+    entry(this.#services, service, noTraffic).flows += 1;
+    entry(this.#backends, backend, noTraffic).flows += 1;
+    this.#flowsNow.set(backend, (this.#flowsNow.get(backend) ?? 0) + 1);
+    this.#flowsOpen += 1;
+  }
+
+  /** Traffic from the client, which is what the XDP plane can see too. */
+  traffic({ service, backend }: Account, packets: number, bytes: number): void {
+    for (const count of [entry(this.#services, service, noTraffic), entry(this.#backends, backend, noTraffic)]) {
+      count.packets += packets;
+      count.bytes += bytes;
+    }
+    entry(this.#verdicts, "TX_FORWARDED", () => ({ packets: 0, bytes: 0 })).bytes += bytes;
+  }
+
+  close({ backend }: Account): void {
+    this.#flowsOpen -= 1;
+    this.#flowsNow.set(backend, (this.#flowsNow.get(backend) ?? 0) - 1);
+  }
+
+  /** Lets the names go that are neither in use nor in the table. */
+  forget(services: ReadonlySet<string>, backends: ReadonlySet<string>): void {
+    for (const name of this.#services.keys()) if (!services.has(name)) this.#services.delete(name);
+    for (const name of this.#backends.keys()) {
+      if (backends.has(name) || (this.#flowsNow.get(name) ?? 0) > 0) continue;
+      this.#backends.delete(name);
+      this.#flowsNow.delete(name);
+    }
+  }
+
+  counters(flowsMax: number): Counters {
+    const copy = (counts: ReadonlyMap<string, Traffic>): Map<string, TrafficCount> =>
+      new Map([...counts].map(([name, count]) => [name, { ...count }]));
+    return {
+      verdicts: Object.fromEntries([...this.#verdicts].map(([name, count]) => [name, { ...count }])),
+      services: copy(this.#services),
+      backends: copy(this.#backends),
+      flows: { count: this.#flowsOpen, max: flowsMax, kind: "exact" },
+      backendFlows: new Map(this.#flowsNow),
+      incidents: new Map(this.#incidents),
+    };
+  }
+}

@@ -1,0 +1,238 @@
+// One TCP connection through the proxy: connect to a backend, and to the next one if that fails, then
+// pass bytes, half-closes and resets on until both sides are done. Knows two sockets; nothing of listeners.
+
+import type { NetConnectOpts, Socket } from "node:net";
+import type { Cancel } from "../../env.ts";
+import { nextChoice } from "../../model/choice.ts";
+import { proxyHeaderV1, proxyHeaderV2 } from "../../model/proxy_protocol.ts";
+import type { Destination, Service } from "../../model/table.ts";
+import type { ClientPlace, ProxyContext } from "./context.ts";
+import { errnoName } from "./listening.ts";
+import type { Account } from "./tally.ts";
+
+/** How much of each direction waits in this process before reading stops. */
+export const HIGH_WATER_MARK = 256 * 1024;
+/** A peer that vanished without a word is noticed by TCP itself. */
+const KEEP_ALIVE_MS = 60_000;
+/** What a reset leaves for the other side may still be delivered for so long. */
+const LINGER_MS = 10_000;
+
+export interface ConnectionStart {
+  readonly client: Socket;
+  readonly place: ClientPlace;
+  /** The service's newest version; the last one if it is gone. */
+  readonly service: () => Service;
+  readonly destination: Destination;
+  readonly slot: number | null;
+  /** Called once, when both sockets are closed. */
+  readonly onEnd: (connection: TcpConnection) => void;
+}
+
+export class TcpConnection {
+  readonly #context: ProxyContext;
+  readonly #start: ConnectionStart;
+  readonly #tried = new Set<number>();
+  #backend: Socket | null = null;
+  #account: Account | null = null;
+  #cancelTimer: Cancel | null = null;
+  #isEnding = false;
+  #hasEnded = false;
+  #countedBytes = 0;
+  #activity = -1;
+  #activeAtMs: number;
+
+  constructor(context: ProxyContext, start: ConnectionStart) {
+    this.#context = context;
+    this.#start = start;
+    this.#activeAtMs = context.env.clock.monotonicMs();
+    start.client.on("error", (error) => { this.#onError(start.client, error); });
+    start.client.once("close", () => { this.#onClientClose(); });
+    this.#connect(start.destination);
+  }
+
+  /** Adds what came from the client since the last call to the books. */
+  count(): void {
+    if (this.#account === null) return;
+    const { bytesRead } = this.#start.client;
+    this.#context.tally.traffic(this.#account, 0, bytesRead - this.#countedBytes);
+    this.#countedBytes = bytesRead;
+  }
+
+  /** Ends the connection when no byte moved for longer than the service allows. */
+  sweep(nowMs: number): void {
+    const { idleTimeoutMs } = this.#start.service().config.proxy;
+    const backend = this.#backend;
+    if (idleTimeoutMs === 0 || this.#account === null || backend === null) return;
+    const activity = movedBytes(this.#start.client) + movedBytes(backend);
+    if (activity !== this.#activity) {
+      this.#activity = activity;
+      this.#activeAtMs = nowMs;
+    } else if (nowMs - this.#activeAtMs >= idleTimeoutMs) {
+      this.#context.tally.incident("idle_timeout");
+      this.#isEnding = true;
+      this.#start.client.destroy();
+      backend.destroy();
+    }
+  }
+
+  /** Ends both sides at once. */
+  reset(): void {
+    this.#isEnding = true;
+    this.#cancelTimer?.();
+    resetSocket(this.#start.client);
+    if (this.#backend !== null) resetSocket(this.#backend);
+  }
+
+  // ---- before there is a backend
+
+  #connect(destination: Destination): void {
+    const { env } = this.#context;
+    const options: NetConnectOpts & { highWaterMark: number } = {
+      host: destination.address.text, port: destination.port, family: destination.address.family,
+      allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS,
+      highWaterMark: HIGH_WATER_MARK,
+    };
+    this.#tried.add(destination.id);
+    let backend: Socket;
+    try {
+      backend = env.net.connect(options);
+    } catch (error) {
+      this.#retry(destination, error);
+      return;
+    }
+    this.#backend = backend;
+    const fail = (error: unknown): void => {
+      if (this.#backend !== backend || this.#account !== null) return;
+      this.#backend = null;
+      this.#cancelTimer?.();
+      backend.destroy();
+      this.#retry(destination, error);
+    };
+    const timeoutMs = this.#start.service().config.proxy.connectTimeoutMs;
+    this.#cancelTimer = env.clock.after(timeoutMs, () => { fail(null); });
+    backend.on("error", (error) => {
+      if (this.#account === null) fail(error);
+      else this.#onError(backend, error);
+    });
+    backend.once("close", () => { this.#onBackendClose(backend); });
+    backend.once("connect", () => {
+      if (this.#backend === backend && !this.#isEnding) this.#join(backend, destination);
+    });
+  }
+
+  /** `error` null: nobody answered in time. */
+  #retry(destination: Destination, error: unknown): void {
+    const { tally } = this.#context;
+    const { client, slot } = this.#start;
+    if (this.#isEnding) return;
+    tally.incident(error === null ? "connect_timeout" : "connect_failed");
+    this.#context.warn(`connect ${destination.name}`, {
+      service: this.#start.service().name, backend: destination.name,
+      reason: error === null ? "timeout" : errnoName(error) || String(error),
+    }, "a backend did not take a connection");
+    const service = this.#start.service();
+    const next = slot === null || this.#tried.size > service.config.proxy.connectRetries
+      ? null
+      : nextChoice(this.#context.table(), service, Math.min(slot, service.ring.size - 1), this.#tried);
+    if (next === null) {
+      tally.incident("backends_exhausted");
+      this.#isEnding = true;
+      resetSocket(client);
+    } else {
+      tally.incident("connect_retried");
+      this.#connect(next);
+    }
+  }
+
+  #join(backend: Socket, destination: Destination): void {
+    const { client } = this.#start;
+    this.#cancelTimer?.();
+    this.#cancelTimer = null;
+    this.#account = { service: this.#start.service().name, backend: destination.name };
+    this.#context.tally.open(this.#account);
+    const header = this.#proxyHeader();
+    if (header !== null) backend.write(header);
+    client.pipe(backend);
+    backend.pipe(client);
+  }
+
+  #proxyHeader(): Uint8Array | null {
+    const { config } = this.#start.service();
+    const { proxyProtocol } = config.proxy;
+    if (proxyProtocol === "none") return null;
+    const endpoints = {
+      source: this.#start.place.address, sourcePort: this.#start.place.port,
+      destination: config.address, destinationPort: config.port,
+    };
+    return proxyProtocol === "v1" ? proxyHeaderV1(endpoints) : proxyHeaderV2(endpoints, "tcp");
+  }
+
+  // ---- the end
+
+  /** An error of one side, a reset as a rule: the other side is to hear of it. */
+  #onError(side: Socket, error: Error): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    const isClient = side === this.#start.client;
+    const other = isClient ? this.#backend : this.#start.client;
+    if (this.#account === null) this.#context.tally.incident("client_gone");
+    else this.#context.tally.incident(isClient ? "client_reset" : "backend_reset");
+    this.#context.env.log.debug({ account: this.#account, side: isClient ? "client" : "backend", err: error },
+      "a connection was reset");
+    if (other === null) return;
+    if (other.writableLength === 0 || this.#account === null) {
+      resetSocket(other);
+      return;
+    }
+    // An answer sent before the reset is worth delivering, but not worth waiting for long.
+    other.pause();
+    const reset = (): void => {
+      this.#cancelTimer?.();
+      resetSocket(other);
+    };
+    this.#cancelTimer = this.#context.env.clock.after(LINGER_MS, reset);
+    if (other.writableEnded) other.once("finish", reset);
+    else other.write(new Uint8Array(0), reset);
+  }
+
+  #onClientClose(): void {
+    this.#isEnding = true;
+    this.#cancelUnlessLingering();
+    if (this.#account === null) this.#backend?.destroy();
+    this.#endIfOver();
+  }
+
+  #onBackendClose(backend: Socket): void {
+    if (this.#backend !== backend) return; // one that was tried and given up
+    if (this.#account === null) this.#backend = null;
+    this.#endIfOver();
+  }
+
+  #cancelUnlessLingering(): void {
+    if (this.#account !== null) return;
+    this.#cancelTimer?.();
+    this.#cancelTimer = null;
+  }
+
+  #endIfOver(): void {
+    const isBackendClosed = this.#backend === null || this.#backend.closed;
+    if (this.#hasEnded || !this.#start.client.closed || !isBackendClosed) return;
+    this.#hasEnded = true;
+    this.#cancelTimer?.();
+    this.count();
+    if (this.#account !== null) this.#context.tally.close(this.#account);
+    this.#start.onEnd(this);
+  }
+}
+
+/** RST where the connection stands; a socket that is only connecting is closed. */
+export function resetSocket(socket: Socket): void {
+  if (socket.destroyed) return;
+  if (socket.connecting) socket.destroy();
+  else socket.resetAndDestroy();
+}
+
+/** Grows whenever bytes were read, or written bytes were taken by the kernel. */
+function movedBytes(socket: Socket): number {
+  return socket.bytesRead + socket.bytesWritten - socket.writableLength;
+}

@@ -1,0 +1,140 @@
+// Accepts the TCP connections of one service, within its limit, and asks decide() where each one goes.
+// Knows its connections; a change of the table reaches it as a new version of its service.
+
+import type { Server, Socket } from "node:net";
+import { parseAddress } from "../../model/address.ts";
+import type { Service } from "../../model/table.ts";
+import type { ProxyContext } from "./context.ts";
+import { decideFlow } from "./context.ts";
+import type { ListeningPlace } from "./listening.ts";
+import { errnoName } from "./listening.ts";
+import { HIGH_WATER_MARK, resetSocket, TcpConnection } from "./tcp_connection.ts";
+
+/** The kernel takes no more than net.core.somaxconn of it. */
+const BACKLOG = 4096;
+const KEEP_ALIVE_MS = 60_000;
+
+export class TcpListener {
+  readonly place: ListeningPlace;
+  readonly #context: ProxyContext;
+  readonly #connections = new Set<TcpConnection>();
+  readonly #server: Server;
+  #service: Service;
+  #onEmpty: (() => void) | null = null;
+
+  private constructor(context: ProxyContext, place: ListeningPlace, service: Service) {
+    this.#context = context;
+    this.place = place;
+    this.#service = service;
+    const options = {
+      allowHalfOpen: true, pauseOnConnect: true, noDelay: true,
+      keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS, highWaterMark: HIGH_WATER_MARK,
+    };
+    this.#server = context.env.net.createServer(options, (client) => { this.#accept(client); });
+  }
+
+  /** Resolves when it listens; rejects with the error of the bind. */
+  static open(context: ProxyContext, place: ListeningPlace, service: Service): Promise<TcpListener> {
+    return new Promise((resolve, reject) => {
+      const listener = new TcpListener(context, place, service);
+      const server = listener.#server;
+      server.once("error", reject);
+      server.listen({
+        host: place.host, port: place.port, ipv6Only: place.family === 6, backlog: BACKLOG, exclusive: true,
+      }, () => {
+        server.removeListener("error", reject);
+        server.on("error", (error) => { listener.#onAcceptError(error); });
+        resolve(listener);
+      });
+    });
+  }
+
+  get service(): Service {
+    return this.#service;
+  }
+
+  /** Connections, those still being connected included. */
+  get size(): number {
+    return this.#connections.size;
+  }
+
+  /** A new version of the service. Connections stay where they are, as they would behind any TCP proxy. */
+  update(service: Service): void {
+    this.#service = service;
+  }
+
+  count(): void {
+    for (const connection of this.#connections) connection.count();
+  }
+
+  sweep(nowMs: number): void {
+    for (const connection of this.#connections) connection.sweep(nowMs);
+  }
+
+  /** How long a connection may be idle; 0: for ever. */
+  get idleMs(): number {
+    return this.#service.config.proxy.idleTimeoutMs;
+  }
+
+  /** Accepts no more. Resolves when the last connection has ended. */
+  drain(): Promise<void> {
+    this.#server.close();
+    return new Promise((resolve) => {
+      if (this.#connections.size === 0) resolve();
+      else this.#onEmpty = resolve;
+    });
+  }
+
+  /** Ends what is left. */
+  reset(): void {
+    for (const connection of this.#connections) connection.reset();
+  }
+
+  #accept(client: Socket): void {
+    const { tally } = this.#context;
+    const service = this.#service;
+    if (this.#connections.size >= service.config.proxy.connectionsMax) {
+      tally.incident("connections_max");
+      this.#context.warn(`connections ${service.name}`, { service: service.name, max: service.config.proxy.connectionsMax },
+        "a service has all the connections it may have; further ones are turned away");
+      this.#turnAway(client);
+      return;
+    }
+    const address = parseAddress((client.remoteAddress ?? "").split("%")[0] ?? "");
+    if (address === null) { // gone between the accept and now
+      tally.incident("client_gone");
+      this.#turnAway(client);
+      return;
+    }
+    const place = { address, port: client.remotePort ?? 0 };
+    const { verdict, destination, how } = decideFlow(this.#context, service, place);
+    tally.verdict(verdict, 0);
+    if (verdict !== "TX_FORWARDED" || destination === null) {
+      this.#turnAway(client);
+      return;
+    }
+    this.#connections.add(new TcpConnection(this.#context, {
+      client, place, destination, slot: how?.slot ?? null,
+      service: () => this.#service,
+      onEnd: (connection) => { this.#onEnd(connection); },
+    }));
+  }
+
+  #turnAway(client: Socket): void {
+    client.on("error", () => { /* nobody is there to hear it */ });
+    resetSocket(client);
+  }
+
+  #onEnd(connection: TcpConnection): void {
+    this.#connections.delete(connection);
+    if (this.#connections.size === 0) this.#onEmpty?.();
+  }
+
+  /** No descriptor for a connection, say. The listener goes on; libuv has turned the client away. */
+  #onAcceptError(error: Error): void {
+    this.#context.tally.incident("accept_failed");
+    this.#context.warn(`accept ${this.place.key}`, {
+      service: this.#service.name, listening: this.place.endpoint, reason: errnoName(error) || error.message,
+    }, "a connection could not be accepted; raise the limit of open files (ulimit -n) if it is EMFILE");
+  }
+}

@@ -1,0 +1,153 @@
+// Receives the datagrams of one UDP service and keeps a session per client, within its limit. A session
+// whose backend went is closed at once, and the client's next datagram is decided anew.
+//
+// Bound to `any`, the kernel picks the source address of answers by route, and Node cannot say otherwise:
+// a client that asked another address of this host would not know them. Hence the note in the log.
+
+import type { RemoteInfo, Socket } from "node:dgram";
+import { parseAddress } from "../../model/address.ts";
+import type { Service } from "../../model/table.ts";
+import type { ProxyContext } from "./context.ts";
+import { decideFlow, maySit } from "./context.ts";
+import type { ListeningPlace } from "./listening.ts";
+import { errnoName } from "./listening.ts";
+import { addressLookup, UdpSession } from "./udp_session.ts";
+
+/** Asked of the kernel, which gives at most net.core.rmem_max. */
+const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
+
+export class UdpListener {
+  readonly place: ListeningPlace;
+  readonly #context: ProxyContext;
+  readonly #sessions = new Map<string, UdpSession>();
+  readonly #socket: Socket;
+  #service: Service;
+
+  private constructor(context: ProxyContext, place: ListeningPlace, service: Service) {
+    this.#context = context;
+    this.place = place;
+    this.#service = service;
+    this.#socket = context.env.net.createDatagram({
+      type: place.family === 4 ? "udp4" : "udp6", ipv6Only: place.family === 6,
+      recvBufferSize: RECEIVE_BUFFER_BYTES, lookup: addressLookup,
+    });
+  }
+
+  /** Resolves when it receives; rejects with the error of the bind. */
+  static open(context: ProxyContext, place: ListeningPlace, service: Service): Promise<UdpListener> {
+    return new Promise((resolve, reject) => {
+      const listener = new UdpListener(context, place, service);
+      const socket = listener.#socket;
+      const onBindError = (error: Error): void => {
+        socket.close();
+        reject(error);
+      };
+      socket.once("error", onBindError);
+      socket.bind({ address: place.host, port: place.port, exclusive: true }, () => {
+        socket.removeListener("error", onBindError);
+        socket.on("error", (error) => { listener.#onError(error); });
+        socket.on("message", (datagram, from) => { listener.#receive(datagram, from); });
+        resolve(listener);
+      });
+    });
+  }
+
+  get service(): Service {
+    return this.#service;
+  }
+
+  get size(): number {
+    return this.#sessions.size;
+  }
+
+  /** A new version of the service. Sessions whose backend is no longer there, or not alive, end here. */
+  update(service: Service): void {
+    const before = this.#service.config.proxy.proxyProtocol;
+    this.#service = service;
+    for (const [key, session] of this.#sessions) {
+      if (before === service.config.proxy.proxyProtocol
+        && maySit(this.#context.table(), service, session.destination)) continue;
+      this.#context.tally.incident("session_moved");
+      this.#end(key, session);
+    }
+  }
+
+  count(): void {
+    for (const session of this.#sessions.values()) session.count();
+  }
+
+  sweep(nowMs: number): void {
+    for (const [key, session] of this.#sessions) {
+      if (session.isIdle(nowMs, this.idleMs)) this.#end(key, session);
+    }
+  }
+
+  /** How long a session may be idle. */
+  get idleMs(): number {
+    return this.#service.config.proxy.udpIdleTimeoutMs;
+  }
+
+  /** Receives no more and forgets its clients: without the socket there is no way to answer them. */
+  drain(): Promise<void> {
+    for (const [key, session] of this.#sessions) this.#end(key, session);
+    return new Promise((resolve) => { this.#socket.close(resolve); });
+  }
+
+  reset(): void {
+    // drain() has left nothing
+  }
+
+  #receive(datagram: Uint8Array, from: RemoteInfo): void {
+    const key = `${from.address}|${from.port}`;
+    const session = this.#sessions.get(key) ?? this.#openSession(key, from);
+    session?.send(datagram);
+  }
+
+  #openSession(key: string, from: RemoteInfo): UdpSession | null {
+    const { tally, warn } = this.#context;
+    const service = this.#service;
+    const { sessionsMax } = service.config.proxy;
+    if (this.#sessions.size >= sessionsMax) {
+      tally.incident("sessions_max");
+      warn(`sessions ${service.name}`, { service: service.name, max: sessionsMax },
+        "a service has all the sessions it may have; datagrams of further clients are dropped");
+      return null;
+    }
+    const address = parseAddress(from.address.split("%")[0] ?? "");
+    if (address === null) return null;
+    const place = { address, port: from.port };
+    const { verdict, destination } = decideFlow(this.#context, service, place);
+    tally.verdict(verdict, 0);
+    if (verdict !== "TX_FORWARDED" || destination === null) return null;
+    try {
+      const session = new UdpSession(this.#context, {
+        place, service, destination,
+        reply: (answer) => { this.#reply(answer, from); },
+        onFailure: () => { this.#sessions.delete(key); },
+      });
+      this.#sessions.set(key, session);
+      return session;
+    } catch (error) {
+      this.#onError(error);
+      tally.incident("session_failed");
+      return null;
+    }
+  }
+
+  #end(key: string, session: UdpSession): void {
+    this.#sessions.delete(key);
+    session.close();
+  }
+
+  #reply(answer: Uint8Array, to: RemoteInfo): void {
+    this.#socket.send(answer, to.port, to.address, (error) => {
+      if (error !== null) this.#context.tally.incident("datagram_dropped");
+    });
+  }
+
+  #onError(error: unknown): void {
+    this.#context.warn(`receive ${this.place.key}`, {
+      service: this.#service.name, listening: this.place.endpoint, reason: errnoName(error) || String(error),
+    }, "a datagram socket met an error and goes on");
+  }
+}
