@@ -3,7 +3,7 @@
 
 import { userInfo } from "node:os";
 import { createInterface } from "node:readline/promises";
-import { createClient } from "./api/client.ts";
+import { connectClient } from "./api/client.ts";
 import { runCli } from "./cli/program.ts";
 import { createEnv } from "./env_real.ts";
 
@@ -48,5 +48,9 @@ process.exitCode = await runCli(process.argv.slice(2), {
     }
   },
   interrupted: interruption.signal,
-  connect: (socketPath) => createClient(socketPath),
+  onHangup: (callback) => {
+    process.on("SIGHUP", callback);
+    return () => { process.off("SIGHUP", callback); };
+  },
+  connect: connectClient,
 });

@@ -21,8 +21,10 @@ export interface Io {
   confirm(question: string): Promise<boolean>;
   /** Aborted by the first SIGINT or SIGTERM. */
   readonly interrupted: AbortSignal;
+  /** Calls back on each SIGHUP; answers how to stop that. */
+  onHangup(callback: () => void): () => void;
   /** Connects to an instance's control socket. */
-  connect(socketPath: string): Client;
+  connect(socketPath: string, instance: string): Client;
 }
 
 /** The exit code of a failure: an invalid config or request is the caller's to mend. */

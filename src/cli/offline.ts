@@ -1,6 +1,7 @@
 // A configuration file as an intent, without a running instance: every backend healthy, no override. The
 // seed is the file's when it can be read; otherwise answers say that they hold for the test seed only.
 
+import { problemsToFailure } from "../config/format.ts";
 import { parseConfig } from "../config/parse.ts";
 import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
@@ -11,12 +12,10 @@ import type { Io } from "./io.ts";
 /** The seed of answers when nobody knows the real one: 0123456789abcdef. */
 export const TEST_SEED = 0x0123456789abcdefn;
 
-/** Parses a file; throws CONFIG_INVALID with every problem, and prints warnings to stderr. */
+/** Parses a file; throws CONFIG_INVALID with every problem. */
 export function loadConfig(io: Io, file: string): Config {
   const result = parseConfig(file, readConfigFile(io, file));
-  if ("problems" in result) {
-    throw new Failure("CONFIG_INVALID", { problems: result.problems }, `${file} has ${result.problems.length} problem(s)`);
-  }
+  if ("problems" in result) throw problemsToFailure(file, result.problems);
   return result.config;
 }
 

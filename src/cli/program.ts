@@ -76,7 +76,7 @@ function command(parent: Command, name: string, description: string, wants: { re
 }
 
 async function withClient<T>(io: Io, options: { readonly instance: string; readonly socket?: string }, use: (client: Client) => Promise<T>): Promise<T> {
-  const client = io.connect(options.socket ?? controlSocketPath(options.instance, io.env));
+  const client = io.connect(options.socket ?? controlSocketPath(options.instance, io.env), options.instance);
   try {
     return await use(client);
   } finally {

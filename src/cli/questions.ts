@@ -76,6 +76,7 @@ function layDisruption(before: RingReport, after: RingReport): string {
   let had = 0;
   let foreign = 0;
   before.slots.forEach((owner, slot) => {
+    if (owner === null) return;
     if (!still.has(owner)) had++;
     else if (after.slots[slot] !== owner) foreign++;
   });
