@@ -1,0 +1,148 @@
+// Configs for tests without the YAML parser: a sketch of what matters, everything else at its default.
+// Knows the shape of Config; must never grow rules of its own.
+
+import { parseAddress } from "../../src/model/address.ts";
+import type { Address } from "../../src/model/address.ts";
+import type {
+  BackendConfig, Config, DataplaneMode, Forwarding, Health, HashInput, HashSeed, PoolConfig, ServiceConfig,
+} from "../../src/model/config.ts";
+import type { ParseResult } from "../../src/supervisor/contract.ts";
+
+export interface BackendSketch {
+  readonly name: string;
+  readonly address?: string;
+  readonly port?: number;
+  readonly weight?: number;
+  readonly hashKey?: string;
+}
+
+export interface ServiceSketch {
+  readonly name: string;
+  readonly address?: string;
+  readonly port?: number;
+  readonly protocol?: "tcp" | "udp";
+  readonly forwarding?: Forwarding;
+  readonly pool?: string;
+  readonly ringSize?: number;
+  readonly hash?: HashInput;
+  readonly failOpen?: boolean;
+  readonly affinityGroup?: string;
+}
+
+export interface ConfigSketch {
+  readonly instance?: string;
+  readonly mode?: DataplaneMode;
+  readonly interfaces?: readonly string[];
+  readonly seed?: string;
+  readonly seedFile?: string;
+  readonly portOffset?: number;
+  readonly limits?: { readonly services?: number; readonly backends?: number };
+  readonly probes?: boolean;
+  /** By pool: backends, or names that get 10.0.0.1, 10.0.0.2, … */
+  readonly pools: Readonly<Record<string, readonly (BackendSketch | string)[]>>;
+  readonly services: readonly ServiceSketch[];
+  /** Makes the sketch an invalid config with this reason. */
+  readonly invalid?: string;
+}
+
+export function address(text: string): Address {
+  const parsed = parseAddress(text);
+  if (parsed === null) throw new RangeError(`${text} is no address`);
+  return parsed;
+}
+
+const PROBES: Health = {
+  type: "tcp", intervalMs: 1000, timeoutMs: 500, rise: 2, fall: 3, jitter: 0, port: null,
+};
+
+export function configOf(sketch: ConfigSketch): Config {
+  const pools = Object.entries(sketch.pools).map(([name, backends]): PoolConfig => ({
+    name,
+    inline: false,
+    health: sketch.probes === true ? PROBES : { type: "none" },
+    backends: backends.map((each, index) =>
+      backendOf(typeof each === "string" ? { name: each } : each, index)),
+  }));
+  return {
+    version: 1,
+    instance: sketch.instance ?? "main",
+    dataplane: {
+      mode: sketch.mode ?? "auto",
+      interfaces: sketch.interfaces ?? [],
+      xdp: "auto",
+      hashSeed: seedOf(sketch),
+      proxy: { bind: "vip", portOffset: sketch.portOffset ?? 0 },
+      orphan: { afterMs: 30_000, action: "keep" },
+      tunnelSource: { ipv4: null, ipv6: null },
+    },
+    limits: {
+      services: sketch.limits?.services ?? 256, backends: sketch.limits?.backends ?? 4096, flows: 65_536,
+    },
+    control: { socket: null, group: null },
+    observe: { listen: null },
+    log: { level: "info" },
+    stateDirectory: null,
+    pools,
+    services: sketch.services.map(serviceOf),
+  };
+}
+
+/** The sketch as JSON text, for `parseSketch`. */
+export function sketchText(sketch: ConfigSketch): string {
+  return JSON.stringify(sketch);
+}
+
+/** A parser that the supervisor can be given: text of `sketchText` to Config. */
+export function parseSketch(file: string, bytes: Uint8Array): ParseResult {
+  const problem = (reason: string): ParseResult => ({
+    problems: [{ severity: "error", file, line: 1, column: 1, path: "", reason, hint: null }],
+  });
+  let sketch: ConfigSketch;
+  try {
+    sketch = JSON.parse(new TextDecoder().decode(bytes)) as ConfigSketch;
+  } catch (error) {
+    return problem(String(error));
+  }
+  return sketch.invalid === undefined ? { config: configOf(sketch), warnings: [] } : problem(sketch.invalid);
+}
+
+function seedOf({ seed, seedFile }: ConfigSketch): HashSeed {
+  if (seed !== undefined) return { from: "inline", seed: BigInt(`0x${seed}`) };
+  return seedFile === undefined ? { from: "state" } : { from: "file", path: seedFile };
+}
+
+function backendOf(sketch: BackendSketch, index: number): BackendConfig {
+  return {
+    name: sketch.name,
+    address: address(sketch.address ?? `10.0.${index >> 8}.${(index & 255) + 1}`),
+    port: sketch.port ?? null,
+    weight: sketch.weight ?? 100,
+    hashKey: sketch.hashKey ?? null,
+    mac: null,
+  };
+}
+
+function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
+  return {
+    name: sketch.name,
+    address: address(sketch.address ?? "203.0.113.10"),
+    port: sketch.port ?? 80 + index,
+    protocol: sketch.protocol ?? "tcp",
+    forwarding: sketch.forwarding ?? "l2",
+    algorithm: "maglev",
+    hash: sketch.hash ?? "5-tuple",
+    sourcePrefix: { ipv4: 32, ipv6: 64 },
+    ringSize: sketch.ringSize ?? 251,
+    tracking: "full",
+    flowIdleMs: 60_000,
+    affinityGroup: sketch.affinityGroup ?? null,
+    failOpen: sketch.failOpen ?? false,
+    vip: { assign: "none" },
+    pool: sketch.pool ?? "web",
+    policy: { allow: [], deny: [] },
+    proxy: {
+      connectTimeoutMs: 1000, connectRetries: 1, idleTimeoutMs: 0, udpIdleTimeoutMs: 60_000,
+      connectionsMax: 1000, sessionsMax: 1000, proxyProtocol: "none",
+    },
+  };
+}

@@ -1,0 +1,147 @@
+// A data plane that forwards nothing: it keeps the tables it was given, and fails or hangs when told to.
+// What the kernel would keep outlives the object, so that a new supervisor can adopt it.
+
+import type {
+  ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription,
+} from "../../src/dataplane/dataplane.ts";
+import { Failure } from "../../src/errors.ts";
+import { formatEndpoint } from "../../src/model/address.ts";
+import type { ForwardingTable, Ledger } from "../../src/model/table.ts";
+import { EMPTY_LEDGER } from "../../src/model/table.ts";
+
+/** What pinned maps would hold. */
+export interface Pinned {
+  table: ForwardingTable | null;
+  /** Also of a table whose apply failed half-way. */
+  ledger: Ledger;
+  seed: bigint | null;
+}
+
+export interface SimulatedPlaneOptions {
+  readonly mode?: "xdp" | "proxy";
+  readonly pinned?: Pinned;
+}
+
+const FLOWS_MAX = 65_536;
+
+export function noPins(): Pinned {
+  return { table: null, ledger: EMPTY_LEDGER, seed: null };
+}
+
+export class SimulatedPlane implements Dataplane {
+  readonly mode: "xdp" | "proxy";
+  readonly pinned: Pinned;
+  readonly adopted: boolean;
+  readonly applied: ForwardingTable[] = [];
+  /** The next so many applies fail, after having written the ledger. */
+  failures = 0;
+  /** Services that cannot be served, with the reason. */
+  readonly unserved = new Map<string, string>();
+  heartbeats = 0;
+  applies = 0;
+  running = 0;
+  closed: { readonly detach: boolean } | null = null;
+  #failed: ReadonlyMap<string, string> = new Map();
+  #hanging: (() => void)[] | null = null;
+
+  constructor(options: SimulatedPlaneOptions = {}) {
+    this.mode = options.mode ?? "xdp";
+    this.pinned = options.pinned ?? noPins();
+    this.adopted = this.pinned.table !== null;
+  }
+
+  get table(): ForwardingTable | null {
+    return this.pinned.table;
+  }
+
+  /** Applies wait from now on, until released. */
+  hang(): void {
+    this.#hanging ??= [];
+  }
+
+  release(): void {
+    const waiting = this.#hanging ?? [];
+    this.#hanging = null;
+    for (const resolve of waiting) resolve();
+  }
+
+  ledger(): Ledger {
+    return this.pinned.ledger;
+  }
+
+  adoptedSeed(): bigint | null {
+    return this.pinned.seed;
+  }
+
+  async apply(table: ForwardingTable): Promise<ApplyReport> {
+    this.running += 1;
+    if (this.running > 1) throw new Error("two applies at once");
+    try {
+      this.applies += 1;
+      const hanging = this.#hanging;
+      if (hanging !== null) await new Promise<void>((resolve) => { hanging.push(resolve); });
+      else await Promise.resolve();
+      this.pinned.ledger = table.ledger;
+      if (this.failures > 0) {
+        this.failures -= 1;
+        throw new Failure("SYSTEM", { operation: "apply" }, "the simulated plane was told to fail");
+      }
+      const steps = this.plan(table).length;
+      this.pinned.table = table;
+      this.pinned.seed = table.services[0]?.hashSeed ?? this.pinned.seed;
+      this.applied.push(table);
+      this.#failed = new Map([...this.unserved].filter(([name]) =>
+        table.services.some((each) => each.name === name)));
+      return { steps, durationMs: 0, failed: this.#failed };
+    } finally {
+      this.running -= 1;
+    }
+  }
+
+  plan(table: ForwardingTable): readonly StepDescription[] {
+    const before = this.pinned.table;
+    const steps: StepDescription[] = [];
+    for (const [id, destination] of table.destinations) {
+      const old = before?.destinations.get(id);
+      const same = old?.identity === destination.identity && old.generation === destination.generation
+        && old.alive === destination.alive;
+      if (!same) steps.push({ action: "write", object: `destination ${id}`, detail: destination.name });
+    }
+    for (const service of table.services) {
+      const old = before?.services.find((each) => each.index === service.index);
+      if (old?.ring.key === service.ring.key && old.name === service.name) continue;
+      steps.push({ action: "write", object: `ring of ${service.name}`, detail: service.ring.key });
+    }
+    for (const service of before?.services ?? []) {
+      if (table.services.some((each) => each.index === service.index)) continue;
+      steps.push({ action: "remove", object: `service ${service.name}`, detail: "" });
+    }
+    return steps;
+  }
+
+  counters(): Counters {
+    return {
+      verdicts: {}, services: new Map(), backends: new Map(),
+      flows: { count: 0, max: FLOWS_MAX, kind: "tracked" }, backendFlows: new Map(),
+    };
+  }
+
+  status(): PlaneStatus {
+    const listening = (this.table?.services ?? []).map(({ name, config }): [string, string] =>
+      [name, formatEndpoint(config.address, config.port)]);
+    return {
+      mode: this.mode, interfaces: [], adopted: this.adopted, listening: new Map(listening),
+      neighbours: new Map(), failed: this.#failed,
+    };
+  }
+
+  heartbeat(): void {
+    this.heartbeats += 1;
+  }
+
+  close(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
+    this.closed ??= { detach: options.detach };
+    if (options.detach || this.mode === "proxy") Object.assign(this.pinned, noPins());
+    return Promise.resolve();
+  }
+}
