@@ -1,0 +1,108 @@
+// A file that the schema accepts, as the Config that the program works with: durations in milliseconds,
+// addresses as values, pools that were inline under their own name. Total: every text was checked before.
+// Must never refuse anything.
+
+import type {
+  BackendConfig, Config, Health, PoolConfig, ServiceConfig, ServiceProxyConfig,
+} from "../model/config.ts";
+import { parseEndpoint } from "../model/address.ts";
+import { readAddress, readDuration, readHashSeed, readPrefix, readStatuses } from "./formats.ts";
+import { healthSchema } from "./schema.ts";
+import type { RawBackend, RawConfig, RawHealth, RawService } from "./schema.ts";
+
+const TIMEOUT_DEFAULT_MS = 1000;
+const FLOW_IDLE_DEFAULT_MS = { tcp: 15 * 60_000, udp: 60_000 } as const;
+
+export function convertConfig(raw: RawConfig): Config {
+  const { dataplane } = raw;
+  const pools = Object.entries(raw.pools).map(([name, pool]) =>
+    convertPool(name, false, pool.health, pool.backends));
+  for (const service of raw.services) {
+    if (service.backends === undefined) continue;
+    pools.push(convertPool(service.name, true, service.health, service.backends));
+  }
+  return {
+    version: raw.version,
+    instance: raw.instance,
+    dataplane: {
+      mode: dataplane.mode,
+      interfaces: dataplane.interfaces,
+      xdp: dataplane.xdp,
+      hashSeed: readHashSeed(dataplane.hashSeed),
+      proxy: dataplane.proxy,
+      orphan: { afterMs: readDuration(dataplane.orphan.after), action: dataplane.orphan.action },
+      tunnelSource: {
+        ipv4: optional(dataplane.tunnelSource.ipv4, readAddress),
+        ipv6: optional(dataplane.tunnelSource.ipv6, readAddress),
+      },
+    },
+    limits: raw.limits,
+    control: raw.control,
+    observe: { listen: raw.observe.listen === "none" ? null : parseEndpoint(raw.observe.listen) },
+    log: raw.log,
+    stateDirectory: raw.stateDirectory,
+    pools,
+    services: raw.services.map(convertService),
+  };
+}
+
+function optional<T>(text: string | null, read: (text: string) => T): T | null {
+  return text === null ? null : read(text);
+}
+
+function convertPool(
+  name: string, inline: boolean, health: RawHealth | undefined, backends: readonly RawBackend[],
+): PoolConfig {
+  return {
+    name, inline,
+    health: convertHealth(health ?? healthSchema.parse({ type: "tcp" })),
+    backends: backends.map(convertBackend),
+  };
+}
+
+function convertBackend(raw: RawBackend): BackendConfig {
+  return { ...raw, address: readAddress(raw.address), mac: raw.mac?.toLowerCase() ?? null };
+}
+
+/** Without a timeout of its own, a probe that starts every 500 ms is given 500 ms. */
+export function probeTimeoutMs(health: { readonly interval: string; readonly timeout?: string | undefined }): number {
+  if (health.timeout !== undefined) return readDuration(health.timeout);
+  return Math.min(TIMEOUT_DEFAULT_MS, readDuration(health.interval));
+}
+
+function convertHealth(raw: RawHealth): Health {
+  if (raw.type === "none") return { type: "none" };
+  const timing = {
+    intervalMs: readDuration(raw.interval), timeoutMs: probeTimeoutMs(raw),
+    rise: raw.rise, fall: raw.fall, jitter: raw.jitter, port: raw.port,
+  };
+  if (raw.type === "tcp") return { type: "tcp", ...timing };
+  const { method, path, host, body, tls } = raw;
+  return { type: "http", method, path, host, statuses: raw.statuses.map(readStatuses), body, tls, ...timing };
+}
+
+function convertService(raw: RawService): ServiceConfig {
+  const { name, port, protocol, forwarding, algorithm, hash, sourcePrefix, ringSize, tracking } = raw;
+  const flowIdleMs = raw.flowIdle === undefined ? FLOW_IDLE_DEFAULT_MS[protocol] : readDuration(raw.flowIdle);
+  return {
+    name, address: readAddress(raw.address), port, protocol, forwarding, algorithm, hash, sourcePrefix, ringSize,
+    tracking, flowIdleMs,
+    affinityGroup: raw.affinityGroup,
+    failOpen: raw.failOpen,
+    vip: raw.vip,
+    pool: raw.pool ?? name,
+    policy: { allow: raw.policy.allow.map(readPrefix), deny: raw.policy.deny.map(readPrefix) },
+    proxy: convertProxy(raw.proxy),
+  };
+}
+
+function convertProxy(raw: RawService["proxy"]): ServiceProxyConfig {
+  const { connectRetries, connectionsMax, sessionsMax, proxyProtocol } = raw;
+  return {
+    connectTimeoutMs: readDuration(raw.connectTimeout),
+    connectRetries,
+    idleTimeoutMs: readDuration(raw.idleTimeout),
+    udpIdleTimeoutMs: readDuration(raw.udpIdleTimeout),
+    connectionsMax, sessionsMax, proxyProtocol,
+  };
+}

@@ -1,0 +1,114 @@
+// What the rules look at: every service, pool and backend of the file, each with those of its fields that
+// the schema accepts. One wrong type takes away one field and hides no other mistake. Knows the schema;
+// must never complain (that is explain.ts) or judge (that is rules).
+
+import type * as z from "zod";
+import { backendSchema, configSchema, healthSchema, serviceSchema } from "./schema.ts";
+import type { RawBackend, RawConfig, RawHealth, RawService } from "./schema.ts";
+import type { Path } from "./problem.ts";
+
+export interface DraftBackend {
+  readonly path: Path;
+  readonly fields: Partial<RawBackend>;
+}
+
+export interface DraftPool {
+  readonly name: string;
+  readonly path: Path;
+  readonly inline: boolean;
+  /** undefined: not given. A check that the schema refuses is null. */
+  readonly health: RawHealth | null | undefined;
+  /** null: no list that could be read. */
+  readonly backends: readonly DraftBackend[] | null;
+}
+
+export interface DraftService {
+  readonly path: Path;
+  readonly fields: Partial<Omit<RawService, "backends" | "health">>;
+  /** The pool it names or inlines; null when there is none such. */
+  readonly pool: DraftPool | null;
+  readonly inlines: { readonly backends: boolean; readonly health: boolean };
+}
+
+export interface Draft {
+  /** The plain value of the whole file. */
+  readonly root: unknown;
+  readonly instance: string | undefined;
+  readonly dataplane: Partial<RawConfig["dataplane"]>;
+  readonly limits: Partial<RawConfig["limits"]>;
+  /** Pools under `pools`, then inline ones. */
+  readonly pools: readonly DraftPool[];
+  readonly services: readonly DraftService[];
+}
+
+type Fields<S extends z.core.$ZodShape> = Partial<z.output<z.ZodObject<S>>>;
+
+/** The fields that parse; those that are missing have their defaults. */
+function parseFields<S extends z.core.$ZodShape>(schema: z.ZodObject<S>, value: unknown): Fields<S> {
+  const record = recordOf(value);
+  const fields: Record<string, unknown> = {};
+  for (const [key, field] of Object.entries(schema.shape)) {
+    const parsed = (field as z.ZodType).safeParse(Object.hasOwn(record, key) ? record[key] : undefined);
+    if (parsed.success && parsed.data !== undefined) fields[key] = parsed.data;
+  }
+  return fields as Fields<S>;
+}
+
+function recordOf(value: unknown): Readonly<Record<string, unknown>> {
+  const isRecord = typeof value === "object" && value !== null && !Array.isArray(value);
+  return isRecord ? value as Record<string, unknown> : {};
+}
+
+/** What a service says itself; its inline pool is drafted like any other. */
+const headSchema = serviceSchema.omit({ backends: true, health: true });
+const { dataplane: dataplaneSchema, limits: limitsSchema } = configSchema.shape;
+
+export function draftConfig(root: unknown): Draft {
+  const file = recordOf(root);
+  const pools = new Map<string, DraftPool>();
+  for (const [name, value] of Object.entries(recordOf(file["pools"]))) {
+    pools.set(name, draftPool(name, ["pools", name], value, false));
+  }
+  const list: readonly unknown[] = Array.isArray(file["services"]) ? file["services"] : [];
+  const services = list.map((value, index) => draftService(["services", index], value, pools));
+  const inline = services.map((service) => service.pool).filter((pool) => pool?.inline === true);
+  const instance = configSchema.shape.instance.safeParse(file["instance"]);
+  return {
+    root,
+    instance: instance.data,
+    dataplane: parseFields(dataplaneSchema.unwrap(), file["dataplane"]),
+    limits: parseFields(limitsSchema.unwrap(), file["limits"]),
+    pools: [...pools.values(), ...inline.filter((pool) => pool !== null)],
+    services,
+  };
+}
+
+function draftPool(name: string, path: Path, value: unknown, inline: boolean): DraftPool {
+  const record = recordOf(value);
+  const list: unknown = record["backends"];
+  return {
+    name, path, inline,
+    health: draftHealth(record["health"]),
+    backends: Array.isArray(list)
+      ? list.map((backend, index) => ({
+        path: [...path, "backends", index], fields: parseFields(backendSchema, backend),
+      }))
+      : null,
+  };
+}
+
+function draftHealth(value: unknown): RawHealth | null | undefined {
+  return value === undefined ? undefined : healthSchema.safeParse(value).data ?? null;
+}
+
+function draftService(
+  path: Path, value: unknown, pools: ReadonlyMap<string, DraftPool>,
+): DraftService {
+  const record = recordOf(value);
+  const fields = parseFields(headSchema, value);
+  const inlines = { backends: record["backends"] !== undefined, health: record["health"] !== undefined };
+  const named = fields.pool === undefined ? undefined : pools.get(fields.pool);
+  let pool = named ?? null;
+  if (pool === null && inlines.backends) pool = draftPool(fields.name ?? "", path, value, true);
+  return { path, fields, pool, inlines };
+}

@@ -1,0 +1,141 @@
+// What the schema refuses, in words: what was expected, what was found, and what to write instead. Knows
+// zod's issues and the published schema; must never know lines and columns.
+
+import type * as z from "zod";
+import { nearest, schemaAt } from "./known.ts";
+import type { SchemaNode } from "./known.ts";
+import { quoted } from "./problem.ts";
+import type { Finding, Path } from "./problem.ts";
+
+type Issue = z.core.$ZodIssue;
+
+/** How a scalar is written in the file, or null. */
+export type Written = (path: Path) => string | null;
+
+export function explainIssue(issue: Issue, root: unknown, written: Written): Finding[] {
+  const path = issue.path.map((segment) => typeof segment === "symbol" ? String(segment) : segment);
+  if (issue.code === "unrecognized_keys") return issue.keys.map((key) => unknownKey(path, key, root));
+  const value = valueAt(root, path);
+  const node = schemaAt(path, root);
+  return [{ severity: "error", path, at: "value", ...explain(issue, value, node, written(path)) }];
+}
+
+function unknownKey(path: Path, key: string, root: unknown): Finding {
+  const known = Object.keys(schemaAt(path, root)?.properties ?? {});
+  const meant = nearest(key, known);
+  let hint: string | null = `known here: ${known.join(", ")}`;
+  if (meant !== null) hint = `did you mean ${quoted(meant)}?`;
+  else if (key === "<<") hint = null;
+  return { severity: "error", path: [...path, key], at: "key", reason: "unknown key", hint };
+}
+
+interface Words {
+  readonly reason: string;
+  readonly hint: string | null;
+}
+
+function explain(issue: Issue, value: unknown, node: SchemaNode | null, written: string | null): Words {
+  if (value === undefined) return { reason: "is required", hint: expectation(node) };
+  if (value === null) {
+    return { reason: `expected ${nounOf(node)}, found nothing`, hint: "give a value, or remove the key" };
+  }
+  if (issue.code === "custom") {
+    const hint: unknown = issue.params?.["hint"];
+    return { reason: issue.message, hint: typeof hint === "string" ? hint : null };
+  }
+  const bounds = outOfBounds(value, node);
+  if (bounds !== null) return bounds;
+  const words = wordsOf(node);
+  if (words !== null) return notOneOf(value, words);
+  if (issue.code === "too_small" && issue.origin === "array") {
+    return { reason: "the list is empty", hint: expectation(node) };
+  }
+  if (issue.code === "too_small" || issue.code === "too_big") {
+    return { reason: issue.code === "too_small" ? "is too short" : "is too long", hint: issue.message };
+  }
+  return { reason: `expected ${nounOf(node)}, found ${describe(value, written)}`, hint: remedy(value, node, written) };
+}
+
+function outOfBounds(value: unknown, node: SchemaNode | null): Words | null {
+  if (typeof value !== "number" || Number.isNaN(value)) return null;
+  const { minimum, maximum } = node ?? {};
+  if (minimum === undefined || maximum === undefined) return null;
+  const hint = `${node?.type === "integer" ? "a whole number" : "a number"} from ${minimum} to ${maximum}`;
+  if (node?.title === "a port" && value === 0) return { reason: "port 0 means nothing here", hint };
+  if (value < minimum) return { reason: `${value} is less than ${minimum}`, hint };
+  if (value > maximum) return { reason: `${value} is more than ${maximum}`, hint };
+  return null;
+}
+
+function wordsOf(node: SchemaNode | null): readonly unknown[] | null {
+  if (node?.const !== undefined) return [node.const];
+  return node?.enum ?? null;
+}
+
+function notOneOf(value: unknown, words: readonly unknown[]): Words {
+  const meant = typeof value === "string" ? nearest(value, words.map(String)) : null;
+  const list = words.join(", ");
+  const found = describe(value, null);
+  const reason = words.length === 1 ? `expected ${list}, found ${found}` : `expected one of ${list}; found ${found}`;
+  return { reason, hint: meant === null ? null : `did you mean ${quoted(meant)}?` };
+}
+
+function nounOf(node: SchemaNode | null): string {
+  const words = wordsOf(node);
+  if (words !== null) return words.length === 1 ? words.join("") : `one of ${words.join(", ")}`;
+  if (node?.title !== undefined) return node.title;
+  switch (node?.type) {
+    case "integer": return "a whole number";
+    case "number": return "a number";
+    case "boolean": return "true or false";
+    case "object": return "a mapping";
+    case "array": return "a list";
+    default: return "a text";
+  }
+}
+
+/** What would be right, for a key that is missing. */
+function expectation(node: SchemaNode | null): string {
+  const example = node?.examples?.[0];
+  const such = example === undefined ? "" : `, such as ${String(example)}`;
+  return `${nounOf(node)}${such}`;
+}
+
+function remedy(value: unknown, node: SchemaNode | null, written: string | null): string | null {
+  const example = node?.examples?.[0];
+  const such = example === undefined ? null : `such as ${String(example)}`;
+  if (node?.type === "string" && (typeof value === "number" || typeof value === "boolean")) {
+    if (node.title === "a duration") return `durations carry a unit: ${String(value)}s or ${String(value)}ms`;
+    if (node.title === "an IP address") return such;
+    return `put it in quotes: "${written ?? String(value)}"`;
+  }
+  if (typeof value === "string" && /^-?\d+(\.\d+)?$/.test(value) && (node?.type === "integer" || node?.type === "number")) {
+    return "remove the quotes";
+  }
+  if (node?.type === "boolean" && /^(yes|on|no|off)$/i.test(String(value))) {
+    return `write ${/^(yes|on)$/i.test(String(value)) ? "true" : "false"}`;
+  }
+  if (node?.type === "array" && typeof value !== "object") return `write a list: [${String(value).slice(0, 60)}]`;
+  return such;
+}
+
+function describe(value: unknown, written: string | null): string {
+  if (Array.isArray(value)) return "a list";
+  switch (typeof value) {
+    case "string": return `the text ${quoted(value)}`;
+    case "number": return `the number ${written ?? String(value)}`;
+    case "boolean": return `${String(value)}`;
+    case "object": return "a mapping";
+    default: return "nothing";
+  }
+}
+
+/** The value at a path, or undefined. */
+export function valueAt(root: unknown, path: Path): unknown {
+  let value = root;
+  for (const segment of path) {
+    if (typeof value !== "object" || value === null || !Object.hasOwn(value, segment)) return undefined;
+    value = (value as Record<string | number, unknown>)[segment];
+  }
+  return value;
+}

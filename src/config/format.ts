@@ -1,0 +1,119 @@
+// What people read: problems line by line, the failure that carries them, and the effective config as YAML
+// that parses back to the same Config. Must never judge a config.
+
+import { Document, isMap, isSeq } from "yaml";
+import { Failure } from "../errors.ts";
+import { formatEndpoint } from "../model/address.ts";
+import type { BackendConfig, Config, Health, PoolConfig, Problem, ServiceConfig } from "../model/config.ts";
+import { formatDuration, formatHashSeed, formatStatuses } from "./formats.ts";
+
+/** So many problems are printed; a file with more has one cause, not a hundred. */
+export const PROBLEMS_PRINTED_MAX = 100;
+
+/** `file:line:column: path: reason (hint)`. A problem of the whole file has the path `(file)`. */
+export function formatProblem(problem: Problem): string {
+  const path = problem.path === "" ? "(file)" : problem.path;
+  const hint = problem.hint === null ? "" : ` (${problem.hint})`;
+  return `${problem.file}:${problem.line}:${problem.column}: ${path}: ${problem.reason}${hint}`;
+}
+
+/** One line each for the first hundred, warnings marked, and a line that counts the rest. */
+export function formatProblems(problems: readonly Problem[]): string {
+  const lines = problems.slice(0, PROBLEMS_PRINTED_MAX).map((problem) =>
+    `${problem.severity === "warning" ? "warning: " : ""}${formatProblem(problem)}`);
+  const rest = problems.length - lines.length;
+  if (rest > 0) lines.push(`and ${rest} more`);
+  return lines.join("\n");
+}
+
+/** The failure of a config that cannot be used. The message holds every problem that is printed. */
+export function problemsToFailure(
+  file: string, problems: readonly Problem[],
+): Failure<"CONFIG_INVALID"> {
+  const errors = problems.filter((problem) => problem.severity === "error").length;
+  const counted = errors === 1 ? "1 problem" : `${errors} problems`;
+  return new Failure("CONFIG_INVALID", { problems }, `${file} has ${counted}\n${formatProblems(problems)}`);
+}
+
+/** The config with every default written out, as YAML. */
+export function effectiveConfigText(config: Config): string {
+  const document = new Document(fileForm(config), { aliasDuplicateObjects: false });
+  // One backend per line reads like a table.
+  for (const list of ["pools", "services"]) {
+    const items = document.get(list);
+    const owners = isSeq(items) ? items.items : isMap(items) ? items.items.map((pair) => pair.value) : [];
+    for (const owner of owners) {
+      const backends = isMap(owner) ? owner.get("backends") : null;
+      for (const backend of isSeq(backends) ? backends.items : []) if (isMap(backend)) backend.flow = true;
+    }
+  }
+  return document.toString({ lineWidth: 0 });
+}
+
+/** The value that the file would hold. */
+function fileForm(config: Config): Record<string, unknown> {
+  const { dataplane, observe } = config;
+  const inline = new Map(config.pools.filter((pool) => pool.inline).map((pool) => [pool.name, pool]));
+  const shared = config.pools.filter((pool) => !pool.inline);
+  return {
+    version: config.version,
+    instance: config.instance,
+    dataplane: {
+      mode: dataplane.mode,
+      interfaces: dataplane.interfaces,
+      xdp: dataplane.xdp,
+      hashSeed: formatHashSeed(dataplane.hashSeed),
+      proxy: dataplane.proxy,
+      orphan: { after: formatDuration(dataplane.orphan.afterMs), action: dataplane.orphan.action },
+      tunnelSource: {
+        ipv4: dataplane.tunnelSource.ipv4?.text ?? null,
+        ipv6: dataplane.tunnelSource.ipv6?.text ?? null,
+      },
+    },
+    limits: config.limits,
+    control: config.control,
+    observe: { listen: observe.listen === null ? "none" : formatEndpoint(observe.listen.address, observe.listen.port) },
+    log: config.log,
+    stateDirectory: config.stateDirectory,
+    pools: Object.fromEntries(shared.map((pool) => [pool.name, poolForm(pool)])),
+    services: config.services.map((service) => serviceForm(service, inline.get(service.pool))),
+  };
+}
+
+function poolForm(pool: PoolConfig): Record<string, unknown> {
+  return { health: healthForm(pool.health), backends: pool.backends.map(backendForm) };
+}
+
+function backendForm(backend: BackendConfig): Record<string, unknown> {
+  return { ...backend, address: backend.address.text };
+}
+
+function healthForm(health: Health): Record<string, unknown> {
+  if (health.type === "none") return { type: "none" };
+  const { intervalMs, timeoutMs, ...rest } = health;
+  const form: Record<string, unknown> = {
+    ...rest, interval: formatDuration(intervalMs), timeout: formatDuration(timeoutMs),
+  };
+  if (health.type === "http") form["statuses"] = health.statuses.map(formatStatuses);
+  return form;
+}
+
+function serviceForm(service: ServiceConfig, inline: PoolConfig | undefined): Record<string, unknown> {
+  const { address, flowIdleMs, pool, policy, proxy, ...rest } = service;
+  const { connectTimeoutMs, idleTimeoutMs, udpIdleTimeoutMs, ...limits } = proxy;
+  return {
+    ...rest,
+    address: address.text,
+    flowIdle: formatDuration(flowIdleMs),
+    ...(inline === undefined ? { pool } : poolForm(inline)),
+    policy: {
+      allow: policy.allow.map((prefix) => prefix.text), deny: policy.deny.map((prefix) => prefix.text),
+    },
+    proxy: {
+      connectTimeout: formatDuration(connectTimeoutMs),
+      idleTimeout: formatDuration(idleTimeoutMs),
+      udpIdleTimeout: formatDuration(udpIdleTimeoutMs),
+      ...limits,
+    },
+  };
+}

@@ -1,0 +1,57 @@
+// Bytes to Config, or everything that is wrong with them. The order of checks is: size, UTF-8, YAML, schema,
+// cross-field rules over all that parsed; conversion comes last and cannot fail. Pure and synchronous; must
+// never read a file, a clock or the host.
+
+import type { Config, Problem } from "../model/config.ts";
+import { convertConfig } from "./convert.ts";
+import { draftConfig } from "./draft.ts";
+import { explainIssue } from "./explain.ts";
+import { orderProblems, pathText } from "./problem.ts";
+import type { Finding } from "./problem.ts";
+import { NAME_RULES } from "./rules_names.ts";
+import { PLANE_RULES } from "./rules_plane.ts";
+import { TRAFFIC_RULES } from "./rules_traffic.ts";
+import { configSchema } from "./schema.ts";
+import { readSource } from "./source.ts";
+import type { Source } from "./source.ts";
+import { decodeText } from "./text.ts";
+
+export type ParseResult =
+  | { readonly config: Config; readonly warnings: readonly Problem[] }
+  | { readonly problems: readonly Problem[] };
+
+const RULES = [...NAME_RULES, ...TRAFFIC_RULES, ...PLANE_RULES];
+
+/** `file` is for messages only. Problems include the warnings; at least one of them is an error. */
+export function parseConfig(file: string, bytes: Uint8Array): ParseResult {
+  const decoded = decodeText(bytes);
+  if ("problem" in decoded) return { problems: [{ severity: "error", file, path: "", ...decoded.problem }] };
+  const source = readSource(decoded.text);
+  if ("syntax" in source) {
+    return { problems: source.syntax.map(({ place, path, reason, hint }): Problem =>
+      ({ severity: "error", file, ...place, path, reason, hint })) };
+  }
+  if (source.value === null) {
+    const reason = decoded.text.trim() === "" ? "the file is empty" : "the file holds nothing but comments";
+    const hint = "a config starts with version: 1";
+    return { problems: [{ severity: "error", file, line: 1, column: 1, path: "", reason, hint }] };
+  }
+  return validate(file, source);
+}
+
+function validate(file: string, source: Source): ParseResult {
+  const { value } = source;
+  const parsed = configSchema.safeParse(value);
+  const findings: Finding[] = [...source.findings];
+  for (const issue of parsed.error?.issues ?? []) findings.push(...explainIssue(issue, value, source.written));
+  const draft = draftConfig(value);
+  for (const rule of RULES) findings.push(...rule(draft));
+  const problems = orderProblems(findings.map((finding) => problemOf(file, finding, source)));
+  const valid = parsed.success && problems.every((problem) => problem.severity === "warning");
+  return valid ? { config: convertConfig(parsed.data), warnings: problems } : { problems };
+}
+
+function problemOf(file: string, finding: Finding, source: Source): Problem {
+  const { severity, path, at, reason, hint } = finding;
+  return { severity, file, ...source.locate(path, at), path: pathText(path), reason, hint };
+}

@@ -1,0 +1,154 @@
+// Cross-field rules about the planes: what the chosen mode needs, cannot do or ignores, and the totals that
+// limits allow. Knows the feature table; must never find out what this host can do (that is doctor).
+
+import { formatEndpoint, parseAddress } from "../model/address.ts";
+import { FEATURE_KEYS, supportOf } from "../model/features.ts";
+import type { FeatureKey, Plane, Support } from "../model/features.ts";
+import type { Forwarding } from "../model/config.ts";
+import type { Draft } from "./draft.ts";
+import { valueAt } from "./explain.ts";
+import { pathText } from "./problem.ts";
+import type { Finding, Path } from "./problem.ts";
+import { error, poolUses, serviceName, warning } from "./rules_names.ts";
+import type { Rule } from "./rules_names.ts";
+
+function* interfaces(draft: Draft): Iterable<Finding> {
+  const { mode, interfaces: names } = draft.dataplane;
+  if (names === undefined) return;
+  const path = ["dataplane", "interfaces"];
+  for (const [index, name] of names.entries()) {
+    if (names.indexOf(name) < index) yield error([...path, index], `${name} is in the list already`);
+  }
+  if (names.length > 0) return;
+  const hint = "name the interface that packets arrive on, such as [eth0]";
+  if (mode === "xdp") yield error(path, "mode xdp needs an interface", hint);
+  if (mode === "auto") yield warning(path, "without an interface the proxy plane is used", `${hint}, or say mode: proxy`);
+  for (const { path: service, fields } of draft.services) {
+    if (fields.vip?.assign !== "interface") continue;
+    yield error([...service, "vip", "assign"], "there is no interface to put the address on",
+      "add one to dataplane.interfaces");
+  }
+}
+
+function* loopback(draft: Draft): Iterable<Finding> {
+  if (draft.dataplane.mode !== "xdp") return;
+  const items = [...draft.services, ...draft.pools.flatMap((pool) => pool.backends ?? [])];
+  for (const { path, fields } of items) {
+    const address = parseAddress(fields.address ?? "");
+    if (address === null || !isLoopback(address.text)) continue;
+    yield warning([...path, "address"], `${address.text} is a loopback address, which no packet on a wire has`,
+      "mode xdp forwards between hosts");
+  }
+}
+
+function isLoopback(text: string): boolean {
+  return text.startsWith("127.") || text === "::1";
+}
+
+/** With one address for every VIP, two services can want the same socket. */
+function* listeningPorts(draft: Draft): Iterable<Finding> {
+  const { mode, proxy } = draft.dataplane;
+  if (proxy === undefined || mode === undefined || mode === "xdp") return;
+  const taken = new Map<string, string>();
+  for (const service of draft.services) {
+    const { port, protocol } = service.fields;
+    const address = parseAddress(service.fields.address ?? "");
+    if (port === undefined || protocol === undefined || address === null) continue;
+    const sum = port + proxy.portOffset;
+    if (sum > 65_535) {
+      yield error([...service.path, "port"], `with portOffset ${proxy.portOffset} the proxy would listen on ${sum}`,
+        "ports end at 65535; lower dataplane.proxy.portOffset");
+    }
+    if (proxy.bind === "vip") continue;
+    const socket = `${protocol} ${proxy.bind === "any" ? "any" : `IPv${address.family} loopback`} port ${sum}`;
+    const other = taken.get(socket);
+    if (other === undefined) taken.set(socket, serviceName(service));
+    else {
+      yield warning([...service.path, "port"], `in the proxy plane ${other} already listens on ${socket}`,
+        `with bind: ${proxy.bind} only one of them is served`);
+    }
+  }
+}
+
+function* totals(draft: Draft): Iterable<Finding> {
+  const { services, backends } = draft.limits;
+  if (services !== undefined && draft.services.length > services) {
+    yield error(["services"], `${draft.services.length} services are more than limits.services, ${services}`,
+      "raise the limit");
+  }
+  if (backends === undefined) return;
+  const destinations = new Set<string>();
+  for (const [pool, service] of poolUses(draft)) {
+    if (service === null) continue;
+    for (const { path, fields } of pool.backends ?? []) {
+      const address = parseAddress(fields.address ?? "");
+      const port = fields.port ?? service.fields.port;
+      if (address === null || port === undefined) continue;
+      destinations.add(`${pathText(path)} ${formatEndpoint(address, port)} ${service.fields.forwarding ?? ""}`);
+    }
+  }
+  if (destinations.size > backends) {
+    yield error(["limits", "backends"], `${destinations.size} destinations are more than limits.backends, ${backends}`,
+      "each backend counts once for each port and way of forwarding; raise the limit (at most 32767)");
+  }
+}
+
+/** Ways of forwarding that the XDP plane cannot do yet. */
+function* refusedForwarding(draft: Draft): Iterable<Finding> {
+  const { mode, interfaces: names } = draft.dataplane;
+  if (mode === undefined || mode === "proxy") return;
+  for (const { path, fields } of draft.services) {
+    if (fields.forwarding === undefined) continue;
+    const support = supportOf("services[].forwarding", "xdp", fields.forwarding);
+    if (typeof support === "string" || !("refused" in support)) continue;
+    const place = [...path, "forwarding"];
+    const reason = `${fields.forwarding}: ${support.refused}`;
+    if (mode === "xdp") yield error(place, reason);
+    else if (names?.length !== 0) yield warning(place, reason, "with mode: auto, served by the proxy plane");
+  }
+}
+
+/** With the plane fixed by the mode, each key in the file that this plane ignores. */
+function* ignoredKeys(draft: Draft): Iterable<Finding> {
+  const { mode } = draft.dataplane;
+  if (mode === undefined || mode === "auto") return;
+  for (const key of FEATURE_KEYS) {
+    for (const { path, forwarding } of occurrences(draft, key)) {
+      const value = valueAt(draft.root, path);
+      if (value === undefined || value === null) continue;
+      const ignored = reasonIgnored(key, mode, forwarding);
+      if (ignored !== null) yield { ...warning(path, `ignored by the ${mode} plane: ${ignored}`), at: "key" };
+    }
+  }
+}
+
+/** Only what every service that is concerned ignores is ignored. */
+function reasonIgnored(key: FeatureKey, plane: Plane, forwarding: readonly Forwarding[]): string | null {
+  const answers = forwarding.map((way): Support => supportOf(key, plane, way));
+  const ignored = answers.filter((answer) => typeof answer === "object" && "ignored" in answer);
+  const [first] = ignored;
+  return first === undefined || ignored.length < answers.length ? null : first.ignored;
+}
+
+interface Occurrence {
+  readonly path: Path;
+  /** Of the services that the key concerns. */
+  readonly forwarding: readonly Forwarding[];
+}
+
+function occurrences(draft: Draft, key: FeatureKey): Occurrence[] {
+  const [list = "", ...rest] = key.split("[].");
+  const ways = draft.services.map(({ fields }) => fields.forwarding).filter((way) => way !== undefined);
+  if (rest.length === 0) return [{ path: list.split("."), forwarding: ways }];
+  const tail = (rest.at(-1) ?? "").split(".");
+  if (list === "services") {
+    return draft.services.flatMap(({ path, fields }) => fields.forwarding === undefined
+      ? [] : [{ path: [...path, ...tail], forwarding: [fields.forwarding] }]);
+  }
+  return draft.pools.flatMap((pool) => (pool.backends ?? [])
+    .map(({ path }) => ({ path: [...path, ...tail], forwarding: ways })));
+}
+
+export const PLANE_RULES: readonly Rule[] = [
+  interfaces, loopback, listeningPorts, totals, refusedForwarding, ignoredKeys,
+];

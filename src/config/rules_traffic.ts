@@ -1,0 +1,193 @@
+// Cross-field rules about where packets go: backends and weights, forwarding, rings, policies, probes.
+// Each rule is a function of the draft. Must never know which plane will run.
+
+import { parseAddress, parsePrefix } from "../model/address.ts";
+import type { Address } from "../model/address.ts";
+import { isPrime } from "../model/ring.ts";
+import { probeTimeoutMs } from "./convert.ts";
+import type { Draft, DraftService } from "./draft.ts";
+import { formatDuration, readDuration } from "./formats.ts";
+import { pathText } from "./problem.ts";
+import type { Finding } from "./problem.ts";
+import { error, poolUses, serviceName, warning } from "./rules_names.ts";
+import type { Rule } from "./rules_names.ts";
+
+/** These keep the destination port of the packet. */
+const KEEPS_PORT = new Set(["l2", "ipip", "gue", "gre"]);
+
+function* noServices(draft: Draft): Iterable<Finding> {
+  const services = (draft.root as { services?: unknown } | null | undefined)?.services;
+  if (!Array.isArray(services) || services.length > 0) return;
+  yield warning(["services"], "there are no services", "nothing will be balanced");
+}
+
+function* noBackends(draft: Draft): Iterable<Finding> {
+  for (const pool of draft.pools) {
+    if (pool.backends?.length !== 0) continue;
+    yield error([...pool.path, "backends"], "the pool has no backends",
+      "to take backends out for a while, give them weight 0 or drain them");
+  }
+}
+
+function* noWeight(draft: Draft): Iterable<Finding> {
+  for (const pool of draft.pools) {
+    if (pool.backends === null || pool.backends.length === 0) continue;
+    if (!pool.backends.every(({ fields }) => fields.weight === 0)) continue;
+    yield error([...pool.path, "backends"], "every backend has weight 0", "one of them needs a positive weight");
+  }
+}
+
+/** Below half a slot, quotas by largest remainder may leave a backend without any. */
+function* slotless(draft: Draft): Iterable<Finding> {
+  for (const [pool, service] of poolUses(draft)) {
+    const ringSize = service?.fields.ringSize;
+    const weights = (pool.backends ?? []).map(({ fields }) => fields.weight ?? 0);
+    const sum = weights.reduce((total, weight) => total + weight, 0);
+    if (ringSize === undefined || sum === 0) continue;
+    for (const [index, weight] of weights.entries()) {
+      if (weight === 0 || (weight / sum) * ringSize >= 0.5) continue;
+      yield warning([...pool.path, "backends", index, "weight"],
+        `weight ${weight} of ${sum} is less than half a slot of ${ringSize}; the backend may get none`,
+        "raise it, or the ringSize");
+    }
+  }
+}
+
+function* mappedPorts(draft: Draft): Iterable<Finding> {
+  for (const [pool, service] of poolUses(draft)) {
+    const { forwarding, port } = service?.fields ?? {};
+    if (service === null || forwarding === undefined || port === undefined || !KEEPS_PORT.has(forwarding)) continue;
+    for (const { path, fields } of pool.backends ?? []) {
+      if (fields.port === undefined || fields.port === null || fields.port === port) continue;
+      yield error([...path, "port"],
+        `${serviceName(service)} has port ${port}, and ${forwarding} cannot change it to ${fields.port}`,
+        "remove the port, or use nat or fullnat");
+    }
+  }
+}
+
+function* families(draft: Draft): Iterable<Finding> {
+  for (const [pool, service] of poolUses(draft)) {
+    const virtual = parseAddress(service?.fields.address ?? "");
+    if (service === null || virtual === null || service.fields.forwarding !== "nat") continue;
+    for (const { path, fields } of pool.backends ?? []) {
+      const address = parseAddress(fields.address ?? "");
+      if (address === null || address.family === virtual.family) continue;
+      yield error([...path, "address"],
+        `${serviceName(service)} is IPv${virtual.family}, and nat cannot change the family to IPv${address.family}`,
+        "use fullnat or ipip");
+    }
+  }
+}
+
+/** A backend that is a VIP would send packets round in circles. */
+function* backendsThatAreVips(draft: Draft): Iterable<Finding> {
+  const virtual = new Map<string, DraftService>();
+  for (const service of draft.services) {
+    const text = parseAddress(service.fields.address ?? "")?.text;
+    if (text !== undefined && !virtual.has(text)) virtual.set(text, service);
+  }
+  for (const pool of draft.pools) {
+    for (const { path, fields } of pool.backends ?? []) {
+      const address = parseAddress(fields.address ?? "");
+      const service = virtual.get(address?.text ?? "");
+      if (address === null || service === undefined) continue;
+      yield error([...path, "address"], `${address.text} is the virtual address of ${serviceName(service)}`,
+        "a backend needs an address of its own");
+    }
+  }
+}
+
+function* ringSizes(draft: Draft): Iterable<Finding> {
+  for (const { path, fields } of draft.services) {
+    const size = fields.ringSize;
+    if (size === undefined || isPrime(size)) continue;
+    let below = size - 1;
+    let above = size + 1;
+    while (!isPrime(below)) below -= 1;
+    while (!isPrime(above)) above += 1;
+    yield error([...path, "ringSize"], `${size} is not a prime`, `the nearest are ${below} and ${above}`);
+  }
+}
+
+function* affinityGroups(draft: Draft): Iterable<Finding> {
+  const first = new Map<string, DraftService>();
+  for (const service of draft.services) {
+    const group = service.fields.affinityGroup;
+    if (typeof group !== "string") continue;
+    const lead = first.get(group);
+    if (lead === undefined) first.set(group, service);
+    const reason = (lead === undefined ? null : groupMismatch(service, lead));
+    if (reason !== null) {
+      yield warning([...service.path, "affinityGroup"], reason, "clients may meet different hosts on its ports");
+    }
+    if (service.fields.hash === "5-tuple") {
+      yield warning([...service.path, "affinityGroup"], "the group has no effect with hash: 5-tuple",
+        "ports are part of it; use hash: source-ip");
+    }
+  }
+}
+
+function groupMismatch(service: DraftService, lead: DraftService): string | null {
+  const leader = serviceName(lead);
+  const [mine, theirs] = [service.fields, lead.fields];
+  if (service.pool !== null && lead.pool !== null && service.pool !== lead.pool) {
+    return `the pool is not that of ${leader} in the same group`;
+  }
+  if (mine.ringSize !== theirs.ringSize) return `the ringSize is not that of ${leader} in the same group`;
+  if (JSON.stringify(mine.sourcePrefix) !== JSON.stringify(theirs.sourcePrefix)) {
+    return `the sourcePrefix is not that of ${leader} in the same group`;
+  }
+  return null;
+}
+
+function* policies(draft: Draft): Iterable<Finding> {
+  for (const { path, fields } of draft.services) {
+    const virtual = parseAddress(fields.address ?? "");
+    const seen = new Map<string, string>();
+    for (const list of ["allow", "deny"] as const) {
+      for (const [index, text] of (fields.policy?.[list] ?? []).entries()) {
+        const place = [...path, "policy", list, index];
+        const prefix = parsePrefix(text);
+        if (prefix === null) continue;
+        const before = seen.get(prefix.text);
+        seen.set(prefix.text, before ?? list);
+        if (before === list) yield warning(place, `${prefix.text} is in the list already`);
+        else if (before !== undefined) yield error(place, `${prefix.text} is both allowed and denied`, "remove one of them");
+        if (virtual !== null) yield* foreignPrefix(virtual, prefix.address, place);
+      }
+    }
+  }
+}
+
+function* foreignPrefix(virtual: Address, prefix: Address, place: Finding["path"]): Iterable<Finding> {
+  if (virtual.family === prefix.family) return;
+  yield warning(place, `an IPv${prefix.family} prefix matches no client of an IPv${virtual.family} service`);
+}
+
+function* probes(draft: Draft): Iterable<Finding> {
+  for (const pool of draft.pools) {
+    const health = pool.health;
+    if (health === undefined || health === null || health.type === "none") continue;
+    const intervalMs = readDuration(health.interval);
+    const timeoutMs = probeTimeoutMs(health);
+    if (timeoutMs <= intervalMs) continue;
+    yield error([...pool.path, "health", "timeout"],
+      `the timeout ${formatDuration(timeoutMs)} is longer than the interval ${formatDuration(intervalMs)}`,
+      "one probe ends before the next starts");
+  }
+}
+
+/** The default probes by TCP; most UDP servers do not listen there, and every backend would be down. */
+function* unprobedUdp(draft: Draft): Iterable<Finding> {
+  for (const [pool, service] of poolUses(draft)) {
+    if (service?.fields.protocol !== "udp" || pool.health !== undefined) continue;
+    const reason = `without a health check, the backends of ${pathText(pool.path)} are probed by TCP`;
+    yield warning([...service.path, "protocol"], reason, "say health: { type: tcp }, or none, or another one");
+  }
+}
+
+export const TRAFFIC_RULES: readonly Rule[] = [
+  noServices, noBackends, noWeight, slotless, mappedPorts, families, backendsThatAreVips, ringSizes, affinityGroups,
+  policies, probes, unprobedUdp,
+];

@@ -1,0 +1,295 @@
+// The one definition of the config file: its keys, their types, bounds, defaults and descriptions. From
+// it come validation, the published JSON Schema, the defaults and docs/config.md. No transforms: values
+// stay what the file says, and convert.ts makes them what the program wants.
+
+import * as z from "zod";
+import * as formats from "./formats.ts";
+import type { Check } from "./formats.ts";
+
+interface TextMeta {
+  /** What it is, after "expected": "a duration". */
+  readonly title: string;
+  readonly description?: string;
+  readonly pattern?: string;
+  readonly examples?: readonly string[];
+}
+
+/** A text in one of the small languages of formats.ts. */
+function text(check: Check, meta: TextMeta): z.ZodString {
+  return z.string().superRefine((value, context) => {
+    const complaint = check(value);
+    if (complaint === null) return;
+    context.addIssue({ code: "custom", message: complaint.reason, params: { hint: complaint.hint } });
+  }).meta({ ...meta });
+}
+
+function name(description: string): z.ZodString {
+  return text(formats.checkName, {
+    title: "a name", description, pattern: formats.NAME_PATTERN, examples: ["web-1"],
+  });
+}
+
+function duration(description: string, min: string, max: string): z.ZodString {
+  return text(formats.checkDuration(min, max), {
+    title: "a duration", description: `${description} ${min} to ${max}.`,
+    pattern: formats.DURATION_PATTERN, examples: ["500ms", "2s", "1m", "1h"],
+  });
+}
+
+function hostAddress(description: string): z.ZodString {
+  return text(formats.checkHostAddress, {
+    title: "an IP address", description, examples: ["10.0.0.11", "2001:db8::11"],
+  });
+}
+
+function familyAddress(family: 4 | 6, description: string): z.ZodString {
+  return text(formats.checkFamily(family), {
+    title: `an IPv${family} address`, description, examples: [family === 4 ? "192.0.2.1" : "2001:db8::1"],
+  });
+}
+
+function path(description: string, check: Check = formats.checkPath): z.ZodString {
+  return text(check, { title: "an absolute path", description, pattern: formats.PATH_PATTERN });
+}
+
+function integer(description: string, min: number, max: number): z.ZodInt {
+  return z.int().min(min).max(max).meta({ title: "a whole number", description });
+}
+
+function port(description: string): z.ZodInt {
+  return z.int().min(1).max(65535).meta({ title: "a port", description });
+}
+
+function prefixes(description: string): z.ZodArray<z.ZodString> {
+  return z.array(text(formats.checkPrefix, {
+    title: "a prefix", examples: ["10.0.0.0/8", "2001:db8::/32"],
+  })).meta({ title: "a list of prefixes", description });
+}
+
+const timing = {
+  interval: duration("From the start of one probe to the start of the next.", "10ms", "1h").default("2s"),
+  timeout: duration(
+    "A probe without an answer for so long has failed; at most the interval. Default: 1s, or the "
+    + "interval where that is shorter.", "1ms", "1h").optional(),
+  rise: integer("Successes in a row that turn a backend up.", 1, 1000).default(2),
+  fall: integer("Failures in a row that turn a backend down.", 1, 1000).default(3),
+  jitter: z.number().min(0).max(0.5).default(0.1).meta({
+    title: "a share",
+    description: "Share of the interval by which a probe may come early, so that probes spread out; never late.",
+  }),
+  port: port("Port to probe; null: the backend's own.").nullable().default(null),
+};
+
+const tlsSchema = z.strictObject({
+  serverName: text(formats.checkPattern("^[!-~]{1,253}$", "a server name", "such as www.example.org"), {
+    title: "a server name", description: "Name for SNI and the certificate check; null: `host`, else none.",
+  }).nullable().default(null),
+  verify: z.boolean().default(true).meta({
+    description: "Whether a certificate that does not verify fails the probe.",
+  }),
+}).meta({ title: "TLS settings" });
+
+const status = z.union([
+  z.int().min(100).max(599),
+  text(formats.checkStatuses, { title: "a range of status codes", pattern: formats.STATUSES_PATTERN }),
+]).meta({ title: "a status code or a range such as 200-399", examples: ["200-399"] });
+
+const httpHealth = z.strictObject({
+  type: z.literal("http").meta({ description: "One HTTP/1.1 request per probe." }),
+  method: z.enum(["GET", "HEAD"]).default("GET").meta({ description: "Request method." }),
+  path: text(formats.checkPattern("^/[!-~]{0,1023}$", "a request path", "start it with a slash; no spaces"), {
+    title: "a request path", description: "Request target.", pattern: "^/[!-~]{0,1023}$", examples: ["/health"],
+  }).default("/"),
+  host: text(formats.checkPattern("^[!-~]{1,255}$", "a host name", "such as www.example.org"), {
+    title: "a host name", description: "Host header; null: the backend's address and port.",
+  }).nullable().default(null),
+  statuses: z.array(status).min(1).default(["200-399"]).meta({
+    title: "a list of status codes", description: "Status codes that count as success.",
+  }),
+  body: z.string().min(1).max(4096).nullable().default(null).meta({
+    title: "a text", description: "Text that the start of the body has to contain; null: any body.",
+  }),
+  tls: tlsSchema.nullable().default(null).meta({ description: "Probe over TLS; null: in the clear." }),
+  ...timing,
+});
+
+const tcpHealth = z.strictObject({
+  type: z.literal("tcp").meta({ description: "A connection that is established counts as success." }),
+  ...timing,
+});
+
+const noHealth = z.strictObject({
+  type: z.literal("none").meta({ description: "No probes: every backend is taken as up." }),
+});
+
+export const healthSchema = z.discriminatedUnion("type", [noHealth, tcpHealth, httpHealth]).meta({
+  id: "Health", title: "a health check",
+  description: "How backends are probed. Default: `{ type: tcp }`.",
+});
+
+export const backendSchema = z.strictObject({
+  name: name("Unique in its pool; people address it as pool/name."),
+  address: hostAddress("Where the backend is. Never an address that a service of this file uses."),
+  port: port("Port of the backend; null: the service's. Another one than the service's needs nat or fullnat.")
+    .nullable().default(null),
+  weight: integer("Share of new flows, relative to the pool's other backends; 0: none.", 0, 65535).default(100),
+  hashKey: text(formats.checkPattern("^[^\\p{Cc}]{1,255}$", "a hash key", "1 to 255 printable characters"), {
+    title: "a hash key",
+    description: "Key of the backend's place in the ring; null: `address:port`, or the address alone in an "
+      + "affinity group. A new host given its predecessor's key inherits its slots.",
+  }).nullable().default(null),
+  mac: text(formats.checkMac, {
+    title: "a MAC address", description: "Static next hop; null: resolved by the kernel.",
+    pattern: formats.MAC_PATTERN, examples: ["02:00:00:00:00:0b"],
+  }).nullable().default(null),
+}).meta({ id: "Backend", title: "a backend" });
+
+const backends = z.array(backendSchema);
+
+export const poolSchema = z.strictObject({
+  health: healthSchema.prefault({ type: "tcp" }),
+  backends: backends.meta({ title: "a list of backends", description: "At least one. Their order does not matter." }),
+}).meta({ id: "Pool", title: "a pool" });
+
+const proxyService = z.strictObject({
+  connectTimeout: duration("Longest wait for a backend to accept.", "1ms", "5m").default("3s"),
+  connectRetries: integer("Further choices of the ring after the first failed.", 0, 16).default(2),
+  idleTimeout: duration("A TCP connection without a byte for so long is closed; 0s: never.", "0s", "168h").default("1h"),
+  udpIdleTimeout: duration("A UDP session without a datagram for so long is closed.", "10ms", "168h").default("60s"),
+  connectionsMax: integer("TCP connections open at once.", 1, 1_000_000).default(10_000),
+  sessionsMax: integer("UDP sessions open at once.", 1, 1_000_000).default(10_000),
+  proxyProtocol: z.enum(["none", "v1", "v2"]).default("none").meta({
+    description: "PROXY protocol header sent to backends, which tells them the client's address.",
+  }),
+}).meta({ title: "proxy settings" });
+
+const policy = z.strictObject({
+  allow: prefixes("Clients admitted; empty: everybody.").default([]),
+  deny: prefixes("Clients refused. Of two prefixes that match, the longer decides.").default([]),
+}).meta({ title: "a policy" });
+
+export const serviceSchema = z.strictObject({
+  name: name("Unique in this file."),
+  address: hostAddress("The virtual address (VIP) that clients use."),
+  port: port("The port that clients use."),
+  protocol: z.enum(["tcp", "udp"]).default("tcp").meta({ description: "Transport protocol." }),
+  forwarding: z.enum(["l2", "ipip", "gue", "gre", "nat", "fullnat"]).default("l2").meta({
+    description: "How packets reach the backend. l2: only MAC addresses change, the backend is on the same "
+      + "link and holds the VIP on its loopback interface. ipip: in an IP tunnel, the backend decapsulates.",
+  }),
+  algorithm: z.enum(["maglev"]).default("maglev").meta({ description: "How a backend is chosen." }),
+  hash: z.enum(["5-tuple", "source-ip"]).default("5-tuple").meta({
+    description: "What of a packet chooses the backend: addresses, ports and protocol, or the client's address.",
+  }),
+  sourcePrefix: z.strictObject({
+    ipv4: integer("Bits of an IPv4 client address.", 1, 32).default(32),
+    ipv6: integer("Bits of an IPv6 client address.", 1, 128).default(128),
+  }).prefault({}).meta({ title: "prefix lengths", description: "How much of the client's address `source-ip` hashes." }),
+  ringSize: integer("Slots of the lookup table, a prime.", 7, 2_097_143).default(65_537),
+  tracking: z.enum(["full", "none"]).default("full").meta({
+    description: "Whether established flows are remembered, so that they stay put when the ring changes.",
+  }),
+  flowIdle: duration(
+    "A remembered flow without a packet for so long is forgotten. Default: 15m for tcp, 60s for udp.",
+    "1s", "168h").optional(),
+  affinityGroup: name("Services of one group send a client to the same host on every port; null: no group.")
+    .nullable().default(null),
+  failOpen: z.boolean().default(false).meta({
+    description: "With every backend down, treat all of them as up instead of dropping.",
+  }),
+  vip: z.strictObject({
+    assign: z.enum(["none", "loopback", "interface"]).default("none").meta({
+      description: "Who puts the address on this host. none: the operator, or a router sends it here. loopback: "
+        + "pointsman, on lo. interface: pointsman, on the first of `dataplane.interfaces`, which then answers ARP and ND.",
+    }),
+  }).prefault({}).meta({ title: "VIP settings" }),
+  pool: name("Name of the pool; instead of `backends`.").optional(),
+  backends: backends.optional().meta({
+    title: "a list of backends", description: "An inline pool, named after the service; instead of `pool`.",
+  }),
+  health: healthSchema.optional(),
+  policy: policy.prefault({}).meta({ description: "Which clients may use the service." }),
+  proxy: proxyService.prefault({}).meta({ description: "Limits and habits of the proxy plane." }),
+}).meta({
+  id: "Service", title: "a service",
+  oneOf: [{ required: ["pool"] }, { required: ["backends"] }],
+});
+
+const dataplane = z.strictObject({
+  mode: z.enum(["auto", "xdp", "proxy"]).default("auto").meta({
+    description: "xdp: in the kernel, or not at all. proxy: in this process. auto: xdp where possible, else "
+      + "proxy, and the reason is announced.",
+  }),
+  interfaces: z.array(text(formats.checkInterface, {
+    title: "the name of an interface", pattern: formats.INTERFACE_PATTERN, examples: ["eth0"],
+  })).default([]).meta({ title: "a list of interfaces", description: "Where XDP attaches." }),
+  xdp: z.enum(["auto", "native", "generic"]).default("auto").meta({
+    description: "native: in the driver. generic: in the network stack, slower. auto: native where possible.",
+  }),
+  hashSeed: text(formats.checkHashSeed, {
+    title: "a hash seed", pattern: formats.HASH_SEED_PATTERN, examples: ["file:/etc/pointsman/seed"],
+    description: "Key of the flow hash, the same on every node: 16 hexadecimal digits in quotes, or file:PATH; "
+      + "null: created once in the state directory.",
+  }).nullable().default(null),
+  proxy: z.strictObject({
+    bind: z.enum(["vip", "loopback", "any"]).default("vip").meta({
+      description: "Which address the proxy plane listens on: the VIP itself, the loopback address, or any.",
+    }),
+    portOffset: integer("Added to each service's port when the proxy plane listens.", 0, 65534).default(0),
+  }).prefault({}).meta({ title: "proxy settings" }),
+  orphan: z.strictObject({
+    after: duration("How long the kernel waits for a sign of the supervisor.", "1s", "168h").default("30s"),
+    action: z.enum(["keep", "pass", "drop"]).default("keep").meta({
+      description: "What the kernel then does with the packets of services: forward as before, leave them to "
+        + "the host, or drop them.",
+    }),
+  }).prefault({}).meta({ title: "an orphan policy" }),
+  tunnelSource: z.strictObject({
+    ipv4: familyAddress(4, "Outer IPv4 source; null: this host's own address towards the backend.")
+      .nullable().default(null),
+    ipv6: familyAddress(6, "Outer IPv6 source; null: this host's own address towards the backend.")
+      .nullable().default(null),
+  }).prefault({}).meta({ title: "tunnel sources" }),
+}).meta({ title: "data plane settings" });
+
+export const configSchema = z.strictObject({
+  version: z.literal(1).meta({ description: "Version of this format." }),
+  instance: name("Names pins, lock, control socket and state directory; several instances can share a host.")
+    .default("main"),
+  dataplane: dataplane.prefault({}),
+  limits: z.strictObject({
+    services: integer("Services in this file.", 1, 65_535).default(256),
+    backends: integer("Destinations: a backend counts once for each port and way of forwarding.", 1, 32_767)
+      .default(4096),
+    flows: integer("Flows remembered.", 64, 67_108_864).default(1_048_576),
+  }).prefault({}).meta({ title: "limits", description: "Sizes of kernel tables." }),
+  control: z.strictObject({
+    socket: path("Control socket; null: /run/pointsman/INSTANCE.sock, or under $XDG_RUNTIME_DIR when not root.",
+      formats.checkSocketPath).nullable().default(null),
+    group: text(formats.checkPattern("^[a-z0-9_][a-z0-9_-]{0,31}$", "a group", "a name or a number"), {
+      title: "a group", description: "Group that may use the control socket; null: the process's own.",
+    }).nullable().default(null),
+  }).prefault({}).meta({ title: "control settings" }),
+  observe: z.strictObject({
+    listen: text(formats.checkListen, {
+      title: "a listening address", examples: ["127.0.0.1:9469"],
+      description: "Metrics and health over HTTP: address and port (0: any free one), or none.",
+    }).default("127.0.0.1:9469"),
+  }).prefault({}).meta({ title: "observation settings" }),
+  log: z.strictObject({
+    level: z.enum(["error", "warn", "info", "debug"]).default("info").meta({ description: "Least severity logged." }),
+  }).prefault({}).meta({ title: "log settings" }),
+  stateDirectory: path("Where overrides, revisions and the seed are kept; null: /var/lib/pointsman/INSTANCE, or "
+    + "under $XDG_STATE_HOME when not root.").nullable().default(null),
+  // Names are checked by a rule: a key that zod refuses would hide what is wrong inside the pool.
+  pools: z.record(z.string().meta({ pattern: formats.NAME_PATTERN }), poolSchema).default({}).meta({
+    title: "a mapping of pools", description: "Pools by name. Probes, rings and drains belong to the pool.",
+  }),
+  services: z.array(serviceSchema).meta({ title: "a list of services", description: "What is balanced." }),
+}).meta({ title: "pointsman configuration", description: "One file configures both planes." });
+
+export type RawConfig = z.output<typeof configSchema>;
+export type RawService = z.output<typeof serviceSchema>;
+export type RawPool = z.output<typeof poolSchema>;
+export type RawBackend = z.output<typeof backendSchema>;
+export type RawHealth = z.output<typeof healthSchema>;

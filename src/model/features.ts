@@ -1,0 +1,87 @@
+// What each plane makes of each config key: one table, feature x plane x forwarding, that drives check,
+// doctor and the docs. Knows the names of keys and of ways of forwarding; must never know how a plane works.
+
+import type { Forwarding } from "./config.ts";
+
+export type Plane = "xdp" | "proxy";
+
+/** Honoured; ignored, which is announced; or refused: the plane cannot serve a config that asks for it. */
+export type Support = "honoured" | { readonly ignored: string } | { readonly refused: string };
+
+/** The same for every way of forwarding, or an answer for each. */
+type Row = Support | Readonly<Record<Forwarding, Support>>;
+
+interface Feature {
+  readonly xdp: Row;
+  readonly proxy: Row;
+}
+
+const PROXY_ONLY: Support = { ignored: "packets pass through the kernel; no connection ends here" };
+const NOT_BUILT: Support = { refused: "the XDP plane cannot do this yet; use l2 or ipip, or the proxy plane" };
+const TERMINATED: Support = {
+  ignored: "the proxy ends connections itself; backends see its address, and need no VIP",
+};
+const NO_PACKETS: Support = { ignored: "the proxy has sockets, no packets; proxy.idleTimeout counts there" };
+const ROUTED_BY_HOST: Support = { ignored: "the host's own routes lead to the backends" };
+const NO_TUNNEL: Support = { ignored: "l2 builds no tunnel" };
+const IN_PROCESS: Support = { ignored: "the proxy ends with its process" };
+
+/** By config key; `[]` stands for every item of a list or mapping. Keys without a row are honoured by both. */
+export const FEATURES = {
+  "services[].forwarding": {
+    xdp: {
+      l2: "honoured", ipip: "honoured", gue: NOT_BUILT, gre: NOT_BUILT, nat: NOT_BUILT, fullnat: NOT_BUILT,
+    },
+    proxy: {
+      l2: TERMINATED, ipip: TERMINATED, gue: TERMINATED, gre: TERMINATED,
+      nat: { ignored: "the proxy connects from its own address, as fullnat does" },
+      fullnat: "honoured",
+    },
+  },
+  "services[].vip.assign": { xdp: "honoured", proxy: "honoured" },
+  "services[].policy": { xdp: "honoured", proxy: "honoured" },
+  "services[].failOpen": { xdp: "honoured", proxy: "honoured" },
+  "services[].tracking": { xdp: "honoured", proxy: NO_PACKETS },
+  "services[].flowIdle": { xdp: "honoured", proxy: NO_PACKETS },
+  "services[].proxy.connectTimeout": { xdp: PROXY_ONLY, proxy: "honoured" },
+  "services[].proxy.connectRetries": { xdp: PROXY_ONLY, proxy: "honoured" },
+  "services[].proxy.idleTimeout": { xdp: PROXY_ONLY, proxy: "honoured" },
+  "services[].proxy.udpIdleTimeout": { xdp: PROXY_ONLY, proxy: "honoured" },
+  "services[].proxy.connectionsMax": { xdp: PROXY_ONLY, proxy: "honoured" },
+  "services[].proxy.sessionsMax": { xdp: PROXY_ONLY, proxy: "honoured" },
+  "services[].proxy.proxyProtocol": { xdp: PROXY_ONLY, proxy: "honoured" },
+  "pools[].backends[].mac": { xdp: "honoured", proxy: ROUTED_BY_HOST },
+  "dataplane.interfaces": {
+    xdp: "honoured", proxy: { ignored: "the proxy attaches to none; only vip.assign: interface needs one" },
+  },
+  "dataplane.xdp": { xdp: "honoured", proxy: { ignored: "the proxy uses no XDP" } },
+  "dataplane.proxy.bind": { xdp: PROXY_ONLY, proxy: "honoured" },
+  "dataplane.proxy.portOffset": { xdp: PROXY_ONLY, proxy: "honoured" },
+  "dataplane.orphan": { xdp: "honoured", proxy: IN_PROCESS },
+  "dataplane.tunnelSource": {
+    xdp: {
+      l2: NO_TUNNEL, ipip: "honoured", gue: NOT_BUILT, gre: NOT_BUILT, nat: NO_TUNNEL, fullnat: NO_TUNNEL,
+    },
+    proxy: { ignored: "the proxy builds no tunnel" },
+  },
+  "limits.flows": {
+    xdp: "honoured",
+    proxy: { ignored: "the proxy counts connections; proxy.connectionsMax and proxy.sessionsMax limit them" },
+  },
+} as const satisfies Readonly<Record<string, Feature>>;
+
+export type FeatureKey = keyof typeof FEATURES;
+
+/** In the order of the table. */
+export const FEATURE_KEYS: readonly FeatureKey[] = Object.keys(FEATURES) as FeatureKey[];
+
+export function supportOf(key: FeatureKey, plane: Plane, forwarding: Forwarding): Support {
+  const row: Row = FEATURES[key][plane];
+  return typeof row === "object" && "l2" in row ? row[forwarding] : row;
+}
+
+/** Whether the answer depends on the way of forwarding. */
+export function dependsOnForwarding(key: FeatureKey, plane: Plane): boolean {
+  const row: Row = FEATURES[key][plane];
+  return typeof row === "object" && "l2" in row;
+}
