@@ -170,7 +170,7 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 {
 	choice->id = id_in_ring(version, hash_of(packet, version));
 	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
-	if (!choice->destination) {
+	if (!choice->destination || choice->destination->forwarding == FORWARDING_NONE) {
 		if (choice->entry)
 			bpf_map_delete_elem(&flows, &packet->flow);
 		return DROP_NO_BACKEND;

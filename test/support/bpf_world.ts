@@ -1,0 +1,267 @@
+// A loaded XDP program whose maps a test fills from a ForwardingTable, packet by packet and table by
+// table. Knows maps and codecs; deliberately does without src/dataplane/xdp/image.ts, so that a mistake
+// there cannot hide one in the program. Nothing here is atomic: no packet runs while a map is written.
+
+import { readFileSync } from "node:fs";
+import {
+  AddressKey, Destination as DestinationValue, FlowEntry, FlowKey, NextHopFlags, PolicyKey, ServiceKey,
+  ServiceVersion, Settings, TrafficCount, VERDICT_NAMES, VerdictCount,
+} from "../../src/dataplane/xdp/abi.gen.ts";
+import { btfOfObject, dataSectionNamed, typeAt } from "../../src/dataplane/xdp/btf.ts";
+import type { BpfMap, BpfObject, Native, TestRunResult } from "../../src/dataplane/xdp/native.ts";
+import type { Prefix } from "../../src/model/address.ts";
+import type { FlowTuple } from "../../src/model/packet.ts";
+import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
+
+const RING_SLOTS = { small: 16_384, medium: 65_540, large: 2_097_152 } as const;
+const RING_CLASS_NUMBERS = { small: 0, medium: 1, large: 2 } as const;
+type RingClass = keyof typeof RING_SLOTS;
+const FORWARDING_NUMBERS: Readonly<Record<string, number>> = { l2: 1, ipip: 2 };
+const ORPHAN_NUMBERS = { keep: 0, pass: 1, drop: 2 } as const;
+const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
+/** Elements of the arrays that are indexed by service or by destination. */
+const ENTRIES_MAX = 64;
+
+/** The way to a destination, and what the tables of the model do not say. */
+export interface Hop {
+  readonly destinationMac: Uint8Array;
+  readonly sourceMac: Uint8Array;
+  readonly ifindex: number;
+  readonly mtu: number;
+  readonly resolved: boolean;
+  readonly tunnelSource: Uint8Array;
+}
+
+export interface Surroundings {
+  readonly hop: (destination: Destination) => Hop;
+  readonly heartbeatNs: bigint;
+  /** Where rings of at most 16384 slots go, to try the other classes with small rings too. */
+  readonly ringClass: RingClass;
+}
+
+export interface WorldOptions {
+  readonly object: string;
+  readonly switches: Readonly<Record<string, boolean>>;
+  readonly flowsMax: number;
+  readonly devices: readonly number[];
+}
+
+export interface Count {
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+export interface Traffic extends Count {
+  readonly flows: number;
+}
+
+export class BpfWorld {
+  readonly object: BpfObject;
+  readonly #native: Native;
+  readonly #maps = new Map<string, BpfMap>();
+  readonly #memory = new Map<string, Uint8Array>();
+  readonly #rings = new Map<string, { readonly map: BpfMap; readonly slots: Uint16Array }>();
+  readonly #written: { readonly map: string; readonly key: Uint8Array }[] = [];
+
+  constructor(native: Native, options: WorldOptions) {
+    this.#native = native;
+    this.object = native.BpfObject.open(options.object);
+    setSwitches(this.object, options.object, options.switches);
+    for (const map of ["services", "virtual_addresses", "service_active", "service_traffic", "destinations",
+      "destination_traffic"]) this.object.setMaxEntries(map, ENTRIES_MAX);
+    this.object.setMaxEntries("service_versions", ENTRIES_MAX * 2);
+    this.object.setMaxEntries("flows", options.flowsMax);
+    this.object.load();
+    for (const ifindex of options.devices) this.map("devices").update(u32(ifindex), u32(ifindex), 0);
+  }
+
+  map(name: string): BpfMap {
+    const known = this.#maps.get(name);
+    if (known !== undefined) return known;
+    const map = this.object.map(name);
+    this.#maps.set(name, map);
+    return map;
+  }
+
+  /** Replaces everything but counters by what the table says; flows go. */
+  fill(table: ForwardingTable, surroundings: Surroundings): void {
+    for (const { map, key } of this.#written.splice(0)) this.map(map).delete(key);
+    for (const key of this.#flowKeys()) this.map("flows").delete(key);
+    this.#memoryOf("destinations").fill(0);
+    for (const destination of table.destinations.values()) {
+      const bytes = destinationBytes(destination, surroundings.hop(destination));
+      this.#memoryOf("destinations").set(bytes, destination.id * DestinationValue.size);
+    }
+    table.services.forEach((service, place) => { this.#fillService(service, place, surroundings); });
+    this.#memoryOf("settings").set(Settings.encode({
+      abiFingerprint: 0n, heartbeatNs: surroundings.heartbeatNs,
+      orphanAfterNs: BigInt(table.orphan.afterMs) * 1_000_000n,
+      orphanAction: BigInt(ORPHAN_NUMBERS[table.orphan.action]),
+    }));
+  }
+
+  #fillService(service: Service, place: number, { ringClass }: Surroundings): void {
+    const { config, index } = service;
+    const version = index & 1;
+    const other = versionBytes({ ...service, hashSeed: ~service.hashSeed & 0xffffn }, ringClass, place);
+    this.#memoryOf("service_versions").set(other, (index * 2 + 1 - version) * ServiceVersion.size);
+    const bytes = versionBytes(service, ringClass, place);
+    this.#memoryOf("service_versions").set(bytes, (index * 2 + version) * ServiceVersion.size);
+    this.#memoryOf("service_active").set(u32(version), index * 8);
+    this.#ring(ringClass, place).set(service.ring.slots);
+    const protocol = PROTOCOL_NUMBERS[config.protocol];
+    this.#write("services", ServiceKey.encode({ address: config.address.bytes, port: config.port, protocol }), index);
+    this.#write("virtual_addresses", AddressKey.encode({ address: config.address.bytes }), 0);
+    // A prefix in both lists denies, so denials are written last.
+    for (const prefix of config.policy.allow) this.#write("policies", policyKey(index, prefix), 1);
+    for (const prefix of config.policy.deny) this.#write("policies", policyKey(index, prefix), 2);
+  }
+
+  #write(map: string, key: Uint8Array, value: number): void {
+    this.map(map).update(key, u32(value), 0);
+    this.#written.push({ map, key });
+  }
+
+  #ring(ringClass: RingClass, place: number): Uint16Array {
+    const name = `${ringClass} ${place}`;
+    const known = this.#rings.get(name);
+    if (known !== undefined) return known.slots;
+    const map = this.#native.BpfMap.create({
+      name: "ring", type: 2, keySize: 4, valueSize: RING_SLOTS[ringClass] * 2, maxEntries: 1,
+      flags: 1 << 10, innerMap: null,
+    });
+    this.map(`rings_${ringClass}`).updateInner(u32(place), map);
+    const slots = new Uint16Array(map.mmap(), 0, RING_SLOTS[ringClass]);
+    this.#rings.set(name, { map, slots });
+    return slots;
+  }
+
+  #memoryOf(name: string): Uint8Array {
+    const known = this.#memory.get(name);
+    if (known !== undefined) return known;
+    const memory = new Uint8Array(this.map(name).mmap());
+    this.#memory.set(name, memory);
+    return memory;
+  }
+
+  run(program: string, frame: Uint8Array, outputSizeMax: number): TestRunResult {
+    return this.object.testRun(program, frame, {
+      repeat: 1, flags: 0, context: null, outputSizeMax, batchSize: 0,
+    });
+  }
+
+  putFlow(tuple: FlowTuple, entry: FlowEntry): void {
+    this.map("flows").update(flowKey(tuple), FlowEntry.encode(entry), 0);
+  }
+
+  flow(tuple: FlowTuple): FlowEntry | null {
+    const bytes = this.map("flows").lookup(flowKey(tuple));
+    return bytes === null ? null : FlowEntry.decode(bytes);
+  }
+
+  flowCount(): number {
+    return this.#flowKeys().length;
+  }
+
+  #flowKeys(): Uint8Array[] {
+    const keys: Uint8Array[] = [];
+    for (let key = this.map("flows").nextKey(null); key !== null; key = this.map("flows").nextKey(key)) {
+      keys.push(key);
+    }
+    return keys;
+  }
+
+  /** Packets and bytes by verdict. */
+  verdicts(): Map<string, Count> {
+    return new Map(VERDICT_NAMES.slice(0, -1).map((name, number) => [name, this.verdict(number)]));
+  }
+
+  /** Of one verdict, all CPUs together. */
+  verdict(number: number): Count {
+    const counts = this.#perCpu("verdict_counts", number, VerdictCount.size).map((bytes) => VerdictCount.decode(bytes));
+    return { packets: sum(counts.map((one) => one.packets)), bytes: sum(counts.map((one) => one.bytes)) };
+  }
+
+  traffic(of: "service" | "destination", index: number): Traffic {
+    const counts = this.#perCpu(`${of}_traffic`, index, TrafficCount.size).map((bytes) => TrafficCount.decode(bytes));
+    return {
+      packets: sum(counts.map((one) => one.packets)), bytes: sum(counts.map((one) => one.bytes)),
+      flows: sum(counts.map((one) => one.flows)),
+    };
+  }
+
+  #perCpu(map: string, index: number, size: number): Uint8Array[] {
+    const values = this.map(map).lookup(u32(index));
+    if (values === null) throw new Error(`${map} has no element ${index}`);
+    return Array.from({ length: this.#native.possibleCpus() }, (_, cpu) => values.slice(cpu * size, (cpu + 1) * size));
+  }
+
+  close(): void {
+    for (const { map } of this.#rings.values()) map.close();
+    this.object.close();
+  }
+}
+
+function setSwitches(object: BpfObject, path: string, switches: Readonly<Record<string, boolean>>): void {
+  const rodata = object.section(".rodata");
+  const btf = btfOfObject(new Uint8Array(readFileSync(path)));
+  const section = dataSectionNamed(btf, ".rodata");
+  if (rodata === null || section === null) throw new Error(`${path} has no .rodata`);
+  for (const [name, on] of Object.entries(switches)) {
+    const variable = section.variables.find(({ type }) => {
+      const found = typeAt(btf, type);
+      return found.kind === "var" && found.name === name;
+    });
+    if (variable === undefined) throw new Error(`${path} has no switch ${name}`);
+    rodata[variable.offset] = on ? 1 : 0;
+  }
+  object.setSection(".rodata", rodata);
+}
+
+function destinationBytes(destination: Destination, hop: Hop): Uint8Array {
+  const active = destination.id & 1;
+  const { destinationMac, sourceMac, ifindex, mtu } = hop;
+  const nextHop = { destinationMac, sourceMac, ifindex, mtu, flags: hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0 };
+  // The idle one is as wrong as can be: whoever takes it shows.
+  const idle = {
+    destinationMac: new Uint8Array(6).fill(0xee), sourceMac: new Uint8Array(6).fill(0xee), ifindex: 1, mtu: 1,
+    flags: hop.resolved ? 0 : NextHopFlags.NEXT_HOP_RESOLVED,
+  };
+  return DestinationValue.encode({
+    address: destination.address.bytes, tunnelSource: hop.tunnelSource, identity: destination.identity,
+    generation: destination.generation, flags: (destination.alive ? 1 : 0) | (destination.admission > 0 ? 2 : 0),
+    forwarding: FORWARDING_NUMBERS[destination.forwarding] ?? 0, nextHopActive: active,
+    nextHops: active === 0 ? [nextHop, idle] : [idle, nextHop],
+  });
+}
+
+function versionBytes(service: Service, ringClass: RingClass, place: number): Uint8Array {
+  const { config, hashSeed, ring } = service;
+  const { allow, deny } = config.policy;
+  return ServiceVersion.encode({
+    hashSeed, flowIdleNs: BigInt(config.flowIdleMs) * 1_000_000n, ringId: place, ringSize: ring.size,
+    ringClass: RING_CLASS_NUMBERS[ringClass], hashInput: config.hash === "source-ip" ? 1 : 0,
+    tracking: config.tracking === "full" ? 1 : 0,
+    flags: (allow.length > 0 ? 1 : 0) | (allow.length + deny.length > 0 ? 2 : 0),
+    sourcePrefixIpv4: config.sourcePrefix.ipv4, sourcePrefixIpv6: config.sourcePrefix.ipv6,
+  });
+}
+
+function policyKey(service: number, { address, length }: Prefix): Uint8Array {
+  const bits = address.family === 4 ? 96 + length : length;
+  return PolicyKey.encode({ prefixBits: 32 + bits, service, address: address.bytes });
+}
+
+function flowKey({ source, sourcePort, destination, destinationPort, protocol }: FlowTuple): Uint8Array {
+  return FlowKey.encode({
+    service: { address: destination, port: destinationPort, protocol }, source, sourcePort,
+  });
+}
+
+function u32(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value).buffer);
+}
+
+function sum(numbers: readonly bigint[]): number {
+  return Number(numbers.reduce((total, one) => total + one, 0n));
+}

@@ -1,0 +1,240 @@
+// The XDP program against decide(): the same state on both sides, one packet after the other, and the
+// same verdict, backend and effects demanded, as well as the right bytes and sums. Knows both sides and
+// how they are compared; the random part comes from random_tables.ts and random_frames.ts.
+
+import type { FlowEntry as FlowValue } from "../../src/dataplane/xdp/abi.gen.ts";
+import { decide } from "../../src/model/decide.ts";
+import type { Decision, FlowEntry, State, VerdictName } from "../../src/model/decide.ts";
+import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
+import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
+import type { Destination } from "../../src/model/table.ts";
+import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
+import type { BpfWorld, Hop } from "./bpf_world.ts";
+import { residuesOf } from "./checksums.ts";
+import { randomFrame } from "./random_frames.ts";
+import { randomWorld, tunnelSourceFor } from "./random_tables.ts";
+import type { RandomWorld } from "./random_tables.ts";
+import { echoed, forwardedByIpip, forwardedByL2, isAsExpected } from "./rewritten.ts";
+import type { Expected } from "./rewritten.ts";
+import type { Draws } from "./random.ts";
+
+/** enum xdp_action. */
+const XDP_DROP = 1, XDP_PASS = 2, XDP_TX = 3, XDP_REDIRECT = 4;
+/** The program reads a clock that ticks; ours does not. */
+const TICK_NS = 50_000_000n;
+const WORD_NUMBER = new Map<string, number>(VERDICT_NAMES.map((name, number) => [name, number]));
+
+export interface Setting {
+  readonly world: BpfWorld;
+  readonly program: string;
+  /** Where a test run seems to arrive, an interface one can redirect to, and one that is not there. */
+  readonly ingress: number;
+  readonly egress: number;
+  readonly absent: number;
+  readonly transmitByRedirect: boolean;
+}
+
+/** One random world and the packets that meet it; `note` hears of each verdict. */
+export class Comparison {
+  readonly #setting: Setting;
+  readonly #world: RandomWorld;
+  readonly #flows = new Map<string, { readonly tuple: FlowTuple; entry: FlowEntry }>();
+  readonly #before: ReadonlyMap<string, { readonly packets: number; readonly bytes: number }>;
+  readonly #counted = new Map<VerdictName, { packets: number; bytes: number }>();
+  readonly #trafficBefore: ReadonlyMap<number, number>;
+  readonly #traffic = new Map<number, number>();
+  #number = 0;
+
+  constructor(draws: Draws, setting: Setting) {
+    this.#setting = setting;
+    const { world, ingress, egress, absent } = setting;
+    const made = randomWorld(draws, [ingress, ingress, ingress, egress, egress, egress, ingress, absent], process.hrtime.bigint());
+    const hops = new Map([...made.hops].map(([id, hop]) => [id, withTunnel(hop, made.table.destinations.get(id)!)]));
+    this.#world = { ...made, hops };
+    world.fill(made.table, {
+      hop: ({ id }) => hops.get(id)!, heartbeatNs: made.heartbeatNs,
+      ringClass: draws.pick(["small", "small", "medium", "large"]),
+    });
+    for (const { tuple, entry } of made.flows) {
+      if (entry === null) continue;
+      world.putFlow(tuple, entry);
+      this.#flows.set(keyOf(tuple), { tuple, entry });
+    }
+    this.#before = world.verdicts();
+    this.#trafficBefore = new Map([...hops.keys()].map((id) => [id, world.traffic("destination", id).packets]));
+  }
+
+  /** One packet through both. Throws what differs. */
+  step(draws: Draws): VerdictName {
+    const frame = randomFrame(draws, this.#world);
+    this.#number += 1;
+    try {
+      return this.#compare(frame);
+    } catch (error) {
+      if (error instanceof Error) error.message += `\npacket ${this.#number} of its world: ${Buffer.from(frame).toString("hex")}`;
+      throw error;
+    }
+  }
+
+  #compare(frame: Uint8Array): VerdictName {
+    const packet = parsePacket(frame);
+    const tuple = typeof packet === "string" ? null : flowKeyOf(packet);
+    const key = tuple === null ? "" : keyOf(tuple);
+    const held = this.#flows.get(key)?.entry ?? null;
+    const startNs = process.hrtime.bigint() - TICK_NS;
+    const run = this.#setting.world.run(this.#setting.program, frame, frame.length + 64);
+    const endNs = process.hrtime.bigint();
+
+    const early = this.#decide(packet, held, startNs);
+    this.#checkVerdict(early.verdict, frame.length);
+    this.#checkFrame(early, packet, frame, run.action, run.output ?? new Uint8Array(0));
+    if (tuple !== null && early.service?.config.tracking === "full") {
+      const found = this.#setting.world.flow(tuple);
+      // A flow that comes of age during the run may be touched or not.
+      const late = this.#decide(packet, held, endNs);
+      const problem = effectProblem(early, held, found, startNs, endNs);
+      if (problem !== null && effectProblem(late, held, found, startNs, endNs) !== null) throw new Error(problem);
+      if (found === null) this.#flows.delete(key);
+      else this.#flows.set(key, { tuple, entry: found });
+    }
+    if (early.verdict === "TX_FORWARDED") {
+      const id = early.destination!.id;
+      this.#traffic.set(id, (this.#traffic.get(id) ?? 0) + 1);
+    }
+    return early.verdict;
+  }
+
+  #decide(packet: ReturnType<typeof parsePacket>, flow: FlowEntry | null, nowNs: bigint): Decision {
+    if (typeof packet === "string") return { verdict: packet, service: null, destination: null, effects: [], how: null };
+    const { table, hops, heartbeatNs } = this.#world;
+    const state: State = {
+      flow, nowNs, heartbeatNs,
+      neighbour: (id) => hops.get(id)!.resolved && hops.get(id)!.ifindex !== this.#setting.absent,
+      obstacle: (id) => {
+        const { mtu } = hops.get(id)!;
+        const { forwarding, address } = table.destinations.get(id)!;
+        const outer = forwarding === "l2" ? 0 : address.family === 4 ? 20 : 40;
+        return mtu > 0 && packet.ipLength + outer > mtu ? "DROP_TOO_BIG" : null;
+      },
+    };
+    return decide(table, state, packet);
+  }
+
+  /** The verdict is read from the counters: an action alone says too little. */
+  #checkVerdict(expected: VerdictName, bytes: number): void {
+    const counted = this.#counted.get(expected) ?? { packets: 0, bytes: 0 };
+    counted.packets += 1;
+    counted.bytes += bytes;
+    this.#counted.set(expected, counted);
+    const before = this.#before.get(expected)!;
+    const now = this.#setting.world.verdict(WORD_NUMBER.get(expected)!);
+    if (now.packets === before.packets + counted.packets && now.bytes === before.bytes + counted.bytes) return;
+    const others = [...this.#setting.world.verdicts()].filter(([name, count]) =>
+      count.packets !== this.#before.get(name)!.packets + (this.#counted.get(name as VerdictName)?.packets ?? 0));
+    throw new Error(`decide() says ${expected}; the program counted otherwise: ${JSON.stringify(others)}`);
+  }
+
+  #checkFrame(
+    decision: Decision, packet: ReturnType<typeof parsePacket>, frame: Uint8Array, action: number,
+    output: Uint8Array,
+  ): void {
+    const { verdict } = decision;
+    if (verdict.startsWith("DROP_")) return expectAction(action, XDP_DROP, verdict);
+    if (verdict.startsWith("PASS_") || typeof packet === "string") {
+      expectAction(action, XDP_PASS, verdict);
+      if (!isAsExpected(output, { frame, sums: [] })) throw new Error(`${verdict}, but the frame was changed`);
+      return;
+    }
+    const { ingress, transmitByRedirect } = this.#setting;
+    const ifindex = verdict === "TX_ECHO_REPLY" ? ingress : this.#world.hops.get(decision.destination!.id)!.ifindex;
+    expectAction(action, ifindex === ingress && !transmitByRedirect ? XDP_TX : XDP_REDIRECT, verdict);
+    const expected = this.#expectedFrame(decision, packet, frame);
+    if (!isAsExpected(output, expected)) {
+      throw new Error(`${verdict}: the frame is ${hex(output)} and not ${hex(expected.frame)}`);
+    }
+    checkSums(frame, output, verdict === "TX_FORWARDED" && decision.destination!.forwarding === "ipip");
+  }
+
+  #expectedFrame(decision: Decision, packet: ParsedPacket, frame: Uint8Array): Expected {
+    if (decision.verdict === "TX_ECHO_REPLY") return echoed(frame, packet);
+    const { id, forwarding, address } = decision.destination!;
+    const hop = this.#world.hops.get(id)!;
+    if (forwarding === "l2") return forwardedByL2(frame, packet, hop);
+    return forwardedByIpip(frame, packet, hop, address.bytes, address.family);
+  }
+
+  /** What only shows at the end: nothing else was counted, and no other flow was written. */
+  finish(): void {
+    const { world } = this.#setting;
+    const total = [...world.verdicts().values()].reduce((sum, { packets }) => sum + packets, 0);
+    const before = [...this.#before.values()].reduce((sum, { packets }) => sum + packets, 0);
+    if (total !== before + this.#number) throw new Error(`${this.#number} packets, but ${total - before} verdicts`);
+    for (const [id, packets] of this.#trafficBefore) {
+      const now = world.traffic("destination", id).packets - packets;
+      const expected = this.#traffic.get(id) ?? 0;
+      if (now !== expected) throw new Error(`destination ${id} counted ${now} packets and not ${expected}`);
+    }
+    if (world.flowCount() !== this.#flows.size) {
+      throw new Error(`${world.flowCount()} flows are remembered and not ${this.#flows.size}`);
+    }
+    for (const { tuple, entry } of this.#flows.values()) {
+      if (!isSameEntry(world.flow(tuple), entry)) throw new Error("a flow was written that no packet was of");
+    }
+  }
+}
+
+function withTunnel(hop: Hop, destination: Destination): Hop {
+  return { ...hop, tunnelSource: tunnelSourceFor(destination) };
+}
+
+function expectAction(found: number, expected: number, verdict: string): void {
+  if (found !== expected) throw new Error(`${verdict} with action ${found}, not ${expected}`);
+}
+
+/** Right stays right, and wrong by so much stays wrong by as much; an outer header is right. */
+function checkSums(frame: Uint8Array, output: Uint8Array, isTunnel: boolean): void {
+  const before = residuesOf(frame);
+  const after = residuesOf(output);
+  const outer = isTunnel ? after.headers.slice(0, 1) : [];
+  const inner = isTunnel ? after.headers.slice(1) : after.headers;
+  const ok = outer.every((one) => one === null || one === 0) && inner.length === before.headers.length &&
+    inner.every((one, at) => one === before.headers[at]) && after.transport === before.transport;
+  if (!ok) throw new Error(`sums are off by ${JSON.stringify(after)}, they were by ${JSON.stringify(before)}: ${hex(output)}`);
+}
+
+/** What is wrong with the flow table after this decision, or null. */
+function effectProblem(
+  decision: Decision, held: FlowEntry | null, found: FlowValue | null, startNs: bigint, endNs: bigint,
+): string | null {
+  const effect = decision.effects[0];
+  const isNow = found !== null && found.lastSeenNs >= startNs - TICK_NS && found.lastSeenNs <= endNs;
+  switch (effect?.kind) {
+    case undefined:
+      return isSameEntry(found, held) ? null : `no effect wanted, found ${show(found)} for ${show(held)}`;
+    case "forget":
+      return found === null ? null : `forget wanted, found ${show(found)}`;
+    case "touch":
+      return isNow && found.destination === held?.destination && found.generation === held.generation
+        ? null : `touch wanted, found ${show(found)} for ${show(held)}`;
+    case "remember":
+      return isNow && found.destination === effect.destination && found.generation === effect.generation
+        ? null : `remember ${effect.destination} wanted, found ${show(found)} for ${show(held)}`;
+  }
+}
+
+function isSameEntry(a: FlowEntry | null, b: FlowEntry | null): boolean {
+  if (a === null || b === null) return a === b;
+  return a.destination === b.destination && a.generation === b.generation && a.lastSeenNs === b.lastSeenNs;
+}
+
+function keyOf({ source, sourcePort, destination, destinationPort, protocol }: FlowTuple): string {
+  return String.fromCharCode(...source, ...destination, sourcePort, destinationPort, protocol);
+}
+
+function show(entry: FlowEntry | null): string {
+  return entry === null ? "none" : `${entry.destination}/${entry.generation} at ${entry.lastSeenNs}`;
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}

@@ -1,0 +1,125 @@
+// Random frames: most are for the services of a random world, some are for its addresses without being
+// for a service, some are foreign, and some are cut, bent or noise. Knows wire formats through
+// packets.ts; knows no verdict.
+
+import { ICMP, ICMPV6, TCP, UDP, frameOf, mac, put16 } from "./packets.ts";
+import type { Extension, FrameSpec } from "./packets.ts";
+import { familyOf, randomClient, randomVirtualAddress } from "./random_tables.ts";
+import type { RandomWorld } from "./random_tables.ts";
+import type { Draws } from "./random.ts";
+
+const ETHERNET_BYTES = 14;
+const BROADCAST = new Uint8Array(6).fill(0xff);
+
+export function randomFrame(draws: Draws, world: RandomWorld): Uint8Array {
+  if (draws.chance(0.02)) return noise(draws);
+  const spec = randomSpec(draws, world);
+  const frame = frameOf(spec);
+  if (draws.chance(0.03)) return frame.slice(0, draws.between(ETHERNET_BYTES, frame.length));
+  if (draws.chance(0.05)) return shorten(draws, spec, frame);
+  if (draws.chance(0.08)) bend(draws, frame);
+  return frame;
+}
+
+/** The IP packet ends early and says so; what followed is padding now, or gone. */
+function shorten(draws: Draws, spec: Partial<FrameSpec>, frame: Uint8Array): Uint8Array {
+  const at = ETHERNET_BYTES + (spec.tags?.length ?? 0) * 4;
+  const header = spec.family === 4 ? 20 + (spec.optionBytes ?? 0) : 40;
+  const end = draws.between(header, Math.min(header + 60, frame.length - at));
+  put16(frame, at + (spec.family === 4 ? 2 : 4), spec.family === 4 ? end : end - header);
+  return draws.chance(0.5) ? frame : frame.slice(0, at + end);
+}
+
+function noise(draws: Draws): Uint8Array {
+  const bytes = draws.bytes(draws.between(ETHERNET_BYTES, 100));
+  const type = draws.pick([0x0800, 0x86dd, 0x8100, 0x88a8, 0x0806, 0x0026]);
+  bytes[12] = type >> 8;
+  bytes[13] = type;
+  return bytes;
+}
+
+function bend(draws: Draws, frame: Uint8Array): void {
+  for (let flips = draws.between(1, 3); flips > 0; flips -= 1) {
+    const at = draws.between(12, Math.min(frame.length, 80) - 1);
+    frame[at] = draws.chance(0.5) ? draws.word() : frame[at]! ^ (1 << draws.below(8));
+  }
+}
+
+function randomSpec(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
+  const outside = {
+    destinationMac: draws.chance(0.98) ? mac(1) : BROADCAST, sourceMac: mac(2),
+    tags: Array.from({ length: draws.pick([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]) }, () => draws.pick([0x8100, 0x88a8])),
+    ttl: draws.chance(0.9) ? 64 : draws.below(4), trafficClass: draws.chance(0.8) ? 0 : draws.below(256),
+    id: draws.below(65536), dontFragment: draws.chance(0.5), padding: draws.pick([0, 0, 0, 1, 6, 18]),
+    payload: randomPayload(draws),
+  };
+  if (draws.chance(0.75)) return { ...outside, ...ofFlow(draws, world) };
+  const destination = draws.chance(0.8) ? randomVirtualAddress(draws) : randomClient(draws, draws.pick([4, 6]));
+  const family = familyOf(destination);
+  const source = draws.chance(0.95) ? randomClient(draws, family) : oddSource(draws, destination);
+  return { ...outside, ...ofAddress(draws, family), family, source, destination, ...randomHeaders(draws, family, 0.15) };
+}
+
+/** Of no single host, or of the one it goes to. */
+function oddSource(draws: Draws, destination: Uint8Array): Uint8Array {
+  const source = Uint8Array.from(destination);
+  if (draws.chance(0.3)) return source;
+  if (familyOf(destination) === 4) source[12] = draws.pick([0, 127, 224, 255]);
+  else if (draws.chance(0.5)) source[0] = 0xff;
+  else {
+    source.fill(0);
+    source[15] = draws.below(3);
+  }
+  return source;
+}
+
+function randomPayload(draws: Draws): Uint8Array {
+  if (draws.chance(0.002)) return draws.bytes(draws.between(4000, 20_000));
+  if (draws.chance(0.02)) return draws.bytes(draws.between(1380, 1500));
+  return draws.bytes(draws.below(40));
+}
+
+/** A packet of one of the world's flows, or nearly. */
+function ofFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
+  const { tuple } = draws.pick(world.flows);
+  const family = familyOf(tuple.destination);
+  return {
+    family, source: tuple.source, destination: tuple.destination, protocol: tuple.protocol,
+    sourcePort: draws.chance(0.9) ? tuple.sourcePort : draws.below(65536),
+    destinationPort: draws.chance(0.97) ? tuple.destinationPort : draws.below(65536),
+    flags: draws.pick([0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14, 0x00, 0xc2]),
+    ...randomHeaders(draws, family, 0.06),
+  };
+}
+
+/** Something for an address, with or without ports. */
+function ofAddress(draws: Draws, family: 4 | 6): Partial<FrameSpec> {
+  const echo = family === 4 ? 8 : 128;
+  const icmp = family === 4 ? ICMP : ICMPV6;
+  const protocol = draws.pick([icmp, icmp, icmp, icmp, icmp, ICMP, ICMPV6, TCP, UDP, 47, 4, 41, 59, 50]);
+  return {
+    protocol, flags: draws.pick([echo, echo, echo, 0, 129, 3, 135]), sourcePort: draws.below(65536),
+    destinationPort: draws.pick([53, 80, 443, 22]),
+  };
+}
+
+function randomHeaders(draws: Draws, family: 4 | 6, probability: number): Partial<FrameSpec> {
+  const headers: { -readonly [K in keyof FrameSpec]?: FrameSpec[K] } = {};
+  if (draws.chance(probability)) headers.optionBytes = draws.pick([4, 8, 40]);
+  if (draws.chance(probability)) {
+    headers.more = draws.chance(0.5);
+    headers.fragmentOffset = draws.pick([0, 0, 1, 185]);
+  }
+  if (family === 6 && draws.chance(probability * 3)) {
+    headers.extensions = Array.from({ length: draws.between(1, 6) }, () => randomExtension(draws));
+  }
+  return headers;
+}
+
+function randomExtension(draws: Draws): Extension {
+  return {
+    type: draws.pick([0, 43, 44, 60, 60]), length: draws.pick([8, 8, 8, 16, 64]),
+    segmentsLeft: draws.pick([0, 0, 0, 1]),
+    fragment: { offset: draws.pick([0, 0, 0, 1, 100]), more: draws.chance(0.4) },
+  };
+}

@@ -1,0 +1,167 @@
+// Random forwarding tables and the flows that meet them, for tests that put the same state on two
+// sides. Knows the model's types; knows no map. Times are chosen far from every limit, so that the
+// moment at which a packet runs decides nothing.
+
+import { addressFromBytes, prefixOf } from "../../src/model/address.ts";
+import type { Prefix } from "../../src/model/address.ts";
+import type { ServiceConfig } from "../../src/model/config.ts";
+import type { FlowEntry } from "../../src/model/decide.ts";
+import { EMPTY_LEDGER } from "../../src/model/table.ts";
+import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
+import type { FlowTuple } from "../../src/model/packet.ts";
+import type { Hop } from "./bpf_world.ts";
+import { ipv4, mac } from "./packets.ts";
+import type { Draws } from "./random.ts";
+
+/** Ids of destinations, indexes of services: below this. */
+export const NUMBERS_MAX = 24;
+const HOUR_NS = 3_600_000_000_000n;
+/** Longer than any machine has been up, and shorter than this one certainly has. */
+const IDLE_LONG_MS = 1_000_000_000_000;
+const IDLE_SHORT_MS = 10_000;
+
+export interface RandomWorld {
+  readonly table: ForwardingTable;
+  readonly hops: ReadonlyMap<number, Hop>;
+  readonly heartbeatNs: bigint;
+  /** Flows that packets are drawn from; some are remembered. */
+  readonly flows: readonly { readonly tuple: FlowTuple; readonly entry: FlowEntry | null }[];
+}
+
+export function randomWorld(draws: Draws, ifindexes: readonly number[], nowNs: bigint): RandomWorld {
+  const destinations = randomDestinations(draws);
+  const services = randomServices(draws, [...destinations.keys()]);
+  const isFresh = draws.chance(0.7);
+  const table: ForwardingTable = {
+    generation: 1, instance: "test", services, destinations,
+    orphan: { afterMs: draws.pick([0, 1000]), action: draws.pick(["keep", "pass", "drop"]) },
+    ledger: EMPTY_LEDGER, warnings: [],
+  };
+  return {
+    table, heartbeatNs: isFresh ? nowNs + HOUR_NS : 0n,
+    hops: new Map([...destinations.keys()].map((id) => [id, randomHop(draws, id, ifindexes)])),
+    flows: Array.from({ length: 24 }, () => {
+      const tuple = randomTuple(draws, draws.pick(services));
+      return { tuple, entry: draws.chance(0.6) ? randomEntry(draws, destinations, nowNs) : null };
+    }),
+  };
+}
+
+/** A client; few of them, so that prefixes and flows are hit. */
+export function randomClient(draws: Draws, family: 4 | 6): Uint8Array {
+  if (family === 4) return ipv4(draws.pick([10, 10, 192]), draws.below(4), draws.below(2), draws.between(1, 20));
+  const address = new Uint8Array(16);
+  address.set([0x20, 0x01, 0x0d, 0xb8, draws.below(2), draws.below(2)]);
+  address[15] = draws.between(1, 20);
+  return address;
+}
+
+export function randomVirtualAddress(draws: Draws): Uint8Array {
+  const last = draws.between(1, 3);
+  return draws.chance(0.5) ? ipv4(203, 0, 113, last) : Uint8Array.of(0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last);
+}
+
+export function familyOf(address: Uint8Array): 4 | 6 {
+  return address[10] === 0xff && address[0] === 0 ? 4 : 6;
+}
+
+function randomTuple(draws: Draws, service: Service): FlowTuple {
+  const { address, port, protocol } = service.config;
+  return {
+    source: randomClient(draws, address.family), sourcePort: draws.between(1024, 1030),
+    destination: address.bytes, destinationPort: port, protocol: protocol === "tcp" ? 6 : 17,
+  };
+}
+
+function randomEntry(draws: Draws, destinations: ReadonlyMap<number, Destination>, nowNs: bigint): FlowEntry {
+  const destination = draws.pick([...destinations.values()]);
+  return {
+    destination: draws.chance(0.9) ? destination.id : draws.between(1, NUMBERS_MAX - 1),
+    generation: destination.generation + (draws.chance(0.8) ? 0 : draws.pick([-1, 1])),
+    lastSeenNs: draws.chance(0.5) ? 0n : nowNs + HOUR_NS,
+  };
+}
+
+function randomDestinations(draws: Draws): Map<number, Destination> {
+  const destinations = new Map<number, Destination>();
+  for (let made = draws.between(1, 8); made > 0; made -= 1) {
+    const id = draws.between(1, NUMBERS_MAX - 1);
+    const bytes = draws.chance(0.5) ? ipv4(10, 9, 0, id) : Uint8Array.of(0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, id);
+    const name = `pool/${id}`;
+    destinations.set(id, {
+      id, generation: draws.between(1, 4), identity: BigInt(id), name, pool: "pool", backend: `${id}`,
+      address: addressFromBytes(bytes), port: 80, forwarding: draws.pick(["l2", "ipip"]), mac: null,
+      alive: draws.chance(0.85), admission: draws.pick([0, 1, 65536]), weight: 1,
+      weightProvenance: { source: "config" }, stateProvenance: { source: "config" },
+    });
+  }
+  return destinations;
+}
+
+function randomHop(draws: Draws, id: number, ifindexes: readonly number[]): Hop {
+  return {
+    destinationMac: mac(100 + id), sourceMac: mac(200 + id), ifindex: draws.pick(ifindexes),
+    mtu: draws.pick([0, 0, 0, 0, 1500, 1500, 60, 100]), resolved: draws.chance(0.94), tunnelSource: new Uint8Array(16),
+  };
+}
+
+/** The balancer's own address, of the family of the destination. */
+export function tunnelSourceFor(destination: Destination): Uint8Array {
+  if (destination.address.family === 4) return ipv4(10, 9, 9, 9);
+  return Uint8Array.of(0xfd, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9);
+}
+
+function randomServices(draws: Draws, ids: readonly number[]): Service[] {
+  const services = new Map<string, Service>();
+  const indexes = new Set<number>();
+  for (let made = draws.between(1, 5); made > 0; made -= 1) {
+    const config = randomConfig(draws);
+    const index = draws.below(NUMBERS_MAX);
+    const key = `${config.protocol} ${config.address.text}:${config.port}`;
+    if (services.has(key) || indexes.has(index)) continue;
+    indexes.add(index);
+    services.set(key, {
+      index, name: config.name, config, hashSeed: (BigInt(draws.word()) << 32n) | BigInt(draws.word()),
+      ring: randomRing(draws, ids), destinations: ids, failedOpen: false,
+    });
+  }
+  return [...services.values()];
+}
+
+function randomRing(draws: Draws, ids: readonly number[]): Service["ring"] {
+  const size = draws.pick([7, 251, 1021, 16381]);
+  const slots = new Uint16Array(size);
+  const nobody = draws.chance(0.1) ? 1 : draws.pick([0, 0.1]);
+  for (let slot = 0; slot < size; slot += 1) {
+    if (draws.chance(nobody)) continue;
+    slots[slot] = draws.chance(0.98) ? draws.pick(ids) : draws.between(1, NUMBERS_MAX - 1);
+  }
+  return { key: "", size, slots, configured: slots };
+}
+
+function randomConfig(draws: Draws): ServiceConfig {
+  const address = addressFromBytes(randomVirtualAddress(draws));
+  return {
+    name: "service", address, port: draws.pick([53, 80, 443]), protocol: draws.pick(["tcp", "udp"]),
+    forwarding: "l2", algorithm: "maglev", hash: draws.pick(["5-tuple", "source-ip"]),
+    sourcePrefix: { ipv4: draws.pick([0, 8, 24, 31, 32]), ipv6: draws.pick([0, 1, 32, 33, 64, 127, 128]) },
+    ringSize: 7, tracking: draws.pick(["none", "full", "full"]),
+    flowIdleMs: draws.pick([IDLE_SHORT_MS, IDLE_LONG_MS]), affinityGroup: null, failOpen: false,
+    vip: { assign: "none" }, pool: "pool", policy: randomPolicy(draws, address.family),
+    proxy: {
+      connectTimeoutMs: 1, connectRetries: 0, idleTimeoutMs: 0, udpIdleTimeoutMs: 1, connectionsMax: 1,
+      sessionsMax: 1, proxyProtocol: "none",
+    },
+  };
+}
+
+function randomPolicy(draws: Draws, family: 4 | 6): ServiceConfig["policy"] {
+  if (draws.chance(0.7)) return { allow: [], deny: [] };
+  const prefixes = (): Prefix[] => Array.from({ length: draws.below(4) }, () => {
+    const length = draws.pick(family === 4 ? [0, 8, 16, 24, 31, 32] : [0, 16, 40, 48, 127, 128]);
+    // Now and then of the other family, which holds nobody who asks this service.
+    const of = draws.chance(0.9) ? family : family === 4 ? 6 : 4;
+    return prefixOf(addressFromBytes(randomClient(draws, of)), of === family ? length : Math.min(length, 32));
+  });
+  return { allow: prefixes(), deny: prefixes() };
+}
