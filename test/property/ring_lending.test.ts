@@ -3,7 +3,7 @@
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { lend, lendingDraw, type LendingBackend, lendingOrder } from "../../src/model/lending.ts";
+import { lend, LENDING_DRAWS_MAX, lendingDraw, type LendingBackend, lendingOrder } from "../../src/model/lending.ts";
 import { buildRing, isPrime, NO_BACKEND, ringStats } from "../../src/model/ring.ts";
 import { ADMISSION_MAX } from "../../src/model/table.ts";
 import { keyWord } from "../../src/model/permutation.ts";
@@ -52,6 +52,23 @@ describe("lendingDraw", () => {
 });
 
 describe("lend", () => {
+  it("counts a draw below the admission, and not one that equals it", () => {
+    const pool = (admission: number): LendingBackend[] => [
+      { key: "a", weight: 1, alive: true, admission }, { key: "b", weight: 1, alive: true, admission: ADMISSION_MAX },
+    ];
+    const ring = buildRing(pool(ADMISSION_MAX), 251);
+    for (const slot of slotsOf(ring, 0)) {
+      const drawn = lendingDraw(slot, keyWord("a")) % 65536;
+      expect(lend(ring, pool(drawn))[slot]).toBe(1);
+      expect(lend(ring, pool(drawn + 1))[slot]).toBe(0);
+    }
+  });
+
+  it("draws 32 times from the ring before it looks at everybody", () => {
+    // Part of the definition: nodes that disagree send a slot to different backends.
+    expect(LENDING_DRAWS_MAX).toBe(32);
+  });
+
   it("is the reference, slot by slot", () => {
     assertProperty("ring-lending", fc.property(pools(12), sizes, (backends, size) => {
       const ring = buildRing(backends, size);

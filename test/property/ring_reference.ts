@@ -12,49 +12,57 @@ interface Entry {
   readonly offset: bigint;
   readonly skip: bigint;
   next: bigint;
-  target: number;
-  count: number;
 }
 
 function entriesOf(backends: readonly RingBackend[], size: number): Entry[] {
   const modulus = BigInt(size);
-  let total = 0;
-  for (const backend of backends) total += backend.weight;
   return backends
     .map((backend, index): Entry => ({
-      index, key: backend.key, weight: backend.weight / total,
+      index, key: backend.key, weight: backend.weight,
       offset: xxh64(backend.key, 0n) % modulus, skip: (xxh64(backend.key, 1n) % (modulus - 1n)) + 1n,
-      next: 0n, target: 0, count: 0,
+      next: 0n,
     }))
     .filter((entry) => entry.weight > 0)
     .sort((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)));
 }
 
 /**
- * Envoy's table (source/extensions/load_balancing_policies/maglev/maglev_lb.cc, described there): everybody is
- * asked in each iteration. `quotas`, by index, end a backend's turns; Envoy has none.
+ * Envoy's turns (source/extensions/load_balancing_policies/maglev/maglev_lb.cc, described there): everybody is
+ * asked in each iteration. `quotas` end a backend's turns; Envoy has none.
  */
+export function envoyTurns(weights: readonly number[], size: number, quotas: readonly number[] | null): number[] {
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const entries = weights.map((weight) => ({ weight: weight / total, target: 0, count: 0 }));
+  const weightMax = Math.max(...entries.map((entry) => entry.weight));
+  const turns: number[] = [];
+  for (let iteration = 1; entries.length > 0 && turns.length < size; iteration++) {
+    for (const [at, entry] of entries.entries()) {
+      if (turns.length === size) break;
+      if (quotas !== null && entry.count === quotas[at]) continue;
+      if (iteration * entry.weight < entry.target) continue;
+      entry.target += weightMax;
+      entry.count += 1;
+      turns.push(at);
+    }
+  }
+  return turns;
+}
+
+/** Envoy's table: those turns, each taking the first free slot of its permutation. */
 export function envoyRing(
   backends: readonly RingBackend[], size: number, quotas: readonly number[] | null,
 ): Uint16Array {
   const ring = new Uint16Array(size).fill(0xffff);
   const entries = entriesOf(backends, size);
-  const weightMax = Math.max(...entries.map((entry) => entry.weight));
-  for (let iteration = 1, filled = 0; entries.length > 0 && filled < size; iteration++) {
-    for (const entry of entries) {
-      if (filled === size) break;
-      if (quotas !== null && entry.count === quotas[entry.index]) continue;
-      if (iteration * entry.weight < entry.target) continue;
-      entry.target += weightMax;
-      let slot: number;
-      do {
-        slot = Number((entry.offset + entry.skip * entry.next) % BigInt(size));
-        entry.next += 1n;
-      } while (ring[slot] !== 0xffff);
-      ring[slot] = entry.index;
-      entry.count += 1;
-      filled += 1;
-    }
+  const ends = quotas === null ? null : entries.map((entry) => quotas[entry.index]!);
+  for (const at of envoyTurns(entries.map((entry) => entry.weight), size, ends)) {
+    const entry = entries[at]!;
+    let slot: number;
+    do {
+      slot = Number((entry.offset + entry.skip * entry.next) % BigInt(size));
+      entry.next += 1n;
+    } while (ring[slot] !== 0xffff);
+    ring[slot] = entry.index;
   }
   return ring;
 }
