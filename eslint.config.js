@@ -1,5 +1,5 @@
-// What style a linter can judge: strict typed rules, sizes, no default exports, no barrels. Which room
-// may import which, and which words are banned, is test/tidy.test.ts's business.
+// What a linter can judge: strict typed rules, the size of functions, no default exports, no barrels.
+// Which room may import which, the length of files and lines, and words are test/tidy.test.ts's business.
 
 import tseslint from "typescript-eslint";
 
@@ -38,17 +38,11 @@ export default tseslint.config(
   },
   {
     files: ["src/**/*.ts", "scripts/**/*.ts", "bench/**/*.ts"],
-    rules: {
-      "max-lines": ["error", 400],
-      "max-lines-per-function": ["error", 70],
-      "max-len": ["error", { code: 140, ignoreUrls: true }],
-    },
+    rules: { "max-lines-per-function": ["error", 70] },
   },
   {
     files: ["test/**/*.ts", "examples/**/*.ts"],
     rules: {
-      "max-lines": ["error", 500],
-      "max-len": ["error", { code: 160, ignoreUrls: true }],
       // A test says what it knows by how it reads: a wrong guess fails it at once.
       "@typescript-eslint/no-unnecessary-condition": "off",
       "@typescript-eslint/require-await": "off",
@@ -66,9 +60,7 @@ export default tseslint.config(
       "no-var": "error",
       "prefer-const": "error",
       "no-restricted-syntax": ["error", ...banned],
-      "max-lines": ["error", 400],
       "max-lines-per-function": ["error", 70],
-      "max-len": ["error", { code: 140, ignoreUrls: true }],
     },
   },
   // These tools look for a default export.

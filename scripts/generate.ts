@@ -4,6 +4,7 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { generateAbi } from "./abi_source.ts";
+import { fillBlocks, verdictTable } from "./document_blocks.ts";
 
 export interface GenerateOptions {
   /** The checkout. */
@@ -14,48 +15,79 @@ export interface GenerateOptions {
   readonly programs: boolean;
 }
 
+export interface GenerateResult {
+  /** Relative to the root: what was stale. */
+  readonly changed: string[];
+  /** What cannot be generated from the sources as they are, with the reason. */
+  readonly refused: string[];
+}
+
 interface Generated {
   readonly path: string;
   /** The file's text, or null when it cannot be made here. */
-  readonly produce: (options: GenerateOptions) => string | null | Promise<string | null>;
+  readonly produce: () => string | null | Promise<string | null>;
 }
 
-const GENERATED: readonly Generated[] = [
-  { path: "src/dataplane/xdp/abi.gen.ts", produce: produceAbi },
-];
-
-/**
- * Brings every generated file up to date, or says which are not. Paths are relative to the root; what
- * cannot be generated from the sources as they are is refused, with the reason.
- */
-export async function generateAll(options: GenerateOptions): Promise<{ changed: string[]; refused: string[] }> {
-  const changed: string[] = [];
-  const refused: string[] = [];
-  for (const { path, produce } of GENERATED) {
-    let text: string | null;
+/** Brings every generated file up to date, or says which are not. */
+export async function generateAll(options: GenerateOptions): Promise<GenerateResult> {
+  const result: GenerateResult = { changed: [], refused: [] };
+  for (const { path, produce } of listGenerated(options)) {
     try {
-      text = await produce(options);
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      refused.push(`${path}: ${error.message}`);
-      continue;
-    }
-    const target = join(options.root, path);
-    if (text === null || (existsSync(target) && readFileSync(target, "utf8") === text)) continue;
-    changed.push(path);
-    if (options.write) {
+      const text = await produce();
+      const target = join(options.root, path);
+      if (text === null || (existsSync(target) && readFileSync(target, "utf8") === text)) continue;
+      result.changed.push(path);
+      if (!options.write) continue;
       mkdirSync(dirname(target), { recursive: true });
       writeFileSync(target, text);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      result.refused.push(`${path}: ${error.message}`);
     }
   }
-  return { changed, refused };
+  return result;
 }
 
-function produceAbi({ root, programs }: GenerateOptions): string | null {
-  if (!programs) return null;
+/** What a person has to mend in the sources; anything else is a bug of the generator. */
+function isRefusal(error: unknown): error is Error {
+  return error instanceof RangeError || (error instanceof Error && "code" in error && error.code === "ERR_MODULE_NOT_FOUND");
+}
+
+function listGenerated({ root, programs }: GenerateOptions): Generated[] {
+  const read = (path: string): string => readFileSync(join(root, path), "utf8");
+  return [
+    { path: "src/dataplane/xdp/abi.gen.ts", produce: () => programs ? produceAbi(root, read("bpf/abi.h")) : null },
+    { path: "schema/pointsman.schema.json", produce: produceSchema },
+    ...listDocuments(root).map((path) => ({ path, produce: () => produceDocument(read(path), read("bpf/abi.h")) })),
+  ];
+}
+
+function produceAbi(root: string, header: string): string {
   const directory = join(root, "build/bpf");
   const objects = readdirSync(directory)
     .filter((name) => name.endsWith(".bpf.o"))
     .map((name) => ({ name, bytes: new Uint8Array(readFileSync(join(directory, name))) }));
-  return generateAbi(readFileSync(join(root, "bpf/abi.h"), "utf8"), objects);
+  return generateAbi(header, objects);
+}
+
+// What follows imports the sources it documents only when asked, so that a part that does not load
+// leaves the others working.
+
+async function produceSchema(): Promise<string> {
+  const { jsonSchema } = await import("../src/config/known.ts");
+  return `${JSON.stringify(jsonSchema(), null, 2)}\n`;
+}
+
+function listDocuments(root: string): string[] {
+  const docs = existsSync(join(root, "docs")) ? readdirSync(join(root, "docs")).map((name) => `docs/${name}`) : [];
+  return ["README.md", "ARCHITECTURE.md", ...docs].filter((path) => path.endsWith(".md") && existsSync(join(root, path)));
+}
+
+async function produceDocument(text: string, header: string): Promise<string | null> {
+  if (!text.includes(": generated")) return null;
+  const { metricsTable } = await import("../src/observe/metrics.ts");
+  return fillBlocks(text, new Map([
+    ["metrics", { source: "src/observe/metrics.ts", text: metricsTable() }],
+    ["verdicts", { source: "bpf/abi.h", text: verdictTable(header) }],
+  ]));
 }
