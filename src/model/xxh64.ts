@@ -4,14 +4,14 @@
 import xxhash from "xxhash-wasm";
 
 // Initialised once by top-level await: importing this module is enough, and every call is synchronous.
-const { h64, h64Raw } = await xxhash();
+const library = await xxhash();
 
 /** xxHash64 of the UTF-8 bytes of `text`: an unsigned 64-bit integer. */
 export function xxh64(text: string, seed: bigint | number): bigint {
-  return h64(text, BigInt(seed));
+  return library.h64(text, BigInt(seed));
 }
 
 /** xxHash64 of bytes as they are. */
 export function xxh64Bytes(bytes: Uint8Array, seed: bigint | number): bigint {
-  return h64Raw(bytes, BigInt(seed));
+  return library.h64Raw(bytes, BigInt(seed));
 }
