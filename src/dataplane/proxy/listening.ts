@@ -57,11 +57,16 @@ export function bindFailure(place: ListeningPlace, binding: ProxyBinding, cause:
       `this user may not bind port ${place.port}. Run as root, give node CAP_NET_BIND_SERVICE, lower `
       + "net.ipv4.ip_unprivileged_port_start, or use --port-offset 8000", cause);
   }
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new Failure("SYSTEM", { operation: `bind ${endpoint}` }, `cannot listen on ${protocol} ${endpoint}: ${reason}`,
-    cause);
+  return new Failure("SYSTEM", { operation: `bind ${endpoint}` },
+    `cannot listen on ${protocol} ${endpoint}: ${reasonOf(cause)}`, cause);
 }
 
+/** "EMFILE" and the like, or "" when the error has none. */
 export function errnoName(error: unknown): string {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+}
+
+/** The shortest text that says what went wrong. */
+export function reasonOf(error: unknown): string {
+  return errnoName(error) || (error instanceof Error ? error.message : String(error));
 }

@@ -7,7 +7,7 @@ import { nextChoice } from "../../model/choice.ts";
 import { proxyHeaderV1, proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
 import type { ClientPlace, ProxyContext } from "./context.ts";
-import { errnoName } from "./listening.ts";
+import { reasonOf } from "./listening.ts";
 import type { Account } from "./tally.ts";
 
 /** How much of each direction waits in this process before reading stops. */
@@ -128,7 +128,7 @@ export class TcpConnection {
     tally.incident(error === null ? "connect_timeout" : "connect_failed");
     this.#context.warn(`connect ${destination.name}`, {
       service: this.#start.service().name, backend: destination.name,
-      reason: error === null ? "timeout" : errnoName(error) || String(error),
+      reason: error === null ? "timeout" : reasonOf(error),
     }, "a backend did not take a connection");
     const service = this.#start.service();
     const next = slot === null || this.#tried.size > service.config.proxy.connectRetries

@@ -7,7 +7,7 @@ import type { Service } from "../../model/table.ts";
 import type { ProxyContext } from "./context.ts";
 import { decideFlow } from "./context.ts";
 import type { ListeningPlace } from "./listening.ts";
-import { errnoName } from "./listening.ts";
+import { reasonOf } from "./listening.ts";
 import { HIGH_WATER_MARK, resetSocket, TcpConnection } from "./tcp_connection.ts";
 
 /** The kernel takes no more than net.core.somaxconn of it. */
@@ -134,7 +134,7 @@ export class TcpListener {
   #onAcceptError(error: Error): void {
     this.#context.tally.incident("accept_failed");
     this.#context.warn(`accept ${this.place.key}`, {
-      service: this.#service.name, listening: this.place.endpoint, reason: errnoName(error) || error.message,
+      service: this.#service.name, listening: this.place.endpoint, reason: reasonOf(error),
     }, "a connection could not be accepted; raise the limit of open files (ulimit -n) if it is EMFILE");
   }
 }

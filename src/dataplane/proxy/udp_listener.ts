@@ -10,7 +10,7 @@ import type { Service } from "../../model/table.ts";
 import type { ProxyContext } from "./context.ts";
 import { decideFlow, maySit } from "./context.ts";
 import type { ListeningPlace } from "./listening.ts";
-import { errnoName } from "./listening.ts";
+import { reasonOf } from "./listening.ts";
 import { addressLookup, UdpSession } from "./udp_session.ts";
 
 /** Asked of the kernel, which gives at most net.core.rmem_max. */
@@ -104,12 +104,12 @@ export class UdpListener {
   }
 
   #openSession(key: string, from: RemoteInfo): UdpSession | null {
-    const { tally, warn } = this.#context;
+    const { tally } = this.#context;
     const service = this.#service;
     const { sessionsMax } = service.config.proxy;
     if (this.#sessions.size >= sessionsMax) {
       tally.incident("sessions_max");
-      warn(`sessions ${service.name}`, { service: service.name, max: sessionsMax },
+      this.#context.warn(`sessions ${service.name}`, { service: service.name, max: sessionsMax },
         "a service has all the sessions it may have; datagrams of further clients are dropped");
       return null;
     }
@@ -147,7 +147,7 @@ export class UdpListener {
 
   #onError(error: unknown): void {
     this.#context.warn(`receive ${this.place.key}`, {
-      service: this.#service.name, listening: this.place.endpoint, reason: errnoName(error) || String(error),
+      service: this.#service.name, listening: this.place.endpoint, reason: reasonOf(error),
     }, "a datagram socket met an error and goes on");
   }
 }

@@ -5,7 +5,7 @@ import type { Socket } from "node:dgram";
 import { proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
 import type { ClientPlace, ProxyContext } from "./context.ts";
-import { errnoName } from "./listening.ts";
+import { reasonOf } from "./listening.ts";
 import type { Account } from "./tally.ts";
 
 /** Datagrams that wait while the socket is being connected. */
@@ -108,7 +108,7 @@ export class UdpSession {
   /** Before the connect an error ends the session; afterwards it is an ICMP message about one datagram. */
   #onError(error: Error, start: SessionStart): void {
     this.#context.warn(`session ${this.destination.name}`, {
-      service: this.#account.service, backend: this.destination.name, reason: errnoName(error) || error.message,
+      service: this.#account.service, backend: this.destination.name, reason: reasonOf(error),
     }, "a datagram did not reach its backend");
     if (this.#waiting === null) {
       this.#context.tally.incident("datagram_dropped");
