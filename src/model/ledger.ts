@@ -28,6 +28,7 @@ export function claimDestinations(
 ): DestinationLedger {
   const max = Math.min(limit, BACKEND_ID_MAX);
   const wants = new Set(wanted);
+  if (wants.size > max) throw new LedgerFull("destinations", wants.size, max);
   const live = new Map<bigint, Claim>();
   const givenUp = new Map<bigint, Claim>();
   // The longest given up come first in `before`; whoever is given up now follows them.
@@ -63,6 +64,7 @@ export function claimServices(
   before: Ledger["services"], wanted: readonly string[], limit: number,
 ): Ledger["services"] {
   const wants = new Set(wanted);
+  if (wants.size > limit) throw new LedgerFull("services", wants.size, limit);
   const givenUp = new Map([...before].filter(([key]) => !wants.has(key)));
   const live = new Map([...before].filter(([key]) => wants.has(key)));
   const numbers = freeNumbers(0, limit - 1, [...before.values()]);

@@ -4,6 +4,7 @@
 // There is one config in force and at most one candidate. A candidate that cannot be applied is tried
 // again later, while the one in force goes on following health and overrides.
 
+import { isDeepStrictEqual } from "node:util";
 import type { ApplyState, EventKind } from "../api/schemas.ts";
 import type { ApplyReport } from "../dataplane/dataplane.ts";
 import type { Env } from "../env.ts";
@@ -219,7 +220,7 @@ export class Engine {
     const before = checker.states();
     checker.update(probeTargets(accepted.config));
     // A backend that moved is not what the probes of its old address said.
-    if (checker.states() !== before) this.#loop.request();
+    if (!isDeepStrictEqual(checker.states(), before)) this.#loop.request();
   }
 
   async #apply(accepted: AcceptedConfig, newPlane: string | null): Promise<ApplyReport> {

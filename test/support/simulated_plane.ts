@@ -35,6 +35,8 @@ export class SimulatedPlane implements Dataplane {
   readonly applied: ForwardingTable[] = [];
   /** The next so many applies fail, after having written the ledger. */
   failures = 0;
+  /** A table with this service cannot be applied. */
+  refuses: string | null = null;
   /** Services that cannot be served, with the reason. */
   readonly unserved = new Map<string, string>();
   heartbeats = 0;
@@ -43,6 +45,7 @@ export class SimulatedPlane implements Dataplane {
   closed: { readonly detach: boolean } | null = null;
   #failed: ReadonlyMap<string, string> = new Map();
   #hanging: (() => void)[] | null = null;
+  #isAbandoned = false;
 
   constructor(options: SimulatedPlaneOptions = {}) {
     this.mode = options.mode ?? "xdp";
@@ -65,6 +68,11 @@ export class SimulatedPlane implements Dataplane {
     for (const resolve of waiting) resolve();
   }
 
+  /** Its process was killed: nothing that is under way has an effect any more. */
+  abandon(): void {
+    this.#isAbandoned = true;
+  }
+
   ledger(): Ledger {
     return this.pinned.ledger;
   }
@@ -81,9 +89,11 @@ export class SimulatedPlane implements Dataplane {
       const hanging = this.#hanging;
       if (hanging !== null) await new Promise<void>((resolve) => { hanging.push(resolve); });
       else await Promise.resolve();
+      if (this.#isAbandoned) return await new Promise(() => undefined);
       this.pinned.ledger = table.ledger;
-      if (this.failures > 0) {
-        this.failures -= 1;
+      const isRefused = table.services.some((each) => each.name === this.refuses);
+      if (this.failures > 0 || isRefused) {
+        this.failures = Math.max(0, this.failures - 1);
         throw new Failure("SYSTEM", { operation: "apply" }, "the simulated plane was told to fail");
       }
       const steps = this.plan(table).length;

@@ -1,0 +1,454 @@
+// The supervisor over a simulated plane: what it applies, what it refuses, what it tries again, what it
+// tells. Time is fake; nothing here waits.
+
+import { describe, expect, it } from "vitest";
+import { Failure } from "../../src/errors.ts";
+import { statusSchema } from "../../src/api/schemas.ts";
+import type { ConfigSketch } from "../support/configs.ts";
+import { sketchText } from "../support/configs.ts";
+import { settle } from "../support/fake_env.ts";
+import { FILE, STATE, World } from "../support/world.ts";
+
+const WEB: ConfigSketch = { probes: true, pools: { web: ["a", "b", "c"] }, services: [{ name: "web" }] };
+const TWO: ConfigSketch = { ...WEB, services: [{ name: "web" }, { name: "more" }] };
+
+function request(sketch: ConfigSketch): { name: string; text: string; actor: string } {
+  return { name: "given.yaml", text: sketchText(sketch), actor: "ann" };
+}
+
+function messages(world: World): string[] {
+  return world.supervisor.events.since(0).map((each) => each.message);
+}
+
+async function thrown(promise: Promise<unknown>): Promise<Failure> {
+  const error: unknown = await promise.then(() => null, (reason: unknown) => reason);
+  if (!(error instanceof Failure)) throw new Error(`no failure but ${String(error)}`);
+  return error;
+}
+
+function slotsOf(world: World, backend: string): number {
+  return world.supervisor.status().backends.find((each) => each.name === backend)?.slots ?? -1;
+}
+
+describe("start", () => {
+  it("applies the config, records revision 1, is ready, and its status fits the schema", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const status = statusSchema.parse(supervisor.status());
+    expect(status).toMatchObject({
+      instance: "main", mode: "xdp", ready: true, reasons: [], hashSeed: "state", adopted: false,
+      config: { file: FILE, revision: 1, fileDiffers: false, problems: [] },
+      lastApply: { error: null, retryAtMs: null },
+    });
+    expect(status.services[0]).toMatchObject({ name: "web", listening: "203.0.113.10:80", backends: 3 });
+    expect(world.plane.applied).toHaveLength(1);
+    expect(messages(world)[0]).toBe("xdp: XDP can be used");
+  });
+
+  it("keeps the created seed for the next start, even without the plane", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const seed = supervisor.table()?.services[0]?.hashSeed;
+    await supervisor.close({ detach: true, drainMs: 0 });
+    expect(world.pinned.table).toBeNull();
+    const next = await world.start();
+    expect(next.table()?.services[0]?.hashSeed).toBe(seed);
+    expect(world.env.stored.get(`${STATE}/seed`)?.mode).toBe(0o600);
+  });
+
+  it("takes the adopted plane's seed when the state directory is lost", async () => {
+    const world = new World();
+    const seed = (await world.start(WEB)).table()?.services[0]?.hashSeed;
+    world.kill();
+    for (const path of world.env.stored.keys()) if (path.startsWith(STATE)) world.env.files.remove(path);
+    const next = await world.start();
+    expect(next.table()?.services[0]?.hashSeed).toBe(seed);
+    expect(next.status().hashSeed).toBe("adopted");
+  });
+
+  it("a named seed file that is missing is a config problem, found before a plane is opened", async () => {
+    const world = new World();
+    const failure = await thrown(world.start({ ...WEB, seedFile: "/etc/seed" }));
+    expect(failure.code).toBe("CONFIG_INVALID");
+    expect(failure.message).toContain("/etc/seed cannot be read");
+    expect(world.planes).toHaveLength(0);
+    world.env.files.writeAtomic("/etc/seed", "00112233445566FF\n", 0o600);
+    const supervisor = await world.start();
+    expect(supervisor.table()?.services[0]?.hashSeed).toBe(0x00112233445566ffn);
+  });
+
+  it("announces a fallback: event, log and status say why", async () => {
+    const world = new World();
+    world.noXdp = "no CAP_BPF";
+    const supervisor = await world.start(WEB);
+    expect(supervisor.events.since(0)[0]).toMatchObject({ kind: "fallback", message: "proxy: no CAP_BPF" });
+    expect(supervisor.status()).toMatchObject({ mode: "proxy", plane: { reason: "no CAP_BPF", remedy: "use a NIC" } });
+    expect(world.env.messages("warn")).toContain("XDP is not used, the proxy serves");
+  });
+
+  it("adopts: same ids, same ring, no step to do, and who was down stays down until probes say else", async () => {
+    const world = new World();
+    await world.start(WEB);
+    world.dead.add("web/b");
+    await world.pass(10_000);
+    const before = world.pinned.table!;
+    expect(slotsOf(world, "web/b")).toBe(0);
+    world.kill();
+    await world.pass(60 * 60_000);
+    const next = await world.start();
+    expect(next.status()).toMatchObject({ adopted: true, lastApply: { steps: 0 } });
+    expect(next.table()?.services[0]?.ring.slots).toEqual(before.services[0]?.ring.slots);
+    world.dead.clear();
+    await world.pass(5000);
+    expect(slotsOf(world, "web/b")).toBeGreaterThan(0);
+  });
+});
+
+describe("health", () => {
+  it("a backend that goes down loses its slots in one apply, and gets the same ones back", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const before = supervisor.table()!.services[0]!.ring.slots;
+    await world.pass(2000);
+    const { applies } = world.plane;
+    world.dead.add("web/b");
+    await world.pass(5000);
+    expect(world.plane.applies).toBe(applies + 1);
+    expect(slotsOf(world, "web/b")).toBe(0);
+    const row = supervisor.status().backends.find((each) => each.name === "web/b");
+    expect(row).toMatchObject({ state: "down", reason: "connection refused", admission: 0 });
+    world.dead.clear();
+    await world.pass(5000);
+    expect(supervisor.table()!.services[0]!.ring.slots).toEqual(before);
+    expect(messages(world).filter((text) => text.startsWith("web/b is"))).toEqual([
+      "web/b is up: connected", "web/b is down: connection refused", "web/b is up: connected",
+    ]);
+    expect(supervisor.totals().transitions.get("web/b")).toBe(3);
+  });
+
+  it("changes during an apply become one further apply", async () => {
+    const world = new World();
+    await world.start(WEB);
+    await world.pass(2000);
+    world.plane.hang();
+    const { applies } = world.plane;
+    const changes = ["a", "b", "c"].map((name) => world.supervisor.override({
+      target: name, change: { kind: "weight", weight: 5 }, actor: "ann", reason: null, expiresInMs: null,
+    }));
+    await settle();
+    world.plane.release();
+    await Promise.all(changes);
+    await world.supervisor.quiet();
+    expect(world.plane.applies).toBeLessThanOrEqual(applies + 2);
+    expect(world.supervisor.status().backends.map((each) => each.weight)).toEqual([5, 5, 5]);
+  });
+});
+
+describe("a failed apply", () => {
+  it("keeps the last good table, shows in readiness, and is tried again with backoff", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    await world.pass(2000);
+    const good = supervisor.table();
+    world.plane.failures = 3;
+    world.dead.add("web/a");
+    await world.pass(3100);
+    expect(supervisor.table()).toBe(good);
+    expect(supervisor.status()).toMatchObject({ ready: false });
+    expect(supervisor.status().reasons[0]).toContain("told to fail");
+    expect(supervisor.status().lastApply?.retryAtMs).not.toBeNull();
+    await world.pass(5000);
+    expect(supervisor.status()).toMatchObject({ ready: true, lastApply: { error: null } });
+    expect(slotsOf(world, "web/a")).toBe(0);
+    expect(supervisor.totals().applyFailures).toBe(3);
+    expect(messages(world).filter((text) => text.startsWith("apply failed"))).toHaveLength(3);
+  });
+
+  it("of a new config leaves the one in force at work, health included, until it works or is dropped", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    await world.pass(2000);
+    world.plane.refuses = "more";
+    const failure = await thrown(supervisor.apply(request(TWO)));
+    expect(failure.message).toContain("the last good config stays in force");
+    world.dead.add("web/b");
+    await world.pass(10_000);
+    expect(supervisor.status().reasons[0]).toContain("a new config cannot be applied");
+    expect(supervisor.config().services).toHaveLength(1);
+    expect(supervisor.status().config.revision).toBe(1);
+    expect(slotsOf(world, "web/b")).toBe(0);
+    world.plane.refuses = null;
+    await world.pass(30_000);
+    expect(supervisor.config().services).toHaveLength(2);
+    expect(supervisor.status()).toMatchObject({ ready: true, config: { revision: 2, fileDiffers: true } });
+  });
+
+  it("of a new config can be taken back", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    world.plane.failures = 1;
+    await thrown(supervisor.apply(request(TWO)));
+    await supervisor.rollback(null, "ann");
+    await world.pass(60_000);
+    expect(supervisor.config().services).toHaveLength(1);
+    expect(supervisor.status()).toMatchObject({ ready: true, config: { revision: 1 } });
+  });
+
+  it("at the start does not keep the supervisor from starting", async () => {
+    const world = new World();
+    world.failures = 2;
+    const supervisor = await world.start(WEB);
+    expect(supervisor.table()).toBeNull();
+    expect(supervisor.status()).toMatchObject({ ready: false, config: { revision: 0 } });
+    expect(supervisor.status().reasons[0]).toBe("no table has been applied yet");
+    await world.pass(2000);
+    expect(supervisor.status()).toMatchObject({ ready: true, config: { revision: 1 } });
+  });
+
+  it("that hangs is a reason not to be ready", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    await world.pass(2000);
+    world.plane.hang();
+    world.dead.add("web/a");
+    await world.pass(20_000);
+    expect(supervisor.status().reasons[0]).toMatch(/an apply has been running for \d+ s/);
+    world.plane.release();
+    await world.pass(10);
+    expect(supervisor.status().ready).toBe(true);
+  });
+
+  it("for one service only shows in readiness and is tried again", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    world.plane.unserved.set("more", "port in use");
+    const result = await supervisor.apply(request(TWO));
+    expect(result.failed).toEqual([{ service: "more", reason: "port in use" }]);
+    expect(supervisor.status().reasons).toEqual(["service more is not served: port in use"]);
+    world.plane.unserved.clear();
+    await world.pass(1000);
+    expect(supervisor.status().ready).toBe(true);
+    expect(messages(world)).toContain("is served now");
+  });
+});
+
+describe("configs", () => {
+  it("reload takes the file; an invalid one is refused, reported, and changes nothing", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    world.write({ ...TWO, invalid: "no such key" });
+    const table = supervisor.table();
+    const failure = await thrown(supervisor.reload("ann"));
+    expect(failure.code).toBe("CONFIG_INVALID");
+    expect(supervisor.table()).toBe(table);
+    expect(supervisor.status()).toMatchObject({
+      ready: true, config: { revision: 1, fileDiffers: true, problems: [{ reason: "no such key" }] },
+    });
+    world.write(TWO);
+    const result = await supervisor.reload("ann");
+    expect(result).toMatchObject({ revision: 2, changed: true });
+    expect(supervisor.status().config).toMatchObject({ fileDiffers: false, problems: [] });
+    expect(supervisor.totals()).toMatchObject({ reloads: 2, reloadsRefused: 1 });
+  });
+
+  it("reload of the same file makes no revision; a file that is gone is said to be", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    expect(await supervisor.reload("ann")).toMatchObject({ revision: 1, changed: false, steps: 0 });
+    world.env.files.remove(FILE);
+    expect((await thrown(supervisor.reload("ann"))).code).toBe("FILE_UNREADABLE");
+    expect(supervisor.status().config.fileDiffers).toBe(true);
+  });
+
+  it("plan says what would move and does nothing", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const { applies } = world.plane;
+    const plan = await supervisor.plan(request({ ...TWO, pools: { web: ["a", "b"] } }));
+    expect(plan.changed).toBe(true);
+    expect(plan.services.map((each) => [each.service, each.change])).toEqual([["web", "changed"], ["more", "added"]]);
+    const web = plan.services[0]!;
+    const lost = slotsOf(world, "web/c");
+    expect(web.slotsMoved).toBeGreaterThanOrEqual(lost);
+    expect(web.share).toBeCloseTo(web.slotsMoved / 251);
+    expect(world.plane.applies).toBe(applies);
+    expect(await supervisor.plan(request(WEB))).toMatchObject({ changed: false, steps: [] });
+  });
+
+  it("keeps ten revisions and goes back to any of them", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    for (let weight = 1; weight <= 12; weight++) {
+      await supervisor.apply(request({ ...WEB, pools: { web: [{ name: "a", weight }] } }));
+    }
+    const revisions = supervisor.revisions();
+    expect(revisions.map((each) => each.revision)).toEqual([13, 12, 11, 10, 9, 8, 7, 6, 5, 4]);
+    expect(revisions.filter((each) => each.current).map((each) => each.revision)).toEqual([13]);
+    await supervisor.rollback(null, "ann");
+    expect(supervisor.config().pools[0]?.backends[0]?.weight).toBe(11);
+    expect(supervisor.revisions()[0]).toMatchObject({ revision: 14, origin: "rollback to 12", actor: "ann" });
+    await supervisor.rollback(5, "ann");
+    expect(supervisor.config().pools[0]?.backends[0]?.weight).toBe(4);
+    expect((await thrown(supervisor.rollback(1, "ann"))).code).toBe("UNKNOWN_REVISION");
+  });
+
+  it("refuses a config of another instance, and more backends than the limits allow", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    expect((await thrown(supervisor.apply(request({ ...WEB, instance: "other" })))).code).toBe("CONFIG_INVALID");
+    const failure = await thrown(supervisor.apply(request({ ...WEB, limits: { backends: 2 } })));
+    expect([failure.code, failure.message]).toEqual(["MAP_FULL",
+      "3 destinations are configured, and there is room for 2: raise limits.backends"]);
+    expect(supervisor.status().ready).toBe(true);
+  });
+
+  it("another kind of plane takes over: opened and filled before the old one leaves", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const old = world.plane;
+    const proxy: ConfigSketch = { ...WEB, mode: "proxy" };
+    expect((await supervisor.plan(request(proxy))).replacesPlane).toBe("dataplane.mode becomes proxy");
+    await supervisor.apply(request(proxy));
+    expect(supervisor.status().mode).toBe("proxy");
+    expect(world.plane.applied).toHaveLength(1);
+    expect(old.closed).toEqual({ detach: true });
+    expect(supervisor.status()).toMatchObject({ ready: true, config: { revision: 2 } });
+  });
+
+  it("a plane that cannot be opened leaves the old one in its seat", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    world.openFails = new Failure("DEVICE_MISSING", { name: "eth9" }, "there is no interface eth9");
+    const failure = await thrown(supervisor.apply(request({ ...WEB, interfaces: ["eth9"] })));
+    expect(failure.code).toBe("DEVICE_MISSING");
+    expect(world.planes).toHaveLength(1);
+    expect(world.plane.closed).toBeNull();
+    world.dead.add("web/a");
+    await world.pass(100);
+    expect(supervisor.table()?.services).toHaveLength(1);
+  });
+
+  it("xdp after xdp shares what is pinned: the old one leaves without detaching", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const old = world.plane;
+    await supervisor.apply(request({ ...WEB, interfaces: ["eth1"] }));
+    expect(old.closed).toEqual({ detach: false });
+    expect(world.plane).not.toBe(old);
+    expect(world.pinned.table).toBe(supervisor.table());
+  });
+});
+
+describe("overrides", () => {
+  const drain = { change: { kind: "drain" as const }, actor: "ann", reason: "kernel update", expiresInMs: null };
+
+  it("by bare name, in force at once, kept over kill -9, cleared by name", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const view = await supervisor.override({ ...drain, target: "b" });
+    expect(view).toMatchObject({ id: "drain:web:b", target: "web/b", actor: "ann", matches: true });
+    expect(slotsOf(world, "web/b")).toBe(0);
+    world.kill();
+    const next = await world.start();
+    expect(next.status().backends[1]).toMatchObject({ state: "draining", reason: "drained by ann: kernel update" });
+    expect(slotsOf(world, "web/b")).toBe(0);
+    expect(await next.clearOverrides({ target: "b", kind: "drain" }, "bob")).toHaveLength(1);
+    expect(slotsOf(world, "web/b")).toBeGreaterThan(0);
+    expect(await next.clearOverrides({ target: "b", kind: "drain" }, "bob")).toEqual([]);
+    expect(messages(world)).toContain("drain of web/b by ann is cleared by bob");
+  });
+
+  it("expire at their time and are then gone from the file too", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    await supervisor.override({ ...drain, target: "web/b", expiresInMs: 90_000 });
+    await world.pass(89_000);
+    expect(slotsOf(world, "web/b")).toBe(0);
+    await world.pass(2_000);
+    expect(slotsOf(world, "web/b")).toBeGreaterThan(0);
+    expect(supervisor.overrides()).toEqual([]);
+    expect(world.state().overrides()).toEqual([]);
+    expect(messages(world)).toContain("drain of web/b by ann has expired");
+  });
+
+  it("outlive their backend without effect, and can be cleared then", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    await supervisor.override({ ...drain, target: "web/b" });
+    await supervisor.apply(request({ ...WEB, pools: { web: ["a"] } }));
+    expect(supervisor.overrides()[0]).toMatchObject({ target: "web/b", matches: false });
+    expect(await supervisor.clearOverrides({ target: "web/b", kind: null }, "ann")).toHaveLength(1);
+  });
+
+  it("unknown and ambiguous names are failures with candidates", async () => {
+    const world = new World();
+    const supervisor = await world.start({ ...WEB, pools: { web: ["a"], db: ["a"] } });
+    const unknown = await thrown(supervisor.override({ ...drain, target: "zz" }));
+    expect(unknown.message).toBe("there is no backend zz; there are web/a, db/a");
+    const twice = await thrown(supervisor.override({ ...drain, target: "a" }));
+    expect(twice.details).toEqual({ name: "a", candidates: ["web/a", "db/a"] });
+    expect(world.env.stored.has(`${STATE}/overrides.json`)).toBe(false);
+  });
+
+  it("a broken file is set aside with a warning, and the start goes on", async () => {
+    const world = new World();
+    world.env.files.writeAtomic(`${STATE}/overrides.json`, "{ not json", 0o600);
+    const supervisor = await world.start(WEB);
+    expect(supervisor.overrides()).toEqual([]);
+    expect(world.setAside[0]).toContain("cannot be read");
+    expect([...world.env.stored.keys()].some((path) => path.includes("overrides.json.broken-"))).toBe(true);
+    await supervisor.override({ ...drain, target: "web/b" });
+    expect(world.state().overrides()).toHaveLength(1);
+  });
+});
+
+describe("the rest", () => {
+  it("beats once a second, and ends so that an xdp plane goes on", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const { heartbeats } = world.plane;
+    await world.pass(10_000);
+    expect(world.plane.heartbeats - heartbeats).toBe(10);
+    await supervisor.close({ detach: false, drainMs: 0 });
+    await supervisor.close({ detach: true, drainMs: 0 });
+    expect(world.plane.closed).toEqual({ detach: false });
+    expect(world.pinned.table).not.toBeNull();
+    expect(world.env.timers()).toBe(0);
+  });
+
+  it("events arrive in order with consecutive ids, to whoever listens from the middle on", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const from = supervisor.events.lastId;
+    const heard: number[] = [];
+    const listening = (async () => {
+      for await (const event of supervisor.events.subscribe({ since: from, signal: null })) heard.push(event.id);
+    })();
+    for (const name of ["one", "two", "three"]) supervisor.note("supervisor", "test", name);
+    await settle();
+    expect(heard).toEqual([from + 1, from + 2, from + 3]);
+    await supervisor.close({ detach: false, drainMs: 0 });
+    await listening;
+    expect(heard.at(-1)).toBe(supervisor.events.lastId);
+  });
+
+  it("explain and ring answer from the table in force", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const told = supervisor.explain({ client: "198.51.100.7:40000", service: "web" });
+    const ring = supervisor.ring({ service: "web", down: [], remove: [] });
+    expect(told.backend).toBe(`web/${ring.slots[told.slot] ?? ""}`);
+    const down = supervisor.ring({ service: "web", down: [told.backend!], remove: [] });
+    expect(down.slots[told.slot]).not.toBe(ring.slots[told.slot]);
+    await supervisor.override({
+      target: told.backend!, change: { kind: "drain" }, actor: "ann", reason: null, expiresInMs: null,
+    });
+    const lent = supervisor.explain({ client: "198.51.100.7:40000", service: "web" });
+    expect(lent.configuredOwner).toBe(told.backend);
+    expect(lent.backend).toBe(`web/${down.slots[told.slot] ?? ""}`);
+    expect(lent.steps.map((each) => each.step)).toContain("lending 1");
+    expect(() => supervisor.explain({ client: "[2001:db8::1]:1", service: "web" })).toThrow("IPv6");
+    expect(() => supervisor.explain({ client: "nonsense", service: "web" })).toThrow("address:port");
+    expect(() => supervisor.ring({ service: "nope", down: [], remove: [] })).toThrow("there is no service nope");
+  });
+});
