@@ -56,6 +56,21 @@ function checkPackage(tree: Tree): string[] {
   }));
 }
 
+interface LockedPackage {
+  readonly optionalDependencies?: Readonly<Record<string, string>>;
+}
+
+/** npm ci refuses a lock file that lacks what is meant for other platforms, on this one too. */
+function checkLockFile(tree: Tree): string[] {
+  const text = tree.get("package-lock.json");
+  if (text === undefined) return [];
+  const { packages } = JSON.parse(text) as { packages: Record<string, LockedPackage> };
+  return Object.entries(packages).flatMap(([path, { optionalDependencies = {} }]) =>
+    Object.keys(optionalDependencies)
+      .filter((name) => packages[`node_modules/${name}`] === undefined && packages[`${path}/node_modules/${name}`] === undefined)
+      .map((name) => `package-lock.json: lacks ${name}, which ${path} may want`));
+}
+
 export const FILE_RULES: readonly Rule[] = [
   {
     name: "each file begins by saying what it is", check: checkHeaders,
@@ -73,5 +88,10 @@ export const FILE_RULES: readonly Rule[] = [
     name: "npm scripts run what is there", check: checkPackage,
     broken: { "package.json": '{ "scripts": { "start": "exec node dist/scripts/start.js" } }' },
     complaint: "package.json: start runs dist/scripts/start.js, but there is no scripts/start.ts",
+  },
+  {
+    name: "the lock file is whole, for every platform", check: checkLockFile,
+    broken: { "package-lock.json": '{ "packages": { "node_modules/a": { "optionalDependencies": { "a-darwin": "1" } } } }' },
+    complaint: "package-lock.json: lacks a-darwin, which node_modules/a may want",
   },
 ];
