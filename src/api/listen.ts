@@ -44,7 +44,7 @@ export async function listenOnSocket(server: Server, options: SocketOptions, env
 async function removeLeftover({ path, instance }: SocketOptions, env: Env): Promise<void> {
   const outcome = await knock(path, env);
   if (outcome === "ENOENT") return;
-  if (outcome === "ECONNREFUSED") {
+  if (outcome === "ECONNREFUSED" && isSocket(path, env)) {
     env.files.remove(path);
     return;
   }
@@ -55,6 +55,18 @@ async function removeLeftover({ path, instance }: SocketOptions, env: Env): Prom
   }
   throw new Failure("SYSTEM", { operation: `connect to ${path}` },
     `${path} is in the way of the control socket (${outcome}): remove it, or set control.socket`);
+}
+
+/** Plain files and directories refuse connections as well, and are not ours to remove. */
+function isSocket(path: string, env: Env): boolean {
+  try {
+    env.files.read(path);
+    return false;
+  } catch (error) {
+    // What open(2) says of a socket: ENXIO on Linux, EOPNOTSUPP elsewhere.
+    const code = error instanceof Error && "code" in error ? error.code : null;
+    return code === "ENXIO" || code === "EOPNOTSUPP" || code === "ENOTSUP";
+  }
 }
 
 /** Null when somebody answers, else the error's code. */

@@ -99,7 +99,10 @@ function addChanges(app: FastifyInstance, supervisor: Supervisor): void {
 
 function addEvents(app: FastifyInstance, { supervisor, env }: ApiOptions): void {
   const ended = new AbortController();
-  app.addHook("preClose", () => { ended.abort(); });
+  app.addHook("preClose", () => {
+    ended.abort();
+    return Promise.resolve();
+  });
   app.get("/v1/events", async (request, reply) => {
     const { since, follow } = checked(eventsQuerySchema, request.query, "query");
     const wantsStream = follow === "true" || request.headers.accept === "text/event-stream";
