@@ -97,10 +97,10 @@ export interface AssignedAddress {
   readonly on: Exclude<VipAssign, "none">;
 }
 
-/** Switches of the program, by their names there: what no table needs is left out when it is loaded. */
+/** Switches of the program: what no table needs is left out when it is loaded. */
 export const FEATURES = [
-  "feature_l2", "feature_ipip", "feature_tracking", "feature_policy", "feature_source_hash",
-  "feature_orphan", "ring_class_small", "ring_class_medium", "ring_class_large",
+  "featureL2", "featureIpip", "featureTracking", "featurePolicy", "featureSourceHash",
+  "featureOrphan", "ringClassSmall", "ringClassMedium", "ringClassLarge",
 ] as const;
 export type Feature = (typeof FEATURES)[number];
 
@@ -164,7 +164,11 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
     devices,
     orphan: { afterNs: nanoseconds(table.orphan.afterMs), action: table.orphan.action },
     assigned: assignedAddresses(table),
-    features: featuresOf(services.values(), destinations.values(), table.orphan.action),
+    features: featuresOf({
+      versions: [...services.values()].map(({ version }) => version),
+      forwardings: [...destinations.values()].map(({ forwarding }) => forwarding),
+      action: table.orphan.action,
+    }),
   };
 }
 
@@ -217,18 +221,27 @@ function assignedAddresses(table: ForwardingTable): Map<string, AssignedAddress>
   return assigned;
 }
 
-function featuresOf(
-  services: Iterable<ServiceImage>, destinations: Iterable<DestinationImage>, action: OrphanAction,
-): Set<Feature> {
+const RING_FEATURES = {
+  small: "ringClassSmall", medium: "ringClassMedium", large: "ringClassLarge",
+} as const;
+
+/** What decides which parts of the program are needed: of an image, or of what the kernel holds. */
+export interface FeatureSource {
+  readonly versions: Iterable<Pick<VersionImage, "ringSize" | "tracking" | "hasPolicy" | "hashInput">>;
+  readonly forwardings: Iterable<"l2" | "ipip">;
+  readonly action: OrphanAction;
+}
+
+export function featuresOf({ versions, forwardings, action }: FeatureSource): Set<Feature> {
   const features = new Set<Feature>();
-  for (const { version } of services) {
-    features.add(`ring_class_${ringClassOf(version.ringSize)}`);
-    if (version.tracking === "full") features.add("feature_tracking");
-    if (version.hasPolicy) features.add("feature_policy");
-    if (version.hashInput === "source-ip") features.add("feature_source_hash");
+  for (const { ringSize, tracking, hasPolicy, hashInput } of versions) {
+    features.add(RING_FEATURES[ringClassOf(ringSize)]);
+    if (tracking === "full") features.add("featureTracking");
+    if (hasPolicy) features.add("featurePolicy");
+    if (hashInput === "source-ip") features.add("featureSourceHash");
   }
-  for (const { forwarding } of destinations) features.add(`feature_${forwarding}`);
-  if (action !== "keep") features.add("feature_orphan");
+  for (const forwarding of forwardings) features.add(forwarding === "l2" ? "featureL2" : "featureIpip");
+  if (action !== "keep") features.add("featureOrphan");
   return features;
 }
 

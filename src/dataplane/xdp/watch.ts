@@ -29,6 +29,8 @@ export interface Watch {
   ways(targets: readonly Target[]): readonly Way[];
   /** What was asked for last, looked up again where something changed. */
   current(): readonly Way[];
+  /** The same as ways(), once. */
+  look(targets: readonly Target[]): readonly Way[];
   link(ifindex: number): Link | null;
   linkNamed(name: string): Link | null;
   readonly requests: Requests;
@@ -121,6 +123,10 @@ class NetworkWatch implements Watch, Network {
       neighbour === null ? [] : [[neighbourKey(neighbour.ifindex, neighbour.address), neighbour] as const]));
     this.#askForMissing();
     return this.#ways;
+  }
+
+  look(targets: readonly Target[]): readonly Way[] {
+    return targets.map((target) => wayTo(target, this, this.#options));
   }
 
   close(): void {

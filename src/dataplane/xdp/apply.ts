@@ -1,0 +1,80 @@
+// Takes steps: one action per kind, each on the maps of a plane. What was done is recorded at once, so a
+// failure half-way leaves a state that the next diff starts from. Knows how; diff.ts knows in which order.
+
+import { record, type KernelState } from "./kernel_state.ts";
+import { failureFrom } from "./native_failure.ts";
+import type { AssignedAddress, RingClass } from "./image.ts";
+import type { PlaneMaps } from "./maps.ts";
+import type { Step, StepKind } from "./steps.ts";
+
+/** What steps act on. `maps` is asked for anew each time: another program brings other handles. */
+export interface Kernel {
+  readonly maps: PlaneMaps;
+  loadProgram(step: Extract<Step, { kind: "load-program" }>): void;
+  createRing(ringClass: RingClass, id: number): void;
+  releaseRing(ringClass: RingClass, id: number): void;
+  assignAddress(assigned: AssignedAddress): void;
+  unassignAddress(assigned: AssignedAddress): void;
+  gracePeriod(): Promise<void>;
+}
+
+type Actions = { readonly [K in StepKind]: (kernel: Kernel, step: Extract<Step, { kind: K }>, state: KernelState) => void | Promise<void> };
+
+const ACTIONS: Actions = {
+  "load-program": (kernel, step) => { kernel.loadProgram(step); },
+  "grace-period": (kernel) => kernel.gracePeriod(),
+  "set-orphan": ({ maps }, { afterNs, action }) => { maps.writeOrphan(afterNs, action); },
+  "add-device": ({ maps }, { ifindex }) => { maps.addDevice(ifindex); },
+  "remove-device": ({ maps }, { ifindex }) => { maps.removeDevice(ifindex); },
+  "zero-destination-traffic": ({ maps }, { id }) => { maps.zeroTraffic("destination", id); },
+  "write-destination": ({ maps }, { id, destination }) => {
+    const { nextHop, tunnelSource } = destination.route;
+    maps.writeDestination(id, {
+      ...destination, given: true, tunnelSource, nextHopActive: 0, nextHops: [nextHop, nextHop],
+    });
+  },
+  "set-destination-flags": ({ maps }, { id, live, admits }) => { maps.writeFlags(id, live, admits); },
+  "write-next-hop": ({ maps }, { id, half, nextHop }) => { maps.writeNextHop(id, half, nextHop); },
+  "activate-next-hop": ({ maps }, { id, half }) => { maps.activateNextHop(id, half); },
+  "write-tunnel-source": ({ maps }, { id, source }) => { maps.writeTunnelSource(id, source); },
+  "retire-destination": ({ maps }, { id, generation }) => { maps.retireDestination(id, generation); },
+  "create-ring": (kernel, { ringClass, id }) => { kernel.createRing(ringClass, id); },
+  "release-ring": (kernel, { ringClass, id }) => { kernel.releaseRing(ringClass, id); },
+  "write-ring": ({ maps }, { ringClass, id, ring }) => { maps.ring(ringClass, id).set(ring.slots); },
+  "zero-service-traffic": ({ maps }, { index }) => { maps.zeroTraffic("service", index); },
+  "write-version": ({ maps }, { index, version, value }) => { maps.writeVersion(index, version, value); },
+  "activate-version": ({ maps }, { index, version }) => { maps.activateVersion(index, version); },
+  "add-service": ({ maps }, { key, index }) => { maps.addService(key, index); },
+  "remove-service": ({ maps }, { key }) => { maps.removeService(key); },
+  "add-policy": ({ maps }, { index, entry }) => { maps.addPolicy(index, entry); },
+  "remove-policy": ({ maps }, { index, entry }) => { maps.removePolicy(index, entry); },
+  "add-virtual-address": ({ maps }, { address }) => { maps.addVirtualAddress(address); },
+  "remove-virtual-address": ({ maps }, { address }) => { maps.removeVirtualAddress(address); },
+  "assign-address": (kernel, { assigned }) => { kernel.assignAddress(assigned); },
+  "unassign-address": (kernel, { assigned }) => { kernel.unassignAddress(assigned); },
+};
+
+/** Called before each step; what it throws ends the run there, as a crash would. */
+export type OnStep = (step: Step, position: number) => void;
+
+/** Takes the steps in order. Throws a Failure at the first that fails; those before it stay done. */
+export async function takeSteps(
+  kernel: Kernel, state: KernelState, steps: readonly Step[], onStep: OnStep | null,
+): Promise<void> {
+  for (const [position, step] of steps.entries()) {
+    onStep?.(step, position);
+    try {
+      const pending = take(kernel, state, step);
+      // An await lets other work in between: only where there is something to wait for.
+      if (pending !== undefined) await pending;
+    } catch (error) {
+      throw failureFrom(error);
+    }
+    record(state, step);
+  }
+}
+
+function take<K extends StepKind>(kernel: Kernel, state: KernelState, step: Extract<Step, { kind: K }>): void | Promise<void> {
+  const action = ACTIONS[step.kind] as Actions[K];
+  return action(kernel, step, state);
+}

@@ -1,0 +1,144 @@
+// Puts the program on interfaces, and finds it there again. Knows links, modes and what the kernel's
+// refusals mean; knows no service. Native comes before generic, and a step down is announced.
+
+import { Failure } from "../../errors.ts";
+import type { Log } from "../../env.ts";
+import type { XdpMode } from "../../model/config.ts";
+import type { BpfObject, Native, XdpLink } from "./native.ts";
+import { failureFrom, isNativeError } from "./native_failure.ts";
+import type { Link } from "./netlink/rtnetlink.ts";
+import type { Pins } from "./pins.ts";
+import { PROGRAM } from "./program.ts";
+
+/** XDP_FLAGS_DRV_MODE and XDP_FLAGS_SKB_MODE. */
+const MODES = { native: 4, generic: 2 } as const;
+export type AttachMode = keyof typeof MODES;
+
+const ERRNO = { ENODEV: 19, EINVAL: 22, ERANGE: 34, ENOLINK: 67, EOPNOTSUPP: 95 } as const;
+
+export interface Attachment {
+  readonly name: string;
+  readonly ifindex: number;
+  readonly mode: AttachMode;
+  readonly adopted: boolean;
+  readonly link: XdpLink;
+  /** Why it is not native, or null. */
+  readonly note: string | null;
+}
+
+export interface AttachContext {
+  readonly native: Native;
+  readonly log: Log;
+  readonly pins: Pins;
+  readonly object: BpfObject;
+  readonly mode: XdpMode;
+}
+
+/** The interfaces of these names, or DEVICE_MISSING for the first that is not there. */
+export function findInterfaces(names: readonly string[], linkNamed: (name: string) => Link | null): Link[] {
+  return names.map((name) => {
+    const link = linkNamed(name);
+    if (link !== null) return link;
+    throw new Failure("DEVICE_MISSING", { name },
+      `there is no interface ${name}: correct dataplane.interfaces, or create it first`);
+  });
+}
+
+/** Has the program run on this interface: by the link that is pinned, else by a new one, which is then pinned. */
+export function attachInterface(context: AttachContext, link: Link): Attachment {
+  const { pins } = context;
+  const pin = pins.linkPath(link.name);
+  if (pins.has(pin)) {
+    const adopted = adopt(context, link, pin);
+    if (adopted !== null) return adopted;
+  }
+  const { attached, mode, note } = attachNew(context, link);
+  try {
+    attached.pin(pin);
+  } catch (error) {
+    attached.close();
+    throw failureFrom(error);
+  }
+  return { name: link.name, ifindex: link.ifindex, mode, adopted: false, link: attached, note };
+}
+
+/** Swaps the program under a live link; null when the link leads nowhere, and then its pin is gone. */
+function adopt({ native, pins, object, mode, log }: AttachContext, link: Link, pin: string): Attachment | null {
+  const attached = native.XdpLink.open(pin);
+  const found = link.xdp.mode === "generic" ? "generic" : "native";
+  const isWanted = mode === "auto" || mode === found;
+  if (isWanted && attached.info().ifindex === link.ifindex && update(attached, object)) {
+    const note = found === "generic" ? "was attached in generic mode before" : null;
+    return { name: link.name, ifindex: link.ifindex, mode: found, adopted: true, link: attached, note };
+  }
+  const reason = isWanted ? "its interface is another one now" : `it is ${found}, and the config says ${mode}`;
+  log.warn({ interface: link.name, reason }, "the pinned XDP link cannot be kept: attaching anew");
+  attached.detach();
+  attached.close();
+  pins.remove(pin);
+  return null;
+}
+
+/** False when the interface is gone; its link then leads nowhere for ever. */
+function update(link: XdpLink, object: BpfObject): boolean {
+  try {
+    link.update(object, PROGRAM);
+    return true;
+  } catch (error) {
+    if (isNativeError(error) && error.errno === ERRNO.ENOLINK) return false;
+    throw failureFrom(error);
+  }
+}
+
+function attachNew(
+  { native, log, object, mode }: AttachContext, link: Link,
+): { attached: XdpLink; mode: AttachMode; note: string | null } {
+  const attempt = (as: AttachMode): XdpLink => native.XdpLink.attach(object, PROGRAM, link.ifindex, MODES[as]);
+  if (mode === "generic") {
+    return { attached: orFailure(link, "generic", () => attempt("generic")), mode, note: "the config says so" };
+  }
+  try {
+    return { attached: attempt("native"), mode: "native", note: null };
+  } catch (error) {
+    const failure = attachFailure(error, link, "native");
+    if (mode === "native" || failure.code !== "XDP_UNAVAILABLE") throw failure;
+    const attached = orFailure(link, "generic", () => attempt("generic"));
+    const note = failure.message;
+    log.warn({ interface: link.name, reason: note }, "XDP runs in generic mode on this interface, which is slower");
+    return { attached, mode: "generic", note };
+  }
+}
+
+function orFailure<T>(link: Link, mode: AttachMode, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw attachFailure(error, link, mode);
+  }
+}
+
+function attachFailure(error: unknown, { name, mtu, xdp }: Link, mode: AttachMode): Failure {
+  if (!isNativeError(error)) throw error;
+  if (error.code === "BUSY" || error.code === "EXISTS") {
+    const owner = xdp.programId === 0 ? "another program" : `the program with id ${xdp.programId}`;
+    return new Failure("PLANE_IN_USE", { interface: name },
+      `${name} runs ${owner} already: detach it (pointsman detach --instance …, or "ip link set ${name} xdp off")`,
+      error);
+  }
+  if (error.errno === ERRNO.ENODEV) {
+    return new Failure("DEVICE_MISSING", { name }, `the interface ${name} is gone`, error);
+  }
+  if (error.code === "PERMISSION") return failureFrom(error) as Failure;
+  const why = reasonOf(error.errno, mtu);
+  return new Failure("XDP_UNAVAILABLE", { interface: name },
+    `${name} refuses ${mode} XDP: ${why ?? error.message}`, error);
+}
+
+function reasonOf(errno: number, mtu: number): string | null {
+  switch (errno) {
+    case ERRNO.EOPNOTSUPP: return "its driver has none";
+    case ERRNO.ERANGE: return `an MTU is too large for it (here ${mtu}; on veth the peer's counts)`;
+    case ERRNO.EINVAL: return `its settings do not allow it (MTU ${mtu}, large receive offload, number of queues)`;
+    default: return null;
+  }
+}

@@ -1,0 +1,278 @@
+// The live part of a plane: program, maps, pins and links. Creates it, or adopts one that is pinned, which
+// goes on forwarding all the while. Knows the order in which things become visible to the kernel; what is
+// in the maps is diff.ts's business.
+
+import type { Env } from "../../env.ts";
+import { Failure } from "../../errors.ts";
+import type { Config } from "../../model/config.ts";
+import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
+import { attachInterface, type Attachment } from "./attach.ts";
+import { featuresOf, type Feature } from "./image.ts";
+import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
+import { encodeU32 } from "./map_values.ts";
+import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
+import type { BpfMap, Native } from "./native.ts";
+import { failureFrom } from "./native_failure.ts";
+import type { Link } from "./netlink/rtnetlink.ts";
+import type { Requests } from "./netlink/requests.ts";
+import type { Pins } from "./pins.ts";
+import {
+  capacitiesOf, hex, loadProgram, moveContents, PROGRAM,
+  type LoadedProgram, type ProgramSource,
+} from "./program.ts";
+import { recoverState } from "./recover.ts";
+import type { Capacities, Step } from "./steps.ts";
+import { ownAddresses } from "./vip.ts";
+
+export interface CoreContext {
+  readonly native: Native;
+  readonly env: Env;
+  readonly config: Config;
+  readonly source: ProgramSource;
+  /** Null: nothing outlives the process (replay, tests). */
+  readonly pins: Pins | null;
+  /** Where the program goes; none for a plane that is only test-run. */
+  readonly interfaces: readonly Link[];
+  readonly requests: Requests | null;
+}
+
+export interface Core {
+  program: LoadedProgram;
+  readonly state: KernelState;
+  readonly attachments: readonly Attachment[];
+  readonly transmitByRedirect: boolean;
+  readonly adopted: boolean;
+}
+
+const POLICIES = 1024;
+
+/** Room from the config's limits; ids count from 1. */
+export function configuredCapacities({ limits }: Config): Capacities {
+  return {
+    services: limits.services, destinations: limits.backends + 1, flows: limits.flows, policies: POLICIES,
+  };
+}
+
+/** What the config may need of the program, before there is a table. */
+function configuredFeatures(config: Config): Set<Feature> {
+  return featuresOf({
+    versions: config.services.map(({ ringSize, tracking, hash, policy }) => ({
+      ringSize, tracking, hashInput: hash, hasPolicy: policy.allow.length + policy.deny.length > 0,
+    })),
+    forwardings: config.services.flatMap(({ forwarding }) =>
+      forwarding === "l2" || forwarding === "ipip" ? [forwarding] : []),
+    action: config.dataplane.orphan.action,
+  });
+}
+
+export async function openCore(context: CoreContext): Promise<Core> {
+  try {
+    const { pins, env } = context;
+    if (pins?.isComplete() === true) return await adoptCore(context, pins);
+    // Half-made: its owner died between the first pin and the last, before anything was attached.
+    if (pins !== null && env.files.exists(pins.directory)) pins.removeAll();
+    return createCore(context);
+  } catch (error) {
+    throw failureFrom(error);
+  }
+}
+
+/** On veth, XDP_TX needs a program on the peer: redirecting to the own interface does not. */
+function needsRedirect(interfaces: readonly Link[]): boolean {
+  return interfaces.some(({ kind }) => kind === "veth");
+}
+
+function createCore(context: CoreContext): Core {
+  const { env, config, pins, interfaces } = context;
+  const features = configuredFeatures(config);
+  const capacities = configuredCapacities(config);
+  const transmitByRedirect = needsRedirect(interfaces);
+  const program = loadProgram(context.source, { features, capacities, transmitByRedirect, reuse: {} });
+  try {
+    program.maps.writeHeartbeat(env.clock.monotonicNs());
+    program.maps.writeFingerprint();
+    if (pins !== null) {
+      pins.create();
+      for (const name of POINTSMAN_MAPS) if (name !== "settings") program.maps.maps[name].pin(pins.mapPath(name));
+      program.maps.maps.settings.pin(pins.mapPath("settings"));
+    }
+    const attachments = pins === null ? [] : attachAll(context, pins, program);
+    const state = emptyState(capacities, features);
+    return { program, state, attachments, transmitByRedirect, adopted: false };
+  } catch (error) {
+    if (pins !== null && env.files.exists(pins.directory)) pins.removeAll();
+    program.object.close();
+    throw error;
+  }
+}
+
+/** All or none: what this call attached goes again when one interface refuses. */
+function attachAll(context: CoreContext, pins: Pins, { object }: LoadedProgram): Attachment[] {
+  const { native, env: { log }, config, interfaces } = context;
+  const attachments: Attachment[] = [];
+  try {
+    for (const link of interfaces) {
+      attachments.push(attachInterface({ native, log, pins, object, mode: config.dataplane.xdp }, link));
+    }
+    return attachments;
+  } catch (error) {
+    for (const { link, name, adopted } of attachments) {
+      if (!adopted) {
+        link.detach();
+        pins.remove(pins.linkPath(name));
+      }
+      link.close();
+    }
+    throw error;
+  }
+}
+
+async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
+  const { native, env, config, interfaces } = context;
+  const pinned = openPinned(native, pins);
+  const live = new PlaneMaps(native, pinned);
+  try {
+    live.writeHeartbeat(env.clock.monotonicNs());
+    // What the last owner took out of publication may still be in use by a packet.
+    await native.gracePeriod();
+    const placed = placePinnedRings(native, pins, live);
+    const state = recover(context, live, placed);
+    const capacities = larger(state.capacities, configuredCapacities(config));
+    const features = new Set([...configuredFeatures(config), ...heldFeatures(state), ...state.features]);
+    const transmitByRedirect = needsRedirect(interfaces);
+    const program = loadProgram(context.source, { features, capacities, transmitByRedirect, reuse: pinned });
+    try {
+      moveContents(live, program);
+      pinCreated(pins, program);
+      const attachments = attachAll(context, pins, program);
+      for (const name of program.created) pins.replaceMap(name);
+      removeOtherLinks(context, pins);
+      return { program, state: { ...state, capacities, features }, attachments, transmitByRedirect, adopted: true };
+    } catch (error) {
+      program.object.close();
+      throw error;
+    }
+  } catch (error) {
+    live.closeRings();
+    throw error;
+  } finally {
+    for (const map of Object.values(pinned)) map.close();
+  }
+}
+
+function openPinned(native: Native, pins: Pins): MapSet {
+  const opened: Partial<Record<MapName, BpfMap>> = {};
+  try {
+    const settings = native.BpfMap.open(pins.mapPath("settings"));
+    opened.settings = settings;
+    checkFingerprint(settings, pins);
+    for (const name of POINTSMAN_MAPS) {
+      if (name === "settings") continue;
+      if (!pins.has(pins.mapPath(name))) throw mismatch(pins, `no map "${name}"`);
+      opened[name] = native.BpfMap.open(pins.mapPath(name));
+    }
+    return opened as MapSet;
+  } catch (error) {
+    for (const map of Object.values(opened)) map.close();
+    throw error;
+  }
+}
+
+function checkFingerprint(settings: BpfMap, pins: Pins): void {
+  if (settings.info().valueSize !== Settings.size) throw mismatch(pins, "settings of another size");
+  const value = settings.lookup(encodeU32(0));
+  const found = value === null ? 0n : Settings.decode(value).abiFingerprint;
+  if (found !== ABI_FINGERPRINT) throw mismatch(pins, hex(found));
+}
+
+function mismatch(pins: Pins, found: string): Failure {
+  const expected = hex(ABI_FINGERPRINT);
+  return new Failure("ABI_MISMATCH", { expected, found },
+    `the plane pinned in ${pins.directory} was made by another version of pointsman (ABI ${found}, this one has`
+    + ` ${expected}): end it with "pointsman detach", then start again, or run the version that made it`);
+}
+
+type PinnedRing = ReturnType<Pins["rings"]>[number];
+
+/** A ring that was pinned and never placed is placed now; nobody shows it. */
+function placePinnedRings(native: Native, pins: Pins, live: PlaneMaps): PinnedRing[] {
+  const placed = pins.rings();
+  for (const { ringClass, id } of placed) live.placeRing(ringClass, id, native.BpfMap.open(pins.ringPath(ringClass, id)));
+  return placed;
+}
+
+function recover({ requests, interfaces }: CoreContext, live: PlaneMaps, rings: readonly PinnedRing[]): KernelState {
+  const capacities = capacitiesOf(live.maps);
+  if (capacities === null) throw new RangeError("the pinned maps have no sizes");
+  const state = recoverState(live, { capacities, features: new Set(), rings: [...rings], assigned: [] });
+  const first = interfaces[0];
+  if (requests !== null && first !== undefined) {
+    const addresses = [...state.virtualAddresses.values()];
+    for (const assigned of ownAddresses(requests, addresses, { interfaceIfindex: first.ifindex })) {
+      state.assigned.set(`${assigned.address.text} on ${assigned.on}`, assigned);
+    }
+  }
+  return state;
+}
+
+/** What the table in the kernel needs until the next one is applied. */
+function heldFeatures(state: KernelState): Set<Feature> {
+  const served = [...state.services.values()].filter(({ key }) => key !== null);
+  return featuresOf({
+    versions: served.map(activeVersion).filter((version) => version !== null),
+    forwardings: [...state.destinations.values()].filter(({ given }) => given).map(({ forwarding }) => forwarding),
+    action: state.orphan.action,
+  });
+}
+
+function larger(a: Capacities, b: Capacities): Capacities {
+  return {
+    services: Math.max(a.services, b.services), destinations: Math.max(a.destinations, b.destinations),
+    flows: Math.max(a.flows, b.flows), policies: Math.max(a.policies, b.policies),
+  };
+}
+
+function pinCreated(pins: Pins, { created, maps }: LoadedProgram): void {
+  for (const name of created) {
+    pins.remove(pins.newMapPath(name));
+    maps.maps[name].pin(pins.newMapPath(name));
+  }
+}
+
+/** Interfaces that the config no longer names. */
+function removeOtherLinks({ native, interfaces, env: { log } }: CoreContext, pins: Pins): void {
+  for (const name of pins.links()) {
+    if (interfaces.some((link) => link.name === name)) continue;
+    const link = native.XdpLink.open(pins.linkPath(name));
+    link.detach();
+    link.close();
+    pins.remove(pins.linkPath(name));
+    log.info({ interface: name }, "detached: the config no longer names this interface");
+  }
+}
+
+/**
+ * Another program over the same maps, or larger copies of them, on all interfaces. When one refuses, all of
+ * them run the old one again.
+ */
+export function swapProgram(context: CoreContext, core: Core, step: Extract<Step, { kind: "load-program" }>): void {
+  const { features, capacities } = step;
+  const { transmitByRedirect, program: old } = core;
+  const next = loadProgram(context.source, { features, capacities, transmitByRedirect, reuse: old.maps.maps });
+  const swapped: Attachment[] = [];
+  try {
+    moveContents(old.maps, next);
+    if (context.pins !== null) pinCreated(context.pins, next);
+    for (const attachment of core.attachments) {
+      attachment.link.update(next.object, PROGRAM);
+      swapped.push(attachment);
+    }
+  } catch (error) {
+    for (const { link } of swapped) link.update(old.object, PROGRAM);
+    next.object.close();
+    throw error;
+  }
+  for (const name of next.created) context.pins?.replaceMap(name);
+  core.program = next;
+  old.object.close();
+}

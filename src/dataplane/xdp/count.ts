@@ -1,0 +1,131 @@
+// Reads the counters: per-CPU values summed, and the flows that are remembered, counted slice by slice so
+// that a large table is never walked at one go. Knows maps; names come from the table.
+
+import type { Cancel, Env } from "../../env.ts";
+import type { VerdictName } from "../../model/decide.ts";
+import type { ForwardingTable } from "../../model/table.ts";
+import type { Counters, TrafficCount } from "../dataplane.ts";
+import { FlowEntry, TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi.gen.ts";
+import type { MapSet } from "./maps.ts";
+import type { BpfMap } from "./native.ts";
+
+const BATCH = 1024;
+
+/** The first `count` elements of a per-CPU array, each summed over CPUs, as numbers of u64 fields. */
+export function sumPerCpu(map: BpfMap, count: number, fields: number): number[][] {
+  const sums: number[][] = [];
+  for (let cursor: Uint8Array | null = null; sums.length < count;) {
+    const batch = map.lookupBatch(cursor, Math.min(BATCH, count - sums.length));
+    const values = new BigUint64Array(batch.values.slice().buffer);
+    const perElement = batch.count === 0 ? 0 : values.length / batch.count;
+    for (let element = 0; element < batch.count; element++) {
+      const sum = new Array<number>(fields).fill(0);
+      for (let at = 0; at < perElement; at++) {
+        sum[at % fields]! += Number(values[element * perElement + at]);
+      }
+      sums.push(sum);
+    }
+    cursor = batch.cursor;
+    if (cursor === null) break;
+  }
+  return sums;
+}
+
+const U64 = 8;
+
+function readTraffic(map: BpfMap, highest: number): TrafficCount[] {
+  return sumPerCpu(map, highest + 1, TrafficBytes.size / U64)
+    .map(([packets = 0, bytes = 0, flows = 0]) => ({ packets, bytes, flows }));
+}
+
+const NO_TRAFFIC: TrafficCount = { packets: 0, bytes: 0, flows: 0 };
+
+export function readCounters(maps: MapSet, table: ForwardingTable | null, flows: FlowCount, flowsMax: number): Counters {
+  const verdicts: Record<string, { packets: number; bytes: number }> = {};
+  sumPerCpu(maps.verdict_counts, VERDICT_NAMES.length - 1, VerdictCount.size / U64)
+    .forEach(([packets = 0, bytes = 0], verdict) => {
+      if (verdict > 0) verdicts[VERDICT_NAMES[verdict]!] = { packets, bytes };
+    });
+  const services = new Map<string, TrafficCount>();
+  const backends = new Map<string, TrafficCount>();
+  const backendFlows = new Map<string, number>();
+  if (table !== null) {
+    const byIndex = readTraffic(maps.service_traffic, Math.max(-1, ...table.services.map(({ index }) => index)));
+    for (const { name, index } of table.services) services.set(name, byIndex[index] ?? NO_TRAFFIC);
+    const byId = readTraffic(maps.destination_traffic, Math.max(0, ...table.destinations.keys()));
+    // A backend with several ports or ways of forwarding has several destinations.
+    for (const { id, name, generation } of table.destinations.values()) {
+      backends.set(name, plus(backends.get(name) ?? NO_TRAFFIC, byId[id] ?? NO_TRAFFIC));
+      const held = flows.byDestination.get(`${id}/${generation}`) ?? 0;
+      backendFlows.set(name, (backendFlows.get(name) ?? 0) + held);
+    }
+  }
+  return {
+    verdicts: verdicts as Partial<Record<VerdictName, { packets: number; bytes: number }>>,
+    services, backends, backendFlows,
+    flows: { count: flows.count, max: flowsMax, kind: flows.complete ? "tracked" : "unknown" },
+  };
+}
+
+function plus(a: TrafficCount, b: TrafficCount): TrafficCount {
+  return { packets: a.packets + b.packets, bytes: a.bytes + b.bytes, flows: a.flows + b.flows };
+}
+
+export interface FlowCount {
+  readonly count: number;
+  /** By "id/generation". */
+  readonly byDestination: ReadonlyMap<string, number>;
+  /** False until the table was walked once. */
+  readonly complete: boolean;
+}
+
+/** Entries of one slice; a large table takes several, with other work in between. */
+const SLICE = 16_384;
+const SLICE_PAUSE_MS = 5;
+/** A walk that ended less long ago is good enough. */
+const FRESH_MS = 2_000;
+
+export interface FlowCounter {
+  /** The last walk's result; begins another one when that is not fresh. */
+  read(): FlowCount;
+  stop(): void;
+}
+
+/**
+ * Counts flows that were seen within `idleNs()`: the table forgets lazily. Entries move while it is walked,
+ * so the count is near and not exact.
+ */
+export function createFlowCounter(env: Env, flows: () => BpfMap, idleNs: () => bigint): FlowCounter {
+  let last: FlowCount = { count: 0, byDestination: new Map(), complete: false };
+  let lastMs = -Infinity;
+  let cancel: Cancel | null = null;
+  let byDestination = new Map<string, number>();
+  const slice = (cursor: Uint8Array | null): void => {
+    cancel = null;
+    const batch = flows().lookupBatch(cursor, SLICE);
+    const since = env.clock.monotonicNs() - idleNs();
+    for (let at = 0; at < batch.values.length; at += FlowEntry.size) {
+      const { destination, generation, lastSeenNs } = FlowEntry.decode(batch.values.subarray(at, at + FlowEntry.size));
+      if (lastSeenNs < since) continue;
+      const key = `${destination}/${generation}`;
+      byDestination.set(key, (byDestination.get(key) ?? 0) + 1);
+    }
+    const next = batch.cursor;
+    if (next !== null) {
+      cancel = env.clock.after(SLICE_PAUSE_MS, () => { slice(next); });
+      return;
+    }
+    let count = 0;
+    for (const each of byDestination.values()) count += each;
+    last = { count, byDestination, complete: true };
+    lastMs = env.clock.monotonicMs();
+    byDestination = new Map();
+  };
+  return {
+    read: () => {
+      if (cancel === null && env.clock.monotonicMs() - lastMs >= FRESH_MS) slice(null);
+      return last;
+    },
+    stop: () => { cancel?.(); },
+  };
+}

@@ -1,0 +1,60 @@
+// Removes every trace of an instance: addresses, links, maps, rings, names. Works with and without the
+// supervisor that made them, also when that was another version. Knows pins; must never touch what
+// another instance or an operator put there.
+
+import type { Env } from "../../env.ts";
+import { addressFromBytes } from "../../model/address.ts";
+import type { Native } from "./native.ts";
+import { withFailures } from "./native_failure.ts";
+import { openRequests, type Requests } from "./netlink/requests.ts";
+import { pinsOf, type Pins } from "./pins.ts";
+import { removeOwnAddresses } from "./vip.ts";
+
+export interface DetachReport {
+  /** Interfaces that the program was taken off. */
+  readonly interfaces: readonly string[];
+}
+
+/** Null when there is nothing of this instance. Takes the program off also under a running supervisor. */
+export function detachInstance(native: Native, env: Env, instance: string): DetachReport | null {
+  const pins = pinsOf(env, instance);
+  if (!env.files.exists(pins.directory)) return null;
+  return withFailures(() => {
+    const requests = openRequests(native);
+    try {
+      return removeInstance(native, pins, requests);
+    } finally {
+      requests.close();
+    }
+  });
+}
+
+/** Links first: from then on packets pass, and nobody needs a map. */
+export function removeInstance(native: Native, pins: Pins, requests: Requests | null): DetachReport {
+  if (requests !== null) removeAddresses(native, pins, requests);
+  const interfaces = pins.links();
+  for (const name of interfaces) {
+    const link = native.XdpLink.open(pins.linkPath(name));
+    link.detach();
+    link.close();
+  }
+  pins.removeAll();
+  return { interfaces };
+}
+
+/** The addresses that the instance serves, as far as they are on this host through us. */
+function removeAddresses(native: Native, pins: Pins, requests: Requests): void {
+  const path = pins.mapPath("virtual_addresses");
+  if (!pins.has(path)) return;
+  const map = native.BpfMap.open(path);
+  try {
+    const addresses = [];
+    for (let key = map.nextKey(null); key !== null; key = map.nextKey(key)) {
+      // Another version may have other keys; what is no address is not ours to remove.
+      if (key.length === 16) addresses.push(addressFromBytes(key));
+    }
+    removeOwnAddresses(requests, addresses);
+  } finally {
+    map.close();
+  }
+}

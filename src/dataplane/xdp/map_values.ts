@@ -1,0 +1,171 @@
+// Values of the image as the bytes of bpf/abi.h, and back. Pure: the generated codecs do the layout, this
+// file knows which word of ours is which number of theirs. Knows no map.
+
+import { addressFromBytes, type Address } from "../../model/address.ts";
+import type { OrphanAction, Protocol } from "../../model/config.ts";
+import {
+  Destination, DestinationFlags, Forwarding, HashInput, NextHop as NextHopBytes, NextHopFlags,
+  OrphanAction as OrphanActions, PolicyAction, PolicyKey, RingClass as RingClasses, ServiceFlags, ServiceKey,
+  ServiceVersion, Tracking,
+} from "./abi.gen.ts";
+import { NO_MAC, type NextHop, type PolicyImage, type RingClass, type ServiceKey as Key } from "./image.ts";
+import type { HeldDestination, HeldVersion } from "./kernel_state.ts";
+import { macBytes, macText } from "./netlink/rtnetlink.ts";
+
+const IPPROTO: Readonly<Record<Protocol, number>> = { tcp: 6, udp: 17 };
+const NO_ADDRESS = new Uint8Array(16);
+const RING_CLASS_NUMBERS: Readonly<Record<RingClass, number>> = {
+  small: RingClasses.RING_SMALL, medium: RingClasses.RING_MEDIUM, large: RingClasses.RING_LARGE,
+};
+const FORWARDING_NUMBERS = { l2: Forwarding.FORWARDING_L2, ipip: Forwarding.FORWARDING_IPIP } as const;
+const ORPHAN_NUMBERS: Readonly<Record<OrphanAction, number>> = {
+  keep: OrphanActions.ORPHAN_KEEP, pass: OrphanActions.ORPHAN_PASS, drop: OrphanActions.ORPHAN_DROP,
+};
+
+/** The name of a number; what nobody wrote is a RangeError. */
+function nameOf<K extends string>(numbers: Readonly<Record<K, number>>, number: number, what: string): K {
+  const found = (Object.entries(numbers) as [K, number][]).find(([, value]) => value === number);
+  if (found === undefined) throw new RangeError(`${number} is no ${what}`);
+  return found[0];
+}
+
+export function encodeU32(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  return bytes;
+}
+
+export function decodeU32(bytes: Uint8Array): number {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0, true);
+}
+
+export function encodeServiceKey({ address, port, protocol }: Key): Uint8Array {
+  return ServiceKey.encode({ address: address.bytes, port, protocol: IPPROTO[protocol] });
+}
+
+export function decodeServiceKey(bytes: Uint8Array): Key {
+  const { address, port, protocol } = ServiceKey.decode(bytes);
+  return { address: addressFromBytes(address), port, protocol: nameOf(IPPROTO, protocol, "protocol") };
+}
+
+export function encodeVersion(version: HeldVersion): Uint8Array {
+  return ServiceVersion.encode({
+    hashSeed: version.hashSeed,
+    flowIdleNs: version.flowIdleNs,
+    ringId: version.ringId,
+    ringSize: version.ringSize,
+    ringClass: RING_CLASS_NUMBERS[version.ringClass],
+    hashInput: version.hashInput === "source-ip" ? HashInput.HASH_SOURCE_IP : HashInput.HASH_5_TUPLE,
+    tracking: version.tracking === "full" ? Tracking.TRACKING_FULL : Tracking.TRACKING_NONE,
+    flags: (version.denyByDefault ? ServiceFlags.SERVICE_DENY_BY_DEFAULT : 0)
+      | (version.hasPolicy ? ServiceFlags.SERVICE_HAS_POLICY : 0),
+    sourcePrefixIpv4: version.sourcePrefixIpv4,
+    sourcePrefixIpv6: version.sourcePrefixIpv6,
+  });
+}
+
+/** Null for an element that was never written. */
+export function decodeVersion(bytes: Uint8Array): HeldVersion | null {
+  const version = ServiceVersion.decode(bytes);
+  if (version.ringSize === 0) return null;
+  return {
+    hashSeed: version.hashSeed,
+    flowIdleNs: version.flowIdleNs,
+    ringId: version.ringId,
+    ringSize: version.ringSize,
+    ringClass: nameOf(RING_CLASS_NUMBERS, version.ringClass, "class of rings"),
+    hashInput: version.hashInput === HashInput.HASH_SOURCE_IP ? "source-ip" : "5-tuple",
+    tracking: version.tracking === Tracking.TRACKING_FULL ? "full" : "none",
+    denyByDefault: (version.flags & ServiceFlags.SERVICE_DENY_BY_DEFAULT) !== 0,
+    hasPolicy: (version.flags & ServiceFlags.SERVICE_HAS_POLICY) !== 0,
+    sourcePrefixIpv4: version.sourcePrefixIpv4,
+    sourcePrefixIpv6: version.sourcePrefixIpv6,
+  };
+}
+
+export function destinationFlags(live: boolean, admits: boolean): number {
+  return (live ? DestinationFlags.DESTINATION_LIVE : 0) | (admits ? DestinationFlags.DESTINATION_ADMITS : 0);
+}
+
+export const RETIRED_FORWARDING = Forwarding.FORWARDING_NONE;
+
+export type DestinationValue = Omit<HeldDestination, "mark" | "hopMark">;
+
+export function encodeDestination(value: DestinationValue): Uint8Array {
+  return Destination.encode({
+    address: value.address.bytes,
+    tunnelSource: value.tunnelSource?.bytes ?? NO_ADDRESS,
+    identity: value.identity,
+    generation: value.generation,
+    flags: destinationFlags(value.live, value.admits),
+    forwarding: value.given ? FORWARDING_NUMBERS[value.forwarding] : RETIRED_FORWARDING,
+    nextHopActive: value.nextHopActive,
+    nextHops: value.nextHops.map(nextHopBytes),
+  });
+}
+
+/** Null for an element that was never written. */
+export function decodeDestination(bytes: Uint8Array): DestinationValue | null {
+  const value = Destination.decode(bytes);
+  if (value.generation === 0) return null;
+  const given = value.forwarding !== RETIRED_FORWARDING;
+  const [first, second] = value.nextHops;
+  if (first === undefined || second === undefined) throw new RangeError("a destination has two next hops");
+  return {
+    identity: value.identity,
+    generation: value.generation,
+    given,
+    live: (value.flags & DestinationFlags.DESTINATION_LIVE) !== 0,
+    admits: (value.flags & DestinationFlags.DESTINATION_ADMITS) !== 0,
+    forwarding: given ? nameOf(FORWARDING_NUMBERS, value.forwarding, "forwarding") : "l2",
+    address: addressFromBytes(value.address),
+    tunnelSource: addressOrNull(value.tunnelSource),
+    nextHopActive: value.nextHopActive === 1 ? 1 : 0,
+    nextHops: [nextHopValue(first), nextHopValue(second)],
+  };
+}
+
+function addressOrNull(bytes: Uint8Array): Address | null {
+  return bytes.every((byte) => byte === 0) ? null : addressFromBytes(bytes);
+}
+
+export function encodeNextHop(hop: NextHop): Uint8Array {
+  return NextHopBytes.encode(nextHopBytes(hop));
+}
+
+function nextHopBytes(hop: NextHop): NextHopBytes {
+  return {
+    destinationMac: macBytes(hop.destinationMac), sourceMac: macBytes(hop.sourceMac), mtu: hop.mtu,
+    ifindex: hop.ifindex, flags: hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0,
+  };
+}
+
+function nextHopValue(hop: NextHopBytes): NextHop {
+  return {
+    resolved: (hop.flags & NextHopFlags.NEXT_HOP_RESOLVED) !== 0,
+    destinationMac: macText(hop.destinationMac) ?? NO_MAC, sourceMac: macText(hop.sourceMac) ?? NO_MAC,
+    ifindex: hop.ifindex, mtu: hop.mtu,
+  };
+}
+
+export function encodePolicyKey(index: number, entry: PolicyImage): Uint8Array {
+  return PolicyKey.encode({ prefixBits: 32 + entry.bits, service: index, address: entry.address.bytes });
+}
+
+export function decodePolicy(key: Uint8Array, value: Uint8Array): { index: number; entry: PolicyImage } {
+  const { prefixBits, service, address } = PolicyKey.decode(key);
+  const action = decodeU32(value) === PolicyAction.POLICY_DENY ? "deny" : "allow";
+  return { index: service, entry: { address: addressFromBytes(address), bits: prefixBits - 32, action } };
+}
+
+export function policyNumber(action: PolicyImage["action"]): number {
+  return action === "deny" ? PolicyAction.POLICY_DENY : PolicyAction.POLICY_ALLOW;
+}
+
+export function orphanNumber(action: OrphanAction): bigint {
+  return BigInt(ORPHAN_NUMBERS[action]);
+}
+
+export function orphanAction(number: bigint): OrphanAction {
+  return nameOf(ORPHAN_NUMBERS, Number(number), "orphan action");
+}

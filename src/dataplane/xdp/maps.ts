@@ -1,0 +1,286 @@
+// The maps of one plane, opened: typed reads and writes, each as atomic as it says. Knows bytes, offsets
+// and which stores a packet may see half of; knows no order: diff.ts has that.
+
+import type { OrphanAction } from "../../model/config.ts";
+import {
+  ABI_FINGERPRINT, AddressKey, Destination, NextHop as NextHopBytes, POINTSMAN_MAPS, ServiceVersion, Settings,
+  TrafficCount,
+} from "./abi.gen.ts";
+import type { Address } from "../../model/address.ts";
+import { ringText, type HeldVersion } from "./kernel_state.ts";
+import {
+  decodeDestination, decodeVersion, destinationFlags, encodeDestination, encodeNextHop, encodePolicyKey,
+  encodeServiceKey, encodeU32, encodeVersion, orphanAction, orphanNumber, policyNumber, RETIRED_FORWARDING,
+  type DestinationValue,
+} from "./map_values.ts";
+import { RING_CLASS_SLOTS, type NextHop, type PolicyImage, type RingClass, type ServiceKey } from "./image.ts";
+import type { BpfMap, Native } from "./native.ts";
+
+export type MapName = (typeof POINTSMAN_MAPS)[number];
+export type MapSet = Readonly<Record<MapName, BpfMap>>;
+
+const BPF_MAP_TYPE_ARRAY = 2;
+const BPF_F_MMAPABLE = 1024;
+const ANY = 0;
+/** An array rounds each element up to this. */
+const ELEMENT_ALIGNMENT = 8;
+
+function stride(size: number): number {
+  return Math.ceil(size / ELEMENT_ALIGNMENT) * ELEMENT_ALIGNMENT;
+}
+
+const VERSION_STRIDE = stride(ServiceVersion.size);
+const DESTINATION_STRIDE = stride(Destination.size);
+const ACTIVE_STRIDE = stride(4);
+const WORD = 4;
+
+/** The memory of the mmapable arrays. Detached when their maps are closed. */
+interface Memory {
+  readonly active: Uint32Array;
+  readonly versions: Uint8Array;
+  readonly destinations: Uint8Array;
+  readonly destinationWords: Uint32Array;
+  readonly settings: BigUint64Array;
+}
+
+export class PlaneMaps {
+  readonly maps: MapSet;
+  readonly #native: Native;
+  readonly #memory: Memory;
+  readonly #rings = new Map<string, { readonly map: BpfMap; readonly slots: Uint16Array }>();
+
+  constructor(native: Native, maps: MapSet) {
+    this.#native = native;
+    this.maps = maps;
+    const destinations = maps.destinations.mmap();
+    this.#memory = {
+      active: new Uint32Array(maps.service_active.mmap()),
+      versions: new Uint8Array(maps.service_versions.mmap()),
+      destinations: new Uint8Array(destinations),
+      destinationWords: new Uint32Array(destinations),
+      settings: new BigUint64Array(maps.settings.mmap()),
+    };
+  }
+
+  // ---- settings: each field by one aligned store
+
+  readFingerprint(): bigint {
+    return this.#readSetting("abiFingerprint");
+  }
+
+  writeFingerprint(): void {
+    this.#writeSetting("abiFingerprint", ABI_FINGERPRINT);
+  }
+
+  writeHeartbeat(nowNs: bigint): void {
+    this.#writeSetting("heartbeatNs", nowNs);
+  }
+
+  readOrphan(): { afterNs: bigint; action: OrphanAction } {
+    return { afterNs: this.#readSetting("orphanAfterNs"), action: orphanAction(this.#readSetting("orphanAction")) };
+  }
+
+  /** Between the stores nobody is orphaned. */
+  writeOrphan(afterNs: bigint, action: OrphanAction): void {
+    this.#writeSetting("orphanAction", orphanNumber("keep"));
+    this.#writeSetting("orphanAfterNs", afterNs);
+    this.#writeSetting("orphanAction", orphanNumber(action));
+  }
+
+  #readSetting(field: keyof typeof Settings.offsets): bigint {
+    return Atomics.load(this.#memory.settings, Settings.offsets[field] / 8);
+  }
+
+  #writeSetting(field: keyof typeof Settings.offsets, value: bigint): void {
+    Atomics.store(this.#memory.settings, Settings.offsets[field] / 8, value);
+  }
+
+  // ---- services
+
+  addService(key: ServiceKey, index: number): void {
+    this.maps.services.update(encodeServiceKey(key), encodeU32(index), ANY);
+  }
+
+  removeService(key: ServiceKey): void {
+    this.maps.services.delete(encodeServiceKey(key));
+  }
+
+  addVirtualAddress({ bytes }: Address): void {
+    this.maps.virtual_addresses.update(AddressKey.encode({ address: bytes }), encodeU32(0), ANY);
+  }
+
+  removeVirtualAddress({ bytes }: Address): void {
+    this.maps.virtual_addresses.delete(AddressKey.encode({ address: bytes }));
+  }
+
+  readActive(index: number): 0 | 1 {
+    return (Atomics.load(this.#memory.active, index * ACTIVE_STRIDE / WORD) & 1) === 1 ? 1 : 0;
+  }
+
+  /** One aligned store: every packet sees this version or the other one. */
+  activateVersion(index: number, version: 0 | 1): void {
+    Atomics.store(this.#memory.active, index * ACTIVE_STRIDE / WORD, version);
+  }
+
+  readVersion(index: number, version: 0 | 1): HeldVersion | null {
+    const at = (index * 2 + version) * VERSION_STRIDE;
+    return decodeVersion(this.#memory.versions.slice(at, at + ServiceVersion.size));
+  }
+
+  /** Not atomic: nobody may be reading this half. */
+  writeVersion(index: number, version: 0 | 1, value: HeldVersion): void {
+    this.#memory.versions.set(encodeVersion(value), (index * 2 + version) * VERSION_STRIDE);
+  }
+
+  addPolicy(index: number, entry: PolicyImage): void {
+    this.maps.policies.update(encodePolicyKey(index, entry), encodeU32(policyNumber(entry.action)), ANY);
+  }
+
+  removePolicy(index: number, entry: PolicyImage): void {
+    this.maps.policies.delete(encodePolicyKey(index, entry));
+  }
+
+  // ---- destinations
+
+  readDestination(id: number): DestinationValue | null {
+    const at = id * DESTINATION_STRIDE;
+    return decodeDestination(this.#memory.destinations.slice(at, at + Destination.size));
+  }
+
+  /** Not atomic: no ring may name it. A flow that remembers the id finds it without flags until it is whole. */
+  writeDestination(id: number, value: DestinationValue): void {
+    this.#storeWord(id, "flags", 0);
+    this.#memory.destinations.set(encodeDestination({ ...value, live: false, admits: false }), id * DESTINATION_STRIDE);
+    this.writeFlags(id, value.live, value.admits);
+  }
+
+  writeFlags(id: number, live: boolean, admits: boolean): void {
+    this.#storeWord(id, "flags", destinationFlags(live, admits));
+  }
+
+  /** Flows that remember the id no longer follow it, whatever the element holds later. */
+  retireDestination(id: number, generation: number): void {
+    this.#storeWord(id, "flags", 0);
+    this.#storeWord(id, "generation", generation);
+    this.#storeWord(id, "forwarding", RETIRED_FORWARDING);
+  }
+
+  /** Not atomic: nobody may be reading this half. */
+  writeNextHop(id: number, half: 0 | 1, hop: NextHop): void {
+    const at = id * DESTINATION_STRIDE + Destination.offsets.nextHops + half * NextHopBytes.size;
+    this.#memory.destinations.set(encodeNextHop(hop), at);
+  }
+
+  activateNextHop(id: number, half: 0 | 1): void {
+    this.#storeWord(id, "nextHopActive", half);
+  }
+
+  /** Word by word: from one IPv4 address to another one, a single store. */
+  writeTunnelSource(id: number, source: Address | null): void {
+    const words = new Uint32Array((source?.bytes ?? new Uint8Array(16)).slice().buffer);
+    const at = (id * DESTINATION_STRIDE + Destination.offsets.tunnelSource) / WORD;
+    words.forEach((word, index) => {
+      if (this.#memory.destinationWords[at + index] === word) return;
+      Atomics.store(this.#memory.destinationWords, at + index, word);
+    });
+  }
+
+  #storeWord(id: number, field: "flags" | "generation" | "forwarding" | "nextHopActive", value: number): void {
+    const at = (id * DESTINATION_STRIDE + Destination.offsets[field]) / WORD;
+    Atomics.store(this.#memory.destinationWords, at, value);
+  }
+
+  addDevice(ifindex: number): void {
+    this.maps.devices.update(encodeU32(ifindex), encodeU32(ifindex), ANY);
+  }
+
+  removeDevice(ifindex: number): void {
+    // The kernel takes out an interface that is gone.
+    this.maps.devices.delete(encodeU32(ifindex));
+  }
+
+  // ---- rings
+
+  #outer(ringClass: RingClass): BpfMap {
+    return this.maps[`rings_${ringClass}`];
+  }
+
+  /** A new inner map, not yet in the outer one. */
+  createRing(ringClass: RingClass): BpfMap {
+    return this.#native.BpfMap.create({
+      name: `ring_${ringClass}`, type: BPF_MAP_TYPE_ARRAY, keySize: 4,
+      valueSize: RING_CLASS_SLOTS[ringClass] * 2, maxEntries: 1, flags: BPF_F_MMAPABLE, innerMap: null,
+    });
+  }
+
+  /** Puts an inner map in its place, where it may be already, and takes over its handle. */
+  placeRing(ringClass: RingClass, id: number, map: BpfMap): void {
+    this.#outer(ringClass).updateInner(encodeU32(id), map);
+    this.#rings.set(ringText(ringClass, id), { map, slots: new Uint16Array(map.mmap()) });
+  }
+
+  releaseRing(ringClass: RingClass, id: number): void {
+    this.#outer(ringClass).delete(encodeU32(id));
+    this.#rings.get(ringText(ringClass, id))?.map.close();
+    this.#rings.delete(ringText(ringClass, id));
+  }
+
+  /** The memory of a ring. Not atomic: no version that counts may name it. */
+  ring(ringClass: RingClass, id: number): Uint16Array {
+    const ring = this.#rings.get(ringText(ringClass, id));
+    if (ring === undefined) throw new RangeError(`there is no ring ${ringText(ringClass, id)}`);
+    return ring.slots;
+  }
+
+  /** Has the same rings as another set of maps, which may then be dropped. `fresh`: outer maps that are new. */
+  shareRings(from: PlaneMaps, fresh: ReadonlySet<string>): void {
+    for (const [text, ring] of from.#rings) {
+      const [ringClass, id] = text.split("/") as [RingClass, string];
+      if (fresh.has(`rings_${ringClass}`)) this.#outer(ringClass).updateInner(encodeU32(Number(id)), ring.map);
+      this.#rings.set(text, ring);
+    }
+  }
+
+  // ---- counters
+
+  zeroTraffic(of: "service" | "destination", number: number): void {
+    const zero = new Uint8Array(this.#native.possibleCpus() * stride(TrafficCount.size));
+    this.maps[`${of}_traffic`].update(encodeU32(number), zero, ANY);
+  }
+
+  /** Rings only: the other maps belong to the program's object. */
+  closeRings(): void {
+    for (const { map } of this.#rings.values()) map.close();
+    this.#rings.clear();
+  }
+}
+
+/** Every entry of a map, in batches. */
+export function entriesOf(map: BpfMap): { readonly key: Uint8Array; readonly value: Uint8Array }[] {
+  const entries: { key: Uint8Array; value: Uint8Array }[] = [];
+  const { keySize, maxEntries } = map.info();
+  for (let cursor: Uint8Array | null = null; ;) {
+    const batch = map.lookupBatch(cursor, Math.min(maxEntries, BATCH));
+    const valueSize = batch.count === 0 ? 0 : batch.values.length / batch.count;
+    for (let i = 0; i < batch.count; i++) {
+      entries.push({
+        key: batch.keys.subarray(i * keySize, (i + 1) * keySize),
+        value: batch.values.subarray(i * valueSize, (i + 1) * valueSize),
+      });
+    }
+    cursor = batch.cursor;
+    if (cursor === null) return entries;
+  }
+}
+
+const BATCH = 4096;
+
+/** Every entry of a map that knows no batches. */
+export function walk(map: BpfMap): { readonly key: Uint8Array; readonly value: Uint8Array }[] {
+  const entries: { key: Uint8Array; value: Uint8Array }[] = [];
+  for (let key = map.nextKey(null); key !== null; key = map.nextKey(key)) {
+    const value = map.lookup(key);
+    if (value !== null) entries.push({ key, value });
+  }
+  return entries;
+}

@@ -1,0 +1,52 @@
+// What the addon and rtnetlink throw, as failures an operator can act on. Knows errno and capabilities;
+// knows no step. What is not theirs goes through as it is: a bug must stay a bug.
+
+import { Failure } from "../../errors.ts";
+import { NetlinkError } from "./netlink/requests.ts";
+import type { NativeError } from "./native.ts";
+
+const ERRNO = { EPERM: 1, EACCES: 13 } as const;
+
+export function isNativeError(error: unknown): error is NativeError {
+  return error instanceof Error && "errno" in error && "operation" in error && "object" in error && "log" in error;
+}
+
+/** A Failure for what the kernel refused; anything else is returned as it came. */
+export function failureFrom(error: unknown): unknown {
+  if (error instanceof NetlinkError) return fromNetlink(error);
+  if (!isNativeError(error)) return error;
+  const what = `${error.operation}${error.object === "" ? "" : ` of ${error.object}`}`;
+  switch (error.code) {
+    case "PERMISSION":
+      return new Failure("PERMISSION_DENIED", { operation: what, capability: "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON" },
+        `${what} is not permitted: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON`, error);
+    case "VERIFIER": {
+      const log = error.log ?? "";
+      const lastLine = log.trimEnd().split("\n").at(-1) ?? "";
+      return new Failure("VERIFIER_REJECTED", { program: error.object, lastLine, log },
+        `this kernel's verifier rejects ${error.object}: ${lastLine}`, error);
+    }
+    case "FULL":
+      return new Failure("MAP_FULL", { map: error.object, entriesMax: 0 },
+        `${error.object} is full: raise limits in the config`, error);
+    default:
+      return new Failure("SYSTEM", { operation: what }, `${what} failed: ${error.message}`, error);
+  }
+}
+
+function fromNetlink(error: NetlinkError): Failure {
+  if (error.errno === ERRNO.EPERM || error.errno === ERRNO.EACCES) {
+    return new Failure("PERMISSION_DENIED", { operation: error.message, capability: "CAP_NET_ADMIN" },
+      `${error.message}: not permitted; run as root, or with CAP_NET_ADMIN`, error);
+  }
+  return new Failure("SYSTEM", { operation: error.message }, `rtnetlink refuses: ${error.message}`, error);
+}
+
+/** Runs it; what the kernel refuses comes out as a Failure. */
+export function withFailures<T>(action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw failureFrom(error);
+  }
+}

@@ -1,0 +1,111 @@
+// Opens an XDP plane: on interfaces, pinned, following the network; or attached to nothing, for replay and
+// tests. Knows what has to be there before the first step and takes it away again when something is not.
+
+import type { Env } from "../../env.ts";
+import { Failure } from "../../errors.ts";
+import type { Config } from "../../model/config.ts";
+import type { OnStep } from "./apply.ts";
+import { findInterfaces } from "./attach.ts";
+import { openCore, type CoreContext } from "./core.ts";
+import { NO_MAC } from "./image.ts";
+import type { Native } from "./native.ts";
+import { failureFrom, withFailures } from "./native_failure.ts";
+import type { Target, Way } from "./next_hops.ts";
+import { bpffsRoot, pinsOf } from "./pins.ts";
+import { openSource, type ProgramSource } from "./program.ts";
+import { openWatch, type Watch } from "./watch.ts";
+import { XdpPlane, type WaySource } from "./xdp_plane.ts";
+
+export interface OpenXdpOptions {
+  readonly config: Config;
+  readonly env: Env;
+  readonly native: Native;
+  /** Called before each step; what it throws is a crash at that point. For tests. */
+  readonly onStep?: OnStep;
+}
+
+export function objectPath(env: Env): string {
+  return `${env.root}/build/bpf/pointsman.bpf.o`;
+}
+
+/** The packet program as it was built. */
+export function packetProgram(native: Native, env: Env): ProgramSource {
+  const path = objectPath(env);
+  const bytes = env.files.read(path);
+  if (bytes === null) {
+    throw new Failure("ADDON_UNAVAILABLE", { path }, `${path} is not built: run "npm run build"`);
+  }
+  return openSource(native, path, bytes);
+}
+
+/** Throws Failure; nothing is left behind then, and a plane that was live goes on as it was. */
+export async function openXdpPlane(options: OpenXdpOptions): Promise<XdpPlane> {
+  const { config, env, native } = options;
+  if (config.dataplane.interfaces.length === 0) {
+    throw new Failure("XDP_UNAVAILABLE", { interface: "" },
+      "dataplane.interfaces is empty: name the interface that packets arrive on");
+  }
+  const source = packetProgram(native, env);
+  // The watch is there before the plane whose next hops it moves; nothing calls it until then.
+  let plane: XdpPlane | null = null;
+  const watch: Watch = withFailures(() => openWatch(native, env, {
+    tunnelSource: config.dataplane.tunnelSource,
+    fallbackIfindex: native.interfaceIndex(config.dataplane.interfaces[0] ?? ""),
+    onChange: () => { plane?.refresh(); },
+  }));
+  try {
+    const interfaces = findInterfaces(config.dataplane.interfaces, (name) => watch.linkNamed(name));
+    mountBpffs(native, env);
+    const pins = pinsOf(env, config.instance);
+    const context: CoreContext = { native, env, config, source, pins, interfaces, requests: watch.requests };
+    const core = await openCore(context);
+    plane = new XdpPlane({ context, core, waySource: watch, onStep: options.onStep ?? null });
+    return plane;
+  } catch (error) {
+    watch.close();
+    throw failureFrom(error);
+  }
+}
+
+function mountBpffs(native: Native, env: Env): void {
+  const root = bpffsRoot(env);
+  if (!env.files.exists(root)) env.files.makeDirectory(root, 0o700);
+  withFailures(() => { native.mountBpffs(root); });
+}
+
+export interface UnattachedOptions {
+  readonly config: Config;
+  readonly env: Env;
+  readonly native: Native;
+  /** The next hop of destinations without a static one; they leave by interface 1, which is always there. */
+  readonly mac: string;
+}
+
+/** A plane that is attached to nothing and pinned nowhere: apply() tables to it, testRun() packets through it. */
+export async function openUnattachedPlane({ config, env, native, mac }: UnattachedOptions): Promise<XdpPlane> {
+  const context: CoreContext = {
+    native, env, config, source: packetProgram(native, env), pins: null, interfaces: [], requests: null,
+  };
+  const core = await openCore(context);
+  const { ipv4, ipv6 } = config.dataplane.tunnelSource;
+  const way = (target: Target): Way => ({
+    route: {
+      nextHop: { resolved: true, destinationMac: target.mac ?? mac, sourceMac: NO_MAC, ifindex: LOOPBACK, mtu: 0 },
+      tunnelSource: target.address.family === 4 ? ipv4 : ipv6,
+    },
+    text: "resolved: fixed", neighbour: null,
+  });
+  return new XdpPlane({ context, core, waySource: fixedWays(way), onStep: null });
+}
+
+const LOOPBACK = 1;
+
+function fixedWays(way: (target: Target) => Way): WaySource {
+  let last: readonly Way[] = [];
+  return {
+    ways: (targets) => last = targets.map(way),
+    current: () => last,
+    look: (targets) => targets.map(way),
+    close: () => undefined,
+  };
+}

@@ -1,0 +1,142 @@
+// The program with its maps: loaded with the switches and the room that a plane needs, over maps that are
+// there already where there are some. A map that is too small is replaced by a larger one with the same
+// contents. Knows the object file; knows no interface and no pin.
+
+import { Failure } from "../../errors.ts";
+import { ABI_FINGERPRINT, POINTSMAN_MAPS, POINTSMAN_PROGRAMS, PointsmanRodata } from "./abi.gen.ts";
+import { fingerprintOfObject } from "./fingerprint.ts";
+import { FEATURES, type Feature } from "./image.ts";
+import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
+import type { BpfMap, BpfObject, Native } from "./native.ts";
+import { ringsMax, type Capacities } from "./steps.ts";
+
+export const PROGRAM = POINTSMAN_PROGRAMS[0];
+
+/** A switch of the program that no feature turns on would stay on for ever: this fails to compile then. */
+type Forgotten = Exclude<keyof PointsmanRodata, Feature | "transmitByRedirect">;
+const NONE_FORGOTTEN: [Forgotten] extends [never] ? true : never = true;
+
+export interface ProgramSource {
+  readonly native: Native;
+  readonly path: string;
+  /** The object file. */
+  readonly bytes: Uint8Array;
+}
+
+export interface LoadOptions {
+  readonly features: ReadonlySet<Feature>;
+  readonly capacities: Capacities;
+  /** XDP_TX does not work on this kind of interface. */
+  readonly transmitByRedirect: boolean;
+  /** Live maps to take over, as far as they are large enough. */
+  readonly reuse: Partial<MapSet>;
+}
+
+export interface LoadedProgram {
+  readonly object: BpfObject;
+  readonly maps: PlaneMaps;
+  /** Maps that are new: made, or made larger. */
+  readonly created: readonly MapName[];
+}
+
+/** Entries of each map whose size follows from the capacities. */
+export function mapSizes(capacities: Capacities): Partial<Record<MapName, number>> {
+  const { services, destinations, flows, policies } = capacities;
+  const rings = ringsMax(capacities);
+  return {
+    services, virtual_addresses: services, service_active: services, service_versions: services * 2,
+    service_traffic: services, rings_small: rings, rings_medium: rings, rings_large: rings,
+    destinations, destination_traffic: destinations, flows, policies,
+  };
+}
+
+/** What the live maps hold; the smaller one where a change of size was broken off. */
+export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
+  const size = (name: MapName): number => maps[name]?.info().maxEntries ?? Infinity;
+  const services = Math.min(
+    size("services"), size("virtual_addresses"), size("service_active"), size("service_versions") / 2,
+    size("service_traffic"), ...(["small", "medium", "large"] as const).map((each) => size(`rings_${each}`) / 2),
+  );
+  const destinations = Math.min(size("destinations"), size("destination_traffic"));
+  const found = { services, destinations, flows: size("flows"), policies: size("policies") };
+  return Object.values(found).every(Number.isFinite) ? found : null;
+}
+
+/** The object file, checked against the ABI that this build was made for. */
+export function openSource(native: Native, path: string, bytes: Uint8Array): ProgramSource {
+  const found = fingerprintOfObject(bytes);
+  if (found !== ABI_FINGERPRINT) {
+    throw new Failure("ABI_MISMATCH", { expected: hex(ABI_FINGERPRINT), found: hex(found) },
+      `${path} was compiled from another version of bpf/abi.h: run "npm run build"`);
+  }
+  return { native, path, bytes };
+}
+
+export function hex(value: bigint): string {
+  return value.toString(16).padStart(16, "0");
+}
+
+/** Loads the program. Nothing that is live changes: the maps it shares are as they were, and no link uses it yet. */
+export function loadProgram({ native, path }: ProgramSource, options: LoadOptions): LoadedProgram {
+  const object = native.BpfObject.open(path);
+  try {
+    const sizes = mapSizes(options.capacities);
+    const created: MapName[] = [];
+    for (const name of POINTSMAN_MAPS) {
+      const live = options.reuse[name];
+      const wanted = sizes[name];
+      if (live !== undefined && (wanted === undefined || live.info().maxEntries >= wanted)) {
+        object.reuseMap(name, live);
+        continue;
+      }
+      if (wanted !== undefined) object.setMaxEntries(name, wanted);
+      created.push(name);
+    }
+    object.setSection(PointsmanRodata.section, rodata(object, options));
+    object.load();
+    const maps = Object.fromEntries(POINTSMAN_MAPS.map((name) => [name, object.map(name)])) as Record<MapName, BpfMap>;
+    return { object, maps: new PlaneMaps(native, maps), created };
+  } catch (error) {
+    object.close();
+    throw error;
+  }
+}
+
+function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions): Uint8Array {
+  const initial = object.section(PointsmanRodata.section);
+  if (initial === null) throw new RangeError(`the object has no section ${PointsmanRodata.section}`);
+  const switches: Partial<Record<Feature, boolean>> = {};
+  for (const feature of FEATURES) switches[feature] = NONE_FORGOTTEN && features.has(feature);
+  return PointsmanRodata.encode(initial, { ...switches, transmitByRedirect });
+}
+
+/**
+ * Copies what the live maps hold into the new program's larger ones, and shares the rings. Counts made and
+ * flows remembered between the copy and the swap are lost; nothing else changes meanwhile.
+ */
+export function moveContents(from: PlaneMaps, to: LoadedProgram): void {
+  for (const name of to.created) {
+    if (!name.startsWith("rings_")) copyEntries(from.maps[name], to.maps.maps[name]);
+  }
+  to.maps.shareRings(from, new Set(to.created));
+}
+
+const BATCH = 16_384;
+/** BPF_MAP_TYPE_LPM_TRIE and DEVMAP_HASH: small, and without batches on older kernels. */
+const ONE_BY_ONE: ReadonlySet<number> = new Set([11, 25]);
+
+function copyEntries(from: BpfMap, to: BpfMap): void {
+  if (ONE_BY_ONE.has(from.info().type)) {
+    for (let key = from.nextKey(null); key !== null; key = from.nextKey(key)) {
+      const value = from.lookup(key);
+      if (value !== null) to.update(key, value, 0);
+    }
+    return;
+  }
+  for (let cursor: Uint8Array | null = null; ;) {
+    const batch = from.lookupBatch(cursor, BATCH);
+    if (batch.count > 0) to.updateBatch(batch.keys, batch.values, batch.count);
+    cursor = batch.cursor;
+    if (cursor === null) return;
+  }
+}

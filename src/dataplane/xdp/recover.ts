@@ -1,0 +1,95 @@
+// Reads back what a live plane's maps hold: the state that adoption starts from. A grace period has passed
+// since their last owner wrote, so nothing that is idle is being read. Knows maps; must never write.
+
+import { xxh64Bytes } from "../../model/xxh64.ts";
+import { assignedText, policyText, type AssignedAddress, type Feature, type PolicyImage } from "./image.ts";
+import { addressFromBytes } from "../../model/address.ts";
+import { AddressKey } from "./abi.gen.ts";
+import { emptyState, publishedRings, ringText, type HeldService, type KernelState } from "./kernel_state.ts";
+import { decodePolicy, decodeServiceKey, decodeU32 } from "./map_values.ts";
+import { entriesOf, walk, type PlaneMaps } from "./maps.ts";
+import type { Pins } from "./pins.ts";
+import type { Capacities } from "./steps.ts";
+
+export interface RecoverOptions {
+  readonly capacities: Capacities;
+  readonly features: ReadonlySet<Feature>;
+  readonly rings: ReturnType<Pins["rings"]>;
+  readonly assigned: readonly AssignedAddress[];
+}
+
+export function recoverState(maps: PlaneMaps, options: RecoverOptions): KernelState {
+  const state = emptyState(options.capacities, options.features);
+  for (const { ringClass, id } of options.rings) {
+    state.rings.set(ringText(ringClass, id), { ringClass, id, key: null, mark: 0 });
+  }
+  recoverServices(maps, state);
+  recoverDestinations(maps, state);
+  for (const { key, value } of walk(maps.maps.policies)) {
+    const { index, entry } = decodePolicy(key, value);
+    serviceAt(state, index).policy.set(policyText(entry), entry);
+  }
+  for (const { key } of entriesOf(maps.maps.virtual_addresses)) {
+    const address = addressFromBytes(AddressKey.decode(key).address);
+    state.virtualAddresses.set(address.text, address);
+  }
+  for (const { key } of walk(maps.maps.devices)) state.devices.add(decodeU32(key));
+  for (const assigned of options.assigned) state.assigned.set(assignedText(assigned), assigned);
+  state.orphan = maps.readOrphan();
+  recoverRings(maps, state);
+  return state;
+}
+
+function serviceAt(state: KernelState, index: number): HeldService {
+  const held = state.services.get(index)
+    ?? { key: null, active: 0, versions: [null, null], policy: new Map<string, PolicyImage>(), mark: 0 };
+  state.services.set(index, held);
+  return held;
+}
+
+function recoverServices(maps: PlaneMaps, state: KernelState): void {
+  for (const { key, value } of entriesOf(maps.maps.services)) {
+    const index = decodeU32(value);
+    const held = serviceAt(state, index);
+    held.key = decodeServiceKey(key);
+    held.active = maps.readActive(index);
+    held.versions[held.active] = maps.readVersion(index, held.active);
+    // The idle half may be half-written: what is there does not count.
+  }
+}
+
+function recoverDestinations(maps: PlaneMaps, state: KernelState): void {
+  for (let id = 1; id < state.capacities.destinations; id++) {
+    const value = maps.readDestination(id);
+    if (value !== null) state.destinations.set(id, { ...value, mark: 0, hopMark: 0 });
+  }
+}
+
+/** Only a ring that is shown is known to be whole. */
+function recoverRings(maps: PlaneMaps, state: KernelState): void {
+  const shown = publishedRings(state);
+  for (const { versions, active } of state.services.values()) {
+    const version = versions[active];
+    if (version === null) continue;
+    const text = ringText(version.ringClass, version.ringId);
+    const held = state.rings.get(text);
+    if (held === undefined || held.key !== null || !shown.has(text)) continue;
+    const slots = maps.ring(version.ringClass, version.ringId).slice(0, version.ringSize);
+    held.key = ringKey(slots);
+  }
+}
+
+/** As compile() names a ring's content. */
+function ringKey(slots: Uint16Array): string {
+  const bytes = new Uint8Array(slots.buffer, slots.byteOffset, slots.byteLength);
+  return `${slots.length}-${xxh64Bytes(bytes, 0).toString(16).padStart(16, "0")}`;
+}
+
+/** The flow-hash seed that the services share, or null when there is none. */
+export function seedOf(state: KernelState): bigint | null {
+  for (const { key, versions, active } of state.services.values()) {
+    const version = key === null ? null : versions[active];
+    if (version !== null) return version.hashSeed;
+  }
+  return null;
+}

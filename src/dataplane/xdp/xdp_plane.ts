@@ -1,0 +1,311 @@
+// The XDP plane: takes forwarding tables, turns them into steps, and follows the network on its own. One
+// thing at a time; what changes meanwhile coalesces. Knows the rooms of this folder; must never know where
+// a table comes from.
+
+import type { Cancel } from "../../env.ts";
+import type { Destination, ForwardingTable, Ledger } from "../../model/table.ts";
+import type { ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription } from "../dataplane.ts";
+import { formatEndpoint } from "../../model/address.ts";
+import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
+import { createFlowCounter, readCounters, type FlowCounter } from "./count.ts";
+import { openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
+import { removeInstance } from "./detach.ts";
+import { diff, diffRoutes } from "./diff.ts";
+import { imageOf, type Image, type Route } from "./image.ts";
+import { ledgerOf, type KernelState } from "./kernel_state.ts";
+import type { PlaneMaps } from "./maps.ts";
+import type { Native, TestRunOptions, TestRunResult } from "./native.ts";
+import type { Target, Way } from "./next_hops.ts";
+import { PROGRAM } from "./program.ts";
+import { seedOf } from "./recover.ts";
+import { describeStep, type Step } from "./steps.ts";
+import { assignAddress, unassignAddress } from "./vip.ts";
+
+/** Where the ways to destinations come from: the kernel, or whatever a test or a replay says. */
+export interface WaySource {
+  /** From now on changes of any of these are followed. */
+  ways(targets: readonly Target[]): readonly Way[];
+  current(): readonly Way[];
+  look(targets: readonly Target[]): readonly Way[];
+  close(): void;
+}
+
+export interface XdpPlaneParts {
+  readonly context: CoreContext;
+  readonly core: Core;
+  readonly waySource: WaySource;
+  /** Called before each step: tests end the plane between any two. */
+  readonly onStep: OnStep | null;
+}
+
+const REFRESH_RETRY_MS = 1_000;
+
+/** Who wrote last, by directory of pins: two planes of one process may share an instance for a moment. */
+const writers = new Map<string, XdpPlane>();
+
+export class XdpPlane implements Dataplane {
+  readonly mode = "xdp";
+  readonly #context: CoreContext;
+  readonly #waySource: WaySource;
+  readonly #onStep: OnStep | null;
+  readonly #flows: FlowCounter;
+  #core: Core;
+  #table: ForwardingTable | null = null;
+  #targets: readonly Destination[] = [];
+  #failed: ReadonlyMap<string, string> = new Map();
+  #queue: Promise<unknown> = Promise.resolve();
+  #isRefreshQueued = false;
+  #cancelRetry: Cancel | null = null;
+  #grace: { readonly covers: number; readonly done: Promise<void> } | null = null;
+  #isClosed = false;
+
+  constructor({ context, core, waySource, onStep }: XdpPlaneParts) {
+    this.#context = context;
+    this.#core = core;
+    this.#waySource = waySource;
+    this.#onStep = onStep;
+    this.#flows = createFlowCounter(context.env, () => this.#core.program.maps.maps.flows, () => this.#idleNs());
+    this.#claim();
+  }
+
+  ledger(): Ledger {
+    return ledgerOf(this.#core.state);
+  }
+
+  adoptedSeed(): bigint | null {
+    return this.#core.adopted ? seedOf(this.#core.state) : null;
+  }
+
+  async apply(table: ForwardingTable): Promise<ApplyReport> {
+    const { clock } = this.#context.env;
+    const startMs = clock.monotonicMs();
+    return await this.#serially(async () => {
+      await this.#reclaim();
+      const { served, failed } = servable(table);
+      this.#table = served;
+      this.#targets = [...served.destinations.values()];
+      const image = this.#image(served, this.#waySource.ways(this.#targets));
+      const steps = diff(this.#core.state, image);
+      let lastWriteMs = clock.monotonicMs();
+      await this.#take(steps, (step) => { if (PUBLISHES.has(step.kind)) lastWriteMs = clock.monotonicMs(); });
+      this.#failed = failed;
+      return { steps: steps.length, durationMs: lastWriteMs - startMs, failed };
+    });
+  }
+
+  plan(table: ForwardingTable): readonly StepDescription[] {
+    const { served } = servable(table);
+    const ways = this.#waySource.look([...served.destinations.values()]);
+    return diff(this.#core.state, this.#image(served, ways)).map(describeStep);
+  }
+
+  /** The network has changed: next hops follow, without the supervisor. */
+  refresh(): void {
+    if (this.#isRefreshQueued || this.#isClosed) return;
+    this.#isRefreshQueued = true;
+    this.#serially(async () => {
+      this.#isRefreshQueued = false;
+      if (this.#isClosed || this.#isDisplaced()) return;
+      await this.#take(diffRoutes(this.#core.state, this.#routes(), this.#attachedIfindexes()), null);
+    }).catch((error: unknown) => {
+      this.#context.env.log.warn({ error: String(error) }, "next hops could not be written: trying again");
+      this.#cancelRetry ??= this.#context.env.clock.after(REFRESH_RETRY_MS, () => {
+        this.#cancelRetry = null;
+        this.refresh();
+      });
+    });
+  }
+
+  counters(): Counters {
+    const { program, state } = this.#core;
+    return readCounters(program.maps.maps, this.#table, this.#flows.read(), state.capacities.flows);
+  }
+
+  status(): PlaneStatus {
+    const ways = this.#waySource.current();
+    return {
+      mode: "xdp",
+      interfaces: this.#core.attachments.map(({ name, ifindex, mode, adopted }) => ({ name, ifindex, mode, adopted })),
+      adopted: this.#core.adopted,
+      listening: new Map((this.#table?.services ?? []).map(({ name, config }) =>
+        [name, formatEndpoint(config.address, config.port)])),
+      neighbours: new Map(this.#targets.map(({ name }, at) => [name, ways[at]?.text ?? "not looked up yet"])),
+      failed: this.#failed,
+    };
+  }
+
+  heartbeat(): void {
+    if (!this.#isClosed) this.#core.program.maps.writeHeartbeat(this.#context.env.clock.monotonicNs());
+  }
+
+  /** One packet through the program as it is loaded, for tests and replay. */
+  testRun(packet: Uint8Array, options: TestRunOptions): TestRunResult {
+    return this.#core.program.object.testRun(PROGRAM, packet, options);
+  }
+
+  /** The maps and the state, for tests. */
+  get inside(): { readonly maps: PlaneMaps; readonly state: KernelState; readonly native: Native } {
+    return { maps: this.#core.program.maps, state: this.#core.state, native: this.#context.native };
+  }
+
+  /** Resolves when nothing is queued and everything idle is quiet. */
+  async settled(): Promise<void> {
+    for (let queue: unknown = null; queue !== this.#queue;) {
+      queue = this.#queue;
+      await this.#queue;
+    }
+    await this.#grace?.done;
+  }
+
+  async close({ detach }: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#cancelRetry?.();
+    this.#flows.stop();
+    await this.#queue;
+    // The maps must not go while a grace period for them is under way.
+    await this.#grace?.done.catch(() => undefined);
+    const { pins, native, requests } = this.#context;
+    try {
+      if (detach && pins !== null && !this.#isDisplaced()) removeInstance(native, pins, requests);
+    } finally {
+      this.#waySource.close();
+      this.#release();
+      if (pins !== null && writers.get(pins.directory) === this) writers.delete(pins.directory);
+    }
+  }
+
+  // ---- one thing at a time
+
+  #serially<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(work);
+    this.#queue = result.catch(() => undefined);
+    return result;
+  }
+
+  async #take(steps: readonly Step[], onStep: ((step: Step) => void) | null): Promise<void> {
+    const { state } = this.#core;
+    try {
+      await takeSteps(this.#kernel(), state, steps, (step, position) => {
+        this.#onStep?.(step, position);
+        onStep?.(step);
+      });
+    } finally {
+      // The next change then finds its halves quiet, and has nothing to wait for.
+      if (state.marks > state.quiet) this.#gracePeriod().catch(() => undefined);
+    }
+  }
+
+  /** One grace period serves everybody who asks before it begins; whoever comes later needs another. */
+  async #gracePeriod(): Promise<void> {
+    const { state } = this.#core;
+    if (this.#grace === null || this.#grace.covers < state.marks) {
+      const covers = state.marks;
+      const done = this.#context.native.gracePeriod().then(() => {
+        state.quiet = Math.max(state.quiet, covers);
+      }).finally(() => {
+        if (this.#grace?.covers === covers) this.#grace = null;
+      });
+      done.catch(() => undefined);
+      this.#grace = { covers, done };
+    }
+    await this.#grace.done;
+  }
+
+  #kernel(): Kernel {
+    const core = this.#core;
+    const { pins, requests } = this.#context;
+    const devices = { interfaceIfindex: core.attachments[0]?.ifindex ?? 0 };
+    return {
+      get maps() { return core.program.maps; },
+      loadProgram: (step) => { swapProgram(this.#context, core, step); },
+      createRing: (ringClass, id) => {
+        const map = core.program.maps.createRing(ringClass);
+        if (pins !== null) {
+          // Left by an owner that died between pinning and placing.
+          pins.remove(pins.ringPath(ringClass, id));
+          map.pin(pins.ringPath(ringClass, id));
+        }
+        core.program.maps.placeRing(ringClass, id, map);
+      },
+      releaseRing: (ringClass, id) => {
+        core.program.maps.releaseRing(ringClass, id);
+        pins?.remove(pins.ringPath(ringClass, id));
+      },
+      assignAddress: (assigned) => { if (requests !== null) assignAddress(requests, assigned, devices); },
+      unassignAddress: (assigned) => { if (requests !== null) unassignAddress(requests, assigned, devices); },
+      gracePeriod: () => this.#gracePeriod(),
+    };
+  }
+
+  // ---- two planes of one instance, while the config is changed
+
+  #claim(): void {
+    if (this.#context.pins !== null) writers.set(this.#context.pins.directory, this);
+  }
+
+  /** Another plane of this process has taken over the maps. */
+  #isDisplaced(): boolean {
+    const { pins } = this.#context;
+    return pins !== null && writers.get(pins.directory) !== this;
+  }
+
+  /** What another plane wrote is not in our state: read all of it again. */
+  async #reclaim(): Promise<void> {
+    if (!this.#isDisplaced()) return;
+    this.#release();
+    this.#core = await openCore(this.#context);
+    this.#claim();
+  }
+
+  #release(): void {
+    const { attachments, program } = this.#core;
+    for (const { link } of attachments) link.close();
+    program.maps.closeRings();
+    program.object.close();
+  }
+
+  // ---- tables and ways
+
+  #attachedIfindexes(): number[] {
+    return this.#core.attachments.map(({ ifindex }) => ifindex);
+  }
+
+  #image(table: ForwardingTable, ways: readonly Way[]): Image {
+    const byId = new Map([...table.destinations.keys()].map((id, at) => [id, ways[at]!.route]));
+    return imageOf(table, { attached: this.#attachedIfindexes(), view: ({ id }) => byId.get(id)! });
+  }
+
+  #routes(): ReadonlyMap<number, Route> {
+    const ways = this.#waySource.current();
+    const { destinations } = this.#core.state;
+    // After a failed apply an id may still be somebody else's.
+    return new Map(this.#targets.flatMap(({ id, identity }, at) =>
+      destinations.get(id)?.identity === identity ? [[id, ways[at]!.route] as const] : []));
+  }
+
+  #idleNs(): bigint {
+    const services = this.#table?.services ?? [];
+    return BigInt(Math.max(0, ...services.map(({ config }) => config.flowIdleMs))) * 1_000_000n;
+  }
+}
+
+/** Steps after which packets go another way. */
+const PUBLISHES: ReadonlySet<Step["kind"]> = new Set([
+  "activate-version", "add-service", "remove-service", "set-destination-flags", "activate-next-hop",
+]);
+
+/** The table without the services that this plane cannot serve, and why not. */
+function servable(table: ForwardingTable): { served: ForwardingTable; failed: Map<string, string> } {
+  const failed = new Map<string, string>();
+  for (const { name, config: { forwarding } } of table.services) {
+    if (forwarding === "l2" || forwarding === "ipip") continue;
+    failed.set(name, `the XDP plane has no forwarding "${forwarding}"`);
+  }
+  if (failed.size === 0) return { served: table, failed };
+  const services = table.services.filter(({ name }) => !failed.has(name));
+  const used = new Set(services.flatMap(({ destinations }) => destinations));
+  const destinations = new Map([...table.destinations].filter(([id]) => used.has(id)));
+  return { served: { ...table, services, destinations }, failed };
+}
+
