@@ -7,6 +7,7 @@ import type { Destination, ForwardingTable, Ledger } from "../../model/table.ts"
 import type { ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription } from "../dataplane.ts";
 import { formatEndpoint } from "../../model/address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
+import type { Attachment } from "./attach.ts";
 import { createFlowCounter, readCounters, type FlowCounter } from "./count.ts";
 import { openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
 import { removeInstance } from "./detach.ts";
@@ -136,6 +137,11 @@ export class XdpPlane implements Dataplane {
 
   heartbeat(): void {
     if (!this.#isClosed) this.#core.program.maps.writeHeartbeat(this.#context.env.clock.monotonicNs());
+  }
+
+  /** Where the program is, and how it got there. */
+  attachments(): readonly Pick<Attachment, "name" | "mode" | "adopted" | "note">[] {
+    return this.#core.attachments;
   }
 
   /** One packet through the program as it is loaded, for tests and replay. */

@@ -1,0 +1,95 @@
+// Chooses the data plane: XDP where it can be had, else the proxy, and says why. Knows both planes and what
+// each refusal means to an operator; must never fall back without a word.
+
+import { Failure } from "../errors.ts";
+import type { Env } from "../env.ts";
+import type { Config } from "../model/config.ts";
+import { supportOf } from "../model/features.ts";
+import type { Dataplane, PlaneChoice } from "./dataplane.ts";
+import { loadAddon } from "./probe.ts";
+import { openProxyPlane } from "./proxy/proxy_plane.ts";
+import type { OnStep } from "./xdp/apply.ts";
+import { openXdpPlane } from "./xdp/open_xdp.ts";
+import type { XdpPlane } from "./xdp/xdp_plane.ts";
+
+export interface OpenDataplaneOptions {
+  /** Called before each step of an XDP plane; for tests of crashes. */
+  readonly onStep?: OnStep;
+}
+
+export interface OpenedDataplane {
+  readonly plane: Dataplane;
+  readonly choice: PlaneChoice;
+}
+
+/** Throws Failure: in mode xdp what XDP refused, else what the proxy refused. */
+export async function openDataplane(
+  config: Config, env: Env, options: OpenDataplaneOptions = {},
+): Promise<OpenedDataplane> {
+  const { mode } = config.dataplane;
+  if (mode === "proxy") {
+    const plane = await openProxyPlane({ config, env });
+    const attempts = [{ what: "proxy", result: "open" }];
+    return { plane, choice: { mode: "proxy", reason: "the config says mode: proxy", remedy: null, attempts } };
+  }
+  try {
+    const plane = await openXdp(config, env, options);
+    return { plane, choice: chosenXdp(plane) };
+  } catch (error) {
+    if (mode === "xdp" || !(error instanceof Failure)) throw error;
+    return await fallBack(config, env, error);
+  }
+}
+
+async function openXdp(config: Config, env: Env, options: OpenDataplaneOptions): Promise<XdpPlane> {
+  for (const { name, forwarding } of config.services) {
+    const support = supportOf("services[].forwarding", "xdp", forwarding);
+    if (typeof support === "string" || !("refused" in support)) continue;
+    throw new Failure("XDP_UNAVAILABLE", { interface: "" },
+      `service ${name}: forwarding ${forwarding} is refused by XDP: ${support.refused}`);
+  }
+  return await openXdpPlane({ config, env, native: loadAddon(env), ...options });
+}
+
+function chosenXdp(plane: XdpPlane): PlaneChoice {
+  const attached = plane.attachments();
+  const attempts = attached.map(({ name, mode, adopted, note }) => ({
+    what: `XDP on ${name}`,
+    result: `${adopted ? "adopted, " : ""}${mode}${note === null ? "" : `: ${note}`}`,
+  }));
+  const generic = attached.filter(({ mode }) => mode === "generic");
+  const where = attached.map(({ name, mode }) => `${name} (${mode})`).join(", ");
+  const notes = [...new Set(generic.map(({ note }) => note).filter((note) => note !== null))];
+  return {
+    mode: "xdp",
+    reason: `XDP is attached to ${where}${notes.length === 0 ? "" : `; ${notes.join("; ")}`}`,
+    remedy: generic.length === 0 ? null : "an interface whose driver has native XDP is several times faster",
+    attempts,
+  };
+}
+
+async function fallBack(config: Config, env: Env, failure: Failure): Promise<OpenedDataplane> {
+  const remedy = remedyFor(failure);
+  const reason = `XDP cannot be used: ${failure.message}`;
+  env.log.warn({ code: failure.code, remedy }, `falling back to the proxy plane: ${failure.message}`);
+  const plane = await openProxyPlane({ config, env });
+  const attempts = [
+    { what: "XDP", result: `${failure.code}: ${failure.message}` },
+    { what: "proxy", result: "open" },
+  ];
+  return { plane, choice: { mode: "proxy", reason, remedy, attempts } };
+}
+
+/** What an operator does to get XDP after all. */
+export function remedyFor(failure: Failure): string {
+  switch (failure.code) {
+    case "ADDON_UNAVAILABLE": return "run \"npm run setup\", which says what is missing for the addon and the BPF programs";
+    case "PERMISSION_DENIED": return "run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+    case "DEVICE_MISSING": return "correct dataplane.interfaces: it names the interfaces that packets arrive on";
+    case "ABI_MISMATCH": return "run \"pointsman detach\", then start again";
+    case "PLANE_IN_USE": return "take the other XDP program off the interface";
+    case "VERIFIER_REJECTED": return "use a newer kernel (6.1 or later), and report the verifier's log";
+    case "XDP_UNAVAILABLE": return "name an interface and a forwarding that XDP can use (pointsman doctor lists them)";
+    default: return "see the log; pointsman doctor says what this host can do";
+  }
+}

@@ -1,0 +1,216 @@
+// What this host can do, as named checks with what was found and what would help: for `doctor`, and for
+// whoever needs the addon. Reads /proc, /sys and netlink; must never change anything, attach nothing.
+
+import type { Env } from "../env.ts";
+import { Failure, isFailure } from "../errors.ts";
+import type { Config } from "../model/config.ts";
+import { supportOf } from "../model/features.ts";
+import { loadNative, type Native } from "./xdp/native.ts";
+import { openRequests } from "./xdp/netlink/requests.ts";
+import type { Link } from "./xdp/netlink/rtnetlink.ts";
+import { xdpFeatures } from "./xdp/netlink/xdp_features.ts";
+import { objectPath } from "./xdp/open_xdp.ts";
+import { bpffsRoot, pinsOf } from "./xdp/pins.ts";
+
+export interface HostCheck {
+  readonly name: string;
+  readonly ok: boolean;
+  /** What was found, in words. */
+  readonly found: string;
+  /** What would help; null when nothing has to be done. */
+  readonly remedy: string | null;
+}
+
+export interface HostReport {
+  readonly checks: readonly HostCheck[];
+  /** What `auto` would choose, and why. */
+  readonly mode: "xdp" | "proxy";
+  readonly reason: string;
+}
+
+export function addonPath(env: Env): string {
+  return `${env.root}/build/pointsman.node`;
+}
+
+/** Throws ADDON_UNAVAILABLE with what is missing. */
+export function loadAddon(env: Env): Native {
+  const path = addonPath(env);
+  if (!env.files.exists(path)) {
+    throw new Failure("ADDON_UNAVAILABLE", { path }, `the addon is not built (${path}): run "npm run setup"`);
+  }
+  try {
+    return loadNative(path);
+  } catch (error) {
+    const why = error instanceof Error ? error.message.split("\n")[0] ?? "" : String(error);
+    throw new Failure("ADDON_UNAVAILABLE", { path },
+      `the addon does not load (${why}): run "npm run build", and check that libbpf is installed`, error);
+  }
+}
+
+function check(name: string, ok: boolean, found: string, remedy: string | null): HostCheck {
+  return { name, ok, found, remedy: ok ? null : remedy };
+}
+
+function text(env: Env, path: string): string | null {
+  const bytes = env.files.read(path);
+  return bytes === null ? null : Buffer.from(bytes).toString("utf8").trim();
+}
+
+/** The same as text(), null too where reading is refused. */
+function textIfReadable(env: Env, path: string): string | null {
+  try {
+    return text(env, path);
+  } catch {
+    return null;
+  }
+}
+
+/** Older ones lack what the program and its maps use, or were never tried. */
+const KERNEL_MIN = [6, 1] as const;
+/** Bits of CapEff. */
+const CAPABILITIES = { CAP_NET_ADMIN: 12n, CAP_SYS_ADMIN: 21n, CAP_PERFMON: 38n, CAP_BPF: 39n } as const;
+
+function kernelCheck(env: Env): HostCheck {
+  const release = textIfReadable(env, "/proc/sys/kernel/osrelease") ?? "unknown";
+  const [major = 0, minor = 0] = release.split(".").map((part) => Number.parseInt(part, 10) || 0);
+  const ok = major > KERNEL_MIN[0] || (major === KERNEL_MIN[0] && minor >= KERNEL_MIN[1]);
+  return check("kernel", ok, release, `the XDP plane is made for Linux ${KERNEL_MIN.join(".")} and later`);
+}
+
+function capabilityCheck(env: Env): HostCheck {
+  const status = textIfReadable(env, "/proc/self/status") ?? "";
+  const mask = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+  const has = (name: keyof typeof CAPABILITIES): boolean => ((mask >> CAPABILITIES[name]) & 1n) === 1n;
+  const missing = (["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"] as const)
+    // CAP_SYS_ADMIN includes the two that were split off from it.
+    .filter((name) => !has(name) && !(name !== "CAP_NET_ADMIN" && has("CAP_SYS_ADMIN")));
+  const found = missing.length === 0 ? "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON" : `without ${missing.join(", ")}`;
+  return check("capabilities", missing.length === 0, found, "run as root, or grant them (systemd: AmbientCapabilities)");
+}
+
+function bpffsCheck(env: Env): HostCheck {
+  const root = bpffsRoot(env);
+  const mounts = (textIfReadable(env, "/proc/self/mounts") ?? "").split("\n").map((line) => line.split(" "));
+  const mounted = mounts.some(([, where, type]) => where === root && type === "bpf");
+  // pointsman mounts it itself, so its absence stops nobody who may mount.
+  return check("bpffs", true, mounted ? `mounted on ${root}` : `not mounted on ${root}: pointsman will mount it`, null);
+}
+
+function fileChecks(env: Env): HostCheck[] {
+  const btf = env.files.exists("/sys/kernel/btf/vmlinux");
+  const program = objectPath(env);
+  return [
+    check("BTF", true, btf ? "/sys/kernel/btf/vmlinux" : "none; the packet path does not need it", null),
+    check("programs", env.files.exists(program), env.files.exists(program) ? program : "not built",
+      "npm run setup says what is missing (clang, libbpf)"),
+  ];
+}
+
+function addonCheck(env: Env): { readonly addon: HostCheck; readonly native: Native | null } {
+  try {
+    const native = loadAddon(env);
+    return { native, addon: check("addon", true, `loaded, libbpf ${native.libbpfVersion}`, null) };
+  } catch (error) {
+    if (!isFailure(error, "ADDON_UNAVAILABLE")) throw error;
+    return { native: null, addon: check("addon", false, error.message, "npm run setup") };
+  }
+}
+
+/** One interface: there, and what XDP it has. */
+function interfaceChecks(env: Env, native: Native, name: string, link: Link | undefined, instance: string): HostCheck[] {
+  const title = `interface ${name}`;
+  if (link === undefined) return [check(title, false, "is not there", "correct dataplane.interfaces")];
+  const driver = /^DRIVER=(.+)$/m.exec(textIfReadable(env, `/sys/class/net/${name}/device/uevent`) ?? "")?.[1];
+  const what = `${link.kind ?? driver ?? "unknown driver"}, MTU ${link.mtu}, ${link.mac ?? "no link address"}`;
+  const features = xdpFeatures(native, link.ifindex);
+  const xdp = features === null ? "native XDP: known only when attached"
+    : features.native ? "native XDP" : "generic XDP only";
+  const checks = [
+    check(title, link.up && link.mac !== null, `${what}, ${link.up ? "up" : "down"}, ${xdp}`,
+      link.up ? "XDP needs an interface with a link address" : `ip link set ${name} up`),
+  ];
+  if (link.xdp.programId !== 0) {
+    const pins = pinsOf(env, instance);
+    const ours = pins.links().includes(name);
+    checks.push(check(`${title} program`, ours,
+      ours ? `our own program (${link.xdp.mode}), which will be adopted` : `another XDP program (id ${link.xdp.programId})`,
+      `ip link set ${name} xdp off, or detach its owner`));
+  }
+  if (link.kind === "veth") {
+    checks.push(check(`${title} offloads`, true,
+      "veth: senders need \"ethtool -K IF tx off\", peers of redirects \"ethtool -K IF gro on\"", null));
+  }
+  const rpFilter = ["all", name].map((each) =>
+    Number(textIfReadable(env, `/proc/sys/net/ipv4/conf/${each}/rp_filter`) ?? "0"));
+  const strict = Math.max(...rpFilter) === 1;
+  checks.push(check(`${title} rp_filter`, !strict, strict ? "strict" : "off or loose",
+    "replies of l2 backends that are routed through this host are dropped: set rp_filter to 2"));
+  return checks;
+}
+
+/** Whether the proxy could listen on the services' addresses. */
+function fallbackCheck(env: Env, config: Config): HostCheck {
+  const { bind } = config.dataplane.proxy;
+  if (bind !== "vip") return check("fallback", true, `the proxy binds ${bind}`, null);
+  const local = new Set(env.net.localAddresses());
+  const nonlocal = (family: 4 | 6): boolean =>
+    textIfReadable(env, `/proc/sys/net/ipv${family}/ip_nonlocal_bind`) === "1";
+  const foreign = config.services.filter(({ address, vip }) =>
+    vip.assign === "none" && !local.has(address.text) && !nonlocal(address.family));
+  const names = foreign.map(({ name, address }) => `${name} (${address.text})`).join(", ");
+  return check("fallback", foreign.length === 0,
+    foreign.length === 0 ? "the proxy can bind every virtual address" : `the proxy cannot bind ${names}`,
+    "put the address on lo (vip.assign: loopback), set ip_nonlocal_bind, or run with --proxy-bind");
+}
+
+function vipChecks(env: Env, config: Config): HostCheck[] {
+  const local = new Set(env.net.localAddresses());
+  const unheld = config.services.filter(({ address, vip }) => vip.assign === "none" && !local.has(address.text));
+  if (unheld.length === 0) return [];
+  const texts = [...new Set(unheld.map(({ address }) => address.text))].join(", ");
+  // Not wrong: a router may send the address here.
+  return [check("virtual addresses", true,
+    `${texts}: not on this host, so nobody here answers ARP or ND for them; route them here, or set vip.assign`, null)];
+}
+
+function refusedServices(config: Config): string[] {
+  return config.services.flatMap(({ name, forwarding }) => {
+    const support = supportOf("services[].forwarding", "xdp", forwarding);
+    return typeof support !== "string" && "refused" in support ? [`${name}: forwarding ${forwarding}`] : [];
+  });
+}
+
+/** All checks, those of the config only when there is one. */
+export function probeHost(config: Config | null, env: Env): HostReport {
+  const { addon, native } = addonCheck(env);
+  const host = [kernelCheck(env), capabilityCheck(env), bpffsCheck(env), ...fileChecks(env), addon];
+  const interfaces = config === null || native === null ? [] : checksOfInterfaces(env, native, config);
+  const rest = config === null ? [] : [...vipChecks(env, config), fallbackCheck(env, config)];
+  const checks = [...host, ...interfaces, ...rest];
+  const { mode, reason } = choice(config, [...host, ...interfaces]);
+  return { checks, mode, reason };
+}
+
+function checksOfInterfaces(env: Env, native: Native, config: Config): HostCheck[] {
+  const requests = openRequests(native);
+  try {
+    const links = requests.links();
+    return config.dataplane.interfaces.flatMap((name) =>
+      interfaceChecks(env, native, name, links.find((link) => link.name === name), config.instance));
+  } finally {
+    requests.close();
+  }
+}
+
+function choice(config: Config | null, checks: readonly HostCheck[]): { mode: "xdp" | "proxy"; reason: string } {
+  if (config?.dataplane.mode === "proxy") return { mode: "proxy", reason: "the config says mode: proxy" };
+  if (config !== null && config.dataplane.interfaces.length === 0) {
+    return { mode: "proxy", reason: "dataplane.interfaces is empty" };
+  }
+  const refused = config === null ? [] : refusedServices(config);
+  if (refused.length > 0) return { mode: "proxy", reason: `XDP refuses ${refused.join(", ")}` };
+  // A strict rp_filter hurts some replies, not the forwarding.
+  const against = checks.filter(({ name, ok }) => !ok && !name.endsWith("rp_filter"));
+  if (against.length === 0) return { mode: "xdp", reason: "everything that XDP needs is there" };
+  return { mode: "proxy", reason: against.map(({ name, found }) => `${name}: ${found}`).join("; ") };
+}
