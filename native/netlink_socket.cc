@@ -55,7 +55,6 @@ void NetlinkSocket::ReleaseAtExit() { Release(); }
 void NetlinkSocket::Release() {
   StopWatching();
   callback_.Reset();
-  kept_.clear();
   fd_.Reset();
 }
 
@@ -106,9 +105,9 @@ void NetlinkSocket::Send(const Napi::CallbackInfo& info) {
   if (static_cast<size_t>(sent) != message.size) call.FailErrno(EMSGSIZE);
 }
 
-/** Moves what is there into kept_; 0, or the errno that ended it early. */
-int NetlinkSocket::ReceiveAll() {
-  while (kept_.size() < kDatagramsMax) {
+/** Takes what is there; 0, or the errno that ended it early. */
+int NetlinkSocket::ReceiveAll(std::vector<std::vector<uint8_t>>& datagrams) {
+  while (datagrams.size() < kDatagramsMax) {
     // First the length: a datagram that does not fit would lose its end.
     ssize_t length = recv(fd_.get(), nullptr, 0, MSG_PEEK | MSG_TRUNC);
     if (length < 0 && errno == EINTR) continue;
@@ -121,16 +120,17 @@ int NetlinkSocket::ReceiveAll() {
     if (length < 0 && errno == EINTR) continue;
     if (length < 0) return errno == EAGAIN ? 0 : errno;
     if (static_cast<size_t>(length) != datagram.size() || !IsFromKernel(from)) continue;
-    kept_.push_back(std::move(datagram));
+    datagrams.push_back(std::move(datagram));
   }
   return 0;
 }
 
 Napi::Value NetlinkSocket::Receive(const Napi::CallbackInfo& info) {
   Call call = Begin(info, "NetlinkSocket.receive");
-  int error = ReceiveAll();
+  std::vector<std::vector<uint8_t>> datagrams;
+  int error = ReceiveAll(datagrams);
+  // After an overrun everything is asked for anew, so what came before it is not missed.
   if (error != 0) call.FailErrno(error);
-  auto datagrams = std::exchange(kept_, {});
   Napi::Array result = Napi::Array::New(call.env, datagrams.size());
   for (uint32_t i = 0; i < datagrams.size(); i++) {
     result.Set(i, MakeBytes(call.env, datagrams[i].data(), datagrams[i].size()));

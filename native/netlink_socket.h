@@ -5,7 +5,6 @@
 
 #include <napi.h>
 
-#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -51,14 +50,12 @@ class NetlinkSocket : public Napi::ObjectWrap<NetlinkSocket>, private Resource {
   void StopWatching();
   void Notify();
   void Release();
-  int ReceiveAll();
+  int ReceiveAll(std::vector<std::vector<uint8_t>>& datagrams);
 
   Fd fd_;
   std::string name_;
   Watcher* watcher_ = nullptr;
   Napi::FunctionReference callback_;
-  /** Received before an error that had to be thrown; the next receive() begins with them. */
-  std::deque<std::vector<uint8_t>> kept_;
 };
 
 }  // namespace pointsman

@@ -16,6 +16,9 @@ function expectScript(body: string, output: string, through: readonly string[] =
   expect(runScript(body, through)).toEqual({ status: 0, signal: null, stdout: output, stderr: "" });
 }
 
+/** The script has a network namespace of its own, where interface 1 is a loopback. */
+const OWN_NETWORK = ["unshare", "--net"];
+
 /** One of everything, opened and never closed. */
 const OPEN_ALL = `
   const object = loadObject();
@@ -26,7 +29,7 @@ const OPEN_ALL = `
   socket.onReadable(() => {});
 `;
 
-describeKernel("the life of the addon's objects", [...NEEDS, "tool:setpriv"], () => {
+describeKernel("the life of the addon's objects", [...NEEDS, "tool:setpriv", "tool:unshare"], () => {
   afterAll(() => {
     deleteOwn();
     removeFiles();
@@ -52,6 +55,18 @@ function testClose(): void {
     expect([outcome(() => alone.info()), outcome(() => events.consume(1))]).toEqual(["ok", "ok"]);
   });
 
+  it("a child process inherits no descriptor", () => {
+    expectScript(`
+      const { spawnSync } = require("node:child_process");
+      const inherited = () => spawnSync("ls", ["-l", "/proc/self/fd"], { encoding: "utf8" })
+        .stdout.split("\\n").length;
+      const before = inherited();
+      ${OPEN_ALL}
+      const link = native.XdpLink.attach(object, "pass", 1, 2);
+      process.stdout.write(String(inherited() - before));
+    `, "0", OWN_NETWORK);
+  });
+
   it("every descriptor is closed by close", () => {
     expectScript(`
       const before = bpfFds();
@@ -62,7 +77,7 @@ function testClose(): void {
       await tick();
       process.stdout.write(String(bpfFds() - before) + " " + memory.byteLength);
       await until("the memory is unmapped", () => mappings() === 0);
-    `, "0 0");
+    `, "0 0", OWN_NETWORK);
   });
 }
 
