@@ -5,8 +5,10 @@
 import type { FastifyInstance } from "fastify";
 import { listenOnSocket } from "./api/listen.ts";
 import type { ApplyResult, OverrideRequest, OverrideView, Plan, PointsmanEvent, Status } from "./api/schemas.ts";
-import { createApi, serverOf } from "./api/server.ts";
+import { createApi } from "./api/server.ts";
+import { parseConfigInWorker } from "./config/load.ts";
 import { parseConfig } from "./config/parse.ts";
+import type { ParseResult } from "./config/parse.ts";
 import { openDataplane } from "./dataplane/open.ts";
 import type { Env } from "./env.ts";
 import { createEnv } from "./env_real.ts";
@@ -14,7 +16,7 @@ import { Failure } from "./errors.ts";
 import { createChecker } from "./health/checker.ts";
 import { createProbe } from "./health/probe.ts";
 import type { Config } from "./model/config.ts";
-import type { OpenPlane, Parse, StartChecker, Supervisor } from "./supervisor/contract.ts";
+import type { OpenPlane, StartChecker, Supervisor } from "./supervisor/contract.ts";
 import { parseOrThrow } from "./supervisor/accepted.ts";
 import { acquireInstanceLock } from "./supervisor/instance_lock.ts";
 import { controlSocketPath, stateDirectoryPath } from "./supervisor/places.ts";
@@ -61,9 +63,12 @@ export interface Pointsman {
 
 export async function createPointsman(options: PointsmanOptions): Promise<Pointsman> {
   const env = options.env ?? createEnv();
-  const parse = parserOf(options.adjust ?? ((config) => config));
-  const first = readSource(options.config, env);
-  const { config } = await parseOrThrow(first.name, first.bytes, parse);
+  const adjust = options.adjust ?? ((config) => config);
+  const source = readSource(options.config, env);
+  // Nothing runs yet that a slow parser could hold up; later configs go through the worker.
+  const first = await parseOrThrow(source.name, source.bytes, (file, bytes) =>
+    adjusted(parseConfig(file, bytes), adjust));
+  const { config } = first;
   const undo: (() => Promise<void> | void)[] = [];
   try {
     const lock = await acquireInstanceLock(config.instance, env);
@@ -72,10 +77,10 @@ export async function createPointsman(options: PointsmanOptions): Promise<Points
       env,
       version: VERSION,
       state: openState(options.stateDirectory, config, env),
-      parse,
+      parse: async (file, bytes) => adjusted(await parseConfigInWorker(file, bytes), adjust),
       openPlane: options.openPlane ?? ((wanted) => openDataplane(wanted, env)),
       startChecker: options.startChecker ?? checkerIn(env),
-      file: first.file,
+      file: source.file,
       first,
     });
     undo.push(() => supervisor.close({ detach: false, drainMs: 0 }));
@@ -114,11 +119,8 @@ function readSource(source: ConfigSource, env: Env): Source {
   throw new Failure("FILE_UNREADABLE", { path: source }, `${source} cannot be read: there is no such file`);
 }
 
-function parserOf(adjust: (config: Config) => Config): Parse {
-  return (file, bytes) => {
-    const parsed = parseConfig(file, bytes);
-    return "config" in parsed ? { ...parsed, config: adjust(parsed.config) } : parsed;
-  };
+function adjusted(parsed: ParseResult, adjust: (config: Config) => Config): ParseResult {
+  return "config" in parsed ? { ...parsed, config: adjust(parsed.config) } : parsed;
 }
 
 function openState(
@@ -146,7 +148,7 @@ async function openControl(
   const path = controlSocketPath(instance, env, control.socket);
   const app = createApi({ env, supervisor, onStop });
   await app.ready();
-  await listenOnSocket(serverOf(app), { path, instance, group: control.group }, env);
+  await listenOnSocket(app.server, { path, instance, group: control.group }, env);
   return { app, path };
 }
 

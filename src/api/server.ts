@@ -2,7 +2,6 @@
 // schemas, asks the supervisor, and gives failures a status. Knows HTTP; must never know how anything
 // that it answers comes about.
 
-import type { Server } from "node:http";
 import fastify from "fastify";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
@@ -183,10 +182,7 @@ function checked<T>(schema: z.ZodType<T>, value: unknown, place: string): T {
 }
 
 function answerError(error: unknown, env: Env, reply: FastifyReply): FastifyReply {
-  if (error instanceof Failure) {
-    const failure: Failure = error;
-    return reply.code(STATUSES[failure.code] ?? 500).send(bodyOf(failure));
-  }
+  if (isAnyFailure(error)) return reply.code(STATUSES[error.code] ?? 500).send(bodyOf(error));
   const status = statusOf(error);
   if (status >= 400 && status < 500) {
     // Fastify's own: no JSON, too large, a wrong content type.
@@ -216,7 +212,6 @@ function bodyOf({ code, message, details }: Failure): ErrorBody {
   return { code, message, details };
 }
 
-/** The Node server, for whoever binds it. */
-export function serverOf(app: FastifyInstance): Server {
-  return app.server as Server;
+function isAnyFailure(error: unknown): error is Failure {
+  return error instanceof Failure;
 }

@@ -18,40 +18,43 @@ export interface Origin {
   readonly what: string;
 }
 
-export interface AcceptedConfig {
-  readonly config: Config;
-  readonly bytes: Uint8Array;
-  readonly sha256: string;
+/** Bytes and what the parser made of them. */
+export interface ParsedConfig {
   /** The name it was given with: a path, mostly. */
   readonly file: string;
+  readonly bytes: Uint8Array;
+  readonly config: Config;
   readonly warnings: readonly Problem[];
+}
+
+export interface AcceptedConfig extends ParsedConfig {
+  readonly sha256: string;
   readonly seed: ResolvedSeed;
   readonly origin: Origin;
 }
 
 export interface AcceptContext {
-  readonly env: Env;
-  readonly parse: Parse;
+  readonly env: Pick<Env, "files" | "random">;
   readonly state: StateDirectory | null;
   /** The seed in use, if any. */
   readonly seedInUse: bigint | null;
 }
 
-/** Throws CONFIG_INVALID with every problem. */
-export async function acceptConfig(
-  file: string, bytes: Uint8Array, origin: Origin, context: AcceptContext,
-): Promise<AcceptedConfig> {
-  const { config, warnings } = await parseOrThrow(file, bytes, context.parse);
+/** Throws CONFIG_INVALID when a named seed file has no seed. */
+export function acceptConfig(
+  parsed: ParsedConfig, origin: Origin, context: AcceptContext,
+): AcceptedConfig {
+  const { config, file, bytes } = parsed;
   const seed = resolveSeed(config, file, context.seedInUse, context.state, context.env);
-  return { config, bytes, sha256: sha256(bytes), file, warnings, seed, origin };
+  return { ...parsed, sha256: sha256(bytes), seed, origin };
 }
 
 /** Throws CONFIG_INVALID with every problem. */
 export async function parseOrThrow(
   file: string, bytes: Uint8Array, parse: Parse,
-): Promise<{ readonly config: Config; readonly warnings: readonly Problem[] }> {
+): Promise<ParsedConfig> {
   const parsed = await parse(file, bytes);
-  if ("config" in parsed) return parsed;
+  if ("config" in parsed) return { file, bytes, ...parsed };
   const errors = parsed.problems.filter((each) => each.severity === "error");
   const first = errors[0];
   const more = errors.length > 1 ? `, and ${errors.length - 1} more` : "";

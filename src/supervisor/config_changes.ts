@@ -8,7 +8,9 @@ import type { ApplyReport, Counters } from "../dataplane/dataplane.ts";
 import type { Env } from "../env.ts";
 import { Failure, isFailure } from "../errors.ts";
 import type { AcceptedConfig, Origin } from "./accepted.ts";
-import { acceptConfig, laterSettings, refuseOtherInstance, requestBytes } from "./accepted.ts";
+import {
+  acceptConfig, laterSettings, parseOrThrow, refuseOtherInstance, requestBytes,
+} from "./accepted.ts";
 import type { Parse } from "./contract.ts";
 import type { Engine } from "./engine.ts";
 import { messageOf } from "./engine.ts";
@@ -143,10 +145,10 @@ export class ConfigChanges {
     }
   }
 
-  #accept(name: string, bytes: Uint8Array, origin: Origin): Promise<AcceptedConfig> {
+  async #accept(name: string, bytes: Uint8Array, origin: Origin): Promise<AcceptedConfig> {
     const { env, parse, state, engine } = this.#options;
-    const seedInUse = engine.inForce.accepted.seed.seed;
-    return acceptConfig(name, bytes, origin, { env, parse, state, seedInUse });
+    const parsed = await parseOrThrow(name, bytes, parse);
+    return acceptConfig(parsed, origin, { env, state, seedInUse: engine.inForce.accepted.seed.seed });
   }
 
   #plan(accepted: AcceptedConfig): Plan {

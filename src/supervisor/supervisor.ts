@@ -12,8 +12,8 @@ import { Failure } from "../errors.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
 import type { Config } from "../model/config.ts";
 import type { BackendHealth, ForwardingTable, Override } from "../model/table.ts";
-import type { AcceptedConfig, Origin } from "./accepted.ts";
-import { acceptConfig, parseOrThrow } from "./accepted.ts";
+import type { AcceptedConfig, Origin, ParsedConfig } from "./accepted.ts";
+import { acceptConfig } from "./accepted.ts";
 import { ConfigChanges } from "./config_changes.ts";
 import type {
   EventLog, OpenPlane, OverrideFilter, Parse, StartChecker, Supervisor, SupervisorTotals,
@@ -40,7 +40,7 @@ export interface SupervisorOptions {
   /** What `reload` reads, or null. */
   readonly file: string | null;
   /** The config to begin with. */
-  readonly first: { readonly name: string; readonly bytes: Uint8Array };
+  readonly first: ParsedConfig;
 }
 
 const HEARTBEAT_MS = 1000;
@@ -57,17 +57,15 @@ const NO_COUNTERS: Counters = {
 
 /** Opens the plane and makes the first apply. Throws CONFIG_INVALID and what the plane's opening throws. */
 export async function createSupervisor(options: SupervisorOptions): Promise<Supervisor> {
-  const { env, state, parse, first } = options;
+  const { env, state, first } = options;
   const origin: Origin = { actor: "run", what: "start" };
-  const context = { env, parse, state, seedInUse: null };
-  // Everything that can be wrong with the config comes before a plane is touched.
-  const { config } = await parseOrThrow(first.name, first.bytes, parse);
-  if (config.dataplane.hashSeed.from !== "state") {
-    await acceptConfig(first.name, first.bytes, origin, context);
+  // A named seed that is missing is told before a plane is touched; a kept one may be the plane's own.
+  if (first.config.dataplane.hashSeed.from !== "state") {
+    acceptConfig(first, origin, { env, state, seedInUse: null });
   }
-  const opened = await options.openPlane(config);
+  const opened = await options.openPlane(first.config);
   const seedInUse = opened.plane.adoptedSeed();
-  const accepted = await acceptConfig(first.name, first.bytes, origin, { ...context, seedInUse });
+  const accepted = acceptConfig(first, origin, { env, state, seedInUse });
   const seat = new PlaneSeat(options.openPlane, opened, env.log);
   const supervisor = new PointsmanSupervisor(options, accepted, seat);
   await supervisor.start();
@@ -250,7 +248,8 @@ class PointsmanSupervisor implements Supervisor {
     const stored = this.#options.state?.health() ?? null;
     if (stored === null) return new Map();
     const isFresh = this.#env.clock.wallMs() - stored.atMs <= HEALTH_FRESH_MS;
-    return isFresh || this.#seat.plane.status().adopted ? new Map(stored.down) : new Map();
+    const counts = isFresh || this.#seat.plane.status().adopted;
+    return new Map<string, BackendHealth>(counts ? stored.down : []);
   }
 
   #hear(transition: HealthTransition): void {

@@ -5,6 +5,7 @@ import { createChecker } from "../../src/health/checker.ts";
 import type { Outcome } from "../../src/health/judge.ts";
 import type { Config } from "../../src/model/config.ts";
 import type { OpenedPlane, Supervisor } from "../../src/supervisor/contract.ts";
+import { parseOrThrow } from "../../src/supervisor/accepted.ts";
 import type { StateDirectory } from "../../src/supervisor/state.ts";
 import { openStateDirectory } from "../../src/supervisor/state.ts";
 import { createSupervisor } from "../../src/supervisor/supervisor.ts";
@@ -77,7 +78,7 @@ export class World {
         probe: ({ name }) => Promise.resolve(this.#probe(name)),
       }),
       file: FILE,
-      first: { name: FILE, bytes },
+      first: await parseOrThrow(FILE, bytes, parseSketch),
     });
     return this.#supervisor;
   }

@@ -9,7 +9,7 @@ import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { connectClient } from "../../src/api/client.ts";
 import type { Client } from "../../src/api/client.ts";
 import { listenOnSocket } from "../../src/api/listen.ts";
-import { createApi, serverOf } from "../../src/api/server.ts";
+import { createApi } from "../../src/api/server.ts";
 import { decodeServerSentEvents, encodeServerSentEvent } from "../../src/api/sse.ts";
 import { createEnv } from "../../src/env_real.ts";
 import { Failure } from "../../src/errors.ts";
@@ -46,7 +46,7 @@ async function setup(): Promise<Setup> {
   const app = createApi({ env: real, supervisor, onStop: (request) => stops.push(request) });
   const path = freshPath();
   await app.ready();
-  await listenOnSocket(serverOf(app), { path, instance: "main", group: null }, real);
+  await listenOnSocket(app.server, { path, instance: "main", group: null }, real);
   const client = connectClient(path, "main");
   undo.push(() => app.close(), () => client.close());
   return { world, client, app, path, stops };
@@ -259,7 +259,7 @@ describe("the socket", () => {
       const app = createApi({ env: real, supervisor, onStop: () => undefined });
       undo.push(() => app.close());
       await app.ready();
-      await listenOnSocket(serverOf(app), { path, instance: "main", group: null }, real);
+      await listenOnSocket(app.server, { path, instance: "main", group: null }, real);
     };
     const path = freshPath();
     await leaveSocketBehind(path);
@@ -280,7 +280,7 @@ describe("the socket", () => {
     undo.push(() => app.close());
     await app.ready();
     const failure = await thrown(listenOnSocket(
-      serverOf(app), { path: freshPath(), instance: "main", group: "no-such-group" }, real,
+      app.server, { path: freshPath(), instance: "main", group: "no-such-group" }, real,
     ));
     expect(failure.code).toBe("PERMISSION_DENIED");
     expect(failure.message).toContain("no-such-group");

@@ -204,8 +204,8 @@ describe("when everybody is out", () => {
 
 describe("ring keys", () => {
   it("are endpoints by default: the name and the order in the file do not matter", () => {
-    const ring = (backends: ConfigSketch["pools"]["web"]): number[] => {
-      const table = tableOf({ ...WEB, pools: { web: backends! } });
+    const ring = (backends: ConfigSketch["pools"][string]): number[] => {
+      const table = tableOf({ ...WEB, pools: { web: backends } });
       return [...table.services[0]!.ring.slots].map((id) => table.destinations.get(id)!.address.bytes[15]!);
     };
     const a = { name: "a", address: "10.0.0.1" };

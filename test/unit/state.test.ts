@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { createEnv } from "../../src/env_real.ts";
-import { Failure } from "../../src/errors.ts";
+import type { Failure } from "../../src/errors.ts";
 import { acquireInstanceLock, lockOwner } from "../../src/supervisor/instance_lock.ts";
 import { controlSocketPath, lockPath, stateDirectoryPath } from "../../src/supervisor/places.ts";
 import { formatSeed, openStateDirectory, parseSeed } from "../../src/supervisor/state.ts";
@@ -95,14 +95,14 @@ describe("state directory", () => {
 describe("places", () => {
   it("are the system's for root and the user's own for others, and can be chosen", () => {
     const root = { uid: 0, variables: {} };
-    const user = { uid: 1000, variables: { XDG_RUNTIME_DIR: "/run/user/1000", XDG_STATE_HOME: "/home/u/.st" } };
-    const bare = { uid: 1000, variables: { HOME: "/home/u" } };
+    const user = { uid: 1000, variables: { XDG_RUNTIME_DIR: "/run/user/1000", XDG_STATE_HOME: "/own/state" } };
+    const bare = { uid: 1000, variables: { HOME: "/own" } };
     const chosen = { uid: 0, variables: { POINTSMAN_RUN_DIRECTORY: "/r", POINTSMAN_STATE_DIRECTORY: "/s" } };
     expect([root, user, bare, chosen].map((who) => controlSocketPath("main", who))).toEqual([
       "/run/pointsman/main.sock", "/run/user/1000/pointsman/main.sock", "/tmp/pointsman-1000/main.sock", "/r/main.sock",
     ]);
     expect([root, user, bare, chosen].map((who) => stateDirectoryPath("main", who))).toEqual([
-      "/var/lib/pointsman/main", "/home/u/.st/pointsman/main", "/home/u/.local/state/pointsman/main", "/s/main",
+      "/var/lib/pointsman/main", "/own/state/pointsman/main", "/own/.local/state/pointsman/main", "/s/main",
     ]);
     expect(controlSocketPath("main", root, "/x.sock")).toBe("/x.sock");
     expect(stateDirectoryPath("main", chosen, "/configured")).toBe("/configured");
