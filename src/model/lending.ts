@@ -19,6 +19,9 @@ export interface LendingBackend extends RingBackend {
 
 /** Draws from the ring before all backends are looked at: with half out, one slot in 2³² gets that far. */
 export const LENDING_DRAWS_MAX = 32;
+/** After so many draws in vain, a pool of few candidates is looked at as a whole. */
+const SHORTCUT_DRAWS = 4;
+const SHORTCUT_CANDIDATES_MAX = 16;
 /** 2³² ÷ golden ratio, odd: the step of the draws (Knuth, TAOCP 3, §6.4; Steele et al., SplitMix). */
 const GOLDEN = 0x9e3779b9;
 
@@ -113,18 +116,26 @@ function lendersOf(ring: Uint16Array, backends: readonly LendingBackend[]): Lend
   return { ring, backends, admissions, steps, candidates };
 }
 
+/** The low 16 bits of the slot's draw for the backend's key are below its admission. */
+function isEligible(base: number, step: number, admission: number): boolean {
+  return (draw(base, step) & 0xffff) < admission;
+}
+
 /** The first eligible backend in the slot's order. There is at least one candidate. */
 function choose(lenders: Lenders, slot: number): number {
-  const { ring, admissions, steps } = lenders;
+  const { ring, admissions, steps, candidates } = lenders;
   const base = drawBase(slot);
   const owner = ring[slot]!;
   let index = owner;
   for (let number = 1; ; number++) {
     const admission = admissions[index];
     if (admission === ADMISSION_MAX) return index;
-    // The low 16 bits of the draw, below the admission. Undefined (a slot of nobody) is not.
-    if (admission !== undefined && (draw(base, steps[index]!) & 0xffff) < admission) return index;
+    // Undefined is the admission of nobody.
+    if (admission !== undefined && isEligible(base, steps[index]!, admission)) return index;
     if (number > LENDING_DRAWS_MAX) break;
+    // A shortcut and no rule: where at most one is eligible, more draws would only find the same.
+    const few = number === SHORTCUT_DRAWS && candidates.length <= SHORTCUT_CANDIDATES_MAX;
+    if (few && !areSeveralEligible(lenders, base)) break;
     index = ring[(draw(base, Math.imul(number, GOLDEN)) >>> 0) % ring.length]!;
   }
   return scan(lenders, base, owner);
@@ -139,10 +150,17 @@ function scan(lenders: Lenders, base: number, owner: number): number {
   const eligible: number[] = [];
   for (let at = 0; at < candidates.length; at++) {
     const index = candidates[at]!;
-    if ((draw(base, steps[index]!) & 0xffff) < admissions[index]!) eligible.push(index);
+    if (isEligible(base, steps[index]!, admissions[index]!)) eligible.push(index);
   }
   if (eligible.length > 0) return race(lenders, base, eligible);
   return (admissions[owner] ?? 0) > 0 ? owner : race(lenders, base, candidates);
+}
+
+function areSeveralEligible(lenders: Lenders, base: number): boolean {
+  const { admissions, steps, candidates } = lenders;
+  let count = 0;
+  for (const index of candidates) if (isEligible(base, steps[index]!, admissions[index]!)) count += 1;
+  return count > 1;
 }
 
 /**
