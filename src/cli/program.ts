@@ -190,10 +190,10 @@ function addOverrides(program: Command, io: Io, end: End): void {
     .action(async (backend: string, options: OverrideFlags) => {
       end(await withClient(io, options, (client) => overrideVerb(io, client, backend, { kind: "drain" }, flags(options))));
     });
-  override("weight <backend> <weight>", "override a backend's weight")
-    .action(async (backend: string, weight: string, options: OverrideFlags) => {
-      const value = wholeNumber(0, 65535)(weight);
-      end(await withClient(io, options, (client) => overrideVerb(io, client, backend, { kind: "weight", weight: value }, flags(options))));
+  override("weight <backend>", "override a backend's weight")
+    .argument("<weight>", "0 takes no slots", wholeNumber(0, 65535))
+    .action(async (backend: string, weight: number, options: OverrideFlags) => {
+      end(await withClient(io, options, (client) => overrideVerb(io, client, backend, { kind: "weight", weight }, flags(options))));
     });
   command(program, "undrain <backend>", "let a drained backend take new flows again", { output: true, instance: true })
     .action(async (backend: string, options: Common) => {

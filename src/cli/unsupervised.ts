@@ -18,7 +18,7 @@ export async function statusVerb(io: Io, instance: string, supervised: () => Pro
     if (left === null) throw error;
     const since = left.heartbeatAgeMs === null ? "" : ` since ${duration(left.heartbeatAgeMs)}`;
     io.out(`${instance}: forwarding on ${left.interfaces.join(", ") || "no interface"}, unsupervised${since}, health frozen: `
-      + `${left.services} service(s), ${left.destinations} backend(s)\n`
+      + `${left.services} service(s)\n`
       + `start the supervisor again with pointsman run, or stop forwarding with pointsman detach --instance ${instance}\n`);
     return EXIT.failure;
   }

@@ -1,33 +1,65 @@
-// A data plane without its supervisor: what the pins alone tell of it, and how it is taken down. Knows an
-// instance's name; must never start anything, nor claim to be the owner.
+// A data plane that nobody supervises: what its pinned maps tell, and how it is taken down. Knows pins
+// and maps; compiles nothing.
 
 import type { Env } from "../env.ts";
 import { isFailure } from "../errors.ts";
 import { loadAddon } from "./probe.ts";
+import { ABI_FINGERPRINT, Settings } from "./xdp/abi.gen.ts";
 import { detachInstance as detachPinned } from "./xdp/detach.ts";
-import { inspectPinned, type PinnedPlane } from "./xdp/inspect.ts";
-import { pinsOf } from "./xdp/pins.ts";
+import { walk } from "./xdp/maps.ts";
 import type { Native } from "./xdp/native.ts";
+import { withFailures } from "./xdp/native_failure.ts";
+import { pinsOf } from "./xdp/pins.ts";
 
-/** What goes on forwarding, or null when there is nothing of this instance (or nobody may look). */
-export function inspectInstance(instance: string, env: Env): PinnedPlane | null {
-  const native = addonFor(instance, env);
-  return native === null ? null : inspectPinned(native, env, instance);
+export interface UnsupervisedPlane {
+  readonly interfaces: readonly string[];
+  /** Since the supervisor's last heartbeat; null when the maps are of another version. */
+  readonly heartbeatAgeMs: number | null;
+  readonly services: number;
 }
 
-/** False when there was nothing. */
-export function detachInstance(instance: string, env: Env): boolean {
-  const native = addonFor(instance, env);
-  return native !== null && detachPinned(native, env, instance) !== null;
+/** Null when nothing of this instance is pinned. */
+export function inspectInstance(instance: string, env: Env): UnsupervisedPlane | null {
+  const pins = pinsOf(env, instance);
+  if (!pins.isComplete()) return null;
+  const native = loadAddon(env);
+  return withFailures(() => {
+    const settings = onlyValue(native, pins.mapPath("settings"));
+    const services = native.BpfMap.open(pins.mapPath("services"));
+    try {
+      return {
+        interfaces: pins.links(), services: walk(services).length,
+        heartbeatAgeMs: settings === null ? null : heartbeatAge(settings, env),
+      };
+    } finally {
+      services.close();
+    }
+  });
 }
 
-/** Without pins the addon is not needed, and need not be there. */
-function addonFor(instance: string, env: Env): Native | null {
-  if (!env.files.exists(pinsOf(env, instance).directory)) return null;
+function onlyValue(native: Native, path: string): Uint8Array | null {
+  const map = native.BpfMap.open(path);
   try {
-    return loadAddon(env);
+    return map.lookup(new Uint8Array(4));
+  } finally {
+    map.close();
+  }
+}
+
+function heartbeatAge(bytes: Uint8Array, env: Env): number | null {
+  if (bytes.length !== Settings.size) return null;
+  const { abiFingerprint, heartbeatNs } = Settings.decode(bytes);
+  if (abiFingerprint !== ABI_FINGERPRINT || heartbeatNs === 0n) return null;
+  return Number(env.clock.monotonicNs() - heartbeatNs) / 1e6;
+}
+
+/** False when nothing of this instance was there. */
+export function detachInstance(instance: string, env: Env): boolean {
+  try {
+    return detachPinned(loadAddon(env), env, instance) !== null;
   } catch (error) {
-    if (isFailure(error, "ADDON_UNAVAILABLE")) env.log.warn({ error: error.message }, "a plane is pinned, and cannot be reached");
+    // Without the addon there is no plane that we could have left behind.
+    if (isFailure(error, "ADDON_UNAVAILABLE") && !env.files.exists(pinsOf(env, instance).directory)) return false;
     throw error;
   }
 }

@@ -12,7 +12,7 @@ import { createFakeEnv } from "../support/fake_env.ts";
 
 const CONFIG = `version: 1
 instance: test
-dataplane: { mode: proxy, hashSeed: "0011223344556677" }
+dataplane: { mode: auto, interfaces: [eth9], hashSeed: "0011223344556677" }
 pools:
   web:
     backends:
