@@ -58,6 +58,7 @@ function listGenerated({ root, programs }: GenerateOptions): Generated[] {
   return [
     { path: "src/dataplane/xdp/abi.gen.ts", produce: () => programs ? produceAbi(root, read("bpf/abi.h")) : null },
     { path: "schema/pointsman.schema.json", produce: produceSchema },
+    { path: "docs/config.md", produce: produceReference },
     ...listDocuments(root).map((path) => ({ path, produce: () => produceDocument(read(path), read("bpf/abi.h")) })),
   ];
 }
@@ -74,13 +75,20 @@ function produceAbi(root: string, header: string): string {
 // leaves the others working.
 
 async function produceSchema(): Promise<string> {
-  const { jsonSchema } = await import("../src/config/known.ts");
-  return `${JSON.stringify(jsonSchema(), null, 2)}\n`;
+  const { jsonSchemaText } = await import("../src/config/publish.ts");
+  return jsonSchemaText();
+}
+
+async function produceReference(): Promise<string> {
+  const { configReferenceText } = await import("../src/config/publish.ts");
+  return configReferenceText();
 }
 
 function listDocuments(root: string): string[] {
   const docs = existsSync(join(root, "docs")) ? readdirSync(join(root, "docs")).map((name) => `docs/${name}`) : [];
-  return ["README.md", "ARCHITECTURE.md", ...docs].filter((path) => path.endsWith(".md") && existsSync(join(root, path)));
+  return ["README.md", "ARCHITECTURE.md", ...docs]
+    // The reference is generated as a whole.
+    .filter((path) => path !== "docs/config.md" && path.endsWith(".md") && existsSync(join(root, path)));
 }
 
 async function produceDocument(text: string, header: string): Promise<string | null> {

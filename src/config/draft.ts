@@ -3,27 +3,36 @@
 // must never complain (that is explain.ts) or judge (that is rules).
 
 import type * as z from "zod";
-import { backendSchema, configSchema, healthSchema, serviceSchema } from "./schema.ts";
-import type { RawBackend, RawConfig, RawHealth, RawService } from "./schema.ts";
+import { backendSchema, configSchema, serviceSchema, timingSchema } from "./schema.ts";
+import type { RawBackend, RawConfig, RawService } from "./schema.ts";
+import { parseAddress } from "../model/address.ts";
+import type { Address } from "../model/address.ts";
 import type { Path } from "./problem.ts";
 
 export interface DraftBackend {
   readonly path: Path;
+  readonly address: Address | null;
   readonly fields: Partial<RawBackend>;
+}
+
+export interface DraftHealth {
+  readonly type: unknown;
+  readonly timing: Partial<z.output<typeof timingSchema>>;
 }
 
 export interface DraftPool {
   readonly name: string;
   readonly path: Path;
   readonly inline: boolean;
-  /** undefined: not given. A check that the schema refuses is null. */
-  readonly health: RawHealth | null | undefined;
+  /** undefined: not given. */
+  readonly health: DraftHealth | undefined;
   /** null: no list that could be read. */
   readonly backends: readonly DraftBackend[] | null;
 }
 
 export interface DraftService {
   readonly path: Path;
+  readonly address: Address | null;
   readonly fields: Partial<Omit<RawService, "backends" | "health">>;
   /** The pool it names or inlines; null when there is none such. */
   readonly pool: DraftPool | null;
@@ -90,15 +99,19 @@ function draftPool(name: string, path: Path, value: unknown, inline: boolean): D
     name, path, inline,
     health: draftHealth(record["health"]),
     backends: Array.isArray(list)
-      ? list.map((backend, index) => ({
-        path: [...path, "backends", index], fields: parseFields(backendSchema, backend),
-      }))
+      ? list.map((backend, index) => draftBackend([...path, "backends", index], backend))
       : null,
   };
 }
 
-function draftHealth(value: unknown): RawHealth | null | undefined {
-  return value === undefined ? undefined : healthSchema.safeParse(value).data ?? null;
+function draftBackend(path: Path, value: unknown): DraftBackend {
+  const fields = parseFields(backendSchema, value);
+  return { path, address: parseAddress(fields.address ?? ""), fields };
+}
+
+function draftHealth(value: unknown): DraftHealth | undefined {
+  if (value === undefined) return undefined;
+  return { type: recordOf(value)["type"], timing: parseFields(timingSchema, value) };
 }
 
 function draftService(
@@ -110,5 +123,5 @@ function draftService(
   const named = fields.pool === undefined ? undefined : pools.get(fields.pool);
   let pool = named ?? null;
   if (pool === null && inlines.backends) pool = draftPool(fields.name ?? "", path, value, true);
-  return { path, fields, pool, inlines };
+  return { path, address: parseAddress(fields.address ?? ""), fields, pool, inlines };
 }

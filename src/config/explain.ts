@@ -17,7 +17,8 @@ export function explainIssue(issue: Issue, root: unknown, written: Written): Fin
   if (issue.code === "unrecognized_keys") return issue.keys.map((key) => unknownKey(path, key, root));
   const value = valueAt(root, path);
   const node = schemaAt(path, root);
-  return [{ severity: "error", path, at: "value", ...explain(issue, value, node, written(path)) }];
+  const words = value === undefined ? missing(path, node) : explain(issue, value, node, written(path));
+  return [{ severity: "error", path, at: "value", ...words }];
 }
 
 function unknownKey(path: Path, key: string, root: unknown): Finding {
@@ -35,35 +36,40 @@ interface Words {
 }
 
 function explain(issue: Issue, value: unknown, node: SchemaNode | null, written: string | null): Words {
-  if (value === undefined) return { reason: "is required", hint: expectation(node) };
   if (value === null) {
-    return { reason: `expected ${nounOf(node)}, found nothing`, hint: "give a value, or remove the key" };
+    return { reason: `expected ${nounOf(node)}; found nothing`, hint: "give a value, or remove the key" };
   }
   if (issue.code === "custom") {
     const hint: unknown = issue.params?.["hint"];
     return { reason: issue.message, hint: typeof hint === "string" ? hint : null };
   }
-  const bounds = outOfBounds(value, node);
+  const bounds = outOfBounds(value, node, written);
   if (bounds !== null) return bounds;
   const words = wordsOf(node);
   if (words !== null) return notOneOf(value, words);
-  if (issue.code === "too_small" && issue.origin === "array") {
-    return { reason: "the list is empty", hint: expectation(node) };
-  }
-  if (issue.code === "too_small" || issue.code === "too_big") {
-    return { reason: issue.code === "too_small" ? "is too short" : "is too long", hint: issue.message };
+  if (issue.code === "too_small" && Array.isArray(value)) return { reason: "the list is empty", hint: nounOf(node) };
+  if (value === "") return { reason: "the text is empty", hint: null };
+  if (issue.code === "too_big" && typeof value === "string") {
+    return { reason: `the text is longer than ${issue.maximum} characters`, hint: null };
   }
   return { reason: `expected ${nounOf(node)}, found ${describe(value, written)}`, hint: remedy(value, node, written) };
 }
 
-function outOfBounds(value: unknown, node: SchemaNode | null): Words | null {
+function missing(path: Path, node: SchemaNode | null): Words {
+  const example = node?.const ?? node?.examples?.[0];
+  const such = example === undefined ? "" : `, such as ${String(path.at(-1))}: ${String(example)}`;
+  return { reason: "is required", hint: node?.const === undefined ? `${nounOf(node)}${such}` : such.slice(", such as ".length) };
+}
+
+function outOfBounds(value: unknown, node: SchemaNode | null, written: string | null): Words | null {
   if (typeof value !== "number" || Number.isNaN(value)) return null;
   const { minimum, maximum } = node ?? {};
   if (minimum === undefined || maximum === undefined) return null;
   const hint = `${node?.type === "integer" ? "a whole number" : "a number"} from ${minimum} to ${maximum}`;
   if (node?.title === "a port" && value === 0) return { reason: "port 0 means nothing here", hint };
-  if (value < minimum) return { reason: `${value} is less than ${minimum}`, hint };
-  if (value > maximum) return { reason: `${value} is more than ${maximum}`, hint };
+  const found = written ?? String(value);
+  if (value < minimum) return { reason: `${found} is less than ${minimum}`, hint };
+  if (value > maximum) return { reason: `${found} is more than ${maximum}`, hint };
   return null;
 }
 
@@ -74,9 +80,11 @@ function wordsOf(node: SchemaNode | null): readonly unknown[] | null {
 
 function notOneOf(value: unknown, words: readonly unknown[]): Words {
   const meant = typeof value === "string" ? nearest(value, words.map(String)) : null;
+  const quotesOnly = meant === value && !words.includes(value);
   const list = words.join(", ");
   const found = describe(value, null);
   const reason = words.length === 1 ? `expected ${list}, found ${found}` : `expected one of ${list}; found ${found}`;
+  if (quotesOnly) return { reason, hint: "remove the quotes" };
   return { reason, hint: meant === null ? null : `did you mean ${quoted(meant)}?` };
 }
 
@@ -94,13 +102,6 @@ function nounOf(node: SchemaNode | null): string {
   }
 }
 
-/** What would be right, for a key that is missing. */
-function expectation(node: SchemaNode | null): string {
-  const example = node?.examples?.[0];
-  const such = example === undefined ? "" : `, such as ${String(example)}`;
-  return `${nounOf(node)}${such}`;
-}
-
 function remedy(value: unknown, node: SchemaNode | null, written: string | null): string | null {
   const example = node?.examples?.[0];
   const such = example === undefined ? null : `such as ${String(example)}`;
@@ -115,6 +116,8 @@ function remedy(value: unknown, node: SchemaNode | null, written: string | null)
   if (node?.type === "boolean" && /^(yes|on|no|off)$/i.test(String(value))) {
     return `write ${/^(yes|on)$/i.test(String(value)) ? "true" : "false"}`;
   }
+  const kinds = node?.properties?.["type"]?.enum;
+  if (kinds !== undefined) return `such as { type: ${kinds.includes(value) ? String(value) : String(kinds.at(-1))} }`;
   if (node?.type === "array" && typeof value !== "object") return `write a list: [${String(value).slice(0, 60)}]`;
   return such;
 }

@@ -90,20 +90,23 @@ function backendForm(backend: BackendConfig): Record<string, unknown> {
 
 function healthForm(health: Health): Record<string, unknown> {
   if (health.type === "none") return { type: "none" };
-  const { intervalMs, timeoutMs, ...rest } = health;
-  const form: Record<string, unknown> = {
-    ...rest, interval: formatDuration(intervalMs), timeout: formatDuration(timeoutMs),
+  const timing = {
+    interval: formatDuration(health.intervalMs), timeout: formatDuration(health.timeoutMs),
+    rise: health.rise, fall: health.fall, jitter: health.jitter, port: health.port,
   };
-  if (health.type === "http") form["statuses"] = health.statuses.map(formatStatuses);
-  return form;
+  if (health.type === "tcp") return { type: "tcp", ...timing };
+  const { method, path, host, statuses, body, tls } = health;
+  return { type: "http", method, path, host, statuses: statuses.map(formatStatuses), body, tls, ...timing };
 }
 
 function serviceForm(service: ServiceConfig, inline: PoolConfig | undefined): Record<string, unknown> {
-  const { address, flowIdleMs, pool, policy, proxy, ...rest } = service;
+  const { name, address, port, flowIdleMs, pool, policy, proxy, ...rest } = service;
   const { connectTimeoutMs, idleTimeoutMs, udpIdleTimeoutMs, ...limits } = proxy;
   return {
-    ...rest,
+    name,
     address: address.text,
+    port,
+    ...rest,
     flowIdle: formatDuration(flowIdleMs),
     ...(inline === undefined ? { pool } : poolForm(inline)),
     policy: {

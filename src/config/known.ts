@@ -90,12 +90,18 @@ export function nearest(word: string, known: readonly string[]): string | null {
   let best: string | null = null;
   let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
   for (const candidate of known) {
-    const distance = candidate.toLowerCase() === word.toLowerCase() ? 0 : editDistance(word, candidate);
+    const distance = wordDistance(word.toLowerCase(), candidate.toLowerCase());
     if (distance >= bestDistance) continue;
     best = candidate;
     bestDistance = distance;
   }
   return best;
+}
+
+/** A word that was cut short is meant more likely than one that looks similar. */
+function wordDistance(word: string, candidate: string): number {
+  if (word === candidate) return 0;
+  return word.length >= 3 && candidate.startsWith(word) ? 0.5 : editDistance(word, candidate);
 }
 
 /** Insertions, deletions, replacements and swaps of neighbours (optimal string alignment). */

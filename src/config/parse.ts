@@ -5,9 +5,9 @@
 import type { Config, Problem } from "../model/config.ts";
 import { convertConfig } from "./convert.ts";
 import { draftConfig } from "./draft.ts";
-import { explainIssue } from "./explain.ts";
+import { explainIssue, valueAt } from "./explain.ts";
 import { orderProblems, pathText } from "./problem.ts";
-import type { Finding } from "./problem.ts";
+import type { Finding, Path } from "./problem.ts";
 import { NAME_RULES } from "./rules_names.ts";
 import { PLANE_RULES } from "./rules_plane.ts";
 import { TRAFFIC_RULES } from "./rules_traffic.ts";
@@ -42,13 +42,29 @@ export function parseConfig(file: string, bytes: Uint8Array): ParseResult {
 function validate(file: string, source: Source): ParseResult {
   const { value } = source;
   const parsed = configSchema.safeParse(value);
-  const findings: Finding[] = [...source.findings];
-  for (const issue of parsed.error?.issues ?? []) findings.push(...explainIssue(issue, value, source.written));
-  const draft = draftConfig(value);
-  for (const rule of RULES) findings.push(...rule(draft));
+  const issues = (parsed.error?.issues ?? []).flatMap((issue) => explainIssue(issue, value, source.written));
+  const findings = withoutEchoes(source.findings, issues, value);
+  if (typeof value === "object" && !Array.isArray(value)) {
+    const draft = draftConfig(value);
+    for (const rule of RULES) findings.push(...rule(draft));
+  }
   const problems = orderProblems(findings.map((finding) => problemOf(file, finding, source)));
   const valid = parsed.success && problems.every((problem) => problem.severity === "warning");
   return valid ? { config: convertConfig(parsed.data), warnings: problems } : { problems };
+}
+
+/**
+ * YAML and schema can complain about the same value. The schema knows better what belongs there, unless
+ * the YAML gave it nothing to look at.
+ */
+function withoutEchoes(yaml: readonly Finding[], schema: readonly Finding[], root: unknown): Finding[] {
+  const yamlPaths = new Set(yaml.map(({ path }) => pathText(path)));
+  const schemaPaths = new Set(schema.map(({ path }) => pathText(path)));
+  const isNothing = (path: Path): boolean => valueAt(root, path) === null;
+  return [
+    ...yaml.filter(({ path, at }) => at !== "value" || isNothing(path) || !schemaPaths.has(pathText(path))),
+    ...schema.filter(({ path }) => !isNothing(path) || !yamlPaths.has(pathText(path))),
+  ];
 }
 
 function problemOf(file: string, finding: Finding, source: Source): Problem {

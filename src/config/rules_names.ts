@@ -1,7 +1,7 @@
 // Cross-field rules about names and who is who: duplicates, references, keys of the ring. Each rule is a
 // function of the draft and looks at every item that parsed. Must never look at one field alone.
 
-import { formatEndpoint, parseAddress } from "../model/address.ts";
+import { formatEndpoint } from "../model/address.ts";
 import { checkName } from "./formats.ts";
 import { nearest } from "./known.ts";
 import type { Draft, DraftBackend, DraftPool, DraftService } from "./draft.ts";
@@ -56,8 +56,7 @@ function* duplicateAddresses(draft: Draft): Iterable<Finding> {
 }
 
 /** `tcp 203.0.113.10:443`. */
-export function listeningPoint({ fields }: DraftService): string | undefined {
-  const address = parseAddress(fields.address ?? "");
+export function listeningPoint({ address, fields }: DraftService): string | undefined {
   if (address === null || fields.port === undefined || fields.protocol === undefined) return undefined;
   return `${fields.protocol} ${formatEndpoint(address, fields.port)}`;
 }
@@ -102,9 +101,8 @@ export function* poolUses(draft: Draft): Iterable<[DraftPool, DraftService | nul
   for (const pool of draft.pools) if (!used.has(pool)) yield [pool, null];
 }
 
-function ringKey({ fields }: DraftBackend, service: DraftService | null): string | undefined {
+function ringKey({ address, fields }: DraftBackend, service: DraftService | null): string | undefined {
   if (typeof fields.hashKey === "string") return fields.hashKey;
-  const address = parseAddress(fields.address ?? "");
   if (address === null || fields.hashKey === undefined || fields.port === undefined) return undefined;
   if (typeof service?.fields.affinityGroup === "string") return address.text;
   const port = fields.port ?? (service === null ? 0 : service.fields.port);
@@ -114,8 +112,7 @@ function ringKey({ fields }: DraftBackend, service: DraftService | null): string
 /** Different keys, but one and the same socket: half of its flows would be counted elsewhere. */
 function* sameDestinations(draft: Draft): Iterable<Finding> {
   for (const pool of draft.pools) {
-    const pointOf = ({ fields }: DraftBackend): string | undefined => {
-      const address = parseAddress(fields.address ?? "");
+    const pointOf = ({ address, fields }: DraftBackend): string | undefined => {
       if (address === null || fields.port === undefined || typeof fields.hashKey !== "string") return undefined;
       return formatEndpoint(address, fields.port ?? 0);
     };
@@ -138,6 +135,8 @@ function* unknownPools(draft: Draft): Iterable<Finding> {
 }
 
 function* unusedPools(draft: Draft): Iterable<Finding> {
+  // A service whose pool is not known may mean this one.
+  if (draft.services.some(({ pool }) => pool === null)) return;
   const used = new Set(draft.services.map(({ fields }) => fields.pool));
   for (const pool of draft.pools) {
     if (pool.inline || used.has(pool.name)) continue;
@@ -169,7 +168,7 @@ function hasKey(root: unknown, path: Path, key: string): boolean {
 function* inlineNames(draft: Draft): Iterable<Finding> {
   const declared = new Set(draft.pools.filter((pool) => !pool.inline).map((pool) => pool.name));
   for (const { fields, path, inlines } of draft.services) {
-    if (!inlines.backends || fields.name === undefined || !declared.has(fields.name)) continue;
+    if (!inlines.backends || fields.pool !== undefined || fields.name === undefined || !declared.has(fields.name)) continue;
     const reason = `the inline pool would be called ${quoted(fields.name)}, which is another pool's name`;
     yield error([...path, "name"], reason, "rename the service or the pool");
   }

@@ -1,25 +1,24 @@
 // Cross-field rules about the planes: what the chosen mode needs, cannot do or ignores, and the totals that
 // limits allow. Knows the feature table; must never find out what this host can do (that is doctor).
 
-import { formatEndpoint, parseAddress } from "../model/address.ts";
 import { FEATURE_KEYS, supportOf } from "../model/features.ts";
 import type { FeatureKey, Plane, Support } from "../model/features.ts";
 import type { Forwarding } from "../model/config.ts";
 import type { Draft } from "./draft.ts";
 import { valueAt } from "./explain.ts";
-import { pathText } from "./problem.ts";
 import type { Finding, Path } from "./problem.ts";
 import { error, poolUses, serviceName, warning } from "./rules_names.ts";
 import type { Rule } from "./rules_names.ts";
 
 function* interfaces(draft: Draft): Iterable<Finding> {
-  const { mode, interfaces: names } = draft.dataplane;
-  if (names === undefined) return;
   const path = ["dataplane", "interfaces"];
+  const list: unknown = valueAt(draft.root, path);
+  const names: readonly unknown[] = Array.isArray(list) ? list : [];
   for (const [index, name] of names.entries()) {
-    if (names.indexOf(name) < index) yield error([...path, index], `${name} is in the list already`);
+    if (names.indexOf(name) < index) yield error([...path, index], `${String(name)} is in the list already`);
   }
-  if (names.length > 0) return;
+  const { mode, interfaces: parsed } = draft.dataplane;
+  if (parsed?.length !== 0) return;
   const hint = "name the interface that packets arrive on, such as [eth0]";
   if (mode === "xdp") yield error(path, "mode xdp needs an interface", hint);
   if (mode === "auto") yield warning(path, "without an interface the proxy plane is used", `${hint}, or say mode: proxy`);
@@ -33,8 +32,7 @@ function* interfaces(draft: Draft): Iterable<Finding> {
 function* loopback(draft: Draft): Iterable<Finding> {
   if (draft.dataplane.mode !== "xdp") return;
   const items = [...draft.services, ...draft.pools.flatMap((pool) => pool.backends ?? [])];
-  for (const { path, fields } of items) {
-    const address = parseAddress(fields.address ?? "");
+  for (const { path, address } of items) {
     if (address === null || !isLoopback(address.text)) continue;
     yield warning([...path, "address"], `${address.text} is a loopback address, which no packet on a wire has`,
       "mode xdp forwards between hosts");
@@ -51,8 +49,7 @@ function* listeningPorts(draft: Draft): Iterable<Finding> {
   if (proxy === undefined || mode === undefined || mode === "xdp") return;
   const taken = new Map<string, string>();
   for (const service of draft.services) {
-    const { port, protocol } = service.fields;
-    const address = parseAddress(service.fields.address ?? "");
+    const { address, fields: { port, protocol } } = service;
     if (port === undefined || protocol === undefined || address === null) continue;
     const sum = port + proxy.portOffset;
     if (sum > 65_535) {
@@ -80,11 +77,10 @@ function* totals(draft: Draft): Iterable<Finding> {
   const destinations = new Set<string>();
   for (const [pool, service] of poolUses(draft)) {
     if (service === null) continue;
-    for (const { path, fields } of pool.backends ?? []) {
-      const address = parseAddress(fields.address ?? "");
+    for (const [index, { address, fields }] of (pool.backends ?? []).entries()) {
       const port = fields.port ?? service.fields.port;
       if (address === null || port === undefined) continue;
-      destinations.add(`${pathText(path)} ${formatEndpoint(address, port)} ${service.fields.forwarding ?? ""}`);
+      destinations.add(`${pool.path.join("/")}/${index} ${address.text} ${port} ${service.fields.forwarding ?? ""}`);
     }
   }
   if (destinations.size > backends) {

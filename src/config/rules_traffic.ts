@@ -1,12 +1,11 @@
 // Cross-field rules about where packets go: backends and weights, forwarding, rings, policies, probes.
 // Each rule is a function of the draft. Must never know which plane will run.
 
-import { parseAddress, parsePrefix } from "../model/address.ts";
 import type { Address } from "../model/address.ts";
 import { isPrime } from "../model/ring.ts";
-import { probeTimeoutMs } from "./convert.ts";
 import type { Draft, DraftService } from "./draft.ts";
-import { formatDuration, readDuration } from "./formats.ts";
+import { checkPrefix, formatDuration, readDuration, readPrefix } from "./formats.ts";
+import { valueAt } from "./explain.ts";
 import { pathText } from "./problem.ts";
 import type { Finding } from "./problem.ts";
 import { error, poolUses, serviceName, warning } from "./rules_names.ts";
@@ -68,10 +67,9 @@ function* mappedPorts(draft: Draft): Iterable<Finding> {
 
 function* families(draft: Draft): Iterable<Finding> {
   for (const [pool, service] of poolUses(draft)) {
-    const virtual = parseAddress(service?.fields.address ?? "");
+    const virtual = service?.address ?? null;
     if (service === null || virtual === null || service.fields.forwarding !== "nat") continue;
-    for (const { path, fields } of pool.backends ?? []) {
-      const address = parseAddress(fields.address ?? "");
+    for (const { path, address } of pool.backends ?? []) {
       if (address === null || address.family === virtual.family) continue;
       yield error([...path, "address"],
         `${serviceName(service)} is IPv${virtual.family}, and nat cannot change the family to IPv${address.family}`,
@@ -84,12 +82,11 @@ function* families(draft: Draft): Iterable<Finding> {
 function* backendsThatAreVips(draft: Draft): Iterable<Finding> {
   const virtual = new Map<string, DraftService>();
   for (const service of draft.services) {
-    const text = parseAddress(service.fields.address ?? "")?.text;
+    const text = service.address?.text;
     if (text !== undefined && !virtual.has(text)) virtual.set(text, service);
   }
   for (const pool of draft.pools) {
-    for (const { path, fields } of pool.backends ?? []) {
-      const address = parseAddress(fields.address ?? "");
+    for (const { path, address } of pool.backends ?? []) {
       const service = virtual.get(address?.text ?? "");
       if (address === null || service === undefined) continue;
       yield error([...path, "address"], `${address.text} is the virtual address of ${serviceName(service)}`,
@@ -142,14 +139,14 @@ function groupMismatch(service: DraftService, lead: DraftService): string | null
 }
 
 function* policies(draft: Draft): Iterable<Finding> {
-  for (const { path, fields } of draft.services) {
-    const virtual = parseAddress(fields.address ?? "");
+  for (const { path, address: virtual } of draft.services) {
     const seen = new Map<string, string>();
     for (const list of ["allow", "deny"] as const) {
-      for (const [index, text] of (fields.policy?.[list] ?? []).entries()) {
+      const texts = valueAt(draft.root, [...path, "policy", list]);
+      for (const [index, text] of (Array.isArray(texts) ? texts : []).entries()) {
         const place = [...path, "policy", list, index];
-        const prefix = parsePrefix(text);
-        if (prefix === null) continue;
+        if (typeof text !== "string" || checkPrefix(text) !== null) continue;
+        const prefix = readPrefix(text);
         const before = seen.get(prefix.text);
         seen.set(prefix.text, before ?? list);
         if (before === list) yield warning(place, `${prefix.text} is in the list already`);
@@ -167,10 +164,10 @@ function* foreignPrefix(virtual: Address, prefix: Address, place: Finding["path"
 
 function* probes(draft: Draft): Iterable<Finding> {
   for (const pool of draft.pools) {
-    const health = pool.health;
-    if (health === undefined || health === null || health.type === "none") continue;
-    const intervalMs = readDuration(health.interval);
-    const timeoutMs = probeTimeoutMs(health);
+    const { interval, timeout } = pool.health?.timing ?? {};
+    if (interval === undefined || timeout === undefined) continue;
+    const intervalMs = readDuration(interval);
+    const timeoutMs = readDuration(timeout);
     if (timeoutMs <= intervalMs) continue;
     yield error([...pool.path, "health", "timeout"],
       `the timeout ${formatDuration(timeoutMs)} is longer than the interval ${formatDuration(intervalMs)}`,

@@ -66,6 +66,7 @@ function prefixes(description: string): z.ZodArray<z.ZodString> {
   })).meta({ title: "a list of prefixes", description });
 }
 
+/** Keys of every kind of probe. */
 const timing = {
   interval: duration("From the start of one probe to the start of the next.", "10ms", "1h").default("2s"),
   timeout: duration(
@@ -80,6 +81,8 @@ const timing = {
   port: port("Port to probe; null: the backend's own.").nullable().default(null),
 };
 
+export const timingSchema = z.object(timing);
+
 const tlsSchema = z.strictObject({
   serverName: text(formats.checkPattern("^[!-~]{1,253}$", "a server name", "such as www.example.org"), {
     title: "a server name", description: "Name for SNI and the certificate check; null: `host`, else none.",
@@ -87,7 +90,7 @@ const tlsSchema = z.strictObject({
   verify: z.boolean().default(true).meta({
     description: "Whether a certificate that does not verify fails the probe.",
   }),
-}).meta({ title: "TLS settings" });
+});
 
 const status = z.union([
   z.int().min(100).max(599),
@@ -142,14 +145,14 @@ export const backendSchema = z.strictObject({
     title: "a MAC address", description: "Static next hop; null: resolved by the kernel.",
     pattern: formats.MAC_PATTERN, examples: ["02:00:00:00:00:0b"],
   }).nullable().default(null),
-}).meta({ id: "Backend", title: "a backend" });
+}).meta({ id: "Backend" });
 
 const backends = z.array(backendSchema);
 
 export const poolSchema = z.strictObject({
   health: healthSchema.prefault({ type: "tcp" }),
   backends: backends.meta({ title: "a list of backends", description: "At least one. Their order does not matter." }),
-}).meta({ id: "Pool", title: "a pool" });
+}).meta({ id: "Pool" });
 
 const proxyService = z.strictObject({
   connectTimeout: duration("Longest wait for a backend to accept.", "1ms", "5m").default("3s"),
@@ -161,12 +164,12 @@ const proxyService = z.strictObject({
   proxyProtocol: z.enum(["none", "v1", "v2"]).default("none").meta({
     description: "PROXY protocol header sent to backends, which tells them the client's address.",
   }),
-}).meta({ title: "proxy settings" });
+});
 
 const policy = z.strictObject({
   allow: prefixes("Clients admitted; empty: everybody.").default([]),
   deny: prefixes("Clients refused. Of two prefixes that match, the longer decides.").default([]),
-}).meta({ title: "a policy" });
+});
 
 export const serviceSchema = z.strictObject({
   name: name("Unique in this file."),
@@ -184,7 +187,7 @@ export const serviceSchema = z.strictObject({
   sourcePrefix: z.strictObject({
     ipv4: integer("Bits of an IPv4 client address.", 1, 32).default(32),
     ipv6: integer("Bits of an IPv6 client address.", 1, 128).default(128),
-  }).prefault({}).meta({ title: "prefix lengths", description: "How much of the client's address `source-ip` hashes." }),
+  }).prefault({}).meta({ description: "How much of the client's address `source-ip` hashes." }),
   ringSize: integer("Slots of the lookup table, a prime.", 7, 2_097_143).default(65_537),
   tracking: z.enum(["full", "none"]).default("full").meta({
     description: "Whether established flows are remembered, so that they stay put when the ring changes.",
@@ -202,7 +205,7 @@ export const serviceSchema = z.strictObject({
       description: "Who puts the address on this host. none: the operator, or a router sends it here. loopback: "
         + "pointsman, on lo. interface: pointsman, on the first of `dataplane.interfaces`, which then answers ARP and ND.",
     }),
-  }).prefault({}).meta({ title: "VIP settings" }),
+  }).prefault({}),
   pool: name("Name of the pool; instead of `backends`.").optional(),
   backends: backends.optional().meta({
     title: "a list of backends", description: "An inline pool, named after the service; instead of `pool`.",
@@ -236,21 +239,21 @@ const dataplane = z.strictObject({
       description: "Which address the proxy plane listens on: the VIP itself, the loopback address, or any.",
     }),
     portOffset: integer("Added to each service's port when the proxy plane listens.", 0, 65534).default(0),
-  }).prefault({}).meta({ title: "proxy settings" }),
+  }).prefault({}),
   orphan: z.strictObject({
     after: duration("How long the kernel waits for a sign of the supervisor.", "1s", "168h").default("30s"),
     action: z.enum(["keep", "pass", "drop"]).default("keep").meta({
       description: "What the kernel then does with the packets of services: forward as before, leave them to "
         + "the host, or drop them.",
     }),
-  }).prefault({}).meta({ title: "an orphan policy" }),
+  }).prefault({}),
   tunnelSource: z.strictObject({
     ipv4: familyAddress(4, "Outer IPv4 source; null: this host's own address towards the backend.")
       .nullable().default(null),
     ipv6: familyAddress(6, "Outer IPv6 source; null: this host's own address towards the backend.")
       .nullable().default(null),
-  }).prefault({}).meta({ title: "tunnel sources" }),
-}).meta({ title: "data plane settings" });
+  }).prefault({}),
+});
 
 export const configSchema = z.strictObject({
   version: z.literal(1).meta({ description: "Version of this format." }),
@@ -262,23 +265,23 @@ export const configSchema = z.strictObject({
     backends: integer("Destinations: a backend counts once for each port and way of forwarding.", 1, 32_767)
       .default(4096),
     flows: integer("Flows remembered.", 64, 67_108_864).default(1_048_576),
-  }).prefault({}).meta({ title: "limits", description: "Sizes of kernel tables." }),
+  }).prefault({}).meta({ description: "Sizes of kernel tables." }),
   control: z.strictObject({
     socket: path("Control socket; null: /run/pointsman/INSTANCE.sock, or under $XDG_RUNTIME_DIR when not root.",
       formats.checkSocketPath).nullable().default(null),
-    group: text(formats.checkPattern("^[a-z0-9_][a-z0-9_-]{0,31}$", "a group", "a name or a number"), {
+    group: text(formats.checkPattern("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$", "a group", "a name or a number"), {
       title: "a group", description: "Group that may use the control socket; null: the process's own.",
     }).nullable().default(null),
-  }).prefault({}).meta({ title: "control settings" }),
+  }).prefault({}),
   observe: z.strictObject({
     listen: text(formats.checkListen, {
       title: "a listening address", examples: ["127.0.0.1:9469"],
       description: "Metrics and health over HTTP: address and port (0: any free one), or none.",
     }).default("127.0.0.1:9469"),
-  }).prefault({}).meta({ title: "observation settings" }),
+  }).prefault({}),
   log: z.strictObject({
     level: z.enum(["error", "warn", "info", "debug"]).default("info").meta({ description: "Least severity logged." }),
-  }).prefault({}).meta({ title: "log settings" }),
+  }).prefault({}),
   stateDirectory: path("Where overrides, revisions and the seed are kept; null: /var/lib/pointsman/INSTANCE, or "
     + "under $XDG_STATE_HOME when not root.").nullable().default(null),
   // Names are checked by a rule: a key that zod refuses would hide what is wrong inside the pool.
@@ -286,7 +289,7 @@ export const configSchema = z.strictObject({
     title: "a mapping of pools", description: "Pools by name. Probes, rings and drains belong to the pool.",
   }),
   services: z.array(serviceSchema).meta({ title: "a list of services", description: "What is balanced." }),
-}).meta({ title: "pointsman configuration", description: "One file configures both planes." });
+}).meta({ description: "One file configures both planes." });
 
 export type RawConfig = z.output<typeof configSchema>;
 export type RawService = z.output<typeof serviceSchema>;

@@ -181,8 +181,9 @@ class Reader {
     if (!this.#exhausted) this.#findings.push({ severity: "error", path, at, reason, hint });
   }
 
-  #exhaust(path: Path, reason: string): null {
-    this.#refuse(path, "value", reason, "write the values out");
+  #exhaust(path: Path, node: unknown, reason: string): null {
+    // A path through a cycle of aliases has no end: its beginning says where to look.
+    this.#refuse(path.slice(0, 6), this.#place((node as Node | null)?.range?.[0] ?? 0), reason, "write the values out");
     this.#exhausted = true;
     return null;
   }
@@ -190,7 +191,7 @@ class Reader {
   #plain(node: unknown, path: Path): unknown {
     if (this.#exhausted) return null;
     this.#values += 1;
-    if (this.#values > VALUES_MAX) return this.#exhaust(path, "grows too large when its aliases are replaced");
+    if (this.#values > VALUES_MAX) return this.#exhaust(path, node, "grows too large when its aliases are replaced");
     if (isAlias(node)) return this.#plainAlias(node, path);
     const tag = (node as Node | null)?.tag;
     if (tag !== undefined && !CORE_TAGS.has(tag)) {
@@ -204,7 +205,7 @@ class Reader {
 
   #plainAlias(node: Alias, path: Path): unknown {
     this.#aliases += 1;
-    if (this.#aliases > ALIASES_MAX) return this.#exhaust(path, `uses more than ${ALIASES_MAX} aliases`);
+    if (this.#aliases > ALIASES_MAX) return this.#exhaust(path, node, `uses more than ${ALIASES_MAX} aliases`);
     const target = node.resolve(this.#document);
     if (target !== undefined) return this.#plain(target, path);
     this.#refuse(path, "value", `nothing is called &${node.source}`, null);

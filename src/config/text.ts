@@ -72,7 +72,7 @@ function decodes(bytes: Uint8Array, stream: boolean): boolean {
 
 /** Tab, newline and CR before newline are text; every other control character is a sign of a mistake. */
 function controlCharacter(text: string): TextProblem | null {
-  const at = text.search(/[^\P{Cc}\t\n\r]|\r(?!\n)|\ufeff/u);
+  const at = text.search(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\ufeff]|\r(?!\n)/);
   if (at < 0) return null;
   const before = text.slice(0, at);
   const code = text.charCodeAt(at).toString(16).toUpperCase().padStart(4, "0");
@@ -80,6 +80,6 @@ function controlCharacter(text: string): TextProblem | null {
     line: before.split("\n").length,
     column: at - before.lastIndexOf("\n"),
     reason: `contains the control character U+${code}`,
-    hint: code === "0000" ? "is this a binary file, or UTF-16?" : "remove it; only tab and newline are text",
+    hint: text.includes("\0") ? "is this a binary file, or UTF-16?" : "remove it; only tab and newline are text",
   };
 }
