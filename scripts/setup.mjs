@@ -204,14 +204,13 @@ function giveBack() {
   for (const name of ["node_modules", "dist", "build", "schema", "src/dataplane/xdp/abi.gen.ts"]) visit(join(root, name));
 }
 
-/** @param {Options} options @param {import("./setup_plan.mjs").Step} step */
+/** @param {Options} options @param {Exclude<import("./setup_plan.mjs").Step, { do: "give-back" }>} step */
 function take(options, step) {
   switch (step.do) {
     case "say": return say(step.text);
     case "npm": return installDependencies();
     case "apt": return installPackages(step, options);
     case "build": return build(options);
-    case "give-back": return giveBack();
   }
 }
 
@@ -240,7 +239,13 @@ async function main() {
     const waiting = (/** @type {string} */ owner) => { say(`process ${owner} is setting up; waiting`); };
     await withLock(join(root, ".setup-lock"), { waiting }, () => {
       // Whoever held the lock may have done it all.
-      for (const step of planSetup(gatherFacts(options))) take(options, step);
+      const steps = planSetup(gatherFacts(options));
+      try {
+        for (const step of steps) if (step.do !== "give-back") take(options, step);
+      } finally {
+        // A build that failed leaves files too.
+        if (steps.some((step) => step.do === "give-back")) giveBack();
+      }
     });
   }
   if (!options.quiet) say("ready");

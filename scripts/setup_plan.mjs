@@ -127,7 +127,8 @@ function planPackages(facts) {
   const required = names.some((name) => asked.includes(name));
   const refusal = refuseApt(facts);
   if (refusal !== null) {
-    const text = `not installed: ${names.join(", ")} (${refusal}). What needs them is left out; the proxy plane needs none`;
+    const remedy = facts.apt ? ` (as root: apt-get install --no-install-recommends ${names.join(" ")})` : "";
+    const text = `not installed, since ${refusal}: ${names.join(", ")}${remedy}. The proxy plane needs none of it`;
     return [{ do: "say", text }];
   }
   const through = facts.uid === 0 ? "none" : facts.sudo === "works" ? "sudo -n" : "sudo";
@@ -137,17 +138,16 @@ function planPackages(facts) {
   ];
 }
 
-/** Why apt is not to be used, with the remedy, or null. @param {Facts} facts @returns {string | null} */
+/** Why apt is not to be used, or null. @param {Facts} facts @returns {string | null} */
 export function refuseApt(facts) {
-  const install = "apt-get install --no-install-recommends, as root";
-  if (facts.policy === "no-apt") return "POINTSMAN_SETUP=no-apt";
-  if (!facts.apt) return "this system has no apt: install the equivalents";
+  if (facts.policy === "no-apt") return "POINTSMAN_SETUP=no-apt forbids it";
+  if (!facts.apt) return "this system has no apt";
   if (!isSupported(facts.system)) {
     return `${facts.system.id} ${facts.system.version} is older than Debian 12 and Ubuntu 24.04, or another system`;
   }
   if (facts.uid === 0 || facts.sudo === "works") return null;
   if (facts.sudo === "asks" && facts.tty) return null;
-  return facts.sudo === "asks" ? `not root, and sudo would ask for a password: run ${install}` : `not root, and no sudo: run ${install}`;
+  return facts.sudo === "asks" ? "this is not root, and sudo would ask for a password" : "this is not root, and there is no sudo";
 }
 
 /** Debian 12+, Ubuntu 24.04+, testing versions without a number, and what derives from them. @param {Facts["system"]} system */
