@@ -286,7 +286,7 @@ function testMethod(name: ClassName, method: string, row: Row<string>): void {
     const call = (goodSubject(name, row) as Record<string, unknown>)[method] as () => unknown;
     const another = name === "NetlinkSocket" ? openRingBuffer() : openSocket();
     for (const other of [{}, 7, null, another, Object.create(goodSubject(name, row)) as object]) {
-      expect(() => Reflect.apply(call, other, row.args())).toThrow("Illegal invocation");
+      expect(() => { Reflect.apply(call, other, row.args()); }).toThrow("Illegal invocation");
     }
   });
 }

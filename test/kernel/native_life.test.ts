@@ -29,7 +29,9 @@ const OPEN_ALL = `
   socket.onReadable(() => {});
 `;
 
-describeKernel("the life of the addon's objects", [...NEEDS, "tool:setpriv", "tool:unshare"], () => {
+const LIFE_NEEDS = [...NEEDS, "tool:setpriv", "tool:unshare"] as const;
+
+describeKernel("the life of the addon's objects", LIFE_NEEDS, () => {
   afterAll(() => {
     deleteOwn();
     removeFiles();
@@ -37,7 +39,9 @@ describeKernel("the life of the addon's objects", [...NEEDS, "tool:setpriv", "to
 
   describe("close", testClose);
   describe("garbage", testGarbage);
-  describe("threads and processes", testEnds);
+  describe("threads", testThreads);
+  describe("processes", testProcesses);
+  describe("callbacks", testCallbacks);
   describe("grace period", testGracePeriod);
 });
 
@@ -152,12 +156,26 @@ function testGarbage(): void {
 /** A worker that runs this, with the prologue. */
 const startWorker = (body: string) => `new Worker(${JSON.stringify(script(body))}, { eval: true })`;
 
-function testEnds(): void {
+function testProcesses(): void {
   it("a process ends with everything open, and is not kept by a watcher", () => {
     expectScript(`${OPEN_ALL} process.stdout.write("end");`, "end");
     expectScript(`${OPEN_ALL} native.gracePeriod(); process.exit(0);`, "");
   });
 
+  it("libbpf never writes to standard error", () => {
+    expectScript(`
+      let codes = [];
+      for (const attempt of [
+        () => native.BpfObject.open(REJECTED).load(), () => native.BpfObject.open("/etc/passwd"),
+        () => native.BpfObject.open("/nowhere"),
+        () => native.XdpLink.attach(loadObject(), "pass", 99999, 0),
+      ]) try { attempt(); } catch (error) { codes.push(error.code); }
+      process.stdout.write(codes.join(" "));
+    `, "VERIFIER BAD_ARGUMENT NOT_FOUND NOT_FOUND");
+  });
+}
+
+function testThreads(): void {
   it("workers load, open and exit; nothing of theirs stays", () => {
     expectScript(`
       const before = bpfFds();
@@ -221,19 +239,9 @@ function testEnds(): void {
       }
     `, "");
   });
+}
 
-  it("libbpf never writes to standard error", () => {
-    expectScript(`
-      let codes = [];
-      for (const attempt of [
-        () => native.BpfObject.open(REJECTED).load(), () => native.BpfObject.open("/etc/passwd"),
-        () => native.BpfObject.open("/nowhere"),
-        () => native.XdpLink.attach(loadObject(), "pass", 99999, 0),
-      ]) try { attempt(); } catch (error) { codes.push(error.code); }
-      process.stdout.write(codes.join(" "));
-    `, "VERIFIER BAD_ARGUMENT NOT_FOUND NOT_FOUND");
-  });
-
+function testCallbacks(): void {
   it("an exception in a callback is the process's uncaught exception", () => {
     expectScript(`
       let closed = false;

@@ -44,6 +44,7 @@ describeKernel("the addon's links and sockets", NEEDS, () => {
 
   describe("links", testLinks);
   describe("netlink", testNetlink);
+  describe("netlink events", testNetlinkEvents);
   describe("the machine", testMachine);
 });
 
@@ -184,7 +185,9 @@ function testNetlink(): void {
     expect(outcome(() => { socket.send(new Uint8Array(15)); })).toBe("BAD_SIZE");
     socket.close();
   });
+}
 
+function testNetlinkEvents(): void {
   it("a subscription calls back when a link appears, until it is stopped", async () => {
     const socket = openIn(LINKS);
     const types: number[] = [];

@@ -19,12 +19,13 @@ describeKernel("the addon's programs", NEEDS, () => {
     removeFiles();
   });
 
-  describe("objects", testObjects);
+  describe("objects before load", testBeforeLoad);
+  describe("objects after load", testAfterLoad);
   describe("test runs", testTestRuns);
   describe("pins", testPins);
 });
 
-function testObjects(): void {
+function testBeforeLoad(): void {
   it("names what is in the file", () => {
     const object = openFixture();
     expect(object.mapNames().toSorted()).toEqual(
@@ -71,7 +72,9 @@ function testObjects(): void {
     expect(reuse({ valueSize: 8, type: HASH })).toBe("BAD_ARGUMENT");
     expect(reuse({ valueSize: 8, flags: MMAPABLE })).toBe("BAD_ARGUMENT");
   });
+}
 
+function testAfterLoad(): void {
   it("names that are not there are NOT_FOUND", () => {
     const object = openFixture();
     expect(outcome(() => { object.setMaxEntries("none", 1); })).toBe("NOT_FOUND");

@@ -1,6 +1,7 @@
 // The two sides of the native boundary list the same names in the same order: the interfaces of
-// src/dataplane/xdp/native.ts, and the method tables and property names in native/*.cc. Reads sources
-// only, so it runs where the addon cannot; native.test.ts in kernel/ asks the loaded addon as well.
+// src/dataplane/xdp/native.ts, and the method tables and property names in native/*.cc. Reads
+// sources only, so it runs where the addon cannot; native.test.ts in kernel/ asks the loaded addon
+// as well.
 
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -14,8 +15,10 @@ const sources = new Map(readdirSync(join(ROOT, "native")).map((name) => {
 }));
 const CLASSES = ["BpfMap", "BpfObject", "XdpLink", "RingBuffer", "NetlinkSocket"] as const;
 
+type Declaration = ts.InterfaceDeclaration | ts.TypeAliasDeclaration;
+
 /** The declaration of a type in native.ts. */
-function declaration(text: string, name: string): ts.InterfaceDeclaration | ts.TypeAliasDeclaration {
+function declaration(text: string, name: string): Declaration {
   const file = ts.createSourceFile("native.ts", text, ts.ScriptTarget.Latest, true);
   for (const statement of file.statements) {
     const isType = ts.isInterfaceDeclaration(statement) || ts.isTypeAliasDeclaration(statement);

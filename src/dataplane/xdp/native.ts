@@ -2,8 +2,10 @@
 // require of the shared object. Knows paths and shapes; knows no service, ring or verdict.
 //
 // Rules of the boundary: exact-size Uint8Arrays in and out, null for nothing, undefined never
-// accepted, no optional properties. Failures throw NativeError with { code, errno, operation, object }.
-// Calls are synchronous but for gracePeriod(). Closing twice is allowed; any other use after close throws code CLOSED.
+// accepted, no optional properties. Failures throw NativeError with { code, errno, operation,
+// object, log }: a wrong type is BAD_ARGUMENT, a wrong length BAD_SIZE, a call at the wrong stage or
+// on the wrong kind of object BAD_STATE. Calls are synchronous but for gracePeriod(). Closing twice
+// is allowed; any other use after close throws code CLOSED.
 
 import { createRequire } from "node:module";
 
@@ -84,9 +86,12 @@ export interface BpfMap {
   /** The key after this one (null: the first), or null at the end. */
   nextKey(key: Uint8Array | null): Uint8Array | null;
   /** Up to `count` entries; `cursor` is null at first; the answer's cursor is null at the end. */
-  lookupBatch(cursor: Uint8Array | null, count: number): { keys: Uint8Array; values: Uint8Array; count: number; cursor: Uint8Array | null };
+  lookupBatch(cursor: Uint8Array | null, count: number): {
+    keys: Uint8Array; values: Uint8Array; count: number; cursor: Uint8Array | null;
+  };
   /** Concatenated keys and values; returns how many were written. */
   updateBatch(keys: Uint8Array, values: Uint8Array, count: number): number;
+  /** Returns how many were deleted; it stops at the first key that is absent. */
   deleteBatch(keys: Uint8Array, count: number): number;
   /** Puts an inner map under a key of an array-of-maps or hash-of-maps. */
   updateInner(key: Uint8Array, inner: BpfMap): void;
@@ -107,10 +112,14 @@ export interface BpfObject {
   setSection(name: string, bytes: Uint8Array): void;
   /** Before load. */
   setMaxEntries(map: string, maxEntries: number): void;
-  /** Before load: use this live map in place of the declared one (its shape must agree). */
+  /**
+   * Before load: use this live map in place of the declared one. Type, flags and sizes must agree;
+   * the number of entries may differ, since a map that has grown is the reason for this call.
+   */
   reuseMap(name: string, map: BpfMap): void;
   /** Before load: programs not to load. */
   setAutoload(program: string, autoload: boolean): void;
+  /** Once only: after a failure the file has to be opened again. */
   load(): void;
   /** After load. The map is a child: closing the object closes it. */
   map(name: string): BpfMap;
@@ -138,9 +147,15 @@ export interface RingBuffer {
 
 export interface NetlinkSocket {
   send(message: Uint8Array): void;
-  /** Datagrams that are there now; throws SYSTEM with errno ENOBUFS (105) once after an overrun. */
+  /**
+   * Datagrams of the kernel that are there now, at most 4096; throws SYSTEM with errno ENOBUFS (105)
+   * once after an overrun.
+   */
   receive(): Uint8Array[];
-  /** Calls back (on the event loop) when there is something to receive. At most one callback; null stops it. */
+  /**
+   * Calls back (on the event loop) when there is something to receive. At most one callback; null
+   * stops it. It keeps the socket from being collected, but never the process from ending.
+   */
   onReadable(callback: (() => void) | null): void;
   close(): void;
 }
@@ -148,7 +163,10 @@ export interface NetlinkSocket {
 export interface Native {
   readonly BpfMap: {
     /** innerMap: the prototype for map-in-map types, else null. */
-    create(spec: { name: string; type: number; keySize: number; valueSize: number; maxEntries: number; flags: number; innerMap: BpfMap | null }): BpfMap;
+    create(spec: {
+      name: string; type: number; keySize: number; valueSize: number; maxEntries: number;
+      flags: number; innerMap: BpfMap | null;
+    }): BpfMap;
     open(pinPath: string): BpfMap;
   };
   readonly BpfObject: { open(path: string): BpfObject };
