@@ -217,8 +217,11 @@ void BpfObject::ReuseMap(const Napi::CallbackInfo& info) {
       bpf_map__value_size(declared) != shape.value_size) {
     call.Fail(Code::kBadSize, name + " has other key or value sizes than the live map");
   }
+  // The kernel marks every devmap as read-only for programs, and refuses to be asked for that.
+  bool is_devmap = shape.type == BPF_MAP_TYPE_DEVMAP || shape.type == BPF_MAP_TYPE_DEVMAP_HASH;
+  uint32_t flags = is_devmap ? shape.flags & ~static_cast<uint32_t>(BPF_F_RDONLY_PROG) : shape.flags;
   if (static_cast<uint32_t>(bpf_map__type(declared)) != shape.type ||
-      bpf_map__map_flags(declared) != shape.flags) {
+      bpf_map__map_flags(declared) != flags) {
     call.Fail(Code::kBadArgument, name + " has another type or flags than the live map");
   }
   LogCapture log;
