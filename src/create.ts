@@ -65,7 +65,7 @@ export async function createPointsman(options: PointsmanOptions): Promise<Points
   const env = options.env ?? createEnv();
   const adjust = options.adjust ?? ((config) => config);
   const source = readSource(options.config, env);
-  // Nothing runs yet that a slow parser could hold up; later configs go through the worker.
+  // Nothing runs yet that a slow parser could hold up.
   const first = await parseOrThrow(source.name, source.bytes, (file, bytes) =>
     adjusted(parseConfig(file, bytes), adjust));
   const { config } = first;
@@ -77,7 +77,7 @@ export async function createPointsman(options: PointsmanOptions): Promise<Points
       env,
       version: VERSION,
       state: openState(options.stateDirectory, config, env),
-      parse: async (file, bytes) => adjusted(await parseConfigInWorker(file, bytes), adjust),
+      parse: async (file, bytes) => adjusted(await parseAside(file, bytes), adjust),
       openPlane: options.openPlane ?? ((wanted) => openDataplane(wanted, env)),
       startChecker: options.startChecker ?? checkerIn(env),
       file: source.file,
@@ -117,6 +117,14 @@ function readSource(source: ConfigSource, env: Env): Source {
   }
   if (bytes !== null) return { name: source, bytes, file: source };
   throw new Failure("FILE_UNREADABLE", { path: source }, `${source} cannot be read: there is no such file`);
+}
+
+/** Up to here parsing takes milliseconds, less than a worker takes to start. */
+const SMALL_CONFIG_BYTES = 32 * 1024;
+
+/** Heartbeats and probes go on while a large file is read. */
+async function parseAside(file: string, bytes: Uint8Array): Promise<ParseResult> {
+  return bytes.length <= SMALL_CONFIG_BYTES ? parseConfig(file, bytes) : await parseConfigInWorker(file, bytes);
 }
 
 function adjusted(parsed: ParseResult, adjust: (config: Config) => Config): ParseResult {

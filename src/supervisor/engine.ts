@@ -241,8 +241,10 @@ export class Engine {
       }
       const before = this.#inForce.accepted.config;
       const { table, report } = await seat.replace(accepted.config, before, compileOn);
-      const { mode, reason } = seat.choice;
-      this.#options.record("plane", mode, `the data plane was replaced (${newPlane}): ${reason}`, {});
+      const { mode, reason, remedy, attempts } = seat.choice;
+      const isFallback = accepted.config.dataplane.mode === "auto" && mode === "proxy";
+      const message = `the data plane was replaced (${newPlane}): ${reason}`;
+      this.#options.record(isFallback ? "fallback" : "plane", mode, message, { remedy, attempts });
       this.#publish(table, report, startedMs);
       return report;
     } finally {

@@ -307,8 +307,7 @@ class PointsmanSupervisor implements Supervisor {
     const adopted = plane.status().adopted;
     const message = `${mode}${adopted ? " (adopted)" : ""}: ${reason}`;
     this.#record(isFallback ? "fallback" : "plane", mode, message, { remedy, attempts, adopted });
-    if (isFallback) this.#env.log.warn({ reason, remedy, attempts }, "XDP is not used, the proxy serves");
-    else this.#env.log.info({ mode, reason, adopted }, "the data plane is open");
+    this.#env.log.info({ mode, reason, adopted }, "the data plane is open");
   }
 
   #record(kind: EventKind, subject: string, message: string, fields: object): void {
