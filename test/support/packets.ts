@@ -27,6 +27,8 @@ export interface FrameSpec {
   readonly destinationPort: number;
   /** Byte 13 of a TCP header; type of an ICMP message. */
   readonly flags: number;
+  /** Of an ICMP message. */
+  readonly code: number;
   readonly payload: Uint8Array;
   readonly ttl: number;
   /** DSCP and ECN. */
@@ -57,7 +59,7 @@ export function mac(last: number): Uint8Array {
 export const PLAIN: FrameSpec = {
   destinationMac: mac(1), sourceMac: mac(2), tags: [], family: 4,
   source: ipv4(10, 0, 0, 1), destination: ipv4(10, 0, 0, 2), protocol: UDP, sourcePort: 1024,
-  destinationPort: 53, flags: 0, payload: new Uint8Array(0), ttl: 64, trafficClass: 0, id: 0,
+  destinationPort: 53, flags: 0, code: 0, payload: new Uint8Array(0), ttl: 64, trafficClass: 0, id: 0,
   dontFragment: true, more: false, fragmentOffset: 0, optionBytes: 0, extensions: [], padding: 0,
 };
 
@@ -91,6 +93,7 @@ function transportOf(spec: FrameSpec): Uint8Array {
   if (headerBytes === 0) return segment;
   if (isIcmp(spec)) {
     segment[0] = spec.flags;
+    segment[1] = spec.code;
     put16(segment, 4, spec.sourcePort);
     const initial = family === 4 ? 0 : pseudoHeader(spec, segment.length);
     put16(segment, 2, complement(residue(segment, initial)));

@@ -17,8 +17,17 @@ export function randomFrame(draws: Draws, world: RandomWorld): Uint8Array {
   const frame = frameOf(spec);
   if (draws.chance(0.03)) return frame.slice(0, draws.between(ETHERNET_BYTES, frame.length));
   if (draws.chance(0.05)) return shorten(draws, spec, frame);
-  if (draws.chance(0.08)) bend(draws, frame);
+  if (draws.chance(0.08)) bend(draws, spec, frame);
   return frame;
+}
+
+/** One wrong byte or bit, or a few; half the time in the first bytes of IP, where each one counts. */
+function bend(draws: Draws, spec: Partial<FrameSpec>, frame: Uint8Array): void {
+  const ip = ETHERNET_BYTES + (spec.tags?.length ?? 0) * 4;
+  for (let flips = draws.between(1, 3); flips > 0; flips -= 1) {
+    const at = draws.chance(0.5) ? ip + draws.below(10) : draws.between(12, Math.min(frame.length, 80) - 1);
+    frame[at] = draws.chance(0.5) ? draws.word() : frame[at]! ^ (1 << draws.below(8));
+  }
 }
 
 /** The IP packet ends early and says so; what followed is padding now, or gone. */
@@ -38,13 +47,6 @@ function noise(draws: Draws): Uint8Array {
   return bytes;
 }
 
-function bend(draws: Draws, frame: Uint8Array): void {
-  for (let flips = draws.between(1, 3); flips > 0; flips -= 1) {
-    const at = draws.between(12, Math.min(frame.length, 80) - 1);
-    frame[at] = draws.chance(0.5) ? draws.word() : frame[at]! ^ (1 << draws.below(8));
-  }
-}
-
 function randomSpec(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
   const outside = {
     destinationMac: draws.chance(0.98) ? mac(1) : BROADCAST, sourceMac: mac(2),
@@ -56,7 +58,7 @@ function randomSpec(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
   if (draws.chance(0.75)) return { ...outside, ...ofFlow(draws, world) };
   const destination = draws.chance(0.8) ? randomVirtualAddress(draws) : randomClient(draws, draws.pick([4, 6]));
   const family = familyOf(destination);
-  const source = draws.chance(0.95) ? randomClient(draws, family) : oddSource(draws, destination);
+  const source = draws.chance(0.85) ? randomClient(draws, family) : oddSource(draws, destination);
   return { ...outside, ...ofAddress(draws, family), family, source, destination, ...randomHeaders(draws, family, 0.15) };
 }
 
@@ -82,9 +84,11 @@ function randomPayload(draws: Draws): Uint8Array {
 /** A packet of one of the world's flows, or nearly. */
 function ofFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
   const { tuple } = draws.pick(world.flows);
-  const family = familyOf(tuple.destination);
+  // IPv6 with the mapped addresses of an IPv4 flow: the disguise that must not be taken for the flow.
+  const family = draws.chance(0.99) ? familyOf(tuple.destination) : 6;
   return {
-    family, source: tuple.source, destination: tuple.destination, protocol: tuple.protocol,
+    family, source: draws.chance(0.995) ? tuple.source : randomClient(draws, 4),
+    destination: tuple.destination, protocol: tuple.protocol,
     sourcePort: draws.chance(0.9) ? tuple.sourcePort : draws.below(65536),
     destinationPort: draws.chance(0.97) ? tuple.destinationPort : draws.below(65536),
     flags: draws.pick([0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14, 0x00, 0xc2]),
@@ -98,7 +102,8 @@ function ofAddress(draws: Draws, family: 4 | 6): Partial<FrameSpec> {
   const icmp = family === 4 ? ICMP : ICMPV6;
   const protocol = draws.pick([icmp, icmp, icmp, icmp, icmp, ICMP, ICMPV6, TCP, UDP, 47, 4, 41, 59, 50]);
   return {
-    protocol, flags: draws.pick([echo, echo, echo, 0, 129, 3, 135]), sourcePort: draws.below(65536),
+    protocol, flags: draws.pick([echo, echo, echo, 0, 129, 3, 135]), code: draws.chance(0.9) ? 0 : 1,
+    sourcePort: draws.below(65536),
     destinationPort: draws.pick([53, 80, 443, 22]),
   };
 }

@@ -49,10 +49,10 @@ export function randomWorld(draws: Draws, ifindexes: readonly number[], nowNs: b
 
 /** A client; few of them, so that prefixes and flows are hit. */
 export function randomClient(draws: Draws, family: 4 | 6): Uint8Array {
-  if (family === 4) return ipv4(draws.pick([10, 10, 192]), draws.below(4), draws.below(2), draws.between(1, 20));
+  if (family === 4) return ipv4(draws.pick([10, 10, 192]), draws.below(2), draws.below(2), draws.between(1, 4));
   const address = new Uint8Array(16);
   address.set([0x20, 0x01, 0x0d, 0xb8, draws.below(2), draws.below(2)]);
-  address[15] = draws.between(1, 20);
+  address[15] = draws.between(1, 4);
   return address;
 }
 

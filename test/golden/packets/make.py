@@ -1,0 +1,350 @@
+#!/usr/bin/env python3
+"""Makes packets.json: packets, and what must become of them, written with scapy, which shares nothing
+with the program or with our own packet code. Run it by hand after adding a case:
+
+    python3 test/golden/packets/make.py
+
+Tests read the JSON and need neither Python nor scapy. Every verdict has at least one case for each
+family of addresses and each way of forwarding that it can meet; the test counts them."""
+
+import copy
+import json
+import os
+
+from scapy.all import (
+    ARP, GRE, ICMP, IP, TCP, UDP, Dot1AD, Dot1Q, Ether, ICMPv6DestUnreach, ICMPv6EchoReply,
+    ICMPv6EchoRequest, IPOption_NOP, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting, PadN, Raw, raw,
+)
+
+CLIENT_MAC, OUR_MAC = "02:00:00:00:00:c1", "02:00:00:00:00:01"
+HOP_MAC = "02:00:00:00:0b:%02x"
+CLIENT4, CLIENT6 = "192.0.2.7", "2001:db8::7"
+DENIED4, DENIED6 = "192.0.2.200", "2001:db8:dead::1"
+VIP4, VIP6 = "203.0.113.10", "fd00::10"
+OUTER4, OUTER6 = "10.0.0.1", "fd10::1"
+BACKEND4, BACKEND6 = "10.0.0.11", "fd10::11"
+
+# --- the world ----------------------------------------------------------------------------------------
+
+destinations, services, cases = [], [], []
+ports = {}
+
+
+def destination(forwarding, family, resolved=True, mtu=0):
+    number = len(destinations) + 1
+    destinations.append({
+        "id": number, "forwarding": forwarding, "resolved": resolved, "mtu": mtu,
+        "address": BACKEND4 if family == 4 else BACKEND6,
+        "tunnelSource": OUTER4 if family == 4 else OUTER6,
+        "destinationMac": HOP_MAC % number, "sourceMac": OUR_MAC,
+    })
+    return number
+
+
+def service(name, backend, denied=False):
+    """One service of each family and protocol on a port of its own, all with one backend."""
+    ports[name] = 1000 + len(ports)
+    for family, address in ((4, VIP4), (6, VIP6)):
+        for protocol in ("tcp", "udp"):
+            services.append({
+                "name": f"{name}-{protocol}-{family}", "address": address, "port": ports[name],
+                "protocol": protocol, "destination": backend,
+                "deny": ([DENIED4 + "/32"] if family == 4 else [DENIED6 + "/48"]) if denied else [],
+            })
+
+
+service("l2", destination("l2", 4))
+service("ipip4", destination("ipip", 4), denied=True)
+service("ipip6", destination("ipip", 6))
+service("l2-unresolved", destination("l2", 4, resolved=False))
+service("ipip-unresolved", destination("ipip", 4, resolved=False))
+service("l2-narrow", destination("l2", 4, mtu=100))
+service("ipip4-narrow", destination("ipip", 4, mtu=100))
+service("ipip6-narrow", destination("ipip", 6, mtu=100))
+service("nobody", 0)
+backend_of = {one["port"]: one["destination"] for one in services}
+
+# --- packets ------------------------------------------------------------------------------------------
+
+
+def ether(**changes):
+    return Ether(**{"src": CLIENT_MAC, "dst": OUR_MAC, **changes})
+
+
+def ip(family, **changes):
+    if family == 4:
+        return IP(**{"src": CLIENT4, "dst": VIP4, "ttl": 64, "id": 7, "flags": "DF", **changes})
+    changes = {{"ttl": "hlim", "tos": "tc"}.get(key, key): value for key, value in changes.items()}
+    return IPv6(**{"src": CLIENT6, "dst": VIP6, "hlim": 64, "fl": 0x12345, **changes})
+
+
+def udp(port, length=10):
+    return UDP(sport=40000, dport=port) / Raw(bytes(range(length % 256)) + bytes(length - length % 256))
+
+
+def tcp(port, flags="S"):
+    return TCP(sport=40000, dport=port, flags=flags, seq=1, window=65535) / Raw(b"hello")
+
+
+def echo(family, **changes):
+    if family == 4:
+        return ICMP(**{"type": 8, "id": 1, "seq": 2, **changes}) / Raw(b"ping")
+    return ICMPv6EchoRequest(**{"id": 1, "seq": 2, **changes}) / Raw(b"ping")
+
+
+def ip_layer(frame):
+    return frame.getlayer(IP) if frame.haslayer(IP) else frame.getlayer(IPv6)
+
+
+def one_hop_less(frame):
+    """The same packet with its time to live decremented, and the IPv4 sum made anew by scapy."""
+    frame = copy.deepcopy(frame)
+    layer = ip_layer(frame)
+    if layer.version == 4:
+        layer.ttl -= 1
+        del layer.chksum
+    else:
+        layer.hlim -= 1
+    return frame
+
+
+def set_macs(frame, backend):
+    hop = destinations[backend - 1]
+    frame[Ether].dst, frame[Ether].src = hop["destinationMac"], hop["sourceMac"]
+    return frame
+
+
+def forwarded(frame, port):
+    hop = destinations[backend_of[port] - 1]
+    frame = set_macs(one_hop_less(frame), hop["id"])
+    if hop["forwarding"] == "l2":
+        return frame
+    inner = ip_layer(frame)
+    below = inner.underlayer
+    number = 4 if inner.version == 4 else 41
+    tos = inner.tos if inner.version == 4 else inner.tc
+    if ":" in hop["address"]:
+        outer = IPv6(src=hop["tunnelSource"], dst=hop["address"], hlim=64, tc=tos, fl=0, nh=number)
+    else:
+        free = inner.version == 4 and "DF" not in inner.flags
+        outer = IP(src=hop["tunnelSource"], dst=hop["address"], ttl=64, tos=tos, proto=number,
+                   flags="" if free else "DF", id=inner.id if free else 0)
+    below.remove_payload()
+    below.type = 0x86DD if ":" in hop["address"] else 0x0800
+    return frame / outer / inner
+
+
+def replied(frame):
+    frame = copy.deepcopy(frame)
+    frame[Ether].src, frame[Ether].dst = frame[Ether].dst, frame[Ether].src
+    layer = ip_layer(frame)
+    layer.src, layer.dst = layer.dst, layer.src
+    if layer.version == 4:
+        layer.ttl = 64
+        del layer.chksum
+        frame[ICMP].type = 0
+        del frame[ICMP].chksum
+        return frame
+    layer.hlim = 64
+    request = frame[ICMPv6EchoRequest]
+    reply = ICMPv6EchoReply(code=request.code, id=request.id, seq=request.seq, data=bytes(request.data))
+    layer.remove_payload()
+    return frame / reply
+
+
+def squeeze(data):
+    """Hexadecimal text and the number of zero bytes behind it: some packets are long and empty."""
+    kept = data.rstrip(b"\0")
+    kept = data if len(data) - len(kept) < 64 else kept
+    return {"hex": kept.hex(), "zeros": len(data) - len(kept)}
+
+
+def case(name, verdict, frame, expected=None, orphan="keep"):
+    """`frame` is a scapy packet or bytes; `expected` the same, None for the frame as it came."""
+    bytes_in = frame if isinstance(frame, bytes) else raw(frame)
+    out = None if expected is None else squeeze(expected if isinstance(expected, bytes) else raw(expected))
+    cases.append({"name": name, "verdict": verdict, "orphan": orphan, "frame": squeeze(bytes_in), "expected": out})
+
+
+def forwards(name, frame, port, padding=b""):
+    # What lies behind the IP packet is not scapy's to count: it goes along as it came.
+    built = Ether(raw(frame))
+    case(name, "TX_FORWARDED", raw(built) + padding, raw(forwarded(built, ports[port])) + padding)
+
+
+def answers(name, frame):
+    built = Ether(raw(frame))
+    case(name, "TX_ECHO_REPLY", built, replied(built))
+
+
+# --- forwarded ----------------------------------------------------------------------------------------
+
+for family in (4, 6):
+    for port in ("l2", "ipip4", "ipip6"):
+        there = f"v{family} {port}"
+        forwards(f"{there} udp", ether() / ip(family) / udp(ports[port]), port)
+        forwards(f"{there} tcp", ether() / ip(family) / tcp(ports[port]), port)
+        forwards(f"{there} traffic class", ether() / ip(family, tos=0xBB) / tcp(ports[port], "A"), port)
+        forwards(f"{there} one tag", ether() / Dot1Q(vlan=7, prio=3) / ip(family) / udp(ports[port]), port)
+        forwards(f"{there} two tags", ether() / Dot1AD(vlan=9) / Dot1Q(vlan=8) / ip(family) / udp(ports[port]), port)
+        forwards(f"{there} last hop but one", ether() / ip(family, ttl=2) / udp(ports[port]), port)
+        forwards(f"{there} padded", ether() / ip(family) / udp(ports[port], 0), port, padding=bytes(range(1, 19)))
+    forwards(f"v{family} of 1500 bytes", ether() / ip(family) / udp(ports["ipip4"], 1400), "ipip4")
+
+for port in ("l2", "ipip4", "ipip6"):
+    there = f"v4 {port}"
+    options = [IPOption_NOP()] * 8
+    forwards(f"{there} with options", ether() / ip(4, options=options) / udp(ports[port]), port)
+    forwards(f"{there} may be fragmented", ether() / ip(4, flags="", id=0xABCD) / udp(ports[port]), port)
+    padding = PadN(optdata=b"\0" * 12)
+    chain = IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt(options=[padding]) / IPv6ExtHdrRouting(segleft=0)
+    forwards(f"v6 {port} with extensions", ether() / ip(6) / chain / udp(ports[port]), port)
+    atomic = IPv6ExtHdrFragment(offset=0, m=0, id=5)
+    forwards(f"v6 {port} atomic fragment", ether() / ip(6) / atomic / tcp(ports[port]), port)
+
+
+# Replacing a word by a smaller one never needs the second folding; a time to live that grows may.
+def reply_carries(number):
+    data = raw(ip(4, ttl=10, id=number) / echo(4))
+    check, before = (int.from_bytes(data[at:at + 2], "little") for at in (10, 8))
+    total = (~check & 0xFFFF) + (~before & 0xFFFF) + before - 10 + 64
+    return (total & 0xFFFF) + (total >> 16) > 0xFFFF
+
+
+def outer_carries(number):
+    data = raw(IP(src=OUTER4, dst=BACKEND4, ttl=64, proto=4, flags="", id=number, len=48 + 207))
+    total = sum(int.from_bytes(data[at:at + 2], "little") for at in range(0, 20, 2) if at != 10)
+    return (total & 0xFFFF) + (total >> 16) > 0xFFFF
+
+
+def first_id(wanted):
+    return next(number for number in range(65536) if wanted(number))
+
+
+answers("v4 echo with a sum that carries twice",
+        ether() / ip(4, ttl=10, id=first_id(reply_carries)) / echo(4))
+forwards("v4 ipip4 outer sum that carries twice",
+         ether() / ip(4, flags="", id=first_id(outer_carries)) / udp(ports["ipip4"], 207), "ipip4")
+
+# --- answered -----------------------------------------------------------------------------------------
+
+for family in (4, 6):
+    answers(f"v{family} echo", ether() / ip(family) / echo(family))
+    answers(f"v{family} echo, one tag", ether() / Dot1Q(vlan=7) / ip(family) / echo(family))
+    answers(f"v{family} echo, last hop", ether() / ip(family, ttl=1) / echo(family))
+    answers(f"v{family} echo of a denied client", ether() / ip(family, src=DENIED4 if family == 4 else DENIED6) / echo(family))
+
+# --- passed -------------------------------------------------------------------------------------------
+
+case("arp", "PASS_NOT_IP", ether(dst="ff:ff:ff:ff:ff:ff") / ARP(pdst=VIP4))
+case("llc", "PASS_NOT_IP", raw(ether(type=0x0026)) + bytes(40))
+case("three tags", "PASS_NOT_IP", ether() / Dot1Q() / Dot1Q() / Dot1Q() / ip(4) / udp(ports["l2"]))
+case("cut in the tag", "PASS_NOT_IP", raw(ether() / Dot1Q() / ip(4))[:17])
+case("no more than a link-layer header", "PASS_MALFORMED", raw(ether(type=0x0800))[:14])
+
+for family in (4, 6):
+    other = {4: "203.0.113.11", 6: "fd00::11"}[family]
+    here = f"v{family}"
+    plain = raw(ether() / ip(family) / udp(ports["l2"]))
+    header = 34 if family == 4 else 54
+    case(f"{here} header cut short", "PASS_MALFORMED", plain[:header - 1])
+    case(f"{here} longer than the frame", "PASS_MALFORMED", plain[:-1])
+    case(f"{here} of the wrong version", "PASS_MALFORMED", plain[:14] + bytes([plain[14] ^ 0x20]) + plain[15:])
+    case(f"{here} not ours by address", "PASS_NOT_OURS", ether() / ip(family, dst=other) / udp(ports["l2"]))
+    case(f"{here} not ours by port", "PASS_NOT_OURS", ether() / ip(family) / udp(9))
+    case(f"{here} echo to somebody else", "PASS_NOT_OURS", ether() / ip(family, dst=other) / echo(family))
+    case(f"{here} fragment for somebody else", "PASS_NOT_OURS",
+         ether() / (ip(4, dst=other, frag=9, proto=17) if family == 4 else
+                    ip(6, dst=other) / IPv6ExtHdrFragment(offset=9, nh=17)) / Raw(b"x" * 40))
+    for length, header_type in ((19, tcp), (7, udp)):
+        body = raw(ip(family) / header_type(ports["l2"]))[header - 14:][:length]
+        number = 6 if header_type is tcp else 17
+        short = ip(4, proto=number) if family == 4 else ip(6, nh=number)
+        case(f"{here} {header_type.__name__} cut short", "PASS_TRUNCATED",
+             raw(ether() / short / Raw(body)) + bytes(20))
+    number = 1 if family == 4 else 58
+    short = ip(4, proto=1) if family == 4 else ip(6, nh=58)
+    case(f"{here} echo cut short", "PASS_TRUNCATED", ether() / short / Raw(raw(echo(family))[:7]))
+    later = ip(4, frag=185, flags="MF", proto=6) if family == 4 else ip(6) / IPv6ExtHdrFragment(offset=185, m=1, nh=6)
+    case(f"{here} later fragment", "PASS_FRAGMENT", ether() / later / Raw(b"x" * 64))
+    last = ip(4, frag=1, flags="", proto=17) if family == 4 else ip(6) / IPv6ExtHdrFragment(offset=1, m=0, nh=17)
+    case(f"{here} last fragment", "PASS_FRAGMENT", ether() / last / Raw(b"x" * 64))
+    for kind, message in (("unreachable", ICMP(type=3, code=3) if family == 4 else ICMPv6DestUnreach()),
+                          ("echo reply", ICMP(type=0) if family == 4 else ICMPv6EchoReply())):
+        case(f"{here} {kind}", "PASS_ICMP", ether() / ip(family) / message / Raw(b"x" * 40))
+    case(f"{here} echo from itself", "PASS_ICMP", ether() / ip(family, src=VIP4 if family == 4 else VIP6) / echo(family))
+    case(f"{here} echo from a group", "PASS_ICMP", ether() / ip(family, src="224.0.0.1" if family == 4 else "ff02::1") / echo(family))
+    case(f"{here} echo from nowhere", "PASS_ICMP", ether() / ip(family, src="0.0.0.0" if family == 4 else "::") / echo(family))
+    case(f"{here} echo from loopback", "PASS_ICMP", ether() / ip(family, src="127.0.0.1" if family == 4 else "::1") / echo(family))
+    case(f"{here} echo to all", "PASS_ICMP", ether(dst="ff:ff:ff:ff:ff:ff") / ip(family) / echo(family))
+    case(f"{here} echo with a code", "PASS_ICMP", ether() / ip(family) / echo(family, code=1))
+    marked = ip(4, options=[IPOption_NOP()] * 4) if family == 4 else ip(6) / IPv6ExtHdrDestOpt()
+    case(f"{here} echo with options", "PASS_ICMP", ether() / marked / echo(family))
+    first = ip(4, flags="MF") if family == 4 else ip(6) / IPv6ExtHdrFragment(offset=0, m=1)
+    case(f"{here} first fragment of an echo", "PASS_ICMP", ether() / first / echo(family))
+    case(f"{here} gre", "PASS_PROTOCOL", ether() / ip(family) / GRE() / Raw(b"x" * 20))
+    foreign = ip(4, proto=58) / Raw(raw(echo(6))) if family == 4 else ip(6, nh=1) / Raw(raw(echo(4)))
+    case(f"{here} icmp of the other family", "PASS_PROTOCOL", ether() / foreign)
+    case(f"{here} orphaned", "PASS_ORPHANED", ether() / ip(family) / udp(ports["l2"]), orphan="pass")
+    case(f"{here} orphaned, last hop", "PASS_ORPHANED", ether() / ip(family, ttl=1) / udp(ports["ipip4"]), orphan="pass")
+
+bad = bytearray(raw(ether() / ip(4) / udp(ports["l2"])))
+bad[14] = 0x44
+case("v4 header of 16 bytes", "PASS_MALFORMED", bytes(bad))
+bad[14] = 0x4F
+case("v4 header longer than the packet", "PASS_MALFORMED", bytes(bad))
+bad[14], bad[16], bad[17] = 0x45, 0, 19
+case("v4 shorter than its header", "PASS_MALFORMED", bytes(bad))
+case("v6 from a mapped address", "PASS_MALFORMED", ether() / ip(6, src="::ffff:" + CLIENT4) / udp(ports["l2"]))
+case("v6 to a mapped address", "PASS_MALFORMED", ether() / ip(6, dst="::ffff:" + VIP4) / udp(ports["l2"]))
+case("v6 with segments left", "PASS_PROTOCOL",
+     ether() / ip(6) / IPv6ExtHdrRouting(addresses=["fd00::99"], segleft=1) / udp(ports["l2"]))
+case("v6 with nothing behind", "PASS_PROTOCOL", ether() / ip(6, nh=59))
+chain = IPv6ExtHdrDestOpt()
+for _ in range(4):
+    chain = chain / IPv6ExtHdrDestOpt()
+forwards("v6 five extensions", ether() / ip(6) / chain / udp(ports["l2"]), "l2")
+case("v6 six extensions", "PASS_PROTOCOL", ether() / ip(6) / chain / IPv6ExtHdrDestOpt() / udp(ports["l2"]))
+case("v6 extension cut short", "PASS_TRUNCATED", ether() / ip(6, nh=60) / Raw(bytes([17, 0, 1, 4])))
+case("v6 extension longer than the packet", "PASS_TRUNCATED", ether() / ip(6, nh=60) / Raw(bytes([17, 9]) + bytes(30)))
+
+# --- dropped ------------------------------------------------------------------------------------------
+
+for family in (4, 6):
+    here = f"v{family}"
+    denied = ip(family, src=DENIED4 if family == 4 else DENIED6)
+    case(f"{here} denied", "DROP_DENIED", ether() / denied / udp(ports["ipip4"]))
+    case(f"{here} denied, orphaned", "DROP_DENIED", ether() / denied / tcp(ports["ipip4"]), orphan="pass")
+    first = ip(4, flags="MF") if family == 4 else ip(6) / IPv6ExtHdrFragment(offset=0, m=1)
+    case(f"{here} first fragment", "DROP_FRAGMENT", ether() / first / udp(ports["l2"]))
+    case(f"{here} first fragment, last hop", "DROP_FRAGMENT",
+         ether() / (ip(4, flags="MF", ttl=1) if family == 4 else ip(6, ttl=1) / IPv6ExtHdrFragment(offset=0, m=1)) / tcp(ports["l2"]))
+    case(f"{here} orphaned, dropped", "DROP_ORPHANED", ether() / ip(family) / udp(ports["l2"]), orphan="drop")
+    case(f"{here} orphaned first fragment", "DROP_ORPHANED", ether() / first / udp(ports["l2"]), orphan="drop")
+    case(f"{here} nobody", "DROP_NO_BACKEND", ether() / ip(family) / tcp(ports["nobody"]))
+    for port in ("l2", "ipip4", "ipip6"):
+        for ttl in (0, 1):
+            case(f"{here} {port} ttl {ttl}", "DROP_TTL_EXPIRED", ether() / ip(family, ttl=ttl) / udp(ports[port]))
+    for port in ("l2-unresolved", "ipip-unresolved"):
+        case(f"{here} {port}", "DROP_NO_NEIGHBOUR", ether() / ip(family) / udp(ports[port]))
+    for port, overhead in (("l2-narrow", 0), ("ipip4-narrow", 20), ("ipip6-narrow", 40)):
+        if family == 6 and overhead == 40:
+            continue
+        fits = 100 - overhead - (20 if family == 4 else 40) - 8
+        forwards(f"{here} {port} just fits", ether() / ip(family) / udp(ports[port], fits), port, padding=b"\1" * 9)
+        case(f"{here} {port} too big", "DROP_TOO_BIG", ether() / ip(family) / udp(ports[port], fits + 1))
+    for port, header, limit in (("ipip4", 20, 65535 - 20), ("ipip6", 40, 65535)):
+        length = limit - (20 if family == 4 else 40) - 8
+        if length + 8 > 65535 - (20 if family == 4 else 0):
+            continue
+        forwards(f"{here} {port} as long as can be", ether() / ip(family) / udp(ports[port], length), port)
+        if (family, port) != (4, "ipip6"):
+            case(f"{here} {port} too long", "DROP_NO_ROOM", ether() / ip(family) / udp(ports[port], length + 1))
+
+here = os.path.dirname(os.path.abspath(__file__))
+with open(os.path.join(here, "packets.json"), "w", encoding="ascii") as file:
+    lines = [json.dumps(one) for one in cases]
+    file.write('{\n"destinations": %s,\n"services": %s,\n"cases": [\n%s\n]\n}\n' %
+               (json.dumps(destinations), json.dumps(services), ",\n".join(lines)))
+print(len(cases), "cases")

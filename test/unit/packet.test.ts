@@ -1,0 +1,172 @@
+// parsePacket() on frames built field by field, and on every golden packet, which decide() then judges:
+// what the XDP program is tested against is itself tested against scapy's packets.
+
+import { describe, expect, it } from "vitest";
+import { decide } from "../../src/model/decide.ts";
+import type { State } from "../../src/model/decide.ts";
+import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
+import type { ParsedPacket } from "../../src/model/packet.ts";
+import { readGolden } from "../support/golden_packets.ts";
+import { ICMP, ICMPV6, TCP, UDP, frameOf, ipv4, put16 } from "../support/packets.ts";
+import type { Extension, FrameSpec } from "../support/packets.ts";
+
+const golden = readGolden();
+const V6 = { family: 6, source: address(1), destination: address(2) } as const;
+
+function address(last: number): Uint8Array {
+  return Uint8Array.of(0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last);
+}
+
+function extension(type: number, changes: Partial<Extension> = {}): Extension {
+  return { type, length: 8, segmentsLeft: 0, fragment: { offset: 0, more: false }, ...changes };
+}
+
+function parsed(changes: Partial<FrameSpec>): ParsedPacket {
+  const packet = parsePacket(frameOf(changes));
+  if (typeof packet === "string") throw new Error(packet);
+  return packet;
+}
+
+function kindOf(changes: Partial<FrameSpec>): string {
+  return parsed(changes).kind;
+}
+
+/** The frame with one byte changed, counted from the IP header of an untagged frame. */
+function withByte(changes: Partial<FrameSpec>, at: number, value: number): Uint8Array {
+  const frame = frameOf(changes);
+  frame[14 + at] = value;
+  return frame;
+}
+
+describe("parsePacket", () => {
+  it("reads addresses, ports, flags and the time to live", () => {
+    const packet = parsed({ protocol: TCP, flags: 0x02, ttl: 7, sourcePort: 4660, destinationPort: 443 });
+    expect(packet).toMatchObject({
+      kind: "flow", family: 4, protocol: TCP, sourcePort: 4660, destinationPort: 443, ttl: 7,
+      syn: true, ack: false, fin: false, rst: false, ipOffset: 14, ipLength: 40,
+    });
+    expect(packet.source).toEqual(ipv4(10, 0, 0, 1));
+    expect(packet.destination).toEqual(ipv4(10, 0, 0, 2));
+    expect(parsed({ ...V6, protocol: TCP, flags: 0x15 })).toMatchObject({
+      kind: "flow", family: 6, source: V6.source, destination: V6.destination, fin: true, rst: true, ack: true,
+      syn: false, ipLength: 60,
+    });
+  });
+
+  it("a key names the flow of a packet and nothing else", () => {
+    expect(flowKeyOf(parsed({ protocol: UDP, sourcePort: 9, destinationPort: 8, ttl: 3 }))).toEqual({
+      source: ipv4(10, 0, 0, 1), sourcePort: 9, destination: ipv4(10, 0, 0, 2), destinationPort: 8, protocol: UDP,
+    });
+  });
+
+  it("looks behind two VLAN tags and not behind three", () => {
+    for (const tags of [[], [0x8100], [0x88a8], [0x88a8, 0x8100]]) {
+      expect(parsed({ tags }).ipOffset).toBe(14 + tags.length * 4);
+    }
+    expect(parsePacket(frameOf({ tags: [0x88a8, 0x8100, 0x8100] }))).toBe("PASS_NOT_IP");
+  });
+
+  it("passes what is cut, at every length", () => {
+    for (const tags of [[], [0x8100], [0x88a8, 0x8100]]) {
+      const frame = frameOf({ tags, protocol: UDP });
+      const ip = 14 + tags.length * 4;
+      for (let length = 0; length < frame.length; length += 1) {
+        expect(parsePacket(frame.slice(0, length)), `${length}`).toBe(length < ip ? "PASS_NOT_IP" : "PASS_MALFORMED");
+      }
+    }
+  });
+
+  it("takes no IPv4 header that contradicts itself", () => {
+    expect(parsePacket(withByte({}, 0, 0x55))).toBe("PASS_MALFORMED");
+    expect(parsePacket(withByte({}, 0, 0x44))).toBe("PASS_MALFORMED");
+    expect(parsePacket(withByte({ optionBytes: 4 }, 0, 0x4f))).toBe("PASS_MALFORMED");
+    expect(parsePacket(withByte({}, 3, 19))).toBe("PASS_MALFORMED");
+    expect(parsePacket(withByte({}, 3, 29))).toBe("PASS_MALFORMED");
+    expect(parsePacket(withByte({ ...V6 }, 0, 0x50))).toBe("PASS_MALFORMED");
+    expect(parsePacket(withByte({ ...V6 }, 5, 9))).toBe("PASS_MALFORMED");
+  });
+
+  it("takes no IPv6 header with a mapped address", () => {
+    expect(parsePacket(frameOf({ ...V6, source: ipv4(10, 0, 0, 1) }))).toBe("PASS_MALFORMED");
+    expect(parsePacket(frameOf({ ...V6, destination: ipv4(10, 0, 0, 1) }))).toBe("PASS_MALFORMED");
+  });
+
+  it("reads ports behind options and extension headers", () => {
+    expect(parsed({ optionBytes: 40, destinationPort: 99 })).toMatchObject({ kind: "flow", destinationPort: 99 });
+    const extensions = [extension(0), extension(60, { length: 64 }), extension(43), extension(44), extension(60)];
+    expect(parsed({ ...V6, extensions, destinationPort: 99 })).toMatchObject({ kind: "flow", destinationPort: 99 });
+    expect(kindOf({ ...V6, extensions: [...extensions, extension(60)] })).toBe("other-protocol");
+    expect(kindOf({ ...V6, extensions: [extension(43, { segmentsLeft: 1 })] })).toBe("other-protocol");
+  });
+
+  it("tells fragments apart", () => {
+    for (const protocol of [TCP, UDP]) {
+      expect(kindOf({ protocol, more: true })).toBe("first-fragment");
+      expect(kindOf({ protocol, fragmentOffset: 1 })).toBe("later-fragment");
+      const fragment = (offset: number, more: boolean) => ({ ...V6, protocol, extensions: [extension(44, { fragment: { offset, more } })] });
+      expect(kindOf(fragment(0, true))).toBe("first-fragment");
+      expect(kindOf(fragment(0, false))).toBe("flow");
+      expect(kindOf(fragment(1, false))).toBe("later-fragment");
+    }
+    expect(kindOf({ protocol: ICMP, flags: 8, more: true })).toBe("icmp");
+  });
+
+  it("a transport header has to be there as a whole, within the IP packet", () => {
+    for (const [protocol, bytes] of [[TCP, 20], [UDP, 8], [ICMP, 8]] as const) {
+      for (const length of [0, bytes - 1, bytes]) {
+        const frame = frameOf({ protocol, padding: 20 });
+        put16(frame, 16, 20 + length);
+        expect(parsePacket(frame), `${protocol} ${length}`).toMatchObject({
+          kind: length < bytes ? "truncated" : protocol === ICMP ? "icmp" : "flow",
+        });
+      }
+    }
+    expect(kindOf({ protocol: 47 })).toBe("other-protocol");
+    expect(kindOf({ protocol: ICMPV6 })).toBe("other-protocol");
+    expect(kindOf({ ...V6, protocol: ICMP })).toBe("other-protocol");
+  });
+
+  it("an echo request is one that may be answered", () => {
+    const v4 = { protocol: ICMP, flags: 8 };
+    const v6 = { ...V6, protocol: ICMPV6, flags: 128 };
+    for (const echo of [v4, v6]) {
+      expect(kindOf(echo)).toBe("echo-request");
+      expect(kindOf({ ...echo, code: 1 })).toBe("icmp");
+      expect(kindOf({ ...echo, flags: 3 })).toBe("icmp");
+      expect(kindOf({ ...echo, destinationMac: new Uint8Array(6).fill(0xff) })).toBe("icmp");
+    }
+    for (const first of [0, 127, 224, 239, 255]) expect(kindOf({ ...v4, source: ipv4(first, 0, 0, 1) })).toBe("icmp");
+    for (const first of [1, 126, 128, 223]) expect(kindOf({ ...v4, source: ipv4(first, 0, 0, 1) })).toBe("echo-request");
+    expect(kindOf({ ...v4, source: ipv4(10, 0, 0, 2) })).toBe("icmp");
+    expect(kindOf({ ...v4, optionBytes: 4 })).toBe("icmp");
+    expect(kindOf({ ...v6, source: V6.destination })).toBe("icmp");
+    expect(kindOf({ ...v6, extensions: [extension(60)] })).toBe("icmp");
+    const low = (last: number) => kindOf({ ...v6, source: new Uint8Array(16).fill(last, 15) });
+    expect([low(0), low(1), low(2)]).toEqual(["icmp", "icmp", "echo-request"]);
+    expect(kindOf({ ...v6, source: Uint8Array.from(V6.source).fill(0xff, 0, 1) })).toBe("icmp");
+  });
+});
+
+describe("golden packets, by decide()", () => {
+  for (const one of golden.cases) {
+    it(`${one.verdict}: ${one.name}`, () => {
+      const packet = parsePacket(one.frame);
+      if (typeof packet === "string") {
+        expect(packet).toBe(one.verdict);
+        return;
+      }
+      const table = golden.table(one.orphan);
+      const obstacle: State["obstacle"] = (id) => {
+        const { forwarding, address: { family } } = table.destinations.get(id)!;
+        const length = packet.ipLength + (forwarding === "l2" ? 0 : family === 4 ? 20 : 40);
+        const { mtu } = golden.hops.get(id)!;
+        if (mtu > 0 && length > mtu) return "DROP_TOO_BIG";
+        return forwarding !== "l2" && length > 65535 + (family === 4 ? 0 : 40) ? "DROP_NO_ROOM" : null;
+      };
+      const decision = decide(table, {
+        flow: null, nowNs: 1_000_000_000n, heartbeatNs: 0n, neighbour: (id) => golden.hops.get(id)!.resolved, obstacle,
+      }, packet);
+      expect(decision.verdict).toBe(one.verdict);
+    });
+  }
+});
