@@ -1,0 +1,246 @@
+// The XDP plane's life on a real kernel: made, adopted after a crash, swapped, detached; and its tables
+// under real packets. Packets are test runs of the program as it is loaded.
+
+import { existsSync } from "node:fs";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { detachInstance } from "../../src/dataplane/xdp/detach.ts";
+import { EMPTY_LEDGER } from "../../src/model/table.ts";
+import type { XdpPlane } from "../../src/dataplane/xdp/xdp_plane.ts";
+import { deleteOwn, runInSync } from "../../scripts/namespaces.ts";
+import { describeKernel, KERNEL } from "../support/kernel.ts";
+import {
+  config, createWire, env, freshInstance, native, open, PASS, PEER_MAC, pinDirectory, pinsOfInstance, programOn,
+  REDIRECT, send, tableOf, until, type Wire,
+} from "./fixtures/plane_fixture.ts";
+
+let wire: Wire;
+const opened: { plane: XdpPlane; instance: string }[] = [];
+
+async function opening(instance: string, of = config({ instance })): Promise<XdpPlane> {
+  const plane = await open(of);
+  opened.push({ plane, instance });
+  return plane;
+}
+
+/** As kill -9: the handles go, what is pinned stays. */
+async function abandon(plane: XdpPlane): Promise<void> {
+  await plane.close({ detach: false, drainMs: 0 });
+}
+
+async function resolved(plane: XdpPlane): Promise<void> {
+  await until("next hops resolved", () => [...plane.status().neighbours.values()].every((text) => text.startsWith("resolved")));
+  await plane.settled();
+}
+
+describeKernel("the XDP plane", KERNEL, () => {
+  beforeAll(() => { wire = createWire("plane"); });
+  afterEach(async () => {
+    for (const { plane } of opened) await plane.close({ detach: true, drainMs: 0 });
+    for (const { instance } of opened.splice(0)) detachInstance(native(), env, instance);
+  });
+  afterAll(() => { deleteOwn(); });
+
+  it("forwards to each backend after the first apply, and to nobody else", async () => {
+    const instance = freshInstance();
+    const of = config({ instance });
+    const plane = await opening(instance, of);
+    expect(plane.ledger()).toEqual(EMPTY_LEDGER);
+    expect(plane.adoptedSeed()).toBeNull();
+    expect(send(plane, 1000).action).toBe(PASS);
+    const report = await plane.apply(tableOf(of, plane.ledger()));
+    expect(report.steps).toBeGreaterThan(0);
+    await resolved(plane);
+    const sent = send(plane, 1000);
+    expect(sent).toMatchObject({ action: REDIRECT, mac: PEER_MAC });
+    expect(send(plane, 1000, 81).action).toBe(PASS);
+    expect(plane.counters().verdicts.TX_FORWARDED).toMatchObject({ packets: 1 });
+    expect(plane.counters().services.get("web")).toMatchObject({ packets: 1 });
+    expect(plane.status()).toMatchObject({ mode: "xdp", adopted: false, interfaces: [{ name: "veth0", mode: "native" }] });
+  });
+
+  it("pins everything, and leaves nothing behind when it is detached", async () => {
+    const instance = freshInstance();
+    const of = config({ instance });
+    const plane = await opening(instance, of);
+    await plane.apply(tableOf(of, plane.ledger()));
+    expect(pinsOfInstance(instance)).toEqual(expect.arrayContaining(["link-veth0", "map-settings", "map-rings_medium", "ring-medium-0"]));
+    expect(programOn(wire)).not.toBeNull();
+    await plane.close({ detach: true, drainMs: 0 });
+    expect(programOn(wire)).toBeNull();
+    expect(existsSync(pinDirectory(instance))).toBe(false);
+  });
+
+  it("is adopted with its table, ids, seed and traffic after its owner is gone", async () => {
+    const instance = freshInstance();
+    const of = config({ instance });
+    const first = await opening(instance, of);
+    const table = tableOf(of, first.ledger());
+    await first.apply(table);
+    await resolved(first);
+    const before = Array.from({ length: 64 }, (_, port) => send(first, 1000 + port).action);
+    await abandon(first);
+    const program = programOn(wire);
+    expect(program).not.toBeNull();
+
+    const second = await opening(instance, of);
+    expect(second.status()).toMatchObject({ adopted: true, interfaces: [{ name: "veth0", adopted: true }] });
+    expect(second.adoptedSeed()).toBe(0x0123456789abcdefn);
+    expect(second.ledger().destinations).toEqual(table.ledger.destinations);
+    expect(second.ledger().services).toEqual(table.ledger.services);
+    // Before any apply, packets go where they went.
+    expect(Array.from({ length: 64 }, (_, port) => send(second, 1000 + port).action)).toEqual(before);
+    const again = tableOf(of, second.ledger());
+    expect(second.plan(again).filter(({ action }) => action !== "write-next-hop" && action !== "activate-next-hop")).toEqual([]);
+    const report = await second.apply(again);
+    expect(report.steps).toBe(0);
+    expect(second.counters().services.get("web")?.packets).toBe(128);
+  });
+
+  it("rewrites the ring when a backend goes down, and restores it exactly", async () => {
+    const instance = freshInstance();
+    const of = config({ instance });
+    const plane = await opening(instance, of);
+    const whole = tableOf(of, plane.ledger());
+    await plane.apply(whole);
+    const ring = (): Uint16Array => {
+      const { maps, state } = plane.inside;
+      const version = state.services.get(0)!.versions[state.services.get(0)!.active]!;
+      expect(maps.readActive(0)).toBe(state.services.get(0)!.active);
+      return maps.ring(version.ringClass, version.ringId).slice(0, version.ringSize);
+    };
+    const before = ring();
+    expect(before).toEqual(whole.services[0]!.ring.slots);
+    const lost = whole.services[0]!.destinations[1]!;
+    const name = whole.destinations.get(lost)!.backend;
+    await plane.apply(tableOf(of, whole.ledger, [name]));
+    const during = ring();
+    expect(during.includes(lost)).toBe(false);
+    expect(during.every((id, slot) => before[slot] === lost || id === before[slot])).toBe(true);
+    await plane.apply(whole);
+    expect(ring()).toEqual(before);
+  });
+
+  it("goes on from where a crash between any two steps left it", async () => {
+    const instance = freshInstance();
+    const small = config({ instance, backends: "[{ name: a, address: 10.1.0.11 }]" });
+    const large = config({ instance, services: "[{ name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: l2, tracking: none, pool: web }, { name: other, address: 203.0.113.11, port: 81, protocol: udp, forwarding: ipip, pool: web }]" });
+    const first = await opening(instance, small);
+    await first.apply(tableOf(small, first.ledger()));
+    await resolved(first);
+    const steps = first.plan(tableOf(large, first.ledger())).length;
+    expect(steps).toBeGreaterThan(10);
+    await abandon(first);
+    for (let crash = 0; crash <= steps; crash++) {
+      const wanted = crash % 2 === 0 ? large : small;
+      let failed = false;
+      const plane = await open(wanted, (_, position) => {
+        if (position !== crash || failed) return;
+        failed = true;
+        throw new Error("crash");
+      });
+      await plane.apply(tableOf(wanted, plane.ledger())).catch((error: unknown) => {
+        expect(String(error)).toContain("crash");
+      });
+      // Whatever was done of it, the first service answers.
+      expect([REDIRECT, 1]).toContain(send(plane, 1000 + crash).action);
+      await abandon(plane);
+    }
+    const last = await opening(instance, large);
+    await last.apply(tableOf(large, last.ledger()));
+    expect(last.plan(tableOf(large, last.ledger())).length).toBe(0);
+    await resolved(last);
+    for (let port = 0; port < 32; port++) expect(send(last, 2000 + port).action).toBe(REDIRECT);
+  });
+
+  it("loads another program for what a new table needs, under the same link", async () => {
+    const instance = freshInstance();
+    const of = config({ instance });
+    const plane = await opening(instance, of);
+    await plane.apply(tableOf(of, plane.ledger()));
+    await resolved(plane);
+    const before = programOn(wire);
+    const ipip = config({ instance, services: "[{ name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: ipip, pool: web }]" });
+    const table = tableOf(ipip, plane.ledger());
+    expect(plane.plan(table)[0]).toMatchObject({ action: "load-program" });
+    await plane.apply(table);
+    expect(programOn(wire)).not.toBe(before);
+    await resolved(plane);
+    const { frame, action } = send(plane, 1000);
+    expect(action).toBe(REDIRECT);
+    // The outer header: protocol 4, from the balancer.
+    expect(frame[23]).toBe(4);
+    expect([...frame.subarray(26, 30)]).toEqual([10, 1, 0, 1]);
+  });
+
+  it("grows its maps under traffic and keeps what they hold", async () => {
+    const instance = freshInstance();
+    const of = config({ instance, limits: "{ services: 1, backends: 3, flows: 64 }" });
+    const plane = await opening(instance, of);
+    await plane.apply(tableOf(of, plane.ledger()));
+    await resolved(plane);
+    for (let port = 0; port < 16; port++) send(plane, 1000 + port);
+    const services = Array.from({ length: 6 }, (_, at) => `{ name: s${at}, address: 203.0.113.10, port: ${80 + at}, protocol: tcp, forwarding: l2, pool: web }`);
+    const more = config({ instance, limits: "{ services: 8, backends: 64, flows: 64 }", services: `[${services.join(", ")}]` });
+    const report = await plane.apply(tableOf(more, plane.ledger()));
+    expect(report.failed.size).toBe(0);
+    await resolved(plane);
+    expect(plane.inside.state.capacities.services).toBeGreaterThanOrEqual(6);
+    for (let at = 0; at < 6; at++) expect(send(plane, 1000, 80 + at).action).toBe(REDIRECT);
+    expect(plane.counters().verdicts.TX_FORWARDED?.packets).toBe(22);
+    expect(plane.counters().services.get("s0")?.packets).toBe(17);
+    await abandon(plane);
+    const adopted = await opening(instance, more);
+    expect(adopted.inside.state.capacities.services).toBeGreaterThanOrEqual(6);
+    for (let at = 0; at < 6; at++) expect(send(adopted, 1000, 80 + at).action).toBe(REDIRECT);
+  });
+
+  describe("detachInstance", () => {
+    it("takes down a plane that nobody owns, and says when there is none", async () => {
+      const instance = freshInstance();
+      const plane = await opening(instance);
+      await plane.apply(tableOf(config({ instance }), plane.ledger()));
+      await abandon(plane);
+      expect(detachInstance(native(), env, instance)).toEqual({ interfaces: ["veth0"] });
+      expect(programOn(wire)).toBeNull();
+      expect(pinsOfInstance(instance)).toEqual([]);
+      expect(detachInstance(native(), env, instance)).toBeNull();
+    });
+  });
+
+  it("refuses an interface that is not there, one in use, and a plane of another version", async () => {
+    const instance = freshInstance();
+    await expect(open(config({ instance, dataplane: "" }).dataplane.mode === "xdp"
+      ? { ...config({ instance }), dataplane: { ...config({ instance }).dataplane, interfaces: ["nope0"] } }
+      : config({ instance }))).rejects.toMatchObject({ code: "DEVICE_MISSING", details: { name: "nope0" } });
+    const plane = await opening(instance);
+    await expect(open(config({ instance: freshInstance() }))).rejects.toMatchObject({
+      code: "PLANE_IN_USE", details: { interface: "veth0" },
+    });
+    plane.inside.maps.maps.settings.update(new Uint8Array(4), new Uint8Array(32), 0);
+    await abandon(plane);
+    await expect(open(config({ instance }))).rejects.toMatchObject({ code: "ABI_MISMATCH" });
+    // It goes on forwarding, and detach works all the same.
+    expect(programOn(wire)).not.toBeNull();
+    expect(detachInstance(native(), env, instance)).not.toBeNull();
+  });
+
+  it("attaches anew when the interface was made again under its name", async () => {
+    const instance = freshInstance();
+    const of = config({ instance });
+    const plane = await opening(instance, of);
+    await plane.apply(tableOf(of, plane.ledger()));
+    await abandon(plane);
+    runInSync(wire.balancer, "ip", ["link", "delete", "veth0"]);
+    wire.ip("link", "add", "veth0", "address", "02:00:00:00:01:01", "type", "veth", "peer", "name", "veth1",
+      "address", PEER_MAC, "netns", wire.peer);
+    wire.ip("address", "add", "10.1.0.1/24", "dev", "veth0");
+    wire.ip("link", "set", "veth0", "up");
+    for (const last of [2, 11, 12, 13]) wire.peerIp("address", "add", `10.1.0.${last}/24`, "dev", "veth1");
+    wire.peerIp("link", "set", "veth1", "up");
+    const again = await opening(instance, of);
+    expect(again.status().interfaces).toMatchObject([{ name: "veth0", adopted: false }]);
+    await again.apply(tableOf(of, again.ledger()));
+    await resolved(again);
+    expect(send(again, 1000).action).toBe(REDIRECT);
+  });
+});
