@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 // The module is loaded twice: by --import, where it registers itself, and as the hooks.
 if (!new URL(import.meta.url).searchParams.has("hooks")) register(`${import.meta.url}?hooks`);
 
+/** @type {import("node:module").LoadHook} */
 export async function load(url, context, nextLoad) {
   if (!url.startsWith("file:") || !url.endsWith(".ts")) return nextLoad(url, context);
   const { default: typescript } = await import("typescript");
