@@ -39,6 +39,15 @@ export function service(change: ServiceChange = {}): ServiceConfig {
   };
 }
 
+/** As the kernel writes it (proc_pid_limits in fs/proc/base.c). */
+function limits(openFilesMax: number): string {
+  return [
+    "Limit                     Soft Limit           Hard Limit           Units     ",
+    "Max processes             95913                95913                processes ",
+    `Max open files            ${String(openFilesMax).padEnd(20)} 1048576              files     `, "",
+  ].join("\n");
+}
+
 export interface Place {
   readonly address: string;
   readonly port: number;
@@ -111,12 +120,17 @@ export class ProxyWorld {
   #current: Config | null = null;
 
   /** Timers are those of the fake clock with `fakeTime`; sockets are real in any case. */
-  constructor(options: { fakeTime?: boolean; net?: Partial<Env["net"]> } = {}) {
+  constructor(options: { fakeTime?: boolean; net?: Partial<Env["net"]>; openFilesMax?: number } = {}) {
     const real = createEnv({ logLevel: "error" });
+    const { openFilesMax } = options;
     this.fake = createFakeEnv();
     this.env = {
       ...real, log: this.fake.log, clock: options.fakeTime === true ? this.fake.clock : real.clock,
       net: { ...real.net, ...options.net },
+      files: { ...real.files, read: (path) => {
+        if (path !== "/proc/self/limits" || openFilesMax === undefined) return real.files.read(path);
+        return Buffer.from(limits(openFilesMax));
+      } },
     };
   }
 

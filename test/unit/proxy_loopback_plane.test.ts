@@ -8,7 +8,7 @@ import type { Env } from "../../src/env.ts";
 import { createEnv } from "../../src/env_real.ts";
 import type { Config } from "../../src/model/config.ts";
 import {
-  config, ending, freePort, line, openSockets, ProxyWorld, service, type TcpBackend,
+  config, ending, freePort, line, openSockets, ProxyWorld, service, type TcpBackend, udpPort,
 } from "../support/proxy_world.ts";
 
 const realNet = createEnv().net;
@@ -114,6 +114,7 @@ describe("apply", () => {
     const second = config([service({ name: "two", port: two, failOpen: true })], pools);
     expect(actions(second)).toEqual(["update service two", "close service one"]);
     await world.apply(second);
+    expect([...world.plane.status().listening.keys()]).toEqual(["two"]);
     const refused = world.client({ host: "127.0.0.1", port: one });
     expect((await ending(refused)).end).toBe("reset");
     client.write("I am still here\n");
@@ -223,6 +224,27 @@ describe("the end", () => {
 });
 
 describe("a listener without a descriptor for its next client", () => {
+  it("never gets there: the proxy leaves open files to the rest of the process", async () => {
+    world = new ProxyWorld({ openFilesMax: 64 + 6 });
+    const [port, dns] = [await freePort(), await udpPort()];
+    const [backend, resolver] = [await world.greeter("a"), await world.udpBackend("b")];
+    await world.apply(config([
+      service({ port }), service({ name: "dns", protocol: "udp", port: dns, pool: "dns" }),
+    ], { web: { a: backend }, dns: { b: resolver } }));
+    const clients = [0, 1].map(() => world.client({ host: "127.0.0.1", port }));
+    await Promise.all(clients.map(line));
+    const asker = await world.udpClient();
+    for (let i = 0; i < 3; i += 1) { // two descriptors are left: one session more, no connection
+      asker.socket.send("x", dns, "127.0.0.1");
+      await expect.poll(() => asker.heard.length, poll).toBe(i + 1);
+    }
+    expect((await ending(world.client({ host: "127.0.0.1", port }))).end).not.toBe("fin");
+    expect(world.plane.counters().incidents).toEqual(new Map([["descriptors_max", 1]]));
+    clients[0]?.end();
+    await expect.poll(() => world.plane.counters().flows.count, poll).toBe(2);
+    expect(await line(world.client({ host: "127.0.0.1", port }))).toBe("a");
+  });
+
   it("counts, warns and goes on", async () => {
     let server: Server | null = null;
     world = new ProxyWorld({

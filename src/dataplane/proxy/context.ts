@@ -5,12 +5,14 @@ import type { Env } from "../../env.ts";
 import type { Address } from "../../model/address.ts";
 import type { Decide, Decision, State } from "../../model/decide.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
+import type { DescriptorBudget } from "./descriptors.ts";
 import type { Tally } from "./tally.ts";
 
 export interface ProxyContext {
   readonly env: Env;
   readonly tally: Tally;
   readonly decide: Decide;
+  readonly descriptors: DescriptorBudget;
   /** The table in force. */
   table(): ForwardingTable;
   /** Warns at most once in a while for each `topic`; what happens often is in the counters. */
@@ -52,6 +54,11 @@ export function maySit(table: ForwardingTable, service: Service, destination: De
   const now = service.destinations.map((id) => table.destinations.get(id))
     .find((each) => each?.identity === destination.identity);
   return now !== undefined && (now.alive || service.failedOpen);
+}
+
+export function warnOfDescriptors(context: ProxyContext, service: string): void {
+  context.warn("descriptors", { service, max: context.descriptors.max },
+    "the proxy has all the sockets it may have; raise the limit of open files (ulimit -n)");
 }
 
 const WARNING_PAUSE_MS = 10_000;

@@ -9,6 +9,7 @@ import type { ForwardingTable, Ledger, Service } from "../../model/table.ts";
 import { EMPTY_LEDGER } from "../../model/table.ts";
 import type { ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription } from "../dataplane.ts";
 import { createWarner, type ProxyContext } from "./context.ts";
+import { descriptorBudget } from "./descriptors.ts";
 import { bindFailure, listeningPlace, type ListeningPlace, type ProxyBinding } from "./listening.ts";
 import { Tally } from "./tally.ts";
 import { TcpListener } from "./tcp_listener.ts";
@@ -60,7 +61,8 @@ class ProxyPlane implements Dataplane {
     this.#env = env;
     this.#binding = binding;
     this.#context = {
-      env, tally: this.#tally, decide: decideWith, table: () => this.#table, warn: createWarner(env),
+      env, tally: this.#tally, decide: decideWith, descriptors: descriptorBudget(env),
+      table: () => this.#table, warn: createWarner(env),
     };
   }
 

@@ -9,7 +9,7 @@ import type { Counters, TrafficCount } from "../dataplane.ts";
  * others befall connections and sessions that were decided already.
  */
 export type Incident =
-  | "connections_max" | "sessions_max" | "accept_failed" | "client_gone"
+  | "connections_max" | "sessions_max" | "descriptors_max" | "accept_failed" | "client_gone"
   | "connect_failed" | "connect_timeout" | "connect_retried" | "backends_exhausted"
   | "idle_timeout" | "backend_reset" | "client_reset" | "session_failed" | "session_moved"
   | "datagram_dropped";

@@ -5,7 +5,7 @@ import type { Server, Socket } from "node:net";
 import { parseAddress } from "../../model/address.ts";
 import type { Service } from "../../model/table.ts";
 import type { ProxyContext } from "./context.ts";
-import { decideFlow } from "./context.ts";
+import { decideFlow, warnOfDescriptors } from "./context.ts";
 import type { ListeningPlace } from "./listening.ts";
 import { reasonOf } from "./listening.ts";
 import { HIGH_WATER_MARK, resetSocket, TcpConnection } from "./tcp_connection.ts";
@@ -13,6 +13,8 @@ import { HIGH_WATER_MARK, resetSocket, TcpConnection } from "./tcp_connection.ts
 /** The kernel takes no more than net.core.somaxconn of it. */
 const BACKLOG = 4096;
 const KEEP_ALIVE_MS = 60_000;
+/** One for the client, one for its backend. */
+const DESCRIPTORS = 2;
 
 export class TcpListener {
   readonly place: ListeningPlace;
@@ -93,10 +95,7 @@ export class TcpListener {
   #accept(client: Socket): void {
     const { tally } = this.#context;
     const service = this.#service;
-    if (this.#connections.size >= service.config.proxy.connectionsMax) {
-      tally.incident("connections_max");
-      this.#context.warn(`connections ${service.name}`, { service: service.name, max: service.config.proxy.connectionsMax },
-        "a service has all the connections it may have; further ones are turned away");
+    if (!this.#hasRoom(service)) {
       this.#turnAway(client);
       return;
     }
@@ -113,11 +112,27 @@ export class TcpListener {
       this.#turnAway(client);
       return;
     }
+    this.#context.descriptors.take(DESCRIPTORS);
     this.#connections.add(new TcpConnection(this.#context, {
       client, place, destination, slot: how?.slot ?? null,
       service: () => this.#service,
       onEnd: (connection) => { this.#onEnd(connection); },
     }));
+  }
+
+  /** Counts and says why when there is none. */
+  #hasRoom({ name, config: { proxy } }: Service): boolean {
+    const { tally, descriptors } = this.#context;
+    if (this.#connections.size >= proxy.connectionsMax) {
+      tally.incident("connections_max");
+      this.#context.warn(`connections ${name}`, { service: name, max: proxy.connectionsMax },
+        "a service has all the connections it may have; further ones are turned away");
+      return false;
+    }
+    if (descriptors.has(DESCRIPTORS)) return true;
+    tally.incident("descriptors_max");
+    warnOfDescriptors(this.#context, name);
+    return false;
   }
 
   #turnAway(client: Socket): void {
@@ -127,6 +142,7 @@ export class TcpListener {
 
   #onEnd(connection: TcpConnection): void {
     this.#connections.delete(connection);
+    this.#context.descriptors.give(DESCRIPTORS);
     if (this.#connections.size === 0) this.#onEmpty?.();
   }
 

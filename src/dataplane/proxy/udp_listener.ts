@@ -8,7 +8,7 @@ import type { RemoteInfo, Socket } from "node:dgram";
 import { parseAddress } from "../../model/address.ts";
 import type { Service } from "../../model/table.ts";
 import type { ProxyContext } from "./context.ts";
-import { decideFlow, maySit } from "./context.ts";
+import { decideFlow, maySit, warnOfDescriptors } from "./context.ts";
 import type { ListeningPlace } from "./listening.ts";
 import { reasonOf } from "./listening.ts";
 import { addressLookup, UdpSession } from "./udp_session.ts";
@@ -106,19 +106,14 @@ export class UdpListener {
   #openSession(key: string, from: RemoteInfo): UdpSession | null {
     const { tally } = this.#context;
     const service = this.#service;
-    const { sessionsMax } = service.config.proxy;
-    if (this.#sessions.size >= sessionsMax) {
-      tally.incident("sessions_max");
-      this.#context.warn(`sessions ${service.name}`, { service: service.name, max: sessionsMax },
-        "a service has all the sessions it may have; datagrams of further clients are dropped");
-      return null;
-    }
+    if (!this.#hasRoom(service)) return null;
     const address = parseAddress(from.address.split("%")[0] ?? "");
     if (address === null) return null;
     const place = { address, port: from.port };
     const { verdict, destination } = decideFlow(this.#context, service, place);
     tally.verdict(verdict, 0);
     if (verdict !== "TX_FORWARDED" || destination === null) return null;
+    this.#context.descriptors.take(1);
     try {
       const session = new UdpSession(this.#context, {
         place, service, destination,
@@ -129,9 +124,25 @@ export class UdpListener {
       return session;
     } catch (error) {
       this.#onError(error);
+      this.#context.descriptors.give(1);
       tally.incident("session_failed");
       return null;
     }
+  }
+
+  /** Counts and says why when there is none. */
+  #hasRoom({ name, config: { proxy: { sessionsMax } } }: Service): boolean {
+    const { tally, descriptors } = this.#context;
+    if (this.#sessions.size >= sessionsMax) {
+      tally.incident("sessions_max");
+      this.#context.warn(`sessions ${name}`, { service: name, max: sessionsMax },
+        "a service has all the sessions it may have; datagrams of further clients are dropped");
+      return false;
+    }
+    if (descriptors.has(1)) return true;
+    tally.incident("descriptors_max");
+    warnOfDescriptors(this.#context, name);
+    return false;
   }
 
   #end(key: string, session: UdpSession): void {

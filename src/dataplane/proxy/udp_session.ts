@@ -74,6 +74,7 @@ export class UdpSession {
     this.#isClosed = true;
     this.count();
     this.#context.tally.close(this.#account);
+    this.#context.descriptors.give(1);
     this.#socket.close();
   }
 
