@@ -20,6 +20,8 @@ export default defineConfig({
             "test/simulation/**/*.test.ts", "test/tidy.test.ts",
           ],
           pool: "forks",
+          // Worker threads inherit it, and start from sources where Node itself cannot read them.
+          execArgv: ["--import", new URL("./scripts/typescript_loader.mjs", import.meta.url).href],
           testTimeout: 60_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },

@@ -77,7 +77,7 @@ export async function createPointsman(options: PointsmanOptions): Promise<Points
       env,
       version: VERSION,
       state: openState(options.stateDirectory, config, env),
-      parse: async (file, bytes) => adjusted(await parseAside(file, bytes), adjust),
+      parse: async (file, bytes) => adjusted(await parseAside(file, bytes, env), adjust),
       openPlane: options.openPlane ?? ((wanted) => openDataplane(wanted, env)),
       startChecker: options.startChecker ?? checkerIn(env),
       file: source.file,
@@ -123,8 +123,8 @@ function readSource(source: ConfigSource, env: Env): Source {
 const SMALL_CONFIG_BYTES = 32 * 1024;
 
 /** Heartbeats and probes go on while a large file is read. */
-async function parseAside(file: string, bytes: Uint8Array): Promise<ParseResult> {
-  return bytes.length <= SMALL_CONFIG_BYTES ? parseConfig(file, bytes) : await parseConfigInWorker(file, bytes);
+async function parseAside(file: string, bytes: Uint8Array, env: Env): Promise<ParseResult> {
+  return bytes.length <= SMALL_CONFIG_BYTES ? parseConfig(file, bytes) : await parseConfigInWorker(file, bytes, env.clock);
 }
 
 function adjusted(parsed: ParseResult, adjust: (config: Config) => Config): ParseResult {

@@ -3,7 +3,7 @@
 
 import type * as z from "zod";
 import { nearest, schemaAt } from "./known.ts";
-import type { SchemaNode } from "./known.ts";
+import type { SchemaNode, Word } from "./known.ts";
 import { quoted } from "./problem.ts";
 import type { Finding, Path } from "./problem.ts";
 
@@ -73,14 +73,14 @@ function outOfBounds(value: unknown, node: SchemaNode | null, written: string | 
   return null;
 }
 
-function wordsOf(node: SchemaNode | null): readonly unknown[] | null {
+function wordsOf(node: SchemaNode | null): readonly Word[] | null {
   if (node?.const !== undefined) return [node.const];
   return node?.enum ?? null;
 }
 
-function notOneOf(value: unknown, words: readonly unknown[]): Words {
+function notOneOf(value: unknown, words: readonly Word[]): Words {
   const meant = typeof value === "string" ? nearest(value, words.map(String)) : null;
-  const quotesOnly = meant === value && !words.includes(value);
+  const quotesOnly = meant === value && words.every((word) => word !== value);
   const list = words.join(", ");
   const found = describe(value, null);
   const reason = words.length === 1 ? `expected ${list}, found ${found}` : `expected one of ${list}; found ${found}`;
@@ -117,8 +117,8 @@ function remedy(value: unknown, node: SchemaNode | null, written: string | null)
     return `write ${/^(yes|on)$/i.test(String(value)) ? "true" : "false"}`;
   }
   const kinds = node?.properties?.["type"]?.enum;
-  if (kinds !== undefined) return `such as { type: ${kinds.includes(value) ? String(value) : String(kinds.at(-1))} }`;
-  if (node?.type === "array" && typeof value !== "object") return `write a list: [${String(value).slice(0, 60)}]`;
+  if (kinds !== undefined) return `such as { type: ${String(kinds.find((kind) => kind === value) ?? kinds.at(-1))} }`;
+  if (node?.type === "array" && written !== null) return `write a list: [${written.slice(0, 60)}]`;
   return such;
 }
 
@@ -127,7 +127,7 @@ function describe(value: unknown, written: string | null): string {
   switch (typeof value) {
     case "string": return `the text ${quoted(value)}`;
     case "number": return `the number ${written ?? String(value)}`;
-    case "boolean": return `${String(value)}`;
+    case "boolean": return String(value);
     case "object": return "a mapping";
     default: return "nothing";
   }

@@ -5,6 +5,9 @@ import * as z from "zod";
 import { configSchema } from "./schema.ts";
 import type { Path } from "./problem.ts";
 
+/** What a key can be told to be, literally. */
+export type Word = string | number | boolean;
+
 /** The part of JSON Schema that z.toJSONSchema writes. */
 export interface SchemaNode {
   readonly $ref?: string;
@@ -13,9 +16,9 @@ export interface SchemaNode {
   readonly title?: string;
   readonly description?: string;
   readonly default?: unknown;
-  readonly const?: unknown;
-  readonly enum?: readonly unknown[];
-  readonly examples?: readonly unknown[];
+  readonly const?: Word;
+  readonly enum?: readonly Word[];
+  readonly examples?: readonly Word[];
   readonly pattern?: string;
   readonly minimum?: number;
   readonly maximum?: number;
@@ -74,7 +77,7 @@ function chooseBranch(node: SchemaNode, value: unknown): SchemaNode {
 
 /** Without a kind, `type` is one of all of them. */
 function mergeKinds(branches: readonly SchemaNode[]): SchemaNode {
-  const kinds = branches.map((branch) => branch.properties?.["type"]?.const);
+  const kinds = branches.map((branch) => branch.properties?.["type"]?.const).filter((kind) => kind !== undefined);
   return { properties: { type: { type: "string", enum: kinds } } };
 }
 

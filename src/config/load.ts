@@ -2,6 +2,7 @@
 // heartbeats and probes. Knows threads; must never know what a config is.
 
 import { Worker } from "node:worker_threads";
+import type { Clock } from "../env.ts";
 import type { ParseResult } from "./parse.ts";
 import type { ParseJob } from "./worker.ts";
 
@@ -10,12 +11,9 @@ const TIME_LIMIT_MS = 10_000;
 const HEAP_LIMIT_MB = 1024;
 
 // In dist this file is load.js and its neighbour worker.js; in a checkout both are .ts.
+// Node before 22.18 cannot read those by itself; vitest.config.ts starts it with a loader that threads inherit.
 const fromSources = import.meta.url.endsWith(".ts");
 const entry = new URL(fromSources ? "./worker.ts" : "./worker.js", import.meta.url);
-/** Node before 22.18 cannot read .ts: the loader of the checkout does it, with the dev dependencies. */
-const loader = new URL("../../scripts/typescript_loader.mjs", import.meta.url);
-const readsTypeScript = "typescript" in process.features && process.features.typescript !== false;
-const loaderArguments = fromSources && !readsTypeScript ? ["--import", loader.href] : [];
 
 export interface LoadLimits {
   readonly timeMs: number;
@@ -24,21 +22,19 @@ export interface LoadLimits {
 
 /** The same as parseConfig, elsewhere. A parser that runs out of time or memory is a problem of the file. */
 export function parseConfigInWorker(
-  file: string, bytes: Uint8Array, limits: LoadLimits = { timeMs: TIME_LIMIT_MS, heapMb: HEAP_LIMIT_MB },
+  file: string, bytes: Uint8Array, clock: Pick<Clock, "after">,
+  limits: LoadLimits = { timeMs: TIME_LIMIT_MS, heapMb: HEAP_LIMIT_MB },
 ): Promise<ParseResult> {
   const job: ParseJob = { file, bytes };
   const worker = new Worker(entry, {
-    workerData: job,
-    // Without any, the worker inherits the process's; handing those on would refuse V8's options.
-    ...(loaderArguments.length === 0 ? {} : { execArgv: loaderArguments }),
-    resourceLimits: { maxOldGenerationSizeMb: limits.heapMb },
+    workerData: job, resourceLimits: { maxOldGenerationSizeMb: limits.heapMb },
   });
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
+    const cancel = clock.after(limits.timeMs, () => {
       settle(() => { resolve(refusal(file, `takes longer than ${limits.timeMs / 1000} s to read`)); });
-    }, limits.timeMs);
+    }, true);
     const settle = (outcome: () => void): void => {
-      clearTimeout(timer);
+      cancel();
       worker.removeAllListeners();
       // An error of a worker that is already given up must not become an uncaught one.
       worker.on("error", () => undefined);

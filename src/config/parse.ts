@@ -42,7 +42,7 @@ export function parseConfig(file: string, bytes: Uint8Array): ParseResult {
 function validate(file: string, source: Source): ParseResult {
   const { value } = source;
   const parsed = configSchema.safeParse(value);
-  const issues = (parsed.error?.issues ?? []).flatMap((issue) => explainIssue(issue, value, source.written));
+  const issues = (parsed.error?.issues ?? []).flatMap((issue) => explainIssue(issue, value, (path) => source.written(path)));
   const findings = withoutEchoes(source.findings, issues, value);
   if (typeof value === "object" && !Array.isArray(value)) {
     const draft = draftConfig(value);

@@ -217,8 +217,9 @@ class Reader {
       const hint = `leading zeros may mean octal; if decimal was meant, write ${value}`;
       this.#refuse(path, "value", `the number ${written ?? ""} is ambiguous`, hint);
     }
-    if (value === null || ["string", "number", "boolean"].includes(typeof value)) return value;
-    return String(value);
+    if (value === null || typeof value === "string" || typeof value === "number" || typeof value === "boolean") return value;
+    // Only a tag can make something else of a scalar, and tags are refused.
+    return written ?? null;
   }
 
   #plainMap(map: YAMLMap, path: Path): Record<string, unknown> {
@@ -252,7 +253,7 @@ class Reader {
   }
 
   #refuseKey(pair: Pair, path: Path, key: unknown): void {
-    const inside = [...path, typeof key === "object" ? "" : String(key)];
+    const inside = [...path, isScalar(pair.key) ? String(pair.key.value) : ""];
     const hint = typeof key === "number" || typeof key === "boolean" ? `put it in quotes: "${key}"` : null;
     const reason = key === "__proto__" ? "this key is not allowed" : "a key has to be a text";
     this.#refuse(inside, this.#keyPlace(pair), reason, hint);
