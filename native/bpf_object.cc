@@ -219,9 +219,9 @@ void BpfObject::ReuseMap(const Napi::CallbackInfo& info) {
   }
   // The kernel marks every devmap as read-only for programs, and refuses to be asked for that.
   bool is_devmap = shape.type == BPF_MAP_TYPE_DEVMAP || shape.type == BPF_MAP_TYPE_DEVMAP_HASH;
-  uint32_t flags = is_devmap ? shape.flags & ~static_cast<uint32_t>(BPF_F_RDONLY_PROG) : shape.flags;
+  uint32_t added = is_devmap ? BPF_F_RDONLY_PROG : 0;
   if (static_cast<uint32_t>(bpf_map__type(declared)) != shape.type ||
-      bpf_map__map_flags(declared) != flags) {
+      (bpf_map__map_flags(declared) | added) != (shape.flags | added)) {
     call.Fail(Code::kBadArgument, name + " has another type or flags than the live map");
   }
   LogCapture log;

@@ -6,8 +6,8 @@ import { afterAll, describe, expect, it } from "vitest";
 import { deleteOwn, ownPinDirectory } from "../../scripts/namespaces.ts";
 import { describeKernel } from "../support/kernel.ts";
 import {
-  HASH, MMAPABLE, NEEDS, ONE_RUN, XDP_DROP, XDP_PASS, XDP_TX, actionOf, addon, createMap, fromU32,
-  fromU64, loadFixture, openFixture, outcome, removeFiles, thrown, u32, u64,
+  DEVMAP, HASH, MMAPABLE, NEEDS, ONE_RUN, XDP_DROP, XDP_PASS, XDP_TX, actionOf, addon, createMap,
+  fromU32, fromU64, loadFixture, openFixture, outcome, removeFiles, thrown, u32, u64,
 } from "./fixtures/native_fixture.ts";
 
 const pins = ownPinDirectory("programs");
@@ -29,9 +29,11 @@ function testBeforeLoad(): void {
   it("names what is in the file", () => {
     const object = openFixture();
     expect(object.mapNames().toSorted()).toEqual(
-      [".rodata", "counters", "events", "flows", "per_cpu", "recent", "rings", "shared"]);
-    expect(object.programNames()).toEqual(
-      ["pass", "answer", "bounce", "grow", "note", "look_inside", "look_at_shared", "remember"]);
+      [".rodata", "counters", "events", "flows", "per_cpu", "ports", "recent", "rings", "shared"]);
+    expect(object.programNames()).toEqual([
+      "pass", "answer", "bounce", "grow", "note", "look_inside", "look_at_shared", "remember",
+      "redirect",
+    ]);
     expect(object.section(".bss")).toBeNull();
     expect(object.section("flows")).toBeNull();
   });
@@ -61,6 +63,16 @@ function testBeforeLoad(): void {
     expect(object.map("counters").info().id).toBe(counters.info().id);
     actionOf(object, "note");
     expect(fromU64(counters.lookup(u32(0)))).toEqual([1]);
+  });
+
+  it("a live devmap is taken over, although the kernel added a flag of its own", () => {
+    const ports = createMap({ name: "ports", type: DEVMAP, maxEntries: 2 });
+    expect(ports.info().flags).not.toBe(0);
+    const object = openFixture();
+    object.reuseMap("ports", ports);
+    object.load();
+    expect(object.map("ports").info().id).toBe(ports.info().id);
+    expect(actionOf(object, "redirect")).toBe(XDP_DROP);
   });
 
   it("a live map of another shape is refused", () => {
