@@ -1,5 +1,6 @@
-// The Env of the real world: system clocks, the file system, Node's sockets, child processes and a log
-// on stderr. Knows Node and pino; must never know a service, a pool or any other word of the domain.
+// The Env of the real world: system clocks, the file system, Node's sockets, child processes and a
+// log on stderr. Knows Node and pino; must never know a service, a pool or any other word of the
+// domain.
 
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -49,7 +50,10 @@ export function createEnv(options: EnvOptions = {}): RealEnv {
   };
 }
 
-/** The nearest directory above this file that holds package.json: right in the checkout and in dist/. */
+/**
+ * The nearest directory above this file that holds package.json: right in the checkout and in
+ * dist/.
+ */
 function packageRoot(): string {
   let directory = dirname(fileURLToPath(import.meta.url));
   for (;;) {
@@ -92,7 +96,8 @@ const realRandom: Random = {
 // ---- files
 
 function codeOf(error: unknown): string | null {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : null;
+  if (!(error instanceof Error) || !("code" in error)) return null;
+  return typeof error.code === "string" ? error.code : null;
 }
 
 /** The value, or `missing` when there is no such file (or a parent is not a directory). */
@@ -130,7 +135,10 @@ function writeAtomic(path: string, bytes: Uint8Array | string, mode: number): vo
   syncDirectory(directory);
 }
 
-/** A link has its text from the first moment, where open with O_EXCL would show an empty file for a while. */
+/**
+ * A link has its text from the first moment, where open with O_EXCL would show an empty file for a
+ * while.
+ */
 function createExclusive(path: string, text: string, mode: number): boolean {
   const directory = dirname(path);
   fs.mkdirSync(directory, { recursive: true, mode: 0o755 });
@@ -148,7 +156,10 @@ function createExclusive(path: string, text: string, mode: number): boolean {
   }
 }
 
-/** Makes a rename survive a power cut. Some file systems refuse to sync a directory; the file is whole anyway. */
+/**
+ * Makes a rename survive a power cut. Some file systems refuse to sync a directory; the file is
+ * whole anyway.
+ */
 function syncDirectory(directory: string): void {
   try {
     const fd = fs.openSync(directory, "r");
@@ -174,7 +185,8 @@ const realFiles: Files = {
     });
   },
   rename: (from, to) => { fs.renameSync(from, to); },
-  list: (directory) => unlessMissing<string[], string[]>([], () => fs.readdirSync(directory).sort()),
+  list: (directory) =>
+    unlessMissing<string[], string[]>([], () => fs.readdirSync(directory).sort()),
   makeDirectory: (path, mode) => { fs.mkdirSync(path, { recursive: true, mode }); },
   exists: (path) => fs.existsSync(path),
 };
@@ -206,9 +218,10 @@ const realExec: Exec = {
       timeout: timeoutMs, killSignal: "SIGKILL", maxBuffer: OUTPUT_MAX_BYTES, encoding: "utf8",
     } as const;
     const child = execFile(command, [...args], settings, (error, stdout, stderr) => {
-      resolve({ status: exitStatus(error), stdout, stderr: stderr === "" ? error?.message ?? "" : stderr });
+      const said = stderr === "" ? error?.message ?? "" : stderr;
+      resolve({ status: exitStatus(error), stdout, stderr: said });
     });
-    child.stdin?.on("error", () => { /* a child that reads nothing and is gone: its status says enough */ });
+    child.stdin?.on("error", () => { /* a child that is gone: its status says enough */ });
     child.stdin?.end();
   }),
 };
@@ -246,7 +259,9 @@ function createLog(options: EnvOptions): { log: Log; setLevel: (level: LogLevel)
   return { log, setLevel: (level) => { logger.level = level; } };
 }
 
-const LEVEL_COLOURS: Readonly<Record<string, string>> = { error: "31", warn: "33", info: "36", debug: "90" };
+const LEVEL_COLOURS: Readonly<Record<string, string>> = {
+  error: "31", warn: "33", info: "36", debug: "90",
+};
 
 /** `12:00:00.000 info  message key=value …` out of one JSON line. */
 export function readableLine(line: string, isColoured: boolean): string {

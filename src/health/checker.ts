@@ -1,9 +1,9 @@
-// The checker: when each target is probed, and what the judge makes of it. Knows time through Env only
-// and probes through one function; must never know what becomes of a backend that is down.
+// The checker: when each target is probed, and what the judge makes of it. Knows time through Env
+// only and probes through one function; must never know what becomes of a backend that is down.
 //
-// Intervals count from start to start. Jitter and the end of the previous probe only decide where inside
-// one interval the next probe starts, so while there is room for it no gap is longer than the interval,
-// and a backend that stops answering is down within fall × interval + timeout.
+// Intervals count from start to start. Jitter and the end of the previous probe only decide where
+// inside one interval the next probe starts, so while there is room for it no gap is longer than
+// the interval, and a backend that stops answering is down within fall × interval + timeout.
 
 import type { Cancel, Env } from "../env.ts";
 import type { BackendHealth } from "../model/table.ts";
@@ -33,7 +33,10 @@ export interface CheckerOptions {
   readonly env: Env;
   readonly probe: Probe;
   readonly onTransition: (transition: HealthTransition) => void;
-  /** What is already known by "pool/backend" (from an adopted plane, say): a start need not forget it. */
+  /**
+   * What is already known by "pool/backend" (from an adopted plane, say): a start need not forget
+   * it.
+   */
   readonly initial?: ReadonlyMap<string, BackendHealth>;
   /** Probes under way at once; further ones wait their turn. */
   readonly probesMax?: number;
@@ -96,7 +99,9 @@ class ScheduledChecker implements Checker {
   #initial: ReadonlyMap<string, BackendHealth>;
   #isStopped = false;
   #warnedAtMs = -Infinity;
-  readonly #counts = { running: 0, started: 0, succeeded: 0, failed: 0, inconclusive: 0, delayed: 0 };
+  readonly #counts = {
+    running: 0, started: 0, succeeded: 0, failed: 0, inconclusive: 0, delayed: 0,
+  };
 
   constructor(options: CheckerOptions) {
     this.#options = options;
@@ -150,18 +155,21 @@ class ScheduledChecker implements Checker {
   #createSubject(target: ProbeTarget): Subject {
     const nowMs = this.#env.clock.wallMs();
     const known = this.#initial.get(target.name);
-    const state: JudgeState = known?.known === true
-      ? { status: known.alive ? "up" : "down", streak: 0, reason: known.reason, sinceMs: known.sinceMs }
-      : unjudged(nowMs);
-    return { target, state, health: healthOf(target, state), records: [], cancelTimer: null, abort: null };
+    const state = known?.known === true ? judgedEarlier(known) : unjudged(nowMs);
+    const health = healthOf(target, state);
+    return { target, state, health, records: [], cancelTimer: null, abort: null };
   }
 
-  /** The same place, perhaps by other rules: the verdict stays, the counting and the schedule begin anew. */
+  /**
+   * The same place, perhaps by other rules: the verdict stays, the counting and the schedule begin
+   * anew.
+   */
   #adjust(subject: Subject, target: ProbeTarget): void {
     if (!isSameHealth(subject.target.health, target.health)) {
       this.#drop(subject);
       const isPaused = target.health.type === "none" || subject.target.health.type === "none";
-      subject.state = isPaused ? unjudged(this.#env.clock.wallMs()) : { ...subject.state, streak: 0 };
+      const nowMs = this.#env.clock.wallMs();
+      subject.state = isPaused ? unjudged(nowMs) : { ...subject.state, streak: 0 };
       subject.health = healthOf(target, subject.state);
     }
     subject.target = target;
@@ -210,7 +218,8 @@ class ScheduledChecker implements Checker {
     if (nowMs - this.#warnedAtMs < DELAY_WARNING_MS) return;
     this.#warnedAtMs = nowMs;
     this.#env.log.warn({ running: this.#counts.running, waiting: this.#waiting.size },
-      "health probes wait for each other: failures may be noticed late; raise interval or lower timeout");
+      "health probes wait for each other, and failures may be noticed late: "
+        + "raise interval or lower timeout");
   }
 
   #start(subject: Subject): void {
@@ -265,6 +274,10 @@ function healthOf(target: ProbeTarget, state: JudgeState): BackendHealth {
     reason: isUnprobed ? "no health check" : state.reason,
     sinceMs: state.sinceMs,
   };
+}
+
+function judgedEarlier({ alive, reason, sinceMs }: BackendHealth): JudgeState {
+  return { status: alive ? "up" : "down", streak: 0, reason, sinceMs };
 }
 
 function isSamePlace(a: ProbeTarget, b: ProbeTarget): boolean {

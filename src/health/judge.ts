@@ -1,14 +1,17 @@
-// The judge: what a sequence of probe outcomes says of a backend. A pure state machine; knows counts and
-// reasons, and must never know a socket, a timer or where an outcome came from.
+// The judge: what a sequence of probe outcomes says of a backend. A pure state machine; knows
+// counts and reasons, and must never know a socket, a timer or where an outcome came from.
 //
-// As in HAProxy, a backend nobody has an answer about is taken as alive, so that a restart does not take
-// a whole pool out: the first success makes it up, `fall` failures in a row make it down, and a backend
-// that is down needs `rise` successes in a row.
+// As in HAProxy, a backend nobody has an answer about is taken as alive, so that a restart does not
+// take a whole pool out: the first success makes it up, `fall` failures in a row make it down, and
+// a backend that is down needs `rise` successes in a row.
 
 /** What one probe found. */
 export interface Outcome {
   readonly ok: boolean;
-  /** False when the fault was on this side (no file descriptors, say): it says nothing of the backend. */
+  /**
+   * False when the fault was on this side (no file descriptors, say): it says nothing of the
+   * backend.
+   */
   readonly conclusive: boolean;
   /** For people: "status 200", "connection refused", "timeout after 1000 ms while connecting". */
   readonly reason: string;
@@ -49,12 +52,15 @@ export function unjudged(nowMs: number): JudgeState {
   return { status: "unknown", streak: 0, reason: "not probed yet", sinceMs: nowMs };
 }
 
-export function judge(state: JudgeState, outcome: Outcome, rules: JudgeRules, nowMs: number): Judgement {
+export function judge(
+  state: JudgeState, outcome: Outcome, rules: JudgeRules, nowMs: number,
+): Judgement {
   if (!outcome.conclusive) return { state, transition: null };
   if (state.status === "unknown" && outcome.ok) return become(state, "up", outcome.reason, nowMs);
-  if (outcome.ok === (state.status !== "down")) return { state: { ...state, streak: 0 }, transition: null };
-  const streak = state.streak + 1;
-  if (streak < (outcome.ok ? rules.rise : rules.fall)) return { state: { ...state, streak }, transition: null };
+  const isExpected = outcome.ok === (state.status !== "down");
+  const streak = isExpected ? 0 : state.streak + 1;
+  const isEnough = streak >= (outcome.ok ? rules.rise : rules.fall);
+  if (isExpected || !isEnough) return { state: { ...state, streak }, transition: null };
   return become(state, outcome.ok ? "up" : "down", outcome.reason, nowMs);
 }
 

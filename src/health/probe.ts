@@ -1,12 +1,13 @@
-// One health probe: a TCP connect, or an HTTP request with or without TLS, answered by an Outcome within
-// the timeout. Knows sockets through Env; must never know schedules, thresholds or other probes.
+// One health probe: a TCP connect, or an HTTP request with or without TLS, answered by an Outcome
+// within the timeout. Knows sockets through Env; must never know schedules, thresholds or other
+// probes.
 
 import type { ClientRequest, IncomingMessage } from "node:http";
 import { request } from "node:http";
 import type { Socket } from "node:net";
 import type { Env } from "../env.ts";
 import { formatEndpoint } from "../model/address.ts";
-import type { Health } from "../model/config.ts";
+import type { Health, ProbeTls } from "../model/config.ts";
 import type { Probe } from "./checker.ts";
 import type { Outcome } from "./judge.ts";
 import type { ProbeTarget } from "./target.ts";
@@ -70,7 +71,8 @@ interface Attempt {
 }
 
 function createAttempt(
-  env: Pick<Env, "clock">, timeoutMs: number, signal: AbortSignal, resolve: (outcome: Outcome) => void,
+  env: Pick<Env, "clock">, timeoutMs: number, signal: AbortSignal,
+  resolve: (outcome: Outcome) => void,
 ): Attempt {
   const startMs = env.clock.monotonicMs();
   let hasEnded = false;
@@ -87,8 +89,8 @@ function createAttempt(
     },
   };
   const onAbort = (): void => { attempt.end(CANCELLED); };
-  // After a stall of this process timers run before sockets are read: an answer that is already here
-  // gets one more turn of the event loop.
+  // After a stall of this process timers run before sockets are read: an answer that is already
+  // here gets one more turn of the event loop.
   let cancelTimer = env.clock.after(timeoutMs, () => {
     cancelTimer = env.clock.after(0, () => {
       attempt.end(failure(`timeout after ${timeoutMs} ms while ${attempt.stage}`));
@@ -107,8 +109,9 @@ function success(reason: string): Verdict {
 }
 
 function verdictOf(error: unknown): Verdict {
-  const code = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
-  const message = error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return failure(String(error));
+  const { message } = error;
+  const code = "code" in error && typeof error.code === "string" ? error.code : "";
   const local = LOCAL_FAULTS[code];
   if (local !== undefined) return { ok: false, conclusive: false, reason: `${local} (${code})` };
   if (code.startsWith("HPE_")) return failure(`not an HTTP response: ${message}`);
@@ -136,7 +139,7 @@ function probeTcp(env: Pick<Env, "net">, target: ProbeTarget, attempt: Attempt):
   socket.once("close", () => { attempt.end(failure("connection closed")); });
 }
 
-function openTls(env: Pick<Env, "net">, target: ProbeTarget, tls: NonNullable<HttpHealth["tls"]>): Socket {
+function openTls(env: Pick<Env, "net">, target: ProbeTarget, tls: ProbeTls): Socket {
   return env.net.connectTls({
     host: target.address.text, port: target.port, ALPNProtocols: ["http/1.1"],
     rejectUnauthorized: tls.verify,
@@ -151,7 +154,9 @@ function hostHeader(target: ProbeTarget, health: HttpHealth): string {
   return target.address.family === 4 ? target.address.text : `[${target.address.text}]`;
 }
 
-function probeHttp(env: Pick<Env, "net">, target: ProbeTarget, health: HttpHealth, attempt: Attempt): void {
+function probeHttp(
+  env: Pick<Env, "net">, target: ProbeTarget, health: HttpHealth, attempt: Attempt,
+): void {
   const socket = health.tls === null ? openSocket(env, target) : openTls(env, target, health.tls);
   attempt.release = () => { discard(socket); };
   if (health.tls !== null) socket.once("connect", () => { attempt.stage = "shaking hands"; });
@@ -170,11 +175,13 @@ function probeHttp(env: Pick<Env, "net">, target: ProbeTarget, health: HttpHealt
     discard(socket);
     sent.destroy();
   };
-  const onResponse = (response: IncomingMessage): void => { readResponse(response, health, attempt); };
+  const onResponse = (response: IncomingMessage): void => {
+    readResponse(response, health, attempt);
+  };
   sent.once("response", onResponse);
   sent.once("upgrade", onResponse); // a 101 nobody asked for is a status like any other
   sent.once("error", (error) => {
-    const isCut = "code" in error && error.code === "ECONNRESET" && error.message === "socket hang up";
+    const isCut = error.message === "socket hang up"; // Node's words for an end before the headers'
     attempt.end(isCut ? failure("connection closed without a response") : verdictOf(error));
   });
   sent.end();
@@ -198,7 +205,9 @@ function describeStatuses(statuses: HttpHealth["statuses"]): string {
 }
 
 /** Looks for the text as bytes, so that one split over two chunks or outside UTF-8 is found too. */
-function matchBody(response: IncomingMessage, text: string, attempt: Attempt, status: number): void {
+function matchBody(
+  response: IncomingMessage, text: string, attempt: Attempt, status: number,
+): void {
   const wanted = Buffer.from(text);
   const body = Buffer.alloc(BODY_MAX_BYTES);
   let length = 0;
@@ -208,9 +217,14 @@ function matchBody(response: IncomingMessage, text: string, attempt: Attempt, st
     if (body.subarray(from, length).includes(wanted)) {
       attempt.end(success(`status ${status}, body matches`));
     } else if (length === BODY_MAX_BYTES) {
-      attempt.end(failure(`status ${status}, the first ${BODY_MAX_BYTES} bytes of the body lack "${text}"`));
+      const reason = `the first ${BODY_MAX_BYTES} bytes of the body lack "${text}"`;
+      attempt.end(failure(`status ${status}, ${reason}`));
     }
   });
-  response.once("end", () => { attempt.end(failure(`status ${status}, the body lacks "${text}"`)); });
-  response.once("close", () => { attempt.end(failure("connection closed before the end of the body")); });
+  response.once("end", () => {
+    attempt.end(failure(`status ${status}, the body lacks "${text}"`));
+  });
+  response.once("close", () => {
+    attempt.end(failure("connection closed before the end of the body"));
+  });
 }

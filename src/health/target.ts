@@ -1,5 +1,5 @@
-// What there is to probe: one target for each backend of each pool, shared by the services that use the
-// pool. A pure function of the config; knows no schedule and no socket.
+// What there is to probe: one target for each backend of each pool, shared by the services that use
+// the pool. A pure function of the config; knows no schedule and no socket.
 
 import type { Address } from "../model/address.ts";
 import type { Config, Health } from "../model/config.ts";
@@ -15,9 +15,9 @@ export interface ProbeTarget {
 }
 
 /**
- * The port is that of the health check, else the backend's, else the service's. Services with different
- * ports may share a pool: the first in the file counts, and `health.port` settles it otherwise. A
- * backend of a pool that no service uses, and for which no port is named, is left out.
+ * The port is that of the health check, else the backend's, else the service's. Services with
+ * different ports may share a pool: the first in the file counts, and `health.port` settles it
+ * otherwise. A backend of a pool that no service uses, and for which no port is named, is left out.
  */
 export function probeTargets(config: Config): readonly ProbeTarget[] {
   const servicePorts = new Map<string, number>();
@@ -29,6 +29,7 @@ export function probeTargets(config: Config): readonly ProbeTarget[] {
     const port = ownPort ?? backend.port ?? servicePorts.get(pool.name);
     if (port === undefined) return [];
     const name = `${pool.name}/${backend.name}`;
-    return [{ name, pool: pool.name, backend: backend.name, address: backend.address, port, health: pool.health }];
+    const { address } = backend;
+    return [{ name, pool: pool.name, backend: backend.name, address, port, health: pool.health }];
   }));
 }

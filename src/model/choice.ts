@@ -1,22 +1,23 @@
-// The next choice: where a connection goes after the backend of its slot refused it. A function of the
-// table, the slot and what was tried, so every node retries in the same order. Knows no socket.
+// The next choice: where a connection goes after the backend of its slot refused it. A function of
+// the table, the slot and what was tried, so every node retries in the same order. Knows no socket.
 
 import { LENDING_DRAWS_MAX, lendingDraw } from "./lending.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
 
 /**
- * The backend that lending would give the slot if those tried were out: the first of its draws that is
- * up and admits everything. So a connection that ran into a dead backend goes where its successors go once the
- * judge has spoken. Where no draw helps (ramps, failed open) the slots after this one are walked in order,
- * as lent. null: nobody is left.
+ * The backend that lending would give the slot if those tried were out: the first of its draws that
+ * is up and admits everything. So a connection that ran into a dead backend goes where its
+ * successors go once the judge has spoken. Where no draw helps (ramps, failed open) the slots after
+ * this one are walked in order, as lent. null: nobody is left.
  */
 export function nextChoice(
   table: ForwardingTable, service: Service, slot: number, tried: ReadonlySet<number>,
 ): Destination | null {
   const { configured, slots, size } = service.ring;
-  const isLeft = service.destinations.some((id) => !tried.has(id) && mayTake(table.destinations.get(id), service));
-  if (!isLeft) return null; // cheap, and usual where one backend stands alone
+  const untried = service.destinations.filter((id) => !tried.has(id));
+  // Cheap, and usual where one backend stands alone.
+  if (!untried.some((id) => mayTake(table.destinations.get(id), service))) return null;
   for (let k = 0; k <= LENDING_DRAWS_MAX; k += 1) {
     const drawn = k === 0 ? slot : lendingDraw(slot, k) % size;
     const destination = table.destinations.get(configured[drawn] ?? 0);

@@ -1,8 +1,8 @@
-// The PROXY protocol's headers, versions 1 and 2 (The PROXY protocol, Willy Tarreau, revision 2020/03/05):
-// how a proxy tells a backend who the client was. Pure; knows addresses and bytes.
+// The PROXY protocol's headers, versions 1 and 2 (The PROXY protocol, Willy Tarreau, revision
+// 2020/03/05): how a proxy tells a backend who the client was. Pure; knows addresses and bytes.
 //
-// A datagram has no beginning of a connection to put a header at, so in UDP each datagram carries one, as
-// dnsdist and PowerDNS expect it. Version 1 knows TCP only.
+// A datagram has no beginning of a connection to put a header at, so in UDP each datagram carries
+// one, as dnsdist and PowerDNS expect it. Version 1 knows TCP only.
 
 import type { Address } from "./address.ts";
 
@@ -13,7 +13,7 @@ export interface ProxiedEndpoints {
   readonly destinationPort: number;
 }
 
-const SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
+const SIGNATURE = Buffer.from("\r\n\r\n\0\r\nQUIT\n", "latin1");
 const VERSION_2_PROXY = 0x21;
 const FAMILY = { 4: 0x10, 6: 0x20 } as const;
 const TRANSPORT = { tcp: 0x01, udp: 0x02 } as const;
@@ -22,11 +22,13 @@ const TRANSPORT = { tcp: 0x01, udp: 0x02 } as const;
 export function proxyHeaderV1(endpoints: ProxiedEndpoints): Uint8Array {
   const { source, sourcePort, destination, destinationPort } = endpoints;
   if (source.family !== destination.family) return Buffer.from("PROXY UNKNOWN\r\n", "latin1");
-  const words = ["PROXY", `TCP${source.family}`, source.text, destination.text, sourcePort, destinationPort];
-  return Buffer.from(`${words.join(" ")}\r\n`, "latin1");
+  const addresses = `TCP${source.family} ${source.text} ${destination.text}`;
+  return Buffer.from(`PROXY ${addresses} ${sourcePort} ${destinationPort}\r\n`, "latin1");
 }
 
-/** The binary header. Of two families both addresses are written as IPv6, IPv4 as ::ffff:a.b.c.d. */
+/**
+ * The binary header. Of two families both addresses are written as IPv6, IPv4 as ::ffff:a.b.c.d.
+ */
 export function proxyHeaderV2(endpoints: ProxiedEndpoints, protocol: "tcp" | "udp"): Uint8Array {
   const { source, sourcePort, destination, destinationPort } = endpoints;
   const family = source.family === 4 && destination.family === 4 ? 4 : 6;

@@ -1,5 +1,5 @@
-// The judge against a model that keeps the whole history: what it says must follow from the outcomes
-// alone, whatever their order.
+// The judge against a model that keeps the whole history: what it says must follow from the
+// outcomes alone, whatever their order.
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";

@@ -33,7 +33,8 @@ const slots = fc.integer({ min: 0, max: 250 });
 
 describe("nextChoice", () => {
   it("is what the ring will say when those tried are down", () => {
-    // Equal weights: so many draws that find nobody are too rare to meet, and lending's last resort with them.
+    // Equal weights: so many draws that find nobody are too rare to meet, and lending's last resort
+    // with them.
     const cases = fc.record({ count: fc.integer({ min: 1, max: 8 }), slot: slots });
     assertProperty("proxy", fc.property(cases, ({ count, slot }) => {
       const wanted = pool(Array<number>(count).fill(1));

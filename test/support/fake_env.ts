@@ -1,12 +1,15 @@
-// An Env for tests: time that moves only when told to, seeded chance, files in memory, a log that is a
-// list. Deterministic from its seed; must never read a real clock. Sockets and child processes are
-// refused unless the test passes its own.
+// An Env for tests: time that moves only when told to, seeded chance, files in memory, a log that
+// is a list. Deterministic from its seed; must never read a real clock. Sockets and child processes
+// are refused unless the test passes its own.
 
 import type { Cancel, Clock, Env, Exec, Files, Log, Net, Random } from "../../src/env.ts";
 
 export interface FakeEnvOptions {
   readonly seed?: number;
-  /** Wall clock at the start; 2026-01-01T00:00:00Z by default. The monotonic clock starts at one hour. */
+  /**
+   * Wall clock at the start; 2026-01-01T00:00:00Z by default. The monotonic clock starts at one
+   * hour.
+   */
   readonly wallMs?: number;
   readonly net?: Net;
   readonly exec?: Exec;
@@ -29,7 +32,9 @@ export interface FakeFile {
 }
 
 export interface FakeEnv extends Env {
-  /** Fires the timers due within the next `ms` in order of time; between any two, promises settle. */
+  /**
+   * Fires the timers due within the next `ms` in order of time; between any two, promises settle.
+   */
   advance(ms: number): Promise<void>;
   /** The same without letting promises settle in between. */
   advanceSync(ms: number): void;
@@ -52,7 +57,10 @@ interface Timer {
   readonly callback: () => void;
 }
 
-/** Uniform in [0, 1) from a 32-bit seed: splitmix32, a counter through a finaliser (Steele, Lea and Flood 2014). */
+/**
+ * Uniform in [0, 1) from a 32-bit seed: splitmix32, a counter through a finaliser (Steele, Lea and
+ * Flood 2014).
+ */
 export function seededRandom(seed: number): () => number {
   let state = seed | 0;
   return () => {
@@ -104,7 +112,10 @@ class FakeClock implements Clock {
     }
     return first;
   }
-  /** Fires the next timer due by `untilMs`; false when there is none, and the time is then `untilMs`. */
+  /**
+   * Fires the next timer due by `untilMs`; false when there is none, and the time is then
+   * `untilMs`.
+   */
   step(untilMs: number): boolean {
     const timer = this.next();
     if (timer === null || timer.atMs > untilMs) {

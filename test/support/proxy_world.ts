@@ -1,5 +1,5 @@
-// A proxy plane between real sockets on the loopback: configs, tables, backends and clients for its tests.
-// Every port is ephemeral; close() must leave nothing behind, and checks that.
+// A proxy plane between real sockets on the loopback: configs, tables, backends and clients for its
+// tests. Every port is ephemeral; close() must leave nothing behind, and checks that.
 
 import { createSocket, type Socket as DatagramSocket } from "node:dgram";
 import { connect, createServer, type AddressInfo, type NetConnectOpts, type Server, type Socket } from "node:net";

@@ -1,5 +1,5 @@
-// The checker under a fake clock: when probes start, what is kept over an update, and the bound on how
-// long a dead backend stays.
+// The checker under a fake clock: when probes start, what is kept over an update, and the bound on
+// how long a dead backend stays.
 
 import { describe, expect, it } from "vitest";
 import type { HealthTransition, Probe } from "../../src/health/checker.ts";

@@ -1,4 +1,5 @@
-// The real Env keeps its promises: files are whole or absent, timers wait, a child's output is bounded.
+// The real Env keeps its promises: files are whole or absent, timers wait, a child's output is
+// bounded.
 
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

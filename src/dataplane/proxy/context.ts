@@ -1,5 +1,5 @@
-// What every listener of the proxy plane shares: the doors to the world, the books, the table in force,
-// and the one way a client becomes a packet for decide(). Knows no socket.
+// What every listener of the proxy plane shares: the doors to the world, the books, the table in
+// force, and the one way a client becomes a packet for decide(). Knows no socket.
 
 import type { Env } from "../../env.ts";
 import type { Address } from "../../model/address.ts";
@@ -30,8 +30,8 @@ const IPPROTO = { tcp: 6, udp: 17 } as const;
 const TTL = 64;
 
 /**
- * The decision on a new connection or session. The destination is the service's address and port, never
- * the socket's, so that a laptop with an offset picks what production would.
+ * The decision on a new connection or session. The destination is the service's address and port,
+ * never the socket's, so that a laptop with an offset picks what production would.
  */
 export function decideFlow(context: ProxyContext, service: Service, client: ClientPlace): Decision {
   const { address, port, protocol } = service.config;
@@ -50,7 +50,9 @@ export function decideFlow(context: ProxyContext, service: Service, client: Clie
 }
 
 /** Whether flows may stay with this destination under the service's newest version. */
-export function maySit(table: ForwardingTable, service: Service, destination: Destination): boolean {
+export function maySit(
+  table: ForwardingTable, service: Service, destination: Destination,
+): boolean {
   const now = service.destinations.map((id) => table.destinations.get(id))
     .find((each) => each?.identity === destination.identity);
   return now !== undefined && (now.alive || service.failedOpen);
@@ -63,7 +65,9 @@ export function warnOfDescriptors(context: ProxyContext, service: string): void 
 
 const WARNING_PAUSE_MS = 10_000;
 
-/** A `warn` that says each thing at most every ten seconds, with the number of times it went unsaid. */
+/**
+ * A `warn` that says each thing at most every ten seconds, with the number of times it went unsaid.
+ */
 export function createWarner(env: Env): ProxyContext["warn"] {
   const said = new Map<string, { atMs: number; unsaid: number }>();
   return (topic, fields, message) => {
@@ -74,6 +78,7 @@ export function createWarner(env: Env): ProxyContext["warn"] {
       return;
     }
     said.set(topic, { atMs: nowMs, unsaid: 0 });
-    env.log.warn(last === undefined || last.unsaid === 0 ? fields : { ...fields, repeated: last.unsaid }, message);
+    const repeated = last?.unsaid ?? 0;
+    env.log.warn(repeated === 0 ? fields : { ...fields, repeated }, message);
   };
 }

@@ -1,6 +1,7 @@
-// How many sockets the proxy may hold. At the limit of open files libuv accepts and closes clients without
-// a word, and probes, control and metrics find no descriptor either: so the proxy stops earlier, says so
-// and leaves the rest of the process its share. Knows numbers; must never know a socket.
+// How many sockets the proxy may hold. At the limit of open files libuv accepts and closes clients
+// without a word, and probes, control and metrics find no descriptor either: so the proxy stops
+// earlier, says so and leaves the rest of the process its share. Knows numbers; must never know a
+// socket.
 
 import type { Env } from "../../env.ts";
 

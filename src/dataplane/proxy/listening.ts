@@ -1,5 +1,5 @@
-// Where a service of the proxy plane listens, and what an operator can do when it cannot. Pure: knows
-// the config's bind modes and errno names; must never open a socket.
+// Where a service of the proxy plane listens, and what an operator can do when it cannot. Pure:
+// knows the config's bind modes and errno names; must never open a socket.
 
 import { Failure } from "../../errors.ts";
 import { formatEndpoint, parseAddress } from "../../model/address.ts";
@@ -25,37 +25,44 @@ const HOSTS = {
 } as const;
 
 /** The place, or a sentence about why there is none. */
-export function listeningPlace(service: ServiceConfig, binding: ProxyBinding): ListeningPlace | string {
-  const { family } = service.address;
+export function listeningPlace(
+  service: ServiceConfig, binding: ProxyBinding,
+): ListeningPlace | string {
+  const { address: { family }, protocol } = service;
   const host = binding.bind === "vip" ? service.address.text : HOSTS[binding.bind][family];
   const port = service.port + binding.portOffset;
   if (port < 1 || port > 65535) {
-    return `port ${service.port} with offset ${binding.portOffset} is ${port}, which is no port; change portOffset`;
+    return `port ${service.port} with offset ${binding.portOffset} is ${port}, which is no port; `
+      + "change portOffset";
   }
   const address = parseAddress(host);
   const endpoint = address === null ? `${host}:${port}` : formatEndpoint(address, port);
-  return { key: `${service.protocol} ${endpoint}`, protocol: service.protocol, host, port, family, endpoint };
+  return { key: `${protocol} ${endpoint}`, protocol, host, port, family, endpoint };
 }
 
 /** What a failed bind means and what to do about it. */
 export function bindFailure(place: ListeningPlace, binding: ProxyBinding, cause: unknown): Failure {
   const code = errnoName(cause);
-  const { endpoint, host, protocol } = place;
+  const { endpoint, host, protocol, family } = place;
   if (code === "EADDRNOTAVAIL" || code === "EAFNOSUPPORT") {
+    const bits = family === 4 ? 32 : 128;
     return new Failure("ADDRESS_NOT_LOCAL", { address: host }, binding.bind === "vip"
-      ? `${host} is not an address of this host. Put it on lo (ip addr add ${host}/${place.family === 4 ? 32 : 128} `
-        + `dev lo), allow it (sysctl net.ipv${place.family}.ip_nonlocal_bind=1), or listen elsewhere `
+      ? `${host} is not an address of this host. `
+        + `Put it on lo (ip addr add ${host}/${bits} dev lo), allow it `
+        + `(sysctl net.ipv${family}.ip_nonlocal_bind=1), or listen elsewhere `
         + "(--proxy-bind loopback or any)"
-      : `${host} cannot be bound: IPv${place.family} is switched off on this host`, cause);
+      : `${host} cannot be bound: IPv${family} is switched off on this host`, cause);
   }
   if (code === "EADDRINUSE") {
     return new Failure("PORT_IN_USE", { address: endpoint },
-      `another process listens on ${protocol} ${endpoint}. Stop it (ss -lnp shows it) or use --port-offset`, cause);
+      `another process listens on ${protocol} ${endpoint}. Stop it (ss -lnp shows it) `
+        + "or use --port-offset", cause);
   }
   if (code === "EACCES" || code === "EPERM") {
-    return new Failure("PERMISSION_DENIED", { operation: `bind ${endpoint}`, capability: "CAP_NET_BIND_SERVICE" },
-      `this user may not bind port ${place.port}. Run as root, give node CAP_NET_BIND_SERVICE, lower `
-      + "net.ipv4.ip_unprivileged_port_start, or use --port-offset 8000", cause);
+    const details = { operation: `bind ${endpoint}`, capability: "CAP_NET_BIND_SERVICE" };
+    return new Failure("PERMISSION_DENIED", details,
+      `this user may not bind port ${place.port}. Run as root, give node CAP_NET_BIND_SERVICE, `
+      + "lower net.ipv4.ip_unprivileged_port_start, or use --port-offset 8000", cause);
   }
   return new Failure("SYSTEM", { operation: `bind ${endpoint}` },
     `cannot listen on ${protocol} ${endpoint}: ${reasonOf(cause)}`, cause);
@@ -63,7 +70,8 @@ export function bindFailure(place: ListeningPlace, binding: ProxyBinding, cause:
 
 /** "EMFILE" and the like, or "" when the error has none. */
 export function errnoName(error: unknown): string {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+  if (!(error instanceof Error) || !("code" in error)) return "";
+  return typeof error.code === "string" ? error.code : "";
 }
 
 /** The shortest text that says what went wrong. */

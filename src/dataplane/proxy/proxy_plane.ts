@@ -1,5 +1,6 @@
-// The proxy as a data plane: keeps one listener for each service of the table, and changes no more of
-// them than a new table asks for. Knows listeners, not what goes through them; needs nothing but Node.
+// The proxy as a data plane: keeps one listener for each service of the table, and changes no more
+// of them than a new table asks for. Knows listeners, not what goes through them; needs nothing but
+// Node.
 
 import type { Cancel, Env } from "../../env.ts";
 import type { Config, Protocol } from "../../model/config.ts";
@@ -7,10 +8,14 @@ import type { Decide } from "../../model/decide.ts";
 import { decide } from "../../model/decide.ts";
 import type { ForwardingTable, Ledger, Service } from "../../model/table.ts";
 import { EMPTY_LEDGER } from "../../model/table.ts";
-import type { ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription } from "../dataplane.ts";
+import type {
+  ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription,
+} from "../dataplane.ts";
 import { createWarner, type ProxyContext } from "./context.ts";
 import { descriptorBudget } from "./descriptors.ts";
-import { bindFailure, listeningPlace, type ListeningPlace, type ProxyBinding } from "./listening.ts";
+import {
+  bindFailure, listeningPlace, type ListeningPlace, type ProxyBinding,
+} from "./listening.ts";
 import { Tally } from "./tally.ts";
 import { TcpListener } from "./tcp_listener.ts";
 import { UdpListener } from "./udp_listener.ts";
@@ -82,7 +87,8 @@ class ProxyPlane implements Dataplane {
     this.#table = table;
     for (const { listener, service } of changes.kept) listener.update(service);
     const failed = new Map(changes.refused);
-    await Promise.all(changes.opened.map(({ place, service }) => this.#open(place, service, failed)));
+    const opening = changes.opened.map(({ place, service }) => this.#open(place, service, failed));
+    await Promise.all(opening);
     for (const listener of changes.closed) this.#retire(listener);
     this.#failed = failed;
     const names = [...table.destinations.values()].map((destination) => destination.name);
@@ -103,7 +109,8 @@ class ProxyPlane implements Dataplane {
   }
 
   status(): PlaneStatus {
-    const listening = [...this.#listeners.values()].map((each) => [each.service.name, each.place.endpoint] as const);
+    const listening = [...this.#listeners.values()].map(({ service, place }) =>
+      [service.name, place.endpoint] as const);
     return {
       mode: "proxy", interfaces: [], adopted: false,
       listening: new Map(listening), neighbours: new Map(), failed: this.#failed,
@@ -148,8 +155,8 @@ class ProxyPlane implements Dataplane {
       }
       const rival = taken.get(place.key);
       if (rival !== undefined) {
-        refused.set(service.name, `service ${rival} listens on ${place.key} too; with proxy.bind ${this.#binding.bind} `
-          + "services need ports of their own");
+        refused.set(service.name, `service ${rival} listens on ${place.key} too; `
+          + `with proxy.bind ${this.#binding.bind} services need ports of their own`);
         continue;
       }
       taken.set(place.key, service.name);
@@ -157,7 +164,7 @@ class ProxyPlane implements Dataplane {
       if (listener === undefined) opened.push({ place, service });
       else kept.push({ listener, service });
     }
-    const closed = [...this.#listeners].filter(([key]) => !taken.has(key)).map(([, listener]) => listener);
+    const closed = [...this.#listeners.values()].filter(({ place }) => !taken.has(place.key));
     return { kept, opened, closed, refused };
   }
 
@@ -165,14 +172,16 @@ class ProxyPlane implements Dataplane {
     const steps: StepDescription[] = [];
     for (const { listener, service } of changes.kept) {
       const detail = describeChange(this.#table, listener.service, table, service);
-      if (detail !== null) steps.push({ action: "update", object: `service ${service.name}`, detail });
+      if (detail === null) continue;
+      steps.push({ action: "update", object: `service ${service.name}`, detail });
     }
     for (const { place, service } of changes.opened) {
       steps.push({ action: "listen", object: `service ${service.name}`, detail: place.key });
     }
     for (const { place, service, size } of changes.closed) {
-      const rest = place.protocol === "tcp" ? `${size} connections may end by themselves` : `${size} sessions end`;
-      steps.push({ action: "close", object: `service ${service.name}`, detail: `${place.key}; ${rest}` });
+      const rest = place.protocol === "tcp" ? "connections may end by themselves" : "sessions end";
+      const detail = `${place.key}; ${size} ${rest}`;
+      steps.push({ action: "close", object: `service ${service.name}`, detail });
     }
     return steps;
   }
@@ -184,7 +193,8 @@ class ProxyPlane implements Dataplane {
       this.#env.log.info({ service: service.name, listening: place.key }, "the proxy listens");
       if (place.protocol === "udp" && this.#binding.bind === "any") {
         this.#env.log.info({ service: service.name },
-          "answers leave from the address that the route to the client has: bind the VIP where that matters");
+          "answers leave from the address that the route to the client has: "
+            + "bind the VIP where that matters");
       }
     } catch (error) {
       const failure = bindFailure(place, this.#binding, error);
@@ -197,7 +207,8 @@ class ProxyPlane implements Dataplane {
   #retire(listener: Listener): void {
     this.#listeners.delete(listener.place.key);
     this.#leaving.set(listener, listener.drain().then(() => { this.#leaving.delete(listener); }));
-    this.#env.log.info({ service: listener.service.name, listening: listener.place.key, flows: listener.size },
+    const { service, place, size } = listener;
+    this.#env.log.info({ service: service.name, listening: place.key, flows: size },
       "the proxy listens no more");
   }
 
@@ -217,7 +228,9 @@ class ProxyPlane implements Dataplane {
   }
 }
 
-function openListener(context: ProxyContext, place: ListeningPlace, service: Service): Promise<Listener> {
+function openListener(
+  context: ProxyContext, place: ListeningPlace, service: Service,
+): Promise<Listener> {
   const open: Record<Protocol, () => Promise<Listener>> = {
     tcp: () => TcpListener.open(context, place, service),
     udp: () => UdpListener.open(context, place, service),
@@ -231,7 +244,9 @@ function describeChange(
 ): string | null {
   const details: string[] = [];
   if (old.name !== fresh.name) details.push(`was called ${old.name}`);
-  if (old.ring.key !== fresh.ring.key) details.push(`ring ${old.ring.key.slice(0, 8)} → ${fresh.ring.key.slice(0, 8)}`);
+  if (old.ring.key !== fresh.ring.key) {
+    details.push(`ring ${old.ring.key.slice(0, 8)} → ${fresh.ring.key.slice(0, 8)}`);
+  }
   const names = (table: ForwardingTable, service: Service): string[] =>
     service.destinations.flatMap((id) => table.destinations.get(id) ?? [])
       .map(({ name, address, port, alive }) => `${name} ${address.text} ${port} ${alive}`);

@@ -1,12 +1,13 @@
-// The proxy plane's books: verdicts, traffic per service and backend, flows now, and incidents. Exact,
-// since the proxy holds every flow itself. Knows names and numbers; must never know a socket.
+// The proxy plane's books: verdicts, traffic per service and backend, flows now, and incidents.
+// Exact, since the proxy holds every flow itself. Knows names and numbers; must never know a
+// socket.
 
 import type { VerdictName } from "../../model/decide.ts";
 import type { Counters, TrafficCount } from "../dataplane.ts";
 
 /**
- * What happens beside the verdicts. Those at a limit are turned away before anything is decided; the
- * others befall connections and sessions that were decided already.
+ * What happens beside the verdicts. Those at a limit are turned away before anything is decided;
+ * the others befall connections and sessions that were decided already.
  */
 export type Incident =
   | "connections_max" | "sessions_max" | "descriptors_max" | "accept_failed" | "client_gone"
@@ -66,7 +67,10 @@ export class Tally {
 
   /** Traffic from the client, which is what the XDP plane can see too. */
   traffic({ service, backend }: Account, packets: number, bytes: number): void {
-    for (const count of [entry(this.#services, service, noTraffic), entry(this.#backends, backend, noTraffic)]) {
+    const counts = [
+      entry(this.#services, service, noTraffic), entry(this.#backends, backend, noTraffic),
+    ];
+    for (const count of counts) {
       count.packets += packets;
       count.bytes += bytes;
     }
@@ -91,8 +95,9 @@ export class Tally {
   counters(flowsMax: number): Counters {
     const copy = (counts: ReadonlyMap<string, Traffic>): Map<string, TrafficCount> =>
       new Map([...counts].map(([name, count]) => [name, { ...count }]));
+    const verdicts = [...this.#verdicts].map(([name, count]) => [name, { ...count }] as const);
     return {
-      verdicts: Object.fromEntries([...this.#verdicts].map(([name, count]) => [name, { ...count }])),
+      verdicts: Object.fromEntries(verdicts),
       services: copy(this.#services),
       backends: copy(this.#backends),
       flows: { count: this.#flowsOpen, max: flowsMax, kind: "exact" },

@@ -1,5 +1,6 @@
-// One TCP connection through the proxy: connect to a backend, and to the next one if that fails, then
-// pass bytes, half-closes and resets on until both sides are done. Knows two sockets; nothing of listeners.
+// One TCP connection through the proxy: connect to a backend, and to the next one if that fails,
+// then pass bytes, half-closes and resets on until both sides are done. Knows two sockets; nothing
+// of listeners.
 
 import type { NetConnectOpts, Socket } from "node:net";
 import type { Cancel } from "../../env.ts";
@@ -131,9 +132,10 @@ export class TcpConnection {
       reason: error === null ? "timeout" : reasonOf(error),
     }, "a backend did not take a connection");
     const service = this.#start.service();
-    const next = slot === null || this.#tried.size > service.config.proxy.connectRetries
-      ? null
-      : nextChoice(this.#context.table(), service, Math.min(slot, service.ring.size - 1), this.#tried);
+    const mayRetry = slot !== null && this.#tried.size <= service.config.proxy.connectRetries;
+    const next = !mayRetry
+      ? null // a ring that shrank meanwhile may have no such slot any more
+      : nextChoice(this.#context.table(), service, slot % service.ring.size, this.#tried);
     if (next === null) {
       tally.incident("backends_exhausted");
       this.#isEnding = true;
@@ -177,7 +179,8 @@ export class TcpConnection {
     const other = isClient ? this.#backend : this.#start.client;
     if (this.#account === null) this.#context.tally.incident("client_gone");
     else this.#context.tally.incident(isClient ? "client_reset" : "backend_reset");
-    this.#context.env.log.debug({ account: this.#account, side: isClient ? "client" : "backend", err: error },
+    const sideName = isClient ? "client" : "backend";
+    this.#context.env.log.debug({ account: this.#account, side: sideName, err: error },
       "a connection was reset");
     if (other === null) return;
     if (other.writableLength === 0 || this.#account === null) {

@@ -1,5 +1,5 @@
-// Accepts the TCP connections of one service, within its limit, and asks decide() where each one goes.
-// Knows its connections; a change of the table reaches it as a new version of its service.
+// Accepts the TCP connections of one service, within its limit, and asks decide() where each one
+// goes. Knows its connections; a change of the table reaches it as a new version of its service.
 
 import type { Server, Socket } from "node:net";
 import { parseAddress } from "../../model/address.ts";
@@ -36,13 +36,16 @@ export class TcpListener {
   }
 
   /** Resolves when it listens; rejects with the error of the bind. */
-  static open(context: ProxyContext, place: ListeningPlace, service: Service): Promise<TcpListener> {
+  static open(
+    context: ProxyContext, place: ListeningPlace, service: Service,
+  ): Promise<TcpListener> {
     return new Promise((resolve, reject) => {
       const listener = new TcpListener(context, place, service);
       const server = listener.#server;
       server.once("error", reject);
       server.listen({
-        host: place.host, port: place.port, ipv6Only: place.family === 6, backlog: BACKLOG, exclusive: true,
+        host: place.host, port: place.port, ipv6Only: place.family === 6, backlog: BACKLOG,
+        exclusive: true,
       }, () => {
         server.removeListener("error", reject);
         server.on("error", (error) => { listener.#onAcceptError(error); });
@@ -60,7 +63,10 @@ export class TcpListener {
     return this.#connections.size;
   }
 
-  /** A new version of the service. Connections stay where they are, as they would behind any TCP proxy. */
+  /**
+   * A new version of the service. Connections stay where they are, as they would behind any TCP
+   * proxy.
+   */
   update(service: Service): void {
     this.#service = service;
   }
@@ -146,11 +152,13 @@ export class TcpListener {
     if (this.#connections.size === 0) this.#onEmpty?.();
   }
 
-  /** No descriptor for a connection, say. The listener goes on; libuv has turned the client away. */
+  /**
+   * No descriptor for a connection, say. The listener goes on; libuv has turned the client away.
+   */
   #onAcceptError(error: Error): void {
     this.#context.tally.incident("accept_failed");
     this.#context.warn(`accept ${this.place.key}`, {
       service: this.#service.name, listening: this.place.endpoint, reason: reasonOf(error),
-    }, "a connection could not be accepted; raise the limit of open files (ulimit -n) if it is EMFILE");
+    }, "a connection could not be accepted; of EMFILE, raise the limit of open files (ulimit -n)");
   }
 }

@@ -1,8 +1,9 @@
-// Receives the datagrams of one UDP service and keeps a session per client, within its limit. A session
-// whose backend went is closed at once, and the client's next datagram is decided anew.
+// Receives the datagrams of one UDP service and keeps a session per client, within its limit. A
+// session whose backend went is closed at once, and the client's next datagram is decided anew.
 //
-// Bound to `any`, the kernel picks the source address of answers by route, and Node cannot say otherwise:
-// a client that asked another address of this host would not know them. Hence the note in the log.
+// Bound to `any`, the kernel picks the source address of answers by route, and Node cannot say
+// otherwise: a client that asked another address of this host would not know them. Hence the note
+// in the log.
 
 import type { RemoteInfo, Socket } from "node:dgram";
 import { parseAddress } from "../../model/address.ts";
@@ -34,7 +35,9 @@ export class UdpListener {
   }
 
   /** Resolves when it receives; rejects with the error of the bind. */
-  static open(context: ProxyContext, place: ListeningPlace, service: Service): Promise<UdpListener> {
+  static open(
+    context: ProxyContext, place: ListeningPlace, service: Service,
+  ): Promise<UdpListener> {
     return new Promise((resolve, reject) => {
       const listener = new UdpListener(context, place, service);
       const socket = listener.#socket;
@@ -60,7 +63,10 @@ export class UdpListener {
     return this.#sessions.size;
   }
 
-  /** A new version of the service. Sessions whose backend is no longer there, or not alive, end here. */
+  /**
+   * A new version of the service. Sessions whose backend is no longer there, or not alive, end
+   * here.
+   */
   update(service: Service): void {
     const before = this.#service.config.proxy.proxyProtocol;
     this.#service = service;
@@ -87,7 +93,9 @@ export class UdpListener {
     return this.#service.config.proxy.udpIdleTimeoutMs;
   }
 
-  /** Receives no more and forgets its clients: without the socket there is no way to answer them. */
+  /**
+   * Receives no more and forgets its clients: without the socket there is no way to answer them.
+   */
   drain(): Promise<void> {
     for (const [key, session] of this.#sessions) this.#end(key, session);
     return new Promise((resolve) => { this.#socket.close(resolve); });

@@ -1,5 +1,5 @@
-// One client of a UDP service: a socket of its own, connected to the backend, so that answers find their
-// way back and unreachable ports are heard of. Knows one socket; nothing of other sessions.
+// One client of a UDP service: a socket of its own, connected to the backend, so that answers find
+// their way back and unreachable ports are heard of. Knows one socket; nothing of other sessions.
 
 import type { Socket } from "node:dgram";
 import { proxyHeaderV2 } from "../../model/proxy_protocol.ts";
@@ -106,7 +106,10 @@ export class UdpSession {
     });
   }
 
-  /** Before the connect an error ends the session; afterwards it is an ICMP message about one datagram. */
+  /**
+   * Before the connect an error ends the session; afterwards it is an ICMP message about one
+   * datagram.
+   */
   #onError(error: Error, start: SessionStart): void {
     this.#context.warn(`session ${this.destination.name}`, {
       service: this.#account.service, backend: this.destination.name, reason: reasonOf(error),
@@ -121,8 +124,9 @@ export class UdpSession {
   }
 }
 
+/** v1 has no datagrams: they get v2 where either is asked for. */
 function proxyHeader({ place, service: { config } }: SessionStart): Uint8Array | null {
-  if (config.proxy.proxyProtocol === "none") return null; // v1 has no datagrams: they get v2 either way
+  if (config.proxy.proxyProtocol === "none") return null;
   return proxyHeaderV2({
     source: place.address, sourcePort: place.port,
     destination: config.address, destinationPort: config.port,
@@ -131,7 +135,10 @@ function proxyHeader({ place, service: { config } }: SessionStart): Uint8Array |
 
 type LookupCallback = (error: null, address: string, family: number) => void;
 
-/** All addresses here are numbers. Node would ask its resolver about each, a turn of the event loop later. */
+/**
+ * All addresses here are numbers. Node would ask its resolver about each, a turn of the event loop
+ * later.
+ */
 export function addressLookup(host: string, ...rest: readonly unknown[]): void {
   const callback = rest.at(-1) as LookupCallback;
   callback(null, host, host.includes(":") ? 6 : 4);
