@@ -1,6 +1,6 @@
-// What the ring costs and how even it stays: building, lending, lending after one change; the busiest
-// survivor when backends are out; what a change of the config moves. Knows the model and a seed.
-// Alone: node dist/bench/ring.js [--evenness | --disruption] [--draws N] [--seed N] [-o json]
+// What the ring costs and how even it stays: building, lending, lending after one change; the
+// busiest survivor when backends are out; what a change of the config moves. Knows the model and a
+// seed. Alone: node dist/bench/ring.js [--evenness | --disruption] [--draws N] [--seed N] [-o json]
 
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -77,12 +77,18 @@ function operationsOf(count: number, weightOf: WeightOf): Operations {
   };
 }
 
+function perTime<T>(valueOf: (time: RingTime) => T): Record<RingTime, T> {
+  const times = Object.keys(RING_TIMES) as RingTime[];
+  return Object.fromEntries(times.map((time) => [time, valueOf(time)])) as Record<RingTime, T>;
+}
+
 /** Rounds are interleaved over everything that is measured, after two that are thrown away. */
 export function benchRing(options: { readonly rounds: number } = { rounds: 15 }): RingBench {
   const times = Object.keys(RING_TIMES) as RingTime[];
-  const cases = [3, 100, 1000].flatMap((backends) => Object.entries(WEIGHTS).map(([weights, weightOf]) => ({
+  const shapes = Object.entries(WEIGHTS);
+  const cases = [3, 100, 1000].flatMap((backends) => shapes.map(([weights, weightOf]) => ({
     backends, weights, operations: operationsOf(backends, weightOf),
-    taken: Object.fromEntries(times.map((time) => [time, new Array<number>()])) as Record<RingTime, number[]>,
+    taken: perTime((): number[] => []),
   })));
   for (let round = -2; round < options.rounds; round++) {
     for (const { operations, taken } of cases) {
@@ -96,7 +102,7 @@ export function benchRing(options: { readonly rounds: number } = { rounds: 15 })
   }
   const rows = cases.map(({ backends, weights, taken }) => ({
     backends, weights,
-    times: Object.fromEntries(times.map((time) => [time, median(taken[time])])) as Record<RingTime, number>,
+    times: perTime((time) => median(taken[time])),
   }));
   const command = "pointsman bench ring";
   return { machine: describeMachine(), size: SIZE, rounds: options.rounds, command, rows };
@@ -113,12 +119,20 @@ Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
 `;
 }
 
+export interface Draws {
+  readonly draws: number;
+  readonly seed: number;
+}
+
 export interface Evenness {
   readonly machine: Machine;
   readonly draws: number;
   readonly seed: number;
   readonly command: string;
-  /** Busiest: the largest of slots ÷ ideal among survivors; idlest: the smallest. Ideals are the survivors'. */
+  /**
+   * Busiest: the largest of slots ÷ ideal among survivors; idlest: the smallest. Ideals are the
+   * survivors'.
+   */
   readonly rows: readonly {
     readonly backends: number;
     readonly out: number;
@@ -136,7 +150,7 @@ const EVENNESS_CASES: readonly (readonly [backends: number, out: number, weights
 ];
 
 /** Each draw takes other keys and other backends out; the ring is the configured one, then lent. */
-export function benchEvenness(options: { readonly draws: number; readonly seed: number }): Evenness {
+export function benchEvenness(options: Draws): Evenness {
   const rows = EVENNESS_CASES.map(([backends, out, weights]) => {
     const random = uniform(options.seed);
     const busiest: number[] = [];
@@ -152,8 +166,8 @@ export function benchEvenness(options: { readonly draws: number; readonly seed: 
       busiestP999: busiest[Math.ceil(options.draws * 0.999) - 1] ?? NaN, idlestMean: mean(idlest),
     };
   });
-  const command = `node dist/bench/ring.js --evenness --draws ${options.draws} --seed ${options.seed}`;
-  return { machine: describeMachine(), draws: options.draws, seed: options.seed, command, rows };
+  const command = commandOf("evenness", options);
+  return { machine: describeMachine(), ...options, command, rows };
 }
 
 /** slots ÷ ideal of each backend that is still there. */
@@ -176,13 +190,16 @@ function survivorRatios(
 }
 
 export function evennessTable(result: Evenness): string {
-  const head = ["backends", "out", "weights", "busiest, mean", "busiest, 99.9th percentile", "idlest, mean"];
+  const head = [
+    "backends", "out", "weights", "busiest, mean", "busiest, 99.9th percentile", "idlest, mean",
+  ];
   const rows = result.rows.map((row) => [
     String(row.backends), String(row.out), row.weights,
     row.busiestMean.toFixed(3), row.busiestP999.toFixed(3), row.idlestMean.toFixed(3),
   ]);
   return `${markdown(head, rows)}
-Slots ÷ ideal of the busiest and of the idlest survivor over ${result.draws} draws, seed ${result.seed}, ${SIZE} slots.
+Slots ÷ ideal of the busiest and of the idlest survivor over ${result.draws} draws,
+seed ${result.seed}, ${SIZE} slots.
 Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
 `;
 }
@@ -202,8 +219,11 @@ export interface Disruption {
   }[];
 }
 
-/** The same backend fails (lending), is removed, is added, or has its weight doubled (all three: a new ring). */
-export function benchDisruption(options: { readonly draws: number; readonly seed: number }): Disruption {
+/**
+ * The same backend fails (lending), is removed, is added, or has its weight doubled (all three: a
+ * new ring).
+ */
+export function benchDisruption(options: Draws): Disruption {
   const random = uniform(options.seed);
   const rows = [3, 10, 100, 1000].map((count) => {
     const sums = { failure: 0, removal: 0, addition: 0, weight: 0 };
@@ -224,8 +244,8 @@ export function benchDisruption(options: { readonly draws: number; readonly seed
       addition: sums.addition / options.draws, weight: sums.weight / options.draws,
     };
   });
-  const command = `node dist/bench/ring.js --disruption --draws ${options.draws} --seed ${options.seed}`;
-  return { machine: describeMachine(), draws: options.draws, seed: options.seed, command, rows };
+  const command = commandOf("disruption", options);
+  return { machine: describeMachine(), ...options, command, rows };
 }
 
 function foreignShare(before: Uint16Array, after: Uint16Array, concerned: number): number {
@@ -242,12 +262,17 @@ export function disruptionTable(result: Disruption): string {
   const head = ["backends", "failure, drain, ramp, recovery", "removed", "added", "weight doubled"];
   const percent = (share: number): string => (share === 0 ? "0" : `${(share * 100).toFixed(2)} %`);
   const rows = result.rows.map((row) => [
-    String(row.backends), percent(row.failure), percent(row.removal), percent(row.addition), percent(row.weight),
+    String(row.backends), ...[row.failure, row.removal, row.addition, row.weight].map(percent),
   ]);
   return `${markdown(head, rows)}
-Share of all ${SIZE} slots that move between two backends that are not concerned: mean of ${result.draws} draws,
-seed ${result.seed}, equal weights. Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
+Share of all ${SIZE} slots that move between two backends that are not concerned: mean of
+${result.draws} draws, seed ${result.seed}, equal weights.
+Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
 `;
+}
+
+function commandOf(what: string, { draws, seed }: Draws): string {
+  return `node dist/bench/ring.js --${what} --draws ${draws} --seed ${seed}`;
 }
 
 function mean(values: readonly number[]): number {
@@ -275,17 +300,21 @@ function main(args: readonly string[]): void {
   const { values } = parseArgs({
     args: [...args],
     options: {
-      evenness: { type: "boolean", default: false }, disruption: { type: "boolean", default: false },
+      evenness: { type: "boolean", default: false },
+      disruption: { type: "boolean", default: false },
       draws: { type: "string" }, seed: { type: "string", default: "1" },
       output: { type: "string", short: "o", default: "table" },
     },
   });
-  const seed = Number(values.seed);
+  const draws = (usual: number): Draws => (
+    { draws: Number(values.draws ?? usual), seed: Number(values.seed) }
+  );
   const show = <T>(result: T, table: (result: T) => string): void => {
-    process.stdout.write(values.output === "json" ? `${JSON.stringify(result, null, 2)}\n` : table(result));
+    const json = values.output === "json";
+    process.stdout.write(json ? `${JSON.stringify(result, null, 2)}\n` : table(result));
   };
-  if (values.evenness) show(benchEvenness({ draws: Number(values.draws ?? 1000), seed }), evennessTable);
-  else if (values.disruption) show(benchDisruption({ draws: Number(values.draws ?? 20), seed }), disruptionTable);
+  if (values.evenness) show(benchEvenness(draws(1000)), evennessTable);
+  else if (values.disruption) show(benchDisruption(draws(20)), disruptionTable);
   else show(benchRing(), ringTable);
 }
 

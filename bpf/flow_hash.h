@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * The flow hash: HalfSipHash-1-3 over a packet's 5-tuple or its masked source, keyed with the 64-bit seed.
- * Knows words and the order they go in, and nothing of packets, services or rings. src/model/flow_hash.ts
- * is its twin. Compiles for BPF and, for its test, for the machine at hand.
+ * The flow hash: HalfSipHash-1-3 over a packet's 5-tuple or its masked source, keyed with the
+ * 64-bit seed. Knows words and the order they go in, and nothing of packets, services or rings.
+ * Compiles for BPF and, for its test, for the machine at hand. src/model/flow_hash.ts is its twin.
  */
 #pragma once
 
@@ -16,7 +16,7 @@ struct half_sip_hash {
 	__u32 v0, v1, v2, v3;
 };
 
-/* The hash is defined on little-endian words; addresses and ports come as they lie in the packet. */
+/* The hash is defined on little-endian words; addresses and ports come as they lie in packets. */
 static __always_inline __u32 little_endian_word(__u32 word)
 {
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -70,8 +70,8 @@ static __always_inline __u32 half_sip_finish(struct half_sip_hash *h, __u32 roun
 	return h->v1 ^ h->v3;
 }
 
-/* The four words of an address, which has to be aligned to four bytes: left in doubt about that, the
- * compiler loads single bytes. */
+/* The four words of an address, which has to be aligned to four bytes: left in doubt about that,
+ * the compiler loads single bytes. */
 static __always_inline void load_address(__u32 words[4], const __u8 address[16])
 {
 	__builtin_memcpy(words, __builtin_assume_aligned(address, 4), 16);
@@ -109,7 +109,7 @@ static __always_inline __u32 flow_hash(__u64 seed, const __u8 source[16], __be16
 	return half_sip_finish(&h, 3);
 }
 
-/* The word with all but its first `bits` bits, in packet order, set to 0. Below 0 is 0, above 32 is 32. */
+/* The word with all but its first `bits` bits, in packet order, set to 0. */
 static __always_inline __u32 mask_word(__u32 word, __s32 bits)
 {
 	__u32 mask;
@@ -125,8 +125,8 @@ static __always_inline __u32 mask_word(__u32 word, __s32 bits)
 	return word & mask;
 }
 
-/* The 16 bytes of the source alone, all but its first `prefix_bits` (0…128) set to 0. IPv4 is mapped:
- * 96 + the bits that count of its own 32. */
+/* The 16 bytes of the source alone, all but its first `prefix_bits` (0…128) set to 0. IPv4 is
+ * mapped: 96 + the bits that count of its own 32. */
 static __always_inline __u32 source_hash(__u64 seed, const __u8 source[16], __u32 prefix_bits)
 {
 	struct half_sip_hash h;

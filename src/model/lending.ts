@@ -1,10 +1,11 @@
-// Lending: who answers for a slot while its owner may not. Everything temporary (a failure, a drain, a
-// ramp) happens here, on top of a ring that stays as configured, so that only slots of the backend
-// concerned move. Knows admissions; must never know probes, time or why a backend is out.
+// Lending: who answers for a slot while its owner may not. Everything temporary (a failure, a
+// drain, a ramp) happens here, on top of a ring that stays as configured, so that only slots of the
+// backend concerned move. Knows admissions; must never know probes, time or why a backend is out.
 //
 // Each slot has one fixed order of backends, a function of the configured ring alone, and the first
-// eligible one gets the slot. That is all the law needs: when one backend's state changes, the first
-// eligible one of any slot can only change from or to that backend. docs/ring.md defines the order.
+// eligible one gets the slot. That is all the law needs: when one backend's state changes, the
+// first eligible one of any slot can only change from or to that backend. docs/ring.md defines the
+// order.
 
 import { compareKeys, keyWord } from "./permutation.ts";
 import { NO_BACKEND, type RingBackend } from "./ring.ts";
@@ -17,12 +18,17 @@ export interface LendingBackend extends RingBackend {
   readonly admission: number;
 }
 
-/** Draws from the ring before all backends are looked at: with half out, one slot in 2³² gets that far. */
+/**
+ * Draws from the ring before all backends are looked at: with half out, one slot in 2³² gets that
+ * far.
+ */
 export const LENDING_DRAWS_MAX = 32;
 /** After so many draws in vain, a pool of few candidates is looked at as a whole. */
 const SHORTCUT_DRAWS = 4;
 const SHORTCUT_CANDIDATES_MAX = 16;
-/** 2³² ÷ golden ratio, odd: the step of the draws (Knuth, TAOCP 3, §6.4; Steele et al., SplitMix). */
+/**
+ * 2³² ÷ golden ratio, odd: the step of the draws (Knuth, TAOCP 3, §6.4; Steele et al., SplitMix).
+ */
 const GOLDEN = 0x9e3779b9;
 
 /** What lending needs of the backends, index by index. */
@@ -37,7 +43,9 @@ interface Lenders {
   readonly candidates: number[];
 }
 
-/** The finaliser of MurmurHash3 (Appleby): every bit of the input reaches every bit of the result. */
+/**
+ * The finaliser of MurmurHash3 (Appleby): every bit of the input reaches every bit of the result.
+ */
 function mix(word: number): number {
   let h = word | 0;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
@@ -65,9 +73,9 @@ export function lendingDraw(slot: number, word: number): number {
 
 /**
  * Slot → index into `backends` after lending, or NO_BACKEND everywhere when nobody is alive with an
- * admission above 0. `ring` is what buildRing gave for the same backends. The slots of a backend that is
- * out go to others; where nobody's draw is below their admission, whoever has any admission takes it,
- * since half a backend is better than none.
+ * admission above 0. `ring` is what buildRing gave for the same backends. The slots of a backend
+ * that is out go to others; where nobody's draw is below their admission, whoever has any admission
+ * takes it, since half a backend is better than none.
  */
 export function lend(ring: Uint16Array, backends: readonly LendingBackend[]): Uint16Array {
   const lenders = lendersOf(ring, backends);
@@ -82,8 +90,9 @@ export function lend(ring: Uint16Array, backends: readonly LendingBackend[]): Ui
 }
 
 /**
- * The first `count` backends that would answer for a slot, each as if those before it had failed: the first is
- * what `lend` gives, the others are where a refused connection may go next. Fewer when fewer are there.
+ * The first `count` backends that would answer for a slot, each as if those before it had failed:
+ * the first is what `lend` gives, the others are where a refused connection may go next. Fewer when
+ * fewer are there.
  */
 export function lendingOrder(
   ring: Uint16Array, backends: readonly LendingBackend[], slot: number, count: number,
@@ -106,7 +115,8 @@ function lendersOf(ring: Uint16Array, backends: readonly LendingBackend[]): Lend
   for (let index = 0; index < backends.length; index++) {
     const { key, weight, alive, admission } = backends[index]!;
     if (!Number.isInteger(admission) || admission < 0 || admission > ADMISSION_MAX) {
-      throw new RangeError(`admission of ${key}: an integer from 0 to ${ADMISSION_MAX}, not ${admission}`);
+      const range = `0 to ${ADMISSION_MAX}`;
+      throw new RangeError(`admission of ${key}: an integer from ${range}, not ${admission}`);
     }
     if (!alive || admission === 0 || !(weight > 0)) continue;
     admissions[index] = admission;
@@ -142,8 +152,8 @@ function choose(lenders: Lenders, slot: number): number {
 }
 
 /**
- * The end of the order, where nearly everybody is out: a race among all that are eligible. If nobody is, the
- * owner if it has any admission; else a race among those that have.
+ * The end of the order, where nearly everybody is out: a race among all that are eligible. If
+ * nobody is, the owner if it has any admission; else a race among those that have.
  */
 function scan(lenders: Lenders, base: number, owner: number): number {
   const { admissions, steps, candidates } = lenders;
@@ -159,13 +169,16 @@ function scan(lenders: Lenders, base: number, owner: number): number {
 function areSeveralEligible(lenders: Lenders, base: number): boolean {
   const { admissions, steps, candidates } = lenders;
   let count = 0;
-  for (const index of candidates) if (isEligible(base, steps[index]!, admissions[index]!)) count += 1;
+  for (const index of candidates) {
+    if (isEligible(base, steps[index]!, admissions[index]!)) count += 1;
+  }
   return count > 1;
 }
 
 /**
- * One of the runners, each with as much chance as its weight, in an order that is the slot's own (rendezvous
- * hashing; the exponential race of Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
+ * One of the runners, each with as much chance as its weight, in an order that is the slot's own
+ * (rendezvous hashing; the exponential race of Efraimidis and Spirakis, "Weighted random sampling
+ * with a reservoir", 2006).
  */
 function race(lenders: Lenders, base: number, runners: readonly number[]): number {
   const { backends, steps } = lenders;
@@ -182,14 +195,19 @@ function race(lenders: Lenders, base: number, runners: readonly number[]): numbe
   return best;
 }
 
-/** time ÷ weight decides; a tie goes to the smaller key. Products are exact for weights up to 65535. */
+/**
+ * time ÷ weight decides; a tie goes to the smaller key. Products are exact for weights up to 65535.
+ */
 function wins(backend: RingBackend, time: number, best: RingBackend, bestTime: number): boolean {
   const here = time * best.weight;
   const there = bestTime * backend.weight;
   return here < there || (here === there && compareKeys(backend.key, best.key) < 0);
 }
 
-/** Round(−ln(1 − i ÷ 128) × 2³¹) for i = 0…64, by its series: sums and quotients that are the same everywhere. */
+/**
+ * Round(−ln(1 − i ÷ 128) × 2³¹) for i = 0…64, by its series: sums and quotients that are the same
+ * everywhere.
+ */
 const RACE_TABLE = Float64Array.from({ length: 65 }, (_, i) => {
   const x = i / 128;
   let sum = 0;
@@ -198,8 +216,9 @@ const RACE_TABLE = Float64Array.from({ length: 65 }, (_, i) => {
 });
 
 /**
- * −ln(1 − u) × 2³¹ as an integer, within 1 %, for the uniform u that a slot and a key draw: each leading one bit
- * of u halves what is left and adds ln 2; the rest is read between two entries of the table.
+ * −ln(1 − u) × 2³¹ as an integer, within 1 %, for the uniform u that a slot and a key draw: each
+ * leading one bit of u halves what is left and adds ln 2; the rest is read between two entries of
+ * the table.
  */
 function raceTime(base: number, step: number): number {
   // Mixed once more: the plain draw's low bits have already decided who is eligible.

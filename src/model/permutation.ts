@@ -18,7 +18,8 @@ interface KeyHashes {
   readonly skipLow: number;
 }
 
-// A rebuild asks for the same thousand keys each time, and the BigInts cost more than the ring itself.
+// A rebuild asks for the same thousand keys each time, and the BigInts cost more than the ring
+// itself.
 const KEYS_REMEMBERED_MAX = 65536;
 const remembered = new Map<string, KeyHashes>();
 
@@ -58,8 +59,8 @@ export function keyWord(key: string): number {
 }
 
 /**
- * Order of keys: by UTF-8 bytes, as Envoy sorts them. JavaScript compares UTF-16 units, which differs where
- * surrogates meet U+E000…U+FFFF, so those two ranges change places here.
+ * Order of keys: by UTF-8 bytes, as Envoy sorts them. JavaScript compares UTF-16 units, which
+ * differs where surrogates meet U+E000…U+FFFF, so those two ranges change places here.
  */
 export function compareKeys(left: string, right: string): number {
   const length = Math.min(left.length, right.length);

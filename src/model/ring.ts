@@ -1,6 +1,6 @@
-// The ring: a Maglev lookup table from slot to backend, built over the configured backends so that every
-// node computes the same one (docs/ring.md has the definition). Knows keys and configured weights;
-// must never know health, which is lending's business.
+// The ring: a Maglev lookup table from slot to backend, built over the configured backends so that
+// every node computes the same one (docs/ring.md has the definition). Knows keys and configured
+// weights; must never know health, which is lending's business.
 
 import { compareKeys, permutationOf, type Permutation } from "./permutation.ts";
 import { EMPTY_SLOT, fillSlots, quotasOf, turnsOf } from "./ring_fill.ts";
@@ -43,9 +43,10 @@ export function isPrime(value: number): boolean {
 }
 
 /**
- * Slot → index into `backends`, or NO_BACKEND everywhere when no weight is positive. The order of `backends`
- * decides the indexes and nothing else. Throws RangeError for what no config can say: a size that is not a
- * prime in range, a key twice, a weight that is no integer in range, too many backends.
+ * Slot → index into `backends`, or NO_BACKEND everywhere when no weight is positive. The order of
+ * `backends` decides the indexes and nothing else. Throws RangeError for what no config can say: a
+ * size that is not a prime in range, a key twice, a weight that is no integer in range, too many
+ * backends.
  */
 export function buildRing(backends: readonly RingBackend[], size: number): Uint16Array {
   assertRingInput(backends, size);
@@ -61,7 +62,9 @@ export function buildRing(backends: readonly RingBackend[], size: number): Uint1
   return fillSlots(turns, permutations, Uint16Array.from(order), size);
 }
 
-/** Slots, share and ideal of each backend, in the order of `backends`. Also right for a lent ring. */
+/**
+ * Slots, share and ideal of each backend, in the order of `backends`. Also right for a lent ring.
+ */
 export function ringStats(ring: Uint16Array, backends: readonly RingBackend[]): RingShare[] {
   const slots = new Uint32Array(backends.length);
   for (const index of ring) {
@@ -80,15 +83,18 @@ export function ringStats(ring: Uint16Array, backends: readonly RingBackend[]): 
 
 function assertRingInput(backends: readonly RingBackend[], size: number): void {
   if (!isPrime(size) || size < RING_SIZE_MIN || size > RING_SIZE_MAX) {
-    throw new RangeError(`a ring has a prime size from ${RING_SIZE_MIN} to ${RING_SIZE_MAX}, not ${size}`);
+    const range = `${RING_SIZE_MIN} to ${RING_SIZE_MAX}`;
+    throw new RangeError(`a ring has a prime size from ${range}, not ${size}`);
   }
   if (backends.length > RING_BACKENDS_MAX) {
-    throw new RangeError(`a ring has at most ${RING_BACKENDS_MAX} backends, not ${backends.length}`);
+    const found = backends.length;
+    throw new RangeError(`a ring has at most ${RING_BACKENDS_MAX} backends, not ${found}`);
   }
   const keys = new Set<string>();
   for (const { key, weight } of backends) {
     if (!Number.isInteger(weight) || weight < 0 || weight > RING_WEIGHT_MAX) {
-      throw new RangeError(`weight of ${key}: an integer from 0 to ${RING_WEIGHT_MAX}, not ${weight}`);
+      const range = `0 to ${RING_WEIGHT_MAX}`;
+      throw new RangeError(`weight of ${key}: an integer from ${range}, not ${weight}`);
     }
     if (keys.has(key)) throw new RangeError(`the key ${key} is there twice`);
     keys.add(key);

@@ -1,6 +1,6 @@
-// The two halves of filling a Maglev ring: whose turn is next (Envoy's weighted order, cut off at exact
-// quotas), and which slot that turn takes (Maglev §3.4, listing 1). Knows positions, weights and
-// permutations; must never know keys, names or health.
+// The two halves of filling a Maglev ring: whose turn is next (Envoy's weighted order, cut off at
+// exact quotas), and which slot that turn takes (Maglev §3.4, listing 1). Knows positions, weights
+// and permutations; must never know keys, names or health.
 
 import type { Permutation } from "./permutation.ts";
 
@@ -8,9 +8,10 @@ import type { Permutation } from "./permutation.ts";
 export const EMPTY_SLOT = 0xffff;
 
 /**
- * How many slots each weight gets: the whole part of size × weight ÷ total, and one more for the largest
- * remainders, ties to the earlier. The quotas add up to `size` and each is within one slot of its ideal.
- * Weights are positive integers below 2³², the size below 2²¹: every product is exact.
+ * How many slots each weight gets: the whole part of size × weight ÷ total, and one more for the
+ * largest remainders, ties to the earlier. The quotas add up to `size` and each is within one slot
+ * of its ideal. Weights are positive integers below 2³², the size below 2²¹: every product is
+ * exact.
  */
 export function quotasOf(weights: Float64Array, size: number): Uint32Array {
   let total = 0;
@@ -35,10 +36,11 @@ export function quotasOf(weights: Float64Array, size: number): Uint32Array {
 }
 
 /**
- * Who takes each turn, `size` turns in all. In iteration i = 1, 2, … the backends are asked in order, and one
- * takes a turn if i × weight has reached its target; its target then grows by the largest weight. A backend
- * whose quota is used up takes no more. The products and sums are made in the same double arithmetic on
- * weight ÷ total as in Envoy (maglev_lb.cc, thread_aware_lb_impl.cc), whose rounding shows in ties.
+ * Who takes each turn, `size` turns in all. In iteration i = 1, 2, … the backends are asked in
+ * order, and one takes a turn if i × weight has reached its target; its target then grows by the
+ * largest weight. A backend whose quota is used up takes no more. The products and sums are made in
+ * the same double arithmetic on weight ÷ total as in Envoy (maglev_lb.cc, thread_aware_lb_impl.cc),
+ * whose rounding shows in ties.
  */
 export function turnsOf(weights: Float64Array, quotas: Uint32Array, size: number): Uint16Array {
   const turns = new Uint16Array(size);
@@ -52,12 +54,15 @@ export function turnsOf(weights: Float64Array, quotas: Uint32Array, size: number
     return turns;
   }
   const iterations = iterationsOf(weights, quotas, size);
-  // A counting sort by iteration; it is stable, so turns of one iteration stay in order of backends.
+  // A counting sort by iteration; it is stable, so turns of one iteration stay in order of
+  // backends.
   let last = 0;
   for (let turn = 0; turn < size; turn++) last = Math.max(last, iterations[turn]!);
   const starts = new Uint32Array(last + 2);
   for (let turn = 0; turn < size; turn++) starts[iterations[turn]! + 1]! += 1;
-  for (let iteration = 1; iteration < starts.length; iteration++) starts[iteration]! += starts[iteration - 1]!;
+  for (let iteration = 1; iteration < starts.length; iteration++) {
+    starts[iteration]! += starts[iteration - 1]!;
+  }
   let turn = 0;
   for (let at = 0; at < quotas.length; at++) {
     for (let left = quotas[at]!; left > 0; left--) {
@@ -68,7 +73,9 @@ export function turnsOf(weights: Float64Array, quotas: Uint32Array, size: number
   return turns;
 }
 
-/** The iteration of each turn: all turns of the first backend, then all of the second, and so on. */
+/**
+ * The iteration of each turn: all turns of the first backend, then all of the second, and so on.
+ */
 function iterationsOf(weights: Float64Array, quotas: Uint32Array, size: number): Uint32Array {
   let total = 0;
   let weightMax = 0;
@@ -104,15 +111,16 @@ function iterationsOf(weights: Float64Array, quotas: Uint32Array, size: number):
 }
 
 /**
- * Gives slots away: each turn takes the first free slot of its backend's permutation. `values[b]` is what is
- * written for backend b. The size is prime, so every permutation visits every slot.
+ * Gives slots away: each turn takes the first free slot of its backend's permutation. `values[b]`
+ * is what is written for backend b. The size is prime, so every permutation visits every slot.
  */
 export function fillSlots(
   turns: Uint16Array, permutations: readonly Permutation[], values: Uint16Array, size: number,
 ): Uint16Array {
   const ring = new Uint16Array(size).fill(EMPTY_SLOT);
-  // Modulo by a mask: a branch on the wrap-around would be mispredicted every other time, which costs more
-  // than all the rest. `back` is skip − size, so a sum below zero is one that has not yet wrapped.
+  // Modulo by a mask: a branch on the wrap-around would be mispredicted every other time, which
+  // costs more than all the rest. `back` is skip − size, so a sum below zero is one that has not
+  // yet wrapped.
   const backs = Int32Array.from(permutations, (permutation) => permutation.skip - size);
   const next = Int32Array.from(permutations, (permutation) => permutation.offset);
   for (let turn = 0; turn < size; turn++) {

@@ -1,9 +1,10 @@
-// xxHash64 of text, the hash that ring keys and identities go through. Wraps the WebAssembly library so
-// that the rest of the model sees a plain function; knows nothing of rings or backends.
+// xxHash64 of text, the hash that ring keys and identities go through. Wraps the WebAssembly
+// library so that the rest of the model sees a plain function; knows nothing of rings or backends.
 
 import xxhash from "xxhash-wasm";
 
-// Initialised once by top-level await: importing this module is enough, and every call is synchronous.
+// Initialised once by top-level await: importing this module is enough, and every call is
+// synchronous.
 const library = await xxhash();
 
 /** xxHash64 of the UTF-8 bytes of `text`: an unsigned 64-bit integer. */

@@ -1,5 +1,5 @@
-// Laws of the ring at any weights: exact shares, no influence of order, agreement with Envoy wherever Envoy
-// keeps its quotas, and what adding or removing a backend moves.
+// Laws of the ring at any weights: exact shares, no influence of order, agreement with Envoy
+// wherever Envoy keeps its quotas, and what adding or removing a backend moves.
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -93,8 +93,8 @@ describe("Envoy's turns", () => {
   });
 
   it("are the ring's where they tie and rounding decides", () => {
-    // Small weights tie all the time, and Envoy's doubles then say who waits for another iteration. Two turns
-    // that change places rarely show in a ring, so the turns themselves are compared.
+    // Small weights tie all the time, and Envoy's doubles then say who waits for another iteration.
+    // Two turns that change places rarely show in a ring, so the turns themselves are compared.
     for (let a = 1; a <= 12; a++) {
       for (let b = 1; b <= 12; b++) {
         const weights = Float64Array.of(a, b, 7);
@@ -128,7 +128,8 @@ describe("a backend that comes or goes", () => {
   }
 
   it("takes from others little more than its share", () => {
-    // The ring is rebuilt, so Maglev's own disruption shows: docs/ring.md reports it. Lending has none.
+    // The ring is rebuilt, so Maglev's own disruption shows: docs/ring.md reports it. Lending has
+    // none.
     for (const [count, most] of [[3, 0.01], [10, 0.02], [100, 0.02], [1000, 0.06]] as const) {
       const backends = numbered(count + 1, () => 1);
       const gone = backends[count >> 1]!;

@@ -1,5 +1,6 @@
-// Laws of lending: no foreign slot moves, recovery restores, ramps grow slot by slot, order of the file
-// does not matter, survivors stay even. Compared with a slow reference that follows docs/ring.md.
+// Laws of lending: no foreign slot moves, recovery restores, ramps grow slot by slot, order of the
+// file does not matter, survivors stay even. Compared with a slow reference that follows
+// docs/ring.md.
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -38,7 +39,8 @@ function slotsOf(lent: Uint16Array, index: number): number[] {
 
 describe("lendingDraw", () => {
   it("keeps the values it always had", () => {
-    // From the definition in BigInt (ring_reference.ts). A change here moves lent slots on one node of two.
+    // From the definition in BigInt (ring_reference.ts). A change here moves lent slots on one node
+    // of two.
     expect([lendingDraw(0, 0), lendingDraw(0, 1), lendingDraw(65536, 32), lendingDraw(2_097_142, 0xffff_ffff)])
       .toEqual([drawReference(0, 0), drawReference(0, 1), drawReference(65536, 32), drawReference(2_097_142, 0xffff_ffff)]);
     expect(lendingDraw(1, 1)).toBe(2339934983);
@@ -108,7 +110,8 @@ describe("lend", () => {
   });
 
   it("depends on the present alone: what led to it leaves no trace", () => {
-    // Recovery restores exactly because lend takes no history. Here: fail and recover, in another order.
+    // Recovery restores exactly because lend takes no history. Here: fail and recover, in another
+    // order.
     assertProperty("ring-lending", fc.property(pools(12), sizes, fc.nat(), fc.nat(), (backends, size, a, b) => {
       const ring = buildRing(backends, size);
       const copy = Uint16Array.from(ring);

@@ -1,5 +1,6 @@
-// The ring and lending once more, as slowly and literally as docs/ring.md states them, to hold the fast
-// ones against. Shares with them the hashes alone (xxh64, lendingDraw), which have vectors of their own.
+// The ring and lending once more, as slowly and literally as docs/ring.md states them, to hold the
+// fast ones against. Shares with them the hashes alone (xxh64, lendingDraw), which have vectors of
+// their own.
 
 import { lendingDraw, type LendingBackend, LENDING_DRAWS_MAX } from "../../src/model/lending.ts";
 import type { RingBackend } from "../../src/model/ring.ts";
@@ -27,8 +28,8 @@ function entriesOf(backends: readonly RingBackend[], size: number): Entry[] {
 }
 
 /**
- * Envoy's turns (source/extensions/load_balancing_policies/maglev/maglev_lb.cc, described there): everybody is
- * asked in each iteration. `quotas` end a backend's turns; Envoy has none.
+ * Envoy's turns (source/extensions/load_balancing_policies/maglev/maglev_lb.cc, described there):
+ * everybody is asked in each iteration. `quotas` end a backend's turns; Envoy has none.
  */
 export function envoyTurns(weights: readonly number[], size: number, quotas: readonly number[] | null): number[] {
   const total = weights.reduce((sum, weight) => sum + weight, 0);
@@ -111,7 +112,10 @@ export function drawReference(slot: number, word: number): number {
   return mix((mix(slot + golden) + step) % 2 ** 32);
 }
 
-/** All backends that could ever take the slot, best first, each with what it takes to be chosen there. */
+/**
+ * All backends that could ever take the slot, best first, each with what it takes to be chosen
+ * there.
+ */
 export function lentTo(ring: Uint16Array, backends: readonly LendingBackend[], slot: number): number {
   const word = (index: number): number => Number(xxh64(backends[index]!.key, 0n) & 0xffff_ffffn);
   const admitted = (index: number): boolean => {

@@ -1,5 +1,6 @@
-// The flow hash in TypeScript and in C: published vectors, the packing of its input, masks, slots, and
-// agreement of the two. The C twin is compiled here; without a compiler that part is skipped by name.
+// The flow hash in TypeScript and in C: published vectors, the packing of its input, masks, slots,
+// and agreement of the two. The C twin is compiled here; without a compiler that part is skipped by
+// name.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -135,6 +136,9 @@ describe("sourceHash", () => {
       const text = Array.from(masked, (byte) => byte.toString(2).padStart(8, "0")).join("");
       expect(text).toBe("1".repeat(bits) + "0".repeat(128 - bits));
     }
+    const buffer = Buffer.alloc(16, 255);
+    maskAddress(buffer, 0);
+    expect(buffer.every((byte) => byte === 255)).toBe(true);
     expect(() => maskAddress(new Uint8Array(16), 129)).toThrow(RangeError);
     expect(() => maskAddress(new Uint8Array(16), -1)).toThrow(RangeError);
   });

@@ -1,7 +1,10 @@
-// Published results of HalfSipHash with a 32-bit result. Knows numbers only. In both lists entry n is the
-// hash of the n bytes 00 01 02 … under the key 00 01 … 07.
+// Published results of HalfSipHash with a 32-bit result. Knows numbers only. In both lists entry n
+// is the hash of the n bytes 00 01 02 … under the key 00 01 … 07.
 
-/** HalfSipHash-1-3: Linux lib/tests/siphash_kunit.c, test_vectors_hsiphash where BITS_PER_LONG is not 64. */
+/**
+ * HalfSipHash-1-3: Linux lib/tests/siphash_kunit.c, test_vectors_hsiphash where BITS_PER_LONG is
+ * not 64.
+ */
 export const LINUX_1_3 = [
   0x5814c896, 0xe7e864ca, 0xbc4b0e30, 0x01539939, 0x7e059ea6, 0x88e3d89b, 0xa0080b65, 0x9d38d9d6,
   0x577999b1, 0xc839caed, 0xe4fa32cf, 0x959246ee, 0x6b28096c, 0x66dd9cd6, 0x16658a7c, 0xd0257b04,
@@ -13,7 +16,10 @@ export const LINUX_1_3 = [
   0x53ecd77e, 0x2ee80657, 0x33dbb66a, 0xae3f0577, 0x88b4c4cc, 0x3e7f480b, 0x74c1ebf8, 0x87178304,
 ];
 
-/** HalfSipHash-2-4: github.com/veorq/SipHash, vectors.h, vectors_hsip32; bytes, least significant first. */
+/**
+ * HalfSipHash-2-4: github.com/veorq/SipHash, vectors.h, vectors_hsip32; bytes, least significant
+ * first.
+ */
 export const REFERENCE_2_4 = [
   "a9359f5b", "27475ab8", "fa62a603", "8afee704", "2a6e4689", "c5fab669", "5863fc23", "8bcf63c5",
   "d0b8848f", "f806e779", "94b07934", "08083050", "57f0872f", "77e663ff", "d6fff87c", "74fe2b97",

@@ -1,5 +1,5 @@
-// The ring against what others published: Envoy's unit tests, Table 1 of the Maglev paper, vectors of
-// xxHash64. And what it refuses. Laws for any weights are in test/property/ring.test.ts.
+// The ring against what others published: Envoy's unit tests, Table 1 of the Maglev paper, vectors
+// of xxHash64. And what it refuses. Laws for any weights are in test/property/ring.test.ts.
 
 import { describe, expect, it } from "vitest";
 import { compareKeys, keyWord, permutationOf } from "../../src/model/permutation.ts";
@@ -56,7 +56,8 @@ describe("Envoy's vectors", () => {
       .toEqual([1, 0, 0, 1, 0, 1, 1, 0, 0, 1, 0, 1, 0, 0, 1, 0, 1]);
   });
 
-  // LocalityWeightedDifferentLocalityWeights: localities of weight 8 and 2, so shares of 13.6 and 3.4.
+  // LocalityWeightedDifferentLocalityWeights: localities of weight 8 and 2, so shares of 13.6 and
+  // 3.4.
   it("weights 8 and 2, 17 slots: Envoy gives 13 and 4, the quotas 14 and 3", () => {
     const two = backends(SIX.slice(0, 2), [8, 2]);
     const envoy = [1, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0];
