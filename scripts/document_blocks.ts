@@ -29,7 +29,8 @@ const ACTIONS: Readonly<Record<string, string>> = {
 export function verdictTable(header: string): string {
   const body = /enum verdict \{([\s\S]*?)\n\};/.exec(header)?.[1];
   if (body === undefined) throw new RangeError("bpf/abi.h declares no enum verdict");
-  const rows = [...body.matchAll(/\b((PASS|TX|DROP)_[A-Z_]+)\b[^/]*\/\*([\s\S]*?)\*\//g)].map(([, name = "", action = "", comment = ""]) => {
+  const outcomes = body.matchAll(/\b((PASS|TX|DROP)_[A-Z_]+)\b[^/]*\/\*([\s\S]*?)\*\//g);
+  const rows = [...outcomes].map(([, name = "", action = "", comment = ""]) => {
     const meaning = comment.replace(/\s*\n\s*\*?\s*/g, " ").trim().replaceAll("|", "\\|");
     return `| \`${name}\` | ${ACTIONS[action] ?? ""} | ${meaning} |`;
   });

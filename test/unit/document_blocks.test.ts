@@ -21,7 +21,8 @@ describe("fillBlocks", () => {
 
 describe("verdictTable", () => {
   it("has a row for each outcome, with the comment beside it", () => {
-    const header = "enum verdict {\n\tVERDICT_CONTINUE = 0, /* no */\n\tPASS_A, /* first\n\t * and on */\n\tDROP_B = 7, /* x | y */\n\tVERDICTS, /* how many */\n};";
+    const header = "enum verdict {\n\tVERDICT_CONTINUE = 0, /* no */\n\tPASS_A, /* first\n\t * and on */\n"
+      + "\tDROP_B = 7, /* x | y */\n\tVERDICTS, /* how many */\n};";
     expect(verdictTable(header).split("\n").slice(2)).toEqual([
       "| `PASS_A` | to this host's own stack | first and on |", "| `DROP_B` | dropped | x \\| y |",
     ]);

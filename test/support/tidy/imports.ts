@@ -130,7 +130,7 @@ function checkDoors(tree: Tree): string[] {
 }
 
 const AMBIENT = [
-  /\bDate\.now\b/, /\bnew Date\(\s*\)/, /\bMath\.random\b/, /\bperformance\.now\b/, /\bset(?:Timeout|Interval|Immediate)\(/, /\bfetch\(/,
+  /\bDate\.now\b/, /\bnew Date\(\s*\)/, /\bMath\.random\b/, /\bperformance\.now\b/, /\bset(?:Timeout|Interval)\(/, /\bfetch\(/,
   /\bprocess\.(?:env|argv|exit|exitCode|hrtime|cwd|stdin|stdout|stderr|on|once|kill|uptime|pid|getuid)\b/,
   /\brandom(?:Bytes|UUID|Int|FillSync)\b/, /\bconsole\./,
 ];
