@@ -112,7 +112,9 @@ export async function proxyDemonstration(obstacle: string, count: number, keep: 
   } finally {
     heading("clean-up");
     for (const child of processes) child.kill("SIGTERM");
-    await Promise.all(processes.map((child) => child.exitCode ?? child.signalCode ?? once(child, "exit")));
+    for (const child of processes) {
+      if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+    }
     rmSync(directory, { recursive: true, force: true });
     say("  processes and files are gone");
   }

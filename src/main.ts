@@ -37,7 +37,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
   out: (text) => { process.stdout.write(text); },
   err: (text) => { process.stderr.write(text); },
   isTty: process.stdout.isTTY && process.stdin.isTTY,
-  columns: process.stdout.columns ?? 80,
+  columns: process.stdout.isTTY ? process.stdout.columns : 80,
   actor: actor(),
   confirm: async (question) => {
     const terminal = createInterface({ input: process.stdin, output: process.stdout });

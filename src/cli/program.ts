@@ -37,7 +37,7 @@ function explainError(io: Io, error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
   if (error instanceof Failure) {
     io.err(`pointsman: ${error.code}: ${error.message}\n`);
-    return exitCodeOf(error);
+    return exitCodeOf(error as Failure);
   }
   io.err(`pointsman: this is a bug, please report it: ${error instanceof Error ? error.stack ?? error.message : String(error)}\n`);
   return EXIT.bug;
@@ -122,14 +122,14 @@ export interface RunOptions {
 
 function addFiles(program: Command, io: Io, end: End): void {
   command(program, "check <file>", "validate a configuration file and print every problem", { output: true })
-    .action(async (file: string, options: Common) => { end(await checkVerb(io, file, options.output)); });
+    .action((file: string, options: Common) => { end(checkVerb(io, file, options.output)); });
   command(program, "plan <file>", "what applying a file would do to the running instance", { output: true, instance: true })
     .option("--from <file>", "compare with this file instead of a running instance")
     .option("--exit-code", "end with 3 when something would change", false)
     .action(async (file: string, options: Common & { readonly from?: string; readonly exitCode: boolean }) => {
       if (options.from !== undefined) {
         const { offlinePlanVerb } = await import("./questions.ts");
-        end(await offlinePlanVerb(io, options.from, file, options));
+        end(offlinePlanVerb(io, options.from, file, options));
       } else end(await withClient(io, options, (client) => planVerb(io, client, file, options)));
     });
   command(program, "apply <file>", "validate, plan, apply and record a revision", { output: true, instance: true })
@@ -249,7 +249,7 @@ function addHost(program: Command, io: Io, end: End): void {
     .option("-c, --config <file>", "check against this file's interfaces and services")
     .action(async (options: Common & { readonly config?: string }) => {
       const { doctorVerb } = await import("./doctor.ts");
-      end(await doctorVerb(io, options));
+      end(doctorVerb(io, options));
     });
   command(program, "decap", "on a backend: unwrap tunnelled packets for its virtual addresses, until ended", { output: true })
     .requiredOption("--interface <name>", "where they arrive")

@@ -65,7 +65,7 @@ function adjusted(config: Config, options: RunOptions): Config {
 function reload(io: Io, pointsman: Pointsman, actor: string): void {
   pointsman.supervisor.reload(actor).catch((error: unknown) => {
     if (!(error instanceof Failure)) throw error;
-    io.env.log.error({ code: error.code, actor }, `reload refused: ${error.message}`);
+    io.env.log.error({ code: (error as Failure).code, actor }, `reload refused: ${error.message}`);
   });
 }
 
