@@ -113,8 +113,10 @@ function eligibility(
   config: Config, service: Service, slot: number, destination: Destination,
 ): { readonly is: boolean; readonly why: string } {
   const { name, admission, alive, stateProvenance } = destination;
-  const failedOpen = service.failedOpen && stateProvenance.source !== "override";
-  if (failedOpen) return { is: true, why: `${name} is taken as eligible: every backend is out, and failOpen is set` };
+  // failOpen makes everybody eligible but those that an operator drains, who then have no slot at all.
+  if (service.failedOpen && service.ring.slots.includes(destination.id)) {
+    return { is: true, why: `${name} is taken as eligible: every backend is out, and failOpen is set` };
+  }
   if (!alive) {
     const reason = stateProvenance.source === "health" ? ` (${stateProvenance.reason})` : "";
     return { is: false, why: `${name} is down${reason}` };
