@@ -37,7 +37,7 @@ export async function openDataplane(
     return { plane, choice: chosenXdp(plane) };
   } catch (error) {
     if (mode === "xdp" || !(error instanceof Failure)) throw error;
-    return await fallBack(config, env, error);
+    return await fallBack(config, env, error as Failure);
   }
 }
 

@@ -102,25 +102,32 @@ export class UdpSession {
     if (this.#isClosed) return;
     const parts = this.#header === null ? [datagram] : [this.#header, datagram];
     this.#socket.send(parts, (error) => {
-      if (error !== null) this.#context.tally.incident("datagram_dropped");
+      if (error !== null) this.#onLoss(error);
     });
   }
 
-  /**
-   * Before the connect an error ends the session; afterwards it is an ICMP message about one
-   * datagram.
-   */
+  /** An ICMP message comes as an error of the next send or receive, whichever is first. */
+  #onLoss(error: Error): void {
+    this.#context.tally.incident("datagram_dropped");
+    this.#warn(error);
+  }
+
   #onError(error: Error, start: SessionStart): void {
-    this.#context.warn(`session ${this.destination.name}`, {
-      service: this.#account.service, backend: this.destination.name, reason: reasonOf(error),
-    }, "a datagram did not reach its backend");
     if (this.#waiting === null) {
-      this.#context.tally.incident("datagram_dropped");
+      this.#onLoss(error);
       return;
     }
+    // It could not even be connected.
+    this.#warn(error);
     this.#context.tally.incident("session_failed");
     this.close();
     start.onFailure();
+  }
+
+  #warn(error: Error): void {
+    this.#context.warn(`session ${this.destination.name}`, {
+      service: this.#account.service, backend: this.destination.name, reason: reasonOf(error),
+    }, "a datagram did not reach its backend");
   }
 }
 

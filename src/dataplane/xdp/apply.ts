@@ -18,7 +18,9 @@ export interface Kernel {
   gracePeriod(): Promise<void>;
 }
 
-type Actions = { readonly [K in StepKind]: (kernel: Kernel, step: Extract<Step, { kind: K }>, state: KernelState) => void | Promise<void> };
+type Actions = {
+  readonly [K in StepKind]: (kernel: Kernel, step: Extract<Step, { kind: K }>) => void | Promise<void>;
+};
 
 const ACTIONS: Actions = {
   "load-program": (kernel, step) => { kernel.loadProgram(step); },
@@ -64,7 +66,7 @@ export async function takeSteps(
   for (const [position, step] of steps.entries()) {
     onStep?.(step, position);
     try {
-      const pending = take(kernel, state, step);
+      const pending = take(kernel, step);
       // An await lets other work in between: only where there is something to wait for.
       if (pending !== undefined) await pending;
     } catch (error) {
@@ -74,7 +76,8 @@ export async function takeSteps(
   }
 }
 
-function take<K extends StepKind>(kernel: Kernel, state: KernelState, step: Extract<Step, { kind: K }>): void | Promise<void> {
-  const action = ACTIONS[step.kind] as Actions[K];
-  return action(kernel, step, state);
+function take(kernel: Kernel, step: Step): void | Promise<void> {
+  // The table is complete and each action takes its own kind: the compiler checks that above, not here.
+  const action = ACTIONS[step.kind] as (kernel: Kernel, step: Step) => void | Promise<void>;
+  return action(kernel, step);
 }

@@ -41,10 +41,11 @@ function readTraffic(map: BpfMap, highest: number): TrafficCount[] {
 const NO_TRAFFIC: TrafficCount = { packets: 0, bytes: 0, flows: 0 };
 
 export function readCounters(maps: MapSet, table: ForwardingTable | null, flows: FlowCount, flowsMax: number): Counters {
-  const verdicts: Record<string, { packets: number; bytes: number }> = {};
+  const verdicts: Partial<Record<VerdictName, { packets: number; bytes: number }>> = {};
   sumPerCpu(maps.verdict_counts, VERDICT_NAMES.length - 1, VerdictCount.size / U64)
     .forEach(([packets = 0, bytes = 0], verdict) => {
-      if (verdict > 0) verdicts[VERDICT_NAMES[verdict]!] = { packets, bytes };
+      const name = VERDICT_NAMES[verdict];
+      if (name !== undefined && isVerdict(name)) verdicts[name] = { packets, bytes };
     });
   const services = new Map<string, TrafficCount>();
   const backends = new Map<string, TrafficCount>();
@@ -61,10 +62,15 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, flows:
     }
   }
   return {
-    verdicts: verdicts as Partial<Record<VerdictName, { packets: number; bytes: number }>>,
+    verdicts,
     services, backends, backendFlows,
     flows: { count: flows.count, max: flowsMax, kind: flows.complete ? "tracked" : "unknown" },
   };
+}
+
+/** The first and the last of the enum are not outcomes. */
+function isVerdict(name: (typeof VERDICT_NAMES)[number]): name is VerdictName {
+  return name !== "VERDICT_CONTINUE" && name !== "VERDICTS";
 }
 
 function plus(a: TrafficCount, b: TrafficCount): TrafficCount {

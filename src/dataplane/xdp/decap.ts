@@ -34,16 +34,31 @@ export interface Decap {
 export function openDecap(native: Native, env: Pick<Env, "root">, options: DecapOptions): Decap {
   const ifindex = native.interfaceIndex(options.interface);
   if (ifindex === 0) {
-    throw new Failure("DEVICE_MISSING", { name: options.interface }, `there is no interface ${options.interface} on this host`);
+    throw new Failure(
+      "DEVICE_MISSING",
+      { name: options.interface },
+      `there is no interface ${options.interface} on this host`,
+    );
   }
-  for (const [map, list] of [["decap_addresses", options.addresses], ["decap_sources", options.sources]] as const) {
-    if (list.length > ENTRIES_MAX) throw new Failure("MAP_FULL", { map, entriesMax: ENTRIES_MAX }, `${map} takes ${ENTRIES_MAX} addresses, not ${list.length}`);
+  for (const [map, list] of [
+    ["decap_addresses", options.addresses],
+    ["decap_sources", options.sources],
+  ] as const) {
+    if (list.length > ENTRIES_MAX)
+      throw new Failure(
+        "MAP_FULL",
+        { map, entriesMax: ENTRIES_MAX },
+        `${map} takes ${ENTRIES_MAX} addresses, not ${list.length}`,
+      );
   }
   const path = join(env.root, "build/bpf/decap.bpf.o");
   const object = native.BpfObject.open(path);
   try {
     const initial = object.section(DecapRodata.section) ?? new Uint8Array(DecapRodata.size);
-    object.setSection(DecapRodata.section, DecapRodata.encode(initial, { decapChecksSource: options.sources.length > 0 }));
+    object.setSection(
+      DecapRodata.section,
+      DecapRodata.encode(initial, { decapChecksSource: options.sources.length > 0 }),
+    );
     object.load();
     fill(object.map("decap_addresses"), options.addresses);
     fill(object.map("decap_sources"), options.sources);
@@ -68,8 +83,13 @@ function fill(map: BpfMap, addresses: readonly Address[]): void {
   for (const { bytes } of addresses) map.update(AddressKey.encode({ address: bytes }), flags, ANY);
 }
 
-function attach(native: Native, object: BpfObject, ifindex: number, options: DecapOptions): { link: XdpLink; mode: "native" | "generic" } {
-  const tried = options.mode === "auto" ? ["native", "generic"] as const : [options.mode];
+function attach(
+  native: Native,
+  object: BpfObject,
+  ifindex: number,
+  options: DecapOptions,
+): { link: XdpLink; mode: "native" | "generic" } {
+  const tried = options.mode === "auto" ? (["native", "generic"] as const) : [options.mode];
   const reasons: string[] = [];
   for (const mode of tried) {
     try {
@@ -78,7 +98,11 @@ function attach(native: Native, object: BpfObject, ifindex: number, options: Dec
       reasons.push(`${mode}: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
-  throw new Failure("XDP_UNAVAILABLE", { interface: options.interface }, `XDP cannot be attached to ${options.interface}: ${reasons.join("; ")}`);
+  throw new Failure(
+    "XDP_UNAVAILABLE",
+    { interface: options.interface },
+    `XDP cannot be attached to ${options.interface}: ${reasons.join("; ")}`,
+  );
 }
 
 function readCounts(map: BpfMap): Map<string, bigint> {

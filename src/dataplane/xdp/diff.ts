@@ -19,9 +19,9 @@ import type { Capacities, Step } from "./steps.ts";
 interface Planner {
   readonly state: KernelState;
   readonly steps: Step[];
-  take(step: Step): void;
+  readonly take: (step: Step) => void;
   /** Plans a grace period unless what bears this mark is quiet. */
-  settle(mark: number): void;
+  readonly settle: (mark: number) => void;
 }
 
 function createPlanner(have: KernelState): Planner {

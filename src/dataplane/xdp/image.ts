@@ -98,11 +98,9 @@ export interface AssignedAddress {
 }
 
 /** Switches of the program: what no table needs is left out when it is loaded. */
-export const FEATURES = [
-  "featureL2", "featureIpip", "featureTracking", "featurePolicy", "featureSourceHash",
-  "featureOrphan", "ringClassSmall", "ringClassMedium", "ringClassLarge",
-] as const;
-export type Feature = (typeof FEATURES)[number];
+export type Feature =
+  | "featureL2" | "featureIpip" | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan"
+  | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
 
 export interface Image {
   /** By index. */

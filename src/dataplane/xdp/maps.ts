@@ -3,8 +3,8 @@
 
 import type { OrphanAction } from "../../model/config.ts";
 import {
-  ABI_FINGERPRINT, AddressKey, Destination, NextHop as NextHopBytes, POINTSMAN_MAPS, ServiceVersion, Settings,
-  TrafficCount,
+  ABI_FINGERPRINT, AddressKey, Destination, NextHop as NextHopBytes, ServiceVersion, Settings, TrafficCount,
+  type POINTSMAN_MAPS,
 } from "./abi.gen.ts";
 import type { Address } from "../../model/address.ts";
 import { ringText, type HeldVersion } from "./kernel_state.ts";

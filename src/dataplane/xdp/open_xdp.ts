@@ -3,6 +3,7 @@
 
 import type { Env } from "../../env.ts";
 import { Failure } from "../../errors.ts";
+import { parseAddress } from "../../model/address.ts";
 import type { Config } from "../../model/config.ts";
 import type { OnStep } from "./apply.ts";
 import { findInterfaces } from "./attach.ts";
@@ -91,7 +92,7 @@ export async function openUnattachedPlane({ config, env, native, mac }: Unattach
   const way = (target: Target): Way => ({
     route: {
       nextHop: { resolved: true, destinationMac: target.mac ?? mac, sourceMac: NO_MAC, ifindex: LOOPBACK, mtu: 0 },
-      tunnelSource: target.address.family === 4 ? ipv4 : ipv6,
+      tunnelSource: target.address.family === 4 ? ipv4 ?? NOWHERE.ipv4 : ipv6 ?? NOWHERE.ipv6,
     },
     text: "resolved: fixed", neighbour: null,
   });
@@ -99,6 +100,8 @@ export async function openUnattachedPlane({ config, env, native, mac }: Unattach
 }
 
 const LOOPBACK = 1;
+/** Outer sources where the config names none: addresses for documentation (RFC 5737, RFC 3849). */
+const NOWHERE = { ipv4: parseAddress("192.0.2.1"), ipv6: parseAddress("2001:db8::1") };
 
 function fixedWays(way: (target: Target) => Way): WaySource {
   let last: readonly Way[] = [];

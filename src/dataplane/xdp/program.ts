@@ -5,16 +5,12 @@
 import { Failure } from "../../errors.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, POINTSMAN_PROGRAMS, PointsmanRodata } from "./abi.gen.ts";
 import { fingerprintOfObject } from "./fingerprint.ts";
-import { FEATURES, type Feature } from "./image.ts";
+import type { Feature } from "./image.ts";
 import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
 import type { BpfMap, BpfObject, Native } from "./native.ts";
 import { ringsMax, type Capacities } from "./steps.ts";
 
 export const PROGRAM = POINTSMAN_PROGRAMS[0];
-
-/** A switch of the program that no feature turns on would stay on for ever: this fails to compile then. */
-type Forgotten = Exclude<keyof PointsmanRodata, Feature | "transmitByRedirect">;
-const NONE_FORGOTTEN: [Forgotten] extends [never] ? true : never = true;
 
 export interface ProgramSource {
   readonly native: Native;
@@ -105,9 +101,20 @@ export function loadProgram({ native, path }: ProgramSource, options: LoadOption
 function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions): Uint8Array {
   const initial = object.section(PointsmanRodata.section);
   if (initial === null) throw new RangeError(`the object has no section ${PointsmanRodata.section}`);
-  const switches: Partial<Record<Feature, boolean>> = {};
-  for (const feature of FEATURES) switches[feature] = NONE_FORGOTTEN && features.has(feature);
-  return PointsmanRodata.encode(initial, { ...switches, transmitByRedirect });
+  // Every switch by name: one that is added to the program, and that no feature turns off, must not compile.
+  const switches: PointsmanRodata = {
+    featureL2: features.has("featureL2"),
+    featureIpip: features.has("featureIpip"),
+    featureTracking: features.has("featureTracking"),
+    featurePolicy: features.has("featurePolicy"),
+    featureSourceHash: features.has("featureSourceHash"),
+    featureOrphan: features.has("featureOrphan"),
+    ringClassSmall: features.has("ringClassSmall"),
+    ringClassMedium: features.has("ringClassMedium"),
+    ringClassLarge: features.has("ringClassLarge"),
+    transmitByRedirect,
+  };
+  return PointsmanRodata.encode(initial, switches);
 }
 
 /**

@@ -46,7 +46,8 @@ export async function openReplay(native: Native, env: Env, config: Config, table
   let before = plane.counters();
   return {
     run: (frame) => {
-      if (frame.length < ETHERNET_HEADER) return { verdict: "PASS_NOT_IP", action: "PASS", service: null, backend: null, frame };
+      if (frame.length < ETHERNET_HEADER)
+        return { verdict: "PASS_NOT_IP", action: "PASS", service: null, backend: null, frame };
       const replayed = runOne(plane, table, frame, before);
       before = replayed.after;
       return replayed.result;
@@ -55,19 +56,40 @@ export async function openReplay(native: Native, env: Env, config: Config, table
   };
 }
 
-function runOne(plane: XdpPlane, table: ForwardingTable, frame: Uint8Array, before: Counters): { result: Replayed; after: Counters } {
+function runOne(
+  plane: XdpPlane,
+  table: ForwardingTable,
+  frame: Uint8Array,
+  before: Counters,
+): { result: Replayed; after: Counters } {
   // The capture is run as if its supervisor lived.
   plane.heartbeat();
-  const { output } = plane.testRun(frame, { repeat: 1, flags: 0, context: null, outputSizeMax: frame.length + ROOM, batchSize: 0 });
+  const { output } = plane.testRun(frame, {
+    repeat: 1,
+    flags: 0,
+    context: null,
+    outputSizeMax: frame.length + ROOM,
+    batchSize: 0,
+  });
   const after = plane.counters();
-  const counted = Object.entries(after.verdicts).find(([name, { packets }]) => packets !== (before.verdicts[name as VerdictName]?.packets ?? 0));
+  const counted = Object.entries(after.verdicts).find(
+    ([name, { packets }]) => packets !== (before.verdicts[name as VerdictName]?.packets ?? 0),
+  );
   if (counted === undefined) throw new Error("the program counted no verdict");
   const verdict = counted[0] as VerdictName;
-  const backend = [...after.backends].find(([name, { packets }]) => packets !== (before.backends.get(name)?.packets ?? 0));
+  const backend = [...after.backends].find(
+    ([name, { packets }]) => packets !== (before.backends.get(name)?.packets ?? 0),
+  );
   const action = verdict.slice(0, verdict.indexOf("_")) as Replayed["action"];
   return {
     after,
-    result: { verdict, action, service: serviceOf(table, frame), backend: backend?.[0] ?? null, frame: action === "DROP" ? null : output },
+    result: {
+      verdict,
+      action,
+      service: serviceOf(table, frame),
+      backend: backend?.[0] ?? null,
+      frame: action === "DROP" ? null : output,
+    },
   };
 }
 
@@ -78,7 +100,9 @@ function serviceOf(table: ForwardingTable, frame: Uint8Array): string | null {
   const packet = parsePacket(frame);
   if (typeof packet === "string" || (packet.kind !== "flow" && packet.kind !== "first-fragment")) return null;
   const endpoint = formatEndpoint(addressFromBytes(packet.destination), packet.destinationPort);
-  const found = table.services.find(({ config }) =>
-    config.protocol === PROTOCOLS[packet.protocol] && formatEndpoint(config.address, config.port) === endpoint);
+  const found = table.services.find(
+    ({ config }) =>
+      config.protocol === PROTOCOLS[packet.protocol] && formatEndpoint(config.address, config.port) === endpoint,
+  );
   return found?.name ?? null;
 }

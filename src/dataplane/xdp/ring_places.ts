@@ -16,8 +16,8 @@ export interface RingPlaces {
 
 interface PlanSteps {
   readonly state: KernelState;
-  take(step: Step): void;
-  settle(mark: number): void;
+  readonly take: (step: Step) => void;
+  readonly settle: (mark: number) => void;
 }
 
 export function createRingPlaces(planner: PlanSteps): RingPlaces {
