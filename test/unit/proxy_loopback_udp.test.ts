@@ -1,6 +1,7 @@
 // UDP through the proxy plane on real loopback sockets: sessions, their end, their limit.
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { createEnv } from "../../src/env_real.ts";
 import type { Config } from "../../src/model/config.ts";
 import {
   config, openSockets, ProxyWorld, service, type ServiceChange, type UdpBackend, type UdpClient, udpPort,
@@ -152,6 +153,35 @@ describe("udp sessions", () => {
     await expect.poll(() => incidents()["datagram_dropped"] ?? 0, poll).toBeGreaterThan(0);
     expect(world.plane.counters().flows.count).toBe(1);
     expect(world.fake.messages("warn")).toHaveLength(1);
+  });
+
+  it("that cannot be opened are counted and give back what they took; the next datagram tries again", async () => {
+    const faults = ["emitted", "thrown"];
+    const { net } = createEnv();
+    world = new ProxyWorld({ fakeTime: true, openFilesMax: 64 + 1, net: {
+      createDatagram: (options) => {
+        const socket = net.createDatagram(options);
+        const connect = socket.connect.bind(socket) as (port: number, host: string) => void;
+        socket.connect = (port: number, host?: unknown) => {
+          const fault = faults.pop();
+          if (fault === undefined) connect(port, String(host));
+          else if (fault === "thrown") {
+            socket.close();
+            throw new Error("no socket");
+          } else setImmediate(() => socket.emit("error", new Error("no route")));
+        };
+        return socket;
+      },
+    } });
+    const { port } = await serve([await world.udpBackend("a")]);
+    const client = await world.udpClient();
+    for (const count of [1, 2]) {
+      client.socket.send("x", port, "127.0.0.1");
+      await expect.poll(() => incidents()["session_failed"], poll).toBe(count);
+      await expect.poll(() => world.plane.counters().flows.count, poll).toBe(0);
+    }
+    expect(await ask(client, port, "now")).toBe("a:now");
+    expect(incidents()).toEqual({ session_failed: 2 });
   });
 
   it("put the PROXY header before each datagram", async () => {
