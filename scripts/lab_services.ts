@@ -13,7 +13,9 @@ import { VIP4, VIP6 } from "./lab_network.ts";
 import { ownName, runIn, spawnIn } from "./namespaces.ts";
 
 /** The package's root: this file is scripts/ there, or dist/scripts/. */
-export const ROOT = fileURLToPath(new URL(import.meta.url.includes("/dist/") ? "../.." : "..", import.meta.url)).replace(/\/$/, "");
+export const ROOT = fileURLToPath(
+  new URL(import.meta.url.includes("/dist/") ? "../.." : "..", import.meta.url),
+).replace(/\/$/, "");
 const BUILT = join(ROOT, "dist");
 
 export interface ServedBackend {
@@ -24,27 +26,45 @@ export interface ServedBackend {
 }
 
 /** Starts a lab backend, and iperf3 bound to the virtual address when asked. Resolves when it serves. */
-export async function serveBackend(host: LabHost, options: { readonly iperf: boolean; readonly decap: boolean }): Promise<ServedBackend> {
+export async function serveBackend(
+  host: LabHost,
+  options: { readonly iperf: boolean; readonly decap: boolean },
+): Promise<ServedBackend> {
   const processes: ChildProcess[] = [];
   const start = (command: string, args: readonly string[]): ChildProcess => {
     const child = spawnIn(host.namespace, command, args);
     processes.push(child);
     return child;
   };
-  const server = start(process.execPath, [join(BUILT, "scripts/lab_backend.js"), host.name, "80", "7", VIP4, VIP6]);
+  // Direct server return and tunnels reach it by the virtual addresses, the proxy by its own.
+  const addresses = [VIP4, VIP6, host.ipv4, host.ipv6];
+  const program = join(BUILT, "scripts/lab_backend.js");
+  const server = start(process.execPath, [program, host.name, "80", "7", ...addresses]);
   await firstLine(server, `${host.name}'s server`);
   if (options.iperf) {
     start("iperf3", ["-s", "-B", VIP4, "-p", "5201"]);
     start("iperf3", ["-s", "-B", VIP6, "-p", "5201"]);
   }
   if (options.decap) processes.push(await startDecap(host));
-  return { host, process: server, kill: () => { for (const child of processes) child.kill("SIGKILL"); } };
+  return {
+    host,
+    process: server,
+    kill: () => {
+      for (const child of processes) child.kill("SIGKILL");
+    },
+  };
 }
 
 /** Starts the backend's side of a tunnel, which unwraps packets for the virtual addresses. */
 export async function startDecap(host: LabHost): Promise<ChildProcess> {
   const addresses = [VIP4, VIP6].flatMap((address) => ["--address", address]);
-  const child = spawnIn(host.namespace, process.execPath, [join(BUILT, "src/main.js"), "decap", "--interface", "eth0", ...addresses]);
+  const child = spawnIn(host.namespace, process.execPath, [
+    join(BUILT, "src/main.js"),
+    "decap",
+    "--interface",
+    "eth0",
+    ...addresses,
+  ]);
   await firstLine(child, `${host.name}'s decapsulation`);
   return child;
 }
@@ -52,13 +72,20 @@ export async function startDecap(host: LabHost): Promise<ChildProcess> {
 /** Waits for a program's first line; what it said instead is in the error. */
 export async function firstLine(child: ChildProcess, what: string): Promise<string> {
   let said = "";
-  const take = (chunk: Buffer): void => { said += chunk.toString(); };
+  const take = (chunk: Buffer): void => {
+    said += chunk.toString();
+  };
   child.stdout?.on("data", take);
   child.stderr?.on("data", take);
-  const ended = once(child, "exit").then(([status]) => { throw new Error(`${what} ended with ${String(status)}: ${said.trim()}`); });
-  await Promise.race([ended, (async () => {
-    while (!said.includes("\n")) await sleep(5);
-  })()]);
+  const ended = once(child, "exit").then(([status]) => {
+    throw new Error(`${what} ended with ${String(status)}: ${said.trim()}`);
+  });
+  await Promise.race([
+    ended,
+    (async () => {
+      while (!said.includes("\n")) await sleep(5);
+    })(),
+  ]);
   ended.catch(() => undefined);
   return said;
 }
@@ -74,11 +101,18 @@ export interface LabConfig {
 
 /** The lab's configuration: HTTP and both echo services on each virtual address, iperf3 by source. */
 export function labConfig(instance: string, config: LabConfig): string {
-  const backends = config.backends.map((host) =>
-    `      - { name: ${host.name}, address: "${config.backendFamily === 4 ? host.ipv4 : host.ipv6}" }`).join("\n");
+  const backends = config.backends
+    .map((host) => `      - { name: ${host.name}, address: "${config.backendFamily === 4 ? host.ipv4 : host.ipv6}" }`)
+    .join("\n");
   const service = (name: string, address: string, port: number, protocol: string, hash: string): string =>
-    `  - { name: ${name}, address: "${address}", port: ${port}, protocol: ${protocol}, forwarding: ${config.forwarding}, hash: ${hash}, pool: web }`;
-  const services = ([[4, VIP4], [6, VIP6]] as const).flatMap(([family, address]) => [
+    `  - { name: ${name}, address: "${address}", port: ${port}, protocol: ${protocol}, hash: ${hash}, pool: web,`
+    + ` forwarding: ${config.forwarding} }`;
+  const services = (
+    [
+      [4, VIP4],
+      [6, VIP6],
+    ] as const
+  ).flatMap(([family, address]) => [
     service(`web-${family}`, address, 80, "tcp", "5-tuple"),
     service(`echo-tcp-${family}`, address, 7, "tcp", "5-tuple"),
     service(`echo-udp-${family}`, address, 7, "udp", "5-tuple"),
@@ -122,21 +156,34 @@ export function instanceName(label: string): string {
   return ownName(label);
 }
 
-/** Starts `pointsman run` on the balancer and waits until it is ready. `variables` go to its environment. */
-export async function startInstance(lab: Lab, name: string, text: string, directory?: string): Promise<Instance> {
+/** Starts `pointsman run` on the balancer, by way of the command `through`, and waits until it is ready. */
+export async function startInstance(
+  lab: Lab, name: string, text: string, directory?: string, through: readonly string[] = [],
+): Promise<Instance> {
   const home = directory ?? mkdtempSync(join(tmpdir(), "pointsman-"));
   const configPath = join(home, "pointsman.yaml");
   writeFileSync(configPath, text);
   const main = join(BUILT, "src/main.js");
-  const child = spawnIn(lab.balancer.namespace, process.execPath, [main, "run", "-c", configPath, "--state-directory", join(home, "state")]);
+  const [command = process.execPath, ...args] = [
+    ...through, process.execPath, main, "run", "-c", configPath, "--state-directory", join(home, "state"),
+  ];
+  const child = spawnIn(lab.balancer.namespace, command, args);
   let log = "";
-  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk: Buffer) => { log += chunk.toString(); });
+  for (const stream of [child.stdout, child.stderr])
+    stream?.on("data", (chunk: Buffer) => {
+      log += chunk.toString();
+    });
   const verb = async (...args: string[]): Promise<string> =>
     (await runIn(lab.balancer.namespace, process.execPath, [main, ...args, "--instance", name])).stdout;
   const instance: Instance = {
-    name, configPath, process: child, verb,
+    name,
+    configPath,
+    process: child,
+    verb,
     log: () => log,
-    configure: (next) => { writeFileSync(configPath, next); },
+    configure: (next) => {
+      writeFileSync(configPath, next);
+    },
     stop: async (signal = "SIGTERM") => {
       if (child.exitCode !== null || child.signalCode !== null) return;
       child.kill(signal);
@@ -150,9 +197,16 @@ export async function startInstance(lab: Lab, name: string, text: string, direct
   };
   await waitFor("the instance to be ready", 20_000, async () => {
     if (child.exitCode !== null) throw new Error(`pointsman run ended with ${child.exitCode}: ${log}`);
-    const answer = await runIn(lab.balancer.namespace, "curl", ["-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:9469/readyz"], { check: false });
+    const answer = await runIn(
+      lab.balancer.namespace,
+      "curl",
+      ["-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:9469/readyz"],
+      { check: false },
+    );
     return answer.stdout === "200";
-  }).catch((error: unknown) => { throw new Error(`${String(error)}\n${log}`); });
+  }).catch((error: unknown) => {
+    throw new Error(`${String(error)}\n${log}`);
+  });
   return instance;
 }
 
@@ -179,14 +233,29 @@ export function tally(answers: readonly string[], wanted: number): Shares {
 /** `count` HTTP requests from the client by curl, each on a connection of its own. */
 export async function curlShares(lab: Lab, address: string, count: number): Promise<Shares> {
   const host = address.includes(":") ? `[${address}]` : address;
-  const ended = await runIn(lab.client.namespace, "curl", [
-    "-s", "-Z", "--parallel-max", "16", "-m", "3", "-H", "Connection: close", `http://${host}/?[1-${count}]`,
-  ], { check: false });
-  return tally(ended.stdout.split("\n").filter((line) => line !== ""), count);
+  const ended = await runIn(
+    lab.client.namespace,
+    "curl",
+    ["-s", "-Z", "--parallel-max", "16", "-m", "3", "-H", "Connection: close", `http://${host}/?[1-${count}]`],
+    { check: false },
+  );
+  return tally(
+    ended.stdout.split("\n").filter((line) => line !== ""),
+    count,
+  );
 }
 
 /** `count` datagrams from the client, each from a port of its own. */
 export async function udpShares(lab: Lab, address: string, count: number): Promise<Shares> {
-  const ended = await runIn(lab.client.namespace, process.execPath, [join(BUILT, "scripts/lab_client.js"), "udp", address, "7", String(count)]);
-  return tally(ended.stdout.split("\n").filter((line) => line !== ""), count);
+  const ended = await runIn(lab.client.namespace, process.execPath, [
+    join(BUILT, "scripts/lab_client.js"),
+    "udp",
+    address,
+    "7",
+    String(count),
+  ]);
+  return tally(
+    ended.stdout.split("\n").filter((line) => line !== ""),
+    count,
+  );
 }
