@@ -164,7 +164,7 @@ export async function startInstance(
   const configPath = join(home, "pointsman.yaml");
   writeFileSync(configPath, text);
   const main = join(BUILT, "src/main.js");
-  const [command = process.execPath, ...args] = [
+  const [command, ...args] = [
     ...through, process.execPath, main, "run", "-c", configPath, "--state-directory", join(home, "state"),
   ];
   const child = spawnIn(lab.balancer.namespace, command, args);
