@@ -1,6 +1,6 @@
-// A file that the schema accepts, as the Config that the program works with: durations in milliseconds,
-// addresses as values, pools that were inline under their own name. Total: every text was checked before.
-// Must never refuse anything.
+// A file that the schema accepts, as the Config that the program works with: durations in
+// milliseconds, addresses as values, pools that were inline under their own name. Total: every text
+// was checked before. Must never refuse anything.
 
 import type {
   BackendConfig, Config, Health, PoolConfig, ServiceConfig, ServiceProxyConfig,
@@ -65,7 +65,9 @@ function convertBackend(raw: RawBackend): BackendConfig {
 }
 
 /** Without a timeout of its own, a probe that starts every 500 ms is given 500 ms. */
-export function probeTimeoutMs(health: { readonly interval: string; readonly timeout?: string | undefined }): number {
+export function probeTimeoutMs(
+  health: { readonly interval: string; readonly timeout?: string | undefined },
+): number {
   if (health.timeout !== undefined) return readDuration(health.timeout);
   return Math.min(TIMEOUT_DEFAULT_MS, readDuration(health.interval));
 }
@@ -78,15 +80,21 @@ function convertHealth(raw: RawHealth): Health {
   };
   if (raw.type === "tcp") return { type: "tcp", ...timing };
   const { method, path, host, body, tls } = raw;
-  return { type: "http", method, path, host, statuses: raw.statuses.map(readStatuses), body, tls, ...timing };
+  return { type: "http", method, path, host, statuses: raw.statuses.map(
+    readStatuses,
+  ), body, tls, ...timing };
 }
 
 function convertService(raw: RawService): ServiceConfig {
-  const { name, port, protocol, forwarding, algorithm, hash, sourcePrefix, ringSize, tracking } = raw;
-  const flowIdleMs = raw.flowIdle === undefined ? FLOW_IDLE_DEFAULT_MS[protocol] : readDuration(raw.flowIdle);
+  const {
+    name, port, protocol, forwarding, algorithm, hash, sourcePrefix, ringSize, tracking,
+  } = raw;
+  const flowIdleMs = raw.flowIdle === undefined ? FLOW_IDLE_DEFAULT_MS[protocol] : readDuration(
+    raw.flowIdle,
+  );
   return {
-    name, address: readAddress(raw.address), port, protocol, forwarding, algorithm, hash, sourcePrefix, ringSize,
-    tracking, flowIdleMs,
+    name, address: readAddress(raw.address), port, protocol, forwarding, algorithm, hash,
+    sourcePrefix, ringSize, tracking, flowIdleMs,
     affinityGroup: raw.affinityGroup,
     failOpen: raw.failOpen,
     vip: raw.vip,

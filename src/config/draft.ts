@@ -1,6 +1,6 @@
-// What the rules look at: every service, pool and backend of the file, each with those of its fields that
-// the schema accepts. One wrong type takes away one field and hides no other mistake. Knows the schema;
-// must never complain (that is explain.ts) or judge (that is rules).
+// What the rules look at: every service, pool and backend of the file, each with those of its
+// fields that the schema accepts. One wrong type takes away one field and hides no other mistake.
+// Knows the schema; must never complain (that is explain.ts) or judge (that is rules).
 
 import type * as z from "zod";
 import { backendSchema, configSchema, serviceSchema, timingSchema } from "./schema.ts";
@@ -53,11 +53,15 @@ export interface Draft {
 type Fields<S extends z.core.$ZodShape> = Partial<z.output<z.ZodObject<S>>>;
 
 /** The fields that parse; those that are missing have their defaults. */
-function parseFields<S extends z.core.$ZodShape>(schema: z.ZodObject<S>, value: unknown): Fields<S> {
+function parseFields<S extends z.core.$ZodShape>(
+  schema: z.ZodObject<S>, value: unknown,
+): Fields<S> {
   const record = recordOf(value);
   const fields: Record<string, unknown> = {};
   for (const [key, field] of Object.entries(schema.shape)) {
-    const parsed = (field as z.ZodType).safeParse(Object.hasOwn(record, key) ? record[key] : undefined);
+    const parsed = (field as z.ZodType).safeParse(
+      Object.hasOwn(record, key) ? record[key] : undefined,
+    );
     if (parsed.success && parsed.data !== undefined) fields[key] = parsed.data;
   }
   return fields as Fields<S>;
@@ -119,7 +123,9 @@ function draftService(
 ): DraftService {
   const record = recordOf(value);
   const fields = parseFields(headSchema, value);
-  const inlines = { backends: record["backends"] !== undefined, health: record["health"] !== undefined };
+  const inlines = {
+    backends: record["backends"] !== undefined, health: record["health"] !== undefined,
+  };
   const named = fields.pool === undefined ? undefined : pools.get(fields.pool);
   let pool = named ?? null;
   if (pool === null && inlines.backends) pool = draftPool(fields.name ?? "", path, value, true);

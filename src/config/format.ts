@@ -1,10 +1,12 @@
-// What people read: problems line by line, the failure that carries them, and the effective config as YAML
-// that parses back to the same Config. Must never judge a config.
+// What people read: problems line by line, the failure that carries them, and the effective config
+// as YAML that parses back to the same Config. Must never judge a config.
 
 import { Document, isMap, isSeq } from "yaml";
 import { Failure } from "../errors.ts";
 import { formatEndpoint } from "../model/address.ts";
-import type { BackendConfig, Config, Health, PoolConfig, Problem, ServiceConfig } from "../model/config.ts";
+import type {
+  BackendConfig, Config, Health, PoolConfig, Problem, ServiceConfig,
+} from "../model/config.ts";
 import { formatDuration, formatHashSeed, formatStatuses } from "./formats.ts";
 
 /** So many problems are printed; a file with more has one cause, not a hundred. */
@@ -32,7 +34,9 @@ export function problemsToFailure(
 ): Failure<"CONFIG_INVALID"> {
   const errors = problems.filter((problem) => problem.severity === "error").length;
   const counted = errors === 1 ? "1 problem" : `${errors} problems`;
-  return new Failure("CONFIG_INVALID", { problems }, `${file} has ${counted}\n${formatProblems(problems)}`);
+  return new Failure(
+    "CONFIG_INVALID", { problems }, `${file} has ${counted}\n${formatProblems(problems)}`,
+  );
 }
 
 /** The config with every default written out, as YAML. */
@@ -41,10 +45,14 @@ export function effectiveConfigText(config: Config): string {
   // One backend per line reads like a table.
   for (const list of ["pools", "services"]) {
     const items = document.get(list);
-    const owners = isSeq(items) ? items.items : isMap(items) ? items.items.map((pair) => pair.value) : [];
+    const owners = isSeq(items) ? items.items : isMap(items) ? items.items.map(
+      (pair) => pair.value,
+    ) : [];
     for (const owner of owners) {
       const backends = isMap(owner) ? owner.get("backends") : null;
-      for (const backend of isSeq(backends) ? backends.items : []) if (isMap(backend)) backend.flow = true;
+      for (const backend of isSeq(backends) ? backends.items : []) {
+        if (isMap(backend)) backend.flow = true;
+      }
     }
   }
   return document.toString({ lineWidth: 0 });
@@ -53,7 +61,9 @@ export function effectiveConfigText(config: Config): string {
 /** The value that the file would hold. */
 function fileForm(config: Config): Record<string, unknown> {
   const { dataplane, observe } = config;
-  const inline = new Map(config.pools.filter((pool) => pool.inline).map((pool) => [pool.name, pool]));
+  const inline = new Map(
+    config.pools.filter((pool) => pool.inline).map((pool) => [pool.name, pool]),
+  );
   const shared = config.pools.filter((pool) => !pool.inline);
   return {
     version: config.version,
@@ -72,7 +82,9 @@ function fileForm(config: Config): Record<string, unknown> {
     },
     limits: config.limits,
     control: config.control,
-    observe: { listen: observe.listen === null ? "none" : formatEndpoint(observe.listen.address, observe.listen.port) },
+    observe: { listen: observe.listen === null ? "none" : formatEndpoint(
+      observe.listen.address, observe.listen.port,
+    ) },
     log: config.log,
     stateDirectory: config.stateDirectory,
     pools: Object.fromEntries(shared.map((pool) => [pool.name, poolForm(pool)])),
@@ -96,10 +108,14 @@ function healthForm(health: Health): Record<string, unknown> {
   };
   if (health.type === "tcp") return { type: "tcp", ...timing };
   const { method, path, host, statuses, body, tls } = health;
-  return { type: "http", method, path, host, statuses: statuses.map(formatStatuses), body, tls, ...timing };
+  return {
+    type: "http", method, path, host, statuses: statuses.map(formatStatuses), body, tls, ...timing,
+  };
 }
 
-function serviceForm(service: ServiceConfig, inline: PoolConfig | undefined): Record<string, unknown> {
+function serviceForm(
+  service: ServiceConfig, inline: PoolConfig | undefined,
+): Record<string, unknown> {
   const { name, address, port, flowIdleMs, pool, policy, proxy, ...rest } = service;
   const { connectTimeoutMs, idleTimeoutMs, udpIdleTimeoutMs, ...limits } = proxy;
   return {
@@ -110,7 +126,9 @@ function serviceForm(service: ServiceConfig, inline: PoolConfig | undefined): Re
     flowIdle: formatDuration(flowIdleMs),
     ...(inline === undefined ? { pool } : poolForm(inline)),
     policy: {
-      allow: policy.allow.map((prefix) => prefix.text), deny: policy.deny.map((prefix) => prefix.text),
+      allow: policy.allow.map(
+        (prefix) => prefix.text,
+      ), deny: policy.deny.map((prefix) => prefix.text),
     },
     proxy: {
       connectTimeout: formatDuration(connectTimeoutMs),

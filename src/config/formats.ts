@@ -1,6 +1,6 @@
-// The small languages inside config values: durations, addresses, prefixes, seeds, endpoints, names.
-// Each has one reader; a check says what is wrong with a text the reader refuses. Knows texts only; must
-// never know where in the file they stand.
+// The small languages inside config values: durations, addresses, prefixes, seeds, endpoints,
+// names. Each has one reader; a check says what is wrong with a text the reader refuses. Knows
+// texts only; must never know where in the file they stand.
 
 import ipaddr from "ipaddr.js";
 import { parseAddress, parseEndpoint, parsePrefix } from "../model/address.ts";
@@ -45,8 +45,12 @@ export function formatDuration(ms: number): string {
 export function checkDuration(min: string, max: string): Check {
   return (text) => {
     const ms = durationMs(text);
-    if (ms === null) return { reason: `${quoted(text)} is not a duration`, hint: durationHint(text) };
-    if (ms < (durationMs(min) ?? 0)) return { reason: `${text} is shorter than ${min}`, hint: null };
+    if (ms === null) {
+      return { reason: `${quoted(text)} is not a duration`, hint: durationHint(text) };
+    }
+    if (ms < (durationMs(min) ?? 0)) {
+      return { reason: `${text} is shorter than ${min}`, hint: null };
+    }
     if (ms > (durationMs(max) ?? 0)) return { reason: `${text} is longer than ${max}`, hint: null };
     return null;
   };
@@ -66,20 +70,31 @@ export function checkName(text: string): Complaint | null {
   return { reason: `${quoted(text)} is not a name`, hint };
 }
 
-/** An address that packets can be sent to: not unspecified, multicast, broadcast or of one link only. */
+/**
+ * An address that packets can be sent to: not unspecified, multicast, broadcast or of one link
+ * only.
+ */
 export function checkHostAddress(text: string): Complaint | null {
   const address = parseAddress(text);
-  if (address === null) return { reason: `${quoted(text)} is not an IP address`, hint: addressHint(text) };
+  if (address === null) {
+    return { reason: `${quoted(text)} is not an IP address`, hint: addressHint(text) };
+  }
   switch (ipaddr.process(address.text).range()) {
     case "unspecified":
       return { reason: `${address.text} is no host's address`, hint: "name the address itself" };
     case "multicast":
-      return { reason: `${address.text} is a multicast address`, hint: "one host's address is needed" };
+      return {
+        reason: `${address.text} is a multicast address`, hint: "one host's address is needed",
+      };
     case "broadcast":
-      return { reason: `${address.text} is the broadcast address`, hint: "one host's address is needed" };
+      return {
+        reason: `${address.text} is the broadcast address`, hint: "one host's address is needed",
+      };
     case "linkLocal":
       if (address.family === 4) return null;
-      return { reason: `${address.text} is link-local`, hint: "use a global or unique local address" };
+      return {
+        reason: `${address.text} is link-local`, hint: "use a global or unique local address",
+      };
     default: return null;
   }
 }
@@ -113,17 +128,24 @@ export function checkPrefix(text: string): Complaint | null {
   if (prefix === null) return { reason: `${quoted(text)} is not a prefix`, hint: prefixHint(text) };
   const [address = "", length = ""] = text.split("/");
   if (parseAddress(address)?.text === prefix.address.text) return null;
-  return { reason: `${text} has bits set beyond its first ${length}`, hint: `write ${prefix.text}` };
+  return {
+    reason: `${text} has bits set beyond its first ${length}`, hint: `write ${prefix.text}`,
+  };
 }
 
 function prefixHint(text: string): string {
   const address = parseAddress(text);
-  if (address !== null) return `a single address is ${address.text}/${address.family === 4 ? 32 : 128}`;
+  if (address !== null) {
+    return `a single address is ${address.text}/${address.family === 4 ? 32 : 128}`;
+  }
   const [left = "", length = ""] = text.split("/");
   const network = parseAddress(left);
   if (network !== null && /^\d+$/.test(length)) {
-    if (left.includes(":") && network.family === 4) return `write the IPv4 form, ${network.text}/...`;
-    return `the length of an IPv${network.family} prefix is 0 to ${network.family === 4 ? 32 : 128}`;
+    if (left.includes(":") && network.family === 4) {
+      return `write the IPv4 form, ${network.text}/...`;
+    }
+    const bits = network.family === 4 ? 32 : 128;
+    return `the length of an IPv${network.family} prefix is 0 to ${bits}`;
   }
   return "an address, a slash and a length, such as 10.0.0.0/8 or 2001:db8::/32";
 }
@@ -152,7 +174,9 @@ export function readDuration(text: string): number {
 export function checkHashSeed(text: string): Complaint | null {
   if (new RegExp(HASH_SEED_PATTERN).test(text)) return null;
   const reason = `${quoted(text)} is not a hash seed`;
-  if (text.startsWith("file:")) return { reason, hint: "the file has an absolute path: file:/etc/pointsman/seed" };
+  if (text.startsWith("file:")) {
+    return { reason, hint: "the file has an absolute path: file:/etc/pointsman/seed" };
+  }
   return { reason, hint: "16 hexadecimal digits in quotes, or file:/etc/pointsman/seed" };
 }
 
@@ -173,22 +197,29 @@ export function formatHashSeed(seed: HashSeed): string | null {
 export function checkListen(text: string): Complaint | null {
   if (text === "none" || parseEndpoint(text) !== null) return null;
   const reason = `${quoted(text)} is not a listening address`;
-  if (/^:?\d+$/.test(text)) return { reason, hint: `name the address too: 127.0.0.1:${text.replace(":", "")}` };
+  if (/^:?\d+$/.test(text)) {
+    return { reason, hint: `name the address too: 127.0.0.1:${text.replace(":", "")}` };
+  }
   return { reason, hint: "an address and a port, such as 127.0.0.1:9469 or [::1]:9469, or none" };
 }
 
 export function checkMac(text: string): Complaint | null {
   const reason = `${quoted(text)} is not the MAC address of a host`;
-  if (!new RegExp(MAC_PATTERN).test(text)) return { reason, hint: "six bytes, such as 02:00:00:00:00:0b" };
+  if (!new RegExp(MAC_PATTERN).test(text)) {
+    return { reason, hint: "six bytes, such as 02:00:00:00:00:0b" };
+  }
   // The lowest bit of the first byte marks group addresses (IEEE 802-2014, 8.2.2).
-  if ((Number.parseInt(text.slice(0, 2), 16) & 1) === 1) return { reason, hint: "it is a group address" };
+  if ((Number.parseInt(text.slice(0, 2), 16) & 1) === 1) {
+    return { reason, hint: "it is a group address" };
+  }
   if (/^[0:]+$/.test(text)) return { reason, hint: "it is all zeros" };
   return null;
 }
 
 export function checkInterface(text: string): Complaint | null {
   if (new RegExp(INTERFACE_PATTERN).test(text) && text !== "." && text !== "..") return null;
-  return { reason: `${quoted(text)} is not the name of an interface`, hint: "1 to 15 characters, such as eth0" };
+  return { reason: `${quoted(text)} is not the name of an interface`, hint: "1 to 15 characters, "
+    + "such as eth0" };
 }
 
 export function checkPath(text: string): Complaint | null {
@@ -202,22 +233,29 @@ export function checkSocketPath(text: string): Complaint | null {
   const bytes = new TextEncoder().encode(text).length;
   if (bytes <= SOCKET_PATH_BYTES_MAX) return null;
   // The kernel would cut it off silently: sun_path has 108 bytes, unix(7).
-  const reason = `the path has ${bytes} bytes; a socket's path has at most ${SOCKET_PATH_BYTES_MAX}`;
+  const reason =
+    `the path has ${bytes} bytes; a socket's path has at most ${SOCKET_PATH_BYTES_MAX}`;
   return { reason, hint: "choose a shorter directory" };
 }
 
 /** A text that has to match a pattern, for formats that need no more words than that. */
 export function checkPattern(pattern: string, noun: string, hint: string): Check {
   const expression = new RegExp(pattern, "u");
-  return (text) => expression.test(text) ? null : { reason: `${quoted(text)} is not ${noun}`, hint };
+  return (text) => expression.test(text) ? null : {
+    reason: `${quoted(text)} is not ${noun}`, hint,
+  };
 }
 
 export function checkStatuses(text: string): Complaint | null {
   const range = readStatuses(text);
   if (!new RegExp(STATUSES_PATTERN).test(text)) {
-    return { reason: `${quoted(text)} is not a range of status codes`, hint: "such as 200 or 200-399" };
+    return {
+      reason: `${quoted(text)} is not a range of status codes`, hint: "such as 200 or 200-399",
+    };
   }
-  if (range.from > range.to) return { reason: `the range ${text} is empty`, hint: `${range.to}-${range.from}?` };
+  if (range.from > range.to) {
+    return { reason: `the range ${text} is empty`, hint: `${range.to}-${range.from}?` };
+  }
   return null;
 }
 
@@ -226,6 +264,8 @@ export function readStatuses(text: string | number): { from: number; to: number 
   return { from: Number(from), to: Number(to) };
 }
 
-export function formatStatuses(range: { readonly from: number; readonly to: number }): string | number {
+export function formatStatuses(
+  range: { readonly from: number; readonly to: number },
+): string | number {
   return range.from === range.to ? range.from : `${range.from}-${range.to}`;
 }

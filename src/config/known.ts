@@ -1,5 +1,5 @@
-// What the published schema says about a path: which keys, types and defaults belong there. Reads the JSON
-// Schema as plain data, so that hints, docs and editors agree. Must never know zod.
+// What the published schema says about a path: which keys, types and defaults belong there. Reads
+// the JSON Schema as plain data, so that hints, docs and editors agree. Must never know zod.
 
 import * as z from "zod";
 import { configSchema } from "./schema.ts";
@@ -66,7 +66,10 @@ export function schemaAt(path: Path, value: unknown): SchemaNode | null {
   return chooseBranch(node, here);
 }
 
-/** Of the kinds that a `type` key tells apart, the one that the value names; else the first with keys. */
+/**
+ * Of the kinds that a `type` key tells apart, the one that the value names; else the first with
+ * keys.
+ */
 function chooseBranch(node: SchemaNode, value: unknown): SchemaNode {
   const branches = node.oneOf?.filter((branch) => branch.properties !== undefined) ?? [];
   if (branches.length === 0) return node;
@@ -77,13 +80,17 @@ function chooseBranch(node: SchemaNode, value: unknown): SchemaNode {
 
 /** Without a kind, `type` is one of all of them. */
 function mergeKinds(branches: readonly SchemaNode[]): SchemaNode {
-  const kinds = branches.map((branch) => branch.properties?.["type"]?.const).filter((kind) => kind !== undefined);
+  const kinds = branches.map(
+    (branch) => branch.properties?.["type"]?.const,
+  ).filter((kind) => kind !== undefined);
   return { properties: { type: { type: "string", enum: kinds } } };
 }
 
 function childOf(node: SchemaNode, segment: string | number): SchemaNode | undefined {
   if (typeof segment === "number") return node.items;
-  if (node.properties !== undefined && Object.hasOwn(node.properties, segment)) return node.properties[segment];
+  if (node.properties !== undefined && Object.hasOwn(
+    node.properties, segment,
+  )) return node.properties[segment];
   return node.additionalProperties === false ? undefined : node.additionalProperties;
 }
 
@@ -119,7 +126,9 @@ export function editDistance(a: string, b: string): number {
         continue;
       }
       const same = a[row - 1] === b[column - 1];
-      let least = Math.min(at(row - 1, column) + 1, at(row, column - 1) + 1, at(row - 1, column - 1) + (same ? 0 : 1));
+      let least = Math.min(
+        at(row - 1, column) + 1, at(row, column - 1) + 1, at(row - 1, column - 1) + (same ? 0 : 1),
+      );
       if (row > 1 && column > 1 && a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1]) {
         least = Math.min(least, at(row - 2, column - 2) + 1);
       }

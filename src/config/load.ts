@@ -1,5 +1,5 @@
-// parseConfig in a worker thread, for the daemon: a file that takes the parser seconds must not stop
-// heartbeats and probes. Knows threads; must never know what a config is.
+// parseConfig in a worker thread, for the daemon: a file that takes the parser seconds must not
+// stop heartbeats and probes. Knows threads; must never know what a config is.
 
 import { Worker } from "node:worker_threads";
 import type { Clock } from "../env.ts";
@@ -10,8 +10,8 @@ const TIME_LIMIT_MS = 10_000;
 /** The largest file that is allowed takes about a third of this. */
 const HEAP_LIMIT_MB = 1024;
 
-// In dist this file is load.js and its neighbour worker.js; in a checkout both are .ts.
-// Node before 22.18 cannot read those by itself; vitest.config.ts starts it with a loader that threads inherit.
+// In dist this file is load.js and its neighbour worker.js; in a checkout both are .ts. Node before
+// 22.18 cannot read those by itself; vitest.config.ts starts it with a loader that threads inherit.
 const fromSources = import.meta.url.endsWith(".ts");
 const entry = new URL(fromSources ? "./worker.ts" : "./worker.js", import.meta.url);
 
@@ -20,7 +20,10 @@ export interface LoadLimits {
   readonly heapMb: number;
 }
 
-/** The same as parseConfig, elsewhere. A parser that runs out of time or memory is a problem of the file. */
+/**
+ * The same as parseConfig, elsewhere. A parser that runs out of time or memory is a problem of the
+ * file.
+ */
 export function parseConfigInWorker(
   file: string, bytes: Uint8Array, clock: Pick<Clock, "after">,
   limits: LoadLimits = { timeMs: TIME_LIMIT_MS, heapMb: HEAP_LIMIT_MB },
@@ -31,7 +34,9 @@ export function parseConfigInWorker(
   });
   return new Promise((resolve, reject) => {
     const cancel = clock.after(limits.timeMs, () => {
-      settle(() => { resolve(refusal(file, `takes longer than ${limits.timeMs / 1000} s to read`)); });
+      settle(
+        () => { resolve(refusal(file, `takes longer than ${limits.timeMs / 1000} s to read`)); },
+      );
     }, true);
     const settle = (outcome: () => void): void => {
       cancel();
@@ -43,11 +48,15 @@ export function parseConfigInWorker(
     worker.once("message", (result: ParseResult) => { settle(() => { resolve(result); }); });
     worker.once("error", (error: Error & { readonly code?: string }) => {
       const reason = `takes more than ${limits.heapMb} MB of memory to read`;
-      if (error.code === "ERR_WORKER_OUT_OF_MEMORY") settle(() => { resolve(refusal(file, reason)); });
+      if (error.code === "ERR_WORKER_OUT_OF_MEMORY") settle(
+        () => { resolve(refusal(file, reason)); },
+      );
       else settle(() => { reject(error); });
     });
     worker.once("exit", (code) => {
-      settle(() => { reject(new Error(`the config worker ended with code ${code} and no result`)); });
+      settle(
+        () => { reject(new Error(`the config worker ended with code ${code} and no result`)); },
+      );
     });
   });
 }

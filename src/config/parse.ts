@@ -1,6 +1,6 @@
-// Bytes to Config, or everything that is wrong with them. The order of checks is: size, UTF-8, YAML, schema,
-// cross-field rules over all that parsed; conversion comes last and cannot fail. Pure and synchronous; must
-// never read a file, a clock or the host.
+// Bytes to Config, or everything that is wrong with them. The order of checks is: size, UTF-8,
+// YAML, schema, cross-field rules over all that parsed; conversion comes last and cannot fail. Pure
+// and synchronous; must never read a file, a clock or the host.
 
 import type { Config, Problem } from "../model/config.ts";
 import { convertConfig } from "./convert.ts";
@@ -25,14 +25,17 @@ const RULES = [...NAME_RULES, ...TRAFFIC_RULES, ...PLANE_RULES];
 /** `file` is for messages only. Problems include the warnings; at least one of them is an error. */
 export function parseConfig(file: string, bytes: Uint8Array): ParseResult {
   const decoded = decodeText(bytes);
-  if ("problem" in decoded) return { problems: [{ severity: "error", file, path: "", ...decoded.problem }] };
+  if ("problem" in decoded) {
+    return { problems: [{ severity: "error", file, path: "", ...decoded.problem }] };
+  }
   const source = readSource(decoded.text);
   if ("syntax" in source) {
     return { problems: source.syntax.map(({ place, path, reason, hint }): Problem =>
       ({ severity: "error", file, ...place, path, reason, hint })) };
   }
   if (source.value === null) {
-    const reason = decoded.text.trim() === "" ? "the file is empty" : "the file holds nothing but comments";
+    const reason =
+      decoded.text.trim() === "" ? "the file is empty" : "the file holds nothing but comments";
     const hint = "a config starts with version: 1";
     return { problems: [{ severity: "error", file, line: 1, column: 1, path: "", reason, hint }] };
   }
@@ -42,7 +45,9 @@ export function parseConfig(file: string, bytes: Uint8Array): ParseResult {
 function validate(file: string, source: Source): ParseResult {
   const { value } = source;
   const parsed = configSchema.safeParse(value);
-  const issues = (parsed.error?.issues ?? []).flatMap((issue) => explainIssue(issue, value, (path) => source.written(path)));
+  const issues = (parsed.error?.issues ?? []).flatMap(
+    (issue) => explainIssue(issue, value, (path) => source.written(path)),
+  );
   const findings = withoutEchoes(source.findings, issues, value);
   if (typeof value === "object" && !Array.isArray(value)) {
     const draft = draftConfig(value);
@@ -54,15 +59,19 @@ function validate(file: string, source: Source): ParseResult {
 }
 
 /**
- * YAML and schema can complain about the same value. The schema knows better what belongs there, unless
- * the YAML gave it nothing to look at.
+ * YAML and schema can complain about the same value. The schema knows better what belongs there,
+ * unless the YAML gave it nothing to look at.
  */
-function withoutEchoes(yaml: readonly Finding[], schema: readonly Finding[], root: unknown): Finding[] {
+function withoutEchoes(
+  yaml: readonly Finding[], schema: readonly Finding[], root: unknown,
+): Finding[] {
   const yamlPaths = new Set(yaml.map(({ path }) => pathText(path)));
   const schemaPaths = new Set(schema.map(({ path }) => pathText(path)));
   const isNothing = (path: Path): boolean => valueAt(root, path) === null;
   return [
-    ...yaml.filter(({ path, at }) => at !== "value" || isNothing(path) || !schemaPaths.has(pathText(path))),
+    ...yaml.filter(
+      ({ path, at }) => at !== "value" || isNothing(path) || !schemaPaths.has(pathText(path)),
+    ),
     ...schema.filter(({ path }) => !isNothing(path) || !yamlPaths.has(pathText(path))),
   ];
 }

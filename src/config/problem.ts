@@ -1,5 +1,5 @@
-// What the rooms of this folder share about problems: paths, quoting, order. Knows the shape of a Problem;
-// must never know what makes a config right or wrong.
+// What the rooms of this folder share about problems: paths, quoting, order. Knows the shape of a
+// Problem; must never know what makes a config right or wrong.
 
 import type { Problem } from "../model/config.ts";
 
@@ -11,7 +11,10 @@ export interface Place {
   readonly column: number;
 }
 
-/** A problem before its place is looked up: the value at the path, its key, or a place known already. */
+/**
+ * A problem before its place is looked up: the value at the path, its key, or a place known
+ * already.
+ */
 export interface Finding {
   readonly severity: "error" | "warning";
   readonly path: Path;

@@ -1,6 +1,6 @@
-// What is published about the config file: the JSON Schema for editors and the reference for people, both
-// from the one definition. Pure functions of the schema and the feature table; scripts/generate.ts writes
-// the files. Must never write anything.
+// What is published about the config file: the JSON Schema for editors and the reference for
+// people, both from the one definition. Pure functions of the schema and the feature table;
+// scripts/generate.ts writes the files. Must never write anything.
 
 import {
   FEATURE_KEYS, dependsOnForwarding, supportOf,
@@ -20,17 +20,18 @@ export function jsonSchemaText(): string {
 
 const INTRODUCTION = `# Configuration reference
 
-<!-- Written by scripts/generate.ts from src/config/schema.ts and src/model/features.ts. Do not edit. -->
+<!-- Written by scripts/generate.ts from src/config/schema.ts and src/model/features.ts. -->
 
 A config is one YAML file (JSON is YAML, too). \`pointsman check FILE\` prints every problem as
-\`file:line:column: path: reason (hint)\`; \`pointsman config show --effective\` prints the file with every default.
-[schema/pointsman.schema.json](../schema/pointsman.schema.json) makes editors complete and check it: put
-\`# yaml-language-server: $schema=...\` on its first line.
+\`file:line:column: path: reason (hint)\`; \`pointsman config show --effective\` prints the file with
+every default. [schema/pointsman.schema.json](../schema/pointsman.schema.json) makes editors complete
+and check it: put \`# yaml-language-server: $schema=...\` on its first line.
 
 Unknown keys are errors. Durations carry a unit (\`500ms\`, \`2s\`, \`1m\`, \`1h\`). Names match
-\`[a-z0-9][a-z0-9._-]{0,62}\`. Where a key may be null, null stands for the default that its description names.
-YAML 1.2 is read: \`no\` is a text, and numbers with leading zeros are refused. Not accepted: more than 4 MiB,
-anything but UTF-8, several documents, merge keys (\`<<\`), tags, and keys that appear twice.
+\`[a-z0-9][a-z0-9._-]{0,62}\`. Where a key may be null, null stands for the default that its
+description names. YAML 1.2 is read: \`no\` is a text, and numbers with leading zeros are refused.
+Not accepted: more than 4 MiB, anything but UTF-8, several documents, merge keys (\`<<\`), tags, and
+keys that appear twice.
 
 [examples/pointsman.yaml](../examples/pointsman.yaml) is a deployment on a NIC,
 [examples/laptop.yaml](../examples/laptop.yaml) runs without root.
@@ -79,7 +80,9 @@ function objectSections(title: string, prefix: string, node: SchemaNode): string
       rows.push(row(path, type, optional ? "`null`" : "", resolved.description));
     } else {
       const required = node.required?.includes(key) === true;
-      rows.push(row(path, typeText(child), required ? "required" : defaultText(resolved), resolved.description));
+      rows.push(row(
+        path, typeText(child), required ? "required" : defaultText(resolved), resolved.description,
+      ));
     }
   }
   const table = ["| key | value | default | |", "|---|---|---|---|", ...rows].join("\n");
@@ -107,13 +110,18 @@ function typeText(child: SchemaNode): string {
   const orNull = node.default === null ? " or null" : "";
   if (child.$ref !== undefined) return definitionLink(child.$ref);
   if (node.const !== undefined) return `\`${String(node.const)}\``;
-  if (node.enum !== undefined) return `${node.enum.map((each) => `\`${String(each)}\``).join(", ")}${orNull}`;
+  if (node.enum !== undefined) {
+    return `${node.enum.map((each) => `\`${String(each)}\``).join(", ")}${orNull}`;
+  }
   if (node.items?.$ref !== undefined) return `list, each ${definitionLink(node.items.$ref)}`;
-  if (typeof node.additionalProperties === "object" && node.additionalProperties.$ref !== undefined) {
-    return `mapping of names, each ${definitionLink(node.additionalProperties.$ref)}`;
+  const values = node.additionalProperties;
+  if (typeof values === "object" && values.$ref !== undefined) {
+    return `mapping of names, each ${definitionLink(values.$ref)}`;
   }
   if (node.type === "boolean") return `\`true\`, \`false\`${orNull}`;
-  if (node.minimum !== undefined && node.maximum !== undefined) return `${node.minimum} to ${node.maximum}${orNull}`;
+  if (node.minimum !== undefined && node.maximum !== undefined) {
+    return `${node.minimum} to ${node.maximum}${orNull}`;
+  }
   return `${(node.title ?? "a text").replace(/^(a|an|the) /, "")}${orNull}`;
 }
 
@@ -130,8 +138,10 @@ function featureSection(): string {
   return [
     "## What each plane makes of it",
     "",
-    "Keys that are not listed are honoured by both planes. `check` warns of keys that the plane chosen by",
-    "`dataplane.mode` ignores; what a plane refuses is an error with that mode, and a warning with `auto`.",
+    "Keys that are not listed are honoured by both planes. `check` warns of keys that the plane "
+      + "chosen by",
+    "`dataplane.mode` ignores; what a plane refuses is an error with that mode, and a warning "
+      + "with `auto`.",
     "",
     "| key | XDP plane | proxy plane |",
     "|---|---|---|",

@@ -1,5 +1,6 @@
-// Cross-field rules about names and who is who: duplicates, references, keys of the ring. Each rule is a
-// function of the draft and looks at every item that parsed. Must never look at one field alone.
+// Cross-field rules about names and who is who: duplicates, references, keys of the ring. Each rule
+// is a function of the draft and looks at every item that parsed. Must never look at one field
+// alone.
 
 import { formatEndpoint } from "../model/address.ts";
 import { checkName } from "./formats.ts";
@@ -23,7 +24,9 @@ function atKey(finding: Finding): Finding {
 }
 
 /** For each item whose text another one had before: the item, and the first with that text. */
-function* repeats<T>(items: Iterable<T>, textOf: (item: T) => string | undefined): Iterable<[T, T]> {
+function* repeats<T>(
+  items: Iterable<T>, textOf: (item: T) => string | undefined,
+): Iterable<[T, T]> {
   const first = new Map<string, T>();
   for (const item of items) {
     const text = textOf(item);
@@ -43,26 +46,34 @@ function* poolNames(draft: Draft): Iterable<Finding> {
 
 function* duplicateServices(draft: Draft): Iterable<Finding> {
   for (const [service, before] of repeats(draft.services, ({ fields }) => fields.name)) {
-    const reason = `the service name ${quoted(service.fields.name ?? "")} is taken by ${pathText(before.path)}`;
+    const reason =
+      `the service name ${quoted(service.fields.name ?? "")} is taken by ${pathText(before.path)}`;
     yield error([...service.path, "name"], reason);
   }
 }
 
 function* duplicateAddresses(draft: Draft): Iterable<Finding> {
   for (const [service, before] of repeats(draft.services, listeningPoint)) {
-    const reason = `${listeningPoint(service) ?? ""} is already the address of ${serviceName(before)}`;
-    yield error([...service.path, "address"], reason, "address, port and protocol together belong to one service");
+    const reason =
+      `${listeningPoint(service) ?? ""} is already the address of ${serviceName(before)}`;
+    yield error([
+      ...service.path, "address",
+    ], reason, "address, port and protocol together belong to one service");
   }
 }
 
 /** `tcp 203.0.113.10:443`. */
 export function listeningPoint({ address, fields }: DraftService): string | undefined {
-  if (address === null || fields.port === undefined || fields.protocol === undefined) return undefined;
+  if (address === null || fields.port === undefined || fields.protocol === undefined) {
+    return undefined;
+  }
   return `${fields.protocol} ${formatEndpoint(address, fields.port)}`;
 }
 
 export function serviceName(service: DraftService): string {
-  return service.fields.name === undefined ? pathText(service.path) : `service ${quoted(service.fields.name)}`;
+  return service.fields.name === undefined ? pathText(
+    service.path,
+  ) : `service ${quoted(service.fields.name)}`;
 }
 
 function* duplicateBackends(draft: Draft): Iterable<Finding> {
@@ -75,7 +86,10 @@ function* duplicateBackends(draft: Draft): Iterable<Finding> {
   }
 }
 
-/** Two backends with one key would want the same places of the ring. Keys depend on the service's port. */
+/**
+ * Two backends with one key would want the same places of the ring. Keys depend on the service's
+ * port.
+ */
 function* duplicateRingKeys(draft: Draft): Iterable<Finding> {
   const said = new Set<DraftBackend>();
   for (const [pool, service] of poolUses(draft)) {
@@ -84,8 +98,11 @@ function* duplicateRingKeys(draft: Draft): Iterable<Finding> {
       if (said.has(backend)) continue;
       said.add(backend);
       const field = typeof backend.fields.hashKey === "string" ? "hashKey" : "address";
-      const reason = `the ring key ${quoted(keyOf(backend) ?? "")} is already that of ${pathText(before.path)}`;
-      yield error([...backend.path, field], reason, "use another address or port, or give one of them a hashKey");
+      const reason =
+        `the ring key ${quoted(keyOf(backend) ?? "")} is already that of ${pathText(before.path)}`;
+      yield error([
+        ...backend.path, field,
+      ], reason, "use another address or port, or give one of them a hashKey");
     }
   }
 }
@@ -101,9 +118,13 @@ export function* poolUses(draft: Draft): Iterable<[DraftPool, DraftService | nul
   for (const pool of draft.pools) if (!used.has(pool)) yield [pool, null];
 }
 
-function ringKey({ address, fields }: DraftBackend, service: DraftService | null): string | undefined {
+function ringKey(
+  { address, fields }: DraftBackend, service: DraftService | null,
+): string | undefined {
   if (typeof fields.hashKey === "string") return fields.hashKey;
-  if (address === null || fields.hashKey === undefined || fields.port === undefined) return undefined;
+  if (address === null || fields.hashKey === undefined || fields.port === undefined) {
+    return undefined;
+  }
   if (typeof service?.fields.affinityGroup === "string") return address.text;
   const port = fields.port ?? (service === null ? 0 : service.fields.port);
   return port === undefined ? undefined : formatEndpoint(address, port);
@@ -113,12 +134,16 @@ function ringKey({ address, fields }: DraftBackend, service: DraftService | null
 function* sameDestinations(draft: Draft): Iterable<Finding> {
   for (const pool of draft.pools) {
     const pointOf = ({ address, fields }: DraftBackend): string | undefined => {
-      if (address === null || fields.port === undefined || typeof fields.hashKey !== "string") return undefined;
+      if (address === null || fields.port === undefined || typeof fields.hashKey !== "string") {
+        return undefined;
+      }
       return formatEndpoint(address, fields.port ?? 0);
     };
     for (const [backend, before] of repeats(pool.backends ?? [], pointOf)) {
       const reason = `leads to the same place as ${pathText(before.path)}`;
-      yield warning([...backend.path, "address"], reason, "for a larger share, raise the weight instead");
+      yield warning(
+        [...backend.path, "address"], reason, "for a larger share, raise the weight instead",
+      );
     }
   }
 }
@@ -128,7 +153,8 @@ function* unknownPools(draft: Draft): Iterable<Finding> {
   for (const { fields, path, inlines } of draft.services) {
     if (fields.pool === undefined || inlines.backends || names.includes(fields.pool)) continue;
     const meant = nearest(fields.pool, names);
-    const known = names.length === 0 ? "there are no pools" : `pools: ${names.slice(0, 10).join(", ")}`;
+    const known =
+      names.length === 0 ? "there are no pools" : `pools: ${names.slice(0, 10).join(", ")}`;
     const hint = meant === null ? known : `did you mean ${quoted(meant)}?`;
     yield error([...path, "pool"], `there is no pool ${quoted(fields.pool)}`, hint);
   }
@@ -140,7 +166,9 @@ function* unusedPools(draft: Draft): Iterable<Finding> {
   const used = new Set(draft.services.map(({ fields }) => fields.pool));
   for (const pool of draft.pools) {
     if (pool.inline || used.has(pool.name)) continue;
-    yield atKey(warning(pool.path, "no service uses this pool", "its backends are neither probed nor used"));
+    yield atKey(
+      warning(pool.path, "no service uses this pool", "its backends are neither probed nor used"),
+    );
   }
 }
 
@@ -148,19 +176,27 @@ function* poolOrInline(draft: Draft): Iterable<Finding> {
   for (const { fields, path, inlines } of draft.services) {
     const named = fields.pool !== undefined || hasKey(draft.root, path, "pool");
     if (named && inlines.backends) {
-      yield atKey(error([...path, "backends"], "a service has a pool or backends of its own, not both",
+      yield atKey(error([
+        ...path, "backends",
+      ], "a service has a pool or backends of its own, not both",
         "remove one of them"));
     } else if (named && inlines.health) {
-      yield atKey(error([...path, "health"], "the health check belongs to the pool", "move it there"));
+      yield atKey(
+        error([...path, "health"], "the health check belongs to the pool", "move it there"),
+      );
     } else if (!named && !inlines.backends) {
-      yield error(path, "the service has neither a pool nor backends", "add pool: NAME, or backends: [...]");
+      yield error(
+        path, "the service has neither a pool nor backends", "add pool: NAME, or backends: [...]",
+      );
     }
   }
 }
 
 function hasKey(root: unknown, path: Path, key: string): boolean {
   let value = root;
-  for (const segment of path) value = (value as Record<string | number, unknown> | null | undefined)?.[segment];
+  for (const segment of path) {
+    value = (value as Record<string | number, unknown> | null | undefined)?.[segment];
+  }
   return typeof value === "object" && value !== null && Object.hasOwn(value, key);
 }
 
@@ -168,13 +204,15 @@ function hasKey(root: unknown, path: Path, key: string): boolean {
 function* inlineNames(draft: Draft): Iterable<Finding> {
   const declared = new Set(draft.pools.filter((pool) => !pool.inline).map((pool) => pool.name));
   for (const { fields, path, inlines } of draft.services) {
-    if (!inlines.backends || fields.pool !== undefined || fields.name === undefined || !declared.has(fields.name)) continue;
-    const reason = `the inline pool would be called ${quoted(fields.name)}, which is another pool's name`;
+    if (!inlines.backends || fields.pool !== undefined) continue;
+    if (fields.name === undefined || !declared.has(fields.name)) continue;
+    const reason =
+      `the inline pool would be called ${quoted(fields.name)}, which is another pool's name`;
     yield error([...path, "name"], reason, "rename the service or the pool");
   }
 }
 
 export const NAME_RULES: readonly Rule[] = [
-  poolNames, duplicateServices, duplicateAddresses, duplicateBackends, duplicateRingKeys, sameDestinations,
-  unknownPools, unusedPools, poolOrInline, inlineNames,
+  poolNames, duplicateServices, duplicateAddresses, duplicateBackends, duplicateRingKeys,
+  sameDestinations, unknownPools, unusedPools, poolOrInline, inlineNames,
 ];

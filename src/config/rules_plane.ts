@@ -1,11 +1,13 @@
-// Cross-field rules about the planes: what the chosen mode needs, cannot do or ignores, and the totals that
-// limits allow. Knows the feature table; must never find out what this host can do (that is doctor).
+// Cross-field rules about the planes: what the chosen mode needs, cannot do or ignores, and the
+// totals that limits allow. Knows the feature table; must never find out what this host can do
+// (that is doctor).
 
 import { FEATURE_KEYS, supportOf } from "../model/features.ts";
 import type { FeatureKey, Plane, Support } from "../model/features.ts";
 import type { Forwarding } from "../model/config.ts";
 import type { Draft } from "./draft.ts";
 import { valueAt } from "./explain.ts";
+import { schemaAt } from "./known.ts";
 import type { Finding, Path } from "./problem.ts";
 import { error, poolUses, serviceName, warning } from "./rules_names.ts";
 import type { Rule } from "./rules_names.ts";
@@ -15,15 +17,19 @@ function* interfaces(draft: Draft): Iterable<Finding> {
   const list: unknown = valueAt(draft.root, path);
   const names: readonly unknown[] = Array.isArray(list) ? list : [];
   for (const [index, name] of names.entries()) {
-    if (names.indexOf(name) < index) yield error([...path, index], `${String(name)} is in the list already`);
+    if (names.indexOf(name) < index) yield error(
+      [...path, index], `${String(name)} is in the list already`,
+    );
   }
   const { mode, interfaces: parsed } = draft.dataplane;
   if (parsed?.length !== 0) return;
   const hint = "name the interface that packets arrive on, such as [eth0]";
   if (mode === "xdp") yield error(path, "mode xdp needs an interface", hint);
-  if (mode === "auto") yield warning(path, "without an interface the proxy plane is used", `${hint}, or say mode: proxy`);
+  if (mode === "auto") yield warning(
+    path, "without an interface the proxy plane is used", `${hint}, or say mode: proxy`,
+  );
   for (const { path: service, fields } of draft.services) {
-    if (fields.vip?.assign !== "interface") continue;
+    if (mode === "proxy" || fields.vip?.assign !== "interface") continue;
     yield error([...service, "vip", "assign"], "there is no interface to put the address on",
       "add one to dataplane.interfaces");
   }
@@ -34,7 +40,9 @@ function* loopback(draft: Draft): Iterable<Finding> {
   const items = [...draft.services, ...draft.pools.flatMap((pool) => pool.backends ?? [])];
   for (const { path, address } of items) {
     if (address === null || !isLoopback(address.text)) continue;
-    yield warning([...path, "address"], `${address.text} is a loopback address, which no packet on a wire has`,
+    yield warning([
+      ...path, "address",
+    ], `${address.text} is a loopback address, which no packet on a wire has`,
       "mode xdp forwards between hosts");
   }
 }
@@ -53,15 +61,20 @@ function* listeningPorts(draft: Draft): Iterable<Finding> {
     if (port === undefined || protocol === undefined || address === null) continue;
     const sum = port + proxy.portOffset;
     if (sum > 65_535) {
-      yield error([...service.path, "port"], `with portOffset ${proxy.portOffset} the proxy would listen on ${sum}`,
+      yield error([
+        ...service.path, "port",
+      ], `with portOffset ${proxy.portOffset} the proxy would listen on ${sum}`,
         "ports end at 65535; lower dataplane.proxy.portOffset");
     }
     if (proxy.bind === "vip") continue;
-    const socket = `${protocol} ${proxy.bind === "any" ? "any" : `IPv${address.family} loopback`} port ${sum}`;
+    const socket =
+      `${protocol} ${proxy.bind === "any" ? "any" : `IPv${address.family} loopback`} port ${sum}`;
     const other = taken.get(socket);
     if (other === undefined) taken.set(socket, serviceName(service));
     else {
-      yield warning([...service.path, "port"], `in the proxy plane ${other} already listens on ${socket}`,
+      yield warning([
+        ...service.path, "port",
+      ], `in the proxy plane ${other} already listens on ${socket}`,
         `with bind: ${proxy.bind} only one of them is served`);
     }
   }
@@ -70,8 +83,8 @@ function* listeningPorts(draft: Draft): Iterable<Finding> {
 function* totals(draft: Draft): Iterable<Finding> {
   const { services, backends } = draft.limits;
   if (services !== undefined && draft.services.length > services) {
-    yield error(["services"], `${draft.services.length} services are more than limits.services, ${services}`,
-      "raise the limit");
+    const reason = `${draft.services.length} services are more than limits.services, ${services}`;
+    yield error(["services"], reason, "raise the limit");
   }
   if (backends === undefined) return;
   const destinations = new Set<string>();
@@ -80,12 +93,16 @@ function* totals(draft: Draft): Iterable<Finding> {
     for (const [index, { address, fields }] of (pool.backends ?? []).entries()) {
       const port = fields.port ?? service.fields.port;
       if (address === null || port === undefined) continue;
-      destinations.add(`${pool.path.join("/")}/${index} ${address.text} ${port} ${service.fields.forwarding ?? ""}`);
+      destinations.add(`${pool.path.join("/")}/${index} ${address.text} ${port} "
+        + "${service.fields.forwarding ?? ""}`);
     }
   }
   if (destinations.size > backends) {
-    yield error(["limits", "backends"], `${destinations.size} destinations are more than limits.backends, ${backends}`,
-      "each backend counts once for each port and way of forwarding; raise the limit (at most 32767)");
+    yield error([
+      "limits", "backends",
+    ], `${destinations.size} destinations are more than limits.backends, ${backends}`,
+      "each backend counts once for each port and way of forwarding; raise the limit (at most "
+        + "32767)");
   }
 }
 
@@ -100,7 +117,9 @@ function* refusedForwarding(draft: Draft): Iterable<Finding> {
     const place = [...path, "forwarding"];
     const reason = `${fields.forwarding}: ${support.refused}`;
     if (mode === "xdp") yield error(place, reason);
-    else if (names?.length !== 0) yield warning(place, reason, "with mode: auto, served by the proxy plane");
+    else if (names?.length !== 0) yield warning(
+      place, reason, "with mode: auto, served by the proxy plane",
+    );
   }
 }
 
@@ -111,15 +130,29 @@ function* ignoredKeys(draft: Draft): Iterable<Finding> {
   for (const key of FEATURE_KEYS) {
     for (const { path, forwarding } of occurrences(draft, key)) {
       const value = valueAt(draft.root, path);
-      if (value === undefined || value === null) continue;
+      if (value === undefined || (key !== "services[].forwarding" && isDefault(
+        draft.root, path, value,
+      ))) continue;
       const ignored = reasonIgnored(key, mode, forwarding);
-      if (ignored !== null) yield { ...warning(path, `ignored by the ${mode} plane: ${ignored}`), at: "key" };
+      if (ignored !== null) yield {
+        ...warning(path, `ignored by the ${mode} plane: ${ignored}`), at: "key",
+      };
     }
   }
 }
 
+/** What the file would mean without it is not worth a warning; how packets travel always is. */
+function isDefault(root: unknown, path: Path, value: unknown): boolean {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    return Object.entries(value).every(([key, inner]) => isDefault(root, [...path, key], inner));
+  }
+  return JSON.stringify(schemaAt(path, root)?.default) === JSON.stringify(value);
+}
+
 /** Only what every service that is concerned ignores is ignored. */
-function reasonIgnored(key: FeatureKey, plane: Plane, forwarding: readonly Forwarding[]): string | null {
+function reasonIgnored(
+  key: FeatureKey, plane: Plane, forwarding: readonly Forwarding[],
+): string | null {
   const answers = forwarding.map((way): Support => supportOf(key, plane, way));
   const ignored = answers.filter((answer) => typeof answer === "object" && "ignored" in answer);
   const [first] = ignored;
@@ -134,7 +167,9 @@ interface Occurrence {
 
 function occurrences(draft: Draft, key: FeatureKey): Occurrence[] {
   const [list = "", ...rest] = key.split("[].");
-  const ways = draft.services.map(({ fields }) => fields.forwarding).filter((way) => way !== undefined);
+  const ways = draft.services.map(
+    ({ fields }) => fields.forwarding,
+  ).filter((way) => way !== undefined);
   if (rest.length === 0) return [{ path: list.split("."), forwarding: ways }];
   const tail = (rest.at(-1) ?? "").split(".");
   if (list === "services") {

@@ -1,5 +1,5 @@
-// Cross-field rules about where packets go: backends and weights, forwarding, rings, policies, probes.
-// Each rule is a function of the draft. Must never know which plane will run.
+// Cross-field rules about where packets go: backends and weights, forwarding, rings, policies,
+// probes. Each rule is a function of the draft. Must never know which plane will run.
 
 import type { Address } from "../model/address.ts";
 import { isPrime } from "../model/ring.ts";
@@ -32,7 +32,9 @@ function* noWeight(draft: Draft): Iterable<Finding> {
   for (const pool of draft.pools) {
     if (pool.backends === null || pool.backends.length === 0) continue;
     if (!pool.backends.every(({ fields }) => fields.weight === 0)) continue;
-    yield error([...pool.path, "backends"], "every backend has weight 0", "one of them needs a positive weight");
+    yield error([
+      ...pool.path, "backends",
+    ], "every backend has weight 0", "one of them needs a positive weight");
   }
 }
 
@@ -46,7 +48,7 @@ function* slotless(draft: Draft): Iterable<Finding> {
     for (const [index, weight] of weights.entries()) {
       if (weight === 0 || (weight / sum) * ringSize >= 0.5) continue;
       yield warning([...pool.path, "backends", index, "weight"],
-        `weight ${weight} of ${sum} is less than half a slot of ${ringSize}; the backend may get none`,
+        `weight ${weight} of ${sum} is less than half a slot of ${ringSize}; it may get none`,
         "raise it, or the ringSize");
     }
   }
@@ -55,11 +57,13 @@ function* slotless(draft: Draft): Iterable<Finding> {
 function* mappedPorts(draft: Draft): Iterable<Finding> {
   for (const [pool, service] of poolUses(draft)) {
     const { forwarding, port } = service?.fields ?? {};
-    if (service === null || forwarding === undefined || port === undefined || !KEEPS_PORT.has(forwarding)) continue;
+    if (service === null || forwarding === undefined || port === undefined) continue;
+    if (!KEEPS_PORT.has(forwarding)) continue;
     for (const { path, fields } of pool.backends ?? []) {
       if (fields.port === undefined || fields.port === null || fields.port === port) continue;
       yield error([...path, "port"],
-        `${serviceName(service)} has port ${port}, and ${forwarding} cannot change it to ${fields.port}`,
+        `${serviceName(service)} has port ${port}, and ${forwarding} cannot change it to `
+        + `${fields.port}`,
         "remove the port, or use nat or fullnat");
     }
   }
@@ -72,7 +76,8 @@ function* families(draft: Draft): Iterable<Finding> {
     for (const { path, address } of pool.backends ?? []) {
       if (address === null || address.family === virtual.family) continue;
       yield error([...path, "address"],
-        `${serviceName(service)} is IPv${virtual.family}, and nat cannot change the family to IPv${address.family}`,
+        `${serviceName(service)} is IPv${virtual.family}, and nat cannot change the family to `
+        + `IPv${address.family}`,
         "use fullnat or ipip");
     }
   }
@@ -89,7 +94,9 @@ function* backendsThatAreVips(draft: Draft): Iterable<Finding> {
     for (const { path, address } of pool.backends ?? []) {
       const service = virtual.get(address?.text ?? "");
       if (address === null || service === undefined) continue;
-      yield error([...path, "address"], `${address.text} is the virtual address of ${serviceName(service)}`,
+      yield error([
+        ...path, "address",
+      ], `${address.text} is the virtual address of ${serviceName(service)}`,
         "a backend needs an address of its own");
     }
   }
@@ -103,7 +110,9 @@ function* ringSizes(draft: Draft): Iterable<Finding> {
     let above = size + 1;
     while (!isPrime(below)) below -= 1;
     while (!isPrime(above)) above += 1;
-    yield error([...path, "ringSize"], `${size} is not a prime`, `the nearest are ${below} and ${above}`);
+    yield error(
+      [...path, "ringSize"], `${size} is not a prime`, `the nearest are ${below} and ${above}`,
+    );
   }
 }
 
@@ -116,10 +125,14 @@ function* affinityGroups(draft: Draft): Iterable<Finding> {
     if (lead === undefined) first.set(group, service);
     const reason = (lead === undefined ? null : groupMismatch(service, lead));
     if (reason !== null) {
-      yield warning([...service.path, "affinityGroup"], reason, "clients may meet different hosts on its ports");
+      yield warning(
+        [...service.path, "affinityGroup"], reason, "clients may meet different hosts on its ports",
+      );
     }
     if (service.fields.hash === "5-tuple") {
-      yield warning([...service.path, "affinityGroup"], "the group has no effect with hash: 5-tuple",
+      yield warning([
+        ...service.path, "affinityGroup",
+      ], "the group has no effect with hash: 5-tuple",
         "ports are part of it; use hash: source-ip");
     }
   }
@@ -131,7 +144,9 @@ function groupMismatch(service: DraftService, lead: DraftService): string | null
   if (service.pool !== null && lead.pool !== null && service.pool !== lead.pool) {
     return `the pool is not that of ${leader} in the same group`;
   }
-  if (mine.ringSize !== theirs.ringSize) return `the ringSize is not that of ${leader} in the same group`;
+  if (mine.ringSize !== theirs.ringSize) {
+    return `the ringSize is not that of ${leader} in the same group`;
+  }
   if (JSON.stringify(mine.sourcePrefix) !== JSON.stringify(theirs.sourcePrefix)) {
     return `the sourcePrefix is not that of ${leader} in the same group`;
   }
@@ -150,16 +165,22 @@ function* policies(draft: Draft): Iterable<Finding> {
         const before = seen.get(prefix.text);
         seen.set(prefix.text, before ?? list);
         if (before === list) yield warning(place, `${prefix.text} is in the list already`);
-        else if (before !== undefined) yield error(place, `${prefix.text} is both allowed and denied`, "remove one of them");
+        else if (before !== undefined) yield error(
+          place, `${prefix.text} is both allowed and denied`, "remove one of them",
+        );
         if (virtual !== null) yield* foreignPrefix(virtual, prefix.address, place);
       }
     }
   }
 }
 
-function* foreignPrefix(virtual: Address, prefix: Address, place: Finding["path"]): Iterable<Finding> {
+function* foreignPrefix(
+  virtual: Address, prefix: Address, place: Finding["path"],
+): Iterable<Finding> {
   if (virtual.family === prefix.family) return;
-  yield warning(place, `an IPv${prefix.family} prefix matches no client of an IPv${virtual.family} service`);
+  yield warning(
+    place, `an IPv${prefix.family} prefix matches no client of an IPv${virtual.family} service`,
+  );
 }
 
 function* probes(draft: Draft): Iterable<Finding> {
@@ -170,21 +191,27 @@ function* probes(draft: Draft): Iterable<Finding> {
     const timeoutMs = readDuration(timeout);
     if (timeoutMs <= intervalMs) continue;
     yield error([...pool.path, "health", "timeout"],
-      `the timeout ${formatDuration(timeoutMs)} is longer than the interval ${formatDuration(intervalMs)}`,
+      `the timeout ${formatDuration(timeoutMs)} is longer than the interval `
+      + formatDuration(intervalMs),
       "one probe ends before the next starts");
   }
 }
 
-/** The default probes by TCP; most UDP servers do not listen there, and every backend would be down. */
+/**
+ * The default probes by TCP; most UDP servers do not listen there, and every backend would be down.
+ */
 function* unprobedUdp(draft: Draft): Iterable<Finding> {
   for (const [pool, service] of poolUses(draft)) {
     if (service?.fields.protocol !== "udp" || pool.health !== undefined) continue;
-    const reason = `without a health check, the backends of ${pathText(pool.path)} are probed by TCP`;
-    yield warning([...service.path, "protocol"], reason, "say health: { type: tcp }, or none, or another one");
+    const reason =
+      `without a health check, the backends of ${pathText(pool.path)} are probed by TCP`;
+    yield warning(
+      [...service.path, "protocol"], reason, "say health: { type: tcp }, or none, or another one",
+    );
   }
 }
 
 export const TRAFFIC_RULES: readonly Rule[] = [
-  noServices, noBackends, noWeight, slotless, mappedPorts, families, backendsThatAreVips, ringSizes, affinityGroups,
-  policies, probes, unprobedUdp,
+  noServices, noBackends, noWeight, slotless, mappedPorts, families, backendsThatAreVips,
+  ringSizes, affinityGroups, policies, probes, unprobedUdp,
 ];

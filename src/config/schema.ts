@@ -1,6 +1,6 @@
-// The one definition of the config file: its keys, their types, bounds, defaults and descriptions. From
-// it come validation, the published JSON Schema, the defaults and docs/config.md. No transforms: values
-// stay what the file says, and convert.ts makes them what the program wants.
+// The one definition of the config file: its keys, their types, bounds, defaults and descriptions.
+// From it come validation, the published JSON Schema, the defaults and docs/config.md. No
+// transforms: values stay what the file says, and convert.ts makes them what the program wants.
 
 import * as z from "zod";
 import * as formats from "./formats.ts";
@@ -19,7 +19,9 @@ function text(check: Check, meta: TextMeta): z.ZodString {
   return z.string().superRefine((value, context) => {
     const complaint = check(value);
     if (complaint === null) return;
-    context.addIssue({ code: "custom", message: complaint.reason, params: { hint: complaint.hint } });
+    context.addIssue(
+      { code: "custom", message: complaint.reason, params: { hint: complaint.hint } },
+    );
   }).meta({ ...meta });
 }
 
@@ -44,7 +46,9 @@ function hostAddress(description: string): z.ZodString {
 
 function familyAddress(family: 4 | 6, description: string): z.ZodString {
   return text(formats.checkFamily(family), {
-    title: `an IPv${family} address`, description, examples: [family === 4 ? "192.0.2.1" : "2001:db8::1"],
+    title: `an IPv${family} address`, description, examples: [
+      family === 4 ? "192.0.2.1" : "2001:db8::1",
+    ],
   });
 }
 
@@ -68,7 +72,9 @@ function prefixes(description: string): z.ZodArray<z.ZodString> {
 
 /** Keys of every kind of probe. */
 const timing = {
-  interval: duration("From the start of one probe to the start of the next.", "10ms", "1h").default("2s"),
+  interval: duration(
+    "From the start of one probe to the start of the next.", "10ms", "1h",
+  ).default("2s"),
   timeout: duration(
     "A probe without an answer for so long has failed; at most the interval. Default: 1s, or the "
     + "interval where that is shorter.", "1ms", "1h").optional(),
@@ -76,7 +82,8 @@ const timing = {
   fall: integer("Failures in a row that turn a backend down.", 1, 1000).default(3),
   jitter: z.number().min(0).max(0.5).default(0.1).meta({
     title: "a share",
-    description: "Share of the interval by which a probe may come early, so that probes spread out; never late.",
+    description: "Share of the interval by which a probe may come early, so that probes spread "
+      + "out; never late.",
   }),
   port: port("Port to probe; null: the backend's own.").nullable().default(null),
 };
@@ -84,8 +91,11 @@ const timing = {
 export const timingSchema = z.object(timing);
 
 const tlsSchema = z.strictObject({
-  serverName: text(formats.checkPattern("^[!-~]{1,253}$", "a server name", "such as www.example.org"), {
-    title: "a server name", description: "Name for SNI and the certificate check; null: `host`, else none.",
+  serverName: text(formats.checkPattern(
+    "^[!-~]{1,253}$", "a server name", "such as www.example.org",
+  ), {
+    title: "a server name", description: "Name for SNI and the certificate check; null: `host`, "
+      + "else none.",
   }).nullable().default(null),
   verify: z.boolean().default(true).meta({
     description: "Whether a certificate that does not verify fails the probe.",
@@ -94,14 +104,19 @@ const tlsSchema = z.strictObject({
 
 const status = z.union([
   z.int().min(100).max(599),
-  text(formats.checkStatuses, { title: "a range of status codes", pattern: formats.STATUSES_PATTERN }),
+  text(
+    formats.checkStatuses, { title: "a range of status codes", pattern: formats.STATUSES_PATTERN },
+  ),
 ]).meta({ title: "a status code or a range such as 200-399", examples: ["200-399"] });
 
 const httpHealth = z.strictObject({
   type: z.literal("http").meta({ description: "One HTTP/1.1 request per probe." }),
   method: z.enum(["GET", "HEAD"]).default("GET").meta({ description: "Request method." }),
-  path: text(formats.checkPattern("^/[!-~]{0,1023}$", "a request path", "start it with a slash; no spaces"), {
-    title: "a request path", description: "Request target.", pattern: "^/[!-~]{0,1023}$", examples: ["/health"],
+  path: text(formats.checkPattern(
+    "^/[!-~]{0,1023}$", "a request path", "start it with a slash; no spaces",
+  ), {
+    title: "a request path", description: "Request target.", pattern: "^/[!-~]{0,1023}$",
+    examples: ["/health"],
   }).default("/"),
   host: text(formats.checkPattern("^[!-~]{1,255}$", "a host name", "such as www.example.org"), {
     title: "a host name", description: "Host header; null: the backend's address and port.",
@@ -112,12 +127,16 @@ const httpHealth = z.strictObject({
   body: z.string().min(1).max(4096).nullable().default(null).meta({
     title: "a text", description: "Text that the start of the body has to contain; null: any body.",
   }),
-  tls: tlsSchema.nullable().default(null).meta({ description: "Probe over TLS; null: in the clear." }),
+  tls: tlsSchema.nullable().default(null).meta(
+    { description: "Probe over TLS; null: in the clear." },
+  ),
   ...timing,
 });
 
 const tcpHealth = z.strictObject({
-  type: z.literal("tcp").meta({ description: "A connection that is established counts as success." }),
+  type: z.literal("tcp").meta(
+    { description: "A connection that is established counts as success." },
+  ),
   ...timing,
 });
 
@@ -133,12 +152,18 @@ export const healthSchema = z.discriminatedUnion("type", [noHealth, tcpHealth, h
 export const backendSchema = z.strictObject({
   name: name("Unique in its pool; people address it as pool/name."),
   address: hostAddress("Where the backend is. Never an address that a service of this file uses."),
-  port: port("Port of the backend; null: the service's. Another one than the service's needs nat or fullnat.")
+  port: port("Port of the backend; null: the service's. Another one than the service's needs nat "
+    + "or fullnat.")
     .nullable().default(null),
-  weight: integer("Share of new flows, relative to the pool's other backends; 0: none.", 0, 65535).default(100),
-  hashKey: text(formats.checkPattern("^[^\\p{Cc}]{1,255}$", "a hash key", "1 to 255 printable characters"), {
+  weight: integer(
+    "Share of new flows, relative to the pool's other backends; 0: none.", 0, 65535,
+  ).default(100),
+  hashKey: text(formats.checkPattern(
+    "^[^\\p{Cc}]{1,255}$", "a hash key", "1 to 255 printable characters",
+  ), {
     title: "a hash key",
-    description: "Key of the backend's place in the ring; null: `address:port`, or the address alone in an "
+    description: "Key of the backend's place in the ring; null: `address:port`, or the address "
+      + "alone in an "
       + "affinity group. A new host given its predecessor's key inherits its slots.",
   }).nullable().default(null),
   mac: text(formats.checkMac, {
@@ -151,14 +176,20 @@ const backends = z.array(backendSchema);
 
 export const poolSchema = z.strictObject({
   health: healthSchema.prefault({ type: "tcp" }),
-  backends: backends.meta({ title: "a list of backends", description: "At least one. Their order does not matter." }),
+  backends: backends.meta(
+    { title: "a list of backends", description: "At least one. Their order does not matter." },
+  ),
 }).meta({ id: "Pool" });
 
 const proxyService = z.strictObject({
   connectTimeout: duration("Longest wait for a backend to accept.", "1ms", "5m").default("3s"),
   connectRetries: integer("Further choices of the ring after the first failed.", 0, 16).default(2),
-  idleTimeout: duration("A TCP connection without a byte for so long is closed; 0s: never.", "0s", "168h").default("1h"),
-  udpIdleTimeout: duration("A UDP session without a datagram for so long is closed.", "10ms", "168h").default("60s"),
+  idleTimeout: duration(
+    "A TCP connection without a byte for so long is closed; 0s: never.", "0s", "168h",
+  ).default("1h"),
+  udpIdleTimeout: duration(
+    "A UDP session without a datagram for so long is closed.", "10ms", "168h",
+  ).default("60s"),
   connectionsMax: integer("TCP connections open at once.", 1, 1_000_000).default(10_000),
   sessionsMax: integer("UDP sessions open at once.", 1, 1_000_000).default(10_000),
   proxyProtocol: z.enum(["none", "v1", "v2"]).default("none").meta({
@@ -177,12 +208,15 @@ export const serviceSchema = z.strictObject({
   port: port("The port that clients use."),
   protocol: z.enum(["tcp", "udp"]).default("tcp").meta({ description: "Transport protocol." }),
   forwarding: z.enum(["l2", "ipip", "gue", "gre", "nat", "fullnat"]).default("l2").meta({
-    description: "How packets reach the backend. l2: only MAC addresses change, the backend is on the same "
-      + "link and holds the VIP on its loopback interface. ipip: in an IP tunnel, the backend decapsulates.",
+    description: "How packets reach the backend. l2: only MAC addresses change, the backend is on "
+      + "the same "
+      + "link and holds the VIP on its loopback interface. ipip: in an IP tunnel, the backend "
+      + "decapsulates.",
   }),
   algorithm: z.enum(["maglev"]).default("maglev").meta({ description: "How a backend is chosen." }),
   hash: z.enum(["5-tuple", "source-ip"]).default("5-tuple").meta({
-    description: "What of a packet chooses the backend: addresses, ports and protocol, or the client's address.",
+    description: "What of a packet chooses the backend: addresses, ports and protocol, or the "
+      + "client's address.",
   }),
   sourcePrefix: z.strictObject({
     ipv4: integer("Bits of an IPv4 client address.", 1, 32).default(32),
@@ -190,25 +224,32 @@ export const serviceSchema = z.strictObject({
   }).prefault({}).meta({ description: "How much of the client's address `source-ip` hashes." }),
   ringSize: integer("Slots of the lookup table, a prime.", 7, 2_097_143).default(65_537),
   tracking: z.enum(["full", "none"]).default("full").meta({
-    description: "Whether established flows are remembered, so that they stay put when the ring changes.",
+    description: "Whether established flows are remembered, so that they stay put when the ring "
+      + "changes.",
   }),
   flowIdle: duration(
-    "A remembered flow without a packet for so long is forgotten. Default: 15m for tcp, 60s for udp.",
+    "A remembered flow without a packet for so long is forgotten. Default: 15m for tcp, 60s for "
+      + "udp.",
     "1s", "168h").optional(),
-  affinityGroup: name("Services of one group send a client to the same host on every port; null: no group.")
+  affinityGroup: name(
+    "Services of one group send a client to the same host on every port; null: no group.",
+  )
     .nullable().default(null),
   failOpen: z.boolean().default(false).meta({
     description: "With every backend down, treat all of them as up instead of dropping.",
   }),
   vip: z.strictObject({
     assign: z.enum(["none", "loopback", "interface"]).default("none").meta({
-      description: "Who puts the address on this host. none: the operator, or a router sends it here. loopback: "
-        + "pointsman, on lo. interface: pointsman, on the first of `dataplane.interfaces`, which then answers ARP and ND.",
+      description: "Who puts the address on this host. none: the operator, or a router sends it "
+        + "here. loopback: "
+        + "pointsman, on lo. interface: pointsman, on the first of `dataplane.interfaces`, which "
+        + "then answers ARP and ND.",
     }),
   }).prefault({}),
   pool: name("Name of the pool; instead of `backends`.").optional(),
   backends: backends.optional().meta({
-    title: "a list of backends", description: "An inline pool, named after the service; instead of `pool`.",
+    title: "a list of backends", description: "An inline pool, named after the service; instead "
+      + "of `pool`.",
   }),
   health: healthSchema.optional(),
   policy: policy.prefault({}).meta({ description: "Which clients may use the service." }),
@@ -220,30 +261,41 @@ export const serviceSchema = z.strictObject({
 
 const dataplane = z.strictObject({
   mode: z.enum(["auto", "xdp", "proxy"]).default("auto").meta({
-    description: "xdp: in the kernel, or not at all. proxy: in this process. auto: xdp where possible, else "
+    description: "xdp: in the kernel, or not at all. proxy: in this process. auto: xdp where "
+      + "possible, else "
       + "proxy, and the reason is announced.",
   }),
   interfaces: z.array(text(formats.checkInterface, {
     title: "the name of an interface", pattern: formats.INTERFACE_PATTERN, examples: ["eth0"],
   })).default([]).meta({ title: "a list of interfaces", description: "Where XDP attaches." }),
   xdp: z.enum(["auto", "native", "generic"]).default("auto").meta({
-    description: "native: in the driver. generic: in the network stack, slower. auto: native where possible.",
+    description: "native: in the driver. generic: in the network stack, slower. auto: native "
+      + "where possible.",
   }),
   hashSeed: text(formats.checkHashSeed, {
-    title: "a hash seed", pattern: formats.HASH_SEED_PATTERN, examples: ["file:/etc/pointsman/seed"],
-    description: "Key of the flow hash, the same on every node: 16 hexadecimal digits in quotes, or file:PATH; "
+    title: "a hash seed", pattern: formats.HASH_SEED_PATTERN, examples: [
+      "file:/etc/pointsman/seed",
+    ],
+    description: "Key of the flow hash, the same on every node: 16 hexadecimal digits in quotes, "
+      + "or file:PATH; "
       + "null: created once in the state directory.",
   }).nullable().default(null),
   proxy: z.strictObject({
     bind: z.enum(["vip", "loopback", "any"]).default("vip").meta({
-      description: "Which address the proxy plane listens on: the VIP itself, the loopback address, or any.",
+      description: "Which address the proxy plane listens on: the VIP itself, the loopback "
+        + "address, or any.",
     }),
-    portOffset: integer("Added to each service's port when the proxy plane listens.", 0, 65534).default(0),
+    portOffset: integer(
+      "Added to each service's port when the proxy plane listens.", 0, 65534,
+    ).default(0),
   }).prefault({}),
   orphan: z.strictObject({
-    after: duration("How long the kernel waits for a sign of the supervisor.", "1s", "168h").default("30s"),
+    after: duration(
+      "How long the kernel waits for a sign of the supervisor.", "1s", "168h",
+    ).default("30s"),
     action: z.enum(["keep", "pass", "drop"]).default("keep").meta({
-      description: "What the kernel then does with the packets of services: forward as before, leave them to "
+      description: "What the kernel then does with the packets of services: forward as before, "
+        + "leave them to "
         + "the host, or drop them.",
     }),
   }).prefault({}),
@@ -257,20 +309,28 @@ const dataplane = z.strictObject({
 
 export const configSchema = z.strictObject({
   version: z.literal(1).meta({ description: "Version of this format." }),
-  instance: name("Names pins, lock, control socket and state directory; several instances can share a host.")
+  instance: name(
+    "Names pins, lock, control socket and state directory; several instances can share a host.",
+  )
     .default("main"),
   dataplane: dataplane.prefault({}),
   limits: z.strictObject({
     services: integer("Services in this file.", 1, 65_535).default(256),
-    backends: integer("Destinations: a backend counts once for each port and way of forwarding.", 1, 32_767)
+    backends: integer(
+      "Destinations: a backend counts once for each port and way of forwarding.", 1, 32_767,
+    )
       .default(4096),
     flows: integer("Flows remembered.", 64, 67_108_864).default(1_048_576),
   }).prefault({}).meta({ description: "Sizes of kernel tables." }),
   control: z.strictObject({
-    socket: path("Control socket; null: /run/pointsman/INSTANCE.sock, or under $XDG_RUNTIME_DIR when not root.",
+    socket: path("Control socket; null: /run/pointsman/INSTANCE.sock, or under $XDG_RUNTIME_DIR "
+      + "when not root.",
       formats.checkSocketPath).nullable().default(null),
-    group: text(formats.checkPattern("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$", "a group", "a name or a number"), {
-      title: "a group", description: "Group that may use the control socket; null: the process's own.",
+    group: text(formats.checkPattern(
+      "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$", "a group", "a name or a number",
+    ), {
+      title: "a group", description: "Group that may use the control socket; null: the process's "
+        + "own.",
     }).nullable().default(null),
   }).prefault({}),
   observe: z.strictObject({
@@ -280,15 +340,21 @@ export const configSchema = z.strictObject({
     }).default("127.0.0.1:9469"),
   }).prefault({}),
   log: z.strictObject({
-    level: z.enum(["error", "warn", "info", "debug"]).default("info").meta({ description: "Least severity logged." }),
+    level: z.enum(["error", "warn", "info", "debug"]).default("info").meta(
+      { description: "Least severity logged." },
+    ),
   }).prefault({}),
-  stateDirectory: path("Where overrides, revisions and the seed are kept; null: /var/lib/pointsman/INSTANCE, or "
+  stateDirectory: path("Where overrides, revisions and the seed are kept; null: "
+    + "/var/lib/pointsman/INSTANCE, or "
     + "under $XDG_STATE_HOME when not root.").nullable().default(null),
   // Names are checked by a rule: a key that zod refuses would hide what is wrong inside the pool.
   pools: z.record(z.string().meta({ pattern: formats.NAME_PATTERN }), poolSchema).default({}).meta({
-    title: "a mapping of pools", description: "Pools by name. Probes, rings and drains belong to the pool.",
+    title: "a mapping of pools", description: "Pools by name. Probes, rings and drains belong to "
+      + "the pool.",
   }),
-  services: z.array(serviceSchema).meta({ title: "a list of services", description: "What is balanced." }),
+  services: z.array(serviceSchema).meta(
+    { title: "a list of services", description: "What is balanced." },
+  ),
 }).meta({ description: "One file configures both planes." });
 
 export type RawConfig = z.output<typeof configSchema>;

@@ -1,6 +1,6 @@
-// YAML text to plain values, with the way back from a path to a line and column. Refuses what YAML allows
-// and a config should not contain: several documents, merge keys, tags, keys that are no texts, depth and
-// aliases without end. Knows YAML; must never know which keys a config has.
+// YAML text to plain values, with the way back from a path to a line and column. Refuses what YAML
+// allows and a config should not contain: several documents, merge keys, tags, keys that are no
+// texts, depth and aliases without end. Knows YAML; must never know which keys a config has.
 
 import { Composer, LineCounter, Lexer, Parser, isAlias, isMap, isScalar, isSeq } from "yaml";
 import type { Alias, Document, Node, Pair, ParsedNode, YAMLError, YAMLMap } from "yaml";
@@ -10,7 +10,9 @@ import { explainSyntax } from "./syntax.ts";
 
 /** Levels of nesting, as the parser counts them (a mapping in a list counts about three). */
 const DEPTH_MAX = 64;
-/** A full config of 32,767 backends has about a million; beyond that the parser only burns memory. */
+/**
+ * A full config of 32,767 backends has about a million; beyond that the parser only burns memory.
+ */
 const TOKENS_MAX = 1_500_000;
 const ALIASES_MAX = 100;
 /** Values after aliases are replaced by what they name. */
@@ -41,11 +43,15 @@ export interface Source {
 export function readSource(text: string): Source | { syntax: readonly SyntaxProblem[] } {
   const lines = new LineCounter();
   // Told by us, not by the parser, which loses count inside a quote that never ends.
-  for (let start = 0; start >= 0; start = text.indexOf("\n", start) + 1 || -1) lines.addNewLine(start);
+  for (let start = 0; start >= 0; start = text.indexOf("\n", start) + 1 || -1) {
+    lines.addNewLine(start);
+  }
   const place = (offset: number): Place => placeOf(lines, text, offset);
   const tokens = readTokens(text);
   if ("reason" in tokens) {
-    return { syntax: [{ place: place(tokens.offset), path: "", reason: tokens.reason, hint: tokens.hint }] };
+    return {
+      syntax: [{ place: place(tokens.offset), path: "", reason: tokens.reason, hint: tokens.hint }],
+    };
   }
   const composer = new Composer({
     version: "1.2", prettyErrors: false, uniqueKeys: false, strict: true, lineCounter: lines,
@@ -64,7 +70,8 @@ export function readSource(text: string): Source | { syntax: readonly SyntaxProb
   const version = document.directives.yaml;
   if (problems.length === 0 && version.explicit === true && version.version !== "1.2") {
     const reason = `YAML ${version.version} is not supported`;
-    problems.push({ place: place(0), path: "", reason, hint: "remove the %YAML line; the file is read as YAML 1.2" });
+    problems.push({ place: place(0), path: "", reason, hint: "remove the %YAML line; the file is "
+      + "read as YAML 1.2" });
   }
   if (problems.length > 0) return { syntax: problems };
   return new Reader(document, place).read();
@@ -78,7 +85,10 @@ interface Refusal {
 
 type Tokens = Parameters<Composer["compose"]>[0];
 
-/** The lexer and parser keep their own stacks, so depth and size can be bounded before anything recurses. */
+/**
+ * The lexer and parser keep their own stacks, so depth and size can be bounded before anything
+ * recurses.
+ */
 function readTokens(text: string): { tokens: Tokens } | Refusal {
   const parser = new Parser();
   const tokens: (Tokens extends Iterable<infer T> ? T : never)[] = [];
@@ -87,7 +97,9 @@ function readTokens(text: string): { tokens: Tokens } | Refusal {
     count += 1;
     for (const token of parser.next(lexeme)) tokens.push(token);
     if (parser.stack.length > DEPTH_MAX) {
-      return { offset: parser.offset, reason: "is nested too deeply", hint: "a config has a few levels" };
+      return {
+        offset: parser.offset, reason: "is nested too deeply", hint: "a config has a few levels",
+      };
     }
     if (count > TOKENS_MAX) {
       const reason = `has more than ${TOKENS_MAX} YAML tokens`;
@@ -106,7 +118,9 @@ function placeOf(lines: LineCounter, text: string, offset: number): Place {
 }
 
 /** One error per line: what follows on the same line is mostly the same mistake again. */
-function syntaxProblems(document: Document.Parsed, place: (offset: number) => Place): SyntaxProblem[] {
+function syntaxProblems(
+  document: Document.Parsed, place: (offset: number) => Place,
+): SyntaxProblem[] {
   const problems: SyntaxProblem[] = [];
   const seen = new Set<number>();
   const all: YAMLError[] = [...document.errors, ...document.warnings];
@@ -167,7 +181,9 @@ class Reader {
     const last = this.#findings.at(-1);
     if (this.#exhausted && last !== undefined) {
       const place = this.#locate(last.path, last.at);
-      return { syntax: [{ place, path: pathText(last.path), reason: last.reason, hint: last.hint }] };
+      return {
+        syntax: [{ place, path: pathText(last.path), reason: last.reason, hint: last.hint }],
+      };
     }
     return {
       value,
@@ -183,7 +199,9 @@ class Reader {
 
   #exhaust(path: Path, node: unknown, reason: string): null {
     // A path through a cycle of aliases has no end: its beginning says where to look.
-    this.#refuse(path.slice(0, 6), this.#place((node as Node | null)?.range?.[0] ?? 0), reason, "write the values out");
+    this.#refuse(path.slice(0, 6), this.#place(
+      (node as Node | null)?.range?.[0] ?? 0,
+    ), reason, "write the values out");
     this.#exhausted = true;
     return null;
   }
@@ -191,7 +209,9 @@ class Reader {
   #plain(node: unknown, path: Path): unknown {
     if (this.#exhausted) return null;
     this.#values += 1;
-    if (this.#values > VALUES_MAX) return this.#exhaust(path, node, "grows too large when its aliases are replaced");
+    if (this.#values > VALUES_MAX) return this.#exhaust(
+      path, node, "grows too large when its aliases are replaced",
+    );
     if (isAlias(node)) return this.#plainAlias(node, path);
     const tag = (node as Node | null)?.tag;
     if (tag !== undefined && !CORE_TAGS.has(tag)) {
@@ -205,7 +225,9 @@ class Reader {
 
   #plainAlias(node: Alias, path: Path): unknown {
     this.#aliases += 1;
-    if (this.#aliases > ALIASES_MAX) return this.#exhaust(path, node, `uses more than ${ALIASES_MAX} aliases`);
+    if (this.#aliases > ALIASES_MAX) return this.#exhaust(
+      path, node, `uses more than ${ALIASES_MAX} aliases`,
+    );
     const target = node.resolve(this.#document);
     if (target !== undefined) return this.#plain(target, path);
     this.#refuse(path, "value", `nothing is called &${node.source}`, null);
@@ -217,7 +239,8 @@ class Reader {
       const hint = `leading zeros may mean octal; if decimal was meant, write ${value}`;
       this.#refuse(path, "value", `the number ${written ?? ""} is ambiguous`, hint);
     }
-    if (value === null || typeof value === "string" || typeof value === "number" || typeof value === "boolean") return value;
+    if (value === null || typeof value === "string" || typeof value === "number") return value;
+    if (typeof value === "boolean") return value;
     // Only a tag can make something else of a scalar, and tags are refused.
     return written ?? null;
   }
@@ -244,17 +267,21 @@ class Reader {
         result[key] = value;
         continue;
       }
-      this.#refuse(inside, "key", "merge keys are not supported", "write the keys out, or share a pool");
+      this.#refuse(
+        inside, "key", "merge keys are not supported", "write the keys out, or share a pool",
+      );
       merged = value;
     }
-    // What was merged still counts, so that a refused merge does not look like a dozen missing keys.
+    // What was merged still counts, so that a refused merge does not look like a dozen missing
+    // keys.
     const inherits = typeof merged === "object" && merged !== null && !Array.isArray(merged);
     return inherits ? { ...(merged as object), ...result } : result;
   }
 
   #refuseKey(pair: Pair, path: Path, key: unknown): void {
     const inside = [...path, isScalar(pair.key) ? String(pair.key.value) : ""];
-    const hint = typeof key === "number" || typeof key === "boolean" ? `put it in quotes: "${key}"` : null;
+    const hint =
+      typeof key === "number" || typeof key === "boolean" ? `put it in quotes: "${key}"` : null;
     const reason = key === "__proto__" ? "this key is not allowed" : "a key has to be a text";
     this.#refuse(inside, this.#keyPlace(pair), reason, hint);
   }

@@ -1,5 +1,5 @@
-// Bytes to text, or why they are none: the size limit, strict UTF-8, no control characters. Runs before
-// the YAML parser, which takes seconds and gigabytes over garbage. Must never know YAML.
+// Bytes to text, or why they are none: the size limit, strict UTF-8, no control characters. Runs
+// before the YAML parser, which takes seconds and gigabytes over garbage. Must never know YAML.
 
 export const CONFIG_BYTES_MAX = 4 * 1024 * 1024;
 
@@ -70,7 +70,10 @@ function decodes(bytes: Uint8Array, stream: boolean): boolean {
   }
 }
 
-/** Tab, newline and CR before newline are text; every other control character is a sign of a mistake. */
+/**
+ * Tab, newline and CR before newline are text; every other control character is a sign of a
+ * mistake.
+ */
 function controlCharacter(text: string): TextProblem | null {
   const at = text.search(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\ufeff]|\r(?!\n)/);
   if (at < 0) return null;
@@ -80,6 +83,7 @@ function controlCharacter(text: string): TextProblem | null {
     line: before.split("\n").length,
     column: at - before.lastIndexOf("\n"),
     reason: `contains the control character U+${code}`,
-    hint: text.includes("\0") ? "is this a binary file, or UTF-16?" : "remove it; only tab and newline are text",
+    hint: text.includes("\0") ? "is this a binary file, or UTF-16?" : "remove it; only tab and "
+      + "newline are text",
   };
 }

@@ -1,11 +1,15 @@
-// What each plane makes of each config key: one table, feature x plane x forwarding, that drives check,
-// doctor and the docs. Knows the names of keys and of ways of forwarding; must never know how a plane works.
+// What each plane makes of each config key: one table, feature x plane x forwarding, that drives
+// check, doctor and the docs. Knows the names of keys and of ways of forwarding; must never know
+// how a plane works.
 
 import type { Forwarding } from "./config.ts";
 
 export type Plane = "xdp" | "proxy";
 
-/** Honoured; ignored, which is announced; or refused: the plane cannot serve a config that asks for it. */
+/**
+ * Honoured; ignored, which is announced; or refused: the plane cannot serve a config that asks for
+ * it.
+ */
 export type Support = "honoured" | { readonly ignored: string } | { readonly refused: string };
 
 /** The same for every way of forwarding, or an answer for each. */
@@ -17,20 +21,28 @@ interface Feature {
 }
 
 const PROXY_ONLY: Support = { ignored: "packets pass through the kernel; no connection ends here" };
-const NOT_BUILT: Support = { refused: "the XDP plane cannot do this yet; use l2 or ipip, or the proxy plane" };
+const NOT_BUILT: Support = {
+  refused: "the XDP plane cannot do this yet; use l2 or ipip, or the proxy plane",
+};
 const TERMINATED: Support = {
   ignored: "the proxy ends connections itself; backends see its address, and need no VIP",
 };
-const NO_PACKETS: Support = { ignored: "the proxy has sockets, no packets; proxy.idleTimeout counts there" };
+const NO_PACKETS: Support = {
+  ignored: "the proxy has sockets, no packets; proxy.idleTimeout counts there",
+};
 const ROUTED_BY_HOST: Support = { ignored: "the host's own routes lead to the backends" };
 const NO_TUNNEL: Support = { ignored: "l2 builds no tunnel" };
 const IN_PROCESS: Support = { ignored: "the proxy ends with its process" };
 
-/** By config key; `[]` stands for every item of a list or mapping. Keys without a row are honoured by both. */
+/**
+ * By config key; `[]` stands for every item of a list or mapping. Keys without a row are honoured
+ * by both.
+ */
 export const FEATURES = {
   "services[].forwarding": {
     xdp: {
-      l2: "honoured", ipip: "honoured", gue: NOT_BUILT, gre: NOT_BUILT, nat: NOT_BUILT, fullnat: NOT_BUILT,
+      l2: "honoured", ipip: "honoured",
+      gue: NOT_BUILT, gre: NOT_BUILT, nat: NOT_BUILT, fullnat: NOT_BUILT,
     },
     proxy: {
       l2: TERMINATED, ipip: TERMINATED, gue: TERMINATED, gre: TERMINATED,
@@ -38,7 +50,12 @@ export const FEATURES = {
       fullnat: "honoured",
     },
   },
-  "services[].vip.assign": { xdp: "honoured", proxy: "honoured" },
+  "services[].vip.assign": {
+    xdp: "honoured",
+    proxy: {
+      ignored: "the proxy listens where dataplane.proxy.bind says and puts no address on this host",
+    },
+  },
   "services[].policy": { xdp: "honoured", proxy: "honoured" },
   "services[].failOpen": { xdp: "honoured", proxy: "honoured" },
   "services[].tracking": { xdp: "honoured", proxy: NO_PACKETS },
@@ -52,7 +69,7 @@ export const FEATURES = {
   "services[].proxy.proxyProtocol": { xdp: PROXY_ONLY, proxy: "honoured" },
   "pools[].backends[].mac": { xdp: "honoured", proxy: ROUTED_BY_HOST },
   "dataplane.interfaces": {
-    xdp: "honoured", proxy: { ignored: "the proxy attaches to none; only vip.assign: interface needs one" },
+    xdp: "honoured", proxy: { ignored: "the proxy attaches to none" },
   },
   "dataplane.xdp": { xdp: "honoured", proxy: { ignored: "the proxy uses no XDP" } },
   "dataplane.proxy.bind": { xdp: PROXY_ONLY, proxy: "honoured" },
@@ -60,13 +77,15 @@ export const FEATURES = {
   "dataplane.orphan": { xdp: "honoured", proxy: IN_PROCESS },
   "dataplane.tunnelSource": {
     xdp: {
-      l2: NO_TUNNEL, ipip: "honoured", gue: NOT_BUILT, gre: NOT_BUILT, nat: NO_TUNNEL, fullnat: NO_TUNNEL,
+      l2: NO_TUNNEL, ipip: "honoured", gue: NOT_BUILT, gre: NOT_BUILT,
+      nat: NO_TUNNEL, fullnat: NO_TUNNEL,
     },
     proxy: { ignored: "the proxy builds no tunnel" },
   },
   "limits.flows": {
     xdp: "honoured",
-    proxy: { ignored: "the proxy counts connections; proxy.connectionsMax and proxy.sessionsMax limit them" },
+    proxy: { ignored: "the proxy counts connections; proxy.connectionsMax and proxy.sessionsMax "
+      + "limit them" },
   },
 } as const satisfies Readonly<Record<string, Feature>>;
 
