@@ -1,6 +1,6 @@
 // Generated from bpf/abi.h by scripts/generate.ts, out of the BTF of the compiled programs: do not edit,
-// run "npm run generate". Offsets, sizes and byte order are the compiler's; encode and decode refuse
-// any other size and any value that its field cannot hold.
+// run "npm run generate". Offsets, sizes and byte order are the compiler's; encode and decode
+// refuse any other size and any value that its field cannot hold.
 
 import * as codec from "./abi_codec.ts";
 

@@ -48,31 +48,49 @@ export function setS32(view: DataView, at: number, value: number, what: string):
 }
 
 export function setU64(view: DataView, at: number, value: bigint, what: string): void {
-  if (BigInt.asUintN(64, value) !== value) throw new RangeError(`${what} is an unsigned 64-bit integer, not ${value}`);
+  if (BigInt.asUintN(64, value) !== value)
+    throw new RangeError(`${what} is an unsigned 64-bit integer, not ${value}`);
   view.setBigUint64(at, value, true);
 }
 
 export function setBe64(view: DataView, at: number, value: bigint, what: string): void {
-  if (BigInt.asUintN(64, value) !== value) throw new RangeError(`${what} is an unsigned 64-bit integer, not ${value}`);
+  if (BigInt.asUintN(64, value) !== value)
+    throw new RangeError(`${what} is an unsigned 64-bit integer, not ${value}`);
   view.setBigUint64(at, value, false);
 }
 
 export function setS64(view: DataView, at: number, value: bigint, what: string): void {
-  if (BigInt.asIntN(64, value) !== value) throw new RangeError(`${what} is a signed 64-bit integer, not ${value}`);
+  if (BigInt.asIntN(64, value) !== value)
+    throw new RangeError(`${what} is a signed 64-bit integer, not ${value}`);
   view.setBigInt64(at, value, true);
 }
 
-export function setBytes(view: DataView, at: number, value: Uint8Array, length: number, what: string): void {
-  if (value.length !== length) throw new RangeError(`${what} has ${length} bytes, not ${value.length}`);
+export function setBytes(
+  view: DataView,
+  at: number,
+  value: Uint8Array,
+  length: number,
+  what: string,
+): void {
+  if (value.length !== length)
+    throw new RangeError(`${what} has ${length} bytes, not ${value.length}`);
   new Uint8Array(view.buffer, view.byteOffset + at, length).set(value);
 }
 
 /** Writes each element of an array that must be exactly as long as the field. */
 export function setEach<T>(
-  values: readonly T[], at: number, step: number, length: number, what: string, set: (value: T, at: number) => void,
+  values: readonly T[],
+  at: number,
+  step: number,
+  length: number,
+  what: string,
+  set: (value: T, at: number) => void,
 ): void {
-  if (values.length !== length) throw new RangeError(`${what} has ${length} elements, not ${values.length}`);
-  values.forEach((value, index) => { set(value, at + index * step); });
+  if (values.length !== length)
+    throw new RangeError(`${what} has ${length} elements, not ${values.length}`);
+  values.forEach((value, index) => {
+    set(value, at + index * step);
+  });
 }
 
 /** A copy: the map's memory may change under a view. */

@@ -1,5 +1,6 @@
-// Reads BTF, the type information in a BPF object file (Documentation/bpf/btf.rst in the kernel). Knows
-// kinds, names and offsets; knows nothing of which types matter. Malformed input is a RangeError.
+// Reads BTF, the type information in a BPF object file (Documentation/bpf/btf.rst in the kernel).
+// Knows kinds, names and offsets; knows nothing of which types matter. Malformed input is a
+// RangeError.
 
 import { parseElf, sectionNamed, stringAt, viewOf } from "./elf.ts";
 import type { ElfObject } from "./elf.ts";
@@ -34,7 +35,8 @@ export interface BtfInt {
 
 /** Everything that only points to another type. */
 export interface BtfReference {
-  readonly kind: "typedef" | "const" | "volatile" | "restrict" | "pointer" | "type_tag" | "var" | "function";
+  readonly kind:
+    "typedef" | "const" | "volatile" | "restrict" | "pointer" | "type_tag" | "var" | "function";
   readonly name: string;
   readonly type: number;
 }
@@ -43,9 +45,24 @@ export type BtfType =
   | { readonly kind: "void" }
   | BtfInt
   | { readonly kind: "array"; readonly type: number; readonly length: number }
-  | { readonly kind: "struct" | "union"; readonly name: string; readonly size: number; readonly members: readonly BtfMember[] }
-  | { readonly kind: "enum"; readonly name: string; readonly size: number; readonly values: readonly BtfNumber[] }
-  | { readonly kind: "datasec"; readonly name: string; readonly size: number; readonly variables: readonly BtfVariable[] }
+  | {
+      readonly kind: "struct" | "union";
+      readonly name: string;
+      readonly size: number;
+      readonly members: readonly BtfMember[];
+    }
+  | {
+      readonly kind: "enum";
+      readonly name: string;
+      readonly size: number;
+      readonly values: readonly BtfNumber[];
+    }
+  | {
+      readonly kind: "datasec";
+      readonly name: string;
+      readonly size: number;
+      readonly variables: readonly BtfVariable[];
+    }
   | BtfReference
   /** Float, forward declaration, prototype, tag: nothing here looks inside. */
   | { readonly kind: "other"; readonly name: string };
@@ -83,7 +100,8 @@ class Cursor {
   name(): string { return stringAt(this.#strings, this.u32()); }
   /** `count` items of `size` bytes; refused at once when they cannot all be there. */
   items<T>(count: number, size: number, read: () => T): T[] {
-    if (this.#at + count * size > this.#view.byteLength) throw new RangeError("BTF ends within a type");
+    if (this.#at + count * size > this.#view.byteLength)
+      throw new RangeError("BTF ends within a type");
     return Array.from({ length: count }, read);
   }
 }
@@ -107,7 +125,10 @@ const composite = (kind: "struct" | "union"): Reader => (cursor, entry) => ({
   }),
 });
 
-/** By BTF_KIND_*. Compilers differ in whether they mark enums as signed, so values are taken as unsigned. */
+/**
+ * By BTF_KIND_*. Compilers differ in whether they mark enums as signed, so values are taken as
+ * unsigned.
+ */
 const READERS: readonly (Reader | null)[] = [
   null,
   (cursor, entry) => {
@@ -125,8 +146,13 @@ const READERS: readonly (Reader | null)[] = [
   composite("struct"),
   composite("union"),
   (cursor, entry) => ({
-    kind: "enum", name: entry.name, size: entry.sizeOrType,
-    values: cursor.items(entry.vlen, 8, () => ({ name: cursor.name(), value: BigInt(cursor.u32()) })),
+    kind: "enum",
+    name: entry.name,
+    size: entry.sizeOrType,
+    values: cursor.items(entry.vlen, 8, () => ({
+      name: cursor.name(),
+      value: BigInt(cursor.u32()),
+    })),
   }),
   other(() => 0),
   pointing("typedef"),
@@ -140,8 +166,14 @@ const READERS: readonly (Reader | null)[] = [
     return { kind: "var", name: entry.name, type: entry.sizeOrType };
   },
   (cursor, entry) => ({
-    kind: "datasec", name: entry.name, size: entry.sizeOrType,
-    variables: cursor.items(entry.vlen, 12, () => ({ type: cursor.u32(), offset: cursor.u32(), size: cursor.u32() })),
+    kind: "datasec",
+    name: entry.name,
+    size: entry.sizeOrType,
+    variables: cursor.items(entry.vlen, 12, () => ({
+      type: cursor.u32(),
+      offset: cursor.u32(),
+      size: cursor.u32(),
+    })),
   }),
   other(() => 0),
   other(() => 1),
@@ -157,11 +189,15 @@ const READERS: readonly (Reader | null)[] = [
 
 export function parseBtf(bytes: Uint8Array): Btf {
   const view = viewOf(bytes);
-  if (view.getUint16(0, true) !== 0xeb9f || view.getUint8(2) !== 1) throw new RangeError("not BTF version 1");
+  if (view.getUint16(0, true) !== 0xeb9f || view.getUint8(2) !== 1)
+    throw new RangeError("not BTF version 1");
   const headerSize = view.getUint32(4, true);
   const [typesAt, typesSize] = [view.getUint32(8, true), view.getUint32(12, true)];
   const [stringsAt, stringsSize] = [view.getUint32(16, true), view.getUint32(20, true)];
-  if (headerSize + typesAt + typesSize > bytes.length || headerSize + stringsAt + stringsSize > bytes.length) {
+  if (
+    headerSize + typesAt + typesSize > bytes.length ||
+    headerSize + stringsAt + stringsSize > bytes.length
+  ) {
     throw new RangeError("BTF points outside its section");
   }
   const types = bytes.subarray(headerSize + typesAt, headerSize + typesAt + typesSize);
@@ -171,8 +207,13 @@ export function parseBtf(bytes: Uint8Array): Btf {
   while (!cursor.atEnd) {
     const [name, info, sizeOrType] = [cursor.name(), cursor.u32(), cursor.u32()];
     const read = READERS[(info >>> 24) & 0x1f] ?? null;
-    if (read === null) throw new RangeError(`BTF type ${parsed.length} has the unknown kind ${(info >>> 24) & 0x1f}`);
-    parsed.push(read(cursor, { name, vlen: info & 0xffff, kindFlag: info >>> 31 === 1, sizeOrType }));
+    if (read === null)
+      throw new RangeError(
+        `BTF type ${parsed.length} has the unknown kind ${(info >>> 24) & 0x1f}`,
+      );
+    parsed.push(
+      read(cursor, { name, vlen: info & 0xffff, kindFlag: info >>> 31 === 1, sizeOrType }),
+    );
   }
   return { types: parsed };
 }
@@ -183,12 +224,17 @@ export function btfOfObject(file: Uint8Array): Btf {
   const section = sectionNamed(elf, ".BTF");
   if (section === null) throw new RangeError("the object has no BTF: compile it with -g");
   const btf = parseBtf(section.bytes);
-  return { types: btf.types.map((type) => type.kind === "datasec" ? placed(btf, elf, type) : type) };
+  return {
+    types: btf.types.map((type) => (type.kind === "datasec" ? placed(btf, elf, type) : type)),
+  };
 }
 
 type DataSection = Extract<BtfType, { kind: "datasec" }>;
 
-/** Before linking, a data section's BTF holds zeros for its size and offsets; so libbpf asks the symbols too. */
+/**
+ * Before linking, a data section's BTF holds zeros for its size and offsets; so libbpf asks the
+ * symbols too.
+ */
 function placed(btf: Btf, elf: ElfObject, type: DataSection): DataSection {
   const index = elf.sections.findIndex((section) => section.name === type.name);
   const section = elf.sections[index];
@@ -198,7 +244,9 @@ function placed(btf: Btf, elf: ElfObject, type: DataSection): DataSection {
     variables: type.variables.map((variable) => {
       const declared = btf.types[variable.type];
       const name = declared?.kind === "var" ? declared.name : "";
-      const symbol = elf.symbols.find((candidate) => candidate.section === index && candidate.name === name);
+      const symbol = elf.symbols.find(
+        (candidate) => candidate.section === index && candidate.name === name,
+      );
       return symbol === undefined ? variable : { ...variable, offset: symbol.value };
     }),
   };
@@ -212,5 +260,8 @@ export function typeAt(btf: Btf, id: number): BtfType {
 
 /** The data section of this name, or null. */
 export function dataSectionNamed(btf: Btf, name: string): DataSection | null {
-  return btf.types.find((type): type is DataSection => type.kind === "datasec" && type.name === name) ?? null;
+  return (
+    btf.types.find((type): type is DataSection => type.kind === "datasec" && type.name === name) ??
+    null
+  );
 }

@@ -1,6 +1,6 @@
-// Reads what the ABI check needs from a BPF object file: sections and symbols of a 64-bit little-endian
-// ELF (System V gABI, chapters 4 and "Symbol Table"). Knows no BTF and no program. Anything that does
-// not fit its bounds is a RangeError, never a wrong answer.
+// Reads what the ABI check needs from a BPF object file: sections and symbols of a 64-bit
+// little-endian ELF (System V gABI, chapters 4 and "Symbol Table"). Knows no BTF and no program.
+// Anything that does not fit its bounds is a RangeError, never a wrong answer.
 
 export interface ElfSection {
   readonly name: string;
@@ -37,7 +37,8 @@ export function viewOf(bytes: Uint8Array): DataView {
 
 /** The zero-terminated string at an offset of a string table. */
 export function stringAt(table: Uint8Array, offset: number): string {
-  if (offset >= table.length) throw new RangeError(`no string at ${offset}: the table has ${table.length} bytes`);
+  if (offset >= table.length)
+    throw new RangeError(`no string at ${offset}: the table has ${table.length} bytes`);
   const end = table.indexOf(0, offset);
   if (end < 0) throw new RangeError(`the string at ${offset} does not end`);
   try {
@@ -48,7 +49,12 @@ export function stringAt(table: Uint8Array, offset: number): string {
 }
 
 /** A part of the file, checked against its bounds. */
-function part(file: Uint8Array, offset: bigint | number, size: bigint | number, what: string): Uint8Array {
+function part(
+  file: Uint8Array,
+  offset: bigint | number,
+  size: bigint | number,
+  what: string,
+): Uint8Array {
   const [from, length] = [Number(offset), Number(size)];
   if (from + length > file.length) throw new RangeError(`${what} lies outside the file`);
   return file.subarray(from, from + length);
@@ -56,12 +62,17 @@ function part(file: Uint8Array, offset: bigint | number, size: bigint | number, 
 
 export function parseElf(file: Uint8Array): ElfObject {
   const view = viewOf(file);
-  if (file.length < 64 || view.getUint32(0, false) !== 0x7f454c46) throw new RangeError("not an ELF file");
-  if (view.getUint8(4) !== 2 || view.getUint8(5) !== 1) throw new RangeError("not a 64-bit little-endian ELF file");
+  if (file.length < 64 || view.getUint32(0, false) !== 0x7f454c46)
+    throw new RangeError("not an ELF file");
+  if (view.getUint8(4) !== 2 || view.getUint8(5) !== 1)
+    throw new RangeError("not a 64-bit little-endian ELF file");
   const headers = readHeaders(file, view);
   const names = headers[view.getUint16(62, true)];
   if (names === undefined) throw new RangeError("no table of section names");
-  const sections = headers.map((header) => ({ name: stringAt(names.bytes, header.name), bytes: header.bytes }));
+  const sections = headers.map((header) => ({
+    name: stringAt(names.bytes, header.name),
+    bytes: header.bytes,
+  }));
   const symbols = headers.flatMap((header) => {
     if (header.type !== SHT_SYMTAB) return [];
     const strings = headers[header.link];
@@ -81,7 +92,9 @@ interface Header {
 function readHeaders(file: Uint8Array, view: DataView): Header[] {
   const [entrySize, entries] = [view.getUint16(58, true), view.getUint16(60, true)];
   if (entrySize !== 64) throw new RangeError(`section headers of ${entrySize} bytes`);
-  const table = viewOf(part(file, view.getBigUint64(40, true), entrySize * entries, "the section table"));
+  const table = viewOf(
+    part(file, view.getBigUint64(40, true), entrySize * entries, "the section table"),
+  );
   return Array.from({ length: entries }, (_, index) => {
     const at = index * entrySize;
     const type = table.getUint32(at + 4, true);
@@ -90,7 +103,12 @@ function readHeaders(file: Uint8Array, view: DataView): Header[] {
       name: table.getUint32(at, true),
       type,
       link: table.getUint32(at + 40, true),
-      bytes: part(file, size === 0n ? 0 : table.getBigUint64(at + 24, true), size, `section ${index}`),
+      bytes: part(
+        file,
+        size === 0n ? 0 : table.getBigUint64(at + 24, true),
+        size,
+        `section ${index}`,
+      ),
     };
   });
 }

@@ -7,7 +7,12 @@ import { typeAt } from "./btf.ts";
 import type { Btf, BtfMember, BtfType } from "./btf.ts";
 
 export type FieldType =
-  | { readonly kind: "int"; readonly size: 1 | 2 | 4 | 8; readonly signed: boolean; readonly bigEndian: boolean }
+  | {
+      readonly kind: "int";
+      readonly size: 1 | 2 | 4 | 8;
+      readonly signed: boolean;
+      readonly bigEndian: boolean;
+    }
   | { readonly kind: "bool" }
   | { readonly kind: "bytes"; readonly length: number }
   | { readonly kind: "array"; readonly of: FieldType; readonly length: number }
@@ -58,7 +63,10 @@ export function sizeOf(type: FieldType): number {
   }
 }
 
-/** The named structs and enums that the object has. What the ABI cannot express is a RangeError that names it. */
+/**
+ * The named structs and enums that the object has. What the ABI cannot express is a RangeError that
+ * names it.
+ */
 export function abiOf(btf: Btf, names: AbiNames): Abi {
   const structs = found(btf, names.structs, "struct").map((type) => structLayout(btf, type));
   const enums = found(btf, names.enums, "enum").map(enumLayout);
@@ -76,7 +84,8 @@ export function abiOf(btf: Btf, names: AbiNames): Abi {
 
 /** The names that the object's BTF lacks; compilers leave out what nothing refers to. */
 export function missingFrom(abi: Abi, names: AbiNames): string[] {
-  const has = (layouts: readonly { name: string }[], name: string): boolean => layouts.some((one) => one.name === name);
+  const has = (layouts: readonly { name: string }[], name: string): boolean =>
+    layouts.some((one) => one.name === name);
   return [
     ...names.structs.filter((name) => !has(abi.structs, name)).map((name) => `struct ${name}`),
     ...names.enums.filter((name) => !has(abi.enums, name)).map((name) => `enum ${name}`),
@@ -87,11 +96,15 @@ export function missingFrom(abi: Abi, names: AbiNames): string[] {
 export function canonicalText(abi: Abi): string {
   const lines: string[] = [];
   for (const layout of abi.enums) {
-    lines.push(`enum ${layout.name} ${layout.size}`, ...layout.values.map(({ name, value }) => ` ${name} ${value}`));
+    lines.push(
+      `enum ${layout.name} ${layout.size}`,
+      ...layout.values.map(({ name, value }) => ` ${name} ${value}`),
+    );
   }
   for (const layout of abi.structs) {
     lines.push(`struct ${layout.name} ${layout.size}`);
-    for (const field of layout.fields) lines.push(` ${field.name} ${field.offset} ${typeText(field.type)}`);
+    for (const field of layout.fields)
+      lines.push(` ${field.name} ${field.offset} ${typeText(field.type)}`);
   }
   return `${lines.join("\n")}\n`;
 }
@@ -121,69 +134,101 @@ export function fieldType(btf: Btf, id: number, where: string): FieldType {
     case "struct": return { kind: "struct", name: nameOf(type, where), size: type.size };
     case "array": {
       const of = fieldType(btf, type.type, where);
-      if (type.length === 0) throw new RangeError(`${where}: an array without a length has no place in the ABI`);
+      if (type.length === 0)
+        throw new RangeError(`${where}: an array without a length has no place in the ABI`);
       const isByte = of.kind === "int" && of.size === 1 && !of.signed;
-      return isByte ? { kind: "bytes", length: type.length } : { kind: "array", of, length: type.length };
+      return isByte
+        ? { kind: "bytes", length: type.length }
+        : { kind: "array", of, length: type.length };
     }
     default: throw new RangeError(`${where}: a ${type.kind} has no place in the ABI`);
   }
 }
 
 /** Follows typedefs and qualifiers; a chain longer than the table is a circle. */
-export function resolve(btf: Btf, id: number): { type: BtfType; typedefs: readonly string[]; volatile: boolean } {
+export function resolve(
+  btf: Btf,
+  id: number,
+): { type: BtfType; typedefs: readonly string[]; volatile: boolean } {
   const typedefs: string[] = [];
   let volatile = false;
   let type = typeAt(btf, id);
   for (let steps = 0; steps <= btf.types.length; steps += 1) {
     if (type.kind === "typedef") typedefs.push(type.name);
     else if (type.kind === "volatile") volatile = true;
-    else if (type.kind !== "const" && type.kind !== "restrict" && type.kind !== "type_tag") return { type, typedefs, volatile };
+    else if (type.kind !== "const" && type.kind !== "restrict" && type.kind !== "type_tag")
+      return { type, typedefs, volatile };
     type = typeAt(btf, type.type);
   }
   throw new RangeError(`BTF type ${id} refers to itself`);
 }
 
-function intType(type: Extract<BtfType, { kind: "int" }>, typedefs: readonly string[], where: string): FieldType {
+function intType(
+  type: Extract<BtfType, { kind: "int" }>,
+  typedefs: readonly string[],
+  where: string,
+): FieldType {
   if (type.bool) return { kind: "bool" };
   const { size } = type;
-  if (size !== 1 && size !== 2 && size !== 4 && size !== 8) throw new RangeError(`${where}: an integer of ${size} bytes`);
+  if (size !== 1 && size !== 2 && size !== 4 && size !== 8)
+    throw new RangeError(`${where}: an integer of ${size} bytes`);
   const bigEndian = typedefs.some((name) => /^__be(16|32|64)$/.test(name));
   return { kind: "int", size, signed: type.signed, bigEndian };
 }
 
-function structLayout(btf: Btf, type: Extract<BtfType, { kind: "struct" | "union" }>): StructLayout {
+function structLayout(
+  btf: Btf,
+  type: Extract<BtfType, { kind: "struct" | "union" }>,
+): StructLayout {
   const fields: Field[] = [];
   let end = 0;
   for (const member of type.members) {
     const field = fieldOf(btf, type.name, member);
-    if (field.offset !== end) throw new RangeError(`struct ${type.name} has a hole before ${field.name}: pad it explicitly`);
+    if (field.offset !== end)
+      throw new RangeError(
+        `struct ${type.name} has a hole before ${field.name}: pad it explicitly`,
+      );
     end = field.offset + sizeOf(field.type);
     fields.push(field);
   }
-  if (end !== type.size) throw new RangeError(`struct ${type.name} has a hole at its end: pad it explicitly`);
+  if (end !== type.size)
+    throw new RangeError(`struct ${type.name} has a hole at its end: pad it explicitly`);
   return { name: type.name, size: type.size, fields };
 }
 
 function fieldOf(btf: Btf, struct: string, member: BtfMember): Field {
   const where = `${struct}.${member.name}`;
-  if (member.name === "") throw new RangeError(`${where}: a member without a name has no place in the ABI`);
-  if (member.bitSize !== 0 || member.bitOffset % 8 !== 0) throw new RangeError(`${where}: a bit-field has no place in the ABI`);
-  return { name: member.name, offset: member.bitOffset / 8, type: fieldType(btf, member.type, where) };
+  if (member.name === "")
+    throw new RangeError(`${where}: a member without a name has no place in the ABI`);
+  if (member.bitSize !== 0 || member.bitOffset % 8 !== 0)
+    throw new RangeError(`${where}: a bit-field has no place in the ABI`);
+  return {
+    name: member.name,
+    offset: member.bitOffset / 8,
+    type: fieldType(btf, member.type, where),
+  };
 }
 
 function enumLayout(type: Extract<BtfType, { kind: "enum" }>): EnumLayout {
   const values = type.values.map(({ name, value }) => {
     // Compilers disagree on the sign of larger ones, and TypeScript would not hold the largest.
-    if (value > 0x7fffffffn) throw new RangeError(`${type.name}.${name}: enum values end at 2^31 - 1`);
+    if (value > 0x7fffffffn)
+      throw new RangeError(`${type.name}.${name}: enum values end at 2^31 - 1`);
     return { name, value: Number(value) };
   });
   return { name: type.name, size: type.size, values };
 }
 
-function found<K extends "struct" | "enum">(btf: Btf, names: readonly string[], kind: K): Extract<BtfType, { kind: K; name: string }>[] {
+function found<K extends "struct" | "enum">(
+  btf: Btf,
+  names: readonly string[],
+  kind: K,
+): Extract<BtfType, { kind: K; name: string }>[] {
   type Wanted = Extract<BtfType, { kind: K; name: string }>;
   return [...names].sort().flatMap((name) => {
-    const type = btf.types.find((one): one is Wanted => one.kind === kind && "name" in one && one.name === name);
+    const type = btf.types.find(
+      (one): one is Wanted => one.kind === kind && "name" in one && one.name === name,
+    );
     return type === undefined ? [] : [type];
   });
 }
@@ -194,6 +239,7 @@ function named(type: FieldType): string | null {
 }
 
 function nameOf(type: { readonly kind: string; readonly name: string }, where: string): string {
-  if (type.name === "") throw new RangeError(`${where}: a ${type.kind} without a name has no place in the ABI`);
+  if (type.name === "")
+    throw new RangeError(`${where}: a ${type.kind} without a name has no place in the ABI`);
   return type.name;
 }

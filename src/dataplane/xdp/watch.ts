@@ -8,11 +8,11 @@
 import type { Cancel, Env } from "../../env.ts";
 import type { Address } from "../../model/address.ts";
 import type { Native, NetlinkSocket } from "./native.ts";
-import { needsProof, wayTo, type Network, type Target, type Way, type WayOptions } from "./next_hops.ts";
+import { isResolved, needsProof, wayTo, type Network, type Target, type Way, type WayOptions } from "./next_hops.ts";
 import { decodeMessages } from "./netlink/message.ts";
 import { openRequests, type Requests } from "./netlink/requests.ts";
 import {
-  decodeEvent, GROUPS, type Event, type Link, type Neighbour, type RouteAnswer,
+  covers, decodeEvent, GROUPS, type Event, type Link, type Neighbour, type RouteAnswer, type RoutePrefix,
 } from "./netlink/rtnetlink.ts";
 
 const NETLINK_ROUTE = 0;
@@ -21,6 +21,8 @@ const ENOBUFS = 105;
 const PROOF_INTERVAL_MS = 25_000;
 const RETRY_MIN_MS = 1_000;
 const RETRY_MAX_MS = 30_000;
+/** A look-up takes some 20 µs. */
+const ROUTES_PER_PROOF = 256;
 /** Events come in bursts; what they mean is looked up once for all of them. */
 const SETTLE_MS = 2;
 
@@ -166,23 +168,51 @@ class NetworkWatch implements Watch, Network {
   /** True when it may change the way to somewhere. */
   #take(event: Event): boolean {
     switch (event.kind) {
-      case "link":
-        if (event.gone) this.#links.delete(event.link.ifindex);
-        else this.#links.set(event.link.ifindex, event.link);
-        // The kernel takes routes away with a link and does not always say so.
+      case "link": return this.#takeLink(event.link, event.gone);
+      case "address":
         this.#routes.clear();
         return true;
-      case "address": case "route":
-        this.#routes.clear();
-        return true;
-      case "neighbour": {
-        const { neighbour, gone } = event;
-        const key = neighbourKey(neighbour.ifindex, neighbour.address);
-        if (gone) this.#neighbours.delete(key);
-        else this.#neighbours.set(key, neighbour);
-        return this.#used.has(key);
-      }
+      case "route": return this.#takeRoute(event.prefix);
+      case "neighbour": return this.#takeNeighbour(event.neighbour, event.gone);
     }
+  }
+
+  #takeLink(link: Link, gone: boolean): boolean {
+    const before = this.#links.get(link.ifindex);
+    if (gone) this.#links.delete(link.ifindex);
+    else this.#links.set(link.ifindex, link);
+    const isSame = before !== undefined && !gone && before.mac === link.mac && before.mtu === link.mtu
+      && before.up === link.up && before.name === link.name;
+    if (isSame) return false;
+    // The kernel takes routes away with a link and does not always say so.
+    this.#routes.clear();
+    return true;
+  }
+
+  /** A router's table changes all the time: only what the change covers is asked for again. */
+  #takeRoute(prefix: RoutePrefix | null): boolean {
+    if (prefix === null) {
+      this.#routes.clear();
+      return true;
+    }
+    let changed = false;
+    for (const { address } of this.#targets) {
+      if (covers(prefix, address) && this.#routes.delete(address.text)) changed = true;
+    }
+    return changed;
+  }
+
+  /** Entries grow stale and are proved again without anything changing for a packet. */
+  #takeNeighbour(neighbour: Neighbour, gone: boolean): boolean {
+    const key = neighbourKey(neighbour.ifindex, neighbour.address);
+    const before = this.#neighbours.get(key);
+    if (gone) this.#neighbours.delete(key);
+    else this.#neighbours.set(key, neighbour);
+    if (!this.#used.has(key)) return false;
+    const wasResolved = before !== undefined && isResolved(before);
+    if (gone) return wasResolved;
+    if (isResolved(neighbour)) return !wasResolved || before.mac !== neighbour.mac;
+    return wasResolved || before?.state !== neighbour.state;
   }
 
   #settle(): void {
@@ -237,11 +267,20 @@ class NetworkWatch implements Watch, Network {
         const entry = this.#neighbours.get(key);
         if (entry !== undefined && needsProof(entry.state)) this.#use(ifindex, address);
       }
-      // Routes by rules and tables that send no event are met here at the latest.
-      this.#routes.clear();
-      this.#settle();
+      this.#proveRoutes();
       this.#scheduleProof();
     });
+  }
+
+  /** Not every change is an event: some routes are asked for again, the longest unasked first. */
+  #proveRoutes(): void {
+    for (const text of [...this.#routes.keys()].slice(0, ROUTES_PER_PROOF)) {
+      const target = this.#targets.find(({ address }) => address.text === text);
+      const before = this.#routes.get(text);
+      this.#routes.delete(text);
+      if (target === undefined || before === undefined) continue;
+      if (!isSameAnswer(before, this.route(target.address))) this.#settle();
+    }
   }
 
   #use(ifindex: number, address: Address): void {
@@ -253,4 +292,10 @@ class NetworkWatch implements Watch, Network {
       this.#env.log.debug(fields, "a neighbour could not be asked for");
     }
   }
+}
+
+function isSameAnswer(a: RouteAnswer | number, b: RouteAnswer | number): boolean {
+  if (typeof a === "number" || typeof b === "number") return a === b;
+  return a.type === b.type && a.ifindex === b.ifindex && a.mtu === b.mtu
+    && a.gateway?.text === b.gateway?.text && a.source?.text === b.source?.text;
 }

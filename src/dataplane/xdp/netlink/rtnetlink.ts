@@ -83,8 +83,15 @@ export type Event =
   | { readonly kind: "link"; readonly gone: boolean; readonly link: Link }
   | { readonly kind: "address"; readonly gone: boolean; readonly address: InterfaceAddress }
   | { readonly kind: "neighbour"; readonly gone: boolean; readonly neighbour: Neighbour }
-  /** A route, rule or nexthop object: whatever was looked up has to be looked up again. */
-  | { readonly kind: "route"; readonly gone: boolean };
+  /** What this prefix covers may go another way; null: a rule or a nexthop object, which may be anything. */
+  | { readonly kind: "route"; readonly gone: boolean; readonly prefix: RoutePrefix | null };
+
+export interface RoutePrefix {
+  readonly family: 4 | 6;
+  /** Null: the default route. */
+  readonly address: Address | null;
+  readonly length: number;
+}
 
 /** What a message says, or null when it is nothing of ours. */
 export function decodeEvent({ type, payload }: Message): Event | null {
@@ -101,9 +108,12 @@ export function decodeEvent({ type, payload }: Message): Event | null {
       const neighbour = decodeNeighbour(payload);
       return neighbour === null ? null : { kind: "neighbour", gone: type === RTM.DELNEIGH, neighbour };
     }
-    case RTM.NEWROUTE: case RTM.DELROUTE: case RTM.NEWRULE: case RTM.DELRULE:
-    case NEXTHOP.NEW: case NEXTHOP.DELETE:
-      return { kind: "route", gone: type % 2 === 1 };
+    case RTM.NEWROUTE: case RTM.DELROUTE: {
+      const prefix = decodeRoutePrefix(payload);
+      return prefix === null ? null : { kind: "route", gone: type === RTM.DELROUTE, prefix };
+    }
+    case RTM.NEWRULE: case RTM.DELRULE: case NEXTHOP.NEW: case NEXTHOP.DELETE:
+      return { kind: "route", gone: type % 2 === 1, prefix: null };
     default: return null;
   }
 }
@@ -254,6 +264,23 @@ export function decodeRoute(payload: Uint8Array): RouteAnswer | null {
     source: addressOf(attributes.get(RTA.PREFSRC)),
     mtu: attributeU32(nested(attributes, RTA.METRICS), RTAX_MTU) ?? 0,
   };
+}
+
+function decodeRoutePrefix(payload: Uint8Array): RoutePrefix | null {
+  if (payload.length < 12 || !isIp(payload[0])) return null;
+  const address = addressOf(decodeAttributes(payload.subarray(12)).get(RTA.DST));
+  return { family: payload[0] === AF_INET ? 4 : 6, address, length: payload[1]! };
+}
+
+/** Whether packets to this address may follow a route to that prefix. */
+export function covers({ family, address: network, length }: RoutePrefix, address: Address): boolean {
+  if (address.family !== family) return false;
+  if (network === null || length === 0) return true;
+  const bits = family === 4 ? 96 + length : length;
+  const whole = bits >> 3;
+  for (let at = 0; at < whole; at++) if (network.bytes[at] !== address.bytes[at]) return false;
+  const mask = (0xff00 >> (bits & 7)) & 0xff;
+  return mask === 0 || (network.bytes[whole]! & mask) === (address.bytes[whole]! & mask);
 }
 
 /** The payload of GETROUTE: the way to one address. */
