@@ -140,17 +140,22 @@ function parseTransport(frame: Uint8Array, view: DataView, network: Network, tra
     return without(network, isRequest && plain && isAnswerable(network) ? "echo-request" : "icmp", protocol);
   }
   const flags = protocol === TCP ? frame[at + 13]! : 0;
-  return {
-    ...network, kind: first ? "first-fragment" : "flow", protocol,
-    sourcePort: view.getUint16(at), destinationPort: view.getUint16(at + 2),
-    syn: (flags & TCP_SYN) !== 0, ack: (flags & TCP_ACK) !== 0,
-    fin: (flags & TCP_FIN) !== 0, rst: (flags & TCP_RST) !== 0,
-  };
+  return describe(network, first ? "first-fragment" : "flow", protocol, view.getUint32(at), flags);
 }
 
 function without(network: Network, kind: PacketKind, protocol: number): ParsedPacket {
+  return describe(network, kind, protocol, 0, 0);
+}
+
+/** `ports` are both of them, as they lie in the header; `flags` those of TCP. */
+function describe(
+  network: Network, kind: PacketKind, protocol: number, ports: number, flags: number,
+): ParsedPacket {
+  const { family, source, destination, ttl, ipOffset, ipLength } = network;
   return {
-    ...network, kind, protocol, sourcePort: 0, destinationPort: 0, syn: false, ack: false, fin: false, rst: false,
+    kind, family, source, destination, protocol, sourcePort: ports >>> 16, destinationPort: ports & 0xffff,
+    syn: (flags & TCP_SYN) !== 0, ack: (flags & TCP_ACK) !== 0,
+    fin: (flags & TCP_FIN) !== 0, rst: (flags & TCP_RST) !== 0, ttl, ipOffset, ipLength,
   };
 }
 
