@@ -49,9 +49,10 @@ balancer)
 	;;
 client)
 	# The virtual address is reached through the balancer, as a router would send it there.
-	ip route replace "$vip4/32" via "$network.1"
+	ip route replace "$vip4/32" via "$network.3"
 	;;
 web-*)
+	own=$network.$((10 + ${role#web-}))
 	# Direct server return: own the address, tell nobody, serve it.
 	ip address replace "$vip4/32" dev lo
 	sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
@@ -60,22 +61,23 @@ web-*)
 Description=Backend of the pointsman lab
 After=network-online.target
 [Service]
-ExecStart=$(command -v node) $root/dist/scripts/lab_backend.js $role 80 7 $vip4
+ExecStart=$(command -v node) $root/dist/scripts/lab_backend.js $role 80 7 $vip4 $own
 Restart=on-failure
 [Install]
 WantedBy=multi-user.target
 EOF
-	cat >/etc/systemd/system/pointsman-iperf.service <<EOF
+	# Bound to one address each, or answers to datagrams would leave from another than was asked.
+	cat >/etc/systemd/system/pointsman-iperf@.service <<EOF
 [Unit]
-Description=iperf3 of the pointsman lab
+Description=iperf3 of the pointsman lab on %i
 After=network-online.target
 [Service]
-ExecStart=$(command -v iperf3) -s
+ExecStart=$(command -v iperf3) -s -B %i
 Restart=on-failure
 [Install]
 WantedBy=multi-user.target
 EOF
 	systemctl daemon-reload
-	systemctl enable --now pointsman-backend pointsman-iperf
+	systemctl enable --now pointsman-backend "pointsman-iperf@$vip4" "pointsman-iperf@$own"
 	;;
 esac
