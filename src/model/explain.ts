@@ -5,7 +5,8 @@ import type { Address } from "./address.ts";
 import { formatEndpoint } from "./address.ts";
 import { ringKey } from "./compile.ts";
 import type { Config } from "./config.ts";
-import { flowHash, slotOf, sourceHash } from "./flow_hash.ts";
+import type { Packet, State } from "./decide.ts";
+import { decide, slotFor } from "./decide.ts";
 import { LENDING_DRAWS_MAX, lendingDraw } from "./lending.ts";
 import { keyWord } from "./permutation.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
@@ -39,34 +40,36 @@ const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 /** Steps of a lending chain that are told one by one. */
 const CHAIN_TOLD_MAX = 8;
 
+/** A new flow, with every next hop resolved and the supervisor alive. */
+const NEW_FLOW: State = { flow: null, nowNs: 0n, heartbeatNs: null, neighbour: () => true };
+
 /** What becomes of a new flow. One that the flow table knows stays where it is while its backend is alive. */
 export function explain(
   table: ForwardingTable, config: Config, service: Service, client: Client,
 ): ExplainedFlow {
-  const endpoint = formatEndpoint(service.config.address, service.config.port);
-  const { protocol } = service.config;
-  const steps: ExplainStep[] = [{
-    step: "service",
-    detail: `${service.name} is ${protocol} ${endpoint}, forwarding ${service.config.forwarding}`,
-  }];
-  const { hash, input } = hashOf(service, client);
-  const slot = slotOf(hash, service.ring.size);
-  steps.push(
-    { step: "hash input", detail: input },
-    { step: "hash", detail: `HalfSipHash-1-3 with the instance's seed: 0x${hex(hash)}` },
-    { step: "slot", detail: `${slot} of ${service.ring.size} (hash × ${service.ring.size} ÷ 2^32)` },
-  );
+  const packet = firstPacket(service, client);
+  const decision = decide(table, NEW_FLOW, packet);
+  const { hash, slot } = slotFor(service, packet);
   const owner = table.destinations.get(service.ring.configured[slot] ?? 0) ?? null;
-  const chosen = table.destinations.get(service.ring.slots[slot] ?? 0) ?? null;
-  steps.push(...ownerSteps(config, service, slot, owner));
-  if (owner !== null && owner.id !== chosen?.id) {
-    steps.push(...lendingSteps(table, config, service, slot, chosen));
+  const chosen = decision.destination;
+  const steps: ExplainStep[] = [serviceStep(service), ...policySteps(service, client, decision.verdict)];
+  if (decision.how !== null) {
+    const { size } = service.ring;
+    steps.push(
+      { step: "hash input", detail: hashInput(service, client) },
+      { step: "hash", detail: `HalfSipHash-1-3 with the instance's seed: 0x${hex(hash)}` },
+      { step: "slot", detail: `${slot} of ${size} (hash × ${size} ÷ 2^32)` },
+      ...ownerSteps(config, service, slot, owner),
+    );
+    if (owner !== null && owner.id !== chosen?.id) {
+      steps.push(...lendingSteps(table, config, service, slot, chosen));
+    }
   }
-  steps.push(finalStep(service, chosen));
+  steps.push(finalStep(service, decision.verdict, chosen));
   return {
     service: service.name,
     client: formatEndpoint(client.address, client.port),
-    verdict: chosen === null ? "DROP_NO_BACKEND" : "TX_FORWARDED",
+    verdict: decision.verdict,
     backend: chosen?.name ?? null,
     destination: chosen === null ? null : formatEndpoint(chosen.address, chosen.port),
     forwarding: service.config.forwarding,
@@ -77,23 +80,49 @@ export function explain(
   };
 }
 
-function hashOf(service: Service, client: Client): { hash: number; input: string } {
+/** A SYN, or a datagram. */
+function firstPacket({ config }: Service, client: Client): Packet {
+  return {
+    kind: "flow",
+    family: config.address.family,
+    source: client.address.bytes,
+    destination: config.address.bytes,
+    protocol: PROTOCOL_NUMBERS[config.protocol],
+    sourcePort: client.port,
+    destinationPort: config.port,
+    syn: config.protocol === "tcp",
+    ack: false,
+    fin: false,
+    rst: false,
+    ttl: 64,
+  };
+}
+
+function serviceStep({ name, config }: Service): ExplainStep {
+  const endpoint = formatEndpoint(config.address, config.port);
+  return { step: "service", detail: `${name} is ${config.protocol} ${endpoint}, forwarding ${config.forwarding}` };
+}
+
+function policySteps(service: Service, client: Client, verdict: string): ExplainStep[] {
+  const { allow, deny } = service.config.policy;
+  if (allow.length === 0 && deny.length === 0) return [];
+  const texts = (prefixes: typeof allow): string => prefixes.map((each) => each.text).join(", ") || "nothing";
+  const outcome = verdict === "DROP_DENIED" ? "is denied" : "is admitted";
+  return [{
+    step: "policy",
+    detail: `${client.address.text} ${outcome}: the longest prefix decides (allow ${texts(allow)}; deny ${texts(deny)})`,
+  }];
+}
+
+function hashInput(service: Service, client: Client): string {
   const { address, port, protocol, hash, sourcePrefix } = service.config;
   if (hash === "source-ip") {
     const bits = client.address.family === 4 ? sourcePrefix.ipv4 : sourcePrefix.ipv6;
-    return {
-      hash: sourceHash(service.hashSeed, client.address.bytes, sourcePrefix),
-      input: `source-ip: the first ${bits} bits of ${client.address.text}`,
-    };
+    return `source-ip: the first ${bits} bits of ${client.address.text}`;
   }
-  const number = PROTOCOL_NUMBERS[protocol];
   const from = formatEndpoint(client.address, client.port);
-  return {
-    hash: flowHash(
-      service.hashSeed, client.address.bytes, client.port, address.bytes, port, number,
-    ),
-    input: `5-tuple: ${from} to ${formatEndpoint(address, port)}, protocol ${number} (${protocol})`,
-  };
+  const to = formatEndpoint(address, port);
+  return `5-tuple: ${from} to ${to}, protocol ${PROTOCOL_NUMBERS[protocol]} (${protocol})`;
 }
 
 function ownerSteps(
@@ -161,12 +190,13 @@ function lendingSteps(
   return steps;
 }
 
-function finalStep(service: Service, chosen: Destination | null): ExplainStep {
-  if (chosen === null) {
-    return { step: "verdict", detail: `DROP_NO_BACKEND: no backend of ${service.name} can take flows` };
+function finalStep(service: Service, verdict: string, chosen: Destination | null): ExplainStep {
+  if (chosen !== null) {
+    const where = formatEndpoint(chosen.address, chosen.port);
+    return { step: "verdict", detail: `${verdict} to ${chosen.name} at ${where} by ${chosen.forwarding}` };
   }
-  const where = formatEndpoint(chosen.address, chosen.port);
-  return { step: "verdict", detail: `TX_FORWARDED to ${chosen.name} at ${where} by ${chosen.forwarding}` };
+  const why = verdict === "DROP_NO_BACKEND" ? `no backend of ${service.name} can take flows` : "see above";
+  return { step: "verdict", detail: `${verdict}: ${why}` };
 }
 
 function hex(hash: number): string {
