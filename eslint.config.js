@@ -1,30 +1,51 @@
-// What a linter can judge: strict typed rules, the size of functions, no default exports, no barrels.
-// Which room may import which, the length of files and lines, and words are test/tidy.test.ts's business.
+// What a linter can judge: strict typed rules, the size of functions, no default exports, no
+// barrels. Which room may import which, the length of files and lines, and words are
+// test/tidy.test.ts's business.
 
 import tseslint from "typescript-eslint";
 
 const banned = [
   { selector: "ExportDefaultDeclaration", message: "Name what you export." },
-  { selector: "ExportAllDeclaration", message: "Import from where it is defined; only src/index.ts re-exports, by name." },
-  { selector: "TSAsExpression > TSUnknownKeyword.typeAnnotation", message: "Casting through unknown hides what the value is: narrow it." },
+  {
+    selector: "ExportAllDeclaration",
+    message: "Import from where it is defined; only src/index.ts re-exports, by name.",
+  },
+  {
+    selector: "TSAsExpression > TSUnknownKeyword.typeAnnotation",
+    message: "Casting through unknown hides what the value is: narrow it.",
+  },
 ];
 
 export default tseslint.config(
-  { ignores: ["dist/", "build/", "node_modules/", "**/*.gen.ts", "test/**/fixtures/", "bench/out/"] },
+  {
+    ignores: ["dist/", "build/", "node_modules/", "**/*.gen.ts", "test/**/fixtures/", "bench/out/"],
+  },
   {
     files: ["**/*.ts"],
     extends: [tseslint.configs.strictTypeChecked],
-    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    languageOptions: {
+      parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname },
+    },
     linterOptions: { reportUnusedDisableDirectives: "error" },
     rules: {
       "@typescript-eslint/consistent-type-imports": "error",
       "@typescript-eslint/explicit-module-boundary-types": "error",
-      "@typescript-eslint/switch-exhaustiveness-check": ["error", { considerDefaultExhaustiveForUnions: true }],
+      "@typescript-eslint/switch-exhaustiveness-check": [
+        "error",
+        { considerDefaultExhaustiveForUnions: true },
+      ],
       "@typescript-eslint/prefer-readonly": "error",
       // Numbers and booleans read well in messages; objects do not.
-      "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true, allowBoolean: true }],
-      "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true, ignoreVoidReturningFunctions: true }],
-      // noUncheckedIndexedAccess leaves no other short form for an index that a loop has just bounded.
+      "@typescript-eslint/restrict-template-expressions": [
+        "error",
+        { allowNumber: true, allowBoolean: true },
+      ],
+      "@typescript-eslint/no-confusing-void-expression": [
+        "error",
+        { ignoreArrowShorthand: true, ignoreVoidReturningFunctions: true },
+      ],
+      // noUncheckedIndexedAccess leaves no other short form for an index that a loop has just
+      // bounded.
       "@typescript-eslint/no-non-null-assertion": "off",
       // The compiler's noUnused… are on.
       "@typescript-eslint/no-unused-vars": "off",

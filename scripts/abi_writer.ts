@@ -1,8 +1,15 @@
-// Writes the TypeScript side of the ABI: enums, codecs of structs, settings of each program, names of
-// maps. Knows layouts and the text they become; knows no file and no BTF.
+// Writes the TypeScript side of the ABI: enums, codecs of structs, settings of each program, names
+// of maps. Knows layouts and the text they become; knows no file and no BTF.
 
 import { isPadding, sizeOf } from "../src/dataplane/xdp/layout.ts";
-import type { Abi, AbiNames, EnumLayout, Field, FieldType, StructLayout } from "../src/dataplane/xdp/layout.ts";
+import type {
+  Abi,
+  AbiNames,
+  EnumLayout,
+  Field,
+  FieldType,
+  StructLayout,
+} from "../src/dataplane/xdp/layout.ts";
 
 /** What one object file contributes besides the shared types. */
 export interface ProgramLayout {
@@ -16,8 +23,8 @@ export interface ProgramLayout {
 }
 
 const HEADER = `// Generated from bpf/abi.h by scripts/generate.ts, out of the BTF of the compiled programs: do not edit,
-// run "npm run generate". Offsets, sizes and byte order are the compiler's; encode and decode refuse
-// any other size and any value that its field cannot hold.
+// run "npm run generate". Offsets, sizes and byte order are the compiler's; encode and decode
+// refuse any other size and any value that its field cannot hold.
 
 import * as codec from "./abi_codec.ts";
 `;
@@ -49,7 +56,9 @@ function hex(value: bigint): string {
 }
 
 function json(value: Readonly<Record<string, readonly string[]>>): string {
-  const rows = Object.entries(value).map(([key, names]) => `  ${key}: [\n${wrapped(names, "    ")}  ],\n`);
+  const rows = Object.entries(value).map(
+    ([key, names]) => `  ${key}: [\n${wrapped(names, "    ")}  ],\n`,
+  );
   return `{\n${rows.join("")}}`;
 }
 
@@ -113,13 +122,21 @@ function intName(type: Extract<FieldType, { kind: "int" }>): string {
 /** The statement that writes `value` at `at`. */
 function setter(type: FieldType, at: string, value: string, what: string): string {
   switch (type.kind) {
-    case "int": return `codec.set${intName(type)}(view, ${at}, ${value}, "${what}");`;
-    case "bool": return `codec.setU8(view, ${at}, Number(${value}), "${what}");`;
-    case "enum": return setter(enumInt(type.size), at, value, what);
-    case "bytes": return `codec.setBytes(view, ${at}, ${value}, ${type.length}, "${what}");`;
-    case "struct": return `write${pascalCase(type.name)}(view, ${at}, ${value});`;
-    case "array": return `codec.setEach(${value}, ${at}, ${sizeOf(type.of)}, ${type.length}, "${what}", (each, place) => {\n`
-      + `    ${setter(type.of, "place", "each", what)}\n  });`;
+    case "int":
+      return `codec.set${intName(type)}(view, ${at}, ${value}, "${what}");`;
+    case "bool":
+      return `codec.setU8(view, ${at}, Number(${value}), "${what}");`;
+    case "enum":
+      return setter(enumInt(type.size), at, value, what);
+    case "bytes":
+      return `codec.setBytes(view, ${at}, ${value}, ${type.length}, "${what}");`;
+    case "struct":
+      return `write${pascalCase(type.name)}(view, ${at}, ${value});`;
+    case "array":
+      return (
+        `codec.setEach(${value}, ${at}, ${sizeOf(type.of)}, ${type.length}, "${what}", (each, place) => {\n` +
+        `    ${setter(type.of, "place", "each", what)}\n  });`
+      );
   }
 }
 
@@ -131,17 +148,23 @@ function getter(type: FieldType, at: string): string {
       if (type.size === 1) return `view.get${method}(${at})`;
       return `view.get${type.size === 8 ? "Big" : ""}${method}(${at}, ${String(!type.bigEndian)})`;
     }
-    case "bool": return `view.getUint8(${at}) !== 0`;
-    case "enum": return `${getter(enumInt(type.size), at)} as ${pascalCase(type.name)}`;
-    case "bytes": return `codec.getBytes(view, ${at}, ${type.length})`;
-    case "struct": return `read${pascalCase(type.name)}(view, ${at})`;
-    case "array": return `codec.getEach(${at}, ${sizeOf(type.of)}, ${type.length}, (place) => ${getter(type.of, "place")})`;
+    case "bool":
+      return `view.getUint8(${at}) !== 0`;
+    case "enum":
+      return `${getter(enumInt(type.size), at)} as ${pascalCase(type.name)}`;
+    case "bytes":
+      return `codec.getBytes(view, ${at}, ${type.length})`;
+    case "struct":
+      return `read${pascalCase(type.name)}(view, ${at})`;
+    case "array":
+      return `codec.getEach(${at}, ${sizeOf(type.of)}, ${type.length}, (place) => ${getter(type.of, "place")})`;
   }
 }
 
 /** The integer that holds an enum of this size. */
 function enumInt(size: number): FieldType {
-  if (size === 1 || size === 2 || size === 4) return { kind: "int", size, signed: false, bigEndian: false };
+  if (size === 1 || size === 2 || size === 4)
+    return { kind: "int", size, signed: false, bigEndian: false };
   throw new RangeError(`an enum of ${size} bytes has no place in the ABI`);
 }
 
@@ -177,7 +200,12 @@ ${offsetsOf(fields)}  encode: (value: ${name}): Uint8Array => {
 }
 
 function structSetter(layout: StructLayout, field: Field): string {
-  return setter(field.type, plus("at", field.offset), `value.${camelCase(field.name)}`, `${layout.name}.${field.name}`);
+  return setter(
+    field.type,
+    plus("at", field.offset),
+    `value.${camelCase(field.name)}`,
+    `${layout.name}.${field.name}`,
+  );
 }
 
 function rodataSetter(field: Field): string {
@@ -198,11 +226,19 @@ ${wrapped(program.maps)}] as const;
 export const ${constant}_PROGRAMS = [
 ${wrapped(program.programs)}] as const;
 `;
-  return program.rodata === null || program.rodata.fields.length === 0 ? lists : lists + writeRodata(program.name, program.rodata);
+  return program.rodata === null || program.rodata.fields.length === 0
+    ? lists
+    : lists + writeRodata(program.name, program.rodata);
 }
 
-/** Settings fixed at load. Written over the section's initial bytes, which hold constants of the program too. */
-function writeRodata(program: string, rodata: { readonly size: number; readonly fields: readonly Field[] }): string {
+/**
+ * Settings fixed at load. Written over the section's initial bytes, which hold constants of the
+ * program too.
+ */
+function writeRodata(
+  program: string,
+  rodata: { readonly size: number; readonly fields: readonly Field[] },
+): string {
   const name = `${pascalCase(program)}Rodata`;
   const { fields, size } = rodata;
   return `

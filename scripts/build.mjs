@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// Builds everything that can be built here: addon and XDP programs (build/), JavaScript (dist/), and
-// the generated files that are committed. Knows the order and the stamps; what belongs in a generated
-// file is scripts/generate.ts's business, how C is compiled CMakeLists.txt's.
+// Builds everything that can be built here: addon and XDP programs (build/), JavaScript (dist/),
+// and the generated files that are committed. Knows the order and the stamps; what belongs in a
+// generated file is scripts/generate.ts's business, how C is compiled CMakeLists.txt's.
 //
 //   --check           a stale generated file is an error (also when CI is set); nothing is written
 //   --native          the addon and the programs only
@@ -20,7 +20,9 @@ import { digest, isFresh, writeStamp } from "./stamp.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 
-/** @typedef {{ check: boolean, native: boolean, plane: string, "require-native": boolean, quiet: boolean }} Options */
+/**
+ * @typedef {{ check: boolean, native: boolean, plane: string, "require-native": boolean, quiet: boolean }} Options
+ */
 
 /** @param {string} line */
 function say(line) {
@@ -53,14 +55,26 @@ export function gatherFacts() {
     }
   });
   const asked = spawnSync("pkg-config", ["--modversion", "libbpf"], { encoding: "utf8" });
-  return { platform: process.platform, onPath, libbpfVersion: asked.status === 0 ? asked.stdout.trim() : null };
+  return {
+    platform: process.platform,
+    onPath,
+    libbpfVersion: asked.status === 0 ? asked.stdout.trim() : null,
+  };
 }
 
 /** @param {typeof NATIVE} step @param {readonly string[]} texts */
 function stateOf(step, texts = []) {
   const wanted = digest(root, step.inputs, [process.arch, ...texts]);
   const stamp = join(root, step.stamp);
-  return { wanted, stamp, fresh: isFresh(stamp, wanted, step.outputs.map((path) => join(root, path))) };
+  return {
+    wanted,
+    stamp,
+    fresh: isFresh(
+      stamp,
+      wanted,
+      step.outputs.map((path) => join(root, path)),
+    ),
+  };
 }
 
 /**
@@ -97,7 +111,13 @@ function buildNative(options, failures) {
 /** @returns {number} the compiler's exit status; JavaScript is written in any case */
 function compileScripts() {
   mkdirSync(join(root, "dist"), { recursive: true });
-  return run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json", "--pretty", "false"]);
+  return run(process.execPath, [
+    join(root, "node_modules/typescript/bin/tsc"),
+    "-p",
+    "tsconfig.build.json",
+    "--pretty",
+    "false",
+  ]);
 }
 
 /** @returns {{ failed: boolean }} */
@@ -139,7 +159,8 @@ async function generate(options, programs, failures) {
 async function build(options) {
   /** @type {string[]} */
   const failures = [];
-  const programs = options.plane === "proxy" ? stateOf(NATIVE).fresh : buildNative(options, failures);
+  const programs =
+    options.plane === "proxy" ? stateOf(NATIVE).fresh : buildNative(options, failures);
   if (!options.native) await buildRest(options, programs, failures);
   if (failures.length > 0) throw new BuildFailed(failures.join("; "));
 }
@@ -149,10 +170,12 @@ async function buildRest(options, programs, failures) {
   let scripts = buildScripts();
   const generated = stateOf(GENERATED, [String(programs)]);
   if (!generated.fresh) {
-    // The first compilation may have failed for want of what is generated here: the second one counts.
+    // The first compilation may have failed for want of what is generated here: the second one
+    // counts.
     const complaints = failures.length;
     if (await generate(options, programs, failures)) scripts = buildScripts();
-    if (!scripts.failed && failures.length === complaints) writeStamp(generated.stamp, stateOf(GENERATED, [String(programs)]).wanted);
+    if (!scripts.failed && failures.length === complaints)
+      writeStamp(generated.stamp, stateOf(GENERATED, [String(programs)]).wanted);
   }
   if (scripts.failed) failures.push("the TypeScript compiler found errors");
 }
@@ -171,7 +194,10 @@ export function isBuilt(plane) {
 async function main() {
   const { values } = parseArgs({
     options: {
-      check: { type: "boolean", default: process.env["CI"] !== undefined && process.env["CI"] !== "" },
+      check: {
+        type: "boolean",
+        default: process.env["CI"] !== undefined && process.env["CI"] !== "",
+      },
       native: { type: "boolean", default: false },
       plane: { type: "string", default: "all" },
       "require-native": { type: "boolean", default: false },
@@ -179,7 +205,9 @@ async function main() {
     },
   });
   const options = /** @type {Options} */ (values);
-  const waiting = (/** @type {string} */ owner) => { say(`process ${owner} is building; waiting`); };
+  const waiting = (/** @type {string} */ owner) => {
+    say(`process ${owner} is building; waiting`);
+  };
   await withLock(join(root, ".build-lock"), { waiting }, () => build(options));
   if (!options.quiet) say("done");
 }

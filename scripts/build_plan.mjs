@@ -1,5 +1,6 @@
-// What the native build needs and what each step of the build is made from. Pure: facts go in, answers
-// come out, so tests can ask about machines that are not there. Knows no process and no file system.
+// What the native build needs and what each step of the build is made from. Pure: facts go in,
+// answers come out, so tests can ask about machines that are not there. Knows no process and no
+// file system.
 
 /**
  * @typedef {object} Facts
@@ -19,9 +20,11 @@ export const LIBBPF_MIN = "1.1";
 export function missingForNative(facts) {
   if (facts.platform !== "linux") return [`Linux (this is ${facts.platform})`];
   const missing = [];
-  for (const command of ["clang", "cmake", "pkg-config"]) if (!facts.onPath(command)) missing.push(command);
+  for (const command of ["clang", "cmake", "pkg-config"])
+    if (!facts.onPath(command)) missing.push(command);
   if (!facts.onPath("make") && !facts.onPath("ninja")) missing.push("make");
-  if (!facts.onPath("c++") && !facts.onPath("g++") && !facts.onPath("clang++")) missing.push("a C++ compiler (g++)");
+  if (!facts.onPath("c++") && !facts.onPath("g++") && !facts.onPath("clang++"))
+    missing.push("a C++ compiler (g++)");
   // Without pkg-config nobody could say which libbpf there is.
   if (facts.onPath("pkg-config")) {
     if (facts.libbpfVersion === null) missing.push(`libbpf >= ${LIBBPF_MIN} (libbpf-dev)`);
@@ -34,7 +37,8 @@ export function missingForNative(facts) {
 
 /** @param {string} found @param {string} wanted @returns {boolean} */
 export function atLeast(found, wanted) {
-  const parts = (/** @type {string} */ text) => text.split(".").map((part) => Number.parseInt(part, 10) || 0);
+  const parts = (/** @type {string} */ text) =>
+    text.split(".").map((part) => Number.parseInt(part, 10) || 0);
   const a = parts(found);
   const b = parts(wanted);
   for (let i = 0; i < Math.max(a.length, b.length); i += 1) {
@@ -46,7 +50,13 @@ export function atLeast(found, wanted) {
 
 /** What the native build is made from, and what shows that it is there. */
 export const NATIVE = {
-  inputs: ["CMakeLists.txt", "bpf", "native", "node_modules/node-addon-api/package.json", "node_modules/node-api-headers/package.json"],
+  inputs: [
+    "CMakeLists.txt",
+    "bpf",
+    "native",
+    "node_modules/node-addon-api/package.json",
+    "node_modules/node-api-headers/package.json",
+  ],
   outputs: ["build/pointsman.node", "build/bpf"],
   stamp: "build/.stamp.json",
 };

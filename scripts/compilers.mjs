@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// Compiles the XDP programs with each clang that we support, has the ABI generated from each, and loads
-// each into this kernel. All must agree with what is committed. Knows compilers; what they compile is
-// CMakeLists.txt's business. Prints one line per compiler.
+// Compiles the XDP programs with each clang that we support, has the ABI generated from each, and
+// loads each into this kernel. All must agree with what is committed. Knows compilers; what they
+// compile is CMakeLists.txt's business. Prints one line per compiler.
 
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
@@ -16,7 +16,10 @@ const CLANGS = ["clang-14", "clang-19"];
 /** @param {string} command @param {readonly string[]} args */
 function run(command, args) {
   const ended = spawnSync(command, args, { cwd: root, encoding: "utf8" });
-  if (ended.status !== 0) throw new Error(`${command} ${args.join(" ")}: ${ended.error?.message ?? `${ended.stdout}${ended.stderr}`}`);
+  if (ended.status !== 0)
+    throw new Error(
+      `${command} ${args.join(" ")}: ${ended.error?.message ?? `${ended.stdout}${ended.stderr}`}`,
+    );
 }
 
 /** @param {string} clang @param {string} directory @returns {string} where the objects are */
@@ -33,7 +36,11 @@ function load(path) {
   const object = native.BpfObject.open(path);
   try {
     object.load();
-    return object.programNames().map((/** @type {string} */ name) => `${name} ${object.programInfo(name).verifiedInstructions}`);
+    return object
+      .programNames()
+      .map(
+        (/** @type {string} */ name) => `${name} ${object.programInfo(name).verifiedInstructions}`,
+      );
   } finally {
     object.close();
   }
@@ -44,21 +51,32 @@ async function check(clang) {
   const directory = mkdtempSync(join(tmpdir(), "pointsman-compilers-"));
   try {
     const objects = compile(clang, directory);
-    const names = readdirSync(objects).filter((name) => name.endsWith(".bpf.o")).sort();
-    const { generateAbi } = await import(pathToFileURL(join(root, "dist/scripts/abi_source.js")).href);
-    const files = names.map((name) => ({ name, bytes: new Uint8Array(readFileSync(join(objects, name))) }));
+    const names = readdirSync(objects)
+      .filter((name) => name.endsWith(".bpf.o"))
+      .sort();
+    const { generateAbi } = await import(
+      pathToFileURL(join(root, "dist/scripts/abi_source.js")).href
+    );
+    const files = names.map((name) => ({
+      name,
+      bytes: new Uint8Array(readFileSync(join(objects, name))),
+    }));
     const text = generateAbi(readFileSync(join(root, "bpf/abi.h"), "utf8"), files);
     if (text !== readFileSync(join(root, "src/dataplane/xdp/abi.gen.ts"), "utf8")) {
       throw new Error(`${clang} gives another ABI than src/dataplane/xdp/abi.gen.ts has`);
     }
     const loaded = names.flatMap((name) => load(join(objects, name)));
-    process.stdout.write(`${clang}: same ABI; loaded (instructions verified): ${loaded.join(", ")}\n`);
+    process.stdout.write(
+      `${clang}: same ABI; loaded (instructions verified): ${loaded.join(", ")}\n`,
+    );
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
-const present = CLANGS.filter((clang) => spawnSync(clang, ["--version"], { stdio: "ignore" }).status === 0);
+const present = CLANGS.filter(
+  (clang) => spawnSync(clang, ["--version"], { stdio: "ignore" }).status === 0,
+);
 for (const clang of CLANGS) {
   if (present.includes(clang)) await check(clang);
   else process.stdout.write(`${clang}: not installed, left out (npm run setup -- --with ci)\n`);

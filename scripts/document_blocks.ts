@@ -7,13 +7,19 @@ export interface Block {
   readonly text: string;
 }
 
-/** The document with its blocks filled. A marker without its end, or of an unknown name, is a RangeError. */
+/**
+ * The document with its blocks filled. A marker without its end, or of an unknown name, is a
+ * RangeError.
+ */
 export function fillBlocks(document: string, blocks: ReadonlyMap<string, Block>): string {
   let filled = document;
   for (const [, name = ""] of document.matchAll(/^<!-- ([a-z-]+): generated\b.*-->$/gm)) {
     const block = blocks.get(name);
     if (block === undefined) throw new RangeError(`nothing generates a block "${name}"`);
-    const region = new RegExp(`^<!-- ${name}: generated\\b.*-->\\n[\\s\\S]*?^<!-- /${name} -->$`, "m");
+    const region = new RegExp(
+      `^<!-- ${name}: generated\\b.*-->\\n[\\s\\S]*?^<!-- /${name} -->$`,
+      "m",
+    );
     if (!region.test(document)) throw new RangeError(`block "${name}" has no end`);
     const text = `<!-- ${name}: generated from ${block.source} -->\n\n${block.text.trim()}\n\n<!-- /${name} -->`;
     filled = filled.replace(region, () => text);

@@ -1,5 +1,6 @@
 // Every committed file that is generated, and from what. Knows where things are read and written;
-// scripts/build.mjs calls it after each build, and under CI asks it only whether something is stale.
+// scripts/build.mjs calls it after each build, and under CI asks it only whether something is
+// stale.
 
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -50,16 +51,25 @@ export async function generateAll(options: GenerateOptions): Promise<GenerateRes
 
 /** What a person has to mend in the sources; anything else is a bug of the generator. */
 function isRefusal(error: unknown): error is Error {
-  return error instanceof RangeError || (error instanceof Error && "code" in error && error.code === "ERR_MODULE_NOT_FOUND");
+  return (
+    error instanceof RangeError ||
+    (error instanceof Error && "code" in error && error.code === "ERR_MODULE_NOT_FOUND")
+  );
 }
 
 function listGenerated({ root, programs }: GenerateOptions): Generated[] {
   const read = (path: string): string => readFileSync(join(root, path), "utf8");
   return [
-    { path: "src/dataplane/xdp/abi.gen.ts", produce: () => programs ? produceAbi(root, read("bpf/abi.h")) : null },
+    {
+      path: "src/dataplane/xdp/abi.gen.ts",
+      produce: () => (programs ? produceAbi(root, read("bpf/abi.h")) : null),
+    },
     { path: "schema/pointsman.schema.json", produce: produceSchema },
     { path: "docs/config.md", produce: produceReference },
-    ...listDocuments(root).map((path) => ({ path, produce: () => produceDocument(read(path), read("bpf/abi.h")) })),
+    ...listDocuments(root).map((path) => ({
+      path,
+      produce: () => produceDocument(read(path), read("bpf/abi.h")),
+    })),
   ];
 }
 
@@ -85,10 +95,16 @@ async function produceReference(): Promise<string> {
 }
 
 function listDocuments(root: string): string[] {
-  const docs = existsSync(join(root, "docs")) ? readdirSync(join(root, "docs")).map((name) => `docs/${name}`) : [];
-  return ["README.md", "ARCHITECTURE.md", ...docs]
-    // The reference is generated as a whole.
-    .filter((path) => path !== "docs/config.md" && path.endsWith(".md") && existsSync(join(root, path)));
+  const docs = existsSync(join(root, "docs"))
+    ? readdirSync(join(root, "docs")).map((name) => `docs/${name}`)
+    : [];
+  return (
+    ["README.md", "ARCHITECTURE.md", ...docs]
+      // The reference is generated as a whole.
+      .filter(
+        (path) => path !== "docs/config.md" && path.endsWith(".md") && existsSync(join(root, path)),
+      )
+  );
 }
 
 async function produceDocument(text: string, header: string): Promise<string | null> {

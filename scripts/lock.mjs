@@ -1,13 +1,16 @@
-// A lock between processes of one checkout, with nothing but Node: set-up and build hold it while they
-// change files. Knows a path and who holds it; knows nothing of what it protects.
+// A lock between processes of one checkout, with nothing but Node: set-up and build hold it while
+// they change files. Knows a path and who holds it; knows nothing of what it protects.
 
 import { closeSync, openSync, readFileSync, rmSync, statSync, writeSync } from "node:fs";
 
-/** How old another process's attempt to clear a dead lock may get before it counts as dead itself. */
+/**
+ * How old another process's attempt to clear a dead lock may get before it counts as dead itself.
+ */
 const CLEARING_MAX_MS = 10_000;
 
 /**
- * Runs the body with the lock at `path` in hand; waits for a living owner, takes over from a dead one.
+ * Runs the body with the lock at `path` in hand; waits for a living owner, takes over from a dead
+ * one.
  * @template T
  * @param {string} path
  * @param {{ waiting: (owner: string) => void, retryMs?: number }} options
@@ -45,7 +48,10 @@ function tryAcquire(path) {
   }
 }
 
-/** @param {string} path @returns {string | null} null while the owner is still writing its name, or when it is gone */
+/**
+ * @param {string} path
+ * @returns {string | null} null while the owner is still writing its name, or when it is gone
+ */
 function readOwner(path) {
   try {
     const text = readFileSync(path, "utf8");
@@ -58,8 +64,8 @@ function readOwner(path) {
 }
 
 /**
- * Two waiters may see the same dead owner: only the one that creates the second file removes the first,
- * after another look, or it could remove the lock of somebody who has just taken over.
+ * Two waiters may see the same dead owner: only the one that creates the second file removes the
+ * first, after another look, or it could remove the lock of somebody who has just taken over.
  * @param {string} path
  * @param {string} dead
  */
@@ -67,7 +73,8 @@ function clearDead(path, dead) {
   const clearing = `${path}.clearing`;
   if (!tryAcquire(clearing)) {
     const age = statSync(clearing, { throwIfNoEntry: false });
-    if (age !== undefined && Date.now() - age.mtimeMs > CLEARING_MAX_MS) rmSync(clearing, { force: true });
+    if (age !== undefined && Date.now() - age.mtimeMs > CLEARING_MAX_MS)
+      rmSync(clearing, { force: true });
     return;
   }
   if (readOwner(path) === dead) rmSync(path, { force: true });
@@ -89,7 +96,10 @@ function isAlive(owner) {
   }
 }
 
-/** @param {number} pid @returns {string | null} when it started, in ticks; null when gone or without /proc */
+/**
+ * @param {number} pid
+ * @returns {string | null} when it started, in ticks; null when gone or without /proc
+ */
 function startTime(pid) {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");

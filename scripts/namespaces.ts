@@ -85,7 +85,9 @@ export function processesIn(name: string): number[] {
   return found.stdout.split("\n").map(Number).filter((pid) => pid > 0 && pid !== process.pid);
 }
 
-/** Deletes what dead owners left: namespaces with their processes, and pins. Returns their names. */
+/**
+ * Deletes what dead owners left: namespaces with their processes, and pins. Returns their names.
+ */
 export function sweepLeftovers(): string[] {
   const swept: string[] = [];
   for (const name of listed(NAMESPACES).filter(isLeftover)) {
@@ -117,10 +119,14 @@ function listed(directory: string): string[] {
 }
 
 /**
- * The command line that runs a command in a namespace, or as it is for null. Not `ip netns exec`: that
- * mounts a new /sys, which hides bpffs. nsenter execs, so the pid is the command's own.
+ * The command line that runs a command in a namespace, or as it is for null. Not `ip netns exec`:
+ * that mounts a new /sys, which hides bpffs. nsenter execs, so the pid is the command's own.
  */
-export function commandIn(namespace: string | null, command: string, args: readonly string[]): [string, string[]] {
+export function commandIn(
+  namespace: string | null,
+  command: string,
+  args: readonly string[],
+): [string, string[]] {
   if (namespace === null) return [command, [...args]];
   return ["nsenter", [`--net=${NAMESPACES}/${namespace}`, "--", command, ...args]];
 }
@@ -149,10 +155,14 @@ export async function runIn(
   // The command may end without reading its input; its status says more than EPIPE.
   child.stdin.on("error", () => undefined);
   child.stdin.end(options.input ?? "");
-  const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
-    child.once("error", reject);
-    child.once("close", (...ending) => { resolve(ending); });
-  });
+  const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>(
+    (resolve, reject) => {
+      child.once("error", reject);
+      child.once("close", (...ending) => {
+        resolve(ending);
+      });
+    },
+  );
   return checked([command, ...args], options, {
     status: code ?? 128 + signalNumber(signal),
     stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString(),
@@ -168,9 +178,12 @@ export function runInSync(
     input: options.input ?? "", encoding: "utf8", env: { ...process.env, ...options.variables },
     timeout: options.timeoutMs ?? 60_000, killSignal: "SIGKILL", maxBuffer: 64 << 20,
   });
-  if (ended.error !== undefined && ended.status === null && ended.signal === null) throw ended.error;
+  if (ended.error !== undefined && ended.status === null && ended.signal === null)
+    throw ended.error;
   return checked([command, ...args], options, {
-    status: ended.status ?? 128 + signalNumber(ended.signal), stdout: ended.stdout, stderr: ended.stderr,
+    status: ended.status ?? 128 + signalNumber(ended.signal),
+    stdout: ended.stdout,
+    stderr: ended.stderr,
   });
 }
 
@@ -191,7 +204,10 @@ function signalNumber(signal: NodeJS.Signals | null): number {
 /** Mounts bpffs where libbpf and bpftool look for it, when it is not there yet. */
 export function mountBpffs(): void {
   const mounts = readFileSync("/proc/self/mounts", "utf8");
-  if (mounts.split("\n").some((line) => line.split(" ")[1] === BPFFS && line.split(" ")[2] === "bpf")) return;
+  if (
+    mounts.split("\n").some((line) => line.split(" ")[1] === BPFFS && line.split(" ")[2] === "bpf")
+  )
+    return;
   runSync("mount", ["-t", "bpf", "bpf", BPFFS]);
 }
 
@@ -203,7 +219,8 @@ export interface Reaper {
 
 /**
  * Starts the reaper: a shell in a session of its own that holds the other end of a pipe. The kernel
- * closes the pipe when this process ends, however it ends; the shell then deletes what bears its name.
+ * closes the pipe when this process ends, however it ends; the shell then deletes what bears its
+ * name.
  */
 export function startReaper(): Reaper {
   const child = spawn("sh", ["-c", REAPER, "pointsman-reaper", ownPrefix()], {

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// Makes this clone ready: dependencies, system packages, build. Only Node's own modules, since nothing
-// else may be there yet. Does what setup_plan.mjs says and prints it; with everything there it does
-// nothing. Never asks unless somebody sits at a terminal.
+// Makes this clone ready: dependencies, system packages, build. Only Node's own modules, since
+// nothing else may be there yet. Does what setup_plan.mjs says and prints it; with everything there
+// it does nothing. Never asks unless somebody sits at a terminal.
 //
 //   --with NAMES     also bench, servers, golden, qemu, vagrant, ci (comma-separated)
 //   --plane proxy    no system packages, no native build
@@ -10,7 +10,16 @@
 
 import { spawnSync } from "node:child_process";
 import {
-  accessSync, chownSync, constants, existsSync, lchownSync, lstatSync, readFileSync, readdirSync, statSync, writeFileSync,
+  accessSync,
+  chownSync,
+  constants,
+  existsSync,
+  lchownSync,
+  lstatSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  writeFileSync,
 } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -18,14 +27,24 @@ import { parseArgs } from "node:util";
 import { atLeast } from "./build_plan.mjs";
 import { isBuilt } from "./build.mjs";
 import { withLock } from "./lock.mjs";
-import { NODE_MIN, installedMatches, parseOsRelease, planSetup, unknownExtras, wantedPackages } from "./setup_plan.mjs";
+import {
+  NODE_MIN,
+  installedMatches,
+  parseOsRelease,
+  planSetup,
+  unknownExtras,
+  wantedPackages,
+} from "./setup_plan.mjs";
 import { digest } from "./stamp.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const stampPath = join(root, "node_modules/.pointsman-stamp.json");
 /** How long a busy apt is waited for. */
 const APT_WAIT_S = 120;
-/** After a failure, `npm start` and `npm test` leave apt alone for so long; `npm run setup` tries again. */
+/**
+ * After a failure, `npm start` and `npm test` leave apt alone for so long; `npm run setup` tries
+ * again.
+ */
 const APT_RETRY_MS = 3_600_000;
 
 class SetupFailed extends Error {}
@@ -59,8 +78,11 @@ function dependenciesFresh() {
   if (readStamp()["dependencies"] === dependencyDigest()) return true;
   try {
     const lock = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8"));
-    const installed = JSON.parse(readFileSync(join(root, "node_modules/.package-lock.json"), "utf8"));
-    if (!installedMatches(lock, installed, { platform: process.platform, arch: process.arch })) return false;
+    const installed = JSON.parse(
+      readFileSync(join(root, "node_modules/.package-lock.json"), "utf8"),
+    );
+    if (!installedMatches(lock, installed, { platform: process.platform, arch: process.arch }))
+      return false;
   } catch {
     return false;
   }
@@ -73,7 +95,12 @@ function dependenciesFresh() {
 /** @param {string} command */
 function onPath(command) {
   // A user's PATH often lacks the sbin directories, where ip and ethtool may live.
-  const directories = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/local/sbin", "/usr/sbin", "/sbin"];
+  const directories = [
+    ...(process.env["PATH"] ?? "").split(delimiter),
+    "/usr/local/sbin",
+    "/usr/sbin",
+    "/sbin",
+  ];
   return directories.some((directory) => {
     try {
       accessSync(join(directory, command), constants.X_OK);
@@ -86,7 +113,9 @@ function onPath(command) {
 
 /** @param {import("./setup_plan.mjs").Package} one */
 function isPresent({ shownBy }) {
-  return "command" in shownBy ? onPath(shownBy.command) : shownBy.files.some((path) => existsSync(path));
+  return "command" in shownBy
+    ? onPath(shownBy.command)
+    : shownBy.files.some((path) => existsSync(path));
 }
 
 /** @param {number} uid @returns {"works" | "asks" | "absent"} */
@@ -101,10 +130,20 @@ function gatherFacts(options) {
   /** @type {import("./setup_plan.mjs").Facts} */
   const facts = {
     platform: process.platform,
-    system: existsSync("/etc/os-release") ? parseOsRelease(readFileSync("/etc/os-release", "utf8")) : { id: "", like: "", version: "" },
-    uid, ownerUid: statSync(root).uid, tty: process.stdin.isTTY === true, sudo: "absent", apt: onPath("apt-get"),
-    policy: process.env["POINTSMAN_SETUP"] ?? "", plane: options.plane, extras: options.extras, present: [],
-    dependenciesFresh: dependenciesFresh(), built: isBuilt(options.plane),
+    system: existsSync("/etc/os-release")
+      ? parseOsRelease(readFileSync("/etc/os-release", "utf8"))
+      : { id: "", like: "", version: "" },
+    uid,
+    ownerUid: statSync(root).uid,
+    tty: process.stdin.isTTY === true,
+    sudo: "absent",
+    apt: onPath("apt-get"),
+    policy: process.env["POINTSMAN_SETUP"] ?? "",
+    plane: options.plane,
+    extras: options.extras,
+    present: [],
+    dependenciesFresh: dependenciesFresh(),
+    built: isBuilt(options.plane),
   };
   const wanted = wantedPackages(facts);
   const present = wanted.filter(isPresent).map((one) => one.name);
@@ -116,17 +155,26 @@ function gatherFacts(options) {
 function installDependencies() {
   say("npm ci");
   const npm = process.env["npm_execpath"];
-  const [command, first] = npm?.endsWith("npm-cli.js") === true ? [process.execPath, [npm]] : ["npm", []];
+  const [command, first] =
+    npm?.endsWith("npm-cli.js") === true ? [process.execPath, [npm]] : ["npm", []];
   // NODE_ENV=production or `omit=dev` of a user's npmrc must not take the compiler away.
-  const args = [...first, "ci", "--include=dev", "--include=optional", "--no-audit", "--no-fund", "--loglevel=error"];
+  const args = [
+    ...first,
+    "ci",
+    "--include=dev",
+    "--include=optional",
+    "--no-audit",
+    "--no-fund",
+    "--loglevel=error",
+  ];
   const ended = spawnSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
   if (ended.status !== 0) throw new SetupFailed("npm ci failed; what it printed says why");
   writeStamp({ dependencies: dependencyDigest() });
 }
 
 /**
- * The whole of it is one script, so that whatever happens the policy goes again: under it dpkg starts no
- * daemon. A policy of somebody else's stays.
+ * The whole of it is one script, so that whatever happens the policy goes again: under it dpkg
+ * starts no daemon. A policy of somebody else's stays.
  */
 const APT_SCRIPT = `
 set -u
@@ -169,10 +217,19 @@ function installPackages(step, options) {
   }
   const escalation = step.through === "none" ? [] : step.through.split(" ");
   const [command = "sh", ...args] = [
-    ...escalation, "sh", "-c", APT_SCRIPT, "pointsman-setup", String(APT_WAIT_S), step.packages.join(" "), step.units.join(" "),
+    ...escalation,
+    "sh",
+    "-c",
+    APT_SCRIPT,
+    "pointsman-setup",
+    String(APT_WAIT_S),
+    step.packages.join(" "),
+    step.units.join(" "),
   ];
   // A terminal is passed on only to a sudo that may ask.
-  const ended = spawnSync(command, args, { stdio: [step.through === "sudo" ? "inherit" : "ignore", "inherit", "inherit"] });
+  const ended = spawnSync(command, args, {
+    stdio: [step.through === "sudo" ? "inherit" : "ignore", "inherit", "inherit"],
+  });
   if (ended.status === 0) {
     writeStamp({ aptFailedAt: 0 });
     return;
@@ -186,12 +243,18 @@ function installPackages(step, options) {
 /** @param {Options} options */
 function build(options) {
   const args = [join(root, "scripts/build.mjs"), "--quiet", "--plane", options.plane];
-  if (spawnSync(process.execPath, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] }).status !== 0) {
+  if (
+    spawnSync(process.execPath, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] })
+      .status !== 0
+  ) {
     throw new SetupFailed("the build failed");
   }
 }
 
-/** Root's files in somebody else's clone: what set-up and build may have created becomes the owner's. */
+/**
+ * Root's files in somebody else's clone: what set-up and build may have created becomes the
+ * owner's.
+ */
 function giveBack() {
   const { uid, gid } = statSync(root);
   /** @param {string} path */
@@ -201,10 +264,14 @@ function giveBack() {
     if (found.uid === 0) (found.isSymbolicLink() ? lchownSync : chownSync)(path, uid, gid);
     if (found.isDirectory()) for (const name of readdirSync(path)) visit(join(path, name));
   };
-  for (const name of ["node_modules", "dist", "build", "schema", "src/dataplane/xdp/abi.gen.ts"]) visit(join(root, name));
+  for (const name of ["node_modules", "dist", "build", "schema", "src/dataplane/xdp/abi.gen.ts"])
+    visit(join(root, name));
 }
 
-/** @param {Options} options @param {Exclude<import("./setup_plan.mjs").Step, { do: "give-back" }>} step */
+/**
+ * @param {Options} options
+ * @param {Exclude<import("./setup_plan.mjs").Step, { do: "give-back" }>} step
+ */
 function take(options, step) {
   switch (step.do) {
     case "say": return say(step.text);
@@ -226,7 +293,8 @@ function parseOptions() {
   const extras = values.with.flatMap((names) => names.split(",")).filter((name) => name !== "");
   const unknown = unknownExtras(extras);
   if (unknown.length > 0) throw new SetupFailed(`--with knows no ${unknown.join(", ")}`);
-  if (values.plane !== "all" && values.plane !== "proxy") throw new SetupFailed("--plane is all or proxy");
+  if (values.plane !== "all" && values.plane !== "proxy")
+    throw new SetupFailed("--plane is all or proxy");
   return { quiet: values.quiet, plane: values.plane, extras };
 }
 
@@ -236,7 +304,9 @@ async function main() {
   }
   const options = parseOptions();
   if (planSetup(gatherFacts(options)).length > 0) {
-    const waiting = (/** @type {string} */ owner) => { say(`process ${owner} is setting up; waiting`); };
+    const waiting = (/** @type {string} */ owner) => {
+      say(`process ${owner} is setting up; waiting`);
+    };
     await withLock(join(root, ".setup-lock"), { waiting }, () => {
       // Whoever held the lock may have done it all.
       const steps = planSetup(gatherFacts(options));

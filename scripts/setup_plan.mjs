@@ -1,9 +1,9 @@
-// What set-up has to do on a machine like this one. Pure: facts go in, steps come out, so tests can ask
-// about machines and users that are not there. Knows packages and rights; touches nothing.
+// What set-up has to do on a machine like this one. Pure: facts go in, steps come out, so tests can
+// ask about machines and users that are not there. Knows packages and rights; touches nothing.
 
 /**
- * A package, why it is wanted, and what shows that it is there: a command on PATH or a file. Looking for
- * the thing itself accepts a compiler that somebody built by hand.
+ * A package, why it is wanted, and what shows that it is there: a command on PATH or a file.
+ * Looking for the thing itself accepts a compiler that somebody built by hand.
  * @typedef {object} Package
  * @property {string} name
  * @property {string} because
@@ -14,7 +14,10 @@
 /** @param {string} name @param {string} because @param {string} [command] @returns {Package} */
 const tool = (name, because, command = name) => ({ name, because, shownBy: { command } });
 
-/** Everything that plain set-up installs. None of it starts a service. @type {readonly Package[]} */
+/**
+ * Everything that plain set-up installs. None of it starts a service.
+ * @type {readonly Package[]}
+ */
 export const PLAIN = [
   tool("clang", "compiles the XDP programs"),
   tool("cmake", "builds the addon"),
@@ -56,7 +59,10 @@ export const EXTRAS = {
     tool("busybox-static", "the older kernel's first programs", "busybox"),
   ],
   vagrant: [tool("vagrant", "validates the Vagrantfile")],
-  ci: [tool("clang-14", "the oldest compiler we support"), tool("clang-19", "the newest compiler we support")],
+  ci: [
+    tool("clang-14", "the oldest compiler we support"),
+    tool("clang-19", "the newest compiler we support"),
+  ],
 };
 
 /**
@@ -89,7 +95,11 @@ export function unknownExtras(extras) {
   return extras.filter((name) => !Object.hasOwn(EXTRAS, name));
 }
 
-/** The packages a run with these facts wants, each once. @param {Facts} facts @returns {Package[]} */
+/**
+ * The packages a run with these facts wants, each once.
+ * @param {Facts} facts
+ * @returns {Package[]}
+ */
 export function wantedPackages(facts) {
   if (facts.platform !== "linux") return [];
   /** @type {Map<string, Package>} */
@@ -112,7 +122,11 @@ export function planSetup(facts) {
   const installs = steps.some((step) => step.do === "apt");
   // What apt brings may make possible what could not be built before.
   if (!facts.built || !facts.dependenciesFresh || installs) steps.push({ do: "build" });
-  if (steps.some((step) => step.do === "npm" || step.do === "build") && facts.uid === 0 && facts.ownerUid !== 0) {
+  if (
+    steps.some((step) => step.do === "npm" || step.do === "build") &&
+    facts.uid === 0 &&
+    facts.ownerUid !== 0
+  ) {
     steps.push({ do: "give-back" });
   }
   return steps;
@@ -127,14 +141,25 @@ function planPackages(facts) {
   const required = names.some((name) => asked.includes(name));
   const refusal = refuseApt(facts);
   if (refusal !== null) {
-    const remedy = facts.apt ? ` (as root: apt-get install --no-install-recommends ${names.join(" ")})` : "";
+    const remedy = facts.apt
+      ? ` (as root: apt-get install --no-install-recommends ${names.join(" ")})`
+      : "";
     const text = `not installed, since ${refusal}: ${names.join(", ")}${remedy}. The proxy plane needs none of it`;
     return [{ do: "say", text }];
   }
   const through = facts.uid === 0 ? "none" : facts.sudo === "works" ? "sudo -n" : "sudo";
   return [
-    { do: "say", text: `installing from apt: ${missing.map((one) => `${one.name} (${one.because})`).join(", ")}` },
-    { do: "apt", packages: names, units: missing.flatMap((one) => one.units ?? []), through, required },
+    {
+      do: "say",
+      text: `installing from apt: ${missing.map((one) => `${one.name} (${one.because})`).join(", ")}`,
+    },
+    {
+      do: "apt",
+      packages: names,
+      units: missing.flatMap((one) => one.units ?? []),
+      through,
+      required,
+    },
   ];
 }
 
@@ -147,10 +172,15 @@ export function refuseApt(facts) {
   }
   if (facts.uid === 0 || facts.sudo === "works") return null;
   if (facts.sudo === "asks" && facts.tty) return null;
-  return facts.sudo === "asks" ? "this is not root, and sudo would ask for a password" : "this is not root, and there is no sudo";
+  return facts.sudo === "asks"
+    ? "this is not root, and sudo would ask for a password"
+    : "this is not root, and there is no sudo";
 }
 
-/** Debian 12+, Ubuntu 24.04+, testing versions without a number, and what derives from them. @param {Facts["system"]} system */
+/**
+ * Debian 12+, Ubuntu 24.04+, testing versions without a number, and what derives from them.
+ * @param {Facts["system"]} system
+ */
 export function isSupported({ id, like, version }) {
   const number = Number.parseFloat(version);
   if (id === "debian") return version === "" || number >= 12;
@@ -185,10 +215,14 @@ export function installedMatches(lock, installed, machine) {
   return Object.entries(lock.packages ?? {}).every(([path, wanted]) => {
     if (path === "") return true;
     const found = installed.packages?.[path];
-    if (found !== undefined) return found.version === wanted.version && found.integrity === wanted.integrity;
+    if (found !== undefined)
+      return found.version === wanted.version && found.integrity === wanted.integrity;
     if (wanted.optional !== true) return false;
-    // Optional ones are for one platform each; which C library this is, npm knows better than we do.
-    const fits = (wanted.os?.includes(machine.platform) ?? true) && (wanted.cpu?.includes(machine.arch) ?? true);
+    // Optional ones are for one platform each; which C library this is, npm knows better than we
+    // do.
+    const fits =
+      (wanted.os?.includes(machine.platform) ?? true) &&
+      (wanted.cpu?.includes(machine.arch) ?? true);
     return !fits || wanted.libc !== undefined;
   });
 }

@@ -1,5 +1,5 @@
-// Stamps: what a step was made from, so that it is skipped while nothing of that has changed. Contents
-// count, not times, since a checkout and a copy change those. Knows files; knows no step.
+// Stamps: what a step was made from, so that it is skipped while nothing of that has changed.
+// Contents count, not times, since a checkout and a copy change those. Knows files; knows no step.
 
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
@@ -24,7 +24,8 @@ function addPath(hash, root, path) {
   const found = statSync(full, { throwIfNoEntry: false });
   if (found === undefined) hash.update(`missing ${path}\n`);
   else if (found.isDirectory()) {
-    for (const name of readdirSync(full).sort()) if (!name.startsWith(".")) addPath(hash, root, join(path, name));
+    for (const name of readdirSync(full).sort())
+      if (!name.startsWith(".")) addPath(hash, root, join(path, name));
   } else {
     const bytes = readFileSync(full);
     hash.update(`file ${path} ${bytes.length}\n`).update(bytes);

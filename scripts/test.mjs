@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Runs the tests: `npm test [-- FILTER…] [--project unit|kernel] [--long]`. Starts vitest once per
-// project, with root for the kernel's, and ends with "N passed, N failed". Knows processes and files;
-// what to run and how to count is test_plan.mjs's.
+// project, with root for the kernel's, and ends with "N passed, N failed". Knows processes and
+// files; what to run and how to count is test_plan.mjs's.
 
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -9,24 +9,51 @@ import { cpus, release, tmpdir, totalmem } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { addReport, chooseFiles, conclude, noTotals, planRuns, titlePattern } from "./test_plan.mjs";
+import {
+  addReport,
+  chooseFiles,
+  conclude,
+  noTotals,
+  planRuns,
+  titlePattern,
+} from "./test_plan.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 /** What root needs to know of this environment; sudo drops the rest. */
-const PASSED_ON = ["CI", "KERNEL_TESTS", "SEED", "POINTSMAN_LONG", "UPDATE_GOLDEN", "PATH", "NO_COLOR", "FORCE_COLOR"];
+const PASSED_ON = [
+  "CI",
+  "KERNEL_TESTS",
+  "SEED",
+  "POINTSMAN_LONG",
+  "UPDATE_GOLDEN",
+  "PATH",
+  "NO_COLOR",
+  "FORCE_COLOR",
+];
 
 /** @returns {{ path: string, text: string }[]} every test file */
 function testFiles() {
   return readdirSync(join(root, "test"), { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".test.ts"))
-    .map((name) => ({ path: `test/${name}`, text: readFileSync(join(root, "test", name), "utf8") }));
+    .map((name) => ({
+      path: `test/${name}`,
+      text: readFileSync(join(root, "test", name), "utf8"),
+    }));
 }
 
 /** @param {import("./test_plan.mjs").Run} run @param {readonly string[]} args */
 function commandLine(run, args) {
-  const vitest = [join(root, "node_modules/vitest/vitest.mjs"), "run", "--project", run.project, ...args];
+  const vitest = [
+    join(root, "node_modules/vitest/vitest.mjs"),
+    "run",
+    "--project",
+    run.project,
+    ...args,
+  ];
   if (!run.sudo) return { command: process.execPath, args: vitest };
-  const variables = PASSED_ON.flatMap((name) => process.env[name] === undefined ? [] : [`${name}=${process.env[name]}`]);
+  const variables = PASSED_ON.flatMap((name) =>
+    process.env[name] === undefined ? [] : [`${name}=${process.env[name]}`],
+  );
   // The absolute path: root's PATH may hold another node, or none.
   return { command: "sudo", args: ["-n", "env", ...variables, process.execPath, ...vitest] };
 }
@@ -58,7 +85,11 @@ function readReport(path) {
 
 /** Long runs are filed with what made them. @param {string} line @param {number} seconds */
 function fileResults(line, seconds) {
-  const commit = spawnSync("git", ["-c", `safe.directory=${root}`, "rev-parse", "--short", "HEAD"], { cwd: root, encoding: "utf8" });
+  const commit = spawnSync(
+    "git",
+    ["-c", `safe.directory=${root}`, "rev-parse", "--short", "HEAD"],
+    { cwd: root, encoding: "utf8" },
+  );
   const machine = {
     cpu: cpus()[0]?.model ?? "?", cores: cpus().length, memoryGiB: Math.round(totalmem() / 2 ** 30),
     kernel: release(), node: process.version, arch: process.arch,
@@ -67,10 +98,22 @@ function fileResults(line, seconds) {
   const directory = join(root, "test/results");
   const path = join(directory, `${now.slice(0, 19).replace(/[:T]/g, "-")}.json`);
   mkdirSync(directory, { recursive: true });
-  writeFileSync(path, `${JSON.stringify({
-    when: now, commit: commit.stdout.trim(), command: ["npm run test:long", ...process.argv.slice(2)].join(" "),
-    seed: process.env["SEED"] ?? "1", machine, seconds, result: line,
-  }, null, 2)}\n`);
+  writeFileSync(
+    path,
+    `${JSON.stringify(
+      {
+        when: now,
+        commit: commit.stdout.trim(),
+        command: ["npm run test:long", ...process.argv.slice(2)].join(" "),
+        seed: process.env["SEED"] ?? "1",
+        machine,
+        seconds,
+        result: line,
+      },
+      null,
+      2,
+    )}\n`,
+  );
   process.stdout.write(`filed in ${relative(root, path)}\n`);
 }
 
@@ -88,16 +131,28 @@ async function main() {
   const chosen = chooseFiles(positionals, testFiles());
   const filters = [...chosen.files, ...titlePattern(chosen.titles)];
   const uid = process.getuid?.() ?? 1;
-  const sudo = uid !== 0 && project !== "unit" && spawnSync("sudo", ["-n", "true"], { stdio: "ignore" }).status === 0;
+  const sudo =
+    uid !== 0 &&
+    project !== "unit" &&
+    spawnSync("sudo", ["-n", "true"], { stdio: "ignore" }).status === 0;
   const scratch = mkdtempSync(join(tmpdir(), "pointsman-test-"));
   const totals = noTotals();
   const begun = process.hrtime.bigint();
   try {
-    for (const run of planRuns({ filters: positionals, project: project ?? null, long: values.long }, { uid, sudo })) {
+    for (const run of planRuns(
+      { filters: positionals, project: project ?? null, long: values.long },
+      { uid, sudo },
+    )) {
       if (run.note !== null) process.stdout.write(`${run.note}\n`);
       const output = join(scratch, `${run.project}.json`);
       const line = commandLine(run, [
-        "--configLoader", "runner", "--passWithNoTests", "--reporter=default", "--reporter=json", `--outputFile.json=${output}`, ...filters,
+        "--configLoader",
+        "runner",
+        "--passWithNoTests",
+        "--reporter=default",
+        "--reporter=json",
+        `--outputFile.json=${output}`,
+        ...filters,
       ]);
       const status = await runToEnd(line.command, line.args);
       addReport(totals, readReport(output), status, chosen.titles.length > 0);
@@ -105,9 +160,14 @@ async function main() {
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
-  for (const [reason, count] of totals.reasons) process.stdout.write(`skipped ${count}: ${reason}\n`);
+  for (const [reason, count] of totals.reasons)
+    process.stdout.write(`skipped ${count}: ${reason}\n`);
   const end = conclude(totals);
-  if (values.long) fileResults(end.line, Math.round(Number((process.hrtime.bigint() - begun) / 1_000_000n) / 1000));
+  if (values.long)
+    fileResults(
+      end.line,
+      Math.round(Number((process.hrtime.bigint() - begun) / 1_000_000n) / 1000),
+    );
   if (totals.passed + totals.failed === 0) process.stdout.write("no test ran\n");
   process.stdout.write(`${end.line}\n`);
   return end.status;

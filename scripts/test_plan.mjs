@@ -1,5 +1,5 @@
-// What `npm test` runs and how it reports: projects, privileges, counts. Pure: facts and vitest's own
-// JSON report go in, decisions and the last line come out.
+// What `npm test` runs and how it reports: projects, privileges, counts. Pure: facts and vitest's
+// own JSON report go in, decisions and the last line come out.
 
 /**
  * @typedef {object} Ask
@@ -17,8 +17,8 @@
 /** @typedef {{ project: "unit" | "kernel", sudo: boolean, note: string | null }} Run */
 
 /**
- * The vitest runs, in order. Kernel tests need root: without it they get it from sudo, or say in their
- * own skips why they cannot run.
+ * The vitest runs, in order. Kernel tests need root: without it they get it from sudo, or say in
+ * their own skips why they cannot run.
  * @param {Ask} ask
  * @param {Facts} facts
  * @returns {Run[]}
@@ -29,15 +29,18 @@ export function planRuns(ask, facts) {
   if (ask.project !== "kernel") runs.push({ project: "unit", sudo: false, note: null });
   if (ask.project !== "unit") {
     const sudo = facts.uid !== 0 && facts.sudo;
-    const note = facts.uid === 0 || sudo ? null : "not root, and sudo would ask for a password: kernel tests are skipped";
+    const note =
+      facts.uid === 0 || sudo
+        ? null
+        : "not root, and sudo would ask for a password: kernel tests are skipped";
     runs.push({ project: "kernel", sudo, note });
   }
   return runs;
 }
 
 /**
- * Which test files the filters mean: by path, else by the name of a randomised test in the file. What
- * matches neither is taken as part of a test's title.
+ * Which test files the filters mean: by path, else by the name of a randomised test in the file.
+ * What matches neither is taken as part of a test's title.
  * @param {readonly string[]} filters
  * @param {readonly { path: string, text: string }[]} files
  * @returns {{ files: string[], titles: string[] }}
@@ -59,7 +62,10 @@ export function chooseFiles(filters, files) {
 /** vitest's option for these titles, taken literally. @param {readonly string[]} titles */
 export function titlePattern(titles) {
   if (titles.length === 0) return [];
-  return ["--testNamePattern", titles.map((title) => title.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")).join("|")];
+  return [
+    "--testNamePattern",
+    titles.map((title) => title.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")).join("|"),
+  ];
 }
 
 /**
@@ -86,8 +92,8 @@ function count(counts, key) {
 }
 
 /**
- * Adds one run. A file that could not even be loaded counts as one failure, and so does a run that ended
- * badly although no test says so.
+ * Adds one run. A file that could not even be loaded counts as one failure, and so does a run that
+ * ended badly although no test says so.
  * @param {Totals} totals
  * @param {Report | null} report null when vitest wrote none
  * @param {number} status vitest's exit status
@@ -108,7 +114,8 @@ export function addReport(totals, report, status, byTitle) {
         count(totals.reasons, reason ?? "no reason given");
       }
     }
-    if (file.status === "failed" && !file.assertionResults.some((test) => test.status === "failed")) totals.failed += 1;
+    if (file.status === "failed" && !file.assertionResults.some((test) => test.status === "failed"))
+      totals.failed += 1;
   }
   const nothingFound = seen === 0 && report !== null;
   if (status !== 0 && totals.failed === failedBefore && !nothingFound) totals.failed += 1;

@@ -16,7 +16,9 @@ describeKernel("the ABI of the built program", KERNEL, () => {
   it("its fingerprint is the generated one, and another object's is not", () => {
     expect(fingerprintOfObject(new Uint8Array(readFileSync(path)))).toBe(abi.ABI_FINGERPRINT);
     expect(abi.FINGERPRINTS.pointsman).toBe(abi.ABI_FINGERPRINT);
-    const decap = fingerprintOfObject(new Uint8Array(readFileSync(join(BPF_DIRECTORY, "decap.bpf.o"))));
+    const decap = fingerprintOfObject(
+      new Uint8Array(readFileSync(join(BPF_DIRECTORY, "decap.bpf.o"))),
+    );
     expect(decap).toBe(abi.FINGERPRINTS.decap);
     expect(decap).not.toBe(abi.ABI_FINGERPRINT);
   });
@@ -34,7 +36,12 @@ describeKernel("the ABI of the built program", KERNEL, () => {
   it("the kernel's maps have the sizes of their codecs", () => {
     const object = loadNative(ADDON_PATH).BpfObject.open(path);
     try {
-      expect(object.mapNames().filter((name) => !name.startsWith(".")).sort()).toEqual(expect.arrayContaining([...abi.POINTSMAN_MAPS]));
+      expect(
+        object
+          .mapNames()
+          .filter((name) => !name.startsWith("."))
+          .sort(),
+      ).toEqual(expect.arrayContaining([...abi.POINTSMAN_MAPS]));
       expect(object.programNames().sort()).toEqual([...abi.POINTSMAN_PROGRAMS]);
       expect(object.section(".rodata")?.length).toBe(abi.PointsmanRodata.size);
       object.load();

@@ -1,5 +1,6 @@
-// A host with nothing: an ordinary user without capabilities, no clang, no libbpf, nothing built for the
-// kernel. Set-up goes on and says what is missing; `npm start` serves through the proxy and says why.
+// A host with nothing: an ordinary user without capabilities, no clang, no libbpf, nothing built
+// for the kernel. Set-up goes on and says what is missing; `npm start` serves through the proxy and
+// says why.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,8 +13,8 @@ import { ROOT, describeKernel } from "../support/kernel.ts";
 const USER = "65534";
 
 /**
- * A mount namespace of its own in which compilers and libraries are covered, and a copy of the checkout
- * as somebody's clone that was never built natively; then the command, as that user.
+ * A mount namespace of its own in which compilers and libraries are covered, and a copy of the
+ * checkout as somebody's clone that was never built natively; then the command, as that user.
  */
 const HIDE = `
 set -eu
@@ -44,32 +45,46 @@ function onBareHost(...command: readonly string[]): Promise<RunResult> {
   return runIn(null, "unshare", args, { check: false, timeoutMs: 150_000 });
 }
 
-describeKernel("a host without root, clang and libbpf", ["capabilities", "tool:unshare", "tool:setpriv"], () => {
-  let setup: RunResult;
-  beforeAll(async () => {
-    setup = await onBareHost(process.execPath, "scripts/setup.mjs", "--quiet");
-  });
+describeKernel(
+  "a host without root, clang and libbpf",
+  ["capabilities", "tool:unshare", "tool:setpriv"],
+  () => {
+    let setup: RunResult;
+    beforeAll(async () => {
+      setup = await onBareHost(process.execPath, "scripts/setup.mjs", "--quiet");
+    });
 
-  it("set-up says what is missing and why it is left out, and succeeds", () => {
-    expect(setup.stderr).toBe("");
-    expect(setup.status).toBe(0);
-    expect(setup.stdout).toMatch(/not installed, since .*root.*: .*clang.*libbpf-dev/);
-    expect(setup.stdout).toContain("the addon and the XDP programs are left out; missing: clang, cmake");
-  });
+    it("set-up says what is missing and why it is left out, and succeeds", () => {
+      expect(setup.stderr).toBe("");
+      expect(setup.status).toBe(0);
+      expect(setup.stdout).toMatch(/not installed, since .*root.*: .*clang.*libbpf-dev/);
+      expect(setup.stdout).toContain(
+        "the addon and the XDP programs are left out; missing: clang, cmake",
+      );
+    });
 
-  it("the same user has neither capabilities nor a compiler there", async () => {
-    const seen = await onBareHost("/bin/sh", "-c", "grep CapEff /proc/self/status; command -v clang || echo none; id -u; ls build || :");
-    expect(seen.stdout).toContain("CapEff:\t0000000000000000");
-    expect(seen.stdout.split("\n")).toEqual(expect.arrayContaining(["none", USER]));
-  });
+    it("the same user has neither capabilities nor a compiler there", async () => {
+      const seen = await onBareHost(
+        "/bin/sh",
+        "-c",
+        "grep CapEff /proc/self/status; command -v clang || echo none; id -u; ls build || :",
+      );
+      expect(seen.stdout).toContain("CapEff:\t0000000000000000");
+      expect(seen.stdout.split("\n")).toEqual(expect.arrayContaining(["none", USER]));
+    });
 
-  it("npm start serves through the proxy, says why, and ends with exit 0", async () => {
-    const { start } = (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { scripts: { start: string } }).scripts;
-    const command = start.replace(/^.*exec node /, "").split(" ");
-    const ended = await onBareHost(process.execPath, ...command);
-    expect(ended.stderr).toBe("");
-    expect(ended.status).toBe(0);
-    expect(ended.stdout).toMatch(/proxy/);
-    expect(ended.stdout).toMatch(/root|capabilit|addon/);
-  });
-});
+    it("npm start serves through the proxy, says why, and ends with exit 0", async () => {
+      const { start } = (
+        JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
+          scripts: { start: string };
+        }
+      ).scripts;
+      const command = start.replace(/^.*exec node /, "").split(" ");
+      const ended = await onBareHost(process.execPath, ...command);
+      expect(ended.stderr).toBe("");
+      expect(ended.status).toBe(0);
+      expect(ended.stdout).toMatch(/proxy/);
+      expect(ended.stdout).toMatch(/root|capabilit|addon/);
+    });
+  },
+);

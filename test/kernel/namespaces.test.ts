@@ -1,5 +1,5 @@
-// The namespace primitives on the real kernel: names, leftovers, and the reaper that outlives a killed
-// owner.
+// The namespace primitives on the real kernel: names, leftovers, and the reaper that outlives a
+// killed owner.
 
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
@@ -67,11 +67,12 @@ describeKernel("namespaces", ["capabilities", "namespaces", "bpffs", "tool:ip", 
   });
 
   it("the reaper cleans up after kill -9 of its owner", async () => {
-    const owner = spawn(process.execPath, ["--input-type=module", "-e", OWNER], {
+    const loader = ["--import", "./scripts/typescript_loader.mjs", "--input-type=module"];
+    const owner = spawn(process.execPath, [...loader, "-e", OWNER], {
       cwd: ROOT, stdio: ["ignore", "pipe", "inherit"],
     });
     const name = await new Promise<string>((resolve) => {
-      owner.stdout.on("data", (text: Buffer) => { if (text.includes("\n")) resolve(text.toString().trim()); });
+      owner.stdout.on("data", (text: Buffer) => { resolve(text.toString().trim()); });
     });
     expect(existsSync(`/run/netns/${name}`)).toBe(true);
     owner.kill("SIGKILL");
@@ -85,13 +86,12 @@ describeKernel("namespaces", ["capabilities", "namespaces", "bpffs", "tool:ip", 
   });
 });
 
-/** A process that owns a namespace, a sleeper in it and a pin directory, as a crashed worker would. */
+/** What a crashed worker leaves: a namespace, a sleeper in it and a pin directory. */
 const OWNER = `
-import { register } from "node:module";
 import { mkdirSync } from "node:fs";
-import { createServer } from "vite";
-const vite = await createServer({ server: { middlewareMode: true, ws: false, watch: null }, appType: "custom", configFile: false, logLevel: "error" });
-const { createNamespace, spawnIn, startReaper, ownPinDirectory } = await vite.ssrLoadModule("/scripts/namespaces.ts");
+import {
+  createNamespace, ownPinDirectory, spawnIn, startReaper,
+} from "./scripts/namespaces.ts";
 startReaper();
 const name = createNamespace("doomed");
 mkdirSync(ownPinDirectory("doomed"));

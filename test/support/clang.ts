@@ -16,7 +16,11 @@ export const NO_CLANG: string | null = CLANGS.length > 0 ? null : "clang is not 
 const triplet = process.arch === "arm64" ? "aarch64-linux-gnu" : "x86_64-linux-gnu";
 
 /** The object file of a C source; `files` are headers beside it. Throws what the compiler said. */
-export function compileBpf(source: string, files: Readonly<Record<string, string>> = {}, clang = CLANGS[0] ?? "clang"): Uint8Array {
+export function compileBpf(
+  source: string,
+  files: Readonly<Record<string, string>> = {},
+  clang = CLANGS[0] ?? "clang",
+): Uint8Array {
   const directory = mkdtempSync(join(tmpdir(), "pointsman-clang-"));
   try {
     for (const [name, text] of Object.entries({ ...files, "program.bpf.c": source })) {

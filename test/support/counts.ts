@@ -1,6 +1,6 @@
 // The one table of how often each randomised test runs, and the one seed they all start from. Knows
-// names and numbers; must never know what a test does. `npm test` takes the short counts, so does CI;
-// POINTSMAN_LONG=1 (npm run test:long) takes the long ones that the issues ask for.
+// names and numbers; must never know what a test does. `npm test` takes the short counts, so does
+// CI; POINTSMAN_LONG=1 (npm run test:long) takes the long ones that the issues ask for.
 
 import fc from "fast-check";
 
@@ -66,15 +66,28 @@ export function assertProperty<T>(name: CountName, property: fc.IProperty<T>): v
 }
 
 /** The same for properties that await. */
-export async function assertPropertyAsync<T>(name: CountName, property: fc.IAsyncProperty<T>): Promise<void> {
-  await randomised(name, async () => { await fc.assert(property, parameters(name)); });
+export async function assertPropertyAsync<T>(
+  name: CountName,
+  property: fc.IAsyncProperty<T>,
+): Promise<void> {
+  await randomised(name, async () => {
+    await fc.assert(property, parameters(name));
+  });
 }
 
-/** Runs a randomised test of another shape; a failure, thrown or rejected, says how to repeat it. */
-export function randomised<R>(name: CountName, body: (run: { seed: number; count: number }) => R): R {
+/**
+ * Runs a randomised test of another shape; a failure, thrown or rejected, says how to repeat it.
+ */
+export function randomised<R>(
+  name: CountName,
+  body: (run: { seed: number; count: number }) => R,
+): R {
   try {
     const result = body({ seed: seed(), count: count(name) });
-    if (result instanceof Promise) return result.catch((error: unknown) => { throw withReplay(name, error); }) as R;
+    if (result instanceof Promise)
+      return result.catch((error: unknown) => {
+        throw withReplay(name, error);
+      }) as R;
     return result;
   } catch (error) {
     throw withReplay(name, error);
@@ -82,7 +95,8 @@ export function randomised<R>(name: CountName, body: (run: { seed: number; count
 }
 
 function withReplay(name: string, error: unknown): unknown {
-  if (!(error instanceof Error)) return new Error(`${String(error)}\nrepeat with: ${replayCommand(name)}`);
+  if (!(error instanceof Error))
+    return new Error(`${String(error)}\nrepeat with: ${replayCommand(name)}`);
   error.message += `\nrepeat with: ${replayCommand(name)}`;
   return error;
 }

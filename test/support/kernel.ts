@@ -1,6 +1,6 @@
 // What this machine lets kernel tests do, and what happens where it does not: a skip with a named
-// reason, or a failure under KERNEL_TESTS=required. Knows capabilities, mounts and programs on PATH;
-// knows nothing of services or packets.
+// reason, or a failure under KERNEL_TESTS=required. Knows capabilities, mounts and programs on
+// PATH; knows nothing of services or packets.
 
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
@@ -16,34 +16,52 @@ export const ADDON_PATH = join(ROOT, "build/pointsman.node");
 export const BPF_DIRECTORY = join(ROOT, "build/bpf");
 
 /**
- * What a suite needs. `capabilities`: BPF, network and mounts allowed. `addon`: it is built and loads.
- * `programs`: the BPF objects are built. `namespaces`: one can be created. `tool:NAME`: on PATH and
- * part of the plain set-up. `peer:NAME`: on PATH if somebody asked for it (`npm run setup -- --with …`).
+ * What a suite needs. `capabilities`: BPF, network and mounts allowed. `addon`: it is built and
+ * loads. `programs`: the BPF objects are built. `namespaces`: one can be created. `tool:NAME`: on
+ * PATH and part of the plain set-up. `peer:NAME`: on PATH if somebody asked for it (`npm run setup
+ * -- --with …`).
  */
 export type Need =
-  | "capabilities" | "addon" | "programs" | "bpffs" | "namespaces" | `tool:${string}` | `peer:${string}`;
+  | "capabilities"
+  | "addon"
+  | "programs"
+  | "bpffs"
+  | "namespaces"
+  | `tool:${string}`
+  | `peer:${string}`;
 
 /** Needed by nearly every kernel suite. */
 export const KERNEL: readonly Need[] = ["capabilities", "addon", "programs", "bpffs", "namespaces"];
 
 /** CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON and CAP_BPF by their bits in /proc/PID/status. */
-const CAPABILITIES = { CAP_NET_ADMIN: 12n, CAP_SYS_ADMIN: 21n, CAP_PERFMON: 38n, CAP_BPF: 39n } as const;
+const CAPABILITIES = {
+  CAP_NET_ADMIN: 12n,
+  CAP_SYS_ADMIN: 21n,
+  CAP_PERFMON: 38n,
+  CAP_BPF: 39n,
+} as const;
 
 /** The capabilities that kernel tests need and the mask lacks. */
 export function missingCapabilities(effective: bigint): string[] {
-  return Object.entries(CAPABILITIES).filter(([, bit]) => ((effective >> bit) & 1n) === 0n).map(([name]) => name);
+  return Object.entries(CAPABILITIES)
+    .filter(([, bit]) => ((effective >> bit) & 1n) === 0n)
+    .map(([name]) => name);
 }
 
 const checks: Readonly<Record<Exclude<Need, `${string}:${string}`>, () => string | null>> = {
   capabilities() {
     if (process.platform !== "linux") return `BPF needs Linux, this is ${process.platform}`;
-    const mask = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
+    const mask =
+      /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
     const missing = missingCapabilities(BigInt(`0x${mask}`));
     return missing.length === 0 ? null : `lacks ${missing.join(", ")} (run as root)`;
   },
   addon() {
-    if (!existsSync(ADDON_PATH)) return "build/pointsman.node is not built (npm run setup says why)";
-    return attempt("the addon does not load", () => { loadNative(ADDON_PATH); });
+    if (!existsSync(ADDON_PATH))
+      return "build/pointsman.node is not built (npm run setup says why)";
+    return attempt("the addon does not load", () => {
+      loadNative(ADDON_PATH);
+    });
   },
   programs() {
     return existsSync(join(BPF_DIRECTORY, "pointsman.bpf.o"))
@@ -66,9 +84,12 @@ export function missing(need: Need): string | null {
   const known = answers.get(need);
   if (known !== undefined) return known;
   const [kind, tool] = need.split(":", 2);
-  const answer = tool === undefined
-    ? checks[need as keyof typeof checks]()
-    : onPath(tool) ? null : `${tool} is not installed (${kind === "peer" ? "npm run setup -- --with …" : "npm run setup"})`;
+  const answer =
+    tool === undefined
+      ? checks[need as keyof typeof checks]()
+      : onPath(tool)
+        ? null
+        : `${tool} is not installed (${kind === "peer" ? "npm run setup -- --with …" : "npm run setup"})`;
   answers.set(need, answer);
   return answer;
 }
@@ -85,9 +106,13 @@ export function onPath(tool: string): boolean {
   });
 }
 
-export type Decision = { readonly run: true } | { readonly run: false; readonly reason: string; readonly fail: boolean };
+export type Decision =
+  { readonly run: true } | { readonly run: false; readonly reason: string; readonly fail: boolean };
 
-/** Whether a suite with these needs runs, is skipped with a reason, or fails because it must run. Pure. */
+/**
+ * Whether a suite with these needs runs, is skipped with a reason, or fails because it must run.
+ * Pure.
+ */
 export function decideSuite(
   needs: readonly Need[], reasonFor: (need: Need) => string | null, required: boolean,
 ): Decision {
@@ -98,7 +123,10 @@ export function decideSuite(
   return { run: true };
 }
 
-/** describe() for what needs the kernel: skipped, or failed when required, with the reason in its name. */
+/**
+ * describe() for what needs the kernel: skipped, or failed when required, with the reason in its
+ * name.
+ */
 export function describeKernel(title: string, needs: readonly Need[], body: () => void): void {
   const decision = decideSuite(needs, missing, process.env["KERNEL_TESTS"] === "required");
   if (decision.run) {
@@ -106,7 +134,9 @@ export function describeKernel(title: string, needs: readonly Need[], body: () =
     describe(title, body);
   } else if (decision.fail) {
     describe(title, () => {
-      it("can run on this machine", () => { throw new Error(`KERNEL_TESTS=required: ${decision.reason}`); });
+      it("can run on this machine", () => {
+        throw new Error(`KERNEL_TESTS=required: ${decision.reason}`);
+      });
     });
   } else {
     describe.skip(`${title} [skipped: ${decision.reason}]`, body);
@@ -128,6 +158,6 @@ function attempt(what: string, action: () => void): string | null {
     action();
     return null;
   } catch (error) {
-    return `${what}: ${error instanceof Error ? error.message.split("\n")[0] ?? "" : String(error)}`;
+    return `${what}: ${error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error)}`;
   }
 }

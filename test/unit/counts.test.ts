@@ -36,7 +36,9 @@ describe("counts", () => {
   it("a rejected property does too, and a passing one says nothing", async () => {
     vi.stubEnv("SEED", "42");
     const property = fc.asyncProperty(fc.integer(), (n) => Promise.resolve(n < 10));
-    await expect(assertPropertyAsync("address", property)).rejects.toThrow(replayCommand("address"));
+    await expect(assertPropertyAsync("address", property)).rejects.toThrow(
+      replayCommand("address"),
+    );
     expect(randomised("address", (run) => run.seed)).toBe(42);
   });
 });

@@ -15,20 +15,37 @@ describe("decideSuite", () => {
 
   it("skips with the first reason, and fails with it where the tests are required", () => {
     const needs: Need[] = ["capabilities", "addon", "tool:wrk"];
-    expect(decideSuite(needs, lacks("addon"), false)).toEqual({ run: false, reason: "no addon", fail: false });
-    expect(decideSuite(needs, lacks("addon"), true)).toEqual({ run: false, reason: "no addon", fail: true });
+    expect(decideSuite(needs, lacks("addon"), false)).toEqual({
+      run: false,
+      reason: "no addon",
+      fail: false,
+    });
+    expect(decideSuite(needs, lacks("addon"), true)).toEqual({
+      run: false,
+      reason: "no addon",
+      fail: true,
+    });
     expect(decideSuite(needs, lacks("tool:wrk"), true)).toMatchObject({ fail: true });
   });
 
   it("a peer that plain set-up does not install is never required", () => {
-    expect(decideSuite(["peer:haproxy"], lacks("peer:haproxy"), true)).toEqual({ run: false, reason: "no peer:haproxy", fail: false });
+    expect(decideSuite(["peer:haproxy"], lacks("peer:haproxy"), true)).toEqual({
+      run: false,
+      reason: "no peer:haproxy",
+      fail: false,
+    });
   });
 });
 
 describe("missingCapabilities", () => {
   it("names what the mask lacks", () => {
     expect(missingCapabilities(0x1ffffffffffn)).toEqual([]);
-    expect(missingCapabilities(0n)).toEqual(["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_PERFMON", "CAP_BPF"]);
+    expect(missingCapabilities(0n)).toEqual([
+      "CAP_NET_ADMIN",
+      "CAP_SYS_ADMIN",
+      "CAP_PERFMON",
+      "CAP_BPF",
+    ]);
     expect(missingCapabilities(0x1ffffffffffn & ~(1n << 39n))).toEqual(["CAP_BPF"]);
   });
 });

@@ -9,7 +9,15 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { atLeast, missingForNative } from "../../scripts/build_plan.mjs";
 import { withLock } from "../../scripts/lock.mjs";
 import {
-  EXTRAS, PLAIN, installedMatches, isSupported, parseOsRelease, planSetup, refuseApt, unknownExtras, wantedPackages,
+  EXTRAS,
+  PLAIN,
+  installedMatches,
+  isSupported,
+  parseOsRelease,
+  planSetup,
+  refuseApt,
+  unknownExtras,
+  wantedPackages,
 } from "../../scripts/setup_plan.mjs";
 import type { Facts } from "../../scripts/setup_plan.mjs";
 import { digest, isFresh, writeStamp } from "../../scripts/stamp.mjs";
@@ -17,17 +25,37 @@ import { assertProperty } from "../support/counts.ts";
 import { ROOT } from "../support/kernel.ts";
 
 const fresh: Facts = {
-  platform: "linux", system: { id: "debian", like: "", version: "12" }, uid: 0, ownerUid: 0, tty: false, sudo: "absent",
-  apt: true, policy: "", plane: "all", extras: [], present: [], dependenciesFresh: false, built: false,
+  platform: "linux",
+  system: { id: "debian", like: "", version: "12" },
+  uid: 0,
+  ownerUid: 0,
+  tty: false,
+  sudo: "absent",
+  apt: true,
+  policy: "",
+  plane: "all",
+  extras: [],
+  present: [],
+  dependenciesFresh: false,
+  built: false,
 };
-const ready: Facts = { ...fresh, present: PLAIN.map((one) => one.name), dependenciesFresh: true, built: true };
+const ready: Facts = {
+  ...fresh,
+  present: PLAIN.map((one) => one.name),
+  dependenciesFresh: true,
+  built: true,
+};
 
 const anyFacts: fc.Arbitrary<Facts> = fc.record({
   platform: fc.constantFrom("linux", "darwin"),
   system: fc.constantFrom(
-    { id: "debian", like: "", version: "12" }, { id: "debian", like: "", version: "11" }, { id: "debian", like: "", version: "" },
-    { id: "ubuntu", like: "debian", version: "24.04" }, { id: "ubuntu", like: "debian", version: "22.04" },
-    { id: "fedora", like: "", version: "41" }, { id: "", like: "", version: "" },
+    { id: "debian", like: "", version: "12" },
+    { id: "debian", like: "", version: "11" },
+    { id: "debian", like: "", version: "" },
+    { id: "ubuntu", like: "debian", version: "24.04" },
+    { id: "ubuntu", like: "debian", version: "22.04" },
+    { id: "fedora", like: "", version: "41" },
+    { id: "", like: "", version: "" },
   ),
   uid: fc.constantFrom(0, 1000), ownerUid: fc.constantFrom(0, 1000), tty: fc.boolean(),
   sudo: fc.constantFrom("works" as const, "asks" as const, "absent" as const), apt: fc.boolean(),
@@ -47,8 +75,16 @@ describe("planSetup", () => {
 
   it("only what is missing is installed, and it is printed first with its reason", () => {
     const steps = planSetup({ ...ready, present: ready.present.filter((name) => name !== "wrk") });
-    expect(steps[0]).toEqual({ do: "say", text: "installing from apt: wrk (traffic of the lab and the tests)" });
-    expect(steps[1]).toMatchObject({ do: "apt", packages: ["wrk"], through: "none", required: false });
+    expect(steps[0]).toEqual({
+      do: "say",
+      text: "installing from apt: wrk (traffic of the lab and the tests)",
+    });
+    expect(steps[1]).toMatchObject({
+      do: "apt",
+      packages: ["wrk"],
+      through: "none",
+      required: false,
+    });
     expect(steps[2]).toEqual({ do: "build" });
   });
 
@@ -71,7 +107,13 @@ describe("planSetup", () => {
   });
 
   it("root gives somebody else's clone back, last", () => {
-    expect(kinds({ ...fresh, ownerUid: 1000 })).toEqual(["npm", "say", "apt", "build", "give-back"]);
+    expect(kinds({ ...fresh, ownerUid: 1000 })).toEqual([
+      "npm",
+      "say",
+      "apt",
+      "build",
+      "give-back",
+    ]);
     expect(kinds({ ...ready, ownerUid: 1000 })).toEqual([]);
   });
 
@@ -82,24 +124,32 @@ describe("planSetup", () => {
   });
 
   it("holds on every machine", () => {
-    assertProperty("setup-plan", fc.property(anyFacts, (facts) => {
-      const steps = planSetup(facts);
-      const apt = steps.find((step) => step.do === "apt");
-      if (facts.policy === "no-apt" || facts.platform !== "linux" || !facts.apt) expect(apt).toBeUndefined();
-      if (facts.plane === "proxy" && facts.extras.length === 0) expect(apt).toBeUndefined();
-      if (!facts.tty && facts.uid !== 0 && facts.sudo !== "works") expect(apt).toBeUndefined();
-      if (apt !== undefined) {
-        expect(apt.packages.length).toBeGreaterThan(0);
-        expect(new Set(apt.packages).size).toBe(apt.packages.length);
-        for (const name of facts.present) expect(apt.packages).not.toContain(name);
-        expect(apt.through === "none").toBe(facts.uid === 0);
-        expect(steps[steps.indexOf(apt) - 1]?.do).toBe("say");
-        expect(steps.findIndex((step) => step.do === "build")).toBeGreaterThan(steps.indexOf(apt));
-      }
-      expect(steps.some((step) => step.do === "npm")).toBe(!facts.dependenciesFresh);
-      const gives = steps.findIndex((step) => step.do === "give-back");
-      expect(gives === -1 || (gives === steps.length - 1 && facts.uid === 0 && facts.ownerUid !== 0)).toBe(true);
-    }));
+    assertProperty(
+      "setup-plan",
+      fc.property(anyFacts, (facts) => {
+        const steps = planSetup(facts);
+        const apt = steps.find((step) => step.do === "apt");
+        if (facts.policy === "no-apt" || facts.platform !== "linux" || !facts.apt)
+          expect(apt).toBeUndefined();
+        if (facts.plane === "proxy" && facts.extras.length === 0) expect(apt).toBeUndefined();
+        if (!facts.tty && facts.uid !== 0 && facts.sudo !== "works") expect(apt).toBeUndefined();
+        if (apt !== undefined) {
+          expect(apt.packages.length).toBeGreaterThan(0);
+          expect(new Set(apt.packages).size).toBe(apt.packages.length);
+          for (const name of facts.present) expect(apt.packages).not.toContain(name);
+          expect(apt.through === "none").toBe(facts.uid === 0);
+          expect(steps[steps.indexOf(apt) - 1]?.do).toBe("say");
+          expect(steps.findIndex((step) => step.do === "build")).toBeGreaterThan(
+            steps.indexOf(apt),
+          );
+        }
+        expect(steps.some((step) => step.do === "npm")).toBe(!facts.dependenciesFresh);
+        const gives = steps.findIndex((step) => step.do === "give-back");
+        expect(
+          gives === -1 || (gives === steps.length - 1 && facts.uid === 0 && facts.ownerUid !== 0),
+        ).toBe(true);
+      }),
+    );
   });
 
   it("plain set-up asks for nothing that starts a service, and for no peer", () => {
@@ -110,10 +160,16 @@ describe("planSetup", () => {
 
 describe("facts", () => {
   it("reads os-release, quoted or not", () => {
-    expect(parseOsRelease('PRETTY_NAME="Debian GNU/Linux 12"\nVERSION_ID="12"\nID=debian\n')).toEqual({ id: "debian", like: "", version: "12" });
+    expect(
+      parseOsRelease('PRETTY_NAME="Debian GNU/Linux 12"\nVERSION_ID="12"\nID=debian\n'),
+    ).toEqual({ id: "debian", like: "", version: "12" });
     expect(isSupported(parseOsRelease('ID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"'))).toBe(true);
-    expect(isSupported(parseOsRelease('ID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"'))).toBe(false);
-    expect(isSupported(parseOsRelease("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\nVERSION_ID=22"))).toBe(true);
+    expect(isSupported(parseOsRelease('ID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"'))).toBe(
+      false,
+    );
+    expect(
+      isSupported(parseOsRelease('ID=linuxmint\nID_LIKE="ubuntu debian"\nVERSION_ID=22')),
+    ).toBe(true);
     expect(isSupported(parseOsRelease(""))).toBe(false);
   });
 
@@ -126,28 +182,53 @@ describe("facts", () => {
   it("names what the native build lacks", () => {
     const all = { platform: "linux", onPath: () => true, libbpfVersion: "1.1.2" };
     expect(missingForNative(all)).toEqual([]);
-    expect(missingForNative({ ...all, libbpfVersion: "0.5.0" })).toEqual(["libbpf >= 1.1 (found 0.5.0)"]);
-    expect(missingForNative({ ...all, onPath: (command) => command !== "clang" })).toEqual(["clang"]);
+    expect(missingForNative({ ...all, libbpfVersion: "0.5.0" })).toEqual([
+      "libbpf >= 1.1 (found 0.5.0)",
+    ]);
+    expect(missingForNative({ ...all, onPath: (command) => command !== "clang" })).toEqual([
+      "clang",
+    ]);
     expect(missingForNative({ ...all, platform: "darwin" })).toEqual(["Linux (this is darwin)"]);
     const bare = missingForNative({ platform: "linux", onPath: () => false, libbpfVersion: null });
-    expect(bare).toEqual(["clang", "cmake", "pkg-config", "make", "a C++ compiler (g++)", "libbpf >= 1.1 (libbpf-dev)"]);
+    expect(bare).toEqual([
+      "clang",
+      "cmake",
+      "pkg-config",
+      "make",
+      "a C++ compiler (g++)",
+      "libbpf >= 1.1 (libbpf-dev)",
+    ]);
   });
 
   it("takes an npm ci by hand for what it is", () => {
     const machine = { platform: "linux", arch: "x64" };
-    const lock = { packages: {
-      "": { version: "1" }, "node_modules/a": { version: "1.0.0", integrity: "x" },
-      "node_modules/b-darwin": { version: "1.0.0", optional: true, os: ["darwin"] },
-      "node_modules/b-linux": { version: "1.0.0", optional: true, os: ["linux"], cpu: ["x64"] },
-      "node_modules/b-musl": { version: "1.0.0", optional: true, os: ["linux"], cpu: ["x64"], libc: ["musl"] },
-    } };
-    const installed = { packages: {
-      "node_modules/a": { version: "1.0.0", integrity: "x" }, "node_modules/b-linux": { version: "1.0.0" },
-    } };
+    const lock = {
+      packages: {
+        "": { version: "1" },
+        "node_modules/a": { version: "1.0.0", integrity: "x" },
+        "node_modules/b-darwin": { version: "1.0.0", optional: true, os: ["darwin"] },
+        "node_modules/b-linux": { version: "1.0.0", optional: true, os: ["linux"], cpu: ["x64"] },
+        "node_modules/b-musl": {
+          version: "1.0.0",
+          optional: true,
+          os: ["linux"],
+          cpu: ["x64"],
+          libc: ["musl"],
+        },
+      },
+    };
+    const installed = {
+      packages: {
+        "node_modules/a": { version: "1.0.0", integrity: "x" },
+        "node_modules/b-linux": { version: "1.0.0" },
+      },
+    };
     expect(installedMatches(lock, installed, machine)).toBe(true);
     expect(installedMatches(lock, installed, { ...machine, platform: "darwin" })).toBe(false);
     expect(installedMatches(lock, { packages: {} }, machine)).toBe(false);
-    const other = { packages: { ...installed.packages, "node_modules/a": { version: "1.0.1", integrity: "x" } } };
+    const other = {
+      packages: { ...installed.packages, "node_modules/a": { version: "1.0.1", integrity: "x" } },
+    };
     expect(installedMatches(lock, other, machine)).toBe(false);
   });
 });
@@ -164,7 +245,9 @@ describe("stamps and the lock", () => {
     expect(isFresh(stamp, before, [])).toBe(false);
     writeStamp(stamp, before);
     writeFileSync(join(directory, "source"), "a");
-    expect(isFresh(stamp, digest(directory, ["source", "absent"]), [join(directory, "source")])).toBe(true);
+    expect(
+      isFresh(stamp, digest(directory, ["source", "absent"]), [join(directory, "source")]),
+    ).toBe(true);
     expect(isFresh(stamp, before, [join(directory, "output")])).toBe(false);
     writeFileSync(join(directory, "source"), "b");
     expect(digest(directory, ["source", "absent"])).not.toBe(before);
@@ -182,8 +265,12 @@ describe("stamps and the lock", () => {
         await new Promise((resolve) => setTimeout(resolve, 2));
         appendFileSync(${JSON.stringify(log)}, "out\\n");
       });`;
-    const children = Array.from({ length: 3 }, () => spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: "inherit" }));
-    const codes = await Promise.all(children.map((child) => new Promise((resolve) => child.once("close", resolve))));
+    const children = Array.from({ length: 3 }, () =>
+      spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: "inherit" }),
+    );
+    const codes = await Promise.all(
+      children.map((child) => new Promise((resolve) => child.once("close", resolve))),
+    );
     expect(codes).toEqual([0, 0, 0]);
     expect(readFileSync(log, "utf8")).toBe("in\nout\n".repeat(15));
     expect(existsSync(lock)).toBe(false);
@@ -192,8 +279,23 @@ describe("stamps and the lock", () => {
   it("takes over from a dead owner, and lets go when the body throws", async () => {
     const lock = join(directory, "lock");
     writeFileSync(lock, "4194304 1\n");
-    await expect(withLock(lock, { waiting: () => { throw new Error("waited"); }, retryMs: 1 }, () => "done")).resolves.toBe("done");
-    await expect(withLock(lock, { waiting: () => undefined }, () => { throw new Error("body"); })).rejects.toThrow("body");
+    await expect(
+      withLock(
+        lock,
+        {
+          waiting: () => {
+            throw new Error("waited");
+          },
+          retryMs: 1,
+        },
+        () => "done",
+      ),
+    ).resolves.toBe("done");
+    await expect(
+      withLock(lock, { waiting: () => undefined }, () => {
+        throw new Error("body");
+      }),
+    ).rejects.toThrow("body");
     expect(existsSync(lock)).toBe(false);
   });
 
@@ -201,8 +303,25 @@ describe("stamps and the lock", () => {
     const lock = join(directory, "lock");
     const told: string[] = [];
     let letGo = (): void => undefined;
-    const held = withLock(lock, { waiting: () => undefined }, () => new Promise<void>((resolve) => { letGo = resolve; }));
-    const waiter = withLock(lock, { waiting: (owner) => { told.push(owner); letGo(); }, retryMs: 1 }, () => "mine");
+    const held = withLock(
+      lock,
+      { waiting: () => undefined },
+      () =>
+        new Promise<void>((resolve) => {
+          letGo = resolve;
+        }),
+    );
+    const waiter = withLock(
+      lock,
+      {
+        waiting: (owner) => {
+          told.push(owner);
+          letGo();
+        },
+        retryMs: 1,
+      },
+      () => "mine",
+    );
     await held;
     expect(await waiter).toBe("mine");
     expect(told).toEqual([String(process.pid)]);

@@ -2,7 +2,14 @@
 // success when something failed or nothing ran.
 
 import { describe, expect, it } from "vitest";
-import { addReport, chooseFiles, conclude, noTotals, planRuns, titlePattern } from "../../scripts/test_plan.mjs";
+import {
+  addReport,
+  chooseFiles,
+  conclude,
+  noTotals,
+  planRuns,
+  titlePattern,
+} from "../../scripts/test_plan.mjs";
 
 const ask = { filters: [], project: null, long: false } as const;
 
@@ -18,7 +25,9 @@ describe("planRuns", () => {
   });
   it("one project is one run", () => {
     expect(planRuns({ ...ask, project: "unit" }, { uid: 0, sudo: false })).toHaveLength(1);
-    expect(planRuns({ ...ask, project: "kernel" }, { uid: 0, sudo: false })[0]?.project).toBe("kernel");
+    expect(planRuns({ ...ask, project: "kernel" }, { uid: 0, sudo: false })[0]?.project).toBe(
+      "kernel",
+    );
   });
 });
 
@@ -29,7 +38,10 @@ describe("chooseFiles", () => {
   ];
   it("by path, by the name of a randomised test, else by title", () => {
     expect(chooseFiles(["abi"], files)).toEqual({ files: ["test/unit/abi.test.ts"], titles: [] });
-    expect(chooseFiles(["ring-shares"], files)).toEqual({ files: ["test/unit/ring.test.ts"], titles: [] });
+    expect(chooseFiles(["ring-shares"], files)).toEqual({
+      files: ["test/unit/ring.test.ts"],
+      titles: [],
+    });
     expect(chooseFiles(["a (title)"], files)).toEqual({ files: [], titles: ["a (title)"] });
     expect(titlePattern(["a (b)", "c"])).toEqual(["--testNamePattern", "a \\(b\\)|c"]);
     expect(titlePattern([])).toEqual([]);
@@ -37,15 +49,28 @@ describe("chooseFiles", () => {
 });
 
 describe("the last line", () => {
-  const test = (status: string, fullName = "x"): { status: string; fullName: string } => ({ status, fullName });
-  const file = (status: string, ...assertionResults: { status: string; fullName: string }[]): {
-    name: string; status: string; assertionResults: { status: string; fullName: string }[];
+  const test = (status: string, fullName = "x"): { status: string; fullName: string } => ({
+    status,
+    fullName,
+  });
+  const file = (
+    status: string,
+    ...assertionResults: { status: string; fullName: string }[]
+  ): {
+    name: string;
+    status: string;
+    assertionResults: { status: string; fullName: string }[];
   } => ({ name: "f", status, assertionResults });
 
   it("counts what passed, failed and was skipped, with the reasons", () => {
     const totals = noTotals();
     addReport(totals, { testResults: [file("failed", test("passed"), test("failed"))] }, 1, false);
-    addReport(totals, { testResults: [file("passed", test("pending", "xdp [skipped: no BPF] works"))] }, 0, false);
+    addReport(
+      totals,
+      { testResults: [file("passed", test("pending", "xdp [skipped: no BPF] works"))] },
+      0,
+      false,
+    );
     expect(conclude(totals)).toEqual({ line: "1 passed, 1 failed, 1 skipped", status: 1 });
     expect([...totals.reasons]).toEqual([["no BPF", 1]]);
   });
@@ -68,7 +93,12 @@ describe("the last line", () => {
     addReport(none, { testResults: [file("passed", test("skipped"))] }, 0, true);
     expect(conclude(none)).toEqual({ line: "0 passed, 0 failed", status: 1 });
     const skipped = noTotals();
-    addReport(skipped, { testResults: [file("passed", test("pending", "a [skipped: no root]"))] }, 0, false);
+    addReport(
+      skipped,
+      { testResults: [file("passed", test("pending", "a [skipped: no root]"))] },
+      0,
+      false,
+    );
     expect(conclude(skipped)).toEqual({ line: "0 passed, 0 failed, 1 skipped", status: 1 });
   });
 

@@ -1,5 +1,5 @@
-// The checkout as text, for the rules of tidy; a made-up one is a Map too. Knows which folders are not
-// ours; knows no rule.
+// The checkout as text, for the rules of tidy; a made-up one is a Map too. Knows which folders are
+// not ours; knows no rule.
 
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -17,7 +17,8 @@ export interface Rule {
 }
 
 const NOT_OURS = new Set([".git", "node_modules", "dist", "build", "out"]);
-const TEXT = /\.(ts|mjs|js|c|h|cc|md|json|ya?ml|sh|txt|service)$|^(\.ci\/run|CMakeLists\.txt|Vagrantfile|\.npmrc|\.gitignore)$/;
+const TEXT =
+  /\.(ts|mjs|js|c|h|cc|md|json|ya?ml|sh|txt|service)$|^(\.ci\/run|CMakeLists\.txt|Vagrantfile|\.npmrc|\.gitignore)$/;
 
 export function readTree(root: string): Tree {
   const tree = new Map<string, string>();
@@ -26,7 +27,8 @@ export function readTree(root: string): Tree {
       if (NOT_OURS.has(entry.name)) continue;
       const path = directory === "" ? entry.name : `${directory}/${entry.name}`;
       if (entry.isDirectory()) visit(path);
-      else if (entry.isFile() && TEXT.test(path)) tree.set(path, readFileSync(join(root, path), "utf8"));
+      else if (entry.isFile() && TEXT.test(path))
+        tree.set(path, readFileSync(join(root, path), "utf8"));
     }
   };
   visit("");
