@@ -42,6 +42,8 @@ export interface SupervisorTotals {
   readonly applyFailures: number;
   readonly applySeconds: number;
   readonly lastApplySeconds: number;
+  /** From the judge's last verdict that changed a table to its last slot written; null before the first. */
+  readonly lastVerdictSeconds: number | null;
   /** Services whose ring content changed, summed over applies. */
   readonly ringRebuilds: number;
   readonly reloads: number;

@@ -55,6 +55,7 @@ export interface EngineTotals {
   applySeconds: number;
   lastApplySeconds: number;
   ringRebuilds: number;
+  lastVerdictSeconds: number | null;
 }
 
 /** An apply that runs for longer than this is a reason not to be ready. */
@@ -72,9 +73,12 @@ export class Engine {
   #promised: { ledger: Ledger; generation: number };
   #lastApply: ApplyState | null = null;
   #applyingSinceMs: number | null = null;
+  /** When the judge spoke first of what no table shows yet (monotonic). */
+  #verdictAtMs: number | null = null;
   #unserved: ReadonlyMap<string, string> = new Map();
   readonly totals: EngineTotals = {
     compiles: 0, applies: 0, applyFailures: 0, applySeconds: 0, lastApplySeconds: 0, ringRebuilds: 0,
+    lastVerdictSeconds: null,
   };
 
   constructor(options: EngineOptions) {
@@ -95,6 +99,12 @@ export class Engine {
   get lastApply(): ApplyState | null {
     const retryAtMs = this.#candidate?.backoff.atMs ?? this.#backoff.atMs;
     return this.#lastApply === null ? null : { ...this.#lastApply, retryAtMs };
+  }
+
+  /** The judge spoke at this time (monotonic): the next table has to show it. */
+  hearVerdict(atMs: number): void {
+    this.#verdictAtMs ??= atMs;
+    this.#loop.request();
   }
 
   /** Something changed that the next compile will see. */
@@ -227,6 +237,8 @@ export class Engine {
     const { env, seat } = this.#options;
     const startedMs = env.clock.monotonicMs();
     this.#applyingSinceMs = startedMs;
+    const verdictAtMs = this.#verdictAtMs;
+    this.#verdictAtMs = null;
     const compileOn = (ledger: Ledger): ForwardingTable => {
       const table = this.#compile(accepted, ledger);
       this.#promised = { ledger: table.ledger, generation: table.generation };
@@ -236,7 +248,7 @@ export class Engine {
       if (newPlane === null) {
         const table = compileOn(this.#promised.ledger);
         const report = await seat.plane.apply(table);
-        this.#publish(table, report, startedMs);
+        this.#publish(table, report, startedMs, verdictAtMs);
         return report;
       }
       const before = this.#inForce.accepted.config;
@@ -245,8 +257,11 @@ export class Engine {
       const isFallback = accepted.config.dataplane.mode === "auto" && mode === "proxy";
       const message = `the data plane was replaced (${newPlane}): ${reason}`;
       this.#options.record(isFallback ? "fallback" : "plane", mode, message, { remedy, attempts });
-      this.#publish(table, report, startedMs);
+      this.#publish(table, report, startedMs, verdictAtMs);
       return report;
+    } catch (error) {
+      this.#verdictAtMs = verdictAtMs ?? this.#verdictAtMs;
+      throw error;
     } finally {
       this.#applyingSinceMs = null;
     }
@@ -265,9 +280,14 @@ export class Engine {
     }
   }
 
-  #publish(table: ForwardingTable, report: ApplyReport, startedMs: number): void {
+  #publish(
+    table: ForwardingTable, report: ApplyReport, startedMs: number, verdictAtMs: number | null,
+  ): void {
     const { clock, log } = this.#options.env;
-    const durationMs = clock.monotonicMs() - startedMs;
+    const nowMs = clock.monotonicMs();
+    const durationMs = nowMs - startedMs;
+    const sinceVerdictMs = verdictAtMs === null ? null : nowMs - verdictAtMs;
+    if (sinceVerdictMs !== null) this.totals.lastVerdictSeconds = sinceVerdictMs / 1000;
     this.totals.applies += 1;
     this.totals.applySeconds += durationMs / 1000;
     this.totals.lastApplySeconds = durationMs / 1000;
@@ -280,7 +300,7 @@ export class Engine {
       atMs: clock.wallMs(), durationMs, steps: report.steps, generation: table.generation,
       error: null, retryAtMs: null,
     };
-    const fields = { generation: table.generation, steps: report.steps, durationMs };
+    const fields = { generation: table.generation, steps: report.steps, durationMs, sinceVerdictMs };
     const names = rebuilt.map((each) => each.name);
     if (report.steps === 0) {
       log.debug(fields, "nothing to apply");

@@ -58,9 +58,7 @@ export class PlaneSeat {
       table = compile(fresh.plane.ledger());
       report = await fresh.plane.apply(table);
     } catch (error) {
-      // Pinned state that both share stays; a plane of another kind leaves without a trace.
-      const detach = fresh.plane.mode !== old.plane.mode || fresh.plane.mode === "proxy";
-      await fresh.plane.close({ detach, drainMs: 0 });
+      await leaveUnused(fresh.plane, old.plane.mode);
       throw error;
     }
     this.#opened = fresh;
@@ -80,6 +78,12 @@ export class PlaneSeat {
     }).then(() => { this.#leaving.delete(done); });
     this.#leaving.add(done);
   }
+}
+
+/** A plane that never got the seat. Pinned state that it shares or found stays; its own goes. */
+export async function leaveUnused(plane: Dataplane, serving: Dataplane["mode"] | null): Promise<void> {
+  const isShared = plane.mode === "xdp" && (serving === "xdp" || plane.status().adopted);
+  await plane.close({ detach: !isShared, drainMs: 0 });
 }
 
 /** Why `after` needs another plane than the one that serves `before`, or null. */

@@ -22,7 +22,7 @@ import { Engine } from "./engine.ts";
 import type { WritableEventLog } from "./events.ts";
 import { createEventLog } from "./events.ts";
 import { OverrideBook } from "./override_book.ts";
-import { PlaneSeat } from "./plane_seat.ts";
+import { leaveUnused, PlaneSeat } from "./plane_seat.ts";
 import { answerExplain, answerRing, backendNames, resolveName } from "./questions.ts";
 import type { StateDirectory } from "./state.ts";
 import { describeStatus } from "./status.ts";
@@ -64,12 +64,16 @@ export async function createSupervisor(options: SupervisorOptions): Promise<Supe
     acceptConfig(first, origin, { env, state, seedInUse: null });
   }
   const opened = await options.openPlane(first.config);
-  const seedInUse = opened.plane.adoptedSeed();
-  const accepted = acceptConfig(first, origin, { env, state, seedInUse });
-  const seat = new PlaneSeat(options.openPlane, opened, env.log);
-  const supervisor = new PointsmanSupervisor(options, accepted, seat);
-  await supervisor.start();
-  return supervisor;
+  try {
+    const accepted = acceptConfig(first, origin, { env, state, seedInUse: opened.plane.adoptedSeed() });
+    const seat = new PlaneSeat(options.openPlane, opened, env.log);
+    const supervisor = new PointsmanSupervisor(options, accepted, seat);
+    await supervisor.start();
+    return supervisor;
+  } catch (error) {
+    await leaveUnused(opened.plane, null);
+    throw error;
+  }
 }
 
 class PointsmanSupervisor implements Supervisor {
@@ -253,6 +257,7 @@ class PointsmanSupervisor implements Supervisor {
   }
 
   #hear(transition: HealthTransition): void {
+    const heardMs = this.#env.clock.monotonicMs();
     const { name, from, to, reason, health } = transition;
     this.#transitions.set(name, (this.#transitions.get(name) ?? 0) + 1);
     const fields = { from, to, reason, admission: health.admission };
@@ -264,7 +269,7 @@ class PointsmanSupervisor implements Supervisor {
     } catch (error) {
       this.#env.log.warn({ err: error }, "health cannot be kept for the next start");
     }
-    this.#engine.request();
+    this.#engine.hearVerdict(heardMs);
   }
 
   #forget(expired: readonly Override[]): void {

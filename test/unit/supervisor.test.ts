@@ -88,6 +88,32 @@ describe("start", () => {
     expect(supervisor.table()?.services[0]?.hashSeed).toBe(0x00112233445566ffn);
   });
 
+  it("a plane that was opened in vain leaves: without a trace, unless it was adopted", async () => {
+    const world = new World();
+    world.write(WEB);
+    const { writeAtomic } = world.env.files;
+    world.env.files.writeAtomic = (path, ...rest) => {
+      if (path.endsWith("/seed")) throw new Error("no space left");
+      writeAtomic(path, ...rest);
+    };
+    await expect(world.start()).rejects.toThrow("no space left");
+    expect(world.plane.closed).toEqual({ detach: true });
+    world.env.files.writeAtomic = writeAtomic;
+    await world.start();
+    world.kill();
+    world.write({ ...WEB, seedFile: "/etc/seed" });
+    world.env.files.writeAtomic("/etc/seed", "0000000000000001", 0o600);
+    const { read } = world.env.files;
+    let reads = 0;
+    world.env.files.read = (path) => {
+      reads += path === "/etc/seed" ? 1 : 0;
+      return path === "/etc/seed" && reads > 1 ? null : read(path);
+    };
+    await expect(world.start()).rejects.toThrow("/etc/seed cannot be read");
+    expect(world.plane.closed).toEqual({ detach: false });
+    expect(world.pinned.table).not.toBeNull();
+  });
+
   it("announces a fallback: event and status say why", async () => {
     const world = new World();
     world.noXdp = "no CAP_BPF";
@@ -134,6 +160,7 @@ describe("health", () => {
       "web/b is up: connected", "web/b is down: connection refused", "web/b is up: connected",
     ]);
     expect(supervisor.totals().transitions.get("web/b")).toBe(3);
+    expect(supervisor.totals().lastVerdictSeconds).toBe(0);
   });
 
   it("a backend that moved is not what the probes of its old address said", async () => {
@@ -187,6 +214,8 @@ describe("a failed apply", () => {
     expect(supervisor.status()).toMatchObject({ ready: true, lastApply: { error: null } });
     expect(slotsOf(world, "web/a")).toBe(0);
     expect(supervisor.totals().applyFailures).toBe(3);
+    // Three retries after the verdict: 250, 500 and 1000 ms.
+    expect(supervisor.totals().lastVerdictSeconds).toBe(1.75);
     expect(messages(world).filter((text) => text.startsWith("apply failed"))).toHaveLength(3);
   });
 
