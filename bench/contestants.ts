@@ -31,7 +31,8 @@ interface Entry {
   readonly start: Start;
 }
 
-const needs = (tool: string) => (): string | null => (onPath(tool) ? null : `${tool} is not installed (npm run setup -- --with bench)`);
+const needs = (tool: string) => (): string | null =>
+  onPath(tool) ? null : `${tool} is not installed (npm run setup -- --with bench)`;
 const always = (): null => null;
 
 /** The ports that are measured: HTTP and iperf3's. */
@@ -48,11 +49,15 @@ function pointsman(forwarding: "l2" | "ipip", mode: "xdp" | "proxy"): Start {
 
 const haproxy: Start = (lab, directory, processes) => {
   const file = join(directory, "haproxy.cfg");
-  const listens = PORTS.map((port) => `listen p${port}
+  const listens = PORTS.map(
+    (port) => `listen p${port}
   bind ${VIP4}:${port}
   balance ${port === 80 ? "roundrobin" : "source"}
-${lab.backends.map((host) => `  server ${host.name} ${host.ipv4}:${port}`).join("\n")}`);
-  writeFileSync(file, `global
+${lab.backends.map((host) => `  server ${host.name} ${host.ipv4}:${port}`).join("\n")}`,
+  );
+  writeFileSync(
+    file,
+    `global
   nbthread 1
   maxconn 10000
 defaults
@@ -62,16 +67,23 @@ defaults
   timeout server 60s
   option splice-auto
 ${listens.join("\n")}
-`);
+`,
+  );
   processes.push(spawnIn(lab.balancer.namespace, "haproxy", ["-db", "-f", file], { stdio: "ignore" }));
   return Promise.resolve(() => Promise.resolve());
 };
 
 const nginx: Start = (lab, directory, processes) => {
   const file = join(directory, "nginx.conf");
-  const servers = PORTS.map((port) => `  upstream p${port} { ${port === 80 ? "" : "hash $remote_addr;"} ${lab.backends.map((host) => `server ${host.ipv4}:${port};`).join(" ")} }
-  server { listen ${VIP4}:${port}; proxy_pass p${port}; }`);
-  writeFileSync(file, `load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+  const servers = PORTS.map((port) => {
+    const hash = port === 80 ? "" : "hash $remote_addr;";
+    const backends = lab.backends.map((host) => `server ${host.ipv4}:${port};`).join(" ");
+    return `  upstream p${port} { ${hash} ${backends} }
+  server { listen ${VIP4}:${port}; proxy_pass p${port}; }`;
+  });
+  writeFileSync(
+    file,
+    `load_module /usr/lib/nginx/modules/ngx_stream_module.so;
 daemon off;
 worker_processes 1;
 pid ${directory}/nginx.pid;
@@ -80,14 +92,22 @@ events { worker_connections 4096; }
 stream {
 ${servers.join("\n")}
 }
-`);
-  processes.push(spawnIn(lab.balancer.namespace, "nginx", ["-p", directory, "-c", file, "-e", join(directory, "start.log")], { stdio: "ignore" }));
+`,
+  );
+  processes.push(
+    spawnIn(lab.balancer.namespace, "nginx", ["-p", directory, "-c", file, "-e", join(directory, "start.log")], {
+      stdio: "ignore",
+    }),
+  );
   return Promise.resolve(() => Promise.resolve());
 };
 
 const nftables: Start = (lab) => {
   const targets = lab.backends.map((host, i) => `${i} : ${host.ipv4}`).join(", ");
-  const rules = PORTS.map((port) => `    ip daddr ${VIP4} tcp dport ${port} dnat to ${port === 80 ? "numgen inc" : "jhash ip saddr"} mod ${lab.backends.length} map { ${targets} }`);
+  const rules = PORTS.map((port) => {
+    const spread = port === 80 ? "numgen inc" : "jhash ip saddr";
+    return `    ip daddr ${VIP4} tcp dport ${port} dnat to ${spread} mod ${lab.backends.length} map { ${targets} }`;
+  });
   runInSync(lab.balancer.namespace, "sysctl", ["-qw", "net.ipv4.ip_forward=1"]);
   runInSync(lab.balancer.namespace, "nft", ["-f", "-"], {
     input: `table ip bench {
@@ -102,7 +122,13 @@ ${rules.join("\n")}
 };
 
 const ENTRIES: readonly Entry[] = [
-  { name: "direct", missing: always, localVip: false, direct: true, start: () => Promise.resolve(() => Promise.resolve()) },
+  {
+    name: "direct",
+    missing: always,
+    localVip: false,
+    direct: true,
+    start: () => Promise.resolve(() => Promise.resolve()),
+  },
   { name: "pointsman XDP l2", missing: always, localVip: false, start: pointsman("l2", "xdp") },
   { name: "pointsman XDP ipip", missing: always, localVip: false, decap: true, start: pointsman("ipip", "xdp") },
   { name: "pointsman proxy", missing: always, localVip: true, start: pointsman("l2", "proxy") },
@@ -127,7 +153,9 @@ async function serve(lab: Lab, decap: boolean, directory: string, processes: Chi
     const home = join(directory, host.name);
     mkdirSync(home);
     const file = join(home, "nginx.conf");
-    writeFileSync(file, `daemon off;
+    writeFileSync(
+      file,
+      `daemon off;
 worker_processes 1;
 pid ${home}/nginx.pid;
 error_log ${home}/error.log;
@@ -137,13 +165,17 @@ http {
   keepalive_requests 1000000;
   server { listen 80; listen [::]:80; return 200 "${host.name}\n"; }
 }
-`);
+`,
+    );
     quiet("nginx", "-p", home, "-c", file, "-e", join(home, "start.log"));
   }
 }
 
 /** Raises every contestant that can take part; the others come back with the reason. */
-export async function raiseContestants(backends: number, only: RegExp | null): Promise<{ contestants: Contestant[]; absent: { name: string; reason: string }[] }> {
+export async function raiseContestants(
+  backends: number,
+  only: RegExp | null,
+): Promise<{ contestants: Contestant[]; absent: { name: string; reason: string }[] }> {
   const contestants: Contestant[] = [];
   const absent: { name: string; reason: string }[] = [];
   for (const [index, entry] of ENTRIES.entries()) {
@@ -158,9 +190,11 @@ export async function raiseContestants(backends: number, only: RegExp | null): P
     const processes: ChildProcess[] = [];
     await serve(lab, entry.decap === true, directory, processes);
     const stop = await entry.start(lab, directory, processes);
-    const target = entry.direct === true ? lab.backends[0]?.ipv4 ?? "" : VIP4;
+    const target = entry.direct === true ? (lab.backends[0]?.ipv4 ?? "") : VIP4;
     contestants.push({
-      name: entry.name, client: lab.client.namespace, target,
+      name: entry.name,
+      client: lab.client.namespace,
+      target,
       close: async () => {
         await stop();
         for (const child of processes) child.kill("SIGKILL");

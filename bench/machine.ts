@@ -16,19 +16,27 @@ export interface Machine {
 export function describeMachine(): Machine {
   let commit = "unknown";
   try {
-    commit = execFileSync("git", ["describe", "--always", "--dirty"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+    commit = execFileSync("git", ["describe", "--always", "--dirty"], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    }).trim();
   } catch {
     // Not a checkout, or no git: the figure says so.
   }
   const [first] = cpus();
   return {
-    cpu: first?.model.trim() ?? "unknown", cores: cpus().length, memoryGiB: Math.round(totalmem() / 2 ** 30),
-    kernel: release(), node: process.version, commit,
+    cpu: first?.model.trim() ?? "unknown",
+    cores: cpus().length,
+    memoryGiB: Math.round(totalmem() / 2 ** 30),
+    kernel: release(),
+    node: process.version,
+    commit,
   };
 }
 
 export function machineLine(machine: Machine): string {
-  return `${machine.cores} × ${machine.cpu}, ${machine.memoryGiB} GiB, Linux ${machine.kernel}, Node ${machine.node}, commit ${machine.commit}`;
+  const { cores, cpu, memoryGiB, kernel, node, commit } = machine;
+  return `${cores} × ${cpu}, ${memoryGiB} GiB, Linux ${kernel}, Node ${node}, commit ${commit}`;
 }
 
 /** The middle value (mean of the two middle ones); NaN of none. */

@@ -15,13 +15,15 @@ function figure(value: number): string {
 /** One row per contestant; each cell is the median and, in brackets, its ratio to direct. */
 export function throughputTable(result: ThroughputResult): string {
   const head = `| | ${metrics.map((metric) => METRICS[metric]).join(" | ")} |\n|---|${metrics.map(() => "---:").join("|")}|\n`;
-  const rows = result.contestants.map(({ name, medians, ratios }) => {
-    const cells = metrics.map((metric) => {
-      const ratio = ratios[metric];
-      return `${figure(medians[metric])}${ratio === null ? "" : ` (${ratio.toFixed(2)})`}`;
-    });
-    return `| ${name} | ${cells.join(" | ")} |\n`;
-  }).join("");
+  const rows = result.contestants
+    .map(({ name, medians, ratios }) => {
+      const cells = metrics.map((metric) => {
+        const ratio = ratios[metric];
+        return `${figure(medians[metric])}${ratio === null ? "" : ` (${ratio.toFixed(2)})`}`;
+      });
+      return `| ${name} | ${cells.join(" | ")} |\n`;
+    })
+    .join("");
   const absent = result.absent.map(({ name, reason }) => `${name} did not take part: ${reason}.\n`).join("");
   return `${head}${rows}
 Medians of ${result.rounds} interleaved rounds of ${result.seconds} s, ${result.backends} backends; in brackets the ratio to direct in
@@ -40,11 +42,20 @@ export function throughputChart(result: ThroughputResult): string {
     title: { text: "Throughput beside a direct connection (1 = direct)", left: "center" },
     legend: { bottom: 0 },
     grid: { left: 50, right: 20, top: 50, bottom: 80 },
-    xAxis: { type: "category", data: metrics.map((metric) => METRICS[metric].replace(/, .*/, "").concat(metric === "fresh" ? " new" : metric === "kept" ? " kept" : "")) },
+    xAxis: {
+      type: "category",
+      data: metrics.map((metric) =>
+        METRICS[metric].replace(/, .*/, "").concat(metric === "fresh" ? " new" : metric === "kept" ? " kept" : ""),
+      ),
+    },
     yAxis: { type: "value", min: 0 },
-    series: result.contestants.filter(({ name }) => name !== "direct").map(({ name, ratios }) => ({
-      name, type: "bar", data: metrics.map((metric) => Number((ratios[metric] ?? 0).toFixed(3))),
-    })),
+    series: result.contestants
+      .filter(({ name }) => name !== "direct")
+      .map(({ name, ratios }) => ({
+        name,
+        type: "bar",
+        data: metrics.map((metric) => Number((ratios[metric] ?? 0).toFixed(3))),
+      })),
   });
   const svg = chart.renderToSVGString();
   chart.dispose();

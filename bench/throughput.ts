@@ -45,11 +45,20 @@ export interface ThroughputResult {
   }[];
 }
 
-interface IperfReport { end?: { sum_received?: { bits_per_second?: number }; sum?: { packets?: number; lost_packets?: number; seconds?: number } } }
+interface IperfReport {
+  end?: {
+    sum_received?: { bits_per_second?: number };
+    sum?: { packets?: number; lost_packets?: number; seconds?: number };
+  };
+}
 
 async function iperf(contestant: Contestant, seconds: number, more: readonly string[]): Promise<IperfReport> {
-  const ended = await runIn(contestant.client, "iperf3",
-    ["-c", contestant.target, "-t", String(seconds), "-J", ...more], { check: false, timeoutMs: (seconds + 15) * 1000 });
+  const ended = await runIn(
+    contestant.client,
+    "iperf3",
+    ["-c", contestant.target, "-t", String(seconds), "-J", ...more],
+    { check: false, timeoutMs: (seconds + 15) * 1000 },
+  );
   try {
     return JSON.parse(ended.stdout) as IperfReport;
   } catch {
@@ -58,20 +67,28 @@ async function iperf(contestant: Contestant, seconds: number, more: readonly str
 }
 
 async function wrk(contestant: Contestant, seconds: number, more: readonly string[]): Promise<number> {
-  const ended = await runIn(contestant.client, "wrk",
-    ["-t1", "-c64", `-d${seconds}s`, ...more, `http://${contestant.target}/`], { check: false, timeoutMs: (seconds + 15) * 1000 });
+  const ended = await runIn(
+    contestant.client,
+    "wrk",
+    ["-t1", "-c64", `-d${seconds}s`, ...more, `http://${contestant.target}/`],
+    { check: false, timeoutMs: (seconds + 15) * 1000 },
+  );
   return Number(/Requests\/sec:\s*([\d.]+)/.exec(ended.stdout)?.[1] ?? 0);
 }
 
 const MEASURE: Readonly<Record<Metric, (contestant: Contestant, seconds: number) => Promise<number>>> = {
-  upload: async (contestant, seconds) => ((await iperf(contestant, seconds, [])).end?.sum_received?.bits_per_second ?? 0) / 1e9,
-  download: async (contestant, seconds) => ((await iperf(contestant, seconds, ["-R"])).end?.sum_received?.bits_per_second ?? 0) / 1e9,
+  upload: async (contestant, seconds) =>
+    ((await iperf(contestant, seconds, [])).end?.sum_received?.bits_per_second ?? 0) / 1e9,
+  download: async (contestant, seconds) =>
+    ((await iperf(contestant, seconds, ["-R"])).end?.sum_received?.bits_per_second ?? 0) / 1e9,
   kept: (contestant, seconds) => wrk(contestant, seconds, []),
   fresh: (contestant, seconds) => wrk(contestant, seconds, ["-H", "Connection: close"]),
   udp: async (contestant, seconds) => {
     const { end } = await iperf(contestant, seconds, ["-u", "-l", "64", "-b", "0"]);
     const sum = end?.sum;
-    return sum?.packets === undefined || sum.seconds === undefined || sum.seconds === 0 ? 0 : (sum.packets - (sum.lost_packets ?? 0)) / sum.seconds;
+    return sum?.packets === undefined || sum.seconds === undefined || sum.seconds === 0
+      ? 0
+      : (sum.packets - (sum.lost_packets ?? 0)) / sum.seconds;
   },
 };
 
@@ -87,9 +104,10 @@ export async function benchThroughput(options: ThroughputOptions): Promise<Throu
   const reaper = startReaper();
   const raised: Contestant[] = [];
   try {
-    const { contestants, absent } = options.targets.length > 0
-      ? { contestants: givenContestants(options.targets), absent: [] }
-      : await raiseContestants(options.backends, options.only);
+    const { contestants, absent } =
+      options.targets.length > 0
+        ? { contestants: givenContestants(options.targets), absent: [] }
+        : await raiseContestants(options.backends, options.only);
     raised.push(...contestants);
     const samples = new Map(contestants.map(({ name }) => [name, byMetric<number[]>(() => [])]));
     for (let round = 0; round < options.rounds; round++) {
@@ -97,21 +115,32 @@ export async function benchThroughput(options: ThroughputOptions): Promise<Throu
         for (const contestant of contestants) {
           const figure = await MEASURE[metric](contestant, options.seconds);
           samples.get(contestant.name)?.[metric].push(figure);
-          options.progress(`round ${round + 1}/${options.rounds}  ${contestant.name.padEnd(20)} ${METRICS[metric].padEnd(44)} ${figure.toPrecision(4)}`);
+          options.progress(
+            `round ${round + 1}/${options.rounds}  ${contestant.name.padEnd(20)} ${METRICS[metric].padEnd(44)} ${figure.toPrecision(4)}`,
+          );
         }
       }
     }
-    const medians = new Map(contestants.map(({ name }) => [name, byMetric((metric) => median(samples.get(name)?.[metric] ?? []))]));
+    const medians = new Map(
+      contestants.map(({ name }) => [name, byMetric((metric) => median(samples.get(name)?.[metric] ?? []))]),
+    );
     const direct = medians.get("direct");
     return {
       machine: describeMachine(),
       command: `pointsman bench throughput --rounds ${options.rounds} --seconds ${options.seconds}`,
-      rounds: options.rounds, seconds: options.seconds, backends: options.backends, absent,
+      rounds: options.rounds,
+      seconds: options.seconds,
+      backends: options.backends,
+      absent,
       contestants: contestants.map(({ name }) => {
         const own = medians.get(name) ?? byMetric(() => NaN);
         return {
-          name, samples: samples.get(name) ?? byMetric<number[]>(() => []), medians: own,
-          ratios: byMetric((metric) => (direct === undefined || direct[metric] === 0 ? null : own[metric] / direct[metric])),
+          name,
+          samples: samples.get(name) ?? byMetric<number[]>(() => []),
+          medians: own,
+          ratios: byMetric((metric) =>
+            direct === undefined || direct[metric] === 0 ? null : own[metric] / direct[metric],
+          ),
         };
       }),
     };

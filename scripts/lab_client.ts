@@ -21,16 +21,20 @@ const PARALLEL = 64;
 
 async function inParallel(one: (index: number) => Promise<void>): Promise<void> {
   let next = 0;
-  await Promise.all(Array.from({ length: Math.min(PARALLEL, count) }, async () => {
-    while (next < count) await one(next++);
-  }));
+  await Promise.all(
+    Array.from({ length: Math.min(PARALLEL, count) }, async () => {
+      while (next < count) await one(next++);
+    }),
+  );
 }
 
 /** Sends, and again after a while (the first may be lost while a neighbour is resolved), until answered. */
 function askByUdp(index: number): Promise<void> {
   return new Promise((resolve) => {
     const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
-    const send = (): void => { socket.send(`datagram ${index}`, port, address); };
+    const send = (): void => {
+      socket.send(`datagram ${index}`, port, address);
+    };
     const again = setInterval(send, ANSWER_MS / 4);
     const end = (answer: string): void => {
       clearInterval(again);
@@ -39,8 +43,12 @@ function askByUdp(index: number): Promise<void> {
       if (answer !== "") process.stdout.write(`${answer}\n`);
       resolve();
     };
-    const patience = setTimeout(() => { end(""); }, ANSWER_MS);
-    socket.on("error", () => { end(""); });
+    const patience = setTimeout(() => {
+      end("");
+    }, ANSWER_MS);
+    socket.on("error", () => {
+      end("");
+    });
     socket.on("message", (message) => {
       const [name = "", ...rest] = message.toString().split("\n");
       end(rest.join("\n") === `datagram ${index}` ? name : "corrupt");
@@ -54,25 +62,45 @@ function askByTcp(): Promise<void> {
     let said = "";
     const socket = connect({ host: address, port });
     socket.setTimeout(ANSWER_MS, () => socket.destroy());
-    socket.on("data", (chunk) => { said += chunk.toString(); });
+    socket.on("data", (chunk) => {
+      said += chunk.toString();
+    });
     socket.on("error", () => undefined);
     socket.on("close", () => {
       const body = said.split("\r\n\r\n")[1];
-      if (body !== undefined) process.stdout.write(body.split("\r\n").find((line) => line.includes("\n") || line.length > 2)?.trim().concat("\n") ?? "");
+      if (body !== undefined)
+        process.stdout.write(
+          body
+            .split("\r\n")
+            .find((line) => line.includes("\n") || line.length > 2)
+            ?.trim()
+            .concat("\n") ?? "",
+        );
       resolve();
     });
     socket.write("GET / HTTP/1.0\r\nHost: lab\r\nConnection: close\r\n\r\n");
   });
 }
 
-interface Held { socket: Socket; sent: string; received: string; broken: boolean }
+interface Held {
+  socket: Socket;
+  sent: string;
+  received: string;
+  broken: boolean;
+}
 
 async function hold(): Promise<void> {
   const held: Held[] = Array.from({ length: count }, () => {
     const one: Held = { socket: connect({ host: address, port }), sent: "", received: "", broken: false };
-    one.socket.on("data", (chunk) => { one.received += chunk.toString(); });
-    one.socket.on("error", () => { one.broken = true; });
-    one.socket.on("close", () => { one.broken = true; });
+    one.socket.on("data", (chunk) => {
+      one.received += chunk.toString();
+    });
+    one.socket.on("error", () => {
+      one.broken = true;
+    });
+    one.socket.on("close", () => {
+      one.broken = true;
+    });
     return one;
   });
   process.stdout.write("holding\n");
@@ -103,7 +131,9 @@ async function stream(): Promise<void> {
   const answered = new Set<string>();
   const sockets = Array.from({ length: count }, (_, index) => {
     const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
-    socket.on("message", (message) => { answered.add(`${index} ${message.toString().split("\n")[1] ?? ""}`); });
+    socket.on("message", (message) => {
+      answered.add(`${index} ${message.toString().split("\n")[1] ?? ""}`);
+    });
     socket.on("error", () => undefined);
     return socket;
   });

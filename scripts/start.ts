@@ -5,11 +5,19 @@
 import { parseArgs } from "node:util";
 import { raiseLab, VIP4, VIP6 } from "./lab_network.ts";
 import type { Lab } from "./lab_network.ts";
-import { curlShares, instanceName, labConfig, serveBackend, startInstance, udpShares, waitFor } from "./lab_services.ts";
+import {
+  curlShares,
+  instanceName,
+  labConfig,
+  serveBackend,
+  startInstance,
+  udpShares,
+  waitFor,
+} from "./lab_services.ts";
 import type { Instance, ServedBackend } from "./lab_services.ts";
 import { deleteOwn, runIn, startReaper, sweepLeftovers } from "./namespaces.ts";
 import { proxyDemonstration } from "./start_proxy.ts";
-import { heading, indented, say, showShares } from "./transcript.ts";
+import { heading, indented, say, showHosts, showShares, untilInterrupted } from "./transcript.ts";
 import { whyNoLab } from "./lab_available.ts";
 
 const REQUESTS = 600;
@@ -29,12 +37,28 @@ async function showTraffic(lab: Lab): Promise<void> {
 }
 
 async function showThroughput(lab: Lab, seconds: string): Promise<void> {
-  const wrk = await runIn(lab.client.namespace, "wrk", ["-t1", "-c64", `-d${seconds}s`, `http://${VIP4}/`], { check: false });
-  for (const line of wrk.stdout.split("\n")) if (/Requests\/sec|Socket errors|requests in/.test(line)) say(`  wrk     ${line.trim()}`);
-  for (const [what, more] of [["upload", []], ["download", ["-R"]], ["UDP 64 B", ["-u", "-l", "64", "-b", "50M"]]] as const) {
-    const ended = await runIn(lab.client.namespace, "iperf3", ["-c", VIP4, "-t", seconds, "-f", "m", ...more], { check: false });
+  const wrk = await runIn(lab.client.namespace, "wrk", ["-t1", "-c64", `-d${seconds}s`, `http://${VIP4}/`], {
+    check: false,
+  });
+  for (const line of wrk.stdout.split("\n"))
+    if (/Requests\/sec|Socket errors|requests in/.test(line)) say(`  wrk     ${line.trim()}`);
+  for (const [what, more] of [
+    ["upload", []],
+    ["download", ["-R"]],
+    ["UDP 64 B", ["-u", "-l", "64", "-b", "50M"]],
+  ] as const) {
+    const ended = await runIn(lab.client.namespace, "iperf3", ["-c", VIP4, "-t", seconds, "-f", "m", ...more], {
+      check: false,
+    });
     const lines = ended.stdout.split("\n").filter((line) => /receiver|error/.test(line));
-    say(`  iperf3  ${what.padEnd(9)} ${lines.at(-1)?.replace(/^\[.*?\]/, "").trim() ?? ended.stderr.trim()}`);
+    say(
+      `  iperf3  ${what.padEnd(9)} ${
+        lines
+          .at(-1)
+          ?.replace(/^\[.*?\]/, "")
+          .trim() ?? ended.stderr.trim()
+      }`,
+    );
   }
 }
 
@@ -54,7 +78,10 @@ async function killOne(lab: Lab, instance: Instance, served: readonly ServedBack
 async function killSupervisor(lab: Lab, instance: Instance): Promise<void> {
   heading("the supervisor is killed (kill -9); the XDP program goes on forwarding");
   await instance.stop("SIGKILL");
-  showShares(`TCP: ${REQUESTS} connections by curl to ${VIP4}:80, without a supervisor`, await curlShares(lab, VIP4, REQUESTS));
+  showShares(
+    `TCP: ${REQUESTS} connections by curl to ${VIP4}:80, without a supervisor`,
+    await curlShares(lab, VIP4, REQUESTS),
+  );
 }
 
 async function labDemonstration(): Promise<void> {
@@ -65,12 +92,16 @@ async function labDemonstration(): Promise<void> {
   try {
     heading("a lab: client, balancer and three backends in network namespaces");
     const lab = raiseLab({ label: "start", backends: 3, mtu: 1500, localVip: false });
-    for (const host of [lab.client, lab.balancer, ...lab.backends]) say(`  ${host.name.padEnd(10)} ${host.ipv4.padEnd(12)} ${host.ipv6.padEnd(14)} ${host.namespace}`);
-    say(`  virtual addresses ${VIP4} and ${VIP6}, which the client reaches through the balancer`);
+    showHosts(lab);
     const served: ServedBackend[] = [];
-    for (const host of lab.backends) served.push(await serveBackend(host, { iperf: true, decap: forwarding === "ipip" }));
+    for (const host of lab.backends)
+      served.push(await serveBackend(host, { iperf: true, decap: forwarding === "ipip" }));
     const name = instanceName("start");
-    instance = await startInstance(lab, name, labConfig(name, { forwarding, mode: "auto", backends: lab.backends, backendFamily: 4, extra: "" }));
+    instance = await startInstance(
+      lab,
+      name,
+      labConfig(name, { forwarding, mode: "auto", backends: lab.backends, backendFamily: 4, extra: "" }),
+    );
     heading("pointsman status");
     indented(await instance.verb("status"));
     heading("traffic from the client, spread by the XDP program");
@@ -93,13 +124,7 @@ async function keep(lab: Lab, instance: Instance): Promise<void> {
   heading("kept running; Ctrl-C ends it");
   say(`  nsenter --net=/run/netns/${lab.client.namespace} curl http://${VIP4}/`);
   say(`  nsenter --net=/run/netns/${lab.balancer.namespace} node dist/src/main.js status --instance ${instance.name}`);
-  await new Promise<void>((resolve) => {
-    // An idle promise does not keep the process alive; a timer does.
-    const alive = setInterval(() => undefined, 60_000);
-    for (const signal of ["SIGINT", "SIGTERM"] as const) {
-      process.once(signal, () => { clearInterval(alive); resolve(); });
-    }
-  });
+  await untilInterrupted();
 }
 
 const obstacle = await whyNoLab();

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { firstLine, ROOT, tally, waitFor } from "./lab_services.ts";
 import type { Shares } from "./lab_services.ts";
 import { runIn } from "./namespaces.ts";
-import { heading, indented, say, showShares } from "./transcript.ts";
+import { heading, indented, say, showShares, untilInterrupted } from "./transcript.ts";
 
 const LOOPBACK = "127.0.0.1";
 const NAMES = ["web-1", "web-2", "web-3"];
@@ -33,7 +33,11 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-interface Ports { readonly web: number; readonly echo: number; readonly metrics: number }
+interface Ports {
+  readonly web: number;
+  readonly echo: number;
+  readonly metrics: number;
+}
 
 function configText(instance: string, directory: string, vip: Ports, backends: readonly Ports[]): string {
   const pool = (name: string, port: (of: Ports) => number): string => `  ${name}:
@@ -56,8 +60,17 @@ services:
 }
 
 async function ask(what: "tcp" | "udp", port: number, count: number): Promise<Shares> {
-  const ended = await runIn(null, process.execPath, [join(ROOT, "dist/scripts/lab_client.js"), what, LOOPBACK, String(port), String(count)]);
-  return tally(ended.stdout.split("\n").filter((line) => line !== ""), count);
+  const ended = await runIn(null, process.execPath, [
+    join(ROOT, "dist/scripts/lab_client.js"),
+    what,
+    LOOPBACK,
+    String(port),
+    String(count),
+  ]);
+  return tally(
+    ended.stdout.split("\n").filter((line) => line !== ""),
+    count,
+  );
 }
 
 async function showTraffic(vip: Ports, count: number): Promise<void> {
@@ -86,12 +99,22 @@ export async function proxyDemonstration(obstacle: string, count: number, keep: 
     if (vip === undefined) throw new Error("no ports");
     const served: ChildProcess[] = [];
     for (const [i, of] of backends.entries()) {
-      served.push(await start(`backend ${NAMES[i] ?? ""}`, join(ROOT, "dist/scripts/lab_backend.js"), NAMES[i] ?? "", String(of.web), String(of.echo), LOOPBACK));
+      served.push(
+        await start(
+          `backend ${NAMES[i] ?? ""}`,
+          join(ROOT, "dist/scripts/lab_backend.js"),
+          NAMES[i] ?? "",
+          String(of.web),
+          String(of.echo),
+          LOOPBACK,
+        ),
+      );
     }
     const file = join(directory, "pointsman.yaml");
     writeFileSync(file, configText("start", directory, vip, backends));
     await start("pointsman run", MAIN, "run", "-c", file);
-    const verb = async (...args: string[]): Promise<string> => (await runIn(null, process.execPath, [MAIN, ...args, "--socket", join(directory, "control.sock")])).stdout;
+    const verb = async (...args: string[]): Promise<string> =>
+      (await runIn(null, process.execPath, [MAIN, ...args, "--socket", join(directory, "control.sock")])).stdout;
     await waitFor("the instance to be ready", 20_000, async () => {
       const answer = await fetch(`http://${LOOPBACK}:${vip.metrics}/readyz`).catch(() => null);
       return answer?.status === 200;
@@ -108,7 +131,7 @@ export async function proxyDemonstration(obstacle: string, count: number, keep: 
     });
     indented(await verb("backends"));
     await showTraffic(vip, count);
-    if (keep) await once(process, "SIGINT");
+    if (keep) await untilInterrupted();
   } finally {
     heading("clean-up");
     for (const child of processes) child.kill("SIGTERM");

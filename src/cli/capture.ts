@@ -25,7 +25,11 @@ export interface CapturedPacket {
   readonly length: number;
 }
 
-interface Reader { readonly path: string; readonly view: DataView; readonly bytes: Uint8Array }
+interface Reader {
+  readonly path: string;
+  readonly view: DataView;
+  readonly bytes: Uint8Array;
+}
 
 function invalid(reader: Reader, offset: number, what: string): Failure<"CAPTURE_INVALID"> {
   return new Failure("CAPTURE_INVALID", { path: reader.path, offset }, `${reader.path}: ${what} at byte ${offset}`);
@@ -54,15 +58,25 @@ function readPcap(reader: Reader, little: boolean, unitNs: bigint): CapturedPack
   for (let at = FILE_HEADER; at < bytes.length;) {
     if (at + RECORD_HEADER > bytes.length) throw invalid(reader, at, "a record header is cut short");
     const captured = view.getUint32(at + 8, little);
-    if (at + RECORD_HEADER + captured > bytes.length) throw invalid(reader, at, `a record of ${captured} bytes is cut short`);
-    const timeNs = BigInt(view.getUint32(at, little)) * 1_000_000_000n + BigInt(view.getUint32(at + 4, little)) * unitNs;
-    packets.push({ timeNs, bytes: bytes.slice(at + RECORD_HEADER, at + RECORD_HEADER + captured), length: view.getUint32(at + 12, little) });
+    if (at + RECORD_HEADER + captured > bytes.length)
+      throw invalid(reader, at, `a record of ${captured} bytes is cut short`);
+    const timeNs =
+      BigInt(view.getUint32(at, little)) * 1_000_000_000n + BigInt(view.getUint32(at + 4, little)) * unitNs;
+    packets.push({
+      timeNs,
+      bytes: bytes.slice(at + RECORD_HEADER, at + RECORD_HEADER + captured),
+      length: view.getUint32(at + 12, little),
+    });
     at += RECORD_HEADER + captured;
   }
   return packets;
 }
 
-interface NgInterface { readonly linkType: number; readonly snapLength: number; readonly ticksPerSecond: bigint }
+interface NgInterface {
+  readonly linkType: number;
+  readonly snapLength: number;
+  readonly ticksPerSecond: bigint;
+}
 
 function readPcapng(reader: Reader): CapturedPacket[] {
   const { view, bytes } = reader;
@@ -79,7 +93,8 @@ function readPcapng(reader: Reader): CapturedPacket[] {
     }
     const type = view.getUint32(at, little);
     const length = view.getUint32(at + 4, little);
-    if (length < 12 || length % 4 !== 0 || at + length > bytes.length) throw invalid(reader, at + 4, `a block of ${length} bytes cannot be`);
+    if (length < 12 || length % 4 !== 0 || at + length > bytes.length)
+      throw invalid(reader, at + 4, `a block of ${length} bytes cannot be`);
     if (type === BLOCK_INTERFACE) interfaces.push(readInterface(reader, at, length, little));
     else if (type === BLOCK_ENHANCED_PACKET) packets.push(readEnhanced(reader, at, length, little, interfaces));
     else if (type === BLOCK_SIMPLE_PACKET) packets.push(readSimple(reader, at, length, little, interfaces));
@@ -113,7 +128,13 @@ function ethernetInterface(reader: Reader, at: number, interfaces: readonly NgIn
   return found;
 }
 
-function readEnhanced(reader: Reader, at: number, length: number, little: boolean, interfaces: readonly NgInterface[]): CapturedPacket {
+function readEnhanced(
+  reader: Reader,
+  at: number,
+  length: number,
+  little: boolean,
+  interfaces: readonly NgInterface[],
+): CapturedPacket {
   const { view, bytes } = reader;
   if (length < 32) throw invalid(reader, at, "a packet block is cut short");
   const { ticksPerSecond } = ethernetInterface(reader, at, interfaces, view.getUint32(at + 8, little));
@@ -121,13 +142,20 @@ function readEnhanced(reader: Reader, at: number, length: number, little: boolea
   const captured = view.getUint32(at + 20, little);
   if (32 + captured > length) throw invalid(reader, at, `a packet of ${captured} bytes is cut short`);
   return {
-    timeNs: (ticks * 1_000_000_000n) / ticksPerSecond, bytes: bytes.slice(at + 28, at + 28 + captured),
+    timeNs: (ticks * 1_000_000_000n) / ticksPerSecond,
+    bytes: bytes.slice(at + 28, at + 28 + captured),
     length: view.getUint32(at + 24, little),
   };
 }
 
 /** A simple packet block has no time, and its captured length is the snap length or what there is. */
-function readSimple(reader: Reader, at: number, length: number, little: boolean, interfaces: readonly NgInterface[]): CapturedPacket {
+function readSimple(
+  reader: Reader,
+  at: number,
+  length: number,
+  little: boolean,
+  interfaces: readonly NgInterface[],
+): CapturedPacket {
   const { view, bytes } = reader;
   if (length < 16) throw invalid(reader, at, "a packet block is cut short");
   const { snapLength } = ethernetInterface(reader, at, interfaces, 0);

@@ -30,19 +30,30 @@ function asText(bytes: Uint8Array): string {
 export function layPlan(plan: Plan): string {
   if (!plan.changed) return "nothing would change\n";
   const replaces = plan.replacesPlane === null ? "" : `the data plane would be replaced: ${plan.replacesPlane}\n`;
-  const steps = plan.steps.length === 0 ? "" : table(["step", "object", "detail"], plan.steps.map((step) => [step.action, step.object, step.detail]));
+  const steps =
+    plan.steps.length === 0
+      ? ""
+      : table(
+          ["step", "object", "detail"],
+          plan.steps.map((step) => [step.action, step.object, step.detail]),
+        );
   const moved = table(
     ["service", "change", "slots moved", "of", "share"],
     plan.services.map((each) => [each.service, each.change, each.slotsMoved, each.ringSize, percent(each.share)]),
   );
   const { kind, moved: flowsMoved, total } = plan.flows;
-  const flows = flowsMoved === null || total === null ? "live flows that would move: unknown\n"
-    : `live flows that would move: ${amount(flowsMoved)} of ${amount(total)} (${kind})\n`;
+  const flows =
+    flowsMoved === null || total === null
+      ? "live flows that would move: unknown\n"
+      : `live flows that would move: ${amount(flowsMoved)} of ${amount(total)} (${kind})\n`;
   const warnings = plan.warnings.map((warning) => `warning: ${warning}\n`).join("");
   return `${replaces}${steps}${steps === "" ? "" : "\n"}${moved}${flows}${warnings}`;
 }
 
-export interface PlanOptions { readonly output: "table" | "json"; readonly exitCode: boolean }
+export interface PlanOptions {
+  readonly output: "table" | "json";
+  readonly exitCode: boolean;
+}
 
 export async function planVerb(io: Io, client: Client, file: string, options: PlanOptions): Promise<number> {
   const plan = await client.plan({ name: file, text: asText(readConfigFile(io, file)), actor: io.actor });
@@ -58,7 +69,12 @@ function layApplied(result: ApplyResult): string {
   return head + failed + result.warnings.map((warning) => `warning: ${warning}\n`).join("");
 }
 
-export async function applyVerb(io: Io, client: Client, file: string, options: { readonly output: "table" | "json"; readonly yes: boolean }): Promise<number> {
+export async function applyVerb(
+  io: Io,
+  client: Client,
+  file: string,
+  options: { readonly output: "table" | "json"; readonly yes: boolean },
+): Promise<number> {
   const request = { name: file, text: asText(readConfigFile(io, file)), actor: io.actor };
   const plan = await client.plan(request);
   const most = Math.max(0, ...plan.services.filter(({ change }) => change !== "added").map(({ share }) => share));
@@ -85,12 +101,19 @@ export interface OverrideOptions {
 }
 
 export async function overrideVerb(
-  io: Io, client: Client, target: string,
-  change: { readonly kind: "drain" } | { readonly kind: "weight"; readonly weight: number }, options: OverrideOptions,
+  io: Io,
+  client: Client,
+  target: string,
+  change: { readonly kind: "drain" } | { readonly kind: "weight"; readonly weight: number },
+  options: OverrideOptions,
 ): Promise<number> {
   const expiresInMs = options.expires === null ? null : parseDuration(options.expires);
   if (options.expires !== null && expiresInMs === null) {
-    throw new Failure("REQUEST_INVALID", { path: "expires" }, `"${options.expires}" is not a duration such as 90s, 10m or 1h30m`);
+    throw new Failure(
+      "REQUEST_INVALID",
+      { path: "expires" },
+      `"${options.expires}" is not a duration such as 90s, 10m or 1h30m`,
+    );
   }
   const set = await client.override({ target, change, actor: io.actor, reason: options.reason, expiresInMs });
   if (options.output === "json") io.out(`${JSON.stringify(set, null, 2)}\n`);

@@ -5,7 +5,7 @@ import { loadAddon } from "../dataplane/probe.ts";
 import { openDecap } from "../dataplane/xdp/decap.ts";
 import { Failure } from "../errors.ts";
 import type { Address } from "../model/address.ts";
-import { parseAddress } from "../model/address.ts";
+import { isLoopback, parseAddress } from "../model/address.ts";
 import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
 import { table } from "./table.ts";
@@ -29,7 +29,7 @@ function parseAll(what: string, texts: readonly string[]): Address[] {
 export async function decapVerb(io: Io, options: DecapVerbOptions): Promise<number> {
   const given = parseAll("address", options.address);
   const own = io.env.net.localAddresses().map(parseAddress).filter((address) => address !== null);
-  const addresses = given.length > 0 ? given : own.filter(({ text }) => !text.startsWith("127.") && text !== "::1");
+  const addresses = given.length > 0 ? given : own.filter((address) => !isLoopback(address));
   const sources = parseAll("source", options.source);
   const decap = openDecap(loadAddon(io.env), io.env, { interface: options.interface, mode: options.xdp, addresses, sources });
   try {

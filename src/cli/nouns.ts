@@ -16,7 +16,12 @@ const CLEAR = "\u001b[H\u001b[2J";
 const WATCH_INTERVAL_MS = 1000;
 
 /** Prints a noun once, or again and again until interrupted. */
-export async function printNoun<T>(io: Io, options: NounOptions, ask: () => Promise<T>, lay: (value: T) => string): Promise<void> {
+export async function printNoun<T>(
+  io: Io,
+  options: NounOptions,
+  ask: () => Promise<T>,
+  lay: (value: T) => string,
+): Promise<void> {
   for (;;) {
     const value = await ask();
     if (options.output === "json") io.out(`${JSON.stringify(value, null, options.watch ? 0 : 2)}\n`);
@@ -30,11 +35,18 @@ export async function printNoun<T>(io: Io, options: NounOptions, ask: () => Prom
 function pause(io: Io, ms: number): Promise<boolean> {
   if (io.interrupted.aborted) return Promise.resolve(false);
   return new Promise((resolve) => {
-    const end = (): void => { cancel(); resolve(false); };
-    const cancel = io.env.clock.after(ms, () => {
-      io.interrupted.removeEventListener("abort", end);
-      resolve(true);
-    }, true);
+    const end = (): void => {
+      cancel();
+      resolve(false);
+    };
+    const cancel = io.env.clock.after(
+      ms,
+      () => {
+        io.interrupted.removeEventListener("abort", end);
+        resolve(true);
+      },
+      true,
+    );
     io.interrupted.addEventListener("abort", end, { once: true });
   });
 }
@@ -49,18 +61,35 @@ export function layStatus(status: Status, nowMs: number): string {
   const ago = (atMs: number): string => duration(Math.max(0, nowMs - atMs));
   const last = status.lastApply;
   const head = lines([
-    ["instance", `${status.instance} (pid ${status.pid}, pointsman ${status.version}), up ${duration(status.uptimeMs)}`],
+    [
+      "instance",
+      `${status.instance} (pid ${status.pid}, pointsman ${status.version}), up ${duration(status.uptimeMs)}`,
+    ],
     ["mode", `${status.mode}${status.adopted ? ", adopted" : ""}: ${status.plane.reason}`],
     ["remedy", status.plane.remedy],
-    ["interfaces", status.interfaces.length === 0 ? null
-      : status.interfaces.map((each) => `${each.name} (${each.mode} XDP${each.adopted ? ", adopted" : ""})`).join(", ")],
+    [
+      "interfaces",
+      status.interfaces.length === 0
+        ? null
+        : status.interfaces
+            .map((each) => `${each.name} (${each.mode} XDP${each.adopted ? ", adopted" : ""})`)
+            .join(", "),
+    ],
     ["ready", status.ready ? "yes" : `no: ${status.reasons.join("; ")}`],
-    ["config", `${status.config.file ?? "given by the program"}, revision ${status.config.revision}, loaded ${ago(status.config.loadedAtMs)} ago`
-      + (status.config.fileDiffers === true ? "; the file on disk DIFFERS" : "")],
+    [
+      "config",
+      `${status.config.file ?? "given by the program"}, revision ${status.config.revision}, loaded ${ago(status.config.loadedAtMs)} ago` +
+        (status.config.fileDiffers === true ? "; the file on disk DIFFERS" : ""),
+    ],
     ["hash seed", `from ${status.hashSeed}`],
-    ["last apply", last === null ? "none yet"
-      : last.error === null ? `${last.steps} steps in ${last.durationMs.toFixed(1)} ms, ${ago(last.atMs)} ago`
-        : `FAILED ${ago(last.atMs)} ago: ${last.error}`],
+    [
+      "last apply",
+      last === null
+        ? "none yet"
+        : last.error === null
+          ? `${last.steps} steps in ${last.durationMs.toFixed(1)} ms, ${ago(last.atMs)} ago`
+          : `FAILED ${ago(last.atMs)} ago: ${last.error}`,
+    ],
     ["flows", `${amount(status.flows.count)} of ${amount(status.flows.max)} (${status.flows.kind})`],
   ]);
   const attempts = status.plane.attempts.map(({ what, result }) => `  tried ${what}: ${result}\n`).join("");
@@ -75,9 +104,16 @@ export function layServices(services: readonly ServiceView[]): string {
   return table(
     ["service", "address", "proto", "forward", "pool", "up", "listening", "slots", "packets/s", "bytes/s", "note"],
     services.map((service) => [
-      service.name, service.endpoint, service.protocol, service.forwarding, service.pool,
-      `${service.backendsUp}/${service.backends}`, service.listening ?? "", service.ringSize,
-      amount(service.rates.packetsPerSecond), amount(service.rates.bytesPerSecond),
+      service.name,
+      service.endpoint,
+      service.protocol,
+      service.forwarding,
+      service.pool,
+      `${service.backendsUp}/${service.backends}`,
+      service.listening ?? "",
+      service.ringSize,
+      amount(service.rates.packetsPerSecond),
+      amount(service.rates.bytesPerSecond),
       service.error ?? (service.failedOpen ? "failed open: nobody is healthy" : ""),
     ]),
   );
@@ -85,23 +121,47 @@ export function layServices(services: readonly ServiceView[]): string {
 
 function because(provenance: Provenance): string {
   switch (provenance.source) {
-    case "config": return "config";
-    case "membership": return `${provenance.name}${provenance.stale ? " (stale)" : ""}`;
-    case "override": return `override by ${provenance.actor}`;
-    case "health": return "health";
+    case "config":
+      return "config";
+    case "membership":
+      return `${provenance.name}${provenance.stale ? " (stale)" : ""}`;
+    case "override":
+      return `override by ${provenance.actor}`;
+    case "health":
+      return "health";
   }
 }
 
 export function layBackends(backends: readonly BackendView[], nowMs: number): string {
   if (backends.length === 0) return "no backends\n";
   return table(
-    ["backend", "address", "state", "for", "weight", "of", "slots", "share", "flows", "packets/s", "next hop", "reason"],
+    [
+      "backend",
+      "address",
+      "state",
+      "for",
+      "weight",
+      "of",
+      "slots",
+      "share",
+      "flows",
+      "packets/s",
+      "next hop",
+      "reason",
+    ],
     backends.map((backend) => [
-      backend.name, backend.address, backend.state,
+      backend.name,
+      backend.address,
+      backend.state,
       backend.sinceMs === null ? "" : duration(Math.max(0, nowMs - backend.sinceMs)),
-      backend.weight, because(backend.weightProvenance), backend.slots, percent(backend.share),
-      backend.flows === null ? "" : amount(backend.flows), amount(backend.rates.packetsPerSecond),
-      [...new Set(backend.destinations.map((each) => each.neighbour ?? ""))].join(" "), backend.reason,
+      backend.weight,
+      because(backend.weightProvenance),
+      backend.slots,
+      percent(backend.share),
+      backend.flows === null ? "" : amount(backend.flows),
+      amount(backend.rates.packetsPerSecond),
+      [...new Set(backend.destinations.map((each) => each.neighbour ?? ""))].join(" "),
+      backend.reason,
     ]),
   );
 }
@@ -113,9 +173,11 @@ export function layOverrides(overrides: readonly OverrideView[], nowMs: number):
     overrides.map((override) => [
       override.target,
       override.change.kind === "drain" ? "drain" : `weight ${override.change.weight}`,
-      override.actor, dateTime(override.atMs),
+      override.actor,
+      dateTime(override.atMs),
       override.expiresAtMs === null ? "never" : `in ${duration(Math.max(0, override.expiresAtMs - nowMs))}`,
-      override.reason ?? "", override.matches ? "" : "no such backend in the config",
+      override.reason ?? "",
+      override.matches ? "" : "no such backend in the config",
     ]),
   );
 }
@@ -125,10 +187,18 @@ export function layEvent(event: PointsmanEvent): string {
 }
 
 /** Recent events, and with --watch each new one as it happens. */
-export async function printEvents(io: Io, client: Client, options: NounOptions & { readonly since: number }): Promise<void> {
+export async function printEvents(
+  io: Io,
+  client: Client,
+  options: NounOptions & { readonly since: number },
+): Promise<void> {
   if (!options.watch) {
     const events = await client.recentEvents(options.since);
-    io.out(options.output === "json" ? `${JSON.stringify(events, null, 2)}\n` : events.map(layEvent).join("") || "no events\n");
+    io.out(
+      options.output === "json"
+        ? `${JSON.stringify(events, null, 2)}\n`
+        : events.map(layEvent).join("") || "no events\n",
+    );
     return;
   }
   for await (const event of client.events({ since: options.since, signal: io.interrupted })) {

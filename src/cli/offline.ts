@@ -27,7 +27,12 @@ function parseSeed(text: string): bigint | null {
 export function offlineSeed(io: Io, config: Config, given: string | undefined): bigint {
   if (given !== undefined) {
     const seed = parseSeed(given);
-    if (seed === null) throw new Failure("REQUEST_INVALID", { path: "hash-seed" }, `--hash-seed takes 16 hexadecimal digits, not "${given}"`);
+    if (seed === null)
+      throw new Failure(
+        "REQUEST_INVALID",
+        { path: "hash-seed" },
+        `--hash-seed takes 16 hexadecimal digits, not "${given}"`,
+      );
     return seed;
   }
   const wanted = config.dataplane.hashSeed;
@@ -41,13 +46,19 @@ export function offlineSeed(io: Io, config: Config, given: string | undefined): 
       // No permission, perhaps: the note below says what the answer is worth.
     }
   }
-  io.err("note: the instance's hash seed is not known here; this answer holds for the test seed 0123456789abcdef (see --hash-seed)\n");
+  io.err(
+    "note: the instance's hash seed is not known here; this answer holds for the test seed 0123456789abcdef (see --hash-seed)\n",
+  );
   return TEST_SEED;
 }
 
 export function offlineIntent(io: Io, file: string, hashSeed: string | undefined): Intent {
   const config = loadConfig(io, file);
   return {
-    config, hashSeed: offlineSeed(io, config, hashSeed), overrides: [], health: new Map(), nowMs: io.env.clock.wallMs(),
+    config,
+    hashSeed: offlineSeed(io, config, hashSeed),
+    overrides: [],
+    health: new Map(),
+    nowMs: io.env.clock.wallMs(),
   };
 }

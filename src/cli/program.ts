@@ -1,8 +1,7 @@
 // The command line: every verb and noun, its options and its help, in one place. Knows commander and the
 // verbs' functions; knows no socket, map or file itself. Ends with an exit code, never with process.exit.
 
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import type { Client } from "../api/client.ts";
+import { Command, CommanderError, Option } from "commander";
 import { Failure } from "../errors.ts";
 import { controlSocketPath } from "../supervisor/places.ts";
 import { VERSION } from "../version.ts";
@@ -10,6 +9,8 @@ import { applyVerb, overrideVerb, planVerb, printApplied, printRemoved } from ".
 import type { BenchOptions } from "./bench.ts";
 import { checkVerb, showConfigVerb } from "./check.ts";
 import type { DecapVerbOptions } from "./decap.ts";
+import type { Common, End, Output } from "./command.ts";
+import { collect, command, wholeNumber, withClient } from "./command.ts";
 import type { Io } from "./io.ts";
 import { EXIT, exitCodeOf } from "./io.ts";
 import { layBackends, layOverrides, layServices, layStatus, printEvents, printNoun } from "./nouns.ts";
@@ -17,9 +18,6 @@ import { explainVerb, ringVerb } from "./questions.ts";
 import { statusVerb } from "./unsupervised.ts";
 
 const DEFAULT_FILE = "/etc/pointsman/pointsman.yaml";
-
-type Output = "table" | "json";
-interface Common { readonly instance: string; readonly socket?: string; readonly output: Output; readonly watch?: boolean }
 
 /** Runs a command line (without node and script) and resolves to the exit code. */
 export async function runCli(argv: readonly string[], io: Io): Promise<number> {
@@ -39,19 +37,32 @@ function explainError(io: Io, error: unknown): number {
     io.err(`pointsman: ${error.code}: ${error.message}\n`);
     return exitCodeOf(error as Failure);
   }
-  io.err(`pointsman: this is a bug, please report it: ${error instanceof Error ? error.stack ?? error.message : String(error)}\n`);
+  io.err(
+    `pointsman: this is a bug, please report it: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+  );
   return EXIT.bug;
 }
 
 function createProgram(io: Io, result: { code: number }): Command {
   const program = new Command("pointsman");
   program
-    .description("A layer-4 TCP/UDP load balancer: an XDP fast path, a proxy where XDP cannot run, one config for both.")
+    .description(
+      "A layer-4 TCP/UDP load balancer: an XDP fast path, a proxy where XDP cannot run, one config for both.",
+    )
     .version(VERSION, "-V, --version")
     .showHelpAfterError("(see pointsman --help)")
     .exitOverride()
-    .configureOutput({ writeOut: (text) => { io.out(text); }, writeErr: (text) => { io.err(text); } });
-  const end = (code: number): void => { result.code = code; };
+    .configureOutput({
+      writeOut: (text) => {
+        io.out(text);
+      },
+      writeErr: (text) => {
+        io.err(text);
+      },
+    });
+  const end = (code: number): void => {
+    result.code = code;
+  };
   addRunning(program, io, end);
   addFiles(program, io, end);
   addNouns(program, io, end);
@@ -59,37 +70,6 @@ function createProgram(io: Io, result: { code: number }): Command {
   addQuestions(program, io, end);
   addHost(program, io, end);
   return program;
-}
-
-type End = (code: number) => void;
-
-/** A subcommand that inherits exitOverride and the output; `-o` and `--instance` on those that want them. */
-function command(parent: Command, name: string, description: string, wants: { readonly output?: boolean; readonly instance?: boolean; readonly watch?: boolean }): Command {
-  const made = parent.command(name).description(description);
-  if (wants.instance === true) {
-    made.option("--instance <name>", "the instance to speak to", "main");
-    made.option("--socket <path>", "its control socket, when it is not in the usual place");
-  }
-  if (wants.output === true) made.addOption(new Option("-o, --output <format>", "how to print").choices(["table", "json"]).default("table"));
-  if (wants.watch === true) made.option("-w, --watch", "print again as things change", false);
-  return made;
-}
-
-async function withClient<T>(io: Io, options: { readonly instance: string; readonly socket?: string }, use: (client: Client) => Promise<T>): Promise<T> {
-  const client = io.connect(options.socket ?? controlSocketPath(options.instance, io.env), options.instance);
-  try {
-    return await use(client);
-  } finally {
-    await client.close();
-  }
-}
-
-function wholeNumber(from: number, to: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!/^\d+$/.test(text) || value < from || value > to) throw new InvalidArgumentError(`It has to be a whole number from ${from} to ${to}.`);
-    return value;
-  };
 }
 
 function addRunning(program: Command, io: Io, end: End): void {
@@ -104,11 +84,12 @@ function addRunning(program: Command, io: Io, end: End): void {
       const { runVerb } = await import("./run.ts");
       end(await runVerb(io, options));
     });
-  command(program, "detach", "stop forwarding and remove programs, maps and pins, supervised or not", { instance: true })
-    .action(async (options: Common) => {
-      const { detachVerb } = await import("./unsupervised.ts");
-      end(await detachVerb(io, options.instance, options.socket ?? controlSocketPath(options.instance, io.env)));
-    });
+  command(program, "detach", "stop forwarding and remove programs, maps and pins, supervised or not", {
+    instance: true,
+  }).action(async (options: Common) => {
+    const { detachVerb } = await import("./unsupervised.ts");
+    end(await detachVerb(io, options.instance, options.socket ?? controlSocketPath(options.instance, io.env)));
+  });
 }
 
 export interface RunOptions {
@@ -121,9 +102,15 @@ export interface RunOptions {
 }
 
 function addFiles(program: Command, io: Io, end: End): void {
-  command(program, "check <file>", "validate a configuration file and print every problem", { output: true })
-    .action((file: string, options: Common) => { end(checkVerb(io, file, options.output)); });
-  command(program, "plan <file>", "what applying a file would do to the running instance", { output: true, instance: true })
+  command(program, "check <file>", "validate a configuration file and print every problem", { output: true }).action(
+    (file: string, options: Common) => {
+      end(checkVerb(io, file, options.output));
+    },
+  );
+  command(program, "plan <file>", "what applying a file would do to the running instance", {
+    output: true,
+    instance: true,
+  })
     .option("--from <file>", "compare with this file instead of a running instance")
     .option("--exit-code", "end with 3 when something would change", false)
     .action(async (file: string, options: Common & { readonly from?: string; readonly exitCode: boolean }) => {
@@ -137,14 +124,27 @@ function addFiles(program: Command, io: Io, end: End): void {
     .action(async (file: string, options: Common & { readonly yes: boolean }) => {
       end(await withClient(io, options, (client) => applyVerb(io, client, file, options)));
     });
-  command(program, "reload", "read the file given to `run` again", { output: true, instance: true })
-    .action(async (options: Common) => {
-      end(await withClient(io, options, async (client) => printApplied(io, await client.reload(io.actor), options.output)));
-    });
+  command(program, "reload", "read the file given to `run` again", { output: true, instance: true }).action(
+    async (options: Common) => {
+      end(
+        await withClient(io, options, async (client) =>
+          printApplied(io, await client.reload(io.actor), options.output),
+        ),
+      );
+    },
+  );
   command(program, "rollback", "return to an earlier revision", { output: true, instance: true })
-    .argument("[revision]", "its number; the one before the current unless given", wholeNumber(1, Number.MAX_SAFE_INTEGER))
+    .argument(
+      "[revision]",
+      "its number; the one before the current unless given",
+      wholeNumber(1, Number.MAX_SAFE_INTEGER),
+    )
     .action(async (revision: number | undefined, options: Common) => {
-      end(await withClient(io, options, async (client) => printApplied(io, await client.rollback(revision ?? null, io.actor), options.output)));
+      end(
+        await withClient(io, options, async (client) =>
+          printApplied(io, await client.rollback(revision ?? null, io.actor), options.output),
+        ),
+      );
     });
   const config = program.command("config").description("the configuration itself");
   command(config, "show", "print a configuration", { instance: true })
@@ -157,101 +157,185 @@ function addFiles(program: Command, io: Io, end: End): void {
 
 function addNouns(program: Command, io: Io, end: End): void {
   const now = (): number => io.env.clock.wallMs();
-  command(program, "status", "what is running, in which mode, and why", { output: true, instance: true, watch: true })
-    .action(async (options: Common) => {
-      const noun = { output: options.output, watch: options.watch ?? false };
-      end(await statusVerb(io, options.instance, () => withClient(io, options, (client) =>
-        printNoun(io, noun, () => client.status(), (status) => layStatus(status, now())))));
-    });
-  command(program, "services", "services and where they listen", { output: true, instance: true, watch: true })
-    .action(async (options: Common) => {
-      await withClient(io, options, (client) => printNoun(io, { output: options.output, watch: options.watch ?? false }, () => client.services(), layServices));
-    });
-  command(program, "backends", "backends: health, weight, slots, flows", { output: true, instance: true, watch: true })
-    .action(async (options: Common) => {
-      await withClient(io, options, (client) => printNoun(io, { output: options.output, watch: options.watch ?? false }, () => client.backends(), (value) => layBackends(value, now())));
-    });
+  command(program, "status", "what is running, in which mode, and why", {
+    output: true,
+    instance: true,
+    watch: true,
+  }).action(async (options: Common) => {
+    const noun = { output: options.output, watch: options.watch ?? false };
+    end(
+      await statusVerb(io, options.instance, () =>
+        withClient(io, options, (client) =>
+          printNoun(
+            io,
+            noun,
+            () => client.status(),
+            (status) => layStatus(status, now()),
+          ),
+        ),
+      ),
+    );
+  });
+  command(program, "services", "services and where they listen", { output: true, instance: true, watch: true }).action(
+    async (options: Common) => {
+      await withClient(io, options, (client) =>
+        printNoun(io, { output: options.output, watch: options.watch ?? false }, () => client.services(), layServices),
+      );
+    },
+  );
+  command(program, "backends", "backends: health, weight, slots, flows", {
+    output: true,
+    instance: true,
+    watch: true,
+  }).action(async (options: Common) => {
+    await withClient(io, options, (client) =>
+      printNoun(
+        io,
+        { output: options.output, watch: options.watch ?? false },
+        () => client.backends(),
+        (value) => layBackends(value, now()),
+      ),
+    );
+  });
   command(program, "events", "what happened", { output: true, instance: true, watch: true })
     .option("--since <id>", "only events after this one", wholeNumber(0, Number.MAX_SAFE_INTEGER), 0)
     .action(async (options: Common & { readonly since: number }) => {
-      await withClient(io, options, (client) => printEvents(io, client, { output: options.output, watch: options.watch ?? false, since: options.since }));
+      await withClient(io, options, (client) =>
+        printEvents(io, client, { output: options.output, watch: options.watch ?? false, since: options.since }),
+      );
     });
 }
 
-interface OverrideFlags extends Common { readonly reason?: string; readonly for?: string }
+interface OverrideFlags extends Common {
+  readonly reason?: string;
+  readonly for?: string;
+}
 
 function addOverrides(program: Command, io: Io, end: End): void {
-  const flags = (options: OverrideFlags): { output: Output; reason: string | null; expires: string | null } =>
-    ({ output: options.output, reason: options.reason ?? null, expires: options.for ?? null });
-  const override = (name: string, description: string): Command => command(program, name, description, { output: true, instance: true })
-    .option("--reason <text>", "why, for those who read `status`")
-    .option("--for <duration>", "until when: 90s, 10m, 1h30m; for ever unless given");
-  override("drain <backend>", "give a backend no new flows; it keeps those it has")
-    .action(async (backend: string, options: OverrideFlags) => {
-      end(await withClient(io, options, (client) => overrideVerb(io, client, backend, { kind: "drain" }, flags(options))));
-    });
+  const flags = (options: OverrideFlags): { output: Output; reason: string | null; expires: string | null } => ({
+    output: options.output,
+    reason: options.reason ?? null,
+    expires: options.for ?? null,
+  });
+  const override = (name: string, description: string): Command =>
+    command(program, name, description, { output: true, instance: true })
+      .option("--reason <text>", "why, for those who read `status`")
+      .option("--for <duration>", "until when: 90s, 10m, 1h30m; for ever unless given");
+  override("drain <backend>", "give a backend no new flows; it keeps those it has").action(
+    async (backend: string, options: OverrideFlags) => {
+      end(
+        await withClient(io, options, (client) => overrideVerb(io, client, backend, { kind: "drain" }, flags(options))),
+      );
+    },
+  );
   override("weight <backend>", "override a backend's weight")
     .argument("<weight>", "0 takes no slots", wholeNumber(0, 65535))
     .action(async (backend: string, weight: number, options: OverrideFlags) => {
-      end(await withClient(io, options, (client) => overrideVerb(io, client, backend, { kind: "weight", weight }, flags(options))));
+      end(
+        await withClient(io, options, (client) =>
+          overrideVerb(io, client, backend, { kind: "weight", weight }, flags(options)),
+        ),
+      );
     });
-  command(program, "undrain <backend>", "let a drained backend take new flows again", { output: true, instance: true })
-    .action(async (backend: string, options: Common) => {
-      end(await withClient(io, options, async (client) =>
-        printRemoved(io, await client.clearOverrides({ target: backend, kind: "drain", actor: io.actor }), options.output)));
-    });
-  const overrides = command(program, "overrides", "what operators and programs have overridden", { output: true, instance: true, watch: true })
-    .action(async (options: Common) => {
-      await withClient(io, options, (client) => printNoun(io, { output: options.output, watch: options.watch ?? false }, () => client.overrides(),
-        (value) => layOverrides(value, io.env.clock.wallMs())));
-    });
-  command(overrides, "clear [backend]", "clear the overrides of a backend, or all", {})
-    .action(async (backend: string | undefined, _: unknown, self: Command) => {
+  command(program, "undrain <backend>", "let a drained backend take new flows again", {
+    output: true,
+    instance: true,
+  }).action(async (backend: string, options: Common) => {
+    end(
+      await withClient(io, options, async (client) =>
+        printRemoved(
+          io,
+          await client.clearOverrides({ target: backend, kind: "drain", actor: io.actor }),
+          options.output,
+        ),
+      ),
+    );
+  });
+  const overrides = command(program, "overrides", "what operators and programs have overridden", {
+    output: true,
+    instance: true,
+    watch: true,
+  }).action(async (options: Common) => {
+    await withClient(io, options, (client) =>
+      printNoun(
+        io,
+        { output: options.output, watch: options.watch ?? false },
+        () => client.overrides(),
+        (value) => layOverrides(value, io.env.clock.wallMs()),
+      ),
+    );
+  });
+  command(overrides, "clear [backend]", "clear the overrides of a backend, or all", {}).action(
+    async (backend: string | undefined, _: unknown, self: Command) => {
       const options = self.optsWithGlobals<Common>();
-      end(await withClient(io, options, async (client) =>
-        printRemoved(io, await client.clearOverrides({ target: backend ?? null, kind: null, actor: io.actor }), options.output)));
-    });
-}
-
-function collect(value: string, before: readonly string[]): string[] {
-  return [...before, value];
+      end(
+        await withClient(io, options, async (client) =>
+          printRemoved(
+            io,
+            await client.clearOverrides({ target: backend ?? null, kind: null, actor: io.actor }),
+            options.output,
+          ),
+        ),
+      );
+    },
+  );
 }
 
 function addQuestions(program: Command, io: Io, end: End): void {
-  const question = (name: string, description: string): Command => command(program, name, description, { output: true, instance: true })
-    .option("-c, --config <file>", "answer from this file, without a running instance")
-    .option("--hash-seed <hex>", "16 hex digits, when the file's seed cannot be read");
-  question("explain <client> <service>", "which backend CLIENT:PORT meets at SERVICE, and why")
-    .action(async (client: string, service: string, options: QuestionOptions) => {
+  const question = (name: string, description: string): Command =>
+    command(program, name, description, { output: true, instance: true })
+      .option("-c, --config <file>", "answer from this file, without a running instance")
+      .option("--hash-seed <hex>", "16 hex digits, when the file's seed cannot be read");
+  question("explain <client> <service>", "which backend CLIENT:PORT meets at SERVICE, and why").action(
+    async (client: string, service: string, options: QuestionOptions) => {
       end(await explainVerb(io, client, service, options, (use) => withClient(io, options, use)));
-    });
+    },
+  );
   question("ring <service>", "slots per backend, and what a change would move")
     .option("--down <backend>", "with this backend unhealthy (repeatable)", collect, [])
     .option("--remove <backend>", "with this backend gone from the config (repeatable)", collect, [])
-    .action(async (service: string, options: QuestionOptions & { readonly down: string[]; readonly remove: string[] }) => {
-      end(await ringVerb(io, service, options, (use) => withClient(io, options, use)));
-    });
+    .action(
+      async (service: string, options: QuestionOptions & { readonly down: string[]; readonly remove: string[] }) => {
+        end(await ringVerb(io, service, options, (use) => withClient(io, options, use)));
+      },
+    );
   command(program, "replay", "run captured packets through the real XDP program", { output: true })
     .requiredOption("-c, --config <file>", "configuration file")
     .requiredOption("--in <pcap>", "pcap or pcapng with Ethernet frames")
     .option("--out <pcap>", "where the packets go that were not dropped")
     .option("--hash-seed <hex>", "16 hex digits, when the file's seed cannot be read")
-    .action(async (options: Common & { readonly config: string; readonly in: string; readonly out?: string; readonly hashSeed?: string }) => {
-      const { replayVerb } = await import("./replay.ts");
-      end(await replayVerb(io, options));
-    });
+    .action(
+      async (
+        options: Common & {
+          readonly config: string;
+          readonly in: string;
+          readonly out?: string;
+          readonly hashSeed?: string;
+        },
+      ) => {
+        const { replayVerb } = await import("./replay.ts");
+        end(await replayVerb(io, options));
+      },
+    );
 }
 
-export interface QuestionOptions extends Common { readonly config?: string; readonly hashSeed?: string }
+export interface QuestionOptions extends Common {
+  readonly config?: string;
+  readonly hashSeed?: string;
+}
 
 function addHost(program: Command, io: Io, end: End): void {
-  command(program, "doctor", "what this host can do, which mode `auto` would choose, and what is missing", { output: true })
+  command(program, "doctor", "what this host can do, which mode `auto` would choose, and what is missing", {
+    output: true,
+  })
     .option("-c, --config <file>", "check against this file's interfaces and services")
     .action(async (options: Common & { readonly config?: string }) => {
       const { doctorVerb } = await import("./doctor.ts");
       end(doctorVerb(io, options));
     });
-  command(program, "decap", "on a backend: unwrap tunnelled packets for its virtual addresses, until ended", { output: true })
+  command(program, "decap", "on a backend: unwrap tunnelled packets for its virtual addresses, until ended", {
+    output: true,
+  })
     .requiredOption("--interface <name>", "where they arrive")
     .option("--address <ip>", "a virtual address (repeatable); every address of this host unless given", collect, [])
     .option("--source <ip>", "accept tunnels from this balancer only (repeatable)", collect, [])

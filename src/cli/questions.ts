@@ -13,7 +13,11 @@ import { EXIT } from "./io.ts";
 import { offlineIntent } from "./offline.ts";
 import { percent, table } from "./table.ts";
 
-interface Options { readonly output: "table" | "json"; readonly config?: string; readonly hashSeed?: string }
+interface Options {
+  readonly output: "table" | "json";
+  readonly config?: string;
+  readonly hashSeed?: string;
+}
 type Ask = <T>(use: (client: Client) => Promise<T>) => Promise<T>;
 
 /** Rings do not depend on the flow hash, nor do two plans with the same one differ by it. */
@@ -23,11 +27,18 @@ const NOTHING_YET = { ledger: EMPTY_LEDGER, generation: 0 };
 function layExplanation(answer: Explanation): string {
   const width = Math.max(...answer.steps.map(({ step }) => step.length));
   const steps = answer.steps.map(({ step, detail }) => `  ${step.padEnd(width)}  ${detail}\n`).join("");
-  const end = answer.backend === null ? "nobody" : `${answer.backend} (${answer.destination ?? ""}, ${answer.forwarding})`;
+  const end =
+    answer.backend === null ? "nobody" : `${answer.backend} (${answer.destination ?? ""}, ${answer.forwarding})`;
   return `${answer.client} → ${answer.service}: ${end}\n${steps}`;
 }
 
-export async function explainVerb(io: Io, client: string, service: string, options: Options, ask: Ask): Promise<number> {
+export async function explainVerb(
+  io: Io,
+  client: string,
+  service: string,
+  options: Options,
+  ask: Ask,
+): Promise<number> {
   const request = { client, service };
   let answer: Explanation;
   if (options.config === undefined) answer = await ask((instance) => instance.explain(request));
@@ -41,19 +52,27 @@ export async function explainVerb(io: Io, client: string, service: string, optio
 
 function layRing(report: RingReport): string {
   const off = Math.max(0, ...report.backends.map(({ slots, ideal }) => Math.abs(slots - ideal)));
-  const busiest = Math.max(0, ...report.backends.filter(({ ideal }) => ideal > 0).map(({ slots, ideal }) => slots / ideal));
+  const busiest = Math.max(
+    0,
+    ...report.backends.filter(({ ideal }) => ideal > 0).map(({ slots, ideal }) => slots / ideal),
+  );
   return `${report.service}: ${report.size} slots\n${table(
     ["backend", "weight", "slots", "share", "ideal"],
     report.backends.map((each) => [each.name, each.weight, each.slots, percent(each.share), each.ideal.toFixed(1)]),
   )}furthest from its ideal: ${off.toFixed(1)} slots; busiest: ${busiest.toFixed(4)} of its ideal\n`;
 }
 
-export interface RingOptions extends Options { readonly down: readonly string[]; readonly remove: readonly string[] }
+export interface RingOptions extends Options {
+  readonly down: readonly string[];
+  readonly remove: readonly string[];
+}
 
 export async function ringVerb(io: Io, service: string, options: RingOptions, ask: Ask): Promise<number> {
   const { down, remove } = options;
-  const alter = (from: readonly string[], without: readonly string[]): { service: string; down: string[]; remove: string[] } =>
-    ({ service, down: [...from], remove: [...without] });
+  const alter = (
+    from: readonly string[],
+    without: readonly string[],
+  ): { service: string; down: string[]; remove: string[] } => ({ service, down: [...from], remove: [...without] });
   let answer: (request: ReturnType<typeof alter>) => Promise<RingReport>;
   if (options.config === undefined) answer = (request) => ask((instance) => instance.ring(request));
   else {
@@ -80,19 +99,30 @@ function layDisruption(before: RingReport, after: RingReport): string {
     if (!still.has(owner)) had++;
     else if (after.slots[slot] !== owner) foreign++;
   });
-  return `slots of the backends that are out: ${had} (${percent(had / before.size)}), all lent or given to others\n`
-    + `slots of other backends that moved: ${foreign} (${percent(foreign / before.size)})\n`;
+  return (
+    `slots of the backends that are out: ${had} (${percent(had / before.size)}), all lent or given to others\n` +
+    `slots of other backends that moved: ${foreign} (${percent(foreign / before.size)})\n`
+  );
 }
 
 /** What a change of files would move, with all backends healthy. Ends with 3 under --exit-code when anything would. */
-export function offlinePlanVerb(io: Io, from: string, to: string, options: { readonly output: "table" | "json"; readonly exitCode: boolean }): number {
+export function offlinePlanVerb(
+  io: Io,
+  from: string,
+  to: string,
+  options: { readonly output: "table" | "json"; readonly exitCode: boolean },
+): number {
   const before = compile(offlineIntent(io, from, ANY_SEED), NOTHING_YET);
   const intent = offlineIntent(io, to, ANY_SEED);
   const after = compile(intent, before);
   const services = movements(before, after);
   const plan = {
     changed: services.some(({ change }) => change !== "unchanged"),
-    steps: [], services, flows: movedFlows(before, after, null), replacesPlane: null, warnings: [...after.warnings],
+    steps: [],
+    services,
+    flows: movedFlows(before, after, null),
+    replacesPlane: null,
+    warnings: [...after.warnings],
   };
   io.out(options.output === "json" ? `${JSON.stringify(plan, null, 2)}\n` : layPlan(plan));
   return options.exitCode && plan.changed ? EXIT.changes : EXIT.done;

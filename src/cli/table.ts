@@ -4,9 +4,21 @@
 import Table from "cli-table3";
 
 const NO_FRAME = {
-  "top": "", "top-mid": "", "top-left": "", "top-right": "", "bottom": "", "bottom-mid": "",
-  "bottom-left": "", "bottom-right": "", "left": "", "left-mid": "", "mid": "", "mid-mid": "",
-  "right": "", "right-mid": "", "middle": "  ",
+  top: "",
+  "top-mid": "",
+  "top-left": "",
+  "top-right": "",
+  bottom: "",
+  "bottom-mid": "",
+  "bottom-left": "",
+  "bottom-right": "",
+  left: "",
+  "left-mid": "",
+  mid: "",
+  "mid-mid": "",
+  right: "",
+  "right-mid": "",
+  middle: "  ",
 };
 
 /** Columns without a frame, so that lines can be cut with awk. Numbers stand at the right. */
@@ -15,11 +27,17 @@ export function table(head: readonly string[], rows: readonly (readonly (string 
   const drawn = new Table({
     head: head.map((title) => title.toUpperCase()),
     chars: NO_FRAME,
-    style: { "head": [], "border": [], "padding-left": 0, "padding-right": 0 },
+    style: { head: [], border: [], "padding-left": 0, "padding-right": 0 },
     colAligns: numeric.map((right) => (right ? "right" : "left")),
   });
   for (const row of rows) drawn.push(row.map((cell) => (cell === "" ? "-" : String(cell))));
-  return drawn.toString().split("\n").map((line) => line.trimEnd()).join("\n") + "\n";
+  return (
+    drawn
+      .toString()
+      .split("\n")
+      .map((line) => line.trimEnd())
+      .join("\n") + "\n"
+  );
 }
 
 /** `950ms`, `12s`, `5m 3s`, `2h 4m`, `3d 1h`. */
@@ -27,11 +45,17 @@ export function duration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)}ms`;
   const seconds = Math.floor(ms / 1000);
   const parts: [number, string][] = [
-    [Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"],
-    [Math.floor(seconds / 60) % 60, "m"], [seconds % 60, "s"],
+    [Math.floor(seconds / 86400), "d"],
+    [Math.floor(seconds / 3600) % 24, "h"],
+    [Math.floor(seconds / 60) % 60, "m"],
+    [seconds % 60, "s"],
   ];
   const first = parts.findIndex(([n]) => n > 0);
-  return parts.slice(first, first + 2).filter(([n]) => n > 0).map(([n, unit]) => `${n}${unit}`).join(" ");
+  return parts
+    .slice(first, first + 2)
+    .filter(([n]) => n > 0)
+    .map(([n, unit]) => `${n}${unit}`)
+    .join(" ");
 }
 
 /** `0`, `950`, `12.3k`, `4.5M`: three significant digits, decimal prefixes. */
@@ -55,7 +79,8 @@ export function percent(share: number): string {
 export function dateTime(ms: number): string {
   const at = new Date(ms);
   const two = (n: number): string => String(n).padStart(2, "0");
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 
 /** "90s", "5m", "1h30m" to milliseconds, or null. */
@@ -63,6 +88,7 @@ export function parseDuration(text: string): number | null {
   if (!/^(\d+(ms|s|m|h|d))+$/.test(text)) return null;
   const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
   let total = 0;
-  for (const [, digits, unit] of text.matchAll(/(\d+)(ms|s|m|h|d)/g)) total += Number(digits) * (units[unit ?? ""] ?? NaN);
+  for (const [, digits, unit] of text.matchAll(/(\d+)(ms|s|m|h|d)/g))
+    total += Number(digits) * (units[unit ?? ""] ?? NaN);
   return total;
 }

@@ -2,6 +2,7 @@
 // totals that limits allow. Knows the feature table; must never find out what this host can do
 // (that is doctor).
 
+import { isLoopback } from "../model/address.ts";
 import { FEATURE_KEYS, supportOf } from "../model/features.ts";
 import type { FeatureKey, Plane, Support } from "../model/features.ts";
 import type { Forwarding } from "../model/config.ts";
@@ -39,16 +40,12 @@ function* loopback(draft: Draft): Iterable<Finding> {
   if (draft.dataplane.mode !== "xdp") return;
   const items = [...draft.services, ...draft.pools.flatMap((pool) => pool.backends ?? [])];
   for (const { path, address } of items) {
-    if (address === null || !isLoopback(address.text)) continue;
+    if (address === null || !isLoopback(address)) continue;
     yield warning([
       ...path, "address",
     ], `${address.text} is a loopback address, which no packet on a wire has`,
       "mode xdp forwards between hosts");
   }
-}
-
-function isLoopback(text: string): boolean {
-  return text.startsWith("127.") || text === "::1";
 }
 
 /** With one address for every VIP, two services can want the same socket. */

@@ -2,6 +2,7 @@
 // probes. Each rule is a function of the draft. Must never know which plane will run.
 
 import type { Address } from "../model/address.ts";
+import { isLoopback } from "../model/address.ts";
 import { isPrime } from "../model/ring.ts";
 import type { Draft, DraftService } from "./draft.ts";
 import { checkPrefix, formatDuration, readDuration, readPrefix } from "./formats.ts";
@@ -83,17 +84,23 @@ function* families(draft: Draft): Iterable<Finding> {
   }
 }
 
-/** A backend that is a VIP would send packets round in circles. */
+/**
+ * A backend that is a VIP would send packets round in circles. On loopback, where everything has one
+ * address, it is another program as long as no service has its port.
+ */
 function* backendsThatAreVips(draft: Draft): Iterable<Finding> {
+  const taken = new Set(draft.services.map(({ address, fields }) => `${address?.text} ${fields.port}`));
   const virtual = new Map<string, DraftService>();
   for (const service of draft.services) {
     const text = service.address?.text;
     if (text !== undefined && !virtual.has(text)) virtual.set(text, service);
   }
   for (const pool of draft.pools) {
-    for (const { path, address } of pool.backends ?? []) {
+    for (const { path, address, fields } of pool.backends ?? []) {
       const service = virtual.get(address?.text ?? "");
       if (address === null || service === undefined) continue;
+      const ownPort = typeof fields.port === "number" && !taken.has(`${address.text} ${fields.port}`);
+      if (ownPort && isLoopback(address)) continue;
       yield error([
         ...path, "address",
       ], `${address.text} is the virtual address of ${serviceName(service)}`,

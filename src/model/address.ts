@@ -33,6 +33,11 @@ export function addressFromBytes(bytes: Uint8Array): Address {
   return { family: 6, bytes: copy, text: ip.toRFC5952String() };
 }
 
+/** 127.0.0.0/8 and ::1: this host alone. */
+export function isLoopback(address: Address): boolean {
+  return address.text.startsWith("127.") || address.text === "::1";
+}
+
 /** `a.b.c.d:port` or `[v6]:port`, the form of default hash keys and of everything people read. */
 export function formatEndpoint(address: Address, port: number): string {
   return address.family === 4 ? `${address.text}:${port}` : `[${address.text}]:${port}`;

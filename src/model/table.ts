@@ -13,7 +13,13 @@ export const BACKEND_ID_MAX = 32767;
 export type Provenance =
   | { readonly source: "config" }
   | { readonly source: "membership"; readonly name: string; readonly stale: boolean }
-  | { readonly source: "override"; readonly actor: string; readonly atMs: number; readonly expiresAtMs: number | null; readonly reason: string | null }
+  | {
+      readonly source: "override";
+      readonly actor: string;
+      readonly atMs: number;
+      readonly expiresAtMs: number | null;
+      readonly reason: string | null;
+    }
   | { readonly source: "health"; readonly reason: string; readonly sinceMs: number };
 
 /** An operator's, API client's or agent's word on one backend. Kept in the state directory. */
@@ -102,7 +108,10 @@ export interface Service {
 /** Which ids and indexes are taken, so that they stay put. Recovered from the kernel on adoption. */
 export interface Ledger {
   /** identity → id and generation; `live` false: given up, waiting to be reused. */
-  readonly destinations: ReadonlyMap<bigint, { readonly id: number; readonly generation: number; readonly live: boolean }>;
+  readonly destinations: ReadonlyMap<
+    bigint,
+    { readonly id: number; readonly generation: number; readonly live: boolean }
+  >;
   /** "tcp 203.0.113.10:443" → index. */
   readonly services: ReadonlyMap<string, number>;
 }

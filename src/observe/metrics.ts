@@ -27,7 +27,12 @@ export interface MetricDefinition {
 
 const NO_LABELS: Labels = {};
 
-function one(name: string, type: "counter" | "gauge", help: string, value: (snapshot: Snapshot) => number): MetricDefinition {
+function one(
+  name: string,
+  type: "counter" | "gauge",
+  help: string,
+  value: (snapshot: Snapshot) => number,
+): MetricDefinition {
   return { name, type, help, labels: [], samples: (snapshot) => [[NO_LABELS, value(snapshot)]] };
 }
 
@@ -38,51 +43,74 @@ function backendLabels(name: string): Labels {
 
 function traffic(noun: "service" | "backend", unit: "packets" | "bytes" | "flows", help: string): MetricDefinition {
   return {
-    name: `pointsman_${noun}_${unit}_total`, type: "counter", help,
+    name: `pointsman_${noun}_${unit}_total`,
+    type: "counter",
+    help,
     labels: noun === "service" ? ["service"] : ["pool", "backend"],
-    samples: ({ counters }) => [...(noun === "service" ? counters.services : counters.backends)]
-      .map(([name, count]) => [noun === "service" ? { service: name } : backendLabels(name), count[unit]]),
+    samples: ({ counters }) =>
+      [...(noun === "service" ? counters.services : counters.backends)].map(([name, count]) => [
+        noun === "service" ? { service: name } : backendLabels(name),
+        count[unit],
+      ]),
   };
 }
 
 type BackendView = Status["backends"][number];
 function backendGauge(unit: string, help: string, value: (backend: BackendView) => number | null): MetricDefinition {
   return {
-    name: `pointsman_backend_${unit}`, type: "gauge", help, labels: ["pool", "backend"],
-    samples: ({ status }) => status.backends.flatMap((backend): Sample[] => {
-      const known = value(backend);
-      return known === null ? [] : [[{ pool: backend.pool, backend: backend.backend }, known]];
-    }),
+    name: `pointsman_backend_${unit}`,
+    type: "gauge",
+    help,
+    labels: ["pool", "backend"],
+    samples: ({ status }) =>
+      status.backends.flatMap((backend): Sample[] => {
+        const known = value(backend);
+        return known === null ? [] : [[{ pool: backend.pool, backend: backend.backend }, known]];
+      }),
   };
 }
 
 type ServiceView = Status["services"][number];
 function serviceGauge(unit: string, help: string, value: (service: ServiceView) => number): MetricDefinition {
   return {
-    name: `pointsman_service_${unit}`, type: "gauge", help, labels: ["service"],
+    name: `pointsman_service_${unit}`,
+    type: "gauge",
+    help,
+    labels: ["service"],
     samples: ({ status }) => status.services.map((service): Sample => [{ service: service.name }, value(service)]),
   };
 }
 
 export const METRICS: readonly MetricDefinition[] = [
   {
-    name: "pointsman_info", type: "gauge", labels: ["instance", "version"],
+    name: "pointsman_info",
+    type: "gauge",
+    labels: ["instance", "version"],
     help: "Always 1; the labels say what runs.",
     samples: ({ status }) => [[{ instance: status.instance, version: status.version }, 1]],
   },
   {
-    name: "pointsman_plane_info", type: "gauge", labels: ["mode", "reason"],
+    name: "pointsman_plane_info",
+    type: "gauge",
+    labels: ["mode", "reason"],
     help: "Always 1; the labels say which data plane runs, and why that one.",
     samples: ({ status }) => [[{ mode: status.mode, reason: status.plane.reason }, 1]],
   },
-  one("pointsman_ready", "gauge", "1 when every service is served and the last apply succeeded.", ({ status }) => (status.ready ? 1 : 0)),
+  one("pointsman_ready", "gauge", "1 when every service is served and the last apply succeeded.", ({ status }) =>
+    status.ready ? 1 : 0,
+  ),
   {
-    name: "pointsman_verdict_packets_total", type: "counter", labels: ["verdict"],
+    name: "pointsman_verdict_packets_total",
+    type: "counter",
+    labels: ["verdict"],
     help: "Packets by what became of them (xdp), or connections and sessions (proxy).",
-    samples: ({ counters }) => Object.entries(counters.verdicts).map(([verdict, { packets }]) => [{ verdict }, packets]),
+    samples: ({ counters }) =>
+      Object.entries(counters.verdicts).map(([verdict, { packets }]) => [{ verdict }, packets]),
   },
   {
-    name: "pointsman_verdict_bytes_total", type: "counter", labels: ["verdict"],
+    name: "pointsman_verdict_bytes_total",
+    type: "counter",
+    labels: ["verdict"],
     help: "Bytes of these packets, from the Ethernet header on; 0 in the proxy plane.",
     samples: ({ counters }) => Object.entries(counters.verdicts).map(([verdict, { bytes }]) => [{ verdict }, bytes]),
   },
@@ -93,36 +121,71 @@ export const METRICS: readonly MetricDefinition[] = [
   traffic("backend", "bytes", "Bytes forwarded to a backend."),
   traffic("backend", "flows", "New flows of a backend."),
   backendGauge("up", "1 when a backend may keep flows.", ({ state }) => (state === "down" ? 0 : 1)),
-  backendGauge("admission_ratio", "How much of a backend's share may take new flows, 0 to 1.", ({ admission }) => admission / 65536),
+  backendGauge(
+    "admission_ratio",
+    "How much of a backend's share may take new flows, 0 to 1.",
+    ({ admission }) => admission / 65536,
+  ),
   backendGauge("weight", "Effective weight.", ({ weight }) => weight),
   backendGauge("slots", "Ring slots over all services, after lending.", ({ slots }) => slots),
   backendGauge("flows", "Flows now, where the plane can tell.", ({ flows }) => flows),
   serviceGauge("backends", "Backends of a service.", ({ backends }) => backends),
   serviceGauge("backends_up", "Backends of a service that are up.", ({ backendsUp }) => backendsUp),
-  serviceGauge("failed_open", "1 when nobody is healthy and failOpen uses all.", ({ failedOpen }) => (failedOpen ? 1 : 0)),
+  serviceGauge("failed_open", "1 when nobody is healthy and failOpen uses all.", ({ failedOpen }) =>
+    failedOpen ? 1 : 0,
+  ),
   serviceGauge("served", "0 when the plane cannot serve it.", ({ error }) => (error === null ? 1 : 0)),
   {
-    name: "pointsman_flows", type: "gauge", labels: ["kind"],
+    name: "pointsman_flows",
+    type: "gauge",
+    labels: ["kind"],
     help: "Flows held now: exact (proxy) or tracked (xdp).",
     samples: ({ counters: { flows } }) => [[{ kind: flows.kind }, flows.count]],
   },
   one("pointsman_flows_max", "gauge", "Flows that fit.", ({ counters }) => counters.flows.max),
   {
-    name: "pointsman_health_transitions_total", type: "counter", labels: ["pool", "backend"],
+    name: "pointsman_health_transitions_total",
+    type: "counter",
+    labels: ["pool", "backend"],
     help: "Changes of a backend's health.",
     samples: ({ totals }) => [...totals.transitions].map(([name, n]) => [backendLabels(name), n]),
   },
   one("pointsman_compiles_total", "counter", "Forwarding tables compiled.", ({ totals }) => totals.compiles),
   one("pointsman_ring_rebuilds_total", "counter", "Rings whose content changed.", ({ totals }) => totals.ringRebuilds),
   one("pointsman_applies_total", "counter", "Tables applied.", ({ totals }) => totals.applies),
-  one("pointsman_apply_failures_total", "counter", "Applies that failed; each is tried again.", ({ totals }) => totals.applyFailures),
+  one(
+    "pointsman_apply_failures_total",
+    "counter",
+    "Applies that failed; each is tried again.",
+    ({ totals }) => totals.applyFailures,
+  ),
   one("pointsman_apply_seconds_total", "counter", "Time spent applying.", ({ totals }) => totals.applySeconds),
-  one("pointsman_last_apply_seconds", "gauge", "How long the last apply took.", ({ totals }) => totals.lastApplySeconds),
+  one(
+    "pointsman_last_apply_seconds",
+    "gauge",
+    "How long the last apply took.",
+    ({ totals }) => totals.lastApplySeconds,
+  ),
   one("pointsman_reloads_total", "counter", "Configurations taken from the file.", ({ totals }) => totals.reloads),
-  one("pointsman_reloads_refused_total", "counter", "Reloads refused because the file was invalid or unreadable.", ({ totals }) => totals.reloadsRefused),
+  one(
+    "pointsman_reloads_refused_total",
+    "counter",
+    "Reloads refused because the file was invalid or unreadable.",
+    ({ totals }) => totals.reloadsRefused,
+  ),
   one("pointsman_config_revision", "gauge", "Revision in force.", ({ status }) => status.config.revision),
-  one("pointsman_config_loaded_timestamp_seconds", "gauge", "When it was loaded, since the epoch.", ({ status }) => status.config.loadedAtMs / 1000),
-  one("pointsman_config_file_differs", "gauge", "1 when the file on disk differs from what is in force.", ({ status }) => (status.config.fileDiffers === true ? 1 : 0)),
+  one(
+    "pointsman_config_loaded_timestamp_seconds",
+    "gauge",
+    "When it was loaded, since the epoch.",
+    ({ status }) => status.config.loadedAtMs / 1000,
+  ),
+  one(
+    "pointsman_config_file_differs",
+    "gauge",
+    "1 when the file on disk differs from what is in force.",
+    ({ status }) => (status.config.fileDiffers === true ? 1 : 0),
+  ),
   one("pointsman_overrides", "gauge", "Overrides in force.", ({ status }) => status.overrides.length),
   one("pointsman_events_total", "counter", "Events recorded.", ({ totals }) => totals.events),
 ];
@@ -138,7 +201,9 @@ export function createRegistry(supervisor: Supervisor): Registry {
     if (snapshot === null) {
       snapshot = { status: supervisor.status(), counters: supervisor.counters(), totals: supervisor.totals() };
       // All collectors of one scrape start in the same turn of the event loop.
-      setImmediate(() => { snapshot = null; });
+      setImmediate(() => {
+        snapshot = null;
+      });
     }
     return snapshot;
   };
@@ -151,20 +216,28 @@ function register(registry: Registry, definition: MetricDefinition, take: () => 
   const { name, help, samples } = definition;
   const common = { name, help, labelNames: [...definition.labels], registers: [registry] };
   if (definition.type === "gauge") {
-    new Gauge({ ...common, collect() {
-      this.reset();
-      for (const [labels, value] of samples(take())) this.set(labels, value);
-    } });
+    new Gauge({
+      ...common,
+      collect() {
+        this.reset();
+        for (const [labels, value] of samples(take())) this.set(labels, value);
+      },
+    });
   } else {
-    new Counter({ ...common, collect() {
-      this.reset();
-      for (const [labels, value] of samples(take())) this.inc(labels, value);
-    } });
+    new Counter({
+      ...common,
+      collect() {
+        this.reset();
+        for (const [labels, value] of samples(take())) this.inc(labels, value);
+      },
+    });
   }
 }
 
 /** The documentation's table, from the same definitions. */
 export function metricsTable(): string {
-  const rows = METRICS.map(({ name, type, labels, help }) => `| \`${name}\` | ${type} | ${labels.join(", ")} | ${help} |\n`).join("");
+  const rows = METRICS.map(
+    ({ name, type, labels, help }) => `| \`${name}\` | ${type} | ${labels.join(", ")} | ${help} |\n`,
+  ).join("");
   return `| metric | type | labels | meaning |\n|---|---|---|---|\n${rows}`;
 }

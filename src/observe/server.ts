@@ -15,7 +15,10 @@ export interface ObserveServer {
 }
 
 /** Listens; throws PORT_IN_USE, ADDRESS_NOT_LOCAL or PERMISSION_DENIED. */
-export async function startObserveServer(supervisor: Supervisor, listen: { readonly address: Address; readonly port: number }): Promise<ObserveServer> {
+export async function startObserveServer(
+  supervisor: Supervisor,
+  listen: { readonly address: Address; readonly port: number },
+): Promise<ObserveServer> {
   const registry = createRegistry(supervisor);
   const server = fastify({ logger: false, forceCloseConnections: true });
   server.get("/metrics", async (_request, reply) => {
@@ -25,7 +28,10 @@ export async function startObserveServer(supervisor: Supervisor, listen: { reado
   server.get("/healthz", (_request, reply) => reply.type("text/plain").send("ok\n"));
   server.get("/readyz", (_request, reply) => {
     const { ready, reasons } = supervisor.status();
-    return reply.code(ready ? 200 : 503).type("text/plain").send(ready ? "ready\n" : reasons.map((reason) => `${reason}\n`).join(""));
+    return reply
+      .code(ready ? 200 : 503)
+      .type("text/plain")
+      .send(ready ? "ready\n" : reasons.map((reason) => `${reason}\n`).join(""));
   });
   const endpoint = formatEndpoint(listen.address, listen.port);
   try {
@@ -45,8 +51,26 @@ export async function startObserveServer(supervisor: Supervisor, listen: { reado
 function listenFailure(endpoint: string, error: unknown): Failure {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   const remedy = "set observe.listen to another address and port, or to none";
-  if (code === "EADDRINUSE") return new Failure("PORT_IN_USE", { address: endpoint }, `observe.listen: ${endpoint} is in use; ${remedy}`, error);
-  if (code === "EADDRNOTAVAIL") return new Failure("ADDRESS_NOT_LOCAL", { address: endpoint }, `observe.listen: ${endpoint} is not an address of this host; ${remedy}`, error);
-  if (code === "EACCES") return new Failure("PERMISSION_DENIED", { operation: `listen on ${endpoint}`, capability: "CAP_NET_BIND_SERVICE" }, `observe.listen: no permission for ${endpoint}; ${remedy}`, error);
-  return new Failure("SYSTEM", { operation: `listen on ${endpoint}` }, `observe.listen: ${endpoint}: ${String(error)}; ${remedy}`, error);
+  if (code === "EADDRINUSE")
+    return new Failure("PORT_IN_USE", { address: endpoint }, `observe.listen: ${endpoint} is in use; ${remedy}`, error);
+  if (code === "EADDRNOTAVAIL")
+    return new Failure(
+      "ADDRESS_NOT_LOCAL",
+      { address: endpoint },
+      `observe.listen: ${endpoint} is not an address of this host; ${remedy}`,
+      error,
+    );
+  if (code === "EACCES")
+    return new Failure(
+      "PERMISSION_DENIED",
+      { operation: `listen on ${endpoint}`, capability: "CAP_NET_BIND_SERVICE" },
+      `observe.listen: no permission for ${endpoint}; ${remedy}`,
+      error,
+    );
+  return new Failure(
+    "SYSTEM",
+    { operation: `listen on ${endpoint}` },
+    `observe.listen: ${endpoint}: ${String(error)}; ${remedy}`,
+    error,
+  );
 }

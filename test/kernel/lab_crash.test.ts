@@ -7,26 +7,54 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Lab } from "../../scripts/lab_network.ts";
 import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import type { Instance, ServedBackend } from "../../scripts/lab_services.ts";
-import { curlShares, firstLine, instanceName, labConfig, ROOT, serveBackend, startInstance, waitFor } from "../../scripts/lab_services.ts";
+import {
+  curlShares,
+  firstLine,
+  instanceName,
+  labConfig,
+  ROOT,
+  serveBackend,
+  startInstance,
+  waitFor,
+} from "../../scripts/lab_services.ts";
 import { runIn, runInSync, spawnIn } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 
 const SECONDS = 8;
 const CLIENT = join(ROOT, "dist/scripts/lab_client.js");
 
-interface Traffic { readonly ended: Promise<string> }
+interface Traffic {
+  readonly ended: Promise<string>;
+}
 
 /** Starts a bounded load and resolves once it runs; `ended` is its last line. */
 async function traffic(lab: Lab, kind: "hold" | "stream", address: string, count: number): Promise<Traffic> {
-  const child = spawnIn(lab.client.namespace, process.execPath, [CLIENT, kind, address, "7", String(count), String(SECONDS)]);
+  const child = spawnIn(lab.client.namespace, process.execPath, [
+    CLIENT,
+    kind,
+    address,
+    "7",
+    String(count),
+    String(SECONDS),
+  ]);
   let said = "";
-  child.stdout?.on("data", (chunk: Buffer) => { said += chunk.toString(); });
-  const ended = new Promise<string>((resolve) => child.once("close", () => { resolve(said.trim().split("\n").at(-1) ?? ""); }));
+  child.stdout?.on("data", (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  const ended = new Promise<string>((resolve) =>
+    child.once("close", () => {
+      resolve(said.trim().split("\n").at(-1) ?? "");
+    }),
+  );
   await firstLine(child, kind);
   return { ended };
 }
 
-interface Backend { readonly name: string; readonly state: string; readonly weight: number }
+interface Backend {
+  readonly name: string;
+  readonly state: string;
+  readonly weight: number;
+}
 
 describeKernel("what nobody notices", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
   let lab: Lab;
@@ -35,7 +63,8 @@ describeKernel("what nobody notices", [...KERNEL, "tool:curl", "tool:ethtool"], 
   const served: ServedBackend[] = [];
   const config = (backends: Lab["backends"], extra = ""): string =>
     labConfig(name, { forwarding: "l2", mode: "xdp", backends, backendFamily: 4, extra });
-  const backends = async (): Promise<Backend[]> => JSON.parse(await instance.verb("backends", "-o", "json")) as Backend[];
+  const backends = async (): Promise<Backend[]> =>
+    JSON.parse(await instance.verb("backends", "-o", "json")) as Backend[];
 
   beforeAll(async () => {
     lab = raiseLab({ label: "crash", backends: 3, mtu: 1500, localVip: false });
@@ -50,8 +79,10 @@ describeKernel("what nobody notices", [...KERNEL, "tool:curl", "tool:ethtool"], 
 
   it("kill -9 of the supervisor, adoption and reload under traffic lose no packet", async () => {
     const loads = [
-      await traffic(lab, "hold", VIP4, 40), await traffic(lab, "hold", VIP6, 40),
-      await traffic(lab, "stream", VIP4, 8), await traffic(lab, "stream", VIP6, 8),
+      await traffic(lab, "hold", VIP4, 40),
+      await traffic(lab, "hold", VIP6, 40),
+      await traffic(lab, "stream", VIP4, 8),
+      await traffic(lab, "stream", VIP6, 8),
     ];
     await instance.stop("SIGKILL");
     expect(existsSync(`/sys/fs/bpf/pointsman/${name}`)).toBe(true);
@@ -60,8 +91,11 @@ describeKernel("what nobody notices", [...KERNEL, "tool:curl", "tool:ethtool"], 
     const status = JSON.parse(await instance.verb("status", "-o", "json")) as { adopted: boolean; mode: string };
     expect(status).toMatchObject({ adopted: true, mode: "xdp" });
     // A new service and another orphan policy: everything about the flows under way stays.
-    instance.configure(config(lab.backends, "  orphan: { after: 10s, action: keep }\n").concat(
-      `  - { name: more, address: ${VIP4}, port: 8080, protocol: tcp, pool: web, forwarding: l2 }\n`));
+    instance.configure(
+      config(lab.backends, "  orphan: { after: 10s, action: keep }\n").concat(
+        `  - { name: more, address: ${VIP4}, port: 8080, protocol: tcp, pool: web, forwarding: l2 }\n`,
+      ),
+    );
     instance.process.kill("SIGHUP");
     await waitFor("the reload", 10_000, async () => (await instance.verb("services")).includes("more"));
     for (const load of loads) {
@@ -83,7 +117,9 @@ describeKernel("what nobody notices", [...KERNEL, "tool:curl", "tool:ethtool"], 
   it("a backend that dies leaves the ring, moves nobody else, and comes back", async () => {
     const before = JSON.parse(await instance.verb("ring", "web-4", "-o", "json")) as { slots: string[] };
     served[1]?.kill();
-    await waitFor("web-2 to be down", 15_000, async () => (await backends()).some((each) => each.name === "web/web-2" && each.state === "down"));
+    await waitFor("web-2 to be down", 15_000, async () =>
+      (await backends()).some((each) => each.name === "web/web-2" && each.state === "down"),
+    );
     const without = JSON.parse(await instance.verb("ring", "web-4", "-o", "json")) as { slots: string[] };
     const foreign = before.slots.filter((owner, slot) => !owner.endsWith("web-2") && without.slots[slot] !== owner);
     expect(foreign).toEqual([]);
@@ -93,7 +129,9 @@ describeKernel("what nobody notices", [...KERNEL, "tool:curl", "tool:ethtool"], 
     if (host === undefined) throw new Error("no second backend");
     served[1] = await serveBackend(host, { iperf: false, decap: false });
     await waitFor("web-2 to be up", 15_000, async () => (await backends()).every(({ state }) => state === "up"));
-    expect((JSON.parse(await instance.verb("ring", "web-4", "-o", "json")) as { slots: string[] }).slots).toEqual(before.slots);
+    expect((JSON.parse(await instance.verb("ring", "web-4", "-o", "json")) as { slots: string[] }).slots).toEqual(
+      before.slots,
+    );
   });
 
   it("a drained backend keeps its connections and gets no new ones, also over a restart", async () => {
@@ -109,7 +147,12 @@ describeKernel("what nobody notices", [...KERNEL, "tool:curl", "tool:ethtool"], 
   });
 
   it("a second run of the same instance is refused and names the first", async () => {
-    const second = await runIn(lab.balancer.namespace, process.execPath, [join(ROOT, "dist/src/main.js"), "run", "-c", instance.configPath], { check: false });
+    const second = await runIn(
+      lab.balancer.namespace,
+      process.execPath,
+      [join(ROOT, "dist/src/main.js"), "run", "-c", instance.configPath],
+      { check: false },
+    );
     expect(second.status).toBe(1);
     expect(second.stderr).toContain("INSTANCE_RUNNING");
     expect(second.stderr).toContain(String(instance.process.pid));

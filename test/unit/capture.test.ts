@@ -7,10 +7,12 @@ import { readCapture, writeCapture } from "../../src/cli/capture.ts";
 import { isFailure } from "../../src/errors.ts";
 import { parameters } from "../support/counts.ts";
 
-const packet = fc.record({
-  timeNs: fc.bigInt({ min: 0n, max: 4_000_000_000_000_000_000n }),
-  bytes: fc.uint8Array({ maxLength: 200 }),
-}).map(({ timeNs, bytes }): CapturedPacket => ({ timeNs, bytes, length: bytes.length }));
+const packet = fc
+  .record({
+    timeNs: fc.bigInt({ min: 0n, max: 4_000_000_000_000_000_000n }),
+    bytes: fc.uint8Array({ maxLength: 200 }),
+  })
+  .map(({ timeNs, bytes }): CapturedPacket => ({ timeNs, bytes, length: bytes.length }));
 
 /** A block of pcapng: type, body padded to four bytes, length before and after. */
 function block(type: number, body: readonly number[], little: boolean): number[] {
@@ -25,12 +27,40 @@ function u32(value: number, little: boolean): number[] {
 }
 
 function pcapng(little: boolean, linkType: number): Uint8Array {
-  const section = block(0x0a0d0d0a, [...u32(0x1a2b3c4d, little), ...u32(little ? 1 : 0x10000, little), ...u32(0xffffffff, little), ...u32(0xffffffff, little)], little);
+  const section = block(
+    0x0a0d0d0a,
+    [
+      ...u32(0x1a2b3c4d, little),
+      ...u32(little ? 1 : 0x10000, little),
+      ...u32(0xffffffff, little),
+      ...u32(0xffffffff, little),
+    ],
+    little,
+  );
   const half = (value: number): number[] => (little ? [value & 255, value >> 8] : [value >> 8, value & 255]);
   // if_tsresol = 9: nanoseconds.
-  const description = block(1, [...half(linkType), ...half(0), ...u32(65535, little), ...half(9), ...half(1), 9, 0, 0, 0, ...u32(0, little)], little);
+  const description = block(
+    1,
+    [...half(linkType), ...half(0), ...u32(65535, little), ...half(9), ...half(1), 9, 0, 0, 0, ...u32(0, little)],
+    little,
+  );
   const ticks = 1_700_000_000_123_456_789n;
-  const enhanced = block(6, [...u32(0, little), ...u32(Number(ticks >> 32n), little), ...u32(Number(ticks & 0xffffffffn), little), ...u32(5, little), ...u32(60, little), 1, 2, 3, 4, 5], little);
+  const enhanced = block(
+    6,
+    [
+      ...u32(0, little),
+      ...u32(Number(ticks >> 32n), little),
+      ...u32(Number(ticks & 0xffffffffn), little),
+      ...u32(5, little),
+      ...u32(60, little),
+      1,
+      2,
+      3,
+      4,
+      5,
+    ],
+    little,
+  );
   const unknown = block(0x0bad, [1, 2, 3, 4], little);
   const simple = block(3, [...u32(3, little), 7, 8, 9], little);
   return Uint8Array.from([...section, ...description, ...unknown, ...enhanced, ...simple]);
@@ -38,9 +68,12 @@ function pcapng(little: boolean, linkType: number): Uint8Array {
 
 describe("capture files", () => {
   it("come back as they were written", () => {
-    fc.assert(fc.property(fc.array(packet, { maxLength: 20 }), (packets) => {
-      expect(readCapture("x.pcap", writeCapture(packets))).toEqual(packets);
-    }), parameters("pcap"));
+    fc.assert(
+      fc.property(fc.array(packet, { maxLength: 20 }), (packets) => {
+        expect(readCapture("x.pcap", writeCapture(packets))).toEqual(packets);
+      }),
+      parameters("pcap"),
+    );
   });
 
   it("are read in the other byte order and with microseconds", () => {
@@ -51,7 +84,9 @@ describe("capture files", () => {
     view.setUint32(0, 0xa1b2c3d4, false);
     for (const at of [8, 12, 16, 20, 24, 32, 36]) view.setUint32(at, from.getUint32(at, true), false);
     view.setUint32(28, 7, false);
-    expect(readCapture("x.pcap", swapped)).toEqual([{ timeNs: 5_000_007_000n, bytes: Uint8Array.of(1, 2, 3), length: 9 }]);
+    expect(readCapture("x.pcap", swapped)).toEqual([
+      { timeNs: 5_000_007_000n, bytes: Uint8Array.of(1, 2, 3), length: 9 },
+    ]);
   });
 
   it.each([true, false])("are read as pcapng (little-endian: %s)", (little) => {
@@ -67,27 +102,41 @@ describe("capture files", () => {
     const notEthernet = Uint8Array.from(whole);
     notEthernet[20] = 113;
     const cases: [string, Uint8Array, RegExp][] = [
-      ["empty", new Uint8Array(), /too short/], ["text", new TextEncoder().encode("version: 1\nservices"), /magic/],
-      ["link type", notEthernet, /link type 113/], ["cut record", whole.subarray(0, whole.length - 1), /cut short/],
-      ["cut header", whole.subarray(0, 30), /cut short/], ["pcapng link type", pcapng(true, 101), /link type 101/],
+      ["empty", new Uint8Array(), /too short/],
+      ["text", new TextEncoder().encode("version: 1\nservices"), /magic/],
+      ["link type", notEthernet, /link type 113/],
+      ["cut record", whole.subarray(0, whole.length - 1), /cut short/],
+      ["cut header", whole.subarray(0, 30), /cut short/],
+      ["pcapng link type", pcapng(true, 101), /link type 101/],
       ["cut pcapng", pcapng(true, 1).subarray(0, 70), /cannot be|cut short/],
     ];
     for (const [name, bytes, reason] of cases) {
       let thrown: unknown = null;
-      try { readCapture(name, bytes); } catch (error) { thrown = error; }
+      try {
+        readCapture(name, bytes);
+      } catch (error) {
+        thrown = error;
+      }
       expect(isFailure(thrown, "CAPTURE_INVALID"), name).toBe(true);
       expect((thrown as Error).message).toMatch(reason);
     }
   });
 
   it("never do anything else with random bytes", () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), fc.constantFrom(0xa1b2c3d4, 0xa1b23c4d, 0x0a0d0d0a), (bytes, magic) => {
-      const file = Uint8Array.from([...u32(magic, false), ...bytes]);
-      try {
-        readCapture("random", file);
-      } catch (error) {
-        expect(isFailure(error, "CAPTURE_INVALID")).toBe(true);
-      }
-    }), parameters("pcap"));
+    fc.assert(
+      fc.property(
+        fc.uint8Array({ maxLength: 300 }),
+        fc.constantFrom(0xa1b2c3d4, 0xa1b23c4d, 0x0a0d0d0a),
+        (bytes, magic) => {
+          const file = Uint8Array.from([...u32(magic, false), ...bytes]);
+          try {
+            readCapture("random", file);
+          } catch (error) {
+            expect(isFailure(error, "CAPTURE_INVALID")).toBe(true);
+          }
+        },
+      ),
+      parameters("pcap"),
+    );
   });
 });

@@ -23,43 +23,75 @@ services:
   - { name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: l2, pool: web }
 `;
 
-interface Ended { code: number; out: string; err: string; asked: unknown[][] }
+interface Ended {
+  code: number;
+  out: string;
+  err: string;
+  asked: unknown[][];
+}
 
 /** Runs a command line in a world with /config.yaml and others; `answers` by method of the client. */
-async function cli(argv: string, options: {
-  readonly files?: Readonly<Record<string, string>>; readonly answers?: Readonly<Record<string, unknown>>;
-  readonly tty?: boolean; readonly confirm?: boolean;
-} = {}): Promise<Ended> {
+async function cli(
+  argv: string,
+  options: {
+    readonly files?: Readonly<Record<string, string>>;
+    readonly answers?: Readonly<Record<string, unknown>>;
+    readonly tty?: boolean;
+    readonly confirm?: boolean;
+  } = {},
+): Promise<Ended> {
   const env = createFakeEnv();
-  for (const [path, text] of Object.entries({ "/config.yaml": CONFIG, ...options.files })) env.files.writeAtomic(path, text, 0o644);
+  for (const [path, text] of Object.entries({ "/config.yaml": CONFIG, ...options.files }))
+    env.files.writeAtomic(path, text, 0o644);
   const ended: Ended = { code: -1, out: "", err: "", asked: [] };
-  const client = new Proxy({}, {
-    get: (_, method: string) => (...args: unknown[]) => {
-      if (method === "close") return Promise.resolve();
-      ended.asked.push([method, ...args]);
-      const answer = options.answers?.[method];
-      return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
+  const client = new Proxy(
+    {},
+    {
+      get:
+        (_, method: string) =>
+        (...args: unknown[]) => {
+          if (method === "close") return Promise.resolve();
+          ended.asked.push([method, ...args]);
+          const answer = options.answers?.[method];
+          return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
+        },
     },
-  }) as Client;
+  ) as Client;
   const io: Io = {
-    env, out: (text) => { ended.out += text; }, err: (text) => { ended.err += text; },
-    isTty: options.tty ?? false, columns: 100, actor: "tester", confirm: () => Promise.resolve(options.confirm ?? false),
-    interrupted: new AbortController().signal, onHangup: () => () => undefined, connect: () => client,
+    env,
+    out: (text) => {
+      ended.out += text;
+    },
+    err: (text) => {
+      ended.err += text;
+    },
+    isTty: options.tty ?? false,
+    columns: 100,
+    actor: "tester",
+    confirm: () => Promise.resolve(options.confirm ?? false),
+    interrupted: new AbortController().signal,
+    onHangup: () => () => undefined,
+    connect: () => client,
   };
   ended.code = await runCli(argv.split(" "), io);
   return ended;
 }
 
 const PLAN = {
-  changed: true, steps: [{ action: "write", object: "ring", detail: "65537 slots" }],
+  changed: true,
+  steps: [{ action: "write", object: "ring", detail: "65537 slots" }],
   services: [{ service: "web", change: "changed", slotsMoved: 32768, ringSize: 65537, share: 0.5 }],
-  flows: { kind: "estimate", moved: 5, total: 10 }, replacesPlane: null, warnings: [],
+  flows: { kind: "estimate", moved: 5, total: 10 },
+  replacesPlane: null,
+  warnings: [],
 };
 const APPLIED = { revision: 3, changed: true, plan: PLAN, steps: 4, durationMs: 1.5, failed: [], warnings: [] };
 
 describe("exit codes", () => {
   it.each([
-    ["--help", 0, /Usage: pointsman/], ["--version", 0, /^\d+\.\d+\.\d+/], ["check /config.yaml", 0, /is valid: 1 service/],
+    ["--help", 0, /Usage: pointsman/],
+    ["--version", 0, /^\d+\.\d+\.\d+/],
+    ["check /config.yaml", 0, /is valid: 1 service/],
   ])("%s ends with %d", async (argv, code, out) => {
     const ended = await cli(argv);
     expect([ended.code, ended.err]).toEqual([code, ""]);
@@ -67,10 +99,16 @@ describe("exit codes", () => {
   });
 
   it.each([
-    ["nonsense", 2, /unknown command/], ["check", 2, /missing required argument/], ["weight a 70000", 2, /whole number/],
-    ["status -o xml", 2, /Allowed choices/], ["check /absent.yaml", 1, /FILE_UNREADABLE/], ["check /bad.yaml", 2, /bad\.yaml:\d+:\d+: /],
-    ["explain nobody web -c /config.yaml", 2, /REQUEST_INVALID/], ["explain 1.2.3.4:5 mail -c /config.yaml", 1, /UNKNOWN_SERVICE/],
-    ["explain 1.2.3.4:5 web -c /bad.yaml", 2, /CONFIG_INVALID/], ["drain a --for soon", 2, /not a duration/],
+    ["nonsense", 2, /unknown command/],
+    ["check", 2, /missing required argument/],
+    ["weight a 70000", 2, /whole number/],
+    ["status -o xml", 2, /Allowed choices/],
+    ["check /absent.yaml", 1, /FILE_UNREADABLE/],
+    ["check /bad.yaml", 2, /bad\.yaml:\d+:\d+: /],
+    ["explain nobody web -c /config.yaml", 2, /REQUEST_INVALID/],
+    ["explain 1.2.3.4:5 mail -c /config.yaml", 1, /UNKNOWN_SERVICE/],
+    ["explain 1.2.3.4:5 web -c /bad.yaml", 2, /CONFIG_INVALID/],
+    ["drain a --for soon", 2, /not a duration/],
     ["explain 1.2.3.4:5 web -c /config.yaml --hash-seed xyz", 2, /16 hexadecimal digits/],
   ])("%s ends with %d and says why on stderr", async (argv, code, err) => {
     const ended = await cli(argv, { files: { "/bad.yaml": "version: 1\nservices: 7\n" } });
@@ -93,13 +131,17 @@ describe("questions from a file", () => {
     const { out } = await cli("explain 198.51.100.7:40000 web -c /config.yaml -o json");
     const answer = explanationSchema.parse(JSON.parse(out));
     expect(answer.backend).toMatch(/^web\/[abc]$/);
-    expect((await cli("explain 198.51.100.7:40000 web -c /config.yaml")).out).toContain(`→ web: ${answer.backend ?? ""}`);
+    expect((await cli("explain 198.51.100.7:40000 web -c /config.yaml")).out).toContain(
+      `→ web: ${answer.backend ?? ""}`,
+    );
   });
 
   it("says when the seed is not the instance's", async () => {
     const files = { "/state.yaml": CONFIG.replace(', hashSeed: "0011223344556677"', "") };
     expect((await cli("explain 198.51.100.7:40000 web -c /state.yaml", { files })).err).toMatch(/test seed/);
-    expect((await cli("explain 198.51.100.7:40000 web -c /state.yaml --hash-seed 0011223344556677", { files })).err).toBe("");
+    expect(
+      (await cli("explain 198.51.100.7:40000 web -c /state.yaml --hash-seed 0011223344556677", { files })).err,
+    ).toBe("");
   });
 
   it("ring prints slots per backend, and what a failure moves", async () => {
@@ -113,7 +155,9 @@ describe("questions from a file", () => {
   });
 
   it("plan --from compares two files, and --exit-code tells whether anything differs", async () => {
-    const files = { "/other.yaml": CONFIG.replace("{ name: c, address: 10.0.0.3 }", "{ name: c, address: 10.0.0.3, weight: 10 }") };
+    const files = {
+      "/other.yaml": CONFIG.replace("{ name: c, address: 10.0.0.3 }", "{ name: c, address: 10.0.0.3, weight: 10 }"),
+    };
     const same = await cli("plan /config.yaml --from /config.yaml --exit-code", { files });
     expect([same.code, same.out]).toEqual([0, "nothing would change\n"]);
     const other = await cli("plan /other.yaml --from /config.yaml --exit-code", { files });
@@ -148,26 +192,57 @@ describe("changes of a running instance", () => {
   });
 
   it("drain, weight and undrain say who, why and how long", async () => {
-    const answers = { override: { target: "web/a", change: { kind: "drain" }, atMs: 0, expiresAtMs: 600_000 }, clearOverrides: [] };
+    const answers = {
+      override: { target: "web/a", change: { kind: "drain" }, atMs: 0, expiresAtMs: 600_000 },
+      clearOverrides: [],
+    };
     const drained = await cli("drain a --for 10m --reason disk", { answers });
     expect(drained.out).toBe("web/a: draining for 10m\n");
-    expect(drained.asked).toEqual([["override", { target: "a", change: { kind: "drain" }, actor: "tester", reason: "disk", expiresInMs: 600_000 }]]);
+    expect(drained.asked).toEqual([
+      ["override", { target: "a", change: { kind: "drain" }, actor: "tester", reason: "disk", expiresInMs: 600_000 }],
+    ]);
     const weighed = await cli("weight web/a 0", { answers });
     expect(weighed.asked[0]?.[1]).toMatchObject({ change: { kind: "weight", weight: 0 }, expiresInMs: null });
-    expect((await cli("undrain a", { answers })).asked).toEqual([["clearOverrides", { target: "a", kind: "drain", actor: "tester" }]]);
-    expect((await cli("overrides clear", { answers })).asked).toEqual([["clearOverrides", { target: null, kind: null, actor: "tester" }]]);
+    expect((await cli("undrain a", { answers })).asked).toEqual([
+      ["clearOverrides", { target: "a", kind: "drain", actor: "tester" }],
+    ]);
+    expect((await cli("overrides clear", { answers })).asked).toEqual([
+      ["clearOverrides", { target: null, kind: null, actor: "tester" }],
+    ]);
   });
 });
 
 describe("what people read", () => {
   it("durations, amounts, shares", () => {
-    expect([0, 950, 12_000, 303_000, 7_440_000, 262_800_000].map(duration)).toEqual(["0ms", "950ms", "12s", "5m 3s", "2h 4m", "3d 1h"]);
+    expect([0, 950, 12_000, 303_000, 7_440_000, 262_800_000].map(duration)).toEqual([
+      "0ms",
+      "950ms",
+      "12s",
+      "5m 3s",
+      "2h 4m",
+      "3d 1h",
+    ]);
     expect([0, 950, 999.6, 12_345, 4_500_000].map(amount)).toEqual(["0", "950", "1.00k", "12.3k", "4.50M"]);
     expect([0, 0.5, 0.00005].map(percent)).toEqual(["0.0%", "50.0%", "0.005%"]);
-    expect(["90s", "1h30m", "500ms", "5", "", "m5"].map(parseDuration)).toEqual([90_000, 5_400_000, 500, null, null, null]);
+    expect(["90s", "1h30m", "500ms", "5", "", "m5"].map(parseDuration)).toEqual([
+      90_000,
+      5_400_000,
+      500,
+      null,
+      null,
+      null,
+    ]);
   });
 
   it("tables have no frame, numbers at the right, and a dash for nothing", () => {
-    expect(table(["name", "n"], [["a", 5], ["", 100]])).toBe("NAME    N\na       5\n-     100\n");
+    expect(
+      table(
+        ["name", "n"],
+        [
+          ["a", 5],
+          ["", 100],
+        ],
+      ),
+    ).toBe("NAME    N\na       5\n-     100\n");
   });
 });
