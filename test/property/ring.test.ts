@@ -4,12 +4,14 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { compareKeys } from "../../src/model/permutation.ts";
-import { buildRing, isPrime, NO_BACKEND, ringStats, type RingBackend } from "../../src/model/ring.ts";
+import {
+  buildRing, isPrime, NO_BACKEND, type RingBackend, ringStats,
+} from "../../src/model/ring.ts";
 import { quotasOf, turnsOf } from "../../src/model/ring_fill.ts";
 import { assertProperty } from "../support/counts.ts";
 import { envoyRing, envoyTurns, largestRemainder } from "./ring_reference.ts";
 
-const PRIMES = Array.from({ length: 700 }, (_, value) => value).filter((value) => value >= 7 && isPrime(value));
+const PRIMES = [...Array(700).keys()].filter((value) => value >= 7 && isPrime(value));
 
 const sizes = fc.oneof(fc.constantFrom(...PRIMES), fc.constantFrom(16381, 65537));
 const smallSizes = fc.constantFrom(...PRIMES);
@@ -25,7 +27,8 @@ const keys = fc.oneof(
 );
 
 function pools(weightsOf: fc.Arbitrary<number>, max: number): fc.Arbitrary<RingBackend[]> {
-  return fc.uniqueArray(fc.record({ key: keys, weight: weightsOf }), { selector: ({ key }) => key, maxLength: max });
+  const backend = fc.record({ key: keys, weight: weightsOf });
+  return fc.uniqueArray(backend, { selector: ({ key }) => key, maxLength: max });
 }
 
 /** Names of owners, so that rings over different lists compare. */
@@ -37,13 +40,16 @@ function expectExactShares(backends: readonly RingBackend[], size: number): void
   const stats = ringStats(buildRing(backends, size), backends);
   expect(stats.reduce((sum, { slots }) => sum + slots, 0)).toBe(size);
   for (const { key, weight, slots, ideal } of stats) {
-    if (Math.abs(slots - ideal) >= 1) throw new Error(`${key}, weight ${weight}: ${slots} slots, ideal ${ideal}`);
+    if (Math.abs(slots - ideal) < 1) continue;
+    throw new Error(`${key}, weight ${weight}: ${slots} slots, ideal ${ideal}`);
   }
   expect(stats.map(({ slots }) => slots)).toEqual(largestRemainder(backends, size));
 }
 
 function numbered(count: number, weightOf: (index: number) => number): RingBackend[] {
-  return Array.from({ length: count }, (_, index) => ({ key: `10.0.${index >> 8}.${index & 255}:80`, weight: weightOf(index) }));
+  return Array.from({ length: count }, (_, index) => (
+    { key: `10.0.${index >> 8}.${index & 255}:80`, weight: weightOf(index) }
+  ));
 }
 
 describe("shares", () => {
@@ -56,7 +62,9 @@ describe("shares", () => {
   };
   for (const [shape, weightOf] of Object.entries(shapes)) {
     for (const count of [3, 100, 1000]) {
-      it(`are the quotas for ${count} backends, ${shape}`, () => { expectExactShares(numbered(count, weightOf), 65537); });
+      it(`are the quotas for ${count} backends, ${shape}`, () => {
+        expectExactShares(numbered(count, weightOf), 65537);
+      });
     }
   }
 
@@ -70,10 +78,12 @@ describe("shares", () => {
 
 describe("order", () => {
   it("of the backends in the file changes nothing", () => {
-    const shuffled = pools(weights, 30).chain((backends) =>
-      fc.tuple(fc.constant(backends), fc.shuffledSubarray(backends, { minLength: backends.length })));
+    const shuffled = pools(weights, 30).chain((backends) => fc.tuple(
+      fc.constant(backends), fc.shuffledSubarray(backends, { minLength: backends.length }),
+    ));
     assertProperty("ring-shares", fc.property(shuffled, smallSizes, ([backends, others], size) => {
-      expect(owners(buildRing(others, size), others)).toEqual(owners(buildRing(backends, size), backends));
+      const ring = owners(buildRing(backends, size), backends);
+      expect(owners(buildRing(others, size), others)).toEqual(ring);
     }));
   });
 
@@ -88,7 +98,8 @@ describe("Envoy's turns", () => {
   it("are the ring's, up to the quota", () => {
     assertProperty("ring-shares", fc.property(pools(weights, 20), smallSizes, (backends, size) => {
       if (backends.every(({ weight }) => weight === 0)) return;
-      expect([...buildRing(backends, size)]).toEqual([...envoyRing(backends, size, largestRemainder(backends, size))]);
+      const envoy = envoyRing(backends, size, largestRemainder(backends, size));
+      expect([...buildRing(backends, size)]).toEqual([...envoy]);
     }));
   });
 
@@ -99,7 +110,8 @@ describe("Envoy's turns", () => {
       for (let b = 1; b <= 12; b++) {
         const weights = Float64Array.of(a, b, 7);
         const quotas = quotasOf(weights, 1009);
-        expect([...turnsOf(weights, quotas, 1009)], `${a}:${b}:7`).toEqual(envoyTurns([a, b, 7], 1009, [...quotas]));
+        const envoy = envoyTurns([...weights], 1009, [...quotas]);
+        expect([...turnsOf(weights, quotas, 1009)], `${a}:${b}:7`).toEqual(envoy);
       }
     }
   });
@@ -123,8 +135,12 @@ describe("Envoy's turns", () => {
 
 describe("a backend that comes or goes", () => {
   /** Slots that changed hands between two backends that are in both rings. */
-  function foreignMoves(before: readonly (string | null)[], after: readonly (string | null)[], concerned: string): number {
-    return before.filter((owner, slot) => owner !== after[slot] && owner !== concerned && after[slot] !== concerned).length;
+  function foreignMoves(
+    before: readonly (string | null)[], after: readonly (string | null)[], concerned: string,
+  ): number {
+    const isForeign = (owner: string | null, slot: number): boolean =>
+      owner !== after[slot] && owner !== concerned && after[slot] !== concerned;
+    return before.filter(isForeign).length;
   }
 
   it("takes from others little more than its share", () => {
@@ -134,13 +150,15 @@ describe("a backend that comes or goes", () => {
       const backends = numbered(count + 1, () => 1);
       const gone = backends[count >> 1]!;
       const rest = backends.filter((backend) => backend !== gone);
-      const moved = foreignMoves(owners(buildRing(backends, 65537), backends), owners(buildRing(rest, 65537), rest), gone.key);
+      const before = owners(buildRing(backends, 65537), backends);
+      const moved = foreignMoves(before, owners(buildRing(rest, 65537), rest), gone.key);
       expect(moved / 65537, `${count} backends`).toBeLessThan(most);
     }
   });
 
   it("moves everything that was its own, and nothing at all when its weight is 0", () => {
-    assertProperty("ring-shares", fc.property(pools(fc.integer({ min: 1, max: 20 }), 12), smallSizes, (backends, size) => {
+    const positive = pools(fc.integer({ min: 1, max: 20 }), 12);
+    assertProperty("ring-shares", fc.property(positive, smallSizes, (backends, size) => {
       if (backends.length < 2) return;
       const [gone, ...rest] = backends;
       const after = owners(buildRing(rest, size), rest);

@@ -20,7 +20,8 @@ function entriesOf(backends: readonly RingBackend[], size: number): Entry[] {
   return backends
     .map((backend, index): Entry => ({
       index, key: backend.key, weight: backend.weight,
-      offset: xxh64(backend.key, 0n) % modulus, skip: (xxh64(backend.key, 1n) % (modulus - 1n)) + 1n,
+      offset: xxh64(backend.key, 0n) % modulus,
+      skip: (xxh64(backend.key, 1n) % (modulus - 1n)) + 1n,
       next: 0n,
     }))
     .filter((entry) => entry.weight > 0)
@@ -31,7 +32,9 @@ function entriesOf(backends: readonly RingBackend[], size: number): Entry[] {
  * Envoy's turns (source/extensions/load_balancing_policies/maglev/maglev_lb.cc, described there):
  * everybody is asked in each iteration. `quotas` end a backend's turns; Envoy has none.
  */
-export function envoyTurns(weights: readonly number[], size: number, quotas: readonly number[] | null): number[] {
+export function envoyTurns(
+  weights: readonly number[], size: number, quotas: readonly number[] | null,
+): number[] {
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const entries = weights.map((weight) => ({ weight: weight / total, target: 0, count: 0 }));
   const weightMax = Math.max(...entries.map((entry) => entry.weight));
@@ -77,8 +80,10 @@ export function largestRemainder(backends: readonly RingBackend[], size: number)
   });
   const quotas = parts.map((part) => part.whole);
   const left = size - quotas.reduce((sum, quota) => sum + quota, 0);
-  const order = [...parts].sort((a, b) =>
-    a.rest === b.rest ? Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)) : a.rest > b.rest ? -1 : 1);
+  const order = [...parts].sort((a, b) => {
+    if (a.rest !== b.rest) return a.rest > b.rest ? -1 : 1;
+    return Buffer.compare(Buffer.from(a.key), Buffer.from(b.key));
+  });
   for (const part of order.slice(0, left)) quotas[part.index]! += 1;
   return quotas;
 }
@@ -116,7 +121,9 @@ export function drawReference(slot: number, word: number): number {
  * All backends that could ever take the slot, best first, each with what it takes to be chosen
  * there.
  */
-export function lentTo(ring: Uint16Array, backends: readonly LendingBackend[], slot: number): number {
+export function lentTo(
+  ring: Uint16Array, backends: readonly LendingBackend[], slot: number,
+): number {
   const word = (index: number): number => Number(xxh64(backends[index]!.key, 0n) & 0xffff_ffffn);
   const admitted = (index: number): boolean => {
     const { alive, admission, weight } = backends[index]!;
@@ -127,13 +134,19 @@ export function lentTo(ring: Uint16Array, backends: readonly LendingBackend[], s
   const owner = ring[slot]!;
   if (owner === 0xffff) return 0xffff;
   const order = [owner];
-  for (let k = 1; k <= LENDING_DRAWS_MAX; k++) order.push(ring[lendingDraw(slot, k) % ring.length]!);
+  for (let k = 1; k <= LENDING_DRAWS_MAX; k++) {
+    order.push(ring[lendingDraw(slot, k) % ring.length]!);
+  }
   const byRace = [...backends.keys()].filter((index) => backends[index]!.weight > 0)
-    .map((index) => ({ index, time: raceTime(mix((lendingDraw(slot, word(index)) + 0x9e3779b9) % 2 ** 32)) }))
+    .map((index) => {
+      const drawn = lendingDraw(slot, word(index));
+      return { index, time: raceTime(mix((drawn + 0x9e3779b9) % 2 ** 32)) };
+    })
     .sort((a, b) => {
       const left = a.time * backends[b.index]!.weight;
       const right = b.time * backends[a.index]!.weight;
-      return left === right ? (backends[a.index]!.key < backends[b.index]!.key ? -1 : 1) : left - right;
+      if (left !== right) return left - right;
+      return backends[a.index]!.key < backends[b.index]!.key ? -1 : 1;
     })
     .map(({ index }) => index);
   return [...order, ...byRace].find(eligible) ?? [owner, ...byRace].find(admitted) ?? 0xffff;

@@ -5,7 +5,8 @@ import { describe, expect, it } from "vitest";
 import { compareKeys, keyWord, permutationOf } from "../../src/model/permutation.ts";
 import { fillSlots, quotasOf, turnsOf } from "../../src/model/ring_fill.ts";
 import {
-  buildRing, isPrime, NO_BACKEND, RING_BACKENDS_MAX, RING_SIZE_MAX, RING_WEIGHT_MAX, ringStats, type RingBackend,
+  buildRing, isPrime, NO_BACKEND, RING_BACKENDS_MAX, RING_SIZE_MAX, RING_WEIGHT_MAX, ringStats,
+  type RingBackend,
 } from "../../src/model/ring.ts";
 import { xxh64 } from "../../src/model/xxh64.ts";
 import { envoyRing } from "../property/ring_reference.ts";
@@ -14,7 +15,7 @@ function backends(keys: readonly string[], weights: readonly number[] = []): Rin
   return keys.map((key, index) => ({ key, weight: weights[index] ?? 1 }));
 }
 
-const SIX = ["127.0.0.1:90", "127.0.0.1:91", "127.0.0.1:92", "127.0.0.1:93", "127.0.0.1:94", "127.0.0.1:95"];
+const SIX = [90, 91, 92, 93, 94, 95].map((port) => `127.0.0.1:${port}`);
 
 describe("xxh64", () => {
   it("gives the published results", () => {
@@ -41,7 +42,8 @@ describe("Envoy's vectors", () => {
 
   // BasicWithHostName, BasicWithMetadataHashKey.
   it("six hosts by name, 7 slots", () => {
-    expect([...buildRing(backends(["90", "91", "92", "93", "94", "95"]), 7)]).toEqual([2, 5, 0, 3, 4, 1, 0]);
+    const names = backends(["90", "91", "92", "93", "94", "95"]);
+    expect([...buildRing(names, 7)]).toEqual([2, 5, 0, 3, 4, 1, 0]);
   });
 
   // Weighted.
@@ -75,7 +77,7 @@ describe("Envoy's vectors", () => {
     expect([...buildRing([], 7)]).toEqual(Array(7).fill(NO_BACKEND));
   });
 
-  it("weight 1000 among 999 of weight 1: Envoy misses by 215 slots, the ring by less than one", () => {
+  it("1000 among 999 of weight 1: Envoy misses by 215 slots, the ring by less than one", () => {
     const many = Array.from({ length: 1000 }, (_, index) => ({
       key: `10.0.${index >> 8}.${index & 255}:80`, weight: index === 0 ? 1000 : 1,
     }));
@@ -95,15 +97,19 @@ describe("Table 1 of the Maglev paper", () => {
   it("permutations", () => {
     const permutation = ({ offset, skip }: { offset: number; skip: number }): number[] =>
       Array.from({ length: 7 }, (_, j) => (offset + j * skip) % 7);
-    expect([b0, b1, b2].map(permutation)).toEqual([[3, 0, 4, 1, 5, 2, 6], [0, 2, 4, 6, 1, 3, 5], [3, 4, 5, 6, 0, 1, 2]]);
+    expect(permutation(b0)).toEqual([3, 0, 4, 1, 5, 2, 6]);
+    expect(permutation(b1)).toEqual([0, 2, 4, 6, 1, 3, 5]);
+    expect(permutation(b2)).toEqual([3, 4, 5, 6, 0, 1, 2]);
   });
 
   it("the table before and after B1 is removed", () => {
-    const three = Float64Array.of(1, 1, 1);
-    const before = fillSlots(turnsOf(three, quotasOf(three, 7), 7), [b0, b1, b2], Uint16Array.of(0, 1, 2), 7);
+    const turns = (count: number): Uint16Array => {
+      const weights = new Float64Array(count).fill(1);
+      return turnsOf(weights, quotasOf(weights, 7), 7);
+    };
+    const before = fillSlots(turns(3), [b0, b1, b2], Uint16Array.of(0, 1, 2), 7);
     expect([...before]).toEqual([1, 0, 1, 0, 2, 2, 0]);
-    const two = Float64Array.of(1, 1);
-    const after = fillSlots(turnsOf(two, quotasOf(two, 7), 7), [b0, b2], Uint16Array.of(0, 2), 7);
+    const after = fillSlots(turns(2), [b0, b2], Uint16Array.of(0, 2), 7);
     expect([...after]).toEqual([0, 0, 0, 0, 2, 2, 2]);
   });
 });
@@ -146,7 +152,8 @@ describe("isPrime", () => {
     expect(primes).toEqual([2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59]);
     expect([65537, RING_SIZE_MAX].every(isPrime)).toBe(true);
     // Carmichael numbers, squares of primes, and what is no natural number.
-    expect([561, 1105, 65536, 65539 * 3, 1447 ** 2, -7, 7.5, NaN, Infinity].some(isPrime)).toBe(false);
+    const others = [561, 1105, 65536, 65539 * 3, 1447 ** 2, -7, 7.5, NaN, Infinity];
+    expect(others.some(isPrime)).toBe(false);
   });
 });
 
@@ -164,7 +171,8 @@ describe("buildRing", () => {
   });
 
   it("takes the largest size, the most backends and the largest weight", () => {
-    const large = buildRing(backends(SIX, [RING_WEIGHT_MAX, 1, RING_WEIGHT_MAX - 1, 2, 3, 5]), RING_SIZE_MAX);
+    const heavy = backends(SIX, [RING_WEIGHT_MAX, 1, RING_WEIGHT_MAX - 1, 2, 3, 5]);
+    const large = buildRing(heavy, RING_SIZE_MAX);
     expect(large.includes(NO_BACKEND)).toBe(false);
     const many = backends(Array.from({ length: RING_BACKENDS_MAX }, (_, index) => `key ${index}`));
     const counts = ringStats(buildRing(many, 65537), many).map(({ slots }) => slots);
@@ -180,8 +188,8 @@ describe("buildRing", () => {
       expect(() => buildRing(backends(["a"], [weight]), 7), `weight ${weight}`).toThrow(RangeError);
     }
     expect(() => buildRing(backends(["a", "b", "a"]), 7)).toThrow(/a is there twice/);
-    const many = backends(Array.from({ length: RING_BACKENDS_MAX + 1 }, (_, index) => `key ${index}`));
-    expect(() => buildRing(many, 65537)).toThrow(RangeError);
+    const tooMany = Array.from({ length: RING_BACKENDS_MAX + 1 }, (_, index) => `key ${index}`);
+    expect(() => buildRing(backends(tooMany), 65537)).toThrow(RangeError);
   });
 });
 
