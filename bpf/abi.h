@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
  * The shared facts of the packet path: every struct that lives in a map and every enum that both
- * sides name. The TypeScript codecs are generated from the BTF of the object that is loaded, so this
- * file holds types only: explicit padding, byte order in the type, and no macros (BTF cannot see those).
- * Addresses are 16 bytes in network order, IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).
+ * sides name. The TypeScript codecs are generated from the BTF of the object that is loaded, so
+ * this file holds types only: explicit padding, byte order in the type, and no macros (BTF cannot
+ * see those). Addresses are 16 bytes in network order, IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 
 /* What became of a packet. The name says the action; each packet that the program sees is counted
  * under exactly one. Index of `verdict_counts`. Before a packet is known to be ours only PASS is
- * possible. PASS, TX and DROP stay in blocks, in this order: verdict.h reads the action from that. */
+ * possible. PASS, TX and DROP stay in blocks, in this order: verdict.h reads the action off. */
 enum verdict {
 	VERDICT_CONTINUE = 0,   /* not an outcome: go on to the next step. Never counted. */
 	PASS_NOT_IP,            /* neither IPv4 nor IPv6 behind at most two VLAN tags */
@@ -52,7 +52,8 @@ enum ring_class { RING_SMALL = 0, RING_MEDIUM, RING_LARGE, RING_CLASSES };
 /* Slots of each class. */
 enum ring_slots { RING_SMALL_SLOTS = 16384, RING_MEDIUM_SLOTS = 65540, RING_LARGE_SLOTS = 2097152 };
 
-/* The u16 in a ring: 15 bits of backend id (0: nobody), and a mark: this slot needs a look at state. */
+/* The u16 in a ring: 15 bits of backend id (0: nobody), and a mark: this slot needs a look at
+ * state. */
 enum slot_word { SLOT_BACKEND_MASK = 0x7fff, SLOT_EXCEPTION = 0x8000 };
 
 /* Bits of destination.flags: LIVE may keep the flows it has, ADMITS may get new ones. */
@@ -72,8 +73,8 @@ struct service_key {
 };
 
 /* What a packet of a service is measured against. Two versions of each service stand in
- * `service_versions` (index × 2 + version); `service_active` says which one counts, so a change is one
- * aligned store. */
+ * `service_versions` (index × 2 + version); `service_active` says which one counts, so a change is
+ * one aligned store. */
 struct service_version {
 	__u64 hash_seed;
 	__u64 flow_idle_ns;

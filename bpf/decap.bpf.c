@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * For backends: takes the outer header off tunnel packets whose inner destination is a virtual address, so
- * that a kernel without the ipip modules can serve behind `forwarding: ipip`. Knows the four forms that
- * forward.h writes; never drops: what it does not know goes on to the kernel as it came.
+ * For backends: takes the outer header off tunnel packets whose inner destination is a virtual
+ * address, so that a kernel without the ipip modules can serve behind `forwarding: ipip`. Knows the
+ * four forms that forward.h writes; never drops: what it does not know goes on to the kernel as it
+ * came.
  */
 #include "checksum.h"
 #include "packet.h"
 
-/* Accept only the balancers in decap_sources. Whoever can reach a backend could else go round the policies
- * of the balancers by wrapping packets himself. */
+/* Accept only the balancers in decap_sources. Whoever can reach a backend could else go round the
+ * policies of the balancers by wrapping packets himself. */
 const volatile bool decap_checks_source = false;
 
 struct {
@@ -50,7 +51,8 @@ static __always_inline bool is_tunnel(__u8 protocol)
 }
 
 /* DECAP_PASS_STRIPPED stands for "go on" until the last step. */
-static __always_inline enum decap_verdict read_outer_ipv4(struct tunnel *tunnel, struct iphdr *ip, void *end)
+static __always_inline enum decap_verdict read_outer_ipv4(struct tunnel *tunnel, struct iphdr *ip,
+							  void *end)
 {
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl != 5 || !is_tunnel(ip->protocol) ||
 	    ip->frag_off & bpf_htons(FRAGMENT_MORE | FRAGMENT_OFFSET))
@@ -63,7 +65,8 @@ static __always_inline enum decap_verdict read_outer_ipv4(struct tunnel *tunnel,
 	return bpf_ntohs(ip->tot_len) < sizeof(*ip) ? DECAP_PASS_MALFORMED : DECAP_PASS_STRIPPED;
 }
 
-static __always_inline enum decap_verdict read_outer_ipv6(struct tunnel *tunnel, struct ipv6hdr *ip, void *end)
+static __always_inline enum decap_verdict read_outer_ipv6(struct tunnel *tunnel, struct ipv6hdr *ip,
+							  void *end)
 {
 	if ((void *)(ip + 1) > end || ip->version != 6 || !is_tunnel(ip->nexthdr))
 		return DECAP_PASS_NOT_TUNNEL;
@@ -96,7 +99,8 @@ static __always_inline enum decap_verdict read_outer(struct tunnel *tunnel, void
 }
 
 /* Congestion that a router marked on the outer header is not lost with it (RFC 6040, 4.2). */
-static __always_inline enum decap_verdict read_inner_ipv4(struct tunnel *tunnel, struct iphdr *ip, void *end)
+static __always_inline enum decap_verdict read_inner_ipv4(struct tunnel *tunnel, struct iphdr *ip,
+							  void *end)
 {
 	half_word *first = (void *)ip, before;
 
@@ -114,11 +118,13 @@ static __always_inline enum decap_verdict read_inner_ipv4(struct tunnel *tunnel,
 	return DECAP_PASS_STRIPPED;
 }
 
-static __always_inline enum decap_verdict read_inner_ipv6(struct tunnel *tunnel, struct ipv6hdr *ip, void *end)
+static __always_inline enum decap_verdict read_inner_ipv6(struct tunnel *tunnel, struct ipv6hdr *ip,
+							  void *end)
 {
 	__u32 first;
 
-	if ((void *)(ip + 1) > end || ip->version != 6 || sizeof(*ip) + bpf_ntohs(ip->payload_len) > tunnel->room)
+	if ((void *)(ip + 1) > end || ip->version != 6 ||
+	    sizeof(*ip) + bpf_ntohs(ip->payload_len) > tunnel->room)
 		return DECAP_PASS_MALFORMED;
 	copy_address(tunnel->destination, &ip->daddr);
 	if (!bpf_map_lookup_elem(&decap_addresses, tunnel->destination))
@@ -129,7 +135,8 @@ static __always_inline enum decap_verdict read_inner_ipv6(struct tunnel *tunnel,
 	return DECAP_PASS_STRIPPED;
 }
 
-/* Moves the link-layer header over the outer IP header, tags included, and gives the type of the inner. */
+/* Moves the link-layer header over the outer IP header, tags included, and gives the type of the
+ * inner. */
 static __always_inline enum decap_verdict strip(struct xdp_md *ctx, const struct tunnel *tunnel)
 {
 	void *data = (void *)(long)ctx->data;

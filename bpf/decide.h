@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * What becomes of a packet, in this order: service, policy, orphan, fragment, time to live, flow, ring.
- * Knows the maps that look-ups need; knows no byte of the frame and writes nothing but `flows`.
- * decide() in src/model/decide.ts is its twin: same order, same verdicts, same effects.
+ * What becomes of a packet, in this order: service, policy, orphan, fragment, time to live, flow,
+ * ring. Knows the maps that look-ups need; knows no byte of the frame and writes nothing but
+ * `flows`. decide() in src/model/decide.ts is its twin: same order, same verdicts, same effects.
  */
 #pragma once
 
@@ -59,8 +59,8 @@ static __always_inline const struct service_version *active_version(__u32 servic
 }
 
 /* The longest prefix that holds the client decides, else the service's default. */
-static __always_inline bool is_denied(const struct packet *packet, const struct service_version *version,
-				      __u32 service)
+static __always_inline bool is_denied(const struct packet *packet,
+				      const struct service_version *version, __u32 service)
 {
 	struct policy_key key = { .prefix_bits = 32 + 128, .service = bpf_htonl(service) };
 	__u32 *action = NULL;
@@ -96,9 +96,10 @@ static __always_inline enum verdict decide_orphaned(__u64 now_ns)
 	}
 }
 
-/* Follows the flow to the destination it has, if that is still the one it was and may keep it. A new
- * connection that reuses the addresses and ports of an old one counts as new. */
-static __always_inline bool follow_flow(const struct packet *packet, const struct service_version *version,
+/* Follows the flow to the destination it has, if that is still the one it was and may keep it. A
+ * new connection that reuses the addresses and ports of an old one counts as new. */
+static __always_inline bool follow_flow(const struct packet *packet,
+					const struct service_version *version,
 					struct choice *choice)
 {
 	__u32 wanted = packet->opens ? DESTINATION_LIVE | DESTINATION_ADMITS : DESTINATION_LIVE;
@@ -136,7 +137,8 @@ static __always_inline bool follow_flow(const struct packet *packet, const struc
 			return slots[slot] & SLOT_BACKEND_MASK;               \
 	} while (0)
 
-static __always_inline __u32 hash_of(const struct packet *packet, const struct service_version *version)
+static __always_inline __u32 hash_of(const struct packet *packet,
+				     const struct service_version *version)
 {
 	const struct flow_key *flow = &packet->flow;
 
@@ -219,7 +221,7 @@ static __always_inline enum verdict decide(const struct packet *packet, struct c
 	return choose_by_ring(packet, version, choice);
 }
 
-/* Writes what was decided. A packet that did not get away leaves no trace: its flow is not there. */
+/* Writes what was decided. A packet that did not get away is not here: it leaves no trace. */
 static __always_inline bool settle(const struct packet *packet, const struct choice *choice)
 {
 	struct flow_entry entry;

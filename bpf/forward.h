@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * Sends a packet on its way: to the next hop as it is (l2), in an outer header (ipip), or back where it
- * came from (echo). Knows headers and checksums; knows no flow and no ring. Every frame that leaves here
- * has right checksums if it came with right ones, and wrong ones if not: sums are carried, not made.
+ * Sends a packet on its way: to the next hop as it is (l2), in an outer header (ipip), or back
+ * where it came from (echo). Knows headers and checksums; knows no flow and no ring. Every frame
+ * that leaves here has right checksums if it came with right ones, and wrong ones if not: sums are
+ * carried, not made.
  */
 #pragma once
 
@@ -20,7 +21,8 @@ static __always_inline void set_ttl(struct iphdr *ip, __u8 ttl)
 	ip->check = replace_in_sum(ip->check, before, *ttl_and_protocol);
 }
 
-/* Asks for the frame to leave by this interface. On veth, and for another interface, that is a redirect. */
+/* Asks for the frame to leave by this interface. On veth, and for another interface, that is a
+ * redirect. */
 static __always_inline int leave_by(struct xdp_md *ctx, __u32 ifindex)
 {
 	if (!transmit_by_redirect && ifindex == ctx->ingress_ifindex)
@@ -28,8 +30,8 @@ static __always_inline int leave_by(struct xdp_md *ctx, __u32 ifindex)
 	return bpf_redirect_map(&devices, ifindex, 0);
 }
 
-/* Where the IP header begins. Whoever looks there asks `is_there` first: the verifier has forgotten what
- * parsing found out. */
+/* Where the IP header begins. Whoever looks there asks `is_there` first: the verifier has forgotten
+ * what parsing found out. */
 static __always_inline void *ip_header(struct xdp_md *ctx, const struct packet *packet)
 {
 	void *shifted = (void *)(long)ctx->data + (packet->tag_bytes & TAG_BYTES_MASK);
@@ -79,7 +81,7 @@ static __always_inline bool is_ipv4_outside(const struct destination *destinatio
 	return is_ipv4_mapped(destination->address);
 }
 
-/* What an outer header takes over from the inner one (RFC 2003, 3.1; RFC 2473, 6.4; RFC 6040, 4.1). */
+/* What an outer header takes over from the inner one (RFC 2003, 3.1; RFC 2473, 6.4; RFC 6040, 4). */
 struct inner {
 	__u8 family;
 	__u8 class;             /* DSCP and ECN */
@@ -88,7 +90,8 @@ struct inner {
 	__u32 length;
 };
 
-static __always_inline bool look_inside(struct xdp_md *ctx, const struct packet *packet, struct inner *inner)
+static __always_inline bool look_inside(struct xdp_md *ctx, const struct packet *packet,
+					struct inner *inner)
 {
 	inner->family = packet->family;
 	inner->length = packet->ip_length;
@@ -113,7 +116,8 @@ static __always_inline bool look_inside(struct xdp_md *ctx, const struct packet 
 	return true;
 }
 
-static __always_inline void write_outer_ipv4(struct iphdr *ip, const struct destination *destination,
+static __always_inline void write_outer_ipv4(struct iphdr *ip,
+					     const struct destination *destination,
 					     const struct inner *inner)
 {
 	ip->version = 4;
@@ -130,7 +134,8 @@ static __always_inline void write_outer_ipv4(struct iphdr *ip, const struct dest
 	ip->check = sum_ipv4_header(ip);
 }
 
-static __always_inline void write_outer_ipv6(struct ipv6hdr *ip, const struct destination *destination,
+static __always_inline void write_outer_ipv6(struct ipv6hdr *ip,
+					     const struct destination *destination,
 					     const struct inner *inner)
 {
 	*(word *)ip = bpf_htonl(6u << 28 | (__u32)inner->class << CLASS_SHIFT);
@@ -141,10 +146,10 @@ static __always_inline void write_outer_ipv6(struct ipv6hdr *ip, const struct de
 	copy_address(&ip->daddr, destination->address);
 }
 
-/* Makes room in front and moves the link-layer header there; its addresses are written later. The VLAN
- * tags go along, as they are. Returns the place of the outer header, or NULL. */
-static __always_inline void *make_room(struct xdp_md *ctx, const struct packet *packet, __u32 length,
-				       __be16 protocol)
+/* Makes room in front and moves the link-layer header there; its addresses are written later. The
+ * VLAN tags go along, as they are. Returns the place of the outer header, or NULL. */
+static __always_inline void *make_room(struct xdp_md *ctx, const struct packet *packet,
+				       __u32 length, __be16 protocol)
 {
 	void *data, *outer;
 
@@ -186,7 +191,8 @@ static __always_inline enum verdict encapsulate(struct xdp_md *ctx, const struct
 }
 
 /* Nothing is written to the frame before it is sure to leave. */
-static __always_inline enum verdict forward(struct xdp_md *ctx, const struct packet *packet, struct choice *choice)
+static __always_inline enum verdict forward(struct xdp_md *ctx, const struct packet *packet,
+					    struct choice *choice)
 {
 	const struct destination *destination = choice->destination;
 	bool tunnel = feature_ipip && destination->forwarding == FORWARDING_IPIP;
@@ -261,8 +267,8 @@ static __always_inline void turn_ipv6_echo(struct ipv6hdr *ip)
 	turn_echo(ip + 1, ECHO_REPLY_V6);
 }
 
-/* Turns an echo request (RFC 792; RFC 4443, 4.1) into its reply, where it lies. Swapped addresses leave
- * the sums as they are; the type and, in IPv4, the time to live change them. */
+/* Turns an echo request (RFC 792; RFC 4443, 4.1) into its reply, where it lies. Swapped addresses
+ * leave the sums as they are; the type and, in IPv4, the time to live change them. */
 static __noinline int answer_echo(struct xdp_md *ctx, const struct packet *packet, int *action)
 {
 	void *data = (void *)(long)ctx->data;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * The maps of the packet path and the switches it is specialised by. Knows shapes and names; what is in
- * a map is the supervisor's business. Capacities here are those of a small plane: the supervisor sets
- * them before loading, except for the inner prototypes, whose size is their class. Keys of arrays are
- * __u32 and never an enum: with an enum the kernel rejects the map's BTF, and libbpf goes on without it.
+ * The maps of the packet path and the switches it is specialised by. Knows shapes and names; what
+ * is in a map is the supervisor's business. Capacities here are those of a small plane: the
+ * supervisor sets them before loading, except for the inner prototypes, whose size is their class.
+ * Keys of arrays are __u32 and never an enum: with an enum the kernel rejects the map's BTF, and
+ * libbpf goes on without it.
  */
 #pragma once
 
@@ -12,8 +13,8 @@
 #include <bpf/bpf_helpers.h>
 #include "abi.h"
 
-/* A switch that is off takes its code out of the loaded program: rodata is frozen before verification,
- * and the verifier removes what cannot be reached. As compiled, everything is on. */
+/* A switch that is off takes its code out of the loaded program: rodata is frozen before
+ * verification, and the verifier removes what cannot be reached. As compiled, everything is on. */
 const volatile bool feature_l2 = true;
 const volatile bool feature_ipip = true;
 const volatile bool feature_tracking = true;
@@ -23,8 +24,9 @@ const volatile bool feature_orphan = true;
 const volatile bool ring_class_small = true;
 const volatile bool ring_class_medium = true;
 const volatile bool ring_class_large = true;
-/* Transmit by bpf_redirect_map even to the interface a packet came from, as veth needs it (its XDP_TX
- * wants a program on the peer). Off: XDP_TX when egress is ingress, which network cards do faster. */
+/* Transmit by bpf_redirect_map even to the interface a packet came from, as veth needs it (its
+ * XDP_TX wants a program on the peer). Off: XDP_TX when egress is ingress, which network cards do
+ * faster. */
 const volatile bool transmit_by_redirect = false;
 
 /* BTF leaves out enums that no type refers to; these variables do nothing but refer. */
@@ -85,7 +87,8 @@ struct ring_small { __u16 slots[RING_SMALL_SLOTS]; };
 struct ring_medium { __u16 slots[RING_MEDIUM_SLOTS]; };
 struct ring_large { __u16 slots[RING_LARGE_SLOTS]; };
 
-/* The inner prototypes state sizes, not types: clang leaves the struct of an inner map undefined in BTF. */
+/* The inner prototypes state sizes, not types: clang leaves the struct of an inner map undefined in
+ * BTF. */
 #define RINGS(ring)                                                  \
 	struct ring##_map {                                          \
 		__uint(type, BPF_MAP_TYPE_ARRAY);                    \

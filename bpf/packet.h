@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * What a frame is: Ethernet, up to two VLAN tags, IPv4 or IPv6, and the first bytes of TCP, UDP or ICMP.
- * Knows wire formats; knows no service and no map, so it can only pass a packet or describe it.
- * parsePacket() in src/model/packet.ts is its twin and is written from the same RFCs, not from this code.
+ * What a frame is: Ethernet, up to two VLAN tags, IPv4 or IPv6, and the first bytes of TCP, UDP or
+ * ICMP. Knows wire formats; knows no service and no map, so it can only pass a packet or describe
+ * it. parsePacket() in src/model/packet.ts is its twin and is written from the same RFCs, not from
+ * this code.
  */
 #pragma once
 
@@ -21,7 +22,8 @@
 typedef __u32 __attribute__((may_alias)) word;
 typedef __u64 __attribute__((may_alias)) double_word;
 
-enum { VLAN_TAGS_MAX = 2, VLAN_TAG_BYTES = 4, TAG_BYTES_MASK = 12, EXTENSIONS_MAX = 5, IPV4_MAPPED = 0xffff };
+enum { VLAN_TAGS_MAX = 2, VLAN_TAG_BYTES = 4, TAG_BYTES_MASK = 12 };
+enum { EXTENSIONS_MAX = 5, IPV4_MAPPED = 0xffff };
 enum { FRAGMENT_MORE = 0x2000, FRAGMENT_OFFSET = 0x1fff, FRAGMENT_DONT = 0x4000 };
 enum { TCP_HEADER_BYTES = 20, UDP_HEADER_BYTES = 8, ICMP_HEADER_BYTES = 8 };
 enum { TCP_FLAGS_OFFSET = 13, TCP_SYN = 0x02, TCP_ACK = 0x10 };
@@ -51,7 +53,8 @@ struct packet {
 	__u8 fragment;          /* the first one: its ports are there, its length is not the datagram's */
 };
 
-/* Where the IP header begins. The mask changes nothing: it is a bound for the verifier, which forgets. */
+/* Where the IP header begins. The mask changes nothing: it is a bound for the verifier, which
+ * forgets. */
 static __always_inline __u32 ip_offset(const struct packet *packet)
 {
 	return sizeof(struct ethhdr) + (packet->tag_bytes & TAG_BYTES_MASK);
@@ -85,7 +88,8 @@ static __always_inline bool is_ipv4_mapped(const void *address)
 	return !(words[0] | words[1] | (words[2] ^ bpf_htonl(IPV4_MAPPED)));
 }
 
-/* Whether an answer to this source would reach one host, and a stranger (RFC 1122, 3.2.2; RFC 4443, 2.4). */
+/* Whether an answer to this source would reach one host, and another than this one (RFC 1122,
+ * 3.2.2; RFC 4443, 2.4). */
 static __always_inline bool is_answerable(const struct packet *packet)
 {
 	const word *source = (const word *)packet->flow.source;
@@ -101,9 +105,9 @@ static __always_inline bool is_answerable(const struct packet *packet)
 	return first != 0xff;
 }
 
-/* TCP, UDP or ICMP: its kind, its ports, whether it opens a connection. `here` is where it begins. */
-static __always_inline void parse_transport(struct packet *packet, void *data, void *end, __u32 here,
-					    __u8 protocol)
+/* TCP, UDP or ICMP: its kind, its ports, whether it opens a connection. It begins at `here`. */
+static __always_inline void parse_transport(struct packet *packet, void *data, void *end,
+					    __u32 here, __u8 protocol)
 {
 	__u32 stop = ip_offset(packet) + packet->ip_length;
 	__u8 icmp = packet->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
@@ -146,7 +150,8 @@ static __always_inline enum verdict parse_ipv4(struct packet *packet, void *data
 	header_length = ip->ihl * 4;
 	packet->ip_length = bpf_ntohs(ip->tot_len);
 	if (ip->version != 4 || header_length < sizeof(*ip) || (void *)ip + header_length > end ||
-	    packet->ip_length < header_length || ip_offset(packet) + packet->ip_length > packet->frame_length)
+	    packet->ip_length < header_length ||
+	    ip_offset(packet) + packet->ip_length > packet->frame_length)
 		return PASS_MALFORMED;
 
 	packet->family = 4;
@@ -178,9 +183,11 @@ struct fragment_extension {
 	__be16 offset_and_more; /* 13 bits, 2 reserved, 1 */
 };
 
-/* Walks over IPv6 extension headers to the transport header and returns its protocol; `here` moves along.
- * Sets the kind where there is no way on: a packet with segments left is for somebody else in the end. */
-static __noinline int skip_extensions(struct packet *packet, void *data, void *end, __u32 *here, __u8 next)
+/* Walks over IPv6 extension headers to the transport header and returns its protocol; `here` moves
+ * along. Sets the kind where there is no way on: a packet with segments left is for somebody else
+ * in the end. */
+static __noinline int skip_extensions(struct packet *packet, void *data, void *end, __u32 *here,
+				      __u8 next)
 {
 	__u32 stop = ip_offset(packet) + packet->ip_length;
 	__u32 at = *here;

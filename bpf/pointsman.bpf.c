@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * The packet path: parse, decide, forward, count. Each step has a header, included in the order a packet
- * meets them, and each ends with a verdict or lets the next one go on. Knows the order and nothing else.
+ * The packet path: parse, decide, forward, count. Each step has a header, included in the order a
+ * packet meets them, and each ends with a verdict or lets the next one go on. Knows the order and
+ * nothing else.
  */
 #include "packet.h"
 #include "decide.h"
@@ -27,5 +28,6 @@ int pointsman(struct xdp_md *ctx)
 	return finish(verdict, &packet, &choice);
 }
 
-/* The kernel's list of licences has no name for ours; this is one of the two that this file is under. */
+/* The kernel's list of licences has no name for ours; this is one of the two that this file is
+ * under. */
 char LICENSE[] SEC("license") = "GPL";

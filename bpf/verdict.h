@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * Counts a packet, under exactly one verdict, and says to the kernel what that verdict means. Knows the
- * counters; must never change what was decided.
+ * Counts a packet, under exactly one verdict, and says to the kernel what that verdict means. Knows
+ * the counters; must never change what was decided.
  */
 #pragma once
 
 #include "forward.h"
 
-_Static_assert((int)PASS_ORPHANED + 1 == (int)TX_FORWARDED && (int)TX_ECHO_REPLY + 1 == (int)DROP_DENIED,
+_Static_assert((int)PASS_ORPHANED + 1 == (int)TX_FORWARDED &&
+	       (int)TX_ECHO_REPLY + 1 == (int)DROP_DENIED,
 	       "the action is read from the block a verdict stands in");
 
 static __always_inline void count_verdict(enum verdict verdict, __u32 bytes)
@@ -31,16 +32,19 @@ static __always_inline void count_traffic(struct traffic_count *count, __u32 byt
 }
 
 /* Without a flow table, an opened connection is the only new flow that shows. */
-static __always_inline void count_forwarded(const struct packet *packet, const struct choice *choice,
-					    bool remembered)
+static __always_inline void count_forwarded(const struct packet *packet,
+					    const struct choice *choice, bool remembered)
 {
 	bool new_flow = choice->tracking == TRACKING_FULL ? remembered : packet->opens;
 
-	count_traffic(bpf_map_lookup_elem(&service_traffic, &choice->service), packet->frame_length, new_flow);
-	count_traffic(bpf_map_lookup_elem(&destination_traffic, &choice->id), packet->frame_length, new_flow);
+	count_traffic(bpf_map_lookup_elem(&service_traffic, &choice->service), packet->frame_length,
+		      new_flow);
+	count_traffic(bpf_map_lookup_elem(&destination_traffic, &choice->id), packet->frame_length,
+		      new_flow);
 }
 
-static __always_inline int finish(enum verdict verdict, const struct packet *packet, const struct choice *choice)
+static __always_inline int finish(enum verdict verdict, const struct packet *packet,
+				  const struct choice *choice)
 {
 	count_verdict(verdict, packet->frame_length);
 	if (verdict < TX_FORWARDED)

@@ -1,7 +1,7 @@
-// The packet path as a pure function: what becomes of one packet, given the table and what the look-ups
-// returned. The proxy runs it for real connections, explain shows it, and the XDP program is tested
-// against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin: same order, which
-// is service, policy, orphan, fragment, time to live, flow, ring, next hop, room.
+// The packet path as a pure function: what becomes of one packet, given the table and what the
+// look-ups returned. The proxy runs it for real connections, explain shows it, and the XDP program
+// is tested against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin:
+// same order, which is service, policy, orphan, fragment, time to live, flow, ring, next hop, room.
 
 import type { Prefix } from "./address.ts";
 import type { ServiceConfig } from "./config.ts";
@@ -9,9 +9,18 @@ import { flowHash, slotOf, sourceHash } from "./flow_hash.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 
 export type PacketKind =
-  | "flow" | "echo-request" | "icmp" | "first-fragment" | "later-fragment" | "other-protocol" | "truncated";
+  | "flow"
+  | "echo-request"
+  | "icmp"
+  | "first-fragment"
+  | "later-fragment"
+  | "other-protocol"
+  | "truncated";
 
-/** What parsing found. Addresses have 16 bytes; ports and flags are 0 or false where they mean nothing. */
+/**
+ * What parsing found. Addresses have 16 bytes; ports and flags are 0 or false where they mean
+ * nothing.
+ */
 export interface Packet {
   readonly kind: PacketKind;
   readonly family: 4 | 6;
@@ -44,7 +53,9 @@ export interface State {
   readonly heartbeatNs: bigint | null;
   /** Whether a destination's next hop is resolved (the proxy: always). */
   readonly neighbour: (destination: number) => boolean;
-  /** Why a packet for this destination would not fit, or null. Absent: everything fits (the proxy). */
+  /**
+   * Why a packet for this destination would not fit, or null. Absent: everything fits (the proxy).
+   */
   readonly obstacle?: (destination: number) => "DROP_TOO_BIG" | "DROP_NO_ROOM" | null;
 }
 
@@ -56,18 +67,40 @@ export type Effect =
 
 /** Generated verdict names are the currency; this is their type. */
 export type VerdictName =
-  | "PASS_NOT_IP" | "PASS_MALFORMED" | "PASS_NOT_OURS" | "PASS_TRUNCATED" | "PASS_FRAGMENT" | "PASS_ICMP"
-  | "PASS_PROTOCOL" | "PASS_ORPHANED" | "TX_FORWARDED" | "TX_ECHO_REPLY" | "DROP_DENIED" | "DROP_FRAGMENT"
-  | "DROP_ORPHANED" | "DROP_TTL_EXPIRED" | "DROP_NO_BACKEND" | "DROP_NO_NEIGHBOUR" | "DROP_NO_ROOM" | "DROP_TOO_BIG";
+  | "PASS_NOT_IP"
+  | "PASS_MALFORMED"
+  | "PASS_NOT_OURS"
+  | "PASS_TRUNCATED"
+  | "PASS_FRAGMENT"
+  | "PASS_ICMP"
+  | "PASS_PROTOCOL"
+  | "PASS_ORPHANED"
+  | "TX_FORWARDED"
+  | "TX_ECHO_REPLY"
+  | "DROP_DENIED"
+  | "DROP_FRAGMENT"
+  | "DROP_ORPHANED"
+  | "DROP_TTL_EXPIRED"
+  | "DROP_NO_BACKEND"
+  | "DROP_NO_NEIGHBOUR"
+  | "DROP_NO_ROOM"
+  | "DROP_TOO_BIG";
 
-/** A packet that is dropped or passed leaves no effect, except that a flow with nobody to go to is forgotten. */
+/**
+ * A packet that is dropped or passed leaves no effect, except that a flow with nobody to go to is
+ * forgotten.
+ */
 export interface Decision {
   readonly verdict: VerdictName;
   readonly service: Service | null;
   readonly destination: Destination | null;
   readonly effects: readonly Effect[];
   /** How the backend was found; null when the packet never got so far. */
-  readonly how: { readonly by: "flow" | "ring"; readonly hash: number | null; readonly slot: number | null } | null;
+  readonly how: {
+    readonly by: "flow" | "ring";
+    readonly hash: number | null;
+    readonly slot: number | null;
+  } | null;
 }
 
 export type Decide = (table: ForwardingTable, state: State, packet: Packet) => Decision;
@@ -82,7 +115,12 @@ type How = NonNullable<Decision["how"]>;
 /** What becomes of the packet. */
 export function decide(table: ForwardingTable, state: State, packet: Packet): Decision {
   if (packet.kind !== "flow" && packet.kind !== "first-fragment") {
-    return end(isVirtualAddress(table, packet.destination) ? verdictWithoutPorts(packet.kind) : "PASS_NOT_OURS", null);
+    return end(
+      isVirtualAddress(table, packet.destination)
+        ? verdictWithoutPorts(packet.kind)
+        : "PASS_NOT_OURS",
+      null,
+    );
   }
   const service = serviceOf(table, packet.destination, packet.destinationPort, packet.protocol);
   if (service === null) return end("PASS_NOT_OURS", null);
@@ -100,15 +138,23 @@ function end(verdict: VerdictName, service: Service | null): Decision {
 
 function verdictWithoutPorts(kind: Exclude<PacketKind, "flow" | "first-fragment">): VerdictName {
   switch (kind) {
-    case "echo-request": return "TX_ECHO_REPLY";
-    case "icmp": return "PASS_ICMP";
-    case "later-fragment": return "PASS_FRAGMENT";
-    case "other-protocol": return "PASS_PROTOCOL";
-    case "truncated": return "PASS_TRUNCATED";
+    case "echo-request":
+      return "TX_ECHO_REPLY";
+    case "icmp":
+      return "PASS_ICMP";
+    case "later-fragment":
+      return "PASS_FRAGMENT";
+    case "other-protocol":
+      return "PASS_PROTOCOL";
+    case "truncated":
+      return "PASS_TRUNCATED";
   }
 }
 
-/** Times are added to and never subtracted: a flow may have been seen by a CPU whose clock is a little ahead. */
+/**
+ * Times are added to and never subtracted: a flow may have been seen by a CPU whose clock is a
+ * little ahead.
+ */
 function orphanVerdict(table: ForwardingTable, state: State): VerdictName | null {
   const { afterMs, action } = table.orphan;
   if (action === "keep" || afterMs === 0 || state.heartbeatNs === null) return null;
@@ -117,19 +163,35 @@ function orphanVerdict(table: ForwardingTable, state: State): VerdictName | null
 }
 
 /** The destination that the flow has, if it is still the one it was and may keep it; else null. */
-function followFlow(table: ForwardingTable, state: State, packet: Packet, service: Service): Decision | null {
+function followFlow(
+  table: ForwardingTable,
+  state: State,
+  packet: Packet,
+  service: Service,
+): Decision | null {
   const entry = service.config.tracking === "full" ? state.flow : null;
   if (entry === null) return null;
   if (entry.lastSeenNs + BigInt(service.config.flowIdleMs) * NS_PER_MS < state.nowNs) return null;
   const destination = table.destinations.get(entry.destination);
-  if (destination === undefined || destination.generation !== entry.generation || !destination.alive) return null;
+  if (
+    destination === undefined ||
+    destination.generation !== entry.generation ||
+    !destination.alive
+  )
+    return null;
   // A new connection that reuses the addresses and ports of an old one counts as new.
   if (opensConnection(packet) && destination.admission === 0) return null;
-  const effects = entry.lastSeenNs + TOUCH_INTERVAL_NS < state.nowNs ? [{ kind: "touch" } as const] : NO_EFFECTS;
+  const effects =
+    entry.lastSeenNs + TOUCH_INTERVAL_NS < state.nowNs ? [{ kind: "touch" } as const] : NO_EFFECTS;
   return leave(state, service, destination, effects, { by: "flow", hash: null, slot: null });
 }
 
-function chooseByRing(table: ForwardingTable, state: State, packet: Packet, service: Service): Decision {
+function chooseByRing(
+  table: ForwardingTable,
+  state: State,
+  packet: Packet,
+  service: Service,
+): Decision {
   const tracked = service.config.tracking === "full";
   const { hash, slot } = slotFor(service, packet);
   const how: How = { by: "ring", hash, slot };
@@ -139,15 +201,24 @@ function chooseByRing(table: ForwardingTable, state: State, packet: Packet, serv
     return { verdict: "DROP_NO_BACKEND", service, destination: null, effects, how };
   }
   const { id, generation } = destination;
-  const effects = tracked ? [{ kind: "remember", destination: id, generation } as const] : NO_EFFECTS;
+  const effects = tracked
+    ? [{ kind: "remember", destination: id, generation } as const]
+    : NO_EFFECTS;
   return leave(state, service, destination, effects, how);
 }
 
 function leave(
-  state: State, service: Service, destination: Destination, effects: readonly Effect[], how: How,
+  state: State,
+  service: Service,
+  destination: Destination,
+  effects: readonly Effect[],
+  how: How,
 ): Decision {
-  const obstacle = state.neighbour(destination.id) ? state.obstacle?.(destination.id) ?? null : "DROP_NO_NEIGHBOUR";
-  if (obstacle !== null) return { verdict: obstacle, service, destination, effects: NO_EFFECTS, how };
+  const obstacle = state.neighbour(destination.id)
+    ? (state.obstacle?.(destination.id) ?? null)
+    : "DROP_NO_NEIGHBOUR";
+  if (obstacle !== null)
+    return { verdict: obstacle, service, destination, effects: NO_EFFECTS, how };
   return { verdict: "TX_FORWARDED", service, destination, effects, how };
 }
 
@@ -158,12 +229,21 @@ export function opensConnection(packet: Packet): boolean {
 
 /** The flow hash and the ring slot of a packet. */
 export function slotFor(
-  service: Service, packet: Pick<Packet, "source" | "sourcePort" | "destination" | "destinationPort" | "protocol">,
+  service: Service,
+  packet: Pick<Packet, "source" | "sourcePort" | "destination" | "destinationPort" | "protocol">,
 ): { readonly hash: number; readonly slot: number } {
   const { hashSeed, config, ring } = service;
-  const hash = config.hash === "source-ip"
-    ? sourceHash(hashSeed, packet.source, config.sourcePrefix)
-    : flowHash(hashSeed, packet.source, packet.sourcePort, packet.destination, packet.destinationPort, packet.protocol);
+  const hash =
+    config.hash === "source-ip"
+      ? sourceHash(hashSeed, packet.source, config.sourcePrefix)
+      : flowHash(
+          hashSeed,
+          packet.source,
+          packet.sourcePort,
+          packet.destination,
+          packet.destinationPort,
+          packet.protocol,
+        );
   return { hash, slot: slotOf(hash, ring.size) };
 }
 
@@ -205,7 +285,10 @@ const indexes = new WeakMap<ForwardingTable, TableIndex>();
 
 /** The service of an address (16 bytes), port and protocol number, or null. */
 export function serviceOf(
-  table: ForwardingTable, address: Uint8Array, port: number, protocol: number,
+  table: ForwardingTable,
+  address: Uint8Array,
+  port: number,
+  protocol: number,
 ): Service | null {
   return indexOf(table).services.get(serviceKey(address, port, protocol)) ?? null;
 }
@@ -232,10 +315,14 @@ function indexOf(table: ForwardingTable): TableIndex {
 
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 
-/** Eight characters of sixteen bits: a Map compares strings far quicker than it could compare arrays. */
+/**
+ * Eight characters of sixteen bits: a Map compares strings far quicker than it could compare
+ * arrays.
+ */
 function addressKey(bytes: Uint8Array): string {
   let key = "";
-  for (let at = 0; at < 16; at += 2) key += String.fromCharCode(((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0));
+  for (let at = 0; at < 16; at += 2)
+    key += String.fromCharCode(((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0));
   return key;
 }
 

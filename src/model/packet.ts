@@ -1,6 +1,6 @@
-// Bytes to a Packet: Ethernet, up to two VLAN tags, IPv4 or IPv6, and the first bytes of TCP, UDP or ICMP.
-// Written from the RFCs as the second opinion on bpf/packet.h, not from its code. Knows wire formats;
-// knows no table: whether a packet is for a service is decide()'s business.
+// Bytes to a Packet: Ethernet, up to two VLAN tags, IPv4 or IPv6, and the first bytes of TCP, UDP
+// or ICMP. Written from the RFCs as the second opinion on bpf/packet.h, not from its code. Knows
+// wire formats; knows no table: whether a packet is for a service is decide()'s business.
 
 import type { Packet, PacketKind } from "./decide.ts";
 
@@ -28,9 +28,18 @@ const TYPE_IPV4 = 0x0800;
 const TYPE_IPV6 = 0x86dd;
 const IPV6_BYTES = 40;
 const EXTENSIONS_MAX = 5;
-const TCP = 6, UDP = 17, ICMP = 1, ICMPV6 = 58;
-const HOP_BY_HOP = 0, ROUTING = 43, FRAGMENT = 44, DESTINATION_OPTIONS = 60;
-const TCP_FIN = 0x01, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10;
+const TCP = 6,
+  UDP = 17,
+  ICMP = 1,
+  ICMPV6 = 58;
+const HOP_BY_HOP = 0,
+  ROUTING = 43,
+  FRAGMENT = 44,
+  DESTINATION_OPTIONS = 60;
+const TCP_FIN = 0x01,
+  TCP_SYN = 0x02,
+  TCP_RST = 0x04,
+  TCP_ACK = 0x10;
 
 /** What the headers up to the transport header say. */
 interface Network {
@@ -61,9 +70,12 @@ export function parsePacket(frame: Uint8Array): ParsedPacket | "PASS_NOT_IP" | "
     if (tags === VLAN_TAGS_MAX || !VLAN_TYPES.includes(view.getUint16(at - 2))) break;
   }
   switch (view.getUint16(at - 2)) {
-    case TYPE_IPV4: return parseIpv4(frame, view, at);
-    case TYPE_IPV6: return parseIpv6(frame, view, at);
-    default: return "PASS_NOT_IP";
+    case TYPE_IPV4:
+      return parseIpv4(frame, view, at);
+    case TYPE_IPV6:
+      return parseIpv6(frame, view, at);
+    default:
+      return "PASS_NOT_IP";
   }
 }
 
@@ -75,8 +87,12 @@ function parseIpv4(frame: Uint8Array, view: DataView, at: number): ParsedPacket 
   if (frame[at]! >> 4 !== 4 || headerBytes < 20 || ipLength < headerBytes) return "PASS_MALFORMED";
   if (frame.length < at + ipLength) return "PASS_MALFORMED";
   const network: Network = {
-    family: 4, source: mapped(frame, at + 12), destination: mapped(frame, at + 16),
-    ttl: frame[at + 8]!, ipOffset: at, ipLength,
+    family: 4,
+    source: mapped(frame, at + 12),
+    destination: mapped(frame, at + 16),
+    ttl: frame[at + 8]!,
+    ipOffset: at,
+    ipLength,
   };
   const protocol = frame[at + 9]!;
   const fragment = view.getUint16(at + 6);
@@ -95,7 +111,14 @@ function parseIpv6(frame: Uint8Array, view: DataView, at: number): ParsedPacket 
   const destination = frame.slice(at + 24, at + 40);
   // In keys this is how IPv4 is written; on the wire it would be a disguise.
   if (isMapped(source) || isMapped(destination)) return "PASS_MALFORMED";
-  const network: Network = { family: 6, source, destination, ttl: frame[at + 7]!, ipOffset: at, ipLength };
+  const network: Network = {
+    family: 6,
+    source,
+    destination,
+    ttl: frame[at + 7]!,
+    ipOffset: at,
+    ipLength,
+  };
   return walkExtensions(frame, view, network);
 }
 
@@ -116,28 +139,50 @@ function walkExtensions(frame: Uint8Array, view: DataView, network: Network): Pa
       if ((fragment & 1) !== 0) first = true;
     } else {
       // With segments left the packet is on its way to somebody else.
-      if (protocol === ROUTING && frame[at + 3] !== 0) return without(network, "other-protocol", protocol);
+      if (protocol === ROUTING && frame[at + 3] !== 0)
+        return without(network, "other-protocol", protocol);
       length += frame[at + 1]! * 8;
     }
     protocol = frame[at]!;
     at += length;
   }
-  return parseTransport(frame, view, network, { protocol, at, first, plain: extensions === 0 && isToOneHost(frame) });
+  return parseTransport(frame, view, network, {
+    protocol,
+    at,
+    first,
+    plain: extensions === 0 && isToOneHost(frame),
+  });
 }
 
 function isExtension(protocol: number): boolean {
-  return protocol === HOP_BY_HOP || protocol === ROUTING || protocol === FRAGMENT || protocol === DESTINATION_OPTIONS;
+  return (
+    protocol === HOP_BY_HOP ||
+    protocol === ROUTING ||
+    protocol === FRAGMENT ||
+    protocol === DESTINATION_OPTIONS
+  );
 }
 
-function parseTransport(frame: Uint8Array, view: DataView, network: Network, transport: Transport): ParsedPacket {
+function parseTransport(
+  frame: Uint8Array,
+  view: DataView,
+  network: Network,
+  transport: Transport,
+): ParsedPacket {
   const { protocol, at, first, plain } = transport;
   const isIcmp = protocol === (network.family === 4 ? ICMP : ICMPV6);
-  if (protocol !== TCP && protocol !== UDP && !isIcmp) return without(network, "other-protocol", protocol);
+  if (protocol !== TCP && protocol !== UDP && !isIcmp)
+    return without(network, "other-protocol", protocol);
   const needed = protocol === TCP ? 20 : 8;
-  if (at + needed > network.ipOffset + network.ipLength) return without(network, "truncated", protocol);
+  if (at + needed > network.ipOffset + network.ipLength)
+    return without(network, "truncated", protocol);
   if (isIcmp) {
     const isRequest = frame[at] === (network.family === 4 ? 8 : 128) && frame[at + 1] === 0;
-    return without(network, isRequest && plain && isAnswerable(network) ? "echo-request" : "icmp", protocol);
+    return without(
+      network,
+      isRequest && plain && isAnswerable(network) ? "echo-request" : "icmp",
+      protocol,
+    );
   }
   const flags = protocol === TCP ? frame[at + 13]! : 0;
   return describe(network, first ? "first-fragment" : "flow", protocol, view.getUint32(at), flags);
@@ -149,13 +194,28 @@ function without(network: Network, kind: PacketKind, protocol: number): ParsedPa
 
 /** `ports` are both of them, as they lie in the header; `flags` those of TCP. */
 function describe(
-  network: Network, kind: PacketKind, protocol: number, ports: number, flags: number,
+  network: Network,
+  kind: PacketKind,
+  protocol: number,
+  ports: number,
+  flags: number,
 ): ParsedPacket {
   const { family, source, destination, ttl, ipOffset, ipLength } = network;
   return {
-    kind, family, source, destination, protocol, sourcePort: ports >>> 16, destinationPort: ports & 0xffff,
-    syn: (flags & TCP_SYN) !== 0, ack: (flags & TCP_ACK) !== 0,
-    fin: (flags & TCP_FIN) !== 0, rst: (flags & TCP_RST) !== 0, ttl, ipOffset, ipLength,
+    kind,
+    family,
+    source,
+    destination,
+    protocol,
+    sourcePort: ports >>> 16,
+    destinationPort: ports & 0xffff,
+    syn: (flags & TCP_SYN) !== 0,
+    ack: (flags & TCP_ACK) !== 0,
+    fin: (flags & TCP_FIN) !== 0,
+    rst: (flags & TCP_RST) !== 0,
+    ttl,
+    ipOffset,
+    ipLength,
   };
 }
 
@@ -177,7 +237,10 @@ function isToOneHost(frame: Uint8Array): boolean {
   return (frame[0]! & 1) === 0;
 }
 
-/** Whether an answer would reach one host, and another one than its sender (RFC 1122, 3.2.2; RFC 4443, 2.4). */
+/**
+ * Whether an answer would reach one host, and another one than its sender (RFC 1122, 3.2.2; RFC
+ * 4443, 2.4).
+ */
 function isAnswerable({ family, source, destination }: Network): boolean {
   if (source.every((byte, at) => byte === destination[at])) return false;
   if (family === 4) return source[12] !== 0 && source[12] !== 127 && source[12]! < 224;

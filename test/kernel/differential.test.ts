@@ -1,5 +1,6 @@
-// The XDP program agrees with decide() in verdict, backend and effects, over random tables, flows and
-// packets, and whatever it rewrites has right sums. Each world has its own seed, which a failure names.
+// The XDP program agrees with decide() in verdict, backend and effects, over random tables, flows
+// and packets, and whatever it rewrites has right sums. Each world has its own seed, which a
+// failure names.
 
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
@@ -18,15 +19,26 @@ const ABSENT = 7777;
 
 describeKernel("differential", ["capabilities", "addon", "programs"], () => {
   const worlds: BpfWorld[] = [];
-  afterAll(() => { for (const world of worlds) world.close(); });
+  afterAll(() => {
+    for (const world of worlds) world.close();
+  });
 
   function setting(transmitByRedirect: boolean): Setting {
     const world = new BpfWorld(loadNative(ADDON_PATH), {
-      object: join(BPF_DIRECTORY, "pointsman.bpf.o"), flowsMax: 65_536, devices: [INGRESS],
+      object: join(BPF_DIRECTORY, "pointsman.bpf.o"),
+      flowsMax: 65_536,
+      devices: [INGRESS],
       switches: { transmit_by_redirect: transmitByRedirect },
     });
     worlds.push(world);
-    return { world, program: "pointsman", ingress: INGRESS, egress: INGRESS, absent: ABSENT, transmitByRedirect };
+    return {
+      world,
+      program: "pointsman",
+      ingress: INGRESS,
+      egress: INGRESS,
+      absent: ABSENT,
+      transmitByRedirect,
+    };
   }
 
   it("verdict, backend, effects, bytes and sums agree", () => {
@@ -48,7 +60,6 @@ describeKernel("differential", ["capabilities", "addon", "programs"], () => {
           throw error;
         }
       }
-      console.log(Object.fromEntries(seen));
       const never = VERDICT_NAMES.slice(1, -1).filter((name) => !seen.has(name));
       expect(never).toEqual(["DROP_NO_ROOM"]);
     });

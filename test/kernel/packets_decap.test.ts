@@ -1,5 +1,5 @@
-// The decapsulation program of the backends: it undoes what the packet path writes, for the four mixtures
-// of families and with VLAN tags, and leaves everything else as it came.
+// The decapsulation program of the backends: it undoes what the packet path writes, for the four
+// mixtures of families and with VLAN tags, and leaves everything else as it came.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -23,8 +23,9 @@ const PATH = join(BPF_DIRECTORY, "decap.bpf.o");
 const VIRTUAL = ["203.0.113.10", "fd00::10"];
 const OUTER = ["10.0.0.1", "fd10::1"];
 const golden = readGolden();
-const tunnelled = golden.cases.filter(({ verdict, frame, expected }) =>
-  verdict === "TX_FORWARDED" && expected.length > frame.length);
+const tunnelled = golden.cases.filter(
+  ({ verdict, frame, expected }) => verdict === "TX_FORWARDED" && expected.length > frame.length,
+);
 
 function key(text: string): Uint8Array {
   return AddressKey.encode({ address: parseAddress(text)!.bytes });
@@ -45,18 +46,24 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
   function load(checksSource: boolean): BpfObject {
     const object = loadNative(ADDON_PATH).BpfObject.open(PATH);
     const rodata = object.section(".rodata")!;
-    const [only, ...others] = dataSectionNamed(btfOfObject(new Uint8Array(readFileSync(PATH))), ".rodata")!.variables;
+    const [only, ...others] = dataSectionNamed(
+      btfOfObject(new Uint8Array(readFileSync(PATH))),
+      ".rodata",
+    )!.variables;
     expect(others).toEqual([]);
     rodata[only!.offset] = checksSource ? 1 : 0;
     object.setSection(".rodata", rodata);
     object.load();
-    for (const address of VIRTUAL) object.map("decap_addresses").update(key(address), new Uint8Array(4), 0);
+    for (const address of VIRTUAL)
+      object.map("decap_addresses").update(key(address), new Uint8Array(4), 0);
     return object;
   }
 
   function counts(object: BpfObject): number[] {
     return DECAP_VERDICT_NAMES.slice(0, -1).map((_, verdict) => {
-      const values = object.map("decap_counts").lookup(new Uint8Array(Uint32Array.of(verdict).buffer))!;
+      const values = object
+        .map("decap_counts")
+        .lookup(new Uint8Array(Uint32Array.of(verdict).buffer))!;
       let packets = 0;
       for (let at = 0; at < values.length; at += VerdictCount.size) {
         packets += Number(VerdictCount.decode(values.slice(at, at + VerdictCount.size)).packets);
@@ -69,11 +76,16 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
   function run(object: BpfObject, frame: Uint8Array): { verdict: string; output: Uint8Array } {
     const before = counts(object);
     const { action, output } = object.testRun("decap", frame, {
-      repeat: 1, flags: 0, context: null, outputSizeMax: frame.length, batchSize: 0,
+      repeat: 1,
+      flags: 0,
+      context: null,
+      outputSizeMax: frame.length,
+      batchSize: 0,
     });
     expect(action).toBe(XDP_PASS);
     const counted = counts(object).flatMap((packets, verdict) =>
-      new Array<string>(packets - before[verdict]!).fill(DECAP_VERDICT_NAMES[verdict]!));
+      new Array<string>(packets - before[verdict]!).fill(DECAP_VERDICT_NAMES[verdict]!),
+    );
     expect(counted).toHaveLength(1);
     return { verdict: counted[0]!, output: output! };
   }
@@ -90,29 +102,37 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
       const id = expected[5]!;
       const { verdict, output } = run(open, expected);
       expect(verdict, name).toBe("DECAP_PASS_STRIPPED");
-      expect(isAsExpected(output, forwardedByL2(frame, packet, golden.hops.get(id)!)), name).toBe(true);
+      expect(isAsExpected(output, forwardedByL2(frame, packet, golden.hops.get(id)!)), name).toBe(
+        true,
+      );
       expect(residuesOf(output), name).toEqual(residuesOf(frame));
     }
   });
 
   it("strips for the balancers alone, when told which they are", () => {
     for (const { expected } of tunnelled) passes(strict, expected, "DECAP_PASS_SOURCE");
-    for (const address of OUTER) strict.map("decap_sources").update(key(address), new Uint8Array(4), 0);
-    for (const { expected } of tunnelled) expect(run(strict, expected).verdict).toBe("DECAP_PASS_STRIPPED");
+    for (const address of OUTER)
+      strict.map("decap_sources").update(key(address), new Uint8Array(4), 0);
+    for (const { expected } of tunnelled)
+      expect(run(strict, expected).verdict).toBe("DECAP_PASS_STRIPPED");
     for (const address of OUTER) strict.map("decap_sources").delete(key(address));
   });
 
   it("leaves packets that are for nobody here", () => {
     for (const address of VIRTUAL) open.map("decap_addresses").delete(key(address));
     for (const { expected } of tunnelled) passes(open, expected, "DECAP_PASS_NOT_OURS");
-    for (const address of VIRTUAL) open.map("decap_addresses").update(key(address), new Uint8Array(4), 0);
+    for (const address of VIRTUAL)
+      open.map("decap_addresses").update(key(address), new Uint8Array(4), 0);
   });
 
   it("leaves what is no tunnel packet", () => {
     for (const { frame } of golden.cases) {
       const packet = parsePacket(frame);
       if (typeof packet !== "string" && packet.protocol !== 4 && packet.protocol !== 41) {
-        expect(run(open, frame), Buffer.from(frame).toString("hex")).toEqual({ verdict: "DECAP_PASS_NOT_TUNNEL", output: frame });
+        expect(run(open, frame), Buffer.from(frame).toString("hex")).toEqual({
+          verdict: "DECAP_PASS_NOT_TUNNEL",
+          output: frame,
+        });
       }
     }
   });
@@ -148,7 +168,8 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
       } else frame[15]! |= 0x30;
       const { output } = run(open, frame);
       const before = run(open, expected).output;
-      const ecn = (bytes: Uint8Array): number => (bytes[12] === 8 ? bytes[15]! & 3 : (bytes[15]! >> 4) & 3);
+      const ecn = (bytes: Uint8Array): number =>
+        bytes[12] === 8 ? bytes[15]! & 3 : (bytes[15]! >> 4) & 3;
       expect(ecn(output), name).toBe(ecn(before) === 0 ? 0 : 3);
       expect(residuesOf(output).headers, name).toEqual(residuesOf(before).headers);
     }
@@ -160,26 +181,45 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
       for (let done = 0; done < count / 10; done += 1) {
         const family = draws.pick([4, 6] as const);
         const frame = frameOf({
-          family, destination: parseAddress(VIRTUAL[family === 4 ? 0 : 1]!)!.bytes, protocol: draws.pick([6, 17]),
-          source: draws.bytes(16).fill(0, 0, family === 4 ? 10 : 0).fill(255, family === 4 ? 10 : 16, family === 4 ? 12 : 16),
-          tags: new Array<number>(draws.below(3)).fill(0x8100), trafficClass: draws.below(256),
-          dontFragment: draws.chance(0.5), id: draws.below(65536), payload: draws.bytes(draws.below(60)),
-          padding: draws.below(10), optionBytes: draws.pick([0, 0, 8]),
+          family,
+          destination: parseAddress(VIRTUAL[family === 4 ? 0 : 1]!)!.bytes,
+          protocol: draws.pick([6, 17]),
+          source: draws
+            .bytes(16)
+            .fill(0, 0, family === 4 ? 10 : 0)
+            .fill(255, family === 4 ? 10 : 16, family === 4 ? 12 : 16),
+          tags: new Array<number>(draws.below(3)).fill(0x8100),
+          trafficClass: draws.below(256),
+          dontFragment: draws.chance(0.5),
+          id: draws.below(65536),
+          payload: draws.bytes(draws.below(60)),
+          padding: draws.below(10),
+          optionBytes: draws.pick([0, 0, 8]),
         });
         const packet = parsePacket(frame);
         if (typeof packet === "string") continue;
         const hop = golden.hops.get(draws.pick([2, 3]))!;
         const outer = draws.pick([4, 6] as const);
-        const sent = forwardedByIpip(frame, packet, {
-          ...hop, tunnelSource: parseAddress(OUTER[outer === 4 ? 0 : 1]!)!.bytes,
-        }, parseAddress(outer === 4 ? "10.0.0.11" : "fd10::11")!.bytes, outer);
+        const sent = forwardedByIpip(
+          frame,
+          packet,
+          {
+            ...hop,
+            tunnelSource: parseAddress(OUTER[outer === 4 ? 0 : 1]!)!.bytes,
+          },
+          parseAddress(outer === 4 ? "10.0.0.11" : "fd10::11")!.bytes,
+          outer,
+        );
         const isBent = draws.chance(0.3);
         if (isBent) sent.frame[draws.between(12, sent.frame.length - 1)] = draws.word();
         const { verdict, output } = run(open, sent.frame);
         if (isBent && verdict !== "DECAP_PASS_STRIPPED") expect(output).toEqual(sent.frame);
         else if (isBent) expect(output.length).toBe(frame.length);
-        else expect({ verdict, same: isAsExpected(output, forwardedByL2(frame, packet, hop)) })
-          .toEqual({ verdict: "DECAP_PASS_STRIPPED", same: true });
+        else
+          expect({
+            verdict,
+            same: isAsExpected(output, forwardedByL2(frame, packet, hop)),
+          }).toEqual({ verdict: "DECAP_PASS_STRIPPED", same: true });
       }
     });
   });

@@ -1,5 +1,6 @@
 // What holds for every packet and every table: properties of parsePacket() and decide() over random
-// worlds. The random part is that of the differential test, which puts the same before the XDP program.
+// worlds. The random part is that of the differential test, which puts the same before the XDP
+// program.
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -22,24 +23,36 @@ const worlds = fc.integer().map((seed) => {
   const draws = new Draws(seed);
   const world = randomWorld(draws, [1], NOW_NS);
   const frames = Array.from({ length: PACKETS_PER_WORLD }, () => randomFrame(draws, world));
-  const packets = frames.map((frame) => parsePacket(frame)).filter((packet) => typeof packet !== "string");
+  const packets = frames
+    .map((frame) => parsePacket(frame))
+    .filter((packet) => typeof packet !== "string");
   return { world, frames, packets };
 });
 
 function stateFor(world: RandomWorld, packet: ParsedPacket): State {
-  const known = world.flows.find(({ tuple }) =>
-    tuple.sourcePort === packet.sourcePort && tuple.destinationPort === packet.destinationPort &&
-    tuple.protocol === packet.protocol && Buffer.from(tuple.source).equals(packet.source));
+  const known = world.flows.find(
+    ({ tuple }) =>
+      tuple.sourcePort === packet.sourcePort &&
+      tuple.destinationPort === packet.destinationPort &&
+      tuple.protocol === packet.protocol &&
+      Buffer.from(tuple.source).equals(packet.source),
+  );
   return {
-    flow: known?.entry ?? null, nowNs: NOW_NS, heartbeatNs: world.heartbeatNs,
+    flow: known?.entry ?? null,
+    nowNs: NOW_NS,
+    heartbeatNs: world.heartbeatNs,
     neighbour: (id) => world.hops.get(id)!.resolved,
   };
 }
 
 function each(body: (world: RandomWorld, packet: ParsedPacket, decision: Decision) => void): void {
-  assertProperty("decide", fc.property(worlds, ({ world, packets }) => {
-    for (const packet of packets) body(world, packet, decide(world.table, stateFor(world, packet), packet));
-  }));
+  assertProperty(
+    "decide",
+    fc.property(worlds, ({ world, packets }) => {
+      for (const packet of packets)
+        body(world, packet, decide(world.table, stateFor(world, packet), packet));
+    }),
+  );
 }
 
 describe("decide()", () => {
@@ -54,11 +67,13 @@ describe("decide()", () => {
     });
   });
 
-  it("writes nothing for a packet that does not leave, but forgets a flow with nobody to go to", () => {
+  it("writes nothing for a packet that stays, but forgets a flow with nowhere to go", () => {
     each((_world, _packet, { verdict, effects }) => {
       expect(effects.length).toBeLessThanOrEqual(1);
-      if (verdict === "TX_FORWARDED") expect(["remember", "touch", undefined]).toContain(effects[0]?.kind);
-      else if (verdict === "DROP_NO_BACKEND") expect(["forget", undefined]).toContain(effects[0]?.kind);
+      if (verdict === "TX_FORWARDED")
+        expect(["remember", "touch", undefined]).toContain(effects[0]?.kind);
+      else if (verdict === "DROP_NO_BACKEND")
+        expect(["forget", undefined]).toContain(effects[0]?.kind);
       else expect(effects).toEqual([]);
     });
   });
@@ -76,41 +91,58 @@ describe("decide()", () => {
       // The packet that follows is of a flow that was just remembered: it goes the same way.
       const effect = decision.effects[0];
       if (effect?.kind !== "remember" || !decision.destination!.alive) return;
-      const flow = { destination: effect.destination, generation: effect.generation, lastSeenNs: NOW_NS };
+      const flow = {
+        destination: effect.destination,
+        generation: effect.generation,
+        lastSeenNs: NOW_NS,
+      };
       const next = decide(world.table, { ...state, flow }, { ...packet, syn: false });
-      expect(next).toMatchObject({ verdict: "TX_FORWARDED", destination: { id: effect.destination }, effects: [] });
+      expect(next).toMatchObject({
+        verdict: "TX_FORWARDED",
+        destination: { id: effect.destination },
+        effects: [],
+      });
     });
   });
 });
 
 describe("parsePacket()", () => {
   it("never throws, and never looks beyond the frame", () => {
-    assertProperty("decide", fc.property(fc.uint8Array({ maxLength: 120 }), fc.integer(), (bytes, seed) => {
-      const frame = Uint8Array.from(bytes);
-      const type = new Draws(seed).pick([0x0800, 0x86dd, 0x8100, 0x88a8]);
-      frame.set([type >> 8, type & 255].slice(0, Math.max(0, frame.length - 12)), Math.min(12, frame.length));
-      const packet = parsePacket(frame);
-      if (typeof packet === "string") return;
-      expect(packet.ipOffset + packet.ipLength).toBeLessThanOrEqual(frame.length);
-      expect([packet.source.length, packet.destination.length]).toEqual([16, 16]);
-    }));
+    assertProperty(
+      "decide",
+      fc.property(fc.uint8Array({ maxLength: 120 }), fc.integer(), (bytes, seed) => {
+        const frame = Uint8Array.from(bytes);
+        const type = new Draws(seed).pick([0x0800, 0x86dd, 0x8100, 0x88a8]);
+        frame.set(
+          [type >> 8, type & 255].slice(0, Math.max(0, frame.length - 12)),
+          Math.min(12, frame.length),
+        );
+        const packet = parsePacket(frame);
+        if (typeof packet === "string") return;
+        expect(packet.ipOffset + packet.ipLength).toBeLessThanOrEqual(frame.length);
+        expect([packet.source.length, packet.destination.length]).toEqual([16, 16]);
+      }),
+    );
   });
 
   it("reads the same packet whatever is behind it, and behind one tag more", () => {
-    assertProperty("decide", fc.property(worlds, ({ frames }) => {
-      for (const frame of frames) {
-        const packet = parsePacket(frame);
-        const longer = new Uint8Array(frame.length + 9).fill(0xa5);
-        longer.set(frame);
-        if (typeof packet === "string") continue;
-        expect(parsePacket(longer)).toEqual(packet);
-        if (packet.ipOffset === 22) continue;
-        const tagged = new Uint8Array(frame.length + 4);
-        tagged.set(frame.subarray(0, 12));
-        tagged.set([0x88, 0xa8, 0, 5], 12);
-        tagged.set(frame.subarray(12), 16);
-        expect(parsePacket(tagged)).toEqual({ ...packet, ipOffset: packet.ipOffset + 4 });
-      }
-    }));
+    assertProperty(
+      "decide",
+      fc.property(worlds, ({ frames }) => {
+        for (const frame of frames) {
+          const packet = parsePacket(frame);
+          const longer = new Uint8Array(frame.length + 9).fill(0xa5);
+          longer.set(frame);
+          if (typeof packet === "string") continue;
+          expect(parsePacket(longer)).toEqual(packet);
+          if (packet.ipOffset === 22) continue;
+          const tagged = new Uint8Array(frame.length + 4);
+          tagged.set(frame.subarray(0, 12));
+          tagged.set([0x88, 0xa8, 0, 5], 12);
+          tagged.set(frame.subarray(12), 16);
+          expect(parsePacket(tagged)).toEqual({ ...packet, ipOffset: packet.ipOffset + 4 });
+        }
+      }),
+    );
   });
 });

@@ -1,11 +1,22 @@
-// A loaded XDP program whose maps a test fills from a ForwardingTable, packet by packet and table by
-// table. Knows maps and codecs; deliberately does without src/dataplane/xdp/image.ts, so that a mistake
-// there cannot hide one in the program. Nothing here is atomic: no packet runs while a map is written.
+// A loaded XDP program whose maps a test fills from a ForwardingTable, packet by packet and table
+// by table. Knows maps and codecs; deliberately does without src/dataplane/xdp/image.ts, so that a
+// mistake there cannot hide one in the program. Nothing here is atomic: no packet runs while a map
+// is written.
 
 import { readFileSync } from "node:fs";
 import {
-  AddressKey, Destination as DestinationValue, FlowEntry, FlowKey, NextHopFlags, PolicyKey, ServiceKey,
-  ServiceVersion, Settings, TrafficCount, VERDICT_NAMES, VerdictCount,
+  AddressKey,
+  Destination as DestinationValue,
+  FlowEntry,
+  FlowKey,
+  NextHopFlags,
+  PolicyKey,
+  ServiceKey,
+  ServiceVersion,
+  Settings,
+  TrafficCount,
+  VERDICT_NAMES,
+  VerdictCount,
 } from "../../src/dataplane/xdp/abi.gen.ts";
 import { btfOfObject, dataSectionNamed, typeAt } from "../../src/dataplane/xdp/btf.ts";
 import type { BpfMap, BpfObject, Native, TestRunResult } from "../../src/dataplane/xdp/native.ts";
@@ -67,12 +78,20 @@ export class BpfWorld {
     this.#native = native;
     this.object = native.BpfObject.open(options.object);
     setSwitches(this.object, options.object, options.switches);
-    for (const map of ["services", "virtual_addresses", "service_active", "service_traffic", "destinations",
-      "destination_traffic"]) this.object.setMaxEntries(map, ENTRIES_MAX);
+    for (const map of [
+      "services",
+      "virtual_addresses",
+      "service_active",
+      "service_traffic",
+      "destinations",
+      "destination_traffic",
+    ])
+      this.object.setMaxEntries(map, ENTRIES_MAX);
     this.object.setMaxEntries("service_versions", ENTRIES_MAX * 2);
     this.object.setMaxEntries("flows", options.flowsMax);
     this.object.load();
-    for (const ifindex of options.devices) this.map("devices").update(u32(ifindex), u32(ifindex), 0);
+    for (const ifindex of options.devices)
+      this.map("devices").update(u32(ifindex), u32(ifindex), 0);
   }
 
   map(name: string): BpfMap {
@@ -92,25 +111,38 @@ export class BpfWorld {
       const bytes = destinationBytes(destination, surroundings.hop(destination));
       this.#memoryOf("destinations").set(bytes, destination.id * DestinationValue.size);
     }
-    table.services.forEach((service, place) => { this.#fillService(service, place, surroundings); });
-    this.#memoryOf("settings").set(Settings.encode({
-      abiFingerprint: 0n, heartbeatNs: surroundings.heartbeatNs,
-      orphanAfterNs: BigInt(table.orphan.afterMs) * 1_000_000n,
-      orphanAction: BigInt(ORPHAN_NUMBERS[table.orphan.action]),
-    }));
+    table.services.forEach((service, place) => {
+      this.#fillService(service, place, surroundings);
+    });
+    this.#memoryOf("settings").set(
+      Settings.encode({
+        abiFingerprint: 0n,
+        heartbeatNs: surroundings.heartbeatNs,
+        orphanAfterNs: BigInt(table.orphan.afterMs) * 1_000_000n,
+        orphanAction: BigInt(ORPHAN_NUMBERS[table.orphan.action]),
+      }),
+    );
   }
 
   #fillService(service: Service, place: number, { ringClass }: Surroundings): void {
     const { config, index } = service;
     const version = index & 1;
-    const other = versionBytes({ ...service, hashSeed: ~service.hashSeed & 0xffffn }, ringClass, place);
+    const other = versionBytes(
+      { ...service, hashSeed: ~service.hashSeed & 0xffffn },
+      ringClass,
+      place,
+    );
     this.#memoryOf("service_versions").set(other, (index * 2 + 1 - version) * ServiceVersion.size);
     const bytes = versionBytes(service, ringClass, place);
     this.#memoryOf("service_versions").set(bytes, (index * 2 + version) * ServiceVersion.size);
     this.#memoryOf("service_active").set(u32(version), index * 8);
     this.#ring(ringClass, place).set(service.ring.slots);
     const protocol = PROTOCOL_NUMBERS[config.protocol];
-    this.#write("services", ServiceKey.encode({ address: config.address.bytes, port: config.port, protocol }), index);
+    this.#write(
+      "services",
+      ServiceKey.encode({ address: config.address.bytes, port: config.port, protocol }),
+      index,
+    );
     this.#write("virtual_addresses", AddressKey.encode({ address: config.address.bytes }), 0);
     // A prefix in both lists denies, so denials are written last.
     for (const prefix of config.policy.allow) this.#write("policies", policyKey(index, prefix), 1);
@@ -127,8 +159,13 @@ export class BpfWorld {
     const known = this.#rings.get(name);
     if (known !== undefined) return known.slots;
     const map = this.#native.BpfMap.create({
-      name: "ring", type: 2, keySize: 4, valueSize: RING_SLOTS[ringClass] * 2, maxEntries: 1,
-      flags: 1 << 10, innerMap: null,
+      name: "ring",
+      type: 2,
+      keySize: 4,
+      valueSize: RING_SLOTS[ringClass] * 2,
+      maxEntries: 1,
+      flags: 1 << 10,
+      innerMap: null,
     });
     this.map(`rings_${ringClass}`).updateInner(u32(place), map);
     const slots = new Uint16Array(map.mmap(), 0, RING_SLOTS[ringClass]);
@@ -146,7 +183,11 @@ export class BpfWorld {
 
   run(program: string, frame: Uint8Array, outputSizeMax: number): TestRunResult {
     return this.object.testRun(program, frame, {
-      repeat: 1, flags: 0, context: null, outputSizeMax, batchSize: 0,
+      repeat: 1,
+      flags: 0,
+      context: null,
+      outputSizeMax,
+      batchSize: 0,
     });
   }
 
@@ -165,7 +206,11 @@ export class BpfWorld {
 
   #flowKeys(): Uint8Array[] {
     const keys: Uint8Array[] = [];
-    for (let key = this.map("flows").nextKey(null); key !== null; key = this.map("flows").nextKey(key)) {
+    for (
+      let key = this.map("flows").nextKey(null);
+      key !== null;
+      key = this.map("flows").nextKey(key)
+    ) {
       keys.push(key);
     }
     return keys;
@@ -178,14 +223,22 @@ export class BpfWorld {
 
   /** Of one verdict, all CPUs together. */
   verdict(number: number): Count {
-    const counts = this.#perCpu("verdict_counts", number, VerdictCount.size).map((bytes) => VerdictCount.decode(bytes));
-    return { packets: sum(counts.map((one) => one.packets)), bytes: sum(counts.map((one) => one.bytes)) };
+    const counts = this.#perCpu("verdict_counts", number, VerdictCount.size).map((bytes) =>
+      VerdictCount.decode(bytes),
+    );
+    return {
+      packets: sum(counts.map((one) => one.packets)),
+      bytes: sum(counts.map((one) => one.bytes)),
+    };
   }
 
   traffic(of: "service" | "destination", index: number): Traffic {
-    const counts = this.#perCpu(`${of}_traffic`, index, TrafficCount.size).map((bytes) => TrafficCount.decode(bytes));
+    const counts = this.#perCpu(`${of}_traffic`, index, TrafficCount.size).map((bytes) =>
+      TrafficCount.decode(bytes),
+    );
     return {
-      packets: sum(counts.map((one) => one.packets)), bytes: sum(counts.map((one) => one.bytes)),
+      packets: sum(counts.map((one) => one.packets)),
+      bytes: sum(counts.map((one) => one.bytes)),
       flows: sum(counts.map((one) => one.flows)),
     };
   }
@@ -193,7 +246,9 @@ export class BpfWorld {
   #perCpu(map: string, index: number, size: number): Uint8Array[] {
     const values = this.map(map).lookup(u32(index));
     if (values === null) throw new Error(`${map} has no element ${index}`);
-    return Array.from({ length: this.#native.possibleCpus() }, (_, cpu) => values.slice(cpu * size, (cpu + 1) * size));
+    return Array.from({ length: this.#native.possibleCpus() }, (_, cpu) =>
+      values.slice(cpu * size, (cpu + 1) * size),
+    );
   }
 
   close(): void {
@@ -202,7 +257,11 @@ export class BpfWorld {
   }
 }
 
-function setSwitches(object: BpfObject, path: string, switches: Readonly<Record<string, boolean>>): void {
+function setSwitches(
+  object: BpfObject,
+  path: string,
+  switches: Readonly<Record<string, boolean>>,
+): void {
   const rodata = object.section(".rodata");
   const btf = btfOfObject(new Uint8Array(readFileSync(path)));
   const section = dataSectionNamed(btf, ".rodata");
@@ -221,16 +280,29 @@ function setSwitches(object: BpfObject, path: string, switches: Readonly<Record<
 function destinationBytes(destination: Destination, hop: Hop): Uint8Array {
   const active = destination.id & 1;
   const { destinationMac, sourceMac, ifindex, mtu } = hop;
-  const nextHop = { destinationMac, sourceMac, ifindex, mtu, flags: hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0 };
+  const nextHop = {
+    destinationMac,
+    sourceMac,
+    ifindex,
+    mtu,
+    flags: hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0,
+  };
   // The idle one is as wrong as can be: whoever takes it shows.
   const idle = {
-    destinationMac: new Uint8Array(6).fill(0xee), sourceMac: new Uint8Array(6).fill(0xee), ifindex: 1, mtu: 1,
+    destinationMac: new Uint8Array(6).fill(0xee),
+    sourceMac: new Uint8Array(6).fill(0xee),
+    ifindex: 1,
+    mtu: 1,
     flags: hop.resolved ? 0 : NextHopFlags.NEXT_HOP_RESOLVED,
   };
   return DestinationValue.encode({
-    address: destination.address.bytes, tunnelSource: hop.tunnelSource, identity: destination.identity,
-    generation: destination.generation, flags: (destination.alive ? 1 : 0) | (destination.admission > 0 ? 2 : 0),
-    forwarding: FORWARDING_NUMBERS[destination.forwarding] ?? 0, nextHopActive: active,
+    address: destination.address.bytes,
+    tunnelSource: hop.tunnelSource,
+    identity: destination.identity,
+    generation: destination.generation,
+    flags: (destination.alive ? 1 : 0) | (destination.admission > 0 ? 2 : 0),
+    forwarding: FORWARDING_NUMBERS[destination.forwarding] ?? 0,
+    nextHopActive: active,
     nextHops: active === 0 ? [nextHop, idle] : [idle, nextHop],
   });
 }
@@ -239,11 +311,16 @@ function versionBytes(service: Service, ringClass: RingClass, place: number): Ui
   const { config, hashSeed, ring } = service;
   const { allow, deny } = config.policy;
   return ServiceVersion.encode({
-    hashSeed, flowIdleNs: BigInt(config.flowIdleMs) * 1_000_000n, ringId: place, ringSize: ring.size,
-    ringClass: RING_CLASS_NUMBERS[ringClass], hashInput: config.hash === "source-ip" ? 1 : 0,
+    hashSeed,
+    flowIdleNs: BigInt(config.flowIdleMs) * 1_000_000n,
+    ringId: place,
+    ringSize: ring.size,
+    ringClass: RING_CLASS_NUMBERS[ringClass],
+    hashInput: config.hash === "source-ip" ? 1 : 0,
     tracking: config.tracking === "full" ? 1 : 0,
     flags: (allow.length > 0 ? 1 : 0) | (allow.length + deny.length > 0 ? 2 : 0),
-    sourcePrefixIpv4: config.sourcePrefix.ipv4, sourcePrefixIpv6: config.sourcePrefix.ipv6,
+    sourcePrefixIpv4: config.sourcePrefix.ipv4,
+    sourcePrefixIpv6: config.sourcePrefix.ipv6,
   });
 }
 
@@ -252,9 +329,17 @@ function policyKey(service: number, { address, length }: Prefix): Uint8Array {
   return PolicyKey.encode({ prefixBits: 32 + bits, service, address: address.bytes });
 }
 
-function flowKey({ source, sourcePort, destination, destinationPort, protocol }: FlowTuple): Uint8Array {
+function flowKey({
+  source,
+  sourcePort,
+  destination,
+  destinationPort,
+  protocol,
+}: FlowTuple): Uint8Array {
   return FlowKey.encode({
-    service: { address: destination, port: destinationPort, protocol }, source, sourcePort,
+    service: { address: destination, port: destinationPort, protocol },
+    source,
+    sourcePort,
   });
 }
 

@@ -1,8 +1,11 @@
-// The Internet checksum, checked by arithmetic that has nothing in common with the program's: sums of
-// 16-bit numbers modulo 65535 (RFC 1071, 2), taken over whole packets. Knows where the sums of IPv4,
-// TCP, UDP, ICMP and ICMPv6 are and follows tunnels inwards; knows no verdict and no service.
+// The Internet checksum, checked by arithmetic that has nothing in common with the program's: sums
+// of 16-bit numbers modulo 65535 (RFC 1071, 2), taken over whole packets. Knows where the sums of
+// IPv4, TCP, UDP, ICMP and ICMPv6 are and follows tunnels inwards; knows no verdict and no service.
 
-/** How far each sum in a frame is from right: 0 is right. Outermost first; null: there is none to check. */
+/**
+ * How far each sum in a frame is from right: 0 is right. Outermost first; null: there is none to
+ * check.
+ */
 export interface Residues {
   /** Of the IPv4 headers, or null for IPv6. */
   readonly headers: readonly (number | null)[];
@@ -10,7 +13,9 @@ export interface Residues {
   readonly transport: number | null;
 }
 
-/** What a right checksum leaves, in [0, 65535): all the words, the sum among them, make a multiple. */
+/**
+ * What a right checksum leaves, in [0, 65535): all the words, the sum among them, make a multiple.
+ */
 export function residue(bytes: Uint8Array, initial = 0): number {
   let total = initial;
   for (let at = 0; at < bytes.length; at += 1) total += bytes[at]! * (at % 2 === 0 ? 256 : 1);
@@ -55,7 +60,8 @@ function ipv6Body(packet: Uint8Array): Body {
   let start = 40;
   while ([0, 43, 44, 60].includes(protocol)) {
     if (start + 8 > stop) return { protocol, start: null, stop };
-    if (protocol === 44 && (word(packet, start + 2) & 0xfff9) !== 0) return { protocol, start: null, stop };
+    if (protocol === 44 && (word(packet, start + 2) & 0xfff9) !== 0)
+      return { protocol, start: null, stop };
     // The pseudo-header wants the last address of the route, which is not the one in the header.
     if (protocol === 43 && packet[start + 3] !== 0) return { protocol, start: null, stop };
     const length = protocol === 44 ? 8 : 8 + packet[start + 1]! * 8;
@@ -67,7 +73,10 @@ function ipv6Body(packet: Uint8Array): Body {
 
 /** RFC 793, 768, 792 and RFC 8200, 8.1: ICMP alone has no pseudo-header. */
 function transportResidue(
-  packet: Uint8Array, isIpv4: boolean, protocol: number, body: Uint8Array,
+  packet: Uint8Array,
+  isIpv4: boolean,
+  protocol: number,
+  body: Uint8Array,
 ): number | null {
   if (isIpv4 && protocol === 1) return residue(body);
   if (![6, 17, isIpv4 ? -1 : 58].includes(protocol)) return null;

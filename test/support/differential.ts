@@ -1,6 +1,7 @@
-// The XDP program against decide(): the same state on both sides, one packet after the other, and the
-// same verdict, backend and effects demanded, as well as the right bytes and sums. Knows both sides and
-// how they are compared; the random part comes from random_tables.ts and random_frames.ts.
+// The XDP program against decide(): the same state on both sides, one packet after the other, and
+// the same verdict, backend and effects demanded, as well as the right bytes and sums. Knows both
+// sides and how they are compared; the random part comes from random_tables.ts and
+// random_frames.ts.
 
 import type { FlowEntry as FlowValue } from "../../src/dataplane/xdp/abi.gen.ts";
 import { decide } from "../../src/model/decide.ts";
@@ -19,7 +20,10 @@ import type { Expected } from "./rewritten.ts";
 import type { Draws } from "./random.ts";
 
 /** enum xdp_action. */
-const XDP_DROP = 1, XDP_PASS = 2, XDP_TX = 3, XDP_REDIRECT = 4;
+const XDP_DROP = 1,
+  XDP_PASS = 2,
+  XDP_TX = 3,
+  XDP_REDIRECT = 4;
 /** The program reads a clock that ticks; ours does not. */
 const TICK_NS = 50_000_000n;
 const WORD_NUMBER = new Map<string, number>(VERDICT_NAMES.map((name, number) => [name, number]));
@@ -27,7 +31,9 @@ const WORD_NUMBER = new Map<string, number>(VERDICT_NAMES.map((name, number) => 
 export interface Setting {
   readonly world: BpfWorld;
   readonly program: string;
-  /** Where a test run seems to arrive, an interface one can redirect to, and one that is not there. */
+  /**
+   * Where a test run seems to arrive, an interface one can redirect to, and one that is not there.
+   */
   readonly ingress: number;
   readonly egress: number;
   readonly absent: number;
@@ -48,11 +54,18 @@ export class Comparison {
   constructor(draws: Draws, setting: Setting) {
     this.#setting = setting;
     const { world, ingress, egress, absent } = setting;
-    const made = randomWorld(draws, [ingress, ingress, ingress, egress, egress, egress, ingress, absent], process.hrtime.bigint());
-    const hops = new Map([...made.hops].map(([id, hop]) => [id, withTunnel(hop, made.table.destinations.get(id)!)]));
+    const made = randomWorld(
+      draws,
+      [ingress, ingress, ingress, egress, egress, egress, ingress, absent],
+      process.hrtime.bigint(),
+    );
+    const hops = new Map(
+      [...made.hops].map(([id, hop]) => [id, withTunnel(hop, made.table.destinations.get(id)!)]),
+    );
     this.#world = { ...made, hops };
     world.fill(made.table, {
-      hop: ({ id }) => hops.get(id)!, heartbeatNs: made.heartbeatNs,
+      hop: ({ id }) => hops.get(id)!,
+      heartbeatNs: made.heartbeatNs,
       ringClass: draws.pick(["small", "small", "medium", "large"]),
     });
     for (const { tuple, entry } of made.flows) {
@@ -61,7 +74,9 @@ export class Comparison {
       this.#flows.set(keyOf(tuple), { tuple, entry });
     }
     this.#before = world.verdicts();
-    this.#trafficBefore = new Map([...hops.keys()].map((id) => [id, world.traffic("destination", id).packets]));
+    this.#trafficBefore = new Map(
+      [...hops.keys()].map((id) => [id, world.traffic("destination", id).packets]),
+    );
   }
 
   /** One packet through both. Throws what differs. */
@@ -71,7 +86,8 @@ export class Comparison {
     try {
       return this.#compare(frame);
     } catch (error) {
-      if (error instanceof Error) error.message += `\npacket ${this.#number} of its world: ${Buffer.from(frame).toString("hex")}`;
+      if (error instanceof Error)
+        error.message += `\npacket ${this.#number} of its world: ${hex(frame)}`;
       throw error;
     }
   }
@@ -93,7 +109,8 @@ export class Comparison {
       // A flow that comes of age during the run may be touched or not.
       const late = this.#decide(packet, held, endNs);
       const problem = effectProblem(early, held, found, startNs, endNs);
-      if (problem !== null && effectProblem(late, held, found, startNs, endNs) !== null) throw new Error(problem);
+      if (problem !== null && effectProblem(late, held, found, startNs, endNs) !== null)
+        throw new Error(problem);
       if (found === null) this.#flows.delete(key);
       else this.#flows.set(key, { tuple, entry: found });
     }
@@ -105,10 +122,13 @@ export class Comparison {
   }
 
   #decide(packet: ReturnType<typeof parsePacket>, flow: FlowEntry | null, nowNs: bigint): Decision {
-    if (typeof packet === "string") return { verdict: packet, service: null, destination: null, effects: [], how: null };
+    if (typeof packet === "string")
+      return { verdict: packet, service: null, destination: null, effects: [], how: null };
     const { table, hops, heartbeatNs } = this.#world;
     const state: State = {
-      flow, nowNs, heartbeatNs,
+      flow,
+      nowNs,
+      heartbeatNs,
       neighbour: (id) => hops.get(id)!.resolved && hops.get(id)!.ifindex !== this.#setting.absent,
       obstacle: (id) => {
         const { mtu } = hops.get(id)!;
@@ -128,31 +148,55 @@ export class Comparison {
     this.#counted.set(expected, counted);
     const before = this.#before.get(expected)!;
     const now = this.#setting.world.verdict(WORD_NUMBER.get(expected)!);
-    if (now.packets === before.packets + counted.packets && now.bytes === before.bytes + counted.bytes) return;
-    const others = [...this.#setting.world.verdicts()].filter(([name, count]) =>
-      count.packets !== this.#before.get(name)!.packets + (this.#counted.get(name as VerdictName)?.packets ?? 0));
-    throw new Error(`decide() says ${expected}; the program counted otherwise: ${JSON.stringify(others)}`);
+    if (
+      now.packets === before.packets + counted.packets &&
+      now.bytes === before.bytes + counted.bytes
+    )
+      return;
+    const others = [...this.#setting.world.verdicts()].filter(
+      ([name, count]) =>
+        count.packets !==
+        this.#before.get(name)!.packets + (this.#counted.get(name as VerdictName)?.packets ?? 0),
+    );
+    throw new Error(
+      `decide() says ${expected}; the program counted otherwise: ${JSON.stringify(others)}`,
+    );
   }
 
   #checkFrame(
-    decision: Decision, packet: ReturnType<typeof parsePacket>, frame: Uint8Array, action: number,
+    decision: Decision,
+    packet: ReturnType<typeof parsePacket>,
+    frame: Uint8Array,
+    action: number,
     output: Uint8Array,
   ): void {
     const { verdict } = decision;
     if (verdict.startsWith("DROP_")) return expectAction(action, XDP_DROP, verdict);
     if (verdict.startsWith("PASS_") || typeof packet === "string") {
       expectAction(action, XDP_PASS, verdict);
-      if (!isAsExpected(output, { frame, sums: [] })) throw new Error(`${verdict}, but the frame was changed`);
+      if (!isAsExpected(output, { frame, sums: [] }))
+        throw new Error(`${verdict}, but the frame was changed`);
       return;
     }
     const { ingress, transmitByRedirect } = this.#setting;
-    const ifindex = verdict === "TX_ECHO_REPLY" ? ingress : this.#world.hops.get(decision.destination!.id)!.ifindex;
-    expectAction(action, ifindex === ingress && !transmitByRedirect ? XDP_TX : XDP_REDIRECT, verdict);
+    const ifindex =
+      verdict === "TX_ECHO_REPLY"
+        ? ingress
+        : this.#world.hops.get(decision.destination!.id)!.ifindex;
+    expectAction(
+      action,
+      ifindex === ingress && !transmitByRedirect ? XDP_TX : XDP_REDIRECT,
+      verdict,
+    );
     const expected = this.#expectedFrame(decision, packet, frame);
     if (!isAsExpected(output, expected)) {
       throw new Error(`${verdict}: the frame is ${hex(output)} and not ${hex(expected.frame)}`);
     }
-    checkSums(frame, output, verdict === "TX_FORWARDED" && decision.destination!.forwarding === "ipip");
+    checkSums(
+      frame,
+      output,
+      verdict === "TX_FORWARDED" && decision.destination!.forwarding === "ipip",
+    );
   }
 
   #expectedFrame(decision: Decision, packet: ParsedPacket, frame: Uint8Array): Expected {
@@ -168,17 +212,20 @@ export class Comparison {
     const { world } = this.#setting;
     const total = [...world.verdicts().values()].reduce((sum, { packets }) => sum + packets, 0);
     const before = [...this.#before.values()].reduce((sum, { packets }) => sum + packets, 0);
-    if (total !== before + this.#number) throw new Error(`${this.#number} packets, but ${total - before} verdicts`);
+    if (total !== before + this.#number)
+      throw new Error(`${this.#number} packets, but ${total - before} verdicts`);
     for (const [id, packets] of this.#trafficBefore) {
       const now = world.traffic("destination", id).packets - packets;
       const expected = this.#traffic.get(id) ?? 0;
-      if (now !== expected) throw new Error(`destination ${id} counted ${now} packets and not ${expected}`);
+      if (now !== expected)
+        throw new Error(`destination ${id} counted ${now} packets and not ${expected}`);
     }
     if (world.flowCount() !== this.#flows.size) {
       throw new Error(`${world.flowCount()} flows are remembered and not ${this.#flows.size}`);
     }
     for (const { tuple, entry } of this.#flows.values()) {
-      if (!isSameEntry(world.flow(tuple), entry)) throw new Error("a flow was written that no packet was of");
+      if (!isSameEntry(world.flow(tuple), entry))
+        throw new Error("a flow was written that no packet was of");
     }
   }
 }
@@ -197,34 +244,57 @@ function checkSums(frame: Uint8Array, output: Uint8Array, isTunnel: boolean): vo
   const after = residuesOf(output);
   const outer = isTunnel ? after.headers.slice(0, 1) : [];
   const inner = isTunnel ? after.headers.slice(1) : after.headers;
-  const ok = outer.every((one) => one === null || one === 0) && inner.length === before.headers.length &&
-    inner.every((one, at) => one === before.headers[at]) && after.transport === before.transport;
-  if (!ok) throw new Error(`sums are off by ${JSON.stringify(after)}, they were by ${JSON.stringify(before)}: ${hex(output)}`);
+  const ok =
+    outer.every((one) => one === null || one === 0) &&
+    inner.length === before.headers.length &&
+    inner.every((one, at) => one === before.headers[at]) &&
+    after.transport === before.transport;
+  if (!ok)
+    throw new Error(
+      `sums off by ${JSON.stringify(after)}, before by ${JSON.stringify(before)}: ${hex(output)}`,
+    );
 }
 
 /** What is wrong with the flow table after this decision, or null. */
 function effectProblem(
-  decision: Decision, held: FlowEntry | null, found: FlowValue | null, startNs: bigint, endNs: bigint,
+  decision: Decision,
+  held: FlowEntry | null,
+  found: FlowValue | null,
+  startNs: bigint,
+  endNs: bigint,
 ): string | null {
   const effect = decision.effects[0];
-  const isNow = found !== null && found.lastSeenNs >= startNs - TICK_NS && found.lastSeenNs <= endNs;
+  const isNow =
+    found !== null && found.lastSeenNs >= startNs - TICK_NS && found.lastSeenNs <= endNs;
   switch (effect?.kind) {
     case undefined:
-      return isSameEntry(found, held) ? null : `no effect wanted, found ${show(found)} for ${show(held)}`;
+      return isSameEntry(found, held)
+        ? null
+        : `no effect wanted, found ${show(found)} for ${show(held)}`;
     case "forget":
       return found === null ? null : `forget wanted, found ${show(found)}`;
     case "touch":
-      return isNow && found.destination === held?.destination && found.generation === held.generation
-        ? null : `touch wanted, found ${show(found)} for ${show(held)}`;
+      return isNow &&
+        found.destination === held?.destination &&
+        found.generation === held.generation
+        ? null
+        : `touch wanted, found ${show(found)} for ${show(held)}`;
     case "remember":
-      return isNow && found.destination === effect.destination && found.generation === effect.generation
-        ? null : `remember ${effect.destination} wanted, found ${show(found)} for ${show(held)}`;
+      return isNow &&
+        found.destination === effect.destination &&
+        found.generation === effect.generation
+        ? null
+        : `remember ${effect.destination} wanted, found ${show(found)} for ${show(held)}`;
   }
 }
 
 function isSameEntry(a: FlowEntry | null, b: FlowEntry | null): boolean {
   if (a === null || b === null) return a === b;
-  return a.destination === b.destination && a.generation === b.generation && a.lastSeenNs === b.lastSeenNs;
+  return (
+    a.destination === b.destination &&
+    a.generation === b.generation &&
+    a.lastSeenNs === b.lastSeenNs
+  );
 }
 
 function keyOf({ source, sourcePort, destination, destinationPort, protocol }: FlowTuple): string {
@@ -232,7 +302,9 @@ function keyOf({ source, sourcePort, destination, destinationPort, protocol }: F
 }
 
 function show(entry: FlowEntry | null): string {
-  return entry === null ? "none" : `${entry.destination}/${entry.generation} at ${entry.lastSeenNs}`;
+  return entry === null
+    ? "none"
+    : `${entry.destination}/${entry.generation} at ${entry.lastSeenNs}`;
 }
 
 function hex(bytes: Uint8Array): string {

@@ -1,5 +1,5 @@
-// Reads test/golden/packets/packets.json: the world that its packets meet, as a ForwardingTable, and the
-// packets. Knows the file's form, which make.py defines; runs nothing.
+// Reads test/golden/packets/packets.json: the world that its packets meet, as a ForwardingTable,
+// and the packets. Knows the file's form, which make.py defines; runs nothing.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -34,44 +34,87 @@ interface Squeezed {
 
 interface File {
   readonly destinations: readonly {
-    readonly id: number; readonly forwarding: "l2" | "ipip"; readonly resolved: boolean; readonly mtu: number;
-    readonly address: string; readonly tunnelSource: string; readonly destinationMac: string;
+    readonly id: number;
+    readonly forwarding: "l2" | "ipip";
+    readonly resolved: boolean;
+    readonly mtu: number;
+    readonly address: string;
+    readonly tunnelSource: string;
+    readonly destinationMac: string;
     readonly sourceMac: string;
   }[];
   readonly services: readonly {
-    readonly name: string; readonly address: string; readonly port: number; readonly protocol: "tcp" | "udp";
-    readonly destination: number; readonly deny: readonly string[];
+    readonly name: string;
+    readonly address: string;
+    readonly port: number;
+    readonly protocol: "tcp" | "udp";
+    readonly destination: number;
+    readonly deny: readonly string[];
   }[];
   readonly cases: readonly {
-    readonly name: string; readonly verdict: VerdictName; readonly orphan: OrphanAction;
-    readonly frame: Squeezed; readonly expected: Squeezed | null;
+    readonly name: string;
+    readonly verdict: VerdictName;
+    readonly orphan: OrphanAction;
+    readonly frame: Squeezed;
+    readonly expected: Squeezed | null;
   }[];
 }
 
 export function readGolden(): Golden {
-  const file = JSON.parse(readFileSync(join(ROOT, "test/golden/packets/packets.json"), "utf8")) as File;
+  const file = JSON.parse(
+    readFileSync(join(ROOT, "test/golden/packets/packets.json"), "utf8"),
+  ) as File;
   const destinations = new Map(file.destinations.map((one) => [one.id, destinationOf(one)]));
   const services = file.services.map(serviceOf);
   return {
     cases: file.cases.map(({ name, verdict, orphan, frame, expected }) => ({
-      name, verdict, orphan, frame: expand(frame), expected: expand(expected ?? frame),
+      name,
+      verdict,
+      orphan,
+      frame: expand(frame),
+      expected: expand(expected ?? frame),
     })),
-    hops: new Map(file.destinations.map((one) => [one.id, {
-      destinationMac: macOf(one.destinationMac), sourceMac: macOf(one.sourceMac), ifindex: 1, mtu: one.mtu,
-      resolved: one.resolved, tunnelSource: addressOf(one.tunnelSource).bytes,
-    }])),
+    hops: new Map(
+      file.destinations.map((one) => [
+        one.id,
+        {
+          destinationMac: macOf(one.destinationMac),
+          sourceMac: macOf(one.sourceMac),
+          ifindex: 1,
+          mtu: one.mtu,
+          resolved: one.resolved,
+          tunnelSource: addressOf(one.tunnelSource).bytes,
+        },
+      ]),
+    ),
     table: (action) => ({
-      generation: 1, instance: "golden", services, destinations, orphan: { afterMs: 1, action },
-      ledger: EMPTY_LEDGER, warnings: [],
+      generation: 1,
+      instance: "golden",
+      services,
+      destinations,
+      orphan: { afterMs: 1, action },
+      ledger: EMPTY_LEDGER,
+      warnings: [],
     }),
   };
 }
 
 function destinationOf(one: File["destinations"][number]): Destination {
   return {
-    id: one.id, generation: 1, identity: BigInt(one.id), name: `pool/${one.id}`, pool: "pool",
-    backend: `${one.id}`, address: addressOf(one.address), port: 80, forwarding: one.forwarding, mac: null,
-    alive: true, admission: 65536, weight: 1, weightProvenance: { source: "config" },
+    id: one.id,
+    generation: 1,
+    identity: BigInt(one.id),
+    name: `pool/${one.id}`,
+    pool: "pool",
+    backend: `${one.id}`,
+    address: addressOf(one.address),
+    port: 80,
+    forwarding: one.forwarding,
+    mac: null,
+    alive: true,
+    admission: 65536,
+    weight: 1,
+    weightProvenance: { source: "config" },
     stateProvenance: { source: "config" },
   };
 }
@@ -79,16 +122,37 @@ function destinationOf(one: File["destinations"][number]): Destination {
 function serviceOf(one: File["services"][number], index: number): Service {
   const slots = new Uint16Array(7).fill(one.destination);
   return {
-    index, name: one.name, hashSeed: 1n, ring: { key: "", size: 7, slots, configured: slots },
-    destinations: [one.destination], failedOpen: false,
+    index,
+    name: one.name,
+    hashSeed: 1n,
+    ring: { key: "", size: 7, slots, configured: slots },
+    destinations: [one.destination],
+    failedOpen: false,
     config: {
-      name: one.name, address: addressOf(one.address), port: one.port, protocol: one.protocol,
-      forwarding: "l2", algorithm: "maglev", hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 },
-      ringSize: 7, tracking: "none", flowIdleMs: 1000, affinityGroup: null, failOpen: false,
-      vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: one.deny.map((text) => parsePrefix(text)!) },
+      name: one.name,
+      address: addressOf(one.address),
+      port: one.port,
+      protocol: one.protocol,
+      forwarding: "l2",
+      algorithm: "maglev",
+      hash: "5-tuple",
+      sourcePrefix: { ipv4: 32, ipv6: 128 },
+      ringSize: 7,
+      tracking: "none",
+      flowIdleMs: 1000,
+      affinityGroup: null,
+      failOpen: false,
+      vip: { assign: "none" },
+      pool: "pool",
+      policy: { allow: [], deny: one.deny.map((text) => parsePrefix(text)!) },
       proxy: {
-        connectTimeoutMs: 1, connectRetries: 0, idleTimeoutMs: 0, udpIdleTimeoutMs: 1, connectionsMax: 1,
-        sessionsMax: 1, proxyProtocol: "none",
+        connectTimeoutMs: 1,
+        connectRetries: 0,
+        idleTimeoutMs: 0,
+        udpIdleTimeoutMs: 1,
+        connectionsMax: 1,
+        sessionsMax: 1,
+        proxyProtocol: "none",
       },
     },
   };

@@ -57,10 +57,27 @@ export function mac(last: number): Uint8Array {
 }
 
 export const PLAIN: FrameSpec = {
-  destinationMac: mac(1), sourceMac: mac(2), tags: [], family: 4,
-  source: ipv4(10, 0, 0, 1), destination: ipv4(10, 0, 0, 2), protocol: UDP, sourcePort: 1024,
-  destinationPort: 53, flags: 0, code: 0, payload: new Uint8Array(0), ttl: 64, trafficClass: 0, id: 0,
-  dontFragment: true, more: false, fragmentOffset: 0, optionBytes: 0, extensions: [], padding: 0,
+  destinationMac: mac(1),
+  sourceMac: mac(2),
+  tags: [],
+  family: 4,
+  source: ipv4(10, 0, 0, 1),
+  destination: ipv4(10, 0, 0, 2),
+  protocol: UDP,
+  sourcePort: 1024,
+  destinationPort: 53,
+  flags: 0,
+  code: 0,
+  payload: new Uint8Array(0),
+  ttl: 64,
+  trafficClass: 0,
+  id: 0,
+  dontFragment: true,
+  more: false,
+  fragmentOffset: 0,
+  optionBytes: 0,
+  extensions: [],
+  padding: 0,
 };
 
 export function ipv4(a: number, b: number, c: number, d: number): Uint8Array {
@@ -118,7 +135,12 @@ function isIcmp(spec: FrameSpec): boolean {
 
 function pseudoHeader(spec: FrameSpec, length: number): number {
   const from = spec.family === 4 ? 12 : 0;
-  return residue(spec.source.subarray(from)) + residue(spec.destination.subarray(from)) + length + spec.protocol;
+  return (
+    residue(spec.source.subarray(from)) +
+    residue(spec.destination.subarray(from)) +
+    length +
+    spec.protocol
+  );
 }
 
 function complement(sum: number): number {
@@ -132,7 +154,11 @@ function ipv4Packet(spec: FrameSpec, body: Uint8Array): Uint8Array {
   packet[1] = spec.trafficClass;
   put16(packet, 2, packet.length);
   put16(packet, 4, spec.id);
-  put16(packet, 6, (spec.dontFragment ? 0x4000 : 0) | (spec.more ? 0x2000 : 0) | spec.fragmentOffset);
+  put16(
+    packet,
+    6,
+    (spec.dontFragment ? 0x4000 : 0) | (spec.more ? 0x2000 : 0) | spec.fragmentOffset,
+  );
   packet[8] = spec.ttl;
   packet[9] = spec.protocol;
   packet.set(spec.source.subarray(12), 12);
@@ -146,7 +172,8 @@ function ipv4Packet(spec: FrameSpec, body: Uint8Array): Uint8Array {
 
 function ipv6Packet(spec: FrameSpec, body: Uint8Array): Uint8Array {
   const extensions = spec.extensions.map((extension, at) =>
-    extensionOf(extension, spec.extensions[at + 1]?.type ?? spec.protocol));
+    extensionOf(extension, spec.extensions[at + 1]?.type ?? spec.protocol),
+  );
   const length = extensions.reduce((sum, extension) => sum + extension.length, body.length);
   const packet = new Uint8Array(40 + length);
   packet[0] = (6 << 4) | (spec.trafficClass >> 4);

@@ -1,7 +1,9 @@
 // A seeded source of draws for tests that make too many of them for fast-check to shrink. Knows
 // numbers; the seed comes from counts.ts and names the whole run.
 
-/** Mulberry32 by Tommy Ettinger (public domain algorithm): 32 bits of state, quick and good enough. */
+/**
+ * Mulberry32 by Tommy Ettinger (public domain algorithm): 32 bits of state, quick and good enough.
+ */
 export class Draws {
   #state: number;
 

@@ -1,6 +1,6 @@
-// Random frames: most are for the services of a random world, some are for its addresses without being
-// for a service, some are foreign, and some are cut, bent or noise. Knows wire formats through
-// packets.ts; knows no verdict.
+// Random frames: most are for the services of a random world, some are for its addresses without
+// being for a service, some are foreign, and some are cut, bent or noise. Knows wire formats
+// through packets.ts; knows no verdict.
 
 import { ICMP, ICMPV6, TCP, UDP, frameOf, mac, put16 } from "./packets.ts";
 import type { Extension, FrameSpec } from "./packets.ts";
@@ -21,11 +21,15 @@ export function randomFrame(draws: Draws, world: RandomWorld): Uint8Array {
   return frame;
 }
 
-/** One wrong byte or bit, or a few; half the time in the first bytes of IP, where each one counts. */
+/**
+ * One wrong byte or bit, or a few; half the time in the first bytes of IP, where each one counts.
+ */
 function bend(draws: Draws, spec: Partial<FrameSpec>, frame: Uint8Array): void {
   const ip = ETHERNET_BYTES + (spec.tags?.length ?? 0) * 4;
   for (let flips = draws.between(1, 3); flips > 0; flips -= 1) {
-    const at = draws.chance(0.5) ? ip + draws.below(10) : draws.between(12, Math.min(frame.length, 80) - 1);
+    const at = draws.chance(0.5)
+      ? ip + draws.below(10)
+      : draws.between(12, Math.min(frame.length, 80) - 1);
     frame[at] = draws.chance(0.5) ? draws.word() : frame[at]! ^ (1 << draws.below(8));
   }
 }
@@ -49,17 +53,33 @@ function noise(draws: Draws): Uint8Array {
 
 function randomSpec(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
   const outside = {
-    destinationMac: draws.chance(0.98) ? mac(1) : BROADCAST, sourceMac: mac(2),
-    tags: Array.from({ length: draws.pick([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]) }, () => draws.pick([0x8100, 0x88a8])),
-    ttl: draws.chance(0.9) ? 64 : draws.below(4), trafficClass: draws.chance(0.8) ? 0 : draws.below(256),
-    id: draws.below(65536), dontFragment: draws.chance(0.5), padding: draws.pick([0, 0, 0, 1, 6, 18]),
+    destinationMac: draws.chance(0.98) ? mac(1) : BROADCAST,
+    sourceMac: mac(2),
+    tags: Array.from(
+      { length: draws.pick([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]) },
+      () => draws.pick([0x8100, 0x88a8]),
+    ),
+    ttl: draws.chance(0.9) ? 64 : draws.below(4),
+    trafficClass: draws.chance(0.8) ? 0 : draws.below(256),
+    id: draws.below(65536),
+    dontFragment: draws.chance(0.5),
+    padding: draws.pick([0, 0, 0, 1, 6, 18]),
     payload: randomPayload(draws),
   };
   if (draws.chance(0.75)) return { ...outside, ...ofFlow(draws, world) };
-  const destination = draws.chance(0.8) ? randomVirtualAddress(draws) : randomClient(draws, draws.pick([4, 6]));
+  const destination = draws.chance(0.8)
+    ? randomVirtualAddress(draws)
+    : randomClient(draws, draws.pick([4, 6]));
   const family = familyOf(destination);
   const source = draws.chance(0.85) ? randomClient(draws, family) : oddSource(draws, destination);
-  return { ...outside, ...ofAddress(draws, family), family, source, destination, ...randomHeaders(draws, family, 0.15) };
+  return {
+    ...outside,
+    ...ofAddress(draws, family),
+    family,
+    source,
+    destination,
+    ...randomHeaders(draws, family, 0.15),
+  };
 }
 
 /** Of no single host, or of the one it goes to. */
@@ -84,11 +104,14 @@ function randomPayload(draws: Draws): Uint8Array {
 /** A packet of one of the world's flows, or nearly. */
 function ofFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
   const { tuple } = draws.pick(world.flows);
-  // IPv6 with the mapped addresses of an IPv4 flow: the disguise that must not be taken for the flow.
+  // IPv6 with the mapped addresses of an IPv4 flow: the disguise that must not be taken for the
+  // flow.
   const family = draws.chance(0.99) ? familyOf(tuple.destination) : 6;
   return {
-    family, source: draws.chance(0.995) ? tuple.source : randomClient(draws, 4),
-    destination: tuple.destination, protocol: tuple.protocol,
+    family,
+    source: draws.chance(0.995) ? tuple.source : randomClient(draws, 4),
+    destination: tuple.destination,
+    protocol: tuple.protocol,
     sourcePort: draws.chance(0.9) ? tuple.sourcePort : draws.below(65536),
     destinationPort: draws.chance(0.97) ? tuple.destinationPort : draws.below(65536),
     flags: draws.pick([0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14, 0x00, 0xc2]),
@@ -100,9 +123,26 @@ function ofFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
 function ofAddress(draws: Draws, family: 4 | 6): Partial<FrameSpec> {
   const echo = family === 4 ? 8 : 128;
   const icmp = family === 4 ? ICMP : ICMPV6;
-  const protocol = draws.pick([icmp, icmp, icmp, icmp, icmp, ICMP, ICMPV6, TCP, UDP, 47, 4, 41, 59, 50]);
+  const protocol = draws.pick([
+    icmp,
+    icmp,
+    icmp,
+    icmp,
+    icmp,
+    ICMP,
+    ICMPV6,
+    TCP,
+    UDP,
+    47,
+    4,
+    41,
+    59,
+    50,
+  ]);
   return {
-    protocol, flags: draws.pick([echo, echo, echo, 0, 129, 3, 135]), code: draws.chance(0.9) ? 0 : 1,
+    protocol,
+    flags: draws.pick([echo, echo, echo, 0, 129, 3, 135]),
+    code: draws.chance(0.9) ? 0 : 1,
     sourcePort: draws.below(65536),
     destinationPort: draws.pick([53, 80, 443, 22]),
   };
@@ -123,7 +163,8 @@ function randomHeaders(draws: Draws, family: 4 | 6, probability: number): Partia
 
 function randomExtension(draws: Draws): Extension {
   return {
-    type: draws.pick([0, 43, 44, 60, 60]), length: draws.pick([8, 8, 8, 16, 64]),
+    type: draws.pick([0, 43, 44, 60, 60]),
+    length: draws.pick([8, 8, 8, 16, 64]),
     segmentsLeft: draws.pick([0, 0, 0, 1]),
     fragment: { offset: draws.pick([0, 0, 0, 1, 100]), more: draws.chance(0.4) },
   };

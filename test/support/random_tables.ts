@@ -28,17 +28,26 @@ export interface RandomWorld {
   readonly flows: readonly { readonly tuple: FlowTuple; readonly entry: FlowEntry | null }[];
 }
 
-export function randomWorld(draws: Draws, ifindexes: readonly number[], nowNs: bigint): RandomWorld {
+export function randomWorld(
+  draws: Draws,
+  ifindexes: readonly number[],
+  nowNs: bigint,
+): RandomWorld {
   const destinations = randomDestinations(draws);
   const services = randomServices(draws, [...destinations.keys()]);
   const isFresh = draws.chance(0.7);
   const table: ForwardingTable = {
-    generation: 1, instance: "test", services, destinations,
+    generation: 1,
+    instance: "test",
+    services,
+    destinations,
     orphan: { afterMs: draws.pick([0, 1000]), action: draws.pick(["keep", "pass", "drop"]) },
-    ledger: EMPTY_LEDGER, warnings: [],
+    ledger: EMPTY_LEDGER,
+    warnings: [],
   };
   return {
-    table, heartbeatNs: isFresh ? nowNs + HOUR_NS : 0n,
+    table,
+    heartbeatNs: isFresh ? nowNs + HOUR_NS : 0n,
     hops: new Map([...destinations.keys()].map((id) => [id, randomHop(draws, id, ifindexes)])),
     flows: Array.from({ length: 24 }, () => {
       const tuple = randomTuple(draws, draws.pick(services));
@@ -49,7 +58,8 @@ export function randomWorld(draws: Draws, ifindexes: readonly number[], nowNs: b
 
 /** A client; few of them, so that prefixes and flows are hit. */
 export function randomClient(draws: Draws, family: 4 | 6): Uint8Array {
-  if (family === 4) return ipv4(draws.pick([10, 10, 192]), draws.below(2), draws.below(2), draws.between(1, 4));
+  if (family === 4)
+    return ipv4(draws.pick([10, 10, 192]), draws.below(2), draws.below(2), draws.between(1, 4));
   const address = new Uint8Array(16);
   address.set([0x20, 0x01, 0x0d, 0xb8, draws.below(2), draws.below(2)]);
   address[15] = draws.between(1, 4);
@@ -58,7 +68,9 @@ export function randomClient(draws: Draws, family: 4 | 6): Uint8Array {
 
 export function randomVirtualAddress(draws: Draws): Uint8Array {
   const last = draws.between(1, 3);
-  return draws.chance(0.5) ? ipv4(203, 0, 113, last) : Uint8Array.of(0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last);
+  return draws.chance(0.5)
+    ? ipv4(203, 0, 113, last)
+    : Uint8Array.of(0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last);
 }
 
 export function familyOf(address: Uint8Array): 4 | 6 {
@@ -68,12 +80,19 @@ export function familyOf(address: Uint8Array): 4 | 6 {
 function randomTuple(draws: Draws, service: Service): FlowTuple {
   const { address, port, protocol } = service.config;
   return {
-    source: randomClient(draws, address.family), sourcePort: draws.between(1024, 1030),
-    destination: address.bytes, destinationPort: port, protocol: protocol === "tcp" ? 6 : 17,
+    source: randomClient(draws, address.family),
+    sourcePort: draws.between(1024, 1030),
+    destination: address.bytes,
+    destinationPort: port,
+    protocol: protocol === "tcp" ? 6 : 17,
   };
 }
 
-function randomEntry(draws: Draws, destinations: ReadonlyMap<number, Destination>, nowNs: bigint): FlowEntry {
+function randomEntry(
+  draws: Draws,
+  destinations: ReadonlyMap<number, Destination>,
+  nowNs: bigint,
+): FlowEntry {
   const destination = draws.pick([...destinations.values()]);
   return {
     destination: draws.chance(0.9) ? destination.id : draws.between(1, NUMBERS_MAX - 1),
@@ -86,13 +105,26 @@ function randomDestinations(draws: Draws): Map<number, Destination> {
   const destinations = new Map<number, Destination>();
   for (let made = draws.between(1, 8); made > 0; made -= 1) {
     const id = draws.between(1, NUMBERS_MAX - 1);
-    const bytes = draws.chance(0.5) ? ipv4(10, 9, 0, id) : Uint8Array.of(0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, id);
+    const bytes = draws.chance(0.5)
+      ? ipv4(10, 9, 0, id)
+      : Uint8Array.of(0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, id);
     const name = `pool/${id}`;
     destinations.set(id, {
-      id, generation: draws.between(1, 4), identity: BigInt(id), name, pool: "pool", backend: `${id}`,
-      address: addressFromBytes(bytes), port: 80, forwarding: draws.pick(["l2", "ipip"]), mac: null,
-      alive: draws.chance(0.85), admission: draws.pick([0, 1, 65536]), weight: 1,
-      weightProvenance: { source: "config" }, stateProvenance: { source: "config" },
+      id,
+      generation: draws.between(1, 4),
+      identity: BigInt(id),
+      name,
+      pool: "pool",
+      backend: `${id}`,
+      address: addressFromBytes(bytes),
+      port: 80,
+      forwarding: draws.pick(["l2", "ipip"]),
+      mac: null,
+      alive: draws.chance(0.85),
+      admission: draws.pick([0, 1, 65536]),
+      weight: 1,
+      weightProvenance: { source: "config" },
+      stateProvenance: { source: "config" },
     });
   }
   return destinations;
@@ -100,8 +132,12 @@ function randomDestinations(draws: Draws): Map<number, Destination> {
 
 function randomHop(draws: Draws, id: number, ifindexes: readonly number[]): Hop {
   return {
-    destinationMac: mac(100 + id), sourceMac: mac(200 + id), ifindex: draws.pick(ifindexes),
-    mtu: draws.pick([0, 0, 0, 0, 1500, 1500, 60, 100]), resolved: draws.chance(0.94), tunnelSource: new Uint8Array(16),
+    destinationMac: mac(100 + id),
+    sourceMac: mac(200 + id),
+    ifindex: draws.pick(ifindexes),
+    mtu: draws.pick([0, 0, 0, 0, 1500, 1500, 60, 100]),
+    resolved: draws.chance(0.94),
+    tunnelSource: new Uint8Array(16),
   };
 }
 
@@ -121,8 +157,13 @@ function randomServices(draws: Draws, ids: readonly number[]): Service[] {
     if (services.has(key) || indexes.has(index)) continue;
     indexes.add(index);
     services.set(key, {
-      index, name: config.name, config, hashSeed: (BigInt(draws.word()) << 32n) | BigInt(draws.word()),
-      ring: randomRing(draws, ids), destinations: ids, failedOpen: false,
+      index,
+      name: config.name,
+      config,
+      hashSeed: (BigInt(draws.word()) << 32n) | BigInt(draws.word()),
+      ring: randomRing(draws, ids),
+      destinations: ids,
+      failedOpen: false,
     });
   }
   return [...services.values()];
@@ -142,26 +183,48 @@ function randomRing(draws: Draws, ids: readonly number[]): Service["ring"] {
 function randomConfig(draws: Draws): ServiceConfig {
   const address = addressFromBytes(randomVirtualAddress(draws));
   return {
-    name: "service", address, port: draws.pick([53, 80, 443]), protocol: draws.pick(["tcp", "udp"]),
-    forwarding: "l2", algorithm: "maglev", hash: draws.pick(["5-tuple", "source-ip"]),
-    sourcePrefix: { ipv4: draws.pick([0, 8, 24, 31, 32]), ipv6: draws.pick([0, 1, 32, 33, 64, 127, 128]) },
-    ringSize: 7, tracking: draws.pick(["none", "full", "full"]),
-    flowIdleMs: draws.pick([IDLE_SHORT_MS, IDLE_LONG_MS]), affinityGroup: null, failOpen: false,
-    vip: { assign: "none" }, pool: "pool", policy: randomPolicy(draws, address.family),
+    name: "service",
+    address,
+    port: draws.pick([53, 80, 443]),
+    protocol: draws.pick(["tcp", "udp"]),
+    forwarding: "l2",
+    algorithm: "maglev",
+    hash: draws.pick(["5-tuple", "source-ip"]),
+    sourcePrefix: {
+      ipv4: draws.pick([0, 8, 24, 31, 32]),
+      ipv6: draws.pick([0, 1, 32, 33, 64, 127, 128]),
+    },
+    ringSize: 7,
+    tracking: draws.pick(["none", "full", "full"]),
+    flowIdleMs: draws.pick([IDLE_SHORT_MS, IDLE_LONG_MS]),
+    affinityGroup: null,
+    failOpen: false,
+    vip: { assign: "none" },
+    pool: "pool",
+    policy: randomPolicy(draws, address.family),
     proxy: {
-      connectTimeoutMs: 1, connectRetries: 0, idleTimeoutMs: 0, udpIdleTimeoutMs: 1, connectionsMax: 1,
-      sessionsMax: 1, proxyProtocol: "none",
+      connectTimeoutMs: 1,
+      connectRetries: 0,
+      idleTimeoutMs: 0,
+      udpIdleTimeoutMs: 1,
+      connectionsMax: 1,
+      sessionsMax: 1,
+      proxyProtocol: "none",
     },
   };
 }
 
 function randomPolicy(draws: Draws, family: 4 | 6): ServiceConfig["policy"] {
   if (draws.chance(0.7)) return { allow: [], deny: [] };
-  const prefixes = (): Prefix[] => Array.from({ length: draws.below(4) }, () => {
-    const length = draws.pick(family === 4 ? [0, 8, 16, 24, 31, 32] : [0, 16, 40, 48, 127, 128]);
-    // Now and then of the other family, which holds nobody who asks this service.
-    const of = draws.chance(0.9) ? family : family === 4 ? 6 : 4;
-    return prefixOf(addressFromBytes(randomClient(draws, of)), of === family ? length : Math.min(length, 32));
-  });
+  const prefixes = (): Prefix[] =>
+    Array.from({ length: draws.below(4) }, () => {
+      const length = draws.pick(family === 4 ? [0, 8, 16, 24, 31, 32] : [0, 16, 40, 48, 127, 128]);
+      // Now and then of the other family, which holds nobody who asks this service.
+      const of = draws.chance(0.9) ? family : family === 4 ? 6 : 4;
+      return prefixOf(
+        addressFromBytes(randomClient(draws, of)),
+        of === family ? length : Math.min(length, 32),
+      );
+    });
   return { allow: prefixes(), deny: prefixes() };
 }

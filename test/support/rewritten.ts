@@ -1,6 +1,6 @@
-// What a frame has to look like when it leaves, written from the RFCs. Knows wire formats; shares nothing
-// with the program. Checksums are not made here: the bytes that hold them are named, so that the sums
-// can be checked by themselves.
+// What a frame has to look like when it leaves, written from the RFCs. Knows wire formats; shares
+// nothing with the program. Checksums are not made here: the bytes that hold them are named, so
+// that the sums can be checked by themselves.
 
 import type { ParsedPacket } from "../../src/model/packet.ts";
 import type { Hop } from "./bpf_world.ts";
@@ -23,13 +23,18 @@ export function forwardedByL2(frame: Uint8Array, packet: ParsedPacket, hop: Hop)
 
 /** The same, within an outer header (RFC 2003, RFC 2473). */
 export function forwardedByIpip(
-  frame: Uint8Array, packet: ParsedPacket, hop: Hop, outerDestination: Uint8Array, outerFamily: 4 | 6,
+  frame: Uint8Array,
+  packet: ParsedPacket,
+  hop: Hop,
+  outerDestination: Uint8Array,
+  outerFamily: 4 | 6,
 ): Expected {
   const inner = forwardedByL2(frame, packet, hop);
   const at = packet.ipOffset;
-  const outer = outerFamily === 4
-    ? outerIpv4(frame, packet, hop.tunnelSource, outerDestination)
-    : outerIpv6(frame, packet, hop.tunnelSource, outerDestination);
+  const outer =
+    outerFamily === 4
+      ? outerIpv4(frame, packet, hop.tunnelSource, outerDestination)
+      : outerIpv6(frame, packet, hop.tunnelSource, outerDestination);
   const expected = new Uint8Array(frame.length + outer.length);
   expected.set(inner.frame.subarray(0, at), 0);
   put16(expected, at - 2, outerFamily === 4 ? 0x0800 : 0x86dd);
@@ -40,7 +45,10 @@ export function forwardedByIpip(
 }
 
 function outerIpv4(
-  frame: Uint8Array, packet: ParsedPacket, source: Uint8Array, destination: Uint8Array,
+  frame: Uint8Array,
+  packet: ParsedPacket,
+  source: Uint8Array,
+  destination: Uint8Array,
 ): Uint8Array {
   const at = packet.ipOffset;
   const header = new Uint8Array(20);
@@ -58,7 +66,10 @@ function outerIpv4(
 }
 
 function outerIpv6(
-  frame: Uint8Array, packet: ParsedPacket, source: Uint8Array, destination: Uint8Array,
+  frame: Uint8Array,
+  packet: ParsedPacket,
+  source: Uint8Array,
+  destination: Uint8Array,
 ): Uint8Array {
   const header = new Uint8Array(40);
   put16(header, 0, 0x6000 | (trafficClass(frame, packet) << 4));
@@ -81,7 +92,8 @@ export function echoed(frame: Uint8Array, packet: ParsedPacket): Expected {
   expected.set(frame.subarray(6, 12), 0);
   expected.set(frame.subarray(0, 6), 6);
   const at = packet.ipOffset;
-  const [source, length, header, ttl] = packet.family === 4 ? [12, 4, 20, 8] as const : [8, 16, 40, 7] as const;
+  const [source, length, header, ttl] =
+    packet.family === 4 ? ([12, 4, 20, 8] as const) : ([8, 16, 40, 7] as const);
   expected.set(frame.subarray(at + source, at + source + length), at + source + length);
   expected.set(frame.subarray(at + source + length, at + source + 2 * length), at + source);
   expected[at + ttl] = 64;
@@ -93,5 +105,8 @@ export function echoed(frame: Uint8Array, packet: ParsedPacket): Expected {
 /** Whether the frames are the same but for the sums. */
 export function isAsExpected(found: Uint8Array, expected: Expected): boolean {
   if (found.length !== expected.frame.length) return false;
-  return expected.frame.every((byte, at) => byte === found[at] || expected.sums.includes(at) || expected.sums.includes(at - 1));
+  return expected.frame.every(
+    (byte, at) =>
+      byte === found[at] || expected.sums.includes(at) || expected.sums.includes(at - 1),
+  );
 }

@@ -1,5 +1,5 @@
-// decide(), step by step: each comparison from both of its sides, and what comes before what. Every test
-// here has a mutant that it kills; the same cases meet the XDP program in test/kernel.
+// decide(), step by step: each comparison from both of its sides, and what comes before what. Every
+// test here has a mutant that it kills; the same cases meet the XDP program in test/kernel.
 
 import { describe, expect, it } from "vitest";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
@@ -41,28 +41,61 @@ interface Given {
 
 function tableOf({ config = {}, slots = [1], destinations, orphan }: Given): ForwardingTable {
   const template = base.services[0]!;
-  const ring = { key: "", size: slots.length, slots: Uint16Array.from(slots), configured: Uint16Array.from(slots) };
+  const ring = {
+    key: "",
+    size: slots.length,
+    slots: Uint16Array.from(slots),
+    configured: Uint16Array.from(slots),
+  };
   const service: Service = {
-    ...template, ring,
+    ...template,
+    ring,
     config: {
-      ...template.config, address: VIP, port: 443, protocol: "tcp", tracking: "full", flowIdleMs: IDLE_MS, ...config,
+      ...template.config,
+      address: VIP,
+      port: 443,
+      protocol: "tcp",
+      tracking: "full",
+      flowIdleMs: IDLE_MS,
+      ...config,
     },
   };
   return {
-    ...base, services: [service], orphan: orphan ?? { afterMs: 0, action: "keep" },
-    destinations: new Map((destinations ?? [destinationOf(1), destinationOf(2)]).map((one) => [one.id, one])),
+    ...base,
+    services: [service],
+    orphan: orphan ?? { afterMs: 0, action: "keep" },
+    destinations: new Map(
+      (destinations ?? [destinationOf(1), destinationOf(2)]).map((one) => [one.id, one]),
+    ),
   };
 }
 
 function packetOf(changes: Partial<Packet> = {}): Packet {
   return {
-    kind: "flow", family: 4, source: CLIENT.bytes, destination: VIP.bytes, protocol: 6, sourcePort: 40_000,
-    destinationPort: 443, syn: false, ack: true, fin: false, rst: false, ttl: 64, ...changes,
+    kind: "flow",
+    family: 4,
+    source: CLIENT.bytes,
+    destination: VIP.bytes,
+    protocol: 6,
+    sourcePort: 40_000,
+    destinationPort: 443,
+    syn: false,
+    ack: true,
+    fin: false,
+    rst: false,
+    ttl: 64,
+    ...changes,
   };
 }
 
 function decided(given: Given): Decision {
-  const state: State = { flow: null, nowNs: NOW_NS, heartbeatNs: NOW_NS, neighbour: () => true, ...given.state };
+  const state: State = {
+    flow: null,
+    nowNs: NOW_NS,
+    heartbeatNs: NOW_NS,
+    neighbour: () => true,
+    ...given.state,
+  };
   return decide(tableOf(given), state, packetOf(given.packet));
 }
 
@@ -97,8 +130,11 @@ describe("a service", () => {
 
   it("has no say over what has no ports, its address has", () => {
     const verdicts: Readonly<Record<string, VerdictName>> = {
-      "echo-request": "TX_ECHO_REPLY", "icmp": "PASS_ICMP", "later-fragment": "PASS_FRAGMENT",
-      "other-protocol": "PASS_PROTOCOL", "truncated": "PASS_TRUNCATED",
+      "echo-request": "TX_ECHO_REPLY",
+      icmp: "PASS_ICMP",
+      "later-fragment": "PASS_FRAGMENT",
+      "other-protocol": "PASS_PROTOCOL",
+      truncated: "PASS_TRUNCATED",
     };
     for (const [kind, verdict] of Object.entries(verdicts) as [Packet["kind"], VerdictName][]) {
       expect(way({ packet: { kind } })).toBe(verdict);
@@ -114,7 +150,10 @@ describe("a service", () => {
     expect(hashing({ hash: "5-tuple" })).toEqual({ hash: whole, slot: slotOf(whole, 251) });
     const prefix = { ipv4: 24, ipv6: 64 };
     const source = sourceHash(1n, packet.source, prefix);
-    expect(hashing({ hash: "source-ip", sourcePrefix: prefix })).toEqual({ hash: source, slot: slotOf(source, 251) });
+    expect(hashing({ hash: "source-ip", sourcePrefix: prefix })).toEqual({
+      hash: source,
+      slot: slotOf(source, 251),
+    });
   });
 });
 
@@ -134,7 +173,9 @@ describe("a flow", () => {
     expect(way({ destinations: dead, state: { flow: entry() } })).toBe("ring 1");
     expect(way({ destinations: draining, state: { flow: entry() } })).toBe("flow 2");
     expect(way({ destinations: draining, state: { flow: entry() }, packet: SYN })).toBe("ring 1");
-    expect(way({ destinations: draining, state: { flow: entry() }, packet: { syn: true, ack: true } })).toBe("flow 2");
+    expect(
+      way({ destinations: draining, state: { flow: entry() }, packet: { syn: true, ack: true } }),
+    ).toBe("flow 2");
     expect(way({ destinations: ramping, state: { flow: entry() }, packet: SYN })).toBe("flow 2");
   });
 
@@ -146,7 +187,8 @@ describe("a flow", () => {
   });
 
   it("is touched once a second at most", () => {
-    const effects = (lastSeenNs: bigint): Decision["effects"] => decided({ state: { flow: entry({ lastSeenNs }) } }).effects;
+    const effects = (lastSeenNs: bigint): Decision["effects"] =>
+      decided({ state: { flow: entry({ lastSeenNs }) } }).effects;
     expect(effects(NOW_NS - SECOND_NS)).toEqual([]);
     expect(effects(NOW_NS - SECOND_NS - 1n)).toEqual([{ kind: "touch" }]);
     expect(effects(NOW_NS + SECOND_NS)).toEqual([]);
@@ -160,7 +202,10 @@ describe("a flow", () => {
 
   it("is forgotten when nobody is left", () => {
     expect(decided({ slots: [0], state: { flow: entry({ generation: 9 }) } })).toMatchObject({
-      verdict: "DROP_NO_BACKEND", destination: null, effects: [{ kind: "forget" }], how: { by: "ring", slot: 0 },
+      verdict: "DROP_NO_BACKEND",
+      destination: null,
+      effects: [{ kind: "forget" }],
+      how: { by: "ring", slot: 0 },
     });
     expect(decided({ slots: [0] }).effects).toEqual([]);
     expect(way({ slots: [7] })).toBe("DROP_NO_BACKEND");
@@ -176,23 +221,40 @@ describe("a flow", () => {
 
 describe("a packet on its way", () => {
   it("needs a hop to spare", () => {
-    expect(["0", "1", "2"].map((ttl) => way({ packet: { ttl: Number(ttl) } })))
-      .toEqual(["DROP_TTL_EXPIRED", "DROP_TTL_EXPIRED", "ring 1"]);
+    expect(["0", "1", "2"].map((ttl) => way({ packet: { ttl: Number(ttl) } }))).toEqual([
+      "DROP_TTL_EXPIRED",
+      "DROP_TTL_EXPIRED",
+      "ring 1",
+    ]);
   });
 
   it("needs a next hop, then room, and leaves no effect without", () => {
     const state: Partial<State> = { neighbour: () => false, obstacle: () => "DROP_TOO_BIG" };
-    expect(decided({ state })).toMatchObject({ verdict: "DROP_NO_NEIGHBOUR", destination: { id: 1 }, effects: [] });
-    expect(decided({ state: { obstacle: () => "DROP_TOO_BIG" } })).toMatchObject({ verdict: "DROP_TOO_BIG", effects: [] });
+    expect(decided({ state })).toMatchObject({
+      verdict: "DROP_NO_NEIGHBOUR",
+      destination: { id: 1 },
+      effects: [],
+    });
+    expect(decided({ state: { obstacle: () => "DROP_TOO_BIG" } })).toMatchObject({
+      verdict: "DROP_TOO_BIG",
+      effects: [],
+    });
     expect(decided({ state: { obstacle: () => null } }).verdict).toBe("TX_FORWARDED");
-    expect(decided({ state: { flow: entry({ lastSeenNs: 0n }), neighbour: (id) => id !== 2 }, config: { flowIdleMs: 10 ** 9 } }))
-      .toMatchObject({ verdict: "DROP_NO_NEIGHBOUR", destination: { id: 2 }, effects: [] });
+    expect(
+      decided({
+        state: { flow: entry({ lastSeenNs: 0n }), neighbour: (id) => id !== 2 },
+        config: { flowIdleMs: 10 ** 9 },
+      }),
+    ).toMatchObject({ verdict: "DROP_NO_NEIGHBOUR", destination: { id: 2 }, effects: [] });
   });
 });
 
 describe("an orphaned plane", () => {
-  const silent = (afterMs: number, action: "keep" | "pass" | "drop", heartbeatNs: bigint | null): string =>
-    way({ orphan: { afterMs, action }, state: { heartbeatNs } });
+  const silent = (
+    afterMs: number,
+    action: "keep" | "pass" | "drop",
+    heartbeatNs: bigint | null,
+  ): string => way({ orphan: { afterMs, action }, state: { heartbeatNs } });
 
   it("does what was chosen, after the time and not at it", () => {
     expect(silent(1000, "drop", NOW_NS - SECOND_NS)).toBe("ring 1");
@@ -209,9 +271,15 @@ describe("an orphaned plane", () => {
 });
 
 describe("a policy", () => {
-  const policy = (allow: string[], deny: string[]): ServiceConfig =>
-    ({ ...base.services[0]!.config, policy: { allow: allow.map((text) => parsePrefix(text)!), deny: deny.map((text) => parsePrefix(text)!) } });
-  const denies = (allow: string[], deny: string[], client = "192.0.2.7"): boolean => isDenied(policy(allow, deny), at(client).bytes);
+  const policy = (allow: string[], deny: string[]): ServiceConfig => ({
+    ...base.services[0]!.config,
+    policy: {
+      allow: allow.map((text) => parsePrefix(text)!),
+      deny: deny.map((text) => parsePrefix(text)!),
+    },
+  });
+  const denies = (allow: string[], deny: string[], client = "192.0.2.7"): boolean =>
+    isDenied(policy(allow, deny), at(client).bytes);
 
   it("admits everybody unless it says otherwise", () => {
     expect(denies([], [])).toBe(false);
@@ -241,8 +309,10 @@ describe("a policy", () => {
 describe("the order", () => {
   it("is service, policy, orphan, fragment, time to live, ring, next hop", () => {
     const everything: Given = {
-      config: { policy: { allow: [], deny: [parsePrefix("192.0.2.0/24")!] } }, slots: [0],
-      orphan: { afterMs: 1, action: "drop" }, state: { heartbeatNs: 0n, neighbour: () => false },
+      config: { policy: { allow: [], deny: [parsePrefix("192.0.2.0/24")!] } },
+      slots: [0],
+      orphan: { afterMs: 1, action: "drop" },
+      state: { heartbeatNs: 0n, neighbour: () => false },
       packet: { kind: "first-fragment", ttl: 0, destinationPort: 80 },
     };
     const cured: readonly [VerdictName, Partial<Given>][] = [
@@ -264,10 +334,24 @@ describe("the order", () => {
 
   it("uses the names that the program counts by", () => {
     const named: Record<VerdictName, true> = {
-      PASS_NOT_IP: true, PASS_MALFORMED: true, PASS_NOT_OURS: true, PASS_TRUNCATED: true, PASS_FRAGMENT: true,
-      PASS_ICMP: true, PASS_PROTOCOL: true, PASS_ORPHANED: true, TX_FORWARDED: true, TX_ECHO_REPLY: true,
-      DROP_DENIED: true, DROP_FRAGMENT: true, DROP_ORPHANED: true, DROP_TTL_EXPIRED: true, DROP_NO_BACKEND: true,
-      DROP_NO_NEIGHBOUR: true, DROP_NO_ROOM: true, DROP_TOO_BIG: true,
+      PASS_NOT_IP: true,
+      PASS_MALFORMED: true,
+      PASS_NOT_OURS: true,
+      PASS_TRUNCATED: true,
+      PASS_FRAGMENT: true,
+      PASS_ICMP: true,
+      PASS_PROTOCOL: true,
+      PASS_ORPHANED: true,
+      TX_FORWARDED: true,
+      TX_ECHO_REPLY: true,
+      DROP_DENIED: true,
+      DROP_FRAGMENT: true,
+      DROP_ORPHANED: true,
+      DROP_TTL_EXPIRED: true,
+      DROP_NO_BACKEND: true,
+      DROP_NO_NEIGHBOUR: true,
+      DROP_NO_ROOM: true,
+      DROP_TOO_BIG: true,
     };
     expect(Object.keys(named).sort()).toEqual(VERDICT_NAMES.slice(1, -1).sort());
   });

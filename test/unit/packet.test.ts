@@ -1,5 +1,5 @@
-// parsePacket() on frames built field by field, and on every golden packet, which decide() then judges:
-// what the XDP program is tested against is itself tested against scapy's packets.
+// parsePacket() on frames built field by field, and on every golden packet, which decide() then
+// judges: what the XDP program is tested against is itself tested against scapy's packets.
 
 import { describe, expect, it } from "vitest";
 import { decide } from "../../src/model/decide.ts";
@@ -40,23 +40,52 @@ function withByte(changes: Partial<FrameSpec>, at: number, value: number): Uint8
 
 describe("parsePacket", () => {
   it("reads addresses, ports, flags and the time to live", () => {
-    const packet = parsed({ protocol: TCP, flags: 0x02, ttl: 7, sourcePort: 4660, destinationPort: 443 });
+    const packet = parsed({
+      protocol: TCP,
+      flags: 0x02,
+      ttl: 7,
+      sourcePort: 4660,
+      destinationPort: 443,
+    });
     expect(packet).toMatchObject({
-      kind: "flow", family: 4, protocol: TCP, sourcePort: 4660, destinationPort: 443, ttl: 7,
-      syn: true, ack: false, fin: false, rst: false, ipOffset: 14, ipLength: 40,
+      kind: "flow",
+      family: 4,
+      protocol: TCP,
+      sourcePort: 4660,
+      destinationPort: 443,
+      ttl: 7,
+      syn: true,
+      ack: false,
+      fin: false,
+      rst: false,
+      ipOffset: 14,
+      ipLength: 40,
     });
     expect(packet.source).toEqual(ipv4(10, 0, 0, 1));
     expect(packet.destination).toEqual(ipv4(10, 0, 0, 2));
     expect(parsed({ ...V6, protocol: TCP, flags: 0x15 })).toMatchObject({
-      kind: "flow", family: 6, source: V6.source, destination: V6.destination, fin: true, rst: true, ack: true,
-      syn: false, ipLength: 60,
+      kind: "flow",
+      family: 6,
+      source: V6.source,
+      destination: V6.destination,
+      fin: true,
+      rst: true,
+      ack: true,
+      syn: false,
+      ipLength: 60,
     });
   });
 
   it("a key names the flow of a packet and nothing else", () => {
-    expect(flowKeyOf(parsed({ protocol: UDP, sourcePort: 9, destinationPort: 8, ttl: 3 }))).toEqual({
-      source: ipv4(10, 0, 0, 1), sourcePort: 9, destination: ipv4(10, 0, 0, 2), destinationPort: 8, protocol: UDP,
-    });
+    expect(flowKeyOf(parsed({ protocol: UDP, sourcePort: 9, destinationPort: 8, ttl: 3 }))).toEqual(
+      {
+        source: ipv4(10, 0, 0, 1),
+        sourcePort: 9,
+        destination: ipv4(10, 0, 0, 2),
+        destinationPort: 8,
+        protocol: UDP,
+      },
+    );
   });
 
   it("looks behind two VLAN tags and not behind three", () => {
@@ -71,7 +100,9 @@ describe("parsePacket", () => {
       const frame = frameOf({ tags, protocol: UDP });
       const ip = 14 + tags.length * 4;
       for (let length = 0; length < frame.length; length += 1) {
-        expect(parsePacket(frame.slice(0, length)), `${length}`).toBe(length < ip ? "PASS_NOT_IP" : "PASS_MALFORMED");
+        expect(parsePacket(frame.slice(0, length)), `${length}`).toBe(
+          length < ip ? "PASS_NOT_IP" : "PASS_MALFORMED",
+        );
       }
     }
   });
@@ -92,18 +123,36 @@ describe("parsePacket", () => {
   });
 
   it("reads ports behind options and extension headers", () => {
-    expect(parsed({ optionBytes: 40, destinationPort: 99 })).toMatchObject({ kind: "flow", destinationPort: 99 });
-    const extensions = [extension(0), extension(60, { length: 64 }), extension(43), extension(44), extension(60)];
-    expect(parsed({ ...V6, extensions, destinationPort: 99 })).toMatchObject({ kind: "flow", destinationPort: 99 });
+    expect(parsed({ optionBytes: 40, destinationPort: 99 })).toMatchObject({
+      kind: "flow",
+      destinationPort: 99,
+    });
+    const extensions = [
+      extension(0),
+      extension(60, { length: 64 }),
+      extension(43),
+      extension(44),
+      extension(60),
+    ];
+    expect(parsed({ ...V6, extensions, destinationPort: 99 })).toMatchObject({
+      kind: "flow",
+      destinationPort: 99,
+    });
     expect(kindOf({ ...V6, extensions: [...extensions, extension(60)] })).toBe("other-protocol");
-    expect(kindOf({ ...V6, extensions: [extension(43, { segmentsLeft: 1 })] })).toBe("other-protocol");
+    expect(kindOf({ ...V6, extensions: [extension(43, { segmentsLeft: 1 })] })).toBe(
+      "other-protocol",
+    );
   });
 
   it("tells fragments apart", () => {
     for (const protocol of [TCP, UDP]) {
       expect(kindOf({ protocol, more: true })).toBe("first-fragment");
       expect(kindOf({ protocol, fragmentOffset: 1 })).toBe("later-fragment");
-      const fragment = (offset: number, more: boolean) => ({ ...V6, protocol, extensions: [extension(44, { fragment: { offset, more } })] });
+      const fragment = (offset: number, more: boolean) => ({
+        ...V6,
+        protocol,
+        extensions: [extension(44, { fragment: { offset, more } })],
+      });
       expect(kindOf(fragment(0, true))).toBe("first-fragment");
       expect(kindOf(fragment(0, false))).toBe("flow");
       expect(kindOf(fragment(1, false))).toBe("later-fragment");
@@ -112,7 +161,11 @@ describe("parsePacket", () => {
   });
 
   it("a transport header has to be there as a whole, within the IP packet", () => {
-    for (const [protocol, bytes] of [[TCP, 20], [UDP, 8], [ICMP, 8]] as const) {
+    for (const [protocol, bytes] of [
+      [TCP, 20],
+      [UDP, 8],
+      [ICMP, 8],
+    ] as const) {
       for (const length of [0, bytes - 1, bytes]) {
         const frame = frameOf({ protocol, padding: 20 });
         put16(frame, 16, 20 + length);
@@ -135,8 +188,10 @@ describe("parsePacket", () => {
       expect(kindOf({ ...echo, flags: 3 })).toBe("icmp");
       expect(kindOf({ ...echo, destinationMac: new Uint8Array(6).fill(0xff) })).toBe("icmp");
     }
-    for (const first of [0, 127, 224, 239, 255]) expect(kindOf({ ...v4, source: ipv4(first, 0, 0, 1) })).toBe("icmp");
-    for (const first of [1, 126, 128, 223]) expect(kindOf({ ...v4, source: ipv4(first, 0, 0, 1) })).toBe("echo-request");
+    for (const first of [0, 127, 224, 239, 255])
+      expect(kindOf({ ...v4, source: ipv4(first, 0, 0, 1) })).toBe("icmp");
+    for (const first of [1, 126, 128, 223])
+      expect(kindOf({ ...v4, source: ipv4(first, 0, 0, 1) })).toBe("echo-request");
     expect(kindOf({ ...v4, source: ipv4(10, 0, 0, 2) })).toBe("icmp");
     expect(kindOf({ ...v4, optionBytes: 4 })).toBe("icmp");
     expect(kindOf({ ...v6, source: V6.destination })).toBe("icmp");
@@ -157,15 +212,28 @@ describe("golden packets, by decide()", () => {
       }
       const table = golden.table(one.orphan);
       const obstacle: State["obstacle"] = (id) => {
-        const { forwarding, address: { family } } = table.destinations.get(id)!;
+        const {
+          forwarding,
+          address: { family },
+        } = table.destinations.get(id)!;
         const length = packet.ipLength + (forwarding === "l2" ? 0 : family === 4 ? 20 : 40);
         const { mtu } = golden.hops.get(id)!;
         if (mtu > 0 && length > mtu) return "DROP_TOO_BIG";
-        return forwarding !== "l2" && length > 65535 + (family === 4 ? 0 : 40) ? "DROP_NO_ROOM" : null;
+        return forwarding !== "l2" && length > 65535 + (family === 4 ? 0 : 40)
+          ? "DROP_NO_ROOM"
+          : null;
       };
-      const decision = decide(table, {
-        flow: null, nowNs: 1_000_000_000n, heartbeatNs: 0n, neighbour: (id) => golden.hops.get(id)!.resolved, obstacle,
-      }, packet);
+      const decision = decide(
+        table,
+        {
+          flow: null,
+          nowNs: 1_000_000_000n,
+          heartbeatNs: 0n,
+          neighbour: (id) => golden.hops.get(id)!.resolved,
+          obstacle,
+        },
+        packet,
+      );
       expect(decision.verdict).toBe(one.verdict);
     });
   }
