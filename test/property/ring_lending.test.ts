@@ -47,9 +47,7 @@ function slotsOf(lent: Uint16Array, index: number): number[] {
 
 describe("lendingDraw", () => {
   it("keeps the values it always had", () => {
-    // From the definition in BigInt (ring_reference.ts). A change here moves lent slots on one node
-    // of two.
-    // The same three are in docs/ring.md.
+    // The same three are in docs/ring.md. A change here moves lent slots, on one node before another.
     expect([lendingDraw(0, 0), lendingDraw(1, 1), lendingDraw(65536, 32)])
       .toEqual([0xaa3e5b61, 0x8b789307, 0x27f5327a]);
     expect(lendingDraw(1, 1)).toBe(2339934983);
