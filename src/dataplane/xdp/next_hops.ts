@@ -53,7 +53,7 @@ export function wayTo(target: Target, network: Network, options: WayOptions): Wa
   const found = network.route(target.address);
   const configured = target.address.family === 4 ? options.tunnelSource.ipv4 : options.tunnelSource.ipv6;
   if (target.mac !== null) return staticWay(target.mac, found, network, options, configured);
-  if (typeof found === "number") return unresolved(`no route (errno ${found})`, configured);
+  if (typeof found === "number") return unresolved(refusedRoute(found), configured);
   const tunnelSource = configured ?? sourceFor(target.address, found);
   if (found.type === ROUTE_TYPES.LOCAL) return unresolved("local: this host has the address itself", tunnelSource);
   if (found.type !== ROUTE_TYPES.UNICAST) return unresolved(`a route of type ${found.type}, not unicast`, tunnelSource);
@@ -113,6 +113,16 @@ function nextHop(destinationMac: string, link: Link, routeMtu: number): NextHop 
 function unresolved(text: string, tunnelSource: Address | null): Way {
   const none: NextHop = { resolved: false, destinationMac: NO_MAC, sourceMac: NO_MAC, ifindex: 0, mtu: 0 };
   return { route: { nextHop: none, tunnelSource }, text: `unresolved: ${text}`, neighbour: null };
+}
+
+/** EINVAL, EACCES, EHOSTUNREACH: what blackhole, prohibit and unreachable routes answer. */
+function refusedRoute(errno: number): string {
+  switch (errno) {
+    case 22: return "a blackhole route leads there";
+    case 13: return "a route prohibits it";
+    case 113: return "a route says it is unreachable";
+    default: return `no route (errno ${errno})`;
+  }
 }
 
 function stateText(state: number): string {

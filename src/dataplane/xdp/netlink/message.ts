@@ -131,5 +131,5 @@ export function u32Bytes(value: number): Uint8Array {
 /** 0 for an acknowledgement, else the errno; null when the message is neither. */
 export function errorOf(message: Message): number | null {
   if (message.type !== MESSAGE_ERROR || message.payload.length < 4) return null;
-  return -viewOf(message.payload).getInt32(0, true);
+  return 0 - viewOf(message.payload).getInt32(0, true);
 }
