@@ -88,7 +88,13 @@ export class XdpPlane implements Dataplane {
       const image = this.#image(served, this.#waySource.ways(this.#targets));
       const steps = diff(this.#core.state, image);
       let lastWriteMs = clock.monotonicMs();
-      await this.#take(steps, (step) => { if (PUBLISHES.has(step.kind)) lastWriteMs = clock.monotonicMs(); });
+      let isWriting = false;
+      const wrote = (): void => { if (isWriting) lastWriteMs = clock.monotonicMs(); };
+      await this.#take(steps, ({ kind }) => {
+        wrote();
+        isWriting = PUBLISHES.has(kind);
+      });
+      wrote();
       this.#failed = failed;
       return { steps: steps.length, durationMs: lastWriteMs - startMs, failed };
     });
