@@ -306,7 +306,7 @@ export class Engine {
       log.debug(fields, "nothing to apply");
       return;
     }
-        this.#options.record("apply", "table", `applied ${report.steps} steps`, { ...fields, rings: names });
+    this.#options.record("apply", "table", `applied ${report.steps} steps`, { ...fields, rings: names });
   }
 
   #tellWarnings(table: ForwardingTable): void {
