@@ -4,7 +4,7 @@
 
 import { formatEndpoint } from "./address.ts";
 import type { BackendConfig, Config, PoolConfig, ServiceConfig } from "./config.ts";
-import type { ActiveOverrides, EffectiveBackend } from "./effective.ts";
+import type { EffectiveBackend } from "./effective.ts";
 import { activeOverrides, effectiveBackends } from "./effective.ts";
 import { claimDestinations, claimServices } from "./ledger.ts";
 import { compareKeys } from "./permutation.ts";
@@ -14,14 +14,27 @@ import type { Destination, ForwardingTable, Intent, Ledger, Service } from "./ta
 import { ADMISSION_MAX } from "./table.ts";
 import { xxh64 } from "./xxh64.ts";
 
-/** One backend as one service sees it: before it has an id. */
-interface Candidate {
-  readonly backend: EffectiveBackend;
+/** One backend as one service has it configured. */
+interface Member {
   readonly pool: PoolConfig;
+  /** Where in the pool it is. */
+  readonly position: number;
   readonly port: number;
   readonly identity: bigint;
   /** Ring key, unique within the service. */
   readonly key: string;
+}
+
+/** The same with everything that is known of it, but before it has an id. */
+interface Candidate extends Member {
+  readonly backend: EffectiveBackend;
+}
+
+/** What follows from a service's config alone. */
+interface Membership {
+  /** In key order, which is the order of everything that is computed from them. */
+  readonly members: readonly Member[];
+  readonly warnings: readonly string[];
 }
 
 /** What ids and indexes are promised, and how many tables there were. */
@@ -57,17 +70,19 @@ export function destinationIdentity(
 export function compile(intent: Intent, previous: Previous, memo: RingMemo = createRingMemo()): ForwardingTable {
   const { config } = intent;
   const overrides = activeOverrides(intent.overrides, intent.nowMs);
-  const warnings: string[] = [];
-  const members = config.services.map((service) => candidatesOf(service, config, overrides, intent, warnings));
+  const memberships = membershipsOf(config);
+  const warnings = memberships.flatMap((each) => each.warnings);
+  const wanted = memberships.flatMap(({ members }) => members.map((member) => member.identity));
   const ledger: Ledger = {
-    destinations: claimDestinations(
-      previous.ledger.destinations, members.flat().map((candidate) => candidate.identity), config.limits.backends,
-    ),
+    destinations: claimDestinations(previous.ledger.destinations, wanted, config.limits.backends),
     services: claimServices(previous.ledger.services, config.services.map(serviceKey), config.limits.services),
   };
+  const backends = new Map(config.pools.map((pool) =>
+    [pool, effectiveBackends(pool, overrides, intent.health)]));
   const destinations = new Map<number, Destination>();
   const services = config.services.map((service, position): Service => {
-    const candidates = members[position]!;
+    const candidates = memberships[position]!.members.map((member): Candidate =>
+      ({ ...member, backend: backends.get(member.pool)![member.position]! }));
     for (const candidate of candidates) addDestination(destinations, candidate, service, ledger);
     return compileService(service, candidates, ledger, intent.hashSeed, memo, warnings);
   });
@@ -83,30 +98,41 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
   };
 }
 
-/** In key order, which is the order of everything that is computed from them. */
-function candidatesOf(
-  service: ServiceConfig, config: Config, overrides: ReadonlyMap<string, ActiveOverrides>,
-  intent: Intent, warnings: string[],
-): Candidate[] {
+// Configs are immutable, and health changes far more often than they do.
+const membershipsByConfig = new WeakMap<Config, readonly Membership[]>();
+
+function membershipsOf(config: Config): readonly Membership[] {
+  let memberships = membershipsByConfig.get(config);
+  if (memberships === undefined) {
+    memberships = config.services.map((service) => membershipOf(service, config));
+    membershipsByConfig.set(config, memberships);
+  }
+  return memberships;
+}
+
+function membershipOf(service: ServiceConfig, config: Config): Membership {
   const pool = config.pools.find((each) => each.name === service.pool);
   if (pool === undefined) {
-    warnings.push(`service ${service.name}: there is no pool ${service.pool}`);
-    return [];
+    return { members: [], warnings: [`service ${service.name}: there is no pool ${service.pool}`] };
   }
-  const candidates = effectiveBackends(pool, overrides, intent.health).map((backend): Candidate => {
-    const port = backend.config.port ?? service.port;
-    const { address } = backend.config;
-    const identity = destinationIdentity(backend.name, address, port, service.forwarding);
-    return { backend, pool, port, identity, key: ringKey(backend.config, service) };
+  const nameOf = ({ position }: Member): string => `${pool.name}/${pool.backends[position]!.name}`;
+  const members = pool.backends.map((backend, position): Member => {
+    const port = backend.port ?? service.port;
+    const name = `${pool.name}/${backend.name}`;
+    const identity = destinationIdentity(name, backend.address, port, service.forwarding);
+    return { pool, position, port, identity, key: ringKey(backend, service) };
   });
-  candidates.sort((a, b) => compareKeys(a.key, b.key) || compareKeys(a.backend.name, b.backend.name));
-  return candidates.map((candidate, index) => {
-    if (index === 0 || candidates[index - 1]!.key !== candidate.key) return candidate;
+  members.sort((a, b) => compareKeys(a.key, b.key) || compareKeys(nameOf(a), nameOf(b)));
+  const warnings: string[] = [];
+  const distinct = members.map((member, index) => {
+    const before = members[index - 1];
+    if (before?.key !== member.key) return member;
     // A ring has each key once. The name makes the second one differ, on every node alike.
-    warnings.push(`service ${service.name}: backend ${candidate.backend.name} has the ring key ${candidate.key}`
-      + ` of ${candidates[index - 1]!.backend.name}; give one of them a hashKey of its own`);
-    return { ...candidate, key: `${candidate.key}#${candidate.backend.name}` };
+    warnings.push(`service ${service.name}: backend ${nameOf(member)} has the ring key ${member.key}`
+      + ` of ${nameOf(before)}; give one of them a hashKey of its own`);
+    return { ...member, key: `${member.key}#${nameOf(member)}` };
   });
+  return { members: distinct, warnings };
 }
 
 function addDestination(

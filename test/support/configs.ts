@@ -114,7 +114,7 @@ function seedOf({ seed, seedFile }: ConfigSketch): HashSeed {
 function backendOf(sketch: BackendSketch, index: number): BackendConfig {
   return {
     name: sketch.name,
-    address: address(sketch.address ?? `10.0.${index >> 8}.${(index & 255) + 1}`),
+    address: address(sketch.address ?? `10.0.${Math.floor(index / 250)}.${(index % 250) + 1}`),
     port: sketch.port ?? null,
     weight: sketch.weight ?? 100,
     hashKey: sketch.hashKey ?? null,
