@@ -136,7 +136,10 @@ export class BpfWorld {
     const bytes = versionBytes(service, ringClass, place);
     this.#memoryOf("service_versions").set(bytes, (index * 2 + version) * ServiceVersion.size);
     this.#memoryOf("service_active").set(u32(version), index * 8);
-    this.#ring(ringClass, place).set(service.ring.slots);
+    const slots = this.#ring(ringClass, place);
+    slots.set(service.ring.slots);
+    // Whoever looks one slot too far, or into a ring that has none, finds somebody there.
+    slots[service.ring.size] = service.destinations[0] ?? 0;
     const protocol = PROTOCOL_NUMBERS[config.protocol];
     this.#write(
       "services",

@@ -4,13 +4,13 @@
 // random_frames.ts.
 
 import type { FlowEntry as FlowValue } from "../../src/dataplane/xdp/abi.gen.ts";
-import { decide } from "../../src/model/decide.ts";
-import type { Decision, FlowEntry, State, VerdictName } from "../../src/model/decide.ts";
+import { decide, opensConnection } from "../../src/model/decide.ts";
+import type { Decision, FlowEntry, Packet, State, VerdictName } from "../../src/model/decide.ts";
 import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
 import type { Destination } from "../../src/model/table.ts";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
-import type { BpfWorld, Hop } from "./bpf_world.ts";
+import type { BpfWorld, Hop, Traffic } from "./bpf_world.ts";
 import { residuesOf } from "./checksums.ts";
 import { randomFrame } from "./random_frames.ts";
 import { randomWorld, tunnelSourceFor } from "./random_tables.ts";
@@ -47,8 +47,8 @@ export class Comparison {
   readonly #flows = new Map<string, { readonly tuple: FlowTuple; entry: FlowEntry }>();
   readonly #before: ReadonlyMap<string, { readonly packets: number; readonly bytes: number }>;
   readonly #counted = new Map<VerdictName, { packets: number; bytes: number }>();
-  readonly #trafficBefore: ReadonlyMap<number, number>;
-  readonly #traffic = new Map<number, number>();
+  /** What the counters have to say at the end, by "service 3" and "destination 7". */
+  readonly #traffic = new Map<string, { -readonly [K in keyof Traffic]: Traffic[K] }>();
   #number = 0;
 
   constructor(draws: Draws, setting: Setting) {
@@ -74,9 +74,8 @@ export class Comparison {
       this.#flows.set(keyOf(tuple), { tuple, entry });
     }
     this.#before = world.verdicts();
-    this.#trafficBefore = new Map(
-      [...hops.keys()].map((id) => [id, world.traffic("destination", id).packets]),
-    );
+    for (const id of hops.keys()) this.#expectTraffic("destination", id);
+    for (const { index } of made.table.services) this.#expectTraffic("service", index);
   }
 
   /** One packet through both. Throws what differs. */
@@ -114,10 +113,8 @@ export class Comparison {
       if (found === null) this.#flows.delete(key);
       else this.#flows.set(key, { tuple, entry: found });
     }
-    if (early.verdict === "TX_FORWARDED") {
-      const id = early.destination!.id;
-      this.#traffic.set(id, (this.#traffic.get(id) ?? 0) + 1);
-    }
+    if (early.verdict === "TX_FORWARDED")
+      this.#countForwarded(early, packet as ParsedPacket, frame.length);
     return early.verdict;
   }
 
@@ -207,6 +204,26 @@ export class Comparison {
     return forwardedByIpip(frame, packet, hop, address.bytes, address.family);
   }
 
+  #expectTraffic(of: "service" | "destination", index: number): void {
+    this.#traffic.set(`${of} ${index}`, { ...this.#setting.world.traffic(of, index) });
+  }
+
+  /** A flow is new when it is remembered or, where none are, when a connection opens. */
+  #countForwarded(
+    { service, destination, effects }: Decision,
+    packet: Packet,
+    bytes: number,
+  ): void {
+    const tracked = service!.config.tracking === "full";
+    const isNew = tracked ? effects[0]?.kind === "remember" : opensConnection(packet);
+    for (const name of [`service ${service!.index}`, `destination ${destination!.id}`]) {
+      const count = this.#traffic.get(name)!;
+      count.packets += 1;
+      count.bytes += bytes;
+      count.flows += isNew ? 1 : 0;
+    }
+  }
+
   /** What only shows at the end: nothing else was counted, and no other flow was written. */
   finish(): void {
     const { world } = this.#setting;
@@ -214,11 +231,14 @@ export class Comparison {
     const before = [...this.#before.values()].reduce((sum, { packets }) => sum + packets, 0);
     if (total !== before + this.#number)
       throw new Error(`${this.#number} packets, but ${total - before} verdicts`);
-    for (const [id, packets] of this.#trafficBefore) {
-      const now = world.traffic("destination", id).packets - packets;
-      const expected = this.#traffic.get(id) ?? 0;
-      if (now !== expected)
-        throw new Error(`destination ${id} counted ${now} packets and not ${expected}`);
+    for (const [name, expected] of this.#traffic) {
+      const [of, index] = name.split(" ") as ["service" | "destination", string];
+      const found = world.traffic(of, Number(index));
+      if (JSON.stringify(found) !== JSON.stringify(expected)) {
+        throw new Error(
+          `${name} counted ${JSON.stringify(found)} and not ${JSON.stringify(expected)}`,
+        );
+      }
     }
     if (world.flowCount() !== this.#flows.size) {
       throw new Error(`${world.flowCount()} flows are remembered and not ${this.#flows.size}`);

@@ -170,7 +170,7 @@ function randomServices(draws: Draws, ids: readonly number[]): Service[] {
 }
 
 function randomRing(draws: Draws, ids: readonly number[]): Service["ring"] {
-  const size = draws.chance(0.05) ? 16381 : draws.pick([7, 251]);
+  const size = draws.chance(0.05) ? draws.pick([0, 16381]) : draws.pick([7, 251]);
   const slots = new Uint16Array(size);
   const nobody = draws.chance(0.1) ? 1 : draws.pick([0, 0.1]);
   for (let slot = 0; slot < size; slot += 1) {
