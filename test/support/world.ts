@@ -3,6 +3,7 @@
 
 import { createChecker } from "../../src/health/checker.ts";
 import type { Outcome } from "../../src/health/judge.ts";
+import type { ProbeTarget } from "../../src/health/target.ts";
 import type { Config } from "../../src/model/config.ts";
 import type { OpenedPlane, Supervisor } from "../../src/supervisor/contract.ts";
 import { parseOrThrow } from "../../src/supervisor/accepted.ts";
@@ -24,6 +25,8 @@ export class World {
   readonly env: FakeEnv;
   /** "pool/backend" that refuse connections. */
   readonly dead = new Set<string>();
+  /** "pool/backend" that say nothing at all, so that a probe lasts until its timeout. */
+  readonly silent = new Set<string>();
   readonly pinned: Pinned = noPins();
   readonly planes: SimulatedPlane[] = [];
   readonly setAside: string[] = [];
@@ -75,7 +78,7 @@ export class World {
       openPlane: (config) => this.#open(config),
       startChecker: (initial, onTransition) => createChecker({
         env, initial, onTransition,
-        probe: ({ name }) => Promise.resolve(this.#probe(name)),
+        probe: (target) => this.#probe(target),
       }),
       file: FILE,
       first: await parseOrThrow(FILE, bytes, parseSketch),
@@ -95,10 +98,17 @@ export class World {
     await this.env.advance(ms);
   }
 
-  #probe(name: string): Outcome {
-    return this.dead.has(name)
+  #probe({ name, health }: ProbeTarget): Promise<Outcome> {
+    if (this.silent.has(name) && health.type !== "none") {
+      const durationMs = health.timeoutMs;
+      const outcome = { ok: false, conclusive: true, reason: "timeout", durationMs };
+      return new Promise((resolve) => {
+        this.env.clock.after(durationMs, () => { resolve(outcome); });
+      });
+    }
+    return Promise.resolve(this.dead.has(name)
       ? { ok: false, conclusive: true, reason: "connection refused", durationMs: 1 }
-      : { ok: true, conclusive: true, reason: "connected", durationMs: 1 };
+      : { ok: true, conclusive: true, reason: "connected", durationMs: 1 });
   }
 
   #open(config: Config): Promise<OpenedPlane> {
