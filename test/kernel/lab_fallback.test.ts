@@ -72,7 +72,8 @@ type Mode = "auto" | "xdp" | "proxy";
 
 function configText(name: string, lab: Lab, mode: Mode, device: string): string {
   const { backends } = lab;
-  return labConfig(name, { forwarding: "l2", mode, backends, backendFamily: 4, extra: "" }).replace("interfaces: [eth0]", `interfaces: [${device}]`);
+  const text = labConfig(name, { forwarding: "l2", mode, backends, backendFamily: 4, extra: "" });
+  return text.replace("interfaces: [eth0]", `interfaces: [${device}]`);
 }
 
 async function statusOf(instance: Instance): Promise<Status> {
@@ -166,14 +167,14 @@ describeKernel("the proxy in place of XDP", [...KERNEL, "tool:curl", "tool:setpr
       const announced = events.filter(({ kind }) => kind === expected);
       expect(announced.map(({ message }) => message)).toEqual([`proxy: ${plane.reason}`]);
       expect(announced[0]?.fields.remedy).toBe(plane.remedy);
-      const warned = lines(instance.log()).filter((line) => line.includes("falling back to the proxy"));
+      const warned = lines(instance.log()).filter((line) => line.includes("falling back to the"));
       expect(warned).toHaveLength(mode === "auto" ? 1 : 0);
       const url = "http://127.0.0.1:9469/metrics";
       const metrics = (await runIn(lab.balancer.namespace, "curl", ["-sf", "-m", "5", url])).stdout;
       expect(metrics).toMatch(/^pointsman_plane_info\{[^}]*mode="proxy"[^}]*\} 1$/m);
     });
 
-    it.each([VIP4, VIP6])("spreads TCP and UDP to %s over all backends, loses none", async (vip) => {
+    it.each([VIP4, VIP6])("spreads TCP and UDP to %s over all, loses none", async (vip) => {
       const tcp = await curlShares(lab, vip, CONNECTIONS);
       for (const shares of [tcp, await udpShares(lab, vip, CONNECTIONS)]) {
         expect([...shares.keys()]).toEqual(["web-1", "web-2", "web-3"]);
@@ -219,7 +220,7 @@ describeKernel("the proxy in place of XDP", [...KERNEL, "tool:curl", "tool:setpr
     expect(new Set(met.get("xdp")?.map((line) => line.split(" ")[1])).size).toBeGreaterThan(1);
   });
 
-  it("mode: xdp with an unknown interface ends with DEVICE_MISSING and serves nothing", async () => {
+  it("mode: xdp with an unknown interface: DEVICE_MISSING, and nothing is served", async () => {
     const name = instanceName("refused");
     const directory = mkdtempSync(join(tmpdir(), "pointsman-"));
     try {
