@@ -32,6 +32,12 @@ interface Configured {
   readonly without: readonly number[];
 }
 
+/** Configured: slot → destination id. */
+interface Numbered {
+  readonly slots: Uint16Array;
+  readonly digest: string;
+}
+
 /** Two generations of a cache: what was not asked for during a whole one goes. */
 class Generations<V> {
   #young = new Map<string, V>();
@@ -52,22 +58,30 @@ class Generations<V> {
 
 export function createRingMemo(): RingMemo {
   const configuredRings = new Generations<Configured>();
+  const numberedRings = new Generations<Numbered>();
   const memberRings = new Generations<MemberRing>();
   // Rings that came out alike from different members are one object again.
   const contents = new Generations<Ring>();
   return {
     ring: (members, size) => {
       const shape = `${size} ${JSON.stringify(members.map(({ key, weight }) => [key, weight]))}`;
-      const state = members.map((m) => `${m.id} ${m.alive ? m.admission : -1}`).join();
-      return memberRings.get(`${shape} ${state}`, () => {
-        const configured = configuredRings.get(shape, () => configure(members, size));
-        const ring = compose(configured.indexes, members, size);
-        const shared = contents.get(`${ring.key} ${digest(ring.configured)}`, () => ring);
-        return { ring: shared, without: configured.without };
+      const configured = configuredRings.get(shape, () => configure(members, size));
+      const ids = Uint16Array.from(members, (member) => member.id);
+      const numbers = `${shape} ${ids.join()}`;
+      const numbered = numberedRings.get(numbers, () => number(configured.indexes, ids));
+      const state = members.map((member) => (member.alive ? member.admission : -1)).join();
+      return memberRings.get(`${numbers} ${state}`, () => {
+        const slots = toIds(lend(configured.indexes, members), ids);
+        const key = `${size}-${digest(slots)}`;
+        const ring: Ring = { key, size, slots, configured: numbered.slots };
+        return {
+          ring: contents.get(`${key} ${numbered.digest}`, () => ring), without: configured.without,
+        };
       });
     },
     rotate: () => {
       configuredRings.rotate();
+      numberedRings.rotate();
       memberRings.rotate();
       contents.rotate();
     },
@@ -81,10 +95,9 @@ function configure(members: readonly RingMember[], size: number): Configured {
   return { indexes, without };
 }
 
-function compose(configured: Uint16Array, members: readonly RingMember[], size: number): Ring {
-  const ids = Uint16Array.from(members, (member) => member.id);
-  const slots = toIds(lend(configured, members), ids);
-  return { key: `${size}-${digest(slots)}`, size, slots, configured: toIds(configured, ids) };
+function number(indexes: Uint16Array, ids: Uint16Array): Numbered {
+  const slots = toIds(indexes, ids);
+  return { slots, digest: digest(slots) };
 }
 
 function toIds(indexes: Uint16Array, ids: Uint16Array): Uint16Array {
