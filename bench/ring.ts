@@ -2,6 +2,7 @@
 // busiest survivor when backends are out; what a change of the config moves. Knows the model and a
 // seed. Alone: node dist/bench/ring.js [--evenness | --disruption] [--draws N] [--seed N] [-o json]
 
+import { loadavg } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { lend, type LendingBackend } from "../src/model/lending.ts";
@@ -47,6 +48,8 @@ export interface RingBench {
   readonly machine: Machine;
   readonly size: number;
   readonly rounds: number;
+  /** Load average of the last minute when it began: others slow the figures down. */
+  readonly load: number;
   readonly command: string;
   /** Median milliseconds. */
   readonly rows: readonly {
@@ -84,6 +87,7 @@ function perTime<T>(valueOf: (time: RingTime) => T): Record<RingTime, T> {
 
 /** Rounds are interleaved over everything that is measured, after two that are thrown away. */
 export function benchRing(options: { readonly rounds: number } = { rounds: 15 }): RingBench {
+  const load = loadavg()[0] ?? NaN;
   const times = Object.keys(RING_TIMES) as RingTime[];
   const shapes = Object.entries(WEIGHTS);
   const cases = [3, 100, 1000].flatMap((backends) => shapes.map(([weights, weightOf]) => ({
@@ -105,7 +109,8 @@ export function benchRing(options: { readonly rounds: number } = { rounds: 15 })
     times: perTime((time) => median(taken[time])),
   }));
   const command = "pointsman bench ring";
-  return { machine: describeMachine(), size: SIZE, rounds: options.rounds, command, rows };
+  const { rounds } = options;
+  return { machine: describeMachine(), size: SIZE, rounds, load, command, rows };
 }
 
 export function ringTable(result: RingBench): string {
@@ -114,7 +119,8 @@ export function ringTable(result: RingBench): string {
   const rows = result.rows.map(({ backends, weights, times: taken }) =>
     [String(backends), weights, ...times.map((time) => taken[time].toFixed(2))]);
   return `${markdown(head, rows)}
-Milliseconds for a ring of ${result.size} slots; medians of ${result.rounds} interleaved rounds.
+Milliseconds for a ring of ${result.size} slots; medians of ${result.rounds} interleaved rounds,
+load average ${result.load.toFixed(1)} at the start.
 Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
 `;
 }
