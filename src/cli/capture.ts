@@ -37,7 +37,9 @@ function invalid(reader: Reader, offset: number, what: string): Failure<"CAPTURE
 
 /** Reads a capture; throws CAPTURE_INVALID for another format, a link type that is not Ethernet, or a cut record. */
 export function readCapture(path: string, bytes: Uint8Array): CapturedPacket[] {
-  const reader = { path, bytes, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
+  // Not a Buffer, whose slice() would share the file's memory.
+  const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const reader = { path, bytes: plain, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
   if (bytes.length < 12) throw invalid(reader, 0, "this is neither pcap nor pcapng: too short");
   if (reader.view.getUint32(0) === BLOCK_SECTION) return readPcapng(reader);
   for (const little of [false, true]) {

@@ -33,12 +33,12 @@ export async function replayVerb(io: Io, options: ReplayOptions): Promise<number
   const rows: { index: number; verdict: string; action: string; service: string | null; backend: string | null }[] = [];
   const left: CapturedPacket[] = [];
   try {
-    packets.forEach((packet, index) => {
-      const { frame, ...what } = replay.run(packet.bytes);
+    for (const [index, packet] of packets.entries()) {
+      const { frame, ...what } = await replay.run(packet.bytes);
       const { verdict, action, service, backend } = what;
       rows.push({ index, verdict, action, service, backend });
       if (frame !== null) left.push({ timeNs: packet.timeNs, bytes: frame, length: frame.length });
-    });
+    }
   } finally {
     await replay.close();
   }

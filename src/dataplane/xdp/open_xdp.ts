@@ -8,7 +8,6 @@ import type { Config } from "../../model/config.ts";
 import type { OnStep } from "./apply.ts";
 import { findInterfaces } from "./attach.ts";
 import { openCore, type CoreContext } from "./core.ts";
-import { NO_MAC } from "./image.ts";
 import type { Native } from "./native.ts";
 import { failureFrom, withFailures } from "./native_failure.ts";
 import type { Target, Way } from "./next_hops.ts";
@@ -80,10 +79,12 @@ export interface UnattachedOptions {
   readonly native: Native;
   /** The next hop of destinations without a static one; they leave by interface 1, which is always there. */
   readonly mac: string;
+  /** The balancer's own link address, asked at each apply(). */
+  readonly sourceMac: () => string;
 }
 
 /** A plane that is attached to nothing and pinned nowhere: apply() tables to it, testRun() packets through it. */
-export async function openUnattachedPlane({ config, env, native, mac }: UnattachedOptions): Promise<XdpPlane> {
+export async function openUnattachedPlane({ config, env, native, mac, sourceMac }: UnattachedOptions): Promise<XdpPlane> {
   const context: CoreContext = {
     native, env, config, source: packetProgram(native, env), pins: null, interfaces: [], requests: null,
   };
@@ -91,7 +92,7 @@ export async function openUnattachedPlane({ config, env, native, mac }: Unattach
   const { ipv4, ipv6 } = config.dataplane.tunnelSource;
   const way = (target: Target): Way => ({
     route: {
-      nextHop: { resolved: true, destinationMac: target.mac ?? mac, sourceMac: NO_MAC, ifindex: LOOPBACK, mtu: 0 },
+      nextHop: { resolved: true, destinationMac: target.mac ?? mac, sourceMac: sourceMac(), ifindex: LOOPBACK, mtu: 0 },
       tunnelSource: target.address.family === 4 ? ipv4 ?? NOWHERE.ipv4 : ipv6 ?? NOWHERE.ipv6,
     },
     text: "resolved: fixed", neighbour: null,

@@ -8,6 +8,7 @@ import type { ForwardingTable } from "../../model/table.ts";
 import { addressFromBytes, formatEndpoint } from "../../model/address.ts";
 import { parsePacket } from "../../model/packet.ts";
 import type { Counters } from "../dataplane.ts";
+import { NO_MAC } from "./image.ts";
 import type { Native } from "./native.ts";
 import { openUnattachedPlane } from "./open_xdp.ts";
 import type { XdpPlane } from "./xdp_plane.ts";
@@ -30,13 +31,14 @@ export interface Replayed {
 }
 
 export interface Replay {
-  run(frame: Uint8Array): Replayed;
+  run(frame: Uint8Array): Promise<Replayed>;
   close(): Promise<void>;
 }
 
 /** Throws what loading a program throws. */
 export async function openReplay(native: Native, env: Env, config: Config, table: ForwardingTable): Promise<Replay> {
-  const plane = await openUnattachedPlane({ config, env, native, mac: NEXT_HOP_MAC });
+  let own = NO_MAC;
+  const plane = await openUnattachedPlane({ config, env, native, mac: NEXT_HOP_MAC, sourceMac: () => own });
   try {
     await plane.apply(table);
   } catch (error) {
@@ -45,15 +47,28 @@ export async function openReplay(native: Native, env: Env, config: Config, table
   }
   let before = plane.counters();
   return {
-    run: (frame) => {
-      if (frame.length < ETHERNET_HEADER)
+    run: async (frame) => {
+      if (frame.length < ETHERNET_HEADER) {
         return { verdict: "PASS_NOT_IP", action: "PASS", service: null, backend: null, frame };
+      }
+      const to = unicastDestination(frame);
+      if (to !== null && to !== own) {
+        // What a frame was sent to is the address of the interface that it would leave by.
+        own = to;
+        await plane.apply(table);
+      }
       const replayed = runOne(plane, table, frame, before);
       before = replayed.after;
       return replayed.result;
     },
     close: () => plane.close({ detach: true, drainMs: 0 }),
   };
+}
+
+/** "aa:bb:cc:dd:ee:ff", or null for a group address (IEEE 802: the lowest bit of the first byte). */
+function unicastDestination(frame: Uint8Array): string | null {
+  if ((frame[0] ?? 0) & 1) return null;
+  return [...frame.subarray(0, 6)].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }
 
 function runOne(
