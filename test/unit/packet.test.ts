@@ -144,6 +144,13 @@ describe("parsePacket", () => {
     );
   });
 
+  it("takes no extension header from behind the packet", () => {
+    const frame = frameOf({ ...V6, protocol: 59, extensions: [extension(60)], padding: 8 });
+    expect(parsePacket(frame)).toMatchObject({ kind: "other-protocol" });
+    put16(frame, 18, 7);
+    expect(parsePacket(frame)).toMatchObject({ kind: "truncated" });
+  });
+
   it("tells fragments apart", () => {
     for (const protocol of [TCP, UDP]) {
       expect(kindOf({ protocol, more: true })).toBe("first-fragment");
