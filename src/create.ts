@@ -69,6 +69,8 @@ export async function createPointsman(options: PointsmanOptions): Promise<Points
   const first = await parseOrThrow(source.name, source.bytes, (file, bytes) =>
     adjusted(parseConfig(file, bytes), adjust));
   const { config } = first;
+  const socket = options.control === false
+    ? null : controlSocketPath(config.instance, env, config.control.socket);
   const undo: (() => Promise<void> | void)[] = [];
   try {
     const lock = await acquireInstanceLock(config.instance, env);
@@ -83,9 +85,10 @@ export async function createPointsman(options: PointsmanOptions): Promise<Points
       file: source.file,
       first,
     });
-    undo.push(() => supervisor.close({ detach: false, drainMs: 0 }));
+    // A plane that was live before goes on as it was; a new one must not outlive a start that failed.
+    undo.push(() => supervisor.close({ detach: !supervisor.status().adopted, drainMs: 0 }));
     const stop = options.onStop ?? (({ detach }) => { void pointsman.close({ detach }); });
-    const api = options.control === false ? null : await openControl(supervisor, config, env, stop);
+    const api = socket === null ? null : await openControl(supervisor, socket, config, env, stop);
     const pointsman = assemble(supervisor, api, env, () => { lock.release(); });
     return pointsman;
   } catch (error) {
@@ -149,11 +152,9 @@ interface Control {
 }
 
 async function openControl(
-  supervisor: Supervisor, config: Config, env: Env,
+  supervisor: Supervisor, path: string, { instance, control }: Config, env: Env,
   onStop: (request: { readonly detach: boolean; readonly actor: string }) => void,
 ): Promise<Control> {
-  const { instance, control } = config;
-  const path = controlSocketPath(instance, env, control.socket);
   const app = createApi({ env, supervisor, onStop });
   await app.ready();
   await listenOnSocket(app.server, { path, instance, group: control.group }, env);

@@ -4,6 +4,7 @@
 import type { Log } from "../env.ts";
 import type { ApplyReport, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Config } from "../model/config.ts";
+import { supportOf } from "../model/features.ts";
 import type { ForwardingTable, Ledger } from "../model/table.ts";
 import type { OpenedPlane, OpenPlane } from "./contract.ts";
 
@@ -92,11 +93,15 @@ export function whyNewPlane(
 ): string | null {
   const [a, b] = [before.dataplane, after.dataplane];
   if (b.mode !== "auto" && b.mode !== mode) return `dataplane.mode becomes ${b.mode}`;
+  const refused = refusedByXdp(after);
+  if (mode === "xdp" && refused.length > 0) return `XDP cannot serve ${refused.join(", ")}`;
   if (mode === "proxy") {
     if (proxyText(before) !== proxyText(after)) return "dataplane.proxy changes";
     if (b.mode === "proxy") return null;
-    // A fallback to the proxy: what stood in the way of XDP may be gone.
+    if (refused.length > 0) return null;
+    // What stood in the way of XDP may be gone.
     if (a.mode === "proxy") return "dataplane.mode allows xdp again";
+    if (refusedByXdp(before).length > 0) return "XDP can serve every service now";
   }
   const fields: readonly (readonly [string, (config: Config) => unknown])[] = [
     ["dataplane.interfaces", (each) => each.dataplane.interfaces],
@@ -110,6 +115,14 @@ export function whyNewPlane(
     if (from !== to) return `${name} changes from ${from} to ${to}`;
   }
   return null;
+}
+
+/** "web (nat)": services that the XDP plane refuses, with their way of forwarding. */
+function refusedByXdp(config: Config): string[] {
+  return config.services.flatMap(({ name, forwarding }) => {
+    const support = supportOf("services[].forwarding", "xdp", forwarding);
+    return typeof support === "object" && "refused" in support ? [`${name} (${forwarding})`] : [];
+  });
 }
 
 function proxyText(config: Config): string {

@@ -20,7 +20,10 @@ let env: Env;
 let ports: number[];
 
 async function listen(reply: string): Promise<number> {
-  const server = createServer((socket) => { socket.end(reply); });
+  const server = createServer((socket) => {
+    socket.on("error", () => { /* whoever asked is gone: that is the test's end */ });
+    socket.end(reply);
+  });
   backends.push(server);
   // Not the services' address: a backend that is a virtual address of the same config is refused.
   await new Promise<void>((resolve) => { server.listen(0, "127.0.0.2", resolve); });

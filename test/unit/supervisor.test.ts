@@ -370,6 +370,33 @@ describe("configs", () => {
     expect(supervisor.status()).toMatchObject({ ready: true, config: { revision: 2 } });
   });
 
+  it("auto takes the proxy for what XDP refuses to forward, and XDP again when it can", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const nat: ConfigSketch = { ...WEB, services: [{ name: "web", forwarding: "nat" }] };
+    expect((await supervisor.plan(request(nat))).replacesPlane).toBe("XDP cannot serve web (nat)");
+    world.noXdp = "nat";
+    await supervisor.apply(request(nat));
+    expect(supervisor.status()).toMatchObject({ mode: "proxy", ready: true });
+    expect((await supervisor.plan(request({ ...nat, interfaces: ["eth1"] }))).replacesPlane).toBeNull();
+    world.noXdp = null;
+    expect((await supervisor.plan(request(WEB))).replacesPlane).toBe("XDP can serve every service now");
+    await supervisor.apply(request(WEB));
+    expect(supervisor.status()).toMatchObject({ mode: "xdp", ready: true });
+  });
+
+  it("a proxy that tries XDP in vain stays the one that has the connections", async () => {
+    const world = new World();
+    world.noXdp = "no such driver";
+    const supervisor = await world.start(WEB);
+    const proxy = world.plane;
+    await supervisor.apply(request({ ...WEB, interfaces: ["eth1"] }));
+    expect(world.planes).toHaveLength(2);
+    expect([world.planes[1]?.closed, proxy.closed]).toEqual([{ detach: true }, null]);
+    expect(proxy.applied.length).toBeGreaterThan(1);
+    expect(supervisor.status().config.revision).toBe(2);
+  });
+
   it("a plane that cannot be opened leaves the old one in its seat", async () => {
     const world = new World();
     const supervisor = await world.start(WEB);
