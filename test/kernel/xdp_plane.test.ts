@@ -6,10 +6,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { detachInstance } from "../../src/dataplane/xdp/detach.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { XdpPlane } from "../../src/dataplane/xdp/xdp_plane.ts";
-import { deleteOwn, runInSync } from "../../scripts/namespaces.ts";
+import { deleteOwn } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import {
-  config, createWire, env, freshInstance, native, open, PASS, PEER_MAC, pinDirectory, pinsOfInstance, programOn,
+  BALANCER_MAC, config, createWire, env, freshInstance, native, open, PASS, PEER_MAC, pinDirectory, pinsOfInstance, programOn,
   REDIRECT, send, tableOf, until, type Wire,
 } from "./fixtures/plane_fixture.ts";
 
@@ -209,9 +209,10 @@ describeKernel("the XDP plane", KERNEL, () => {
 
   it("refuses an interface that is not there, one in use, and a plane of another version", async () => {
     const instance = freshInstance();
-    await expect(open(config({ instance, dataplane: "" }).dataplane.mode === "xdp"
-      ? { ...config({ instance }), dataplane: { ...config({ instance }).dataplane, interfaces: ["nope0"] } }
-      : config({ instance }))).rejects.toMatchObject({ code: "DEVICE_MISSING", details: { name: "nope0" } });
+    const of = config({ instance });
+    await expect(open({ ...of, dataplane: { ...of.dataplane, interfaces: ["nope0"] } })).rejects.toMatchObject({
+      code: "DEVICE_MISSING", details: { name: "nope0" },
+    });
     const plane = await opening(instance);
     await expect(open(config({ instance: freshInstance() }))).rejects.toMatchObject({
       code: "PLANE_IN_USE", details: { interface: "veth0" },
@@ -224,23 +225,33 @@ describeKernel("the XDP plane", KERNEL, () => {
     expect(detachInstance(native(), env, instance)).not.toBeNull();
   });
 
-  it("attaches anew when the interface was made again under its name", async () => {
+  it("attaches anew when the interface was made again under its name, after a restart and while it lives", async () => {
     const instance = freshInstance();
     const of = config({ instance });
     const plane = await opening(instance, of);
     await plane.apply(tableOf(of, plane.ledger()));
     await abandon(plane);
-    runInSync(wire.balancer, "ip", ["link", "delete", "veth0"]);
-    wire.ip("link", "add", "veth0", "address", "02:00:00:00:01:01", "type", "veth", "peer", "name", "veth1",
-      "address", PEER_MAC, "netns", wire.peer);
-    wire.ip("address", "add", "10.1.0.1/24", "dev", "veth0");
-    wire.ip("link", "set", "veth0", "up");
-    for (const last of [2, 11, 12, 13]) wire.peerIp("address", "add", `10.1.0.${last}/24`, "dev", "veth1");
-    wire.peerIp("link", "set", "veth1", "up");
+    makeInterfaceAgain();
     const again = await opening(instance, of);
     expect(again.status().interfaces).toMatchObject([{ name: "veth0", adopted: false }]);
     await again.apply(tableOf(of, again.ledger()));
     await resolved(again);
     expect(send(again, 1000).action).toBe(REDIRECT);
+
+    makeInterfaceAgain();
+    await until("attached again", () => programOn(wire) !== null);
+    await until("forwarding again", () => send(again, 1000).action === REDIRECT);
+    expect(again.status().interfaces).toMatchObject([{ name: "veth0", ifindex: native().interfaceIndex("veth0") }]);
   });
 });
+
+/** What a driver does when it is loaded again. */
+function makeInterfaceAgain(): void {
+  wire.ip("link", "delete", "veth0");
+  wire.ip("link", "add", "veth0", "address", BALANCER_MAC, "type", "veth", "peer", "name", "veth1",
+    "address", PEER_MAC, "netns", wire.peer);
+  wire.ip("address", "add", "10.1.0.1/24", "dev", "veth0");
+  wire.ip("link", "set", "veth0", "up");
+  for (const last of [2, 11, 12, 13]) wire.peerIp("address", "add", `10.1.0.${last}/24`, "dev", "veth1");
+  wire.peerIp("link", "set", "veth1", "up");
+}

@@ -11,7 +11,7 @@ import { featuresOf, type Feature } from "./image.ts";
 import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
 import { encodeU32 } from "./map_values.ts";
 import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
-import type { BpfMap, Native } from "./native.ts";
+import type { BpfMap, BpfObject, Native } from "./native.ts";
 import { failureFrom } from "./native_failure.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Requests } from "./netlink/requests.ts";
@@ -31,15 +31,15 @@ export interface CoreContext {
   readonly source: ProgramSource;
   /** Null: nothing outlives the process (replay, tests). */
   readonly pins: Pins | null;
-  /** Where the program goes; none for a plane that is only test-run. */
-  readonly interfaces: readonly Link[];
+  /** Where the program goes, as it is now; none for a plane that is only test-run. Throws DEVICE_MISSING. */
+  readonly interfaces: () => readonly Link[];
   readonly requests: Requests | null;
 }
 
 export interface Core {
   program: LoadedProgram;
   readonly state: KernelState;
-  readonly attachments: readonly Attachment[];
+  attachments: readonly Attachment[];
   readonly transmitByRedirect: boolean;
   readonly adopted: boolean;
 }
@@ -83,10 +83,10 @@ function needsRedirect(interfaces: readonly Link[]): boolean {
 }
 
 function createCore(context: CoreContext): Core {
-  const { env, config, pins, interfaces } = context;
+  const { env, config, pins } = context;
   const features = configuredFeatures(config);
   const capacities = configuredCapacities(config);
-  const transmitByRedirect = needsRedirect(interfaces);
+  const transmitByRedirect = needsRedirect(context.interfaces());
   const program = loadProgram(context.source, { features, capacities, transmitByRedirect, reuse: {} });
   try {
     program.maps.writeHeartbeat(env.clock.monotonicNs());
@@ -108,15 +108,17 @@ function createCore(context: CoreContext): Core {
 
 /** All or none: what this call attached goes again when one interface refuses. */
 function attachAll(context: CoreContext, pins: Pins, { object }: LoadedProgram): Attachment[] {
-  const { native, env: { log }, config, interfaces } = context;
-  const attachments: Attachment[] = [];
+  const interfaces = context.interfaces();
+  const isPinned = ({ name }: Link): boolean => pins.has(pins.linkPath(name));
+  const attached = new Map<string, Attachment>();
   try {
-    for (const link of interfaces) {
-      attachments.push(attachInterface({ native, log, pins, object, mode: config.dataplane.xdp }, link));
+    // Those that may refuse come first: a live link keeps its program until all of them agreed.
+    for (const link of [...interfaces].sort((a, b) => Number(isPinned(a)) - Number(isPinned(b)))) {
+      attached.set(link.name, attachOne(context, pins, object, link));
     }
-    return attachments;
+    return interfaces.map(({ name }) => attached.get(name)!);
   } catch (error) {
-    for (const { link, name, adopted } of attachments) {
+    for (const { link, name, adopted } of attached.values()) {
       if (!adopted) {
         link.detach();
         pins.remove(pins.linkPath(name));
@@ -127,8 +129,28 @@ function attachAll(context: CoreContext, pins: Pins, { object }: LoadedProgram):
   }
 }
 
+function attachOne(context: CoreContext, pins: Pins, object: BpfObject, link: Link): Attachment {
+  const { native, env: { log }, config } = context;
+  return attachInterface({ native, log, pins, object, mode: config.dataplane.xdp }, link);
+}
+
+/** Interfaces that were made again under their names run nothing: attaches there anew. */
+export function attachAgain(context: CoreContext, core: Core, linkNamed: (name: string) => Link | null): void {
+  const { pins, env: { log } } = context;
+  if (pins === null) return;
+  core.attachments = core.attachments.map((attachment) => {
+    const { name, ifindex } = attachment;
+    const link = linkNamed(name);
+    if (link === null || link.ifindex === ifindex) return attachment;
+    log.warn({ interface: name, before: ifindex, now: link.ifindex }, "the interface was made again: attaching anew");
+    attachment.link.close();
+    return attachOne(context, pins, core.program.object, link);
+  });
+}
+
 async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
-  const { native, env, config, interfaces } = context;
+  const { native, env, config } = context;
+  const interfaces = context.interfaces();
   const pinned = openPinned(native, pins);
   const live = new PlaneMaps(native, pinned);
   try {
@@ -202,10 +224,10 @@ function placePinnedRings(native: Native, pins: Pins, live: PlaneMaps): PinnedRi
 }
 
 function recover({ requests, interfaces }: CoreContext, live: PlaneMaps, rings: readonly PinnedRing[]): KernelState {
+  const [first] = interfaces();
   const capacities = capacitiesOf(live.maps);
   if (capacities === null) throw new RangeError("the pinned maps have no sizes");
   const state = recoverState(live, { capacities, features: new Set(), rings: [...rings], assigned: [] });
-  const first = interfaces[0];
   if (requests !== null && first !== undefined) {
     const addresses = [...state.virtualAddresses.values()];
     for (const assigned of ownAddresses(requests, addresses, { interfaceIfindex: first.ifindex })) {
@@ -242,7 +264,7 @@ function pinCreated(pins: Pins, { created, maps }: LoadedProgram): void {
 /** Interfaces that the config no longer names. */
 function removeOtherLinks({ native, interfaces, env: { log } }: CoreContext, pins: Pins): void {
   for (const name of pins.links()) {
-    if (interfaces.some((link) => link.name === name)) continue;
+    if (interfaces().some((link) => link.name === name)) continue;
     const link = native.XdpLink.open(pins.linkPath(name));
     link.detach();
     link.close();

@@ -118,7 +118,7 @@ export function createFlowCounter(env: Env, flows: () => BpfMap, idleNs: () => b
     }
     const next = batch.cursor;
     if (next !== null) {
-      cancel = env.clock.after(SLICE_PAUSE_MS, () => { slice(next); });
+      cancel = env.clock.after(SLICE_PAUSE_MS, () => { sliceLater(next); });
       return;
     }
     let count = 0;
@@ -126,6 +126,15 @@ export function createFlowCounter(env: Env, flows: () => BpfMap, idleNs: () => b
     last = { count, byDestination, complete: true };
     lastMs = env.clock.monotonicMs();
     byDestination = new Map();
+  };
+  const sliceLater = (cursor: Uint8Array): void => {
+    try {
+      slice(cursor);
+    } catch (error) {
+      // Nobody called: the next read() begins again.
+      env.log.warn({ error: String(error) }, "the flow table could not be walked to its end");
+      byDestination = new Map();
+    }
   };
   return {
     read: () => {

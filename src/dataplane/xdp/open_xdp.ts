@@ -10,6 +10,7 @@ import { findInterfaces } from "./attach.ts";
 import { openCore, type CoreContext } from "./core.ts";
 import type { Native } from "./native.ts";
 import { failureFrom, withFailures } from "./native_failure.ts";
+import type { Link } from "./netlink/rtnetlink.ts";
 import type { Target, Way } from "./next_hops.ts";
 import { bpffsRoot, pinsOf } from "./pins.ts";
 import { openSource, type ProgramSource } from "./program.ts";
@@ -54,7 +55,9 @@ export async function openXdpPlane(options: OpenXdpOptions): Promise<XdpPlane> {
     onChange: () => { plane?.refresh(); },
   }));
   try {
-    const interfaces = findInterfaces(config.dataplane.interfaces, (name) => watch.linkNamed(name));
+    const interfaces = (): readonly Link[] =>
+      findInterfaces(config.dataplane.interfaces, (name) => watch.linkNamed(name));
+    interfaces();
     mountBpffs(native, env);
     const pins = pinsOf(env, config.instance);
     const context: CoreContext = { native, env, config, source, pins, interfaces, requests: watch.requests };
@@ -86,7 +89,8 @@ export interface UnattachedOptions {
 /** A plane that is attached to nothing and pinned nowhere: apply() tables to it, testRun() packets through it. */
 export async function openUnattachedPlane({ config, env, native, mac, sourceMac }: UnattachedOptions): Promise<XdpPlane> {
   const context: CoreContext = {
-    native, env, config, source: packetProgram(native, env), pins: null, interfaces: [], requests: null,
+    native, env, config, source: packetProgram(native, env), pins: null, interfaces: () => [],
+    requests: null,
   };
   const core = await openCore(context);
   const { ipv4, ipv6 } = config.dataplane.tunnelSource;
@@ -110,6 +114,7 @@ function fixedWays(way: (target: Target) => Way): WaySource {
     ways: (targets) => last = targets.map(way),
     current: () => last,
     look: (targets) => targets.map(way),
+    linkNamed: () => null,
     close: () => undefined,
   };
 }

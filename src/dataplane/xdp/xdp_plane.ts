@@ -9,13 +9,14 @@ import { formatEndpoint } from "../../model/address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
 import { createFlowCounter, readCounters, type FlowCounter } from "./count.ts";
-import { openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
+import { attachAgain, openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
 import { removeInstance } from "./detach.ts";
 import { diff, diffRoutes } from "./diff.ts";
 import { imageOf, type Image, type Route } from "./image.ts";
 import { ledgerOf, type KernelState } from "./kernel_state.ts";
 import type { PlaneMaps } from "./maps.ts";
 import type { Native, TestRunOptions, TestRunResult } from "./native.ts";
+import type { Link } from "./netlink/rtnetlink.ts";
 import type { Target, Way } from "./next_hops.ts";
 import { PROGRAM } from "./program.ts";
 import { seedOf } from "./recover.ts";
@@ -28,6 +29,7 @@ export interface WaySource {
   ways(targets: readonly Target[]): readonly Way[];
   current(): readonly Way[];
   look(targets: readonly Target[]): readonly Way[];
+  linkNamed(name: string): Link | null;
   close(): void;
 }
 
@@ -112,7 +114,9 @@ export class XdpPlane implements Dataplane {
     this.#isRefreshQueued = true;
     this.#serially(async () => {
       this.#isRefreshQueued = false;
-      if (this.#isClosed || this.#isDisplaced()) return;
+      if (this.#isClosed || this.#successor() !== null) return;
+      await this.#reclaim();
+      attachAgain(this.#context, this.#core, (name) => this.#waySource.linkNamed(name));
       await this.#take(diffRoutes(this.#core.state, this.#routes(), this.#attachedIfindexes()), null);
     }).catch((error: unknown) => {
       this.#context.env.log.warn({ error: String(error) }, "next hops could not be written: trying again");
@@ -179,7 +183,7 @@ export class XdpPlane implements Dataplane {
     await this.#grace?.done.catch(() => undefined);
     const { pins, native, requests } = this.#context;
     try {
-      if (detach && pins !== null && !this.#isDisplaced()) removeInstance(native, pins, requests);
+      if (detach && pins !== null && this.#successor() === null) removeInstance(native, pins, requests);
     } finally {
       this.#waySource.close();
       this.#release();
@@ -256,15 +260,17 @@ export class XdpPlane implements Dataplane {
     if (this.#context.pins !== null) writers.set(this.#context.pins.directory, this);
   }
 
-  /** Another plane of this process has taken over the maps. */
-  #isDisplaced(): boolean {
+  /** Another plane of this process, which has taken over the maps and has them still. */
+  #successor(): XdpPlane | null {
     const { pins } = this.#context;
-    return pins !== null && writers.get(pins.directory) !== this;
+    const writer = pins === null ? undefined : writers.get(pins.directory);
+    return writer === undefined || writer === this ? null : writer;
   }
 
   /** What another plane wrote is not in our state: read all of it again. */
   async #reclaim(): Promise<void> {
-    if (!this.#isDisplaced()) return;
+    const { pins } = this.#context;
+    if (pins === null || writers.get(pins.directory) === this) return;
     this.#release();
     this.#core = await openCore(this.#context);
     this.#claim();

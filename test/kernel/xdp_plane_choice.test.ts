@@ -1,0 +1,145 @@
+// Which plane is chosen, and what is said about it; two planes of one instance in one process; flows that
+// are counted; and what the host is said to be able to do.
+
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { openDataplane } from "../../src/dataplane/open.ts";
+import { probeHost } from "../../src/dataplane/probe.ts";
+import type { Dataplane } from "../../src/dataplane/dataplane.ts";
+import type { Config } from "../../src/model/config.ts";
+import { deleteOwn } from "../../scripts/namespaces.ts";
+import { describeKernel, KERNEL } from "../support/kernel.ts";
+import {
+  config, createWire, env, freshInstance, open, pinsOfInstance, programOn, REDIRECT, send, tableOf, until, type Wire,
+} from "./fixtures/plane_fixture.ts";
+
+let wire: Wire;
+const opened: Dataplane[] = [];
+
+function kept<P extends Dataplane>(plane: P): P {
+  opened.push(plane);
+  return plane;
+}
+
+function changed(of: Config, dataplane: Partial<Config["dataplane"]>): Config {
+  return { ...of, dataplane: { ...of.dataplane, ...dataplane } };
+}
+
+const TRACKED = "[{ name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: l2, tracking: full, pool: web }]";
+
+describeKernel("the choice of a plane", KERNEL, () => {
+  beforeAll(() => { wire = createWire("choice"); });
+  afterEach(async () => {
+    for (const plane of opened.splice(0)) await plane.close({ detach: true, drainMs: 0 });
+  });
+  afterAll(() => { deleteOwn(); });
+
+  it("is XDP where it can be had, and says where and how", async () => {
+    const { plane, choice } = await openDataplane(changed(config({ instance: freshInstance() }), { mode: "auto" }), env);
+    kept(plane);
+    expect(choice).toMatchObject({ mode: "xdp", remedy: null, attempts: [{ what: "XDP on veth0", result: "native" }] });
+    expect(choice.reason).toBe("XDP is attached to veth0 (native)");
+  });
+
+  it("falls back to the proxy with the reason and the remedy, and refuses when the config insists", async () => {
+    const missing = changed(config({ instance: freshInstance() }), { interfaces: ["nope0"] });
+    const { plane, choice } = await openDataplane(changed(missing, { mode: "auto" }), env);
+    kept(plane);
+    expect(choice.mode).toBe("proxy");
+    expect(choice.reason).toContain("there is no interface nope0");
+    expect(choice.remedy).toContain("dataplane.interfaces");
+    expect(choice.attempts).toMatchObject([{ what: "XDP" }, { what: "proxy", result: "open" }]);
+    await expect(openDataplane(missing, env)).rejects.toMatchObject({ code: "DEVICE_MISSING" });
+  });
+
+  it("falls back for each thing that XDP cannot do", async () => {
+    const of = changed(config({ instance: freshInstance() }), { mode: "auto" });
+    const reasonOf = async (wanted: Config, other = env): Promise<string> => {
+      const { plane, choice } = await openDataplane(wanted, other);
+      kept(plane);
+      expect(choice.mode).toBe("proxy");
+      expect(choice.remedy).not.toBeNull();
+      return choice.reason;
+    };
+    expect(await reasonOf(changed(of, { interfaces: [] }))).toContain("dataplane.interfaces is empty");
+    expect(await reasonOf({ ...of, services: of.services.map((each) => ({ ...each, forwarding: "nat" as const })) })).toContain("forwarding nat");
+    expect(await reasonOf(of, { ...env, root: "/nowhere" })).toContain("the addon is not built");
+    kept(await open(config({ instance: freshInstance() })));
+    expect(await reasonOf(of)).toContain("veth0 runs");
+    const { plane, choice } = await openDataplane(changed(of, { mode: "proxy" }), env);
+    kept(plane);
+    expect(choice).toMatchObject({ mode: "proxy", reason: "the config says mode: proxy", remedy: null });
+  });
+
+  it("leaves nothing behind when the second of two interfaces refuses", async () => {
+    wire.ip("link", "add", "br1", "type", "bridge");
+    wire.ip("link", "set", "br1", "up");
+    const instance = freshInstance();
+    const both = changed(config({ instance }), { interfaces: ["veth0", "br1"], xdp: "native" });
+    await expect(open(both)).rejects.toMatchObject({ code: "XDP_UNAVAILABLE", details: { interface: "br1" } });
+    expect(programOn(wire)).toBeNull();
+    expect(pinsOfInstance(instance)).toEqual([]);
+    wire.ip("link", "delete", "br1");
+  });
+
+  it("takes over within one process, and gives back what the other one wrote", async () => {
+    const instance = freshInstance();
+    const of = config({ instance });
+    const old = kept(await open(of));
+    const table = tableOf(of, old.ledger());
+    await old.apply(table);
+    const fresh = await open(of);
+    const other = tableOf(of, fresh.ledger(), ["a"]);
+    await fresh.apply(other);
+    // The new one is given up: the old one reads what it did, and goes on.
+    await fresh.close({ detach: false, drainMs: 0 });
+    const report = await old.apply(table);
+    expect(report.steps).toBeGreaterThan(0);
+    await until("resolved", () => [...old.status().neighbours.values()].every((text) => text.startsWith("resolved")));
+    await old.settled();
+    const { maps, state } = old.inside;
+    const held = state.services.get(0)!;
+    expect(maps.readActive(0)).toBe(held.active);
+    const version = held.versions[held.active]!;
+    expect(maps.ring(version.ringClass, version.ringId).slice(0, version.ringSize)).toEqual(table.services[0]!.ring.slots);
+    expect(send(old, 1000).action).toBe(REDIRECT);
+    expect(programOn(wire)).not.toBeNull();
+    // A third one that fails right away does not keep the first from cleaning up.
+    await (await open(of)).close({ detach: false, drainMs: 0 });
+    await old.close({ detach: true, drainMs: 0 });
+    expect(pinsOfInstance(instance)).toEqual([]);
+    expect(programOn(wire)).toBeNull();
+  });
+
+  it("counts the flows that it remembers, by backend", async () => {
+    const of = config({ instance: freshInstance(), services: TRACKED });
+    const plane = kept(await open(of));
+    await plane.apply(tableOf(of, plane.ledger()));
+    await until("resolved", () => [...plane.status().neighbours.values()].every((text) => text.startsWith("resolved")));
+    await plane.settled();
+    for (let port = 0; port < 50; port++) expect(send(plane, 1000 + port).action).toBe(REDIRECT);
+    const { flows, backendFlows, services, backends } = plane.counters();
+    expect(flows).toEqual({ count: 50, max: 1024, kind: "tracked" });
+    expect([...backendFlows.keys()].sort()).toEqual(["web/a", "web/b", "web/c"]);
+    expect([...backendFlows.values()].reduce((sum, each) => sum + each, 0)).toBe(50);
+    expect(services.get("web")).toMatchObject({ packets: 50, flows: 50 });
+    expect([...backends.values()].reduce((sum, each) => sum + each.packets, 0)).toBe(50);
+  });
+
+  it("is what the examination of the host says it would be", async () => {
+    const of = changed(config({ instance: freshInstance() }), { mode: "auto" });
+    const report = probeHost(of, env);
+    expect(report.mode).toBe("xdp");
+    const found = new Map(report.checks.map(({ name, found: text, ok }) => [name, { text, ok }]));
+    expect(found.get("addon")).toMatchObject({ ok: true });
+    expect(found.get("capabilities")).toMatchObject({ ok: true });
+    expect(found.get("interface veth0")).toMatchObject({ ok: true });
+    expect(found.get("interface veth0")?.text).toContain("veth, MTU 1500");
+    expect(found.get("interface veth0")?.text).toContain("native XDP");
+    expect(found.get("fallback")?.text).toContain("cannot bind web (203.0.113.10)");
+    const missing = probeHost(changed(of, { interfaces: ["nope0"] }), env);
+    expect(missing).toMatchObject({ mode: "proxy", reason: "interface nope0: is not there" });
+    kept(await open(config({ instance: freshInstance() })));
+    expect(probeHost(of, env)).toMatchObject({ mode: "proxy" });
+    expect(probeHost(of, { ...env, root: "/nowhere" }).reason).toContain("addon");
+  });
+});
