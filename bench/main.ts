@@ -2,6 +2,7 @@
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { benchHealth, healthTable } from "./health.ts";
 import { throughputChart, throughputTable } from "./report.ts";
 import { benchThroughput } from "./throughput.ts";
 
@@ -20,6 +21,10 @@ interface Report { readonly value: unknown; readonly text: string; readonly file
 type Suite = (options: Options, progress: Print) => Promise<Report>;
 
 const SUITES: Readonly<Record<string, Suite>> = {
+  health: async ({ rounds }, progress) => {
+    const result = await benchHealth({ rounds, backends: 3, progress });
+    return { value: result, text: healthTable(result), files: {} };
+  },
   throughput: async (options, progress) => {
     const result = await benchThroughput({
       rounds: options.rounds, seconds: options.seconds, backends: 2, targets: options.target,

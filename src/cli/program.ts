@@ -344,7 +344,7 @@ function addHost(program: Command, io: Io, end: End): void {
       const { decapVerb } = await import("./decap.ts");
       end(await decapVerb(io, options));
     });
-  command(program, "bench [suite]", "in a checkout: ring, packet, throughput, or all", { output: true })
+  command(program, "bench [suite]", "in a checkout: ring, packet, throughput, health, or all", { output: true })
     .option("--seconds <n>", "length of each throughput run", wholeNumber(1, 60), 3)
     .option("--rounds <n>", "interleaved rounds; medians are quoted", wholeNumber(1, 50), 3)
     .option("--only <pattern>", "contestants whose name matches")
