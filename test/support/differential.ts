@@ -38,9 +38,36 @@ export interface Setting {
   readonly egress: number;
   readonly absent: number;
   readonly transmitByRedirect: boolean;
+  /** For a program that was loaded with LEAN_SWITCHES: the tables need nothing else. */
+  readonly lean: boolean;
 }
 
-/** One random world and the packets that meet it; `note` hears of each verdict. */
+/** What lean() leaves to be used. */
+export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
+  feature_ipip: false,
+  feature_tracking: false,
+  feature_policy: false,
+  feature_source_hash: false,
+  feature_orphan: false,
+  ring_class_small: false,
+  ring_class_large: false,
+};
+
+/** The same table without what a lean program cannot do. */
+function lean(world: RandomWorld): RandomWorld {
+  const destinations = [...world.table.destinations].map(([id, destination]) => {
+    return [id, { ...destination, forwarding: "l2" }] as const;
+  });
+  const services = world.table.services.map((service) => {
+    const config = { ...service.config, tracking: "none", hash: "5-tuple" } as const;
+    return { ...service, config: { ...config, policy: { allow: [], deny: [] } } };
+  });
+  const orphan = { afterMs: 0, action: "keep" } as const;
+  const table = { ...world.table, services, orphan, destinations: new Map(destinations) };
+  return { ...world, table };
+}
+
+/** One random world and the packets that meet it. */
 export class Comparison {
   readonly #setting: Setting;
   readonly #world: RandomWorld;
@@ -54,11 +81,9 @@ export class Comparison {
   constructor(draws: Draws, setting: Setting) {
     this.#setting = setting;
     const { world, ingress, egress, absent } = setting;
-    const made = randomWorld(
-      draws,
-      [ingress, ingress, ingress, egress, egress, egress, ingress, absent],
-      process.hrtime.bigint(),
-    );
+    const ifindexes = [ingress, ingress, ingress, ingress, egress, egress, egress, absent];
+    const random = randomWorld(draws, ifindexes, process.hrtime.bigint());
+    const made = setting.lean ? lean(random) : random;
     const hops = new Map(
       [...made.hops].map(([id, hop]) => [id, withTunnel(hop, made.table.destinations.get(id)!)]),
     );
@@ -66,7 +91,7 @@ export class Comparison {
     world.fill(made.table, {
       hop: ({ id }) => hops.get(id)!,
       heartbeatNs: made.heartbeatNs,
-      ringClass: draws.pick(["small", "small", "medium", "large"]),
+      ringClass: setting.lean ? "medium" : draws.pick(["small", "small", "medium", "large"]),
     });
     for (const { tuple, entry } of made.flows) {
       if (entry === null) continue;
