@@ -12,6 +12,7 @@ import { parseArgs } from "node:util";
 import {
   addReport,
   chooseFiles,
+  commandLine,
   conclude,
   noTotals,
   planRuns,
@@ -19,17 +20,6 @@ import {
 } from "./test_plan.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-/** What root needs to know of this environment; sudo drops the rest. */
-const PASSED_ON = [
-  "CI",
-  "KERNEL_TESTS",
-  "SEED",
-  "POINTSMAN_LONG",
-  "UPDATE_GOLDEN",
-  "PATH",
-  "NO_COLOR",
-  "FORCE_COLOR",
-];
 
 /** @returns {{ path: string, text: string }[]} every test file */
 function testFiles() {
@@ -39,23 +29,6 @@ function testFiles() {
       path: `test/${name}`,
       text: readFileSync(join(root, "test", name), "utf8"),
     }));
-}
-
-/** @param {import("./test_plan.mjs").Run} run @param {readonly string[]} args */
-function commandLine(run, args) {
-  const vitest = [
-    join(root, "node_modules/vitest/vitest.mjs"),
-    "run",
-    "--project",
-    run.project,
-    ...args,
-  ];
-  if (!run.sudo) return { command: process.execPath, args: vitest };
-  const variables = PASSED_ON.flatMap((name) =>
-    process.env[name] === undefined ? [] : [`${name}=${process.env[name]}`],
-  );
-  // The absolute path: root's PATH may hold another node, or none.
-  return { command: "sudo", args: ["-n", "env", ...variables, process.execPath, ...vitest] };
 }
 
 /** @param {string} command @param {readonly string[]} args @returns {Promise<number>} */
@@ -145,7 +118,7 @@ async function main() {
     )) {
       if (run.note !== null) process.stdout.write(`${run.note}\n`);
       const output = join(scratch, `${run.project}.json`);
-      const line = commandLine(run, [
+      const line = commandLine(run, { root, node: process.execPath, variables: process.env }, [
         "--configLoader",
         "runner",
         "--passWithNoTests",

@@ -38,6 +38,28 @@ export function planRuns(ask, facts) {
   return runs;
 }
 
+/** What root needs to know of this environment; sudo drops the rest. */
+const PASSED_ON = [
+  "CI", "KERNEL_TESTS", "SEED", "POINTSMAN_LONG", "UPDATE_GOLDEN", "PATH", "NO_COLOR", "FORCE_COLOR",
+];
+
+/**
+ * @param {Run} run
+ * @param {{ root: string, node: string, variables: Readonly<Record<string, string | undefined>> }} here
+ * @param {readonly string[]} args vitest's
+ * @returns {{ command: string, args: string[] }}
+ */
+export function commandLine(run, here, args) {
+  const vitest = [`${here.root}/node_modules/vitest/vitest.mjs`, "run", "--project", run.project];
+  if (!run.sudo) return { command: here.node, args: [...vitest, ...args] };
+  const variables = PASSED_ON.flatMap((name) => {
+    const value = here.variables[name];
+    return value === undefined ? [] : [`${name}=${value}`];
+  });
+  // The absolute path of this node: root's PATH may hold another, or none.
+  return { command: "sudo", args: ["-n", "env", ...variables, here.node, ...vitest, ...args] };
+}
+
 /**
  * Which test files the filters mean: by path, else by the name of a randomised test in the file.
  * What matches neither is taken as part of a test's title.

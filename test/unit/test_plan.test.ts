@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import {
   addReport,
   chooseFiles,
+  commandLine,
   conclude,
   noTotals,
   planRuns,
@@ -28,6 +29,26 @@ describe("planRuns", () => {
     expect(planRuns({ ...ask, project: "kernel" }, { uid: 0, sudo: false })[0]?.project).toBe(
       "kernel",
     );
+  });
+});
+
+describe("commandLine", () => {
+  const here = {
+    root: "/r", node: "/opt/node/bin/node", variables: { SEED: "7", HOME: "/h", CI: undefined },
+  };
+  it("is this node's vitest, of one project", () => {
+    const run = { project: "unit", sudo: false, note: null } as const;
+    expect(commandLine(run, here, ["x"])).toEqual({
+      command: "/opt/node/bin/node",
+      args: ["/r/node_modules/vitest/vitest.mjs", "run", "--project", "unit", "x"],
+    });
+  });
+  it("through sudo by its absolute path, with what the tests have to know and no more", () => {
+    const run = { project: "kernel", sudo: true, note: null } as const;
+    const { command, args } = commandLine(run, here, []);
+    expect([command, ...args].slice(0, 5)).toEqual([
+      "sudo", "-n", "env", "SEED=7", "/opt/node/bin/node",
+    ]);
   });
 });
 
