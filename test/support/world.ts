@@ -1,6 +1,7 @@
 // One host in a simulated world: time, files and chance of a fake Env, pinned state that outlives its
 // supervisors, backends that answer probes or do not. Knows the supervisor's door only.
 
+import { Failure } from "../../src/errors.ts";
 import { createChecker } from "../../src/health/checker.ts";
 import type { Outcome } from "../../src/health/judge.ts";
 import type { ProbeTarget } from "../../src/health/target.ts";
@@ -169,4 +170,26 @@ class Life {
     this.#isOver = true;
     for (const cancel of this.#timers) cancel();
   }
+}
+
+/** A config as a client sends it. */
+export function request(sketch: ConfigSketch): { name: string; text: string; actor: string } {
+  return { name: "given.yaml", text: sketchText(sketch), actor: "ann" };
+}
+
+/** What the events of this life say. */
+export function messages(world: World): string[] {
+  return world.supervisor.events.since(0).map((each) => each.message);
+}
+
+/** What a promise fails with; anything else is an error of the test. */
+export async function failureOf(promise: Promise<unknown>): Promise<Failure> {
+  const error: unknown = await promise.then(() => null, (reason: unknown) => reason);
+  if (!(error instanceof Failure)) throw new Error(`no failure but ${String(error)}`);
+  return error;
+}
+
+/** -1: no such backend. */
+export function slotsOf(world: World, backend: string): number {
+  return world.supervisor.status().backends.find((each) => each.name === backend)?.slots ?? -1;
 }
