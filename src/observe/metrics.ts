@@ -136,6 +136,13 @@ export const METRICS: readonly MetricDefinition[] = [
   ),
   serviceGauge("served", "0 when the plane cannot serve it.", ({ error }) => (error === null ? 1 : 0)),
   {
+    name: "pointsman_incidents_total",
+    type: "counter",
+    labels: ["incident"],
+    help: "What befell connections and sessions beside their verdict: limits, timeouts, retries (proxy).",
+    samples: ({ counters }) => [...(counters.incidents ?? [])].map(([incident, n]) => [{ incident }, n]),
+  },
+  {
     name: "pointsman_flows",
     type: "gauge",
     labels: ["kind"],
@@ -166,6 +173,13 @@ export const METRICS: readonly MetricDefinition[] = [
     "How long the last apply took.",
     ({ totals }) => totals.lastApplySeconds,
   ),
+  {
+    name: "pointsman_last_verdict_seconds",
+    type: "gauge",
+    labels: [],
+    help: "From the last health verdict that changed a table to its last slot written.",
+    samples: ({ totals }) => (totals.lastVerdictSeconds === null ? [] : [[NO_LABELS, totals.lastVerdictSeconds]]),
+  },
   one("pointsman_reloads_total", "counter", "Configurations taken from the file.", ({ totals }) => totals.reloads),
   one(
     "pointsman_reloads_refused_total",

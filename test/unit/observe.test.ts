@@ -1,0 +1,107 @@
+// Metrics and the endpoints that serve them: names follow Prometheus' rules, kernel counters are shown as
+// they are, series of removed backends go, and readiness says why not.
+
+import { afterEach, describe, expect, it } from "vitest";
+import type { Status } from "../../src/api/schemas.ts";
+import type { Counters } from "../../src/dataplane/dataplane.ts";
+import { parseAddress } from "../../src/model/address.ts";
+import { createRegistry, METRICS, metricsTable } from "../../src/observe/metrics.ts";
+import type { ObserveServer } from "../../src/observe/server.ts";
+import { startObserveServer } from "../../src/observe/server.ts";
+import type { Supervisor } from "../../src/supervisor/contract.ts";
+
+interface World { ready: boolean; backends: string[]; packets: number }
+
+/** A supervisor that answers what a scrape asks, from three facts. */
+function supervisorOf(world: World): Supervisor {
+  const status = (): Status => ({
+    instance: "test", version: "1.2.3", mode: "xdp", ready: world.ready, reasons: world.ready ? [] : ["apply failed: full"],
+    plane: { mode: "xdp", reason: "XDP is attached", remedy: null, attempts: [] },
+    config: { file: null, revision: 4, loadedAtMs: 2000, fileDiffers: true, problems: [] }, overrides: [],
+    services: [{ name: "web", backends: 2, backendsUp: 1, failedOpen: false, error: null }],
+    backends: world.backends.map((backend) => ({
+      pool: "pool", backend, state: "up", admission: 32768, weight: 100, slots: 7, flows: null,
+    })),
+  }) as unknown as Status;
+  const counters = (): Counters => ({
+    verdicts: { TX_FORWARDED: { packets: world.packets, bytes: 64 * world.packets } },
+    services: new Map([["web", { packets: world.packets, bytes: 0, flows: 3 }]]),
+    backends: new Map(world.backends.map((name) => [`pool/${name}`, { packets: world.packets, bytes: 0, flows: 0 }])),
+    flows: { count: 5, max: 10, kind: "tracked" }, backendFlows: new Map(), incidents: new Map([["idle_timeout", 2]]),
+  });
+  const totals = (): ReturnType<Supervisor["totals"]> => ({
+    compiles: 1, applies: 2, applyFailures: 0, applySeconds: 0.5, lastApplySeconds: 0.25, lastVerdictSeconds: null, ringRebuilds: 1, reloads: 1,
+    reloadsRefused: 0, transitions: new Map([["pool/a", 3]]), events: 9,
+  });
+  return { status, counters, totals } as unknown as Supervisor;
+}
+
+describe("the metrics", () => {
+  it("are named as Prometheus asks, each with a help text", () => {
+    for (const { name, type, help } of METRICS) {
+      expect(name).toMatch(/^pointsman_[a-z_]+$/);
+      expect(name.endsWith("_total"), name).toBe(type === "counter");
+      expect(name).not.toMatch(/_(ms|milliseconds|kb|kilobytes|count)(_|$)/);
+      expect(help, name).toMatch(/\.$/);
+      expect(metricsTable()).toContain(`\`${name}\``);
+    }
+    expect(new Set(METRICS.map(({ name }) => name)).size).toBe(METRICS.length);
+  });
+
+  it("show kernel counters as they are at each scrape, and forget removed backends", async () => {
+    const world = { ready: true, backends: ["a", "b"], packets: 2 ** 40 };
+    const registry = createRegistry(supervisorOf(world));
+    const first = await registry.metrics();
+    expect(first).toContain(`pointsman_verdict_packets_total{verdict="TX_FORWARDED"} ${2 ** 40}`);
+    expect(first).toContain('pointsman_backend_packets_total{pool="pool",backend="b"}');
+    expect(first).toContain('pointsman_backend_admission_ratio{pool="pool",backend="a"} 0.5');
+    expect(first).toContain('pointsman_incidents_total{incident="idle_timeout"} 2');
+    expect(first).not.toContain("pointsman_backend_flows{");
+    world.backends = ["a"];
+    world.packets += 1;
+    // Scrapes of one turn of the event loop share what they look at.
+    await new Promise((resolve) => { setImmediate(resolve); });
+    const second = await registry.metrics();
+    expect(second).toContain(`pointsman_verdict_packets_total{verdict="TX_FORWARDED"} ${2 ** 40 + 1}`);
+    expect(second).not.toContain('backend="b"');
+  });
+
+  it("have samples with the labels that they declare", () => {
+    const supervisor = supervisorOf({ ready: false, backends: ["a"], packets: 1 });
+    const snapshot = { status: supervisor.status(), counters: supervisor.counters(), totals: supervisor.totals() };
+    for (const { name, labels, samples } of METRICS) {
+      for (const [given, value] of samples(snapshot)) {
+        expect(Object.keys(given).sort(), name).toEqual([...labels].sort());
+        expect(Number.isFinite(value), name).toBe(true);
+      }
+    }
+  });
+});
+
+describe("the endpoints", () => {
+  let server: ObserveServer | null = null;
+  afterEach(async () => { await server?.close(); });
+  const listen = { address: parseAddress("127.0.0.1")!, port: 0 };
+
+  it("tell health, readiness with its reasons, and metrics", async () => {
+    const world = { ready: false, backends: [], packets: 0 };
+    server = await startObserveServer(supervisorOf(world), listen);
+    const get = async (path: string): Promise<[number, string]> => {
+      const answer = await fetch(`http://${server?.endpoint ?? ""}${path}`);
+      return [answer.status, await answer.text()];
+    };
+    expect(await get("/healthz")).toEqual([200, "ok\n"]);
+    expect(await get("/readyz")).toEqual([503, "apply failed: full\n"]);
+    world.ready = true;
+    expect(await get("/readyz")).toEqual([200, "ready\n"]);
+    expect((await get("/metrics"))[1]).toMatch(/# TYPE pointsman_verdict_packets_total counter/);
+    expect((await get("/other"))[0]).toBe(404);
+  });
+
+  it("say when their place is taken", async () => {
+    server = await startObserveServer(supervisorOf({ ready: true, backends: [], packets: 0 }), listen);
+    const port = Number(server.endpoint.split(":")[1]);
+    await expect(startObserveServer(supervisorOf({ ready: true, backends: [], packets: 0 }), { ...listen, port }))
+      .rejects.toMatchObject({ code: "PORT_IN_USE" });
+  });
+});
