@@ -130,8 +130,7 @@ function interfaceChecks(env: Env, native: Native, name: string, link: Link | un
       link.up ? "XDP needs an interface with a link address" : `ip link set ${name} up`),
   ];
   if (link.xdp.programId !== 0) {
-    const pins = pinsOf(env, instance);
-    const ours = pins.links().includes(name);
+    const ours = pinnedLinks(env, instance).includes(name);
     checks.push(check(`${title} program`, ours,
       ours ? `our own program (${link.xdp.mode}), which will be adopted` : `another XDP program (id ${link.xdp.programId})`,
       `ip link set ${name} xdp off, or detach its owner`));
@@ -146,6 +145,15 @@ function interfaceChecks(env: Env, native: Native, name: string, link: Link | un
   checks.push(check(`${title} rp_filter`, !strict, strict ? "strict" : "off or loose",
     "replies of l2 backends that are routed through this host are dropped: set rp_filter to 2"));
   return checks;
+}
+
+/** None where bpffs may not be read. */
+function pinnedLinks(env: Env, instance: string): string[] {
+  try {
+    return pinsOf(env, instance).links();
+  } catch {
+    return [];
+  }
 }
 
 /** Whether the proxy could listen on the services' addresses. */

@@ -9,7 +9,7 @@ import type { XdpPlane } from "../../src/dataplane/xdp/xdp_plane.ts";
 import { deleteOwn } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import {
-  BALANCER_MAC, config, createWire, env, freshInstance, native, open, PASS, PEER_MAC, pinDirectory, pinsOfInstance, programOn,
+  BALANCER_MAC, config, createWire, DROP, env, freshInstance, native, open, PASS, PEER_MAC, pinDirectory, pinsOfInstance, programOn,
   REDIRECT, send, tableOf, until, type Wire,
 } from "./fixtures/plane_fixture.ts";
 
@@ -170,6 +170,47 @@ describeKernel("the XDP plane", KERNEL, () => {
     // The outer header: protocol 4, from the balancer.
     expect(frame[23]).toBe(4);
     expect([...frame.subarray(26, 30)]).toEqual([10, 1, 0, 1]);
+  });
+
+  it("changes policy, hash, orphan policy and ring size of a live service", async () => {
+    const instance = freshInstance();
+    const service = (more: string): string =>
+      `[{ name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: l2, tracking: none, pool: web${more} }]`;
+    const plane = await opening(instance);
+    const apply = async (more: string, dataplane = ""): Promise<void> => {
+      const of = config({ instance, services: service(more), dataplane });
+      await plane.apply(tableOf(of, plane.ledger()));
+      await resolved(plane);
+    };
+    await apply("");
+    expect(send(plane, 1000).action).toBe(REDIRECT);
+    await apply(", policy: { deny: [198.51.100.0/24] }");
+    expect(send(plane, 1000).action).toBe(DROP);
+    expect(plane.counters().verdicts.DROP_DENIED?.packets).toBe(1);
+    await apply(", policy: { allow: [198.51.100.7/32], deny: [198.51.100.0/24] }");
+    expect(send(plane, 1000).action).toBe(REDIRECT);
+    await apply(", policy: { allow: [192.0.2.0/24] }");
+    expect(send(plane, 1000).action).toBe(DROP);
+    await apply(", hash: source-ip, ringSize: 251");
+    const macs = new Set(Array.from({ length: 20 }, (_, port) => send(plane, 1000 + port).action));
+    expect([...macs]).toEqual([REDIRECT]);
+    expect(plane.inside.state.rings.get("small/0")?.key).toContain("251-");
+    await apply(", ringSize: 131071");
+    expect(send(plane, 1000).action).toBe(REDIRECT);
+    expect(plane.inside.state.rings.has("large/0")).toBe(true);
+    await apply("", ", orphan: { after: 1s, action: drop }");
+    expect(send(plane, 1000).action).toBe(REDIRECT);
+    plane.inside.maps.writeHeartbeat(env.clock.monotonicNs() - 2_000_000_000n);
+    expect(send(plane, 1000).action).toBe(DROP);
+    plane.heartbeat();
+    expect(send(plane, 1000).action).toBe(REDIRECT);
+    expect(plane.counters().verdicts.DROP_ORPHANED?.packets).toBe(1);
+    const small = config({ instance, services: service("") });
+    await abandon(plane);
+    const adopted = await opening(instance, small);
+    // A policy and a large ring that are gone left nothing to adopt.
+    expect([...adopted.inside.state.services.values()].every(({ policy }) => policy.size === 0)).toBe(true);
+    expect(adopted.plan(tableOf(small, adopted.ledger())).map(({ action }) => action)).toEqual(["set-orphan"]);
   });
 
   it("grows its maps under traffic and keeps what they hold", async () => {

@@ -14,6 +14,7 @@ export function isNativeError(error: unknown): error is NativeError {
 /** A Failure for what the kernel refused; anything else is returned as it came. */
 export function failureFrom(error: unknown): unknown {
   if (error instanceof NetlinkError) return fromNetlink(error);
+  if (isFileError(error)) return fromFiles(error);
   if (!isNativeError(error)) return error;
   const what = `${error.operation}${error.object === "" ? "" : ` of ${error.object}`}`;
   switch (error.code) {
@@ -32,6 +33,24 @@ export function failureFrom(error: unknown): unknown {
     default:
       return new Failure("SYSTEM", { operation: what }, `${what} failed: ${error.message}`, error);
   }
+}
+
+interface FileError extends Error {
+  readonly code: string;
+  readonly syscall: string;
+}
+
+/** What Node throws for a name in bpffs: it has a system call, and no object. */
+function isFileError(error: unknown): error is FileError {
+  return error instanceof Error && "syscall" in error && "code" in error && typeof error.code === "string";
+}
+
+function fromFiles(error: FileError): Failure {
+  if (error.code === "EACCES" || error.code === "EPERM") {
+    return new Failure("PERMISSION_DENIED", { operation: error.message, capability: "CAP_BPF, CAP_SYS_ADMIN" },
+      `${error.message}: run as root, or have bpffs with a directory of your own (POINTSMAN_BPFFS)`, error);
+  }
+  return new Failure("SYSTEM", { operation: error.syscall }, error.message, error);
 }
 
 function fromNetlink(error: NetlinkError): Failure {

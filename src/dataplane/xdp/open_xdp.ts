@@ -3,7 +3,7 @@
 
 import type { Env } from "../../env.ts";
 import { Failure } from "../../errors.ts";
-import { parseAddress } from "../../model/address.ts";
+import { parsePrefix } from "../../model/address.ts";
 import type { Config } from "../../model/config.ts";
 import type { OnStep } from "./apply.ts";
 import { findInterfaces } from "./attach.ts";
@@ -11,7 +11,7 @@ import { openCore, type CoreContext } from "./core.ts";
 import type { Native } from "./native.ts";
 import { failureFrom, withFailures } from "./native_failure.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
-import type { Target, Way } from "./next_hops.ts";
+import { configuredSource, type Target, type Way } from "./next_hops.ts";
 import { bpffsRoot, pinsOf } from "./pins.ts";
 import { openSource, type ProgramSource } from "./program.ts";
 import { openWatch, type Watch } from "./watch.ts";
@@ -72,8 +72,10 @@ export async function openXdpPlane(options: OpenXdpOptions): Promise<XdpPlane> {
 
 function mountBpffs(native: Native, env: Env): void {
   const root = bpffsRoot(env);
-  if (!env.files.exists(root)) env.files.makeDirectory(root, 0o700);
-  withFailures(() => { native.mountBpffs(root); });
+  withFailures(() => {
+    if (!env.files.exists(root)) env.files.makeDirectory(root, 0o700);
+    native.mountBpffs(root);
+  });
 }
 
 export interface UnattachedOptions {
@@ -93,11 +95,11 @@ export async function openUnattachedPlane({ config, env, native, mac, sourceMac 
     requests: null,
   };
   const core = await openCore(context);
-  const { ipv4, ipv6 } = config.dataplane.tunnelSource;
   const way = (target: Target): Way => ({
     route: {
       nextHop: { resolved: true, destinationMac: target.mac ?? mac, sourceMac: sourceMac(), ifindex: LOOPBACK, mtu: 0 },
-      tunnelSource: target.address.family === 4 ? ipv4 ?? NOWHERE.ipv4 : ipv6 ?? NOWHERE.ipv6,
+      tunnelSource: configuredSource(target.address, config.dataplane.tunnelSource)
+        ?? configuredSource(target.address, NOWHERE),
     },
     text: "resolved: fixed", neighbour: null,
   });
@@ -106,7 +108,7 @@ export async function openUnattachedPlane({ config, env, native, mac, sourceMac 
 
 const LOOPBACK = 1;
 /** Outer sources where the config names none: addresses for documentation (RFC 5737, RFC 3849). */
-const NOWHERE = { ipv4: parseAddress("192.0.2.1"), ipv6: parseAddress("2001:db8::1") };
+const NOWHERE = { ipv4: parsePrefix("192.0.2.1/32"), ipv6: parsePrefix("2001:db8::1/128") };
 
 function fixedWays(way: (target: Target) => Way): WaySource {
   let last: readonly Way[] = [];

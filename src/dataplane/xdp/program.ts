@@ -62,8 +62,9 @@ export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
 export function openSource(native: Native, path: string, bytes: Uint8Array): ProgramSource {
   const found = fingerprintOfObject(bytes);
   if (found !== ABI_FINGERPRINT) {
-    throw new Failure("ABI_MISMATCH", { expected: hex(ABI_FINGERPRINT), found: hex(found) },
-      `${path} was compiled from another version of bpf/abi.h: run "npm run build"`);
+    throw new Failure("ADDON_UNAVAILABLE", { path },
+      `${path} was compiled from another version of bpf/abi.h (ABI ${hex(found)}, this build has`
+      + ` ${hex(ABI_FINGERPRINT)}): run "npm run build"`);
   }
   return { native, path, bytes };
 }
@@ -105,6 +106,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
   const switches: PointsmanRodata = {
     featureL2: features.has("featureL2"),
     featureIpip: features.has("featureIpip"),
+    featureTunnelVariation: features.has("featureTunnelVariation"),
     featureTracking: features.has("featureTracking"),
     featurePolicy: features.has("featurePolicy"),
     featureSourceHash: features.has("featureSourceHash"),
