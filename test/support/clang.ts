@@ -5,6 +5,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { describe } from "vitest";
 import { onPath } from "./kernel.ts";
 
 /** The compilers that this machine has, of those that CI builds with. */
@@ -12,6 +13,15 @@ export const CLANGS: readonly string[] = ["clang", "clang-14", "clang-19"].filte
 
 /** Why nothing can be compiled for BPF here, or null. */
 export const NO_CLANG: string | null = CLANGS.length > 0 ? null : "clang is not installed";
+
+/**
+ * describe() for what needs a compiler: skipped with the reason in its name, or, under
+ * KERNEL_TESTS=required, run and failing.
+ */
+export function describeCompiled(title: string, without: string | null, body: () => void): void {
+  if (without === null || process.env["KERNEL_TESTS"] === "required") describe(title, body);
+  else describe.skip(`${title} [skipped: ${without}]`, body);
+}
 
 const triplet = process.arch === "arm64" ? "aarch64-linux-gnu" : "x86_64-linux-gnu";
 

@@ -16,7 +16,7 @@ import {
 import { btfOfObject } from "../../src/dataplane/xdp/btf.ts";
 import type { Btf, BtfType } from "../../src/dataplane/xdp/btf.ts";
 import { abiOf, fieldType, fingerprintOf, resolve } from "../../src/dataplane/xdp/layout.ts";
-import { CLANGS, NO_CLANG, compileBpf } from "../support/clang.ts";
+import { CLANGS, NO_CLANG, compileBpf, describeCompiled } from "../support/clang.ts";
 import { assertProperty } from "../support/counts.ts";
 import { ROOT } from "../support/kernel.ts";
 
@@ -108,175 +108,172 @@ describe("declaredNames", () => {
   });
 });
 
-describe.skipIf(NO_CLANG !== null)(
-  `generated from a compiler's BTF${NO_CLANG === null ? "" : ` [skipped: ${NO_CLANG}]`}`,
-  () => {
-    // Below node_modules, where vitest transforms nothing but still finds the file; removed
-    // afterwards.
-    const directory = mkdtempSync(join(ROOT, "node_modules/.abi-test-"));
-    afterAll(() => {
-      rmSync(directory, { recursive: true, force: true });
-    });
+describeCompiled("generated from a compiler's BTF", NO_CLANG, () => {
+  // Below node_modules, where vitest transforms nothing but still finds the file; removed
+  // afterwards.
+  const directory = mkdtempSync(join(ROOT, "node_modules/.abi-test-"));
+  afterAll(() => {
+    rmSync(directory, { recursive: true, force: true });
+  });
 
-    async function load(): Promise<Fixture> {
-      const typescript = await import("typescript");
-      const javascript = (text: string): string =>
-        typescript.transpileModule(text, {
-          compilerOptions: {
-            module: typescript.ModuleKind.ESNext,
-            target: typescript.ScriptTarget.ES2023,
-          },
-        }).outputText;
-      writeFileSync(
-        join(directory, "abi_codec.mjs"),
-        javascript(readFileSync(join(ROOT, "src/dataplane/xdp/abi_codec.ts"), "utf8")),
-      );
-      writeFileSync(
-        join(directory, "abi.gen.mjs"),
-        javascript(generateAbi(HEADER, [object()])).replace("abi_codec.ts", "abi_codec.mjs"),
-      );
-      return (await import(join(directory, "abi.gen.mjs"))) as Fixture;
-    }
+  async function load(): Promise<Fixture> {
+    const typescript = await import("typescript");
+    const javascript = (text: string): string =>
+      typescript.transpileModule(text, {
+        compilerOptions: {
+          module: typescript.ModuleKind.ESNext,
+          target: typescript.ScriptTarget.ES2023,
+        },
+      }).outputText;
+    writeFileSync(
+      join(directory, "abi_codec.mjs"),
+      javascript(readFileSync(join(ROOT, "src/dataplane/xdp/abi_codec.ts"), "utf8")),
+    );
+    writeFileSync(
+      join(directory, "abi.gen.mjs"),
+      javascript(generateAbi(HEADER, [object()])).replace("abi_codec.ts", "abi_codec.mjs"),
+    );
+    return (await import(join(directory, "abi.gen.mjs"))) as Fixture;
+  }
 
   it("every compiler gives the same file", () => {
     const texts = CLANGS.map((clang) => generateAbi(HEADER, [object(HEADER, PROGRAM, clang)]));
     expect(new Set(texts).size).toBe(1);
   });
 
-    it("encodes each kind of field where and how the compiler has it, and decodes it again", async () => {
-      const { Shape } = await load();
-      const bytes = Shape.encode(SHAPE);
-      const view = new DataView(bytes.buffer);
-      expect(Shape.size).toBe(96);
-      expect([
-        view.getUint16(16, false),
-        view.getUint16(18, true),
-        view.getUint32(20, false),
-      ]).toEqual([443, 5, 0x01020304]);
-      expect([
-        view.getInt32(32, true),
-        view.getInt16(36, true),
-        view.getInt8(38),
-        bytes[39],
-      ]).toEqual([-1, -2, -3, 0]);
-      expect(view.getUint32(72, true)).toBe(4_000_000_000);
-      expect(Shape.decode(bytes)).toEqual(SHAPE);
-    });
+  it("encodes each kind of field where and how the compiler has it, and decodes it again", async () => {
+    const { Shape } = await load();
+    const bytes = Shape.encode(SHAPE);
+    const view = new DataView(bytes.buffer);
+    expect(Shape.size).toBe(96);
+    expect([
+      view.getUint16(16, false),
+      view.getUint16(18, true),
+      view.getUint32(20, false),
+    ]).toEqual([443, 5, 0x01020304]);
+    expect([
+      view.getInt32(32, true),
+      view.getInt16(36, true),
+      view.getInt8(38),
+      bytes[39],
+    ]).toEqual([-1, -2, -3, 0]);
+    expect(view.getUint32(72, true)).toBe(4_000_000_000);
+    expect(Shape.decode(bytes)).toEqual(SHAPE);
+  });
 
-    it("refuses every other size, and every value that its field cannot hold", async () => {
-      const { Shape } = await load();
-      expect(() => Shape.decode(new Uint8Array(95))).toThrow("struct shape has 96 bytes, not 95");
-      expect(() => Shape.decode(new Uint8Array(97))).toThrow(RangeError);
-      const wrong: [Partial<typeof SHAPE>, string][] = [
-        [{ port: 65536 }, "shape.port is an integer from 0 to 65535"],
-        [{ count: 1.5 }, "shape.count"],
-        [{ seed: -1n }, "shape.seed"],
-        [{ address: new Uint8Array(4) }, "shape.address has 16 bytes, not 4"],
-        [{ weights: [1] }, "shape.weights has 3 elements, not 1"],
-        [{ corners: [{ x: 0, y: 40000, z: 0, w: 0n }, SHAPE.corners[0]!] }, "point.y"],
-      ];
-      for (const [value, message] of wrong)
-        expect(() => Shape.encode({ ...SHAPE, ...value })).toThrow(message);
-    });
+  it("refuses every other size, and every value that its field cannot hold", async () => {
+    const { Shape } = await load();
+    expect(() => Shape.decode(new Uint8Array(95))).toThrow("struct shape has 96 bytes, not 95");
+    expect(() => Shape.decode(new Uint8Array(97))).toThrow(RangeError);
+    const wrong: [Partial<typeof SHAPE>, string][] = [
+      [{ port: 65536 }, "shape.port is an integer from 0 to 65535"],
+      [{ count: 1.5 }, "shape.count"],
+      [{ seed: -1n }, "shape.seed"],
+      [{ address: new Uint8Array(4) }, "shape.address has 16 bytes, not 4"],
+      [{ weights: [1] }, "shape.weights has 3 elements, not 1"],
+      [{ corners: [{ x: 0, y: 40000, z: 0, w: 0n }, SHAPE.corners[0]!] }, "point.y"],
+    ];
+    for (const [value, message] of wrong)
+      expect(() => Shape.encode({ ...SHAPE, ...value })).toThrow(message);
+  });
 
-    it("names settings, leaves out anchors and constants, and keeps the other bytes of the section", async () => {
-      const { PointsmanRodata } = await load();
-      const initial = new Uint8Array(PointsmanRodata.size).fill(0xee);
-      const bytes = PointsmanRodata.encode(initial, { flowMax: 77, featureIpv6: false });
-      const changed = [...bytes].filter((byte) => byte !== 0xee).length;
-      expect(changed).toBe(5);
-      expect(initial.every((byte) => byte === 0xee)).toBe(true);
-      expect(PointsmanRodata.decode(bytes)).toMatchObject({ flowMax: 77, featureIpv6: false });
-      expect(Object.keys(PointsmanRodata.decode(bytes)).sort()).toEqual([
-        "featureIpv6",
-        "flowMax",
-        "mac",
-      ]);
-      expect(() => PointsmanRodata.encode(new Uint8Array(3), {})).toThrow(".rodata of pointsman");
-    });
+  it("names settings, leaves out anchors and constants, and keeps the other bytes of the section", async () => {
+    const { PointsmanRodata } = await load();
+    const initial = new Uint8Array(PointsmanRodata.size).fill(0xee);
+    const bytes = PointsmanRodata.encode(initial, { flowMax: 77, featureIpv6: false });
+    const changed = [...bytes].filter((byte) => byte !== 0xee).length;
+    expect(changed).toBe(5);
+    expect(initial.every((byte) => byte === 0xee)).toBe(true);
+    expect(PointsmanRodata.decode(bytes)).toMatchObject({ flowMax: 77, featureIpv6: false });
+    expect(Object.keys(PointsmanRodata.decode(bytes)).sort()).toEqual([
+      "featureIpv6",
+      "flowMax",
+      "mac",
+    ]);
+    expect(() => PointsmanRodata.encode(new Uint8Array(3), {})).toThrow(".rodata of pointsman");
+  });
 
-    it("the fingerprint changes with any field, size, order, name or value of the types", () => {
-      const before = fingerprint(HEADER);
-      const changes: [string, string][] = [
-        ["__u16 count;", "__be16 count;"],
-        ["__u16 count;", "__u16 counted;"],
-        ["BLUE = 7", "BLUE = 8"],
-        ["__s32 x; __s16 y;", "__s16 y; __s16 x; __s16 z1;"],
-        ["ONE = 1", "ONE = 1, TWO"],
-        ["__u32 weights[3];", "__s32 weights[3];"],
-      ];
-      for (const [from, to] of changes) {
-        expect(HEADER).toContain(from);
-        expect(fingerprint(HEADER.replace(from, to)), `${from} to ${to}`).not.toBe(before);
-      }
-    });
+  it("the fingerprint changes with any field, size, order, name or value of the types", () => {
+    const before = fingerprint(HEADER);
+    const changes: [string, string][] = [
+      ["__u16 count;", "__be16 count;"],
+      ["__u16 count;", "__u16 counted;"],
+      ["BLUE = 7", "BLUE = 8"],
+      ["__s32 x; __s16 y;", "__s16 y; __s16 x; __s16 z1;"],
+      ["ONE = 1", "ONE = 1, TWO"],
+      ["__u32 weights[3];", "__s32 weights[3];"],
+    ];
+    for (const [from, to] of changes) {
+      expect(HEADER).toContain(from);
+      expect(fingerprint(HEADER.replace(from, to)), `${from} to ${to}`).not.toBe(before);
+    }
+  });
 
-    it("and with nothing else: code, order of declarations, comments, other types", () => {
-      const before = fingerprint(HEADER);
-      const enums = /enum colour .*\n/.exec(HEADER)?.[0] ?? "";
-      const moved = HEADER.replace(enums, "").replace(
-        "struct point",
-        `/* moved */ struct stranger;\n${enums}struct point`,
-      );
-      expect(fingerprint(moved)).toBe(before);
-      expect(
-        fingerprint(
-          HEADER,
-          `${PROGRAM}\nstruct other { int y; } other; int more(void) { return other.y; }`,
-        ),
-      ).toBe(before);
-    });
+  it("and with nothing else: code, order of declarations, comments, other types", () => {
+    const before = fingerprint(HEADER);
+    const enums = /enum colour .*\n/.exec(HEADER)?.[0] ?? "";
+    const moved = HEADER.replace(enums, "").replace(
+      "struct point",
+      `/* moved */ struct stranger;\n${enums}struct point`,
+    );
+    expect(fingerprint(moved)).toBe(before);
+    expect(
+      fingerprint(
+        HEADER,
+        `${PROGRAM}\nstruct other { int y; } other; int more(void) { return other.y; }`,
+      ),
+    ).toBe(before);
+  });
 
-    it.each([
-      ["a pointer", "__u64 seed;", "void *seed;", "shape.seed: a pointer"],
-      ["a union", "__u64 seed;", "union { __u64 a; } seed;", "shape.seed: a union"],
-      ["a bit-field", "__u64 seed;", "__u64 seed : 63;", "shape.seed: a bit-field"],
-      ["a hole", "__u16 count;\n", "", "shape has a hole before service"],
-      ["a hole at the end", "__be64 tag;", "__be64 tag; __u8 last;", "shape has a hole at its end"],
-      [
-        "a nameless struct",
-        "__u64 seed;",
-        "struct { __u64 a; } seed;",
-        "shape.seed: a struct without a name",
-      ],
-      ["a large enum value", "BLUE = 7", "BLUE = 0x80000000", "colour.BLUE"],
-    ])("%s is an error, not a silent skip", (_, from, to, message) => {
-      const header = HEADER.replace(from, to);
-      expect(() => generateAbi(header, [object(header)])).toThrow(RangeError);
-      expect(() => generateAbi(header, [object(header)])).toThrow(message);
-    });
+  it.each([
+    ["a pointer", "__u64 seed;", "void *seed;", "shape.seed: a pointer"],
+    ["a union", "__u64 seed;", "union { __u64 a; } seed;", "shape.seed: a union"],
+    ["a bit-field", "__u64 seed;", "__u64 seed : 63;", "shape.seed: a bit-field"],
+    ["a hole", "__u16 count;\n", "", "shape has a hole before service"],
+    ["a hole at the end", "__be64 tag;", "__be64 tag; __u8 last;", "shape has a hole at its end"],
+    [
+      "a nameless struct",
+      "__u64 seed;",
+      "struct { __u64 a; } seed;",
+      "shape.seed: a struct without a name",
+    ],
+    ["a large enum value", "BLUE = 7", "BLUE = 0x80000000", "colour.BLUE"],
+  ])("%s is an error, not a silent skip", (_, from, to, message) => {
+    const header = HEADER.replace(from, to);
+    expect(() => generateAbi(header, [object(header)])).toThrow(RangeError);
+    expect(() => generateAbi(header, [object(header)])).toThrow(message);
+  });
 
-    it("a type that no program refers to is an error that says how to keep it", () => {
-      const program = PROGRAM.replace(/.*anchor_unused.*\n/, "");
-      expect(() => generateAbi(HEADER, [object(HEADER, program)])).toThrow(
-        "enum unused_by_structs, but no compiled program",
-      );
-    });
+  it("a type that no program refers to is an error that says how to keep it", () => {
+    const program = PROGRAM.replace(/.*anchor_unused.*\n/, "");
+    expect(() => generateAbi(HEADER, [object(HEADER, program)])).toThrow(
+      "enum unused_by_structs, but no compiled program",
+    );
+  });
 
-    it("objects built from different headers do not go together", () => {
-      const later = {
-        ...object(HEADER.replace("__u16 count", "__u16 counted")),
-        name: "decap.bpf.o",
-      };
-      expect(() => generateAbi(HEADER, [object(), later])).toThrow(
-        "shape differs between decap.bpf.o and pointsman.bpf.o",
-      );
-      expect(() => generateAbi(HEADER, [later])).toThrow("no pointsman.bpf.o");
-    });
+  it("objects built from different headers do not go together", () => {
+    const later = {
+      ...object(HEADER.replace("__u16 count", "__u16 counted")),
+      name: "decap.bpf.o",
+    };
+    expect(() => generateAbi(HEADER, [object(), later])).toThrow(
+      "shape differs between decap.bpf.o and pointsman.bpf.o",
+    );
+    expect(() => generateAbi(HEADER, [later])).toThrow("no pointsman.bpf.o");
+  });
 
-    it("a struct from elsewhere inside one of ours is an error", () => {
-      const header = HEADER.replace("struct point {", "struct point {").replace(
-        "struct shape {",
-        "struct shape { struct stray stray;",
-      );
-      const stray = 'struct stray { unsigned long long a; };\n#include "abi.h"';
-      const program = PROGRAM.replace('#include "abi.h"', stray);
-      expect(() => generateAbi(header, [object(header, program)])).toThrow(
-        "shape.stray: stray is not declared in bpf/abi.h",
-      );
-    });
-  },
-);
+  it("a struct from elsewhere inside one of ours is an error", () => {
+    const header = HEADER.replace("struct point {", "struct point {").replace(
+      "struct shape {",
+      "struct shape { struct stray stray;",
+    );
+    const stray = 'struct stray { unsigned long long a; };\n#include "abi.h"';
+    const program = PROGRAM.replace('#include "abi.h"', stray);
+    expect(() => generateAbi(header, [object(header, program)])).toThrow(
+      "shape.stray: stray is not declared in bpf/abi.h",
+    );
+  });
+});
 
 describe("layout", () => {
   it("a circle of types is refused", () => {

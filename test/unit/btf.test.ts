@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { btfOfObject, dataSectionNamed, parseBtf, typeAt } from "../../src/dataplane/xdp/btf.ts";
 import { parseElf, sectionNamed, stringAt } from "../../src/dataplane/xdp/elf.ts";
-import { CLANGS, NO_CLANG, compileBpf } from "../support/clang.ts";
+import { CLANGS, NO_CLANG, compileBpf, describeCompiled } from "../support/clang.ts";
 import { assertProperty } from "../support/counts.ts";
 
 /** A BTF section by hand: the words of its types, and its strings. */
@@ -194,66 +194,63 @@ describe("parseElf", () => {
   });
 });
 
-describe.skipIf(NO_CLANG !== null)(
-  `what clang writes${NO_CLANG === null ? "" : ` [skipped: ${NO_CLANG}]`}`,
-  () => {
-    const source = `
-    #include <linux/types.h>
-    struct pair { __be16 port; __u16 count; };
-    const volatile __u8 first = 1;
-    const volatile struct pair second = { 2, 3 };
-    const volatile _Bool third = 1;
-    __attribute__((section("xdp"), used)) int program(void *context) { return first + second.count + third; }
-  `;
+describeCompiled("what clang writes", NO_CLANG, () => {
+  const source = `
+  #include <linux/types.h>
+  struct pair { __be16 port; __u16 count; };
+  const volatile __u8 first = 1;
+  const volatile struct pair second = { 2, 3 };
+  const volatile _Bool third = 1;
+  __attribute__((section("xdp"), used)) int program(void *context) { return first + second.count + third; }
+`;
 
-    it.each(CLANGS)(
-      "%s: sections, symbols, and the places of variables that BTF itself leaves at zero",
-      (clang) => {
-        const object = compileBpf(source, {}, clang);
-        const elf = parseElf(object);
-        expect(elf.sections.map((section) => section.name)).toContain("xdp");
-        expect(elf.symbols.find((symbol) => symbol.name === "program")?.type).toBe(2);
-        const rodata = dataSectionNamed(btfOfObject(object), ".rodata");
-        expect(rodata?.size).toBe(sectionNamed(elf, ".rodata")?.bytes.length);
-        const places = new Map(
-          rodata?.variables.map((variable) => {
-            const declared = typeAt(btfOfObject(object), variable.type);
-            return ["name" in declared ? declared.name : "", variable.offset] as const;
-          }),
-        );
-        const bytes = sectionNamed(elf, ".rodata")?.bytes ?? new Uint8Array();
-        expect(bytes[places.get("first") ?? -1]).toBe(1);
-        expect(bytes[places.get("second") ?? -1]).toBe(2);
-        expect(bytes[places.get("third") ?? -1]).toBe(1);
-        expect(new Set(places.values()).size).toBe(3);
-      },
-    );
-
-  it("an object without BTF is refused with the remedy", () => {
-    const elf = compileBpf(source);
-    const at = new TextDecoder("latin1").decode(elf).indexOf(".BTF\0");
-    elf[at + 1] = 0x78;
-    expect(() => btfOfObject(elf)).toThrow("compile it with -g");
-  });
-
-    it("damaged objects are a RangeError or read as something, and never hang", () => {
-      const object = compileBpf(source);
-      const changes = fc.array(fc.tuple(fc.nat(object.length - 1), fc.nat(255)), {
-        minLength: 1,
-        maxLength: 8,
-      });
-      assertProperty(
-        "btf-garbage",
-        fc.property(changes, fc.nat(object.length), (edits, length) => {
-          const damaged = object.slice(0, edits.length % 2 === 0 ? object.length : length);
-          for (const [at, byte] of edits) if (at < damaged.length) damaged[at] = byte;
-          try {
-            btfOfObject(damaged);
-          } catch (error) {
-            if (!(error instanceof RangeError)) throw error;
-          }
+  it.each(CLANGS)(
+    "%s: sections, symbols, and the places of variables that BTF itself leaves at zero",
+    (clang) => {
+      const object = compileBpf(source, {}, clang);
+      const elf = parseElf(object);
+      expect(elf.sections.map((section) => section.name)).toContain("xdp");
+      expect(elf.symbols.find((symbol) => symbol.name === "program")?.type).toBe(2);
+      const rodata = dataSectionNamed(btfOfObject(object), ".rodata");
+      expect(rodata?.size).toBe(sectionNamed(elf, ".rodata")?.bytes.length);
+      const places = new Map(
+        rodata?.variables.map((variable) => {
+          const declared = typeAt(btfOfObject(object), variable.type);
+          return ["name" in declared ? declared.name : "", variable.offset] as const;
         }),
       );
+      const bytes = sectionNamed(elf, ".rodata")?.bytes ?? new Uint8Array();
+      expect(bytes[places.get("first") ?? -1]).toBe(1);
+      expect(bytes[places.get("second") ?? -1]).toBe(2);
+      expect(bytes[places.get("third") ?? -1]).toBe(1);
+      expect(new Set(places.values()).size).toBe(3);
+    },
+  );
+
+it("an object without BTF is refused with the remedy", () => {
+  const elf = compileBpf(source);
+  const at = new TextDecoder("latin1").decode(elf).indexOf(".BTF\0");
+  elf[at + 1] = 0x78;
+  expect(() => btfOfObject(elf)).toThrow("compile it with -g");
+});
+
+  it("damaged objects are a RangeError or read as something, and never hang", () => {
+    const object = compileBpf(source);
+    const changes = fc.array(fc.tuple(fc.nat(object.length - 1), fc.nat(255)), {
+      minLength: 1,
+      maxLength: 8,
     });
-  },
-);
+    assertProperty(
+      "btf-garbage",
+      fc.property(changes, fc.nat(object.length), (edits, length) => {
+        const damaged = object.slice(0, edits.length % 2 === 0 ? object.length : length);
+        for (const [at, byte] of edits) if (at < damaged.length) damaged[at] = byte;
+        try {
+          btfOfObject(damaged);
+        } catch (error) {
+          if (!(error instanceof RangeError)) throw error;
+        }
+      }),
+    );
+  });
+});

@@ -12,7 +12,7 @@ import { parseAddress } from "../../src/model/address.ts";
 import {
   flowHash, halfSipHash, maskAddress, slotOf, sourceHash,
 } from "../../src/model/flow_hash.ts";
-import { CLANGS, NO_CLANG } from "../support/clang.ts";
+import { CLANGS, NO_CLANG, describeCompiled } from "../support/clang.ts";
 import { assertProperty } from "../support/counts.ts";
 import { onPath } from "../support/kernel.ts";
 import { LINUX_1_3, REFERENCE_2_4 } from "./flow_hash_vectors.ts";
@@ -173,10 +173,9 @@ describe("slotOf", () => {
 });
 
 const compiler = ["cc", "gcc", ...CLANGS].find(onPath);
-/** Under KERNEL_TESTS=required nothing is skipped, and a missing compiler fails the test. */
-const skippable = process.env["KERNEL_TESTS"] !== "required";
+const noCompiler = compiler === undefined ? "no C compiler (cc, gcc or clang)" : null;
 
-describe("the twin in C", () => {
+describeCompiled("the twin in C", noCompiler, () => {
   const directory = mkdtempSync(join(tmpdir(), "pointsman-flow-hash-"));
   afterAll(() => { rmSync(directory, { recursive: true, force: true }); });
 
@@ -191,8 +190,7 @@ describe("the twin in C", () => {
 
   const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex") || "-";
 
-  it("gives the published vectors and the same as TypeScript", ({ skip }) => {
-    skip(compiler === undefined && skippable, "no C compiler (cc, gcc or clang)");
+  it("gives the published vectors and the same as TypeScript", () => {
     const asked: string[] = [];
     const expected: number[] = [];
     const add = (line: string, result: number): void => {
@@ -219,8 +217,10 @@ describe("the twin in C", () => {
     expect(answers.length).toBe(asked.length);
   });
 
-  it("compiles for BPF without calls or loops", ({ skip }) => {
-    skip(NO_CLANG !== null && skippable, NO_CLANG ?? "");
+});
+
+describeCompiled("the twin in C, for BPF", NO_CLANG, () => {
+  it("compiles without calls or loops", () => {
     const includes = `/usr/include/${process.arch === "arm64" ? "aarch64" : "x86_64"}-linux-gnu`;
     const program = `#include "flow_hash.h"
       __u32 hash_all(const __u8 *a, const __u8 *b, __u64 seed) {
