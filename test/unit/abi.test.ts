@@ -4,7 +4,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { declaredNames, generateAbi } from "../../scripts/abi_source.ts";
 import * as generated from "../../src/dataplane/xdp/abi.gen.ts";
 import {
@@ -109,9 +109,11 @@ describe("declaredNames", () => {
 });
 
 describeCompiled("generated from a compiler's BTF", NO_CLANG, () => {
-  // Below node_modules, where vitest transforms nothing but still finds the file; removed
-  // afterwards.
-  const directory = mkdtempSync(join(ROOT, "node_modules/.abi-test-"));
+  let directory: string;
+  beforeAll(() => {
+    // Below node_modules, where vitest transforms nothing but still finds the file.
+    directory = mkdtempSync(join(ROOT, "node_modules/.abi-test-"));
+  });
   afterAll(() => {
     rmSync(directory, { recursive: true, force: true });
   });

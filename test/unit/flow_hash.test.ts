@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseAddress } from "../../src/model/address.ts";
 import {
   flowHash, halfSipHash, maskAddress, slotOf, sourceHash,
@@ -176,7 +176,8 @@ const compiler = ["cc", "gcc", ...CLANGS].find(onPath);
 const noCompiler = compiler === undefined ? "no C compiler (cc, gcc or clang)" : null;
 
 describeCompiled("the twin in C", noCompiler, () => {
-  const directory = mkdtempSync(join(tmpdir(), "pointsman-flow-hash-"));
+  let directory: string;
+  beforeAll(() => { directory = mkdtempSync(join(tmpdir(), "pointsman-flow-hash-")); });
   afterAll(() => { rmSync(directory, { recursive: true, force: true }); });
 
   function ask(lines: readonly string[]): number[] {
