@@ -110,7 +110,8 @@ struct destination {
 	__u32 forwarding;       /* enum forwarding */
 	__u32 next_hop_active;  /* 0 or 1 */
 	struct next_hop next_hops[2];
-	__u8 pad[24];           /* to 128 bytes: two cache lines */
+	__be32 tunnel_source_mask; /* bits of its last word that a flow's hash sets; 0: none */
+	__u8 pad[20];           /* to 128 bytes: two cache lines */
 };
 
 /* Key of `virtual_addresses` and of the maps of decap: an address alone. */

@@ -24,6 +24,8 @@ struct choice {
 	__u32 generation;
 	__u8 effect;            /* enum effect */
 	__u8 tracking;          /* enum tracking */
+	__be32 tunnel_source_mask; /* of the destination, if tunnels lead there */
+	__u32 flow_hash;        /* of the 5-tuple; set where there is a mask */
 	int action;             /* enum xdp_action of the TX verdicts */
 };
 
@@ -137,6 +139,15 @@ static __always_inline bool follow_flow(const struct packet *packet,
 			return slots[slot] & SLOT_BACKEND_MASK;               \
 	} while (0)
 
+static __always_inline __u32 flow_hash_of(const struct packet *packet,
+					  const struct service_version *version)
+{
+	const struct flow_key *flow = &packet->flow;
+
+	return flow_hash(version->hash_seed, flow->source, flow->source_port, flow->service.address,
+			 flow->service.port, flow->service.protocol);
+}
+
 static __always_inline __u32 hash_of(const struct packet *packet,
 				     const struct service_version *version)
 {
@@ -146,8 +157,7 @@ static __always_inline __u32 hash_of(const struct packet *packet,
 		return source_hash(version->hash_seed, flow->source,
 				   packet->family == 4 ? 96 + version->source_prefix_ipv4
 						       : version->source_prefix_ipv6);
-	return flow_hash(version->hash_seed, flow->source, flow->source_port, flow->service.address,
-			 flow->service.port, flow->service.protocol);
+	return flow_hash_of(packet, version);
 }
 
 /* The id in the ring's slot; 0: nobody. */
@@ -170,7 +180,11 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 						   const struct service_version *version,
 						   struct choice *choice)
 {
-	choice->id = id_in_ring(version, hash_of(packet, version));
+	__u32 hash = hash_of(packet, version);
+
+	if (feature_tunnel_variation)
+		choice->flow_hash = hash;
+	choice->id = id_in_ring(version, hash);
 	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
 	if (!choice->destination || choice->destination->forwarding == FORWARDING_NONE) {
 		if (choice->entry)
@@ -184,10 +198,28 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 	return VERDICT_CONTINUE;
 }
 
+/* The source of a tunnel may vary by flow, always by the 5-tuple: where the service hashes clients,
+ * all flows of one would else come from one source. A packet that the ring placed may have that
+ * hash already. */
+static __always_inline void vary_tunnel_source(const struct packet *packet,
+					       const struct service_version *version,
+					       struct choice *choice, bool by_ring)
+{
+	const struct destination *destination = choice->destination;
+
+	choice->tunnel_source_mask = 0;
+	if (destination->forwarding != FORWARDING_IPIP || !destination->tunnel_source_mask)
+		return;
+	choice->tunnel_source_mask = destination->tunnel_source_mask;
+	if (!by_ring || version->hash_input != HASH_5_TUPLE)
+		choice->flow_hash = flow_hash_of(packet, version);
+}
+
 static __always_inline enum verdict decide(const struct packet *packet, struct choice *choice)
 {
 	const struct service_version *version;
 	enum verdict verdict;
+	bool by_ring;
 	__u32 *service;
 
 	if (packet->kind > KIND_FIRST_FRAGMENT)
@@ -216,9 +248,15 @@ static __always_inline enum verdict decide(const struct packet *packet, struct c
 		return DROP_FRAGMENT;
 	if (packet->ttl <= 1)
 		return DROP_TTL_EXPIRED;
-	if (choice->tracking == TRACKING_FULL && follow_flow(packet, version, choice))
-		return VERDICT_CONTINUE;
-	return choose_by_ring(packet, version, choice);
+	by_ring = choice->tracking != TRACKING_FULL || !follow_flow(packet, version, choice);
+	if (by_ring) {
+		verdict = choose_by_ring(packet, version, choice);
+		if (verdict != VERDICT_CONTINUE)
+			return verdict;
+	}
+	if (feature_tunnel_variation)
+		vary_tunnel_source(packet, version, choice, by_ring);
+	return VERDICT_CONTINUE;
 }
 
 /* Writes what was decided. A packet that did not get away is not here: it leaves no trace. */

@@ -116,8 +116,22 @@ static __always_inline bool look_inside(struct xdp_md *ctx, const struct packet 
 	return true;
 }
 
+/* What a flow's hash adds to the last word of the outer source. Never the first address of the
+ * prefix nor its last: those are not one host's. */
+static __always_inline __be32 tunnel_host(const struct choice *choice)
+{
+	__be32 mask = feature_tunnel_variation ? choice->tunnel_source_mask : 0;
+	__be32 host = bpf_htonl(choice->flow_hash) & mask;
+
+	if (!mask)
+		return 0;
+	if (host == 0)
+		return bpf_htonl(1);
+	return host == mask ? host ^ bpf_htonl(1) : host;
+}
+
 static __always_inline void write_outer_ipv4(struct iphdr *ip,
-					     const struct destination *destination,
+					     const struct destination *destination, __be32 host,
 					     const struct inner *inner)
 {
 	ip->version = 4;
@@ -129,13 +143,13 @@ static __always_inline void write_outer_ipv4(struct iphdr *ip,
 	ip->ttl = OUTER_TTL;
 	ip->protocol = inner->family == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
 	ip->check = 0;
-	ip->saddr = ((const word *)destination->tunnel_source)[3];
+	ip->saddr = ((const word *)destination->tunnel_source)[3] | host;
 	ip->daddr = ((const word *)destination->address)[3];
 	ip->check = sum_ipv4_header(ip);
 }
 
 static __always_inline void write_outer_ipv6(struct ipv6hdr *ip,
-					     const struct destination *destination,
+					     const struct destination *destination, __be32 host,
 					     const struct inner *inner)
 {
 	*(word *)ip = bpf_htonl(6u << 28 | (__u32)inner->class << CLASS_SHIFT);
@@ -143,6 +157,7 @@ static __always_inline void write_outer_ipv6(struct ipv6hdr *ip,
 	ip->nexthdr = inner->family == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
 	ip->hop_limit = OUTER_TTL;
 	copy_address(&ip->saddr, destination->tunnel_source);
+	((word *)&ip->saddr)[3] |= host;
 	copy_address(&ip->daddr, destination->address);
 }
 
@@ -169,8 +184,10 @@ static __always_inline void *make_room(struct xdp_md *ctx, const struct packet *
 }
 
 static __always_inline enum verdict encapsulate(struct xdp_md *ctx, const struct packet *packet,
-						const struct destination *destination, bool ipv4_outside)
+						const struct choice *choice, bool ipv4_outside)
 {
+	const struct destination *destination = choice->destination;
+	__be32 host = tunnel_host(choice);
 	struct inner inner;
 	void *outer;
 
@@ -180,12 +197,12 @@ static __always_inline enum verdict encapsulate(struct xdp_md *ctx, const struct
 		outer = make_room(ctx, packet, sizeof(struct iphdr), bpf_htons(ETH_P_IP));
 		if (!outer)
 			return DROP_NO_ROOM;
-		write_outer_ipv4(outer, destination, &inner);
+		write_outer_ipv4(outer, destination, host, &inner);
 	} else {
 		outer = make_room(ctx, packet, sizeof(struct ipv6hdr), bpf_htons(ETH_P_IPV6));
 		if (!outer)
 			return DROP_NO_ROOM;
-		write_outer_ipv6(outer, destination, &inner);
+		write_outer_ipv6(outer, destination, host, &inner);
 	}
 	return VERDICT_CONTINUE;
 }
@@ -217,7 +234,7 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 		return DROP_NO_ROOM;
 	if (!count_hop(ctx, packet))
 		return DROP_NO_ROOM;
-	if (tunnel && encapsulate(ctx, packet, destination, ipv4_outside) != VERDICT_CONTINUE)
+	if (tunnel && encapsulate(ctx, packet, choice, ipv4_outside) != VERDICT_CONTINUE)
 		return DROP_NO_ROOM;
 	if (!write_macs(ctx, hop))
 		return DROP_NO_ROOM;

@@ -17,6 +17,7 @@
  * verification, and the verifier removes what cannot be reached. As compiled, everything is on. */
 const volatile bool feature_l2 = true;
 const volatile bool feature_ipip = true;
+const volatile bool feature_tunnel_variation = true;
 const volatile bool feature_tracking = true;
 const volatile bool feature_policy = true;
 const volatile bool feature_source_hash = true;

@@ -6,7 +6,9 @@ import type {
   BackendConfig, Config, Health, PoolConfig, ServiceConfig, ServiceProxyConfig,
 } from "../model/config.ts";
 import { parseEndpoint } from "../model/address.ts";
-import { readAddress, readDuration, readHashSeed, readPrefix, readStatuses } from "./formats.ts";
+import {
+  readAddress, readDuration, readHashSeed, readPrefix, readStatuses, readTunnelSource,
+} from "./formats.ts";
 import { healthSchema } from "./schema.ts";
 import type { RawBackend, RawConfig, RawHealth, RawService } from "./schema.ts";
 
@@ -32,8 +34,8 @@ export function convertConfig(raw: RawConfig): Config {
       proxy: dataplane.proxy,
       orphan: { afterMs: readDuration(dataplane.orphan.after), action: dataplane.orphan.action },
       tunnelSource: {
-        ipv4: optional(dataplane.tunnelSource.ipv4, readAddress),
-        ipv6: optional(dataplane.tunnelSource.ipv6, readAddress),
+        ipv4: optional(dataplane.tunnelSource.ipv4, readTunnelSource),
+        ipv6: optional(dataplane.tunnelSource.ipv6, readTunnelSource),
       },
     },
     limits: raw.limits,

@@ -7,6 +7,7 @@ import { formatEndpoint } from "../model/address.ts";
 import type {
   BackendConfig, Config, Health, PoolConfig, Problem, ServiceConfig,
 } from "../model/config.ts";
+import { formatTunnelSource } from "../model/tunnel_source.ts";
 import { formatDuration, formatHashSeed, formatStatuses } from "./formats.ts";
 
 /** So many problems are printed; a file with more has one cause, not a hundred. */
@@ -76,8 +77,8 @@ function fileForm(config: Config): Record<string, unknown> {
       proxy: dataplane.proxy,
       orphan: { after: formatDuration(dataplane.orphan.afterMs), action: dataplane.orphan.action },
       tunnelSource: {
-        ipv4: dataplane.tunnelSource.ipv4?.text ?? null,
-        ipv6: dataplane.tunnelSource.ipv6?.text ?? null,
+        ipv4: optional(dataplane.tunnelSource.ipv4, formatTunnelSource),
+        ipv6: optional(dataplane.tunnelSource.ipv6, formatTunnelSource),
       },
     },
     limits: config.limits,
@@ -90,6 +91,10 @@ function fileForm(config: Config): Record<string, unknown> {
     pools: Object.fromEntries(shared.map((pool) => [pool.name, poolForm(pool)])),
     services: config.services.map((service) => serviceForm(service, inline.get(service.pool))),
   };
+}
+
+function optional<T, Form>(value: T | null, form: (value: T) => Form): Form | null {
+  return value === null ? null : form(value);
 }
 
 function poolForm(pool: PoolConfig): Record<string, unknown> {

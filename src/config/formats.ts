@@ -5,6 +5,7 @@
 import ipaddr from "ipaddr.js";
 import { parseAddress, parseEndpoint, parsePrefix } from "../model/address.ts";
 import type { Address, Prefix } from "../model/address.ts";
+import { fixedSource } from "../model/tunnel_source.ts";
 import type { HashSeed } from "../model/config.ts";
 import { quoted } from "./problem.ts";
 
@@ -113,13 +114,26 @@ function addressHint(text: string): string | null {
   return "host names are not resolved here; write the address, such as 10.0.0.11 or 2001:db8::11";
 }
 
-/** An address of one family, for keys that are named after it. */
-export function checkFamily(family: 4 | 6): Check {
+const TUNNEL_PREFIX_MIN = 8;
+
+/** An address of one family, or a prefix that has room for sources of its own. */
+export function checkTunnelSource(family: 4 | 6): Check {
   return (text) => {
-    const complaint = checkHostAddress(text);
+    const isPrefix = text.includes("/");
+    const complaint = isPrefix ? checkPrefix(text) : checkHostAddress(text);
     if (complaint !== null) return complaint;
-    if (parseAddress(text)?.family === family) return null;
-    return { reason: `${text} is not an IPv${family} address`, hint: null };
+    const { address, length } = readTunnelSource(text);
+    const hosts = checkHostAddress(address.text);
+    if (hosts !== null) return hosts;
+    if (address.family !== family) {
+      return { reason: `${text} is not an IPv${family} ${isPrefix ? "prefix" : "address"}`, hint: null };
+    }
+    const whole = family === 4 ? 32 : 128;
+    if (length === whole || (length >= TUNNEL_PREFIX_MIN && length <= whole - 2)) return null;
+    return {
+      reason: `${text} is no source of tunnels`,
+      hint: `a prefix has ${TUNNEL_PREFIX_MIN} to ${whole - 2} bits here; a single address stands alone`,
+    };
   };
 }
 
@@ -162,6 +176,11 @@ export function readAddress(text: string): Address {
   const address = parseAddress(text);
   if (address === null) throw new TypeError(`unchecked address ${quoted(text)}`);
   return address;
+}
+
+/** The prefix of a text that passed checkTunnelSource: an address alone is all of its prefix. */
+export function readTunnelSource(text: string): Prefix {
+  return text.includes("/") ? readPrefix(text) : fixedSource(readAddress(text));
 }
 
 /** The milliseconds of a text that passed checkDuration. */

@@ -44,11 +44,17 @@ function hostAddress(description: string): z.ZodString {
   });
 }
 
-function familyAddress(family: 4 | 6, description: string): z.ZodString {
-  return text(formats.checkFamily(family), {
-    title: `an IPv${family} address`, description, examples: [
-      family === 4 ? "192.0.2.1" : "2001:db8::1",
-    ],
+function tunnelSource(family: 4 | 6): z.ZodString {
+  const [single, prefix, bounds] = family === 4
+    ? ["192.0.2.1", "10.9.0.0/24", "8 to 30"] : ["2001:db8::1", "2001:db8:9::/64", "8 to 126"];
+  return text(formats.checkTunnelSource(family), {
+    title: `an IPv${family} address or prefix`, examples: [single, prefix],
+    description: `Outer IPv${family} source; null: this host's own address towards the backend. A `
+      + `prefix of ${bounds} bits, which has to be routed to this host, gives each flow a source `
+      + "within it, by the hash of its addresses, ports and protocol (whatever `hash` of the "
+      + `service says)${family === 4 ? "" : " in the lowest 32 bits at most, the rest being 0"}, `
+      + "so that backends spread tunnels over their receive queues. Its first and last address "
+      + "are never used.",
   });
 }
 
@@ -300,10 +306,8 @@ const dataplane = z.strictObject({
     }),
   }).prefault({}),
   tunnelSource: z.strictObject({
-    ipv4: familyAddress(4, "Outer IPv4 source; null: this host's own address towards the backend.")
-      .nullable().default(null),
-    ipv6: familyAddress(6, "Outer IPv6 source; null: this host's own address towards the backend.")
-      .nullable().default(null),
+    ipv4: tunnelSource(4).nullable().default(null),
+    ipv6: tunnelSource(6).nullable().default(null),
   }).prefault({}),
 });
 

@@ -131,8 +131,11 @@ export interface Config {
     readonly hashSeed: HashSeed;
     readonly proxy: { readonly bind: "vip" | "loopback" | "any"; readonly portOffset: number };
     readonly orphan: { readonly afterMs: number; readonly action: OrphanAction };
-    /** Outer source of tunnels per family; null: the balancer's own address towards the backend. */
-    readonly tunnelSource: { readonly ipv4: Address | null; readonly ipv6: Address | null };
+    /**
+     * Outer sources of tunnels per family: within a prefix each flow has its own; null: the
+     * balancer's own address towards the backend.
+     */
+    readonly tunnelSource: { readonly ipv4: Prefix | null; readonly ipv6: Prefix | null };
   };
   readonly limits: Limits;
   readonly control: { readonly socket: string | null; readonly group: string | null };

@@ -41,6 +41,8 @@ export interface Hop {
   readonly mtu: number;
   readonly resolved: boolean;
   readonly tunnelSource: Uint8Array;
+  /** Bits of its last word that the flow's hash sets. */
+  readonly tunnelSourceMask: number;
 }
 
 export interface Surroundings {
@@ -301,6 +303,7 @@ function destinationBytes(destination: Destination, hop: Hop): Uint8Array {
   return DestinationValue.encode({
     address: destination.address.bytes,
     tunnelSource: hop.tunnelSource,
+    tunnelSourceMask: hop.tunnelSourceMask,
     identity: destination.identity,
     generation: destination.generation,
     flags: (destination.alive ? 1 : 0) | (destination.admission > 0 ? 2 : 0),

@@ -6,16 +6,18 @@
 import type { FlowEntry as FlowValue } from "../../src/dataplane/xdp/abi.gen.ts";
 import { decide, opensConnection } from "../../src/model/decide.ts";
 import type { Decision, FlowEntry, Packet, State, VerdictName } from "../../src/model/decide.ts";
+import { flowHash } from "../../src/model/flow_hash.ts";
 import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
 import type { Destination } from "../../src/model/table.ts";
+import { hashMask } from "../../src/model/tunnel_source.ts";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { BpfWorld, Hop, Traffic } from "./bpf_world.ts";
 import { residuesOf } from "./checksums.ts";
 import { randomFrame } from "./random_frames.ts";
 import { randomWorld, tunnelSourceFor } from "./random_tables.ts";
 import type { RandomWorld } from "./random_tables.ts";
-import { echoed, forwardedByIpip, forwardedByL2, isAsExpected } from "./rewritten.ts";
+import { echoed, forwardedByIpip, forwardedByL2, isAsExpected, variedSource } from "./rewritten.ts";
 import type { Expected } from "./rewritten.ts";
 import type { Draws } from "./random.ts";
 
@@ -45,6 +47,7 @@ export interface Setting {
 /** What lean() leaves to be used. */
 export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
   feature_ipip: false,
+  feature_tunnel_variation: false,
   feature_tracking: false,
   feature_policy: false,
   feature_source_hash: false,
@@ -226,7 +229,11 @@ export class Comparison {
     const { id, forwarding, address } = decision.destination!;
     const hop = this.#world.hops.get(id)!;
     if (forwarding === "l2") return forwardedByL2(frame, packet, hop);
-    return forwardedByIpip(frame, packet, hop, address.bytes, address.family);
+    const { hashSeed } = decision.service!;
+    const { source, sourcePort, destination, destinationPort, protocol } = packet;
+    const hash = flowHash(hashSeed, source, sourcePort, destination, destinationPort, protocol);
+    const varied = { ...hop, tunnelSource: variedSource(hop, hash) };
+    return forwardedByIpip(frame, packet, varied, address.bytes, address.family);
   }
 
   #expectTraffic(of: "service" | "destination", index: number): void {
@@ -276,7 +283,8 @@ export class Comparison {
 }
 
 function withTunnel(hop: Hop, destination: Destination): Hop {
-  return { ...hop, tunnelSource: tunnelSourceFor(destination) };
+  const prefix = tunnelSourceFor(destination);
+  return { ...hop, tunnelSource: prefix.address.bytes, tunnelSourceMask: hashMask(prefix) };
 }
 
 function expectAction(found: number, expected: number, verdict: string): void {

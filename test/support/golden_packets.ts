@@ -84,6 +84,7 @@ export function readGolden(): Golden {
           mtu: one.mtu,
           resolved: one.resolved,
           tunnelSource: addressOf(one.tunnelSource).bytes,
+          tunnelSourceMask: 0,
         },
       ]),
     ),

@@ -2,7 +2,7 @@
 // the real ledger and limits so tight that ids are reused. Deterministic from fast-check's choices.
 
 import fc from "fast-check";
-import { parseAddress, type Address } from "../../src/model/address.ts";
+import { parseAddress, prefixOf, type Address, type Prefix } from "../../src/model/address.ts";
 import { claimDestinations, claimServices } from "../../src/model/ledger.ts";
 import type { ServiceConfig } from "../../src/model/config.ts";
 import type { Destination, ForwardingTable, Ledger, Service } from "../../src/model/table.ts";
@@ -60,9 +60,13 @@ function backendAddress(backend: number): Address {
   return address(backend % 2 === 1 ? `2001:db8::${backend + 1}` : `10.0.0.${backend + 1}`);
 }
 
-function sourceAddress(backend: number, version: number): Address | null {
+function sourceAddress(backend: number, version: number): Prefix | null {
   if (version === 0) return null;
-  return address(backend % 2 === 1 ? `2001:db8:1::${version}` : `10.9.0.${version}`);
+  // Some with a mask beside them: the two must never be seen in halves.
+  const bits = version % 2 === 0 ? 4 : 0;
+  return backend % 2 === 1
+    ? prefixOf(address(`2001:db8:1::${version}00`), 128 - bits)
+    : prefixOf(address(`10.9.${version}.0`), 32 - bits);
 }
 
 export function keyOf(number: number): string {

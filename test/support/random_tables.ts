@@ -2,7 +2,7 @@
 // sides. Knows the model's types; knows no map. Times are chosen far from every limit, so that the
 // moment at which a packet runs decides nothing.
 
-import { addressFromBytes, prefixOf } from "../../src/model/address.ts";
+import { addressFromBytes, parsePrefix, prefixOf } from "../../src/model/address.ts";
 import type { Prefix } from "../../src/model/address.ts";
 import type { ServiceConfig } from "../../src/model/config.ts";
 import type { FlowEntry } from "../../src/model/decide.ts";
@@ -138,13 +138,19 @@ function randomHop(draws: Draws, id: number, ifindexes: readonly number[]): Hop 
     mtu: draws.pick([0, 0, 0, 0, 1500, 1500, 60, 100]),
     resolved: draws.chance(0.94),
     tunnelSource: new Uint8Array(16),
+    tunnelSourceMask: 0,
   };
 }
 
-/** The balancer's own address, of the family of the destination. */
-export function tunnelSourceFor(destination: Destination): Uint8Array {
-  if (destination.address.family === 4) return ipv4(10, 9, 9, 9);
-  return Uint8Array.of(0xfd, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9);
+const TUNNEL_SOURCES = {
+  4: ["10.9.9.9/32", "10.9.9.8/30", "10.9.9.0/24", "10.0.0.0/8"],
+  6: ["fd09:909::9/128", "fd09:909::8/126", "fd09:909::/112", "fd09:909::/64", "fd09:909::/96"],
+} as const;
+
+/** The balancer's own address, or a prefix of its own, of the family of the destination. */
+export function tunnelSourceFor({ address, id }: Destination): Prefix {
+  const choices = TUNNEL_SOURCES[address.family];
+  return parsePrefix(choices[id % choices.length]!)!;
 }
 
 function randomServices(draws: Draws, ids: readonly number[]): Service[] {

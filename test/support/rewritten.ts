@@ -44,6 +44,19 @@ export function forwardedByIpip(
   return { frame: expected, sums: outerFamily === 4 ? [at + 10, ...sums] : sums };
 }
 
+/** The outer source of a flow: the hash under the mask, but neither of the prefix's two ends. */
+export function variedSource(
+  { tunnelSource, tunnelSourceMask: mask }: Hop,
+  hash: number,
+): Uint8Array {
+  if (mask === 0) return tunnelSource;
+  const wanted = (hash & mask) >>> 0;
+  const host = wanted === 0 ? 1 : wanted === mask ? mask - 1 : wanted;
+  const source = Uint8Array.from(tunnelSource);
+  for (let at = 0; at < 4; at += 1) source[15 - at]! |= (host >>> (8 * at)) & 255;
+  return source;
+}
+
 function outerIpv4(
   frame: Uint8Array,
   packet: ParsedPacket,

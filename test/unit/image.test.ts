@@ -13,6 +13,7 @@ import { RING_CLASS_SLOTS } from "../../src/dataplane/xdp/image.ts";
 import { RingSlots } from "../../src/dataplane/xdp/abi.gen.ts";
 import { describeStep, type Step, type StepKind } from "../../src/dataplane/xdp/steps.ts";
 import { compile } from "../../src/model/compile.ts";
+import { fixedSource } from "../../src/model/tunnel_source.ts";
 import { EMPTY_LEDGER, type BackendHealth, type ForwardingTable, type Ledger } from "../../src/model/table.ts";
 import { address, configOf, type ConfigSketch } from "../support/configs.ts";
 
@@ -175,7 +176,7 @@ describe("values", () => {
     expect(decodeVersion(encodeVersion(version))).toEqual(version);
     const destination = {
       identity: 42n, generation: 3, given: true, live: true, admits: false, forwarding: "ipip", address: address("fd00::1"),
-      tunnelSource: address("fd00::2"), nextHopActive: 1, nextHops: [UNRESOLVED, HOP],
+      tunnelSource: fixedSource(address("fd00::2")), nextHopActive: 1, nextHops: [UNRESOLVED, HOP],
     } as const;
     expect(decodeDestination(encodeDestination({ ...destination, nextHops: [UNRESOLVED, HOP] }))).toEqual(destination);
     for (const action of ["allow", "deny"] as const) {

@@ -3,6 +3,7 @@
 import { describe, expect, it } from "vitest";
 import { isResolved, needsProof, wayTo, type Network, type Way } from "../../src/dataplane/xdp/next_hops.ts";
 import { NUD, ROUTE_TYPES, type Link, type RouteAnswer } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
+import { parsePrefix } from "../../src/model/address.ts";
 import { address } from "../support/configs.ts";
 
 const LINK: Link = {
@@ -43,7 +44,7 @@ describe("the way to a destination", () => {
     expect(way({ state: NUD.REACHABLE })).toMatchObject({
       route: {
         nextHop: { resolved: true, destinationMac: MAC, sourceMac: LINK.mac, ifindex: 2, mtu: 1500 },
-        tunnelSource: { text: "10.0.0.1" },
+        tunnelSource: { text: "10.0.0.1/32" },
       },
       text: `resolved: ${MAC} by way of eth0`,
     });
@@ -108,11 +109,12 @@ describe("the way to a destination", () => {
   it("has the config's outer source before the route's, and none of another family", () => {
     const source = (ipv4: string | null, said: Said = {}): string | undefined => wayTo(
       { address: address("10.0.0.11"), mac: null }, networkOf({ state: NUD.REACHABLE, ...said }),
-      { ...OPTIONS, tunnelSource: { ipv4: ipv4 === null ? null : address(ipv4), ipv6: address("2001:db8::1") } },
+      { ...OPTIONS, tunnelSource: { ipv4: ipv4 === null ? null : parsePrefix(ipv4), ipv6: parsePrefix("2001:db8::/64") } },
     ).route.tunnelSource?.text;
-    expect(source("192.0.2.9")).toBe("192.0.2.9");
-    expect(source(null)).toBe("10.0.0.1");
+    expect(source("192.0.2.9/32")).toBe("192.0.2.9/32");
+    expect(source("192.0.2.0/24")).toBe("192.0.2.0/24");
+    expect(source(null)).toBe("10.0.0.1/32");
     expect(source(null, { route: { source: address("fd00::1") } })).toBeUndefined();
-    expect(source("192.0.2.9", { route: 101 })).toBe("192.0.2.9");
+    expect(source("192.0.2.9/32", { route: 101 })).toBe("192.0.2.9/32");
   });
 });

@@ -18,12 +18,12 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xe3361dda7da99177n;
+export const ABI_FINGERPRINT = 0xba8ccd50d16177ccn;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x5b3faffc5c65cc2cn,
-  pointsman: 0xe3361dda7da99177n,
+  pointsman: 0xba8ccd50d16177ccn,
 } as const;
 
 /** enum decap_verdict */
@@ -238,6 +238,7 @@ export interface Destination {
   readonly forwarding: number;
   readonly nextHopActive: number;
   readonly nextHops: readonly NextHop[];
+  readonly tunnelSourceMask: number;
 }
 
 function writeDestination(view: DataView, at: number, value: Destination): void {
@@ -251,6 +252,7 @@ function writeDestination(view: DataView, at: number, value: Destination): void 
   codec.setEach(value.nextHops, at + 56, 24, 2, "destination.next_hops", (each, place) => {
     writeNextHop(view, place, each);
   });
+  codec.setBe32(view, at + 104, value.tunnelSourceMask, "destination.tunnel_source_mask");
 }
 
 function readDestination(view: DataView, at: number): Destination {
@@ -263,6 +265,7 @@ function readDestination(view: DataView, at: number): Destination {
     forwarding: view.getUint32(at + 48, true),
     nextHopActive: view.getUint32(at + 52, true),
     nextHops: codec.getEach(at + 56, 24, 2, (place) => readNextHop(view, place)),
+    tunnelSourceMask: view.getUint32(at + 104, false),
   };
 }
 
@@ -277,6 +280,7 @@ export const Destination = {
     forwarding: 48,
     nextHopActive: 52,
     nextHops: 56,
+    tunnelSourceMask: 104,
   },
   encode: (value: Destination): Uint8Array => {
     const bytes = new Uint8Array(128);
@@ -698,6 +702,7 @@ export const POINTSMAN_PROGRAMS = [
 export interface PointsmanRodata {
   readonly featureL2: boolean;
   readonly featureIpip: boolean;
+  readonly featureTunnelVariation: boolean;
   readonly featureTracking: boolean;
   readonly featurePolicy: boolean;
   readonly featureSourceHash: boolean;
@@ -714,14 +719,15 @@ export const PointsmanRodata = {
   offsets: {
     featureL2: 0,
     featureIpip: 1,
-    featureTracking: 2,
-    featurePolicy: 3,
-    featureSourceHash: 4,
-    featureOrphan: 5,
-    ringClassSmall: 6,
-    ringClassMedium: 7,
-    ringClassLarge: 8,
-    transmitByRedirect: 9,
+    featureTunnelVariation: 2,
+    featureTracking: 3,
+    featurePolicy: 4,
+    featureSourceHash: 5,
+    featureOrphan: 6,
+    ringClassSmall: 7,
+    ringClassMedium: 8,
+    ringClassLarge: 9,
+    transmitByRedirect: 10,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
@@ -733,29 +739,32 @@ export const PointsmanRodata = {
     if (value.featureIpip !== undefined) {
       codec.setU8(view, 1, Number(value.featureIpip), "feature_ipip");
     }
+    if (value.featureTunnelVariation !== undefined) {
+      codec.setU8(view, 2, Number(value.featureTunnelVariation), "feature_tunnel_variation");
+    }
     if (value.featureTracking !== undefined) {
-      codec.setU8(view, 2, Number(value.featureTracking), "feature_tracking");
+      codec.setU8(view, 3, Number(value.featureTracking), "feature_tracking");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 3, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 4, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 4, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 5, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 5, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 6, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 6, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 7, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 7, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 8, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 8, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 9, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 9, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 10, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
@@ -764,14 +773,15 @@ export const PointsmanRodata = {
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
-      featureTracking: view.getUint8(2) !== 0,
-      featurePolicy: view.getUint8(3) !== 0,
-      featureSourceHash: view.getUint8(4) !== 0,
-      featureOrphan: view.getUint8(5) !== 0,
-      ringClassSmall: view.getUint8(6) !== 0,
-      ringClassMedium: view.getUint8(7) !== 0,
-      ringClassLarge: view.getUint8(8) !== 0,
-      transmitByRedirect: view.getUint8(9) !== 0,
+      featureTunnelVariation: view.getUint8(2) !== 0,
+      featureTracking: view.getUint8(3) !== 0,
+      featurePolicy: view.getUint8(4) !== 0,
+      featureSourceHash: view.getUint8(5) !== 0,
+      featureOrphan: view.getUint8(6) !== 0,
+      ringClassSmall: view.getUint8(7) !== 0,
+      ringClassMedium: view.getUint8(8) !== 0,
+      ringClassLarge: view.getUint8(9) !== 0,
+      transmitByRedirect: view.getUint8(10) !== 0,
     };
   },
 } as const;

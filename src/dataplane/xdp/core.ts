@@ -61,6 +61,7 @@ function configuredFeatures(config: Config): Set<Feature> {
     })),
     forwardings: config.services.flatMap(({ forwarding }) =>
       forwarding === "l2" || forwarding === "ipip" ? [forwarding] : []),
+    tunnelSources: Object.values(config.dataplane.tunnelSource),
     action: config.dataplane.orphan.action,
   });
 }
@@ -243,6 +244,7 @@ function heldFeatures(state: KernelState): Set<Feature> {
   return featuresOf({
     versions: served.map(activeVersion).filter((version) => version !== null),
     forwardings: [...state.destinations.values()].filter(({ given }) => given).map(({ forwarding }) => forwarding),
+    tunnelSources: [...state.destinations.values()].map(({ tunnelSource }) => tunnelSource),
     action: state.orphan.action,
   });
 }

@@ -217,7 +217,7 @@ function planRoutes(planner: Planner, routes: ReadonlyMap<number, Route>): void 
     if (isOneStore(held, tunnelSource)) take({ kind: "write-tunnel-source", id, source: tunnelSource });
     else rewritten.push(id);
   }
-  // Sixteen bytes cannot change at once: nobody is sent this way while they do.
+  // Sixteen bytes cannot change at once, nor an address and its mask: nobody is sent this way while they do.
   for (const id of rewritten) {
     const held = heldDestination(state, id);
     const shown = held.nextHops[held.nextHopActive];
@@ -235,9 +235,10 @@ function planRoutes(planner: Planner, routes: ReadonlyMap<number, Route>): void 
   for (const [id, { nextHop }] of changed) publishNextHop(planner, id, nextHop);
 }
 
-/** IPv4 differs in four aligned bytes only, and what nobody reads may change byte by byte. */
+/** IPv4 differs in four aligned bytes only, as long as the mask beside them stays. */
 function isOneStore(held: HeldDestination, source: Route["tunnelSource"]): boolean {
-  return held.tunnelSource?.family === 4 && source?.family === 4;
+  return held.tunnelSource?.address.family === 4 && source?.address.family === 4
+    && held.tunnelSource.length === source.length;
 }
 
 function publishNextHop({ state, take, settle }: Planner, id: number, nextHop: NextHop): void {

@@ -2,9 +2,10 @@
 // and of what is known of next hops. Knows no bytes, map or kernel call: diff.ts compares an image with
 // what the kernel holds, maps.ts turns values into bytes.
 
-import { formatEndpoint, type Address } from "../../model/address.ts";
+import { formatEndpoint, type Address, type Prefix } from "../../model/address.ts";
 import type { HashInput, OrphanAction, Protocol, Tracking, VipAssign } from "../../model/config.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
+import { hashMask } from "../../model/tunnel_source.ts";
 
 /** Rings come in sizes, one outer map each; the names are those of the maps without `rings_`. */
 export const RING_CLASSES = ["small", "medium", "large"] as const;
@@ -73,8 +74,8 @@ export const UNRESOLVED: NextHop = {
 /** The way to a destination, as the rtnetlink room sees it now. */
 export interface Route {
   readonly nextHop: NextHop;
-  /** Outer source of a tunnel, of the destination's family; null while unknown. */
-  readonly tunnelSource: Address | null;
+  /** Outer sources of a tunnel, of the destination's family; null while unknown. */
+  readonly tunnelSource: Prefix | null;
 }
 
 /** Answers for any destination; what is not known is unresolved. */
@@ -99,7 +100,7 @@ export interface AssignedAddress {
 
 /** Switches of the program: what no table needs is left out when it is loaded. */
 export type Feature =
-  | "featureL2" | "featureIpip" | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan"
+  | "featureL2" | "featureIpip" | "featureTunnelVariation" | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan"
   | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
 
 export interface Image {
@@ -165,6 +166,7 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
     features: featuresOf({
       versions: [...services.values()].map(({ version }) => version),
       forwardings: [...destinations.values()].map(({ forwarding }) => forwarding),
+      tunnelSources: [...destinations.values()].map(({ route }) => route.tunnelSource),
       action: table.orphan.action,
     }),
   };
@@ -227,10 +229,12 @@ const RING_FEATURES = {
 export interface FeatureSource {
   readonly versions: Iterable<Pick<VersionImage, "ringSize" | "tracking" | "hasPolicy" | "hashInput">>;
   readonly forwardings: Iterable<"l2" | "ipip">;
+  readonly tunnelSources: Iterable<Prefix | null>;
   readonly action: OrphanAction;
 }
 
-export function featuresOf({ versions, forwardings, action }: FeatureSource): Set<Feature> {
+export function featuresOf(source: FeatureSource): Set<Feature> {
+  const { versions, forwardings, tunnelSources, action } = source;
   const features = new Set<Feature>();
   for (const { ringSize, tracking, hasPolicy, hashInput } of versions) {
     features.add(RING_FEATURES[ringClassOf(ringSize)]);
@@ -239,6 +243,8 @@ export function featuresOf({ versions, forwardings, action }: FeatureSource): Se
     if (hashInput === "source-ip") features.add("featureSourceHash");
   }
   for (const forwarding of forwardings) features.add(forwarding === "l2" ? "featureL2" : "featureIpip");
+  const varies = [...tunnelSources].some((prefix) => prefix !== null && hashMask(prefix) !== 0);
+  if (varies && features.has("featureIpip")) features.add("featureTunnelVariation");
   if (action !== "keep") features.add("featureOrphan");
   return features;
 }

@@ -2,7 +2,7 @@
 // which says what each step changes. Knows which things may still be read by a packet in flight (they
 // are restless until a grace period has passed); must never touch a map itself.
 
-import type { Address } from "../../model/address.ts";
+import type { Address, Prefix } from "../../model/address.ts";
 import type { OrphanAction } from "../../model/config.ts";
 import type { Ledger } from "../../model/table.ts";
 import {
@@ -41,7 +41,7 @@ export interface HeldDestination {
   admits: boolean;
   forwarding: "l2" | "ipip";
   address: Address;
-  tunnelSource: Address | null;
+  tunnelSource: Prefix | null;
   nextHopActive: 0 | 1;
   nextHops: [NextHop, NextHop];
   /** Of the whole element. */

@@ -1,8 +1,9 @@
 // Values of the image as the bytes of bpf/abi.h, and back. Pure: the generated codecs do the layout, this
 // file knows which word of ours is which number of theirs. Knows no map.
 
-import { addressFromBytes, type Address } from "../../model/address.ts";
+import { addressFromBytes, type Prefix } from "../../model/address.ts";
 import type { OrphanAction, Protocol } from "../../model/config.ts";
+import { hashMask, prefixOfMask } from "../../model/tunnel_source.ts";
 import {
   Destination, DestinationFlags, Forwarding, HashInput, NextHop as NextHopBytes, NextHopFlags,
   OrphanAction as OrphanActions, PolicyAction, PolicyKey, RingClass as RingClasses, ServiceFlags, ServiceKey,
@@ -94,7 +95,7 @@ export type DestinationValue = Omit<HeldDestination, "mark" | "hopMark">;
 export function encodeDestination(value: DestinationValue): Uint8Array {
   return Destination.encode({
     address: value.address.bytes,
-    tunnelSource: value.tunnelSource?.bytes ?? NO_ADDRESS,
+    ...tunnelSourceFields(value.tunnelSource),
     identity: value.identity,
     generation: value.generation,
     flags: destinationFlags(value.live, value.admits),
@@ -119,14 +120,30 @@ export function decodeDestination(bytes: Uint8Array): DestinationValue | null {
     admits: (value.flags & DestinationFlags.DESTINATION_ADMITS) !== 0,
     forwarding: given ? nameOf(FORWARDING_NUMBERS, value.forwarding, "forwarding") : "l2",
     address: addressFromBytes(value.address),
-    tunnelSource: addressOrNull(value.tunnelSource),
+    tunnelSource: tunnelSourceValue(value),
     nextHopActive: value.nextHopActive === 1 ? 1 : 0,
     nextHops: [nextHopValue(first), nextHopValue(second)],
   };
 }
 
-function addressOrNull(bytes: Uint8Array): Address | null {
-  return bytes.every((byte) => byte === 0) ? null : addressFromBytes(bytes);
+type TunnelSourceFields = Pick<Destination, "tunnelSource" | "tunnelSourceMask">;
+
+function tunnelSourceFields(prefix: Prefix | null): TunnelSourceFields {
+  if (prefix === null) return { tunnelSource: NO_ADDRESS, tunnelSourceMask: 0 };
+  return { tunnelSource: prefix.address.bytes, tunnelSourceMask: hashMask(prefix) };
+}
+
+function tunnelSourceValue({ tunnelSource, tunnelSourceMask }: TunnelSourceFields): Prefix | null {
+  if (tunnelSource.every((byte) => byte === 0)) return null;
+  return prefixOfMask(addressFromBytes(tunnelSource), tunnelSourceMask);
+}
+
+/** The address and the mask as they lie in the element. */
+export function encodeTunnelSource(prefix: Prefix | null): { source: Uint8Array; mask: Uint8Array } {
+  const { tunnelSource, tunnelSourceMask } = tunnelSourceFields(prefix);
+  const mask = new Uint8Array(4);
+  new DataView(mask.buffer).setUint32(0, tunnelSourceMask);
+  return { source: tunnelSource, mask };
 }
 
 export function encodeNextHop(hop: NextHop): Uint8Array {

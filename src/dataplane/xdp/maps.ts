@@ -6,11 +6,11 @@ import {
   ABI_FINGERPRINT, AddressKey, Destination, NextHop as NextHopBytes, ServiceVersion, Settings, TrafficCount,
   type POINTSMAN_MAPS,
 } from "./abi.gen.ts";
-import type { Address } from "../../model/address.ts";
+import type { Address, Prefix } from "../../model/address.ts";
 import { ringText, type HeldVersion } from "./kernel_state.ts";
 import {
   decodeDestination, decodeVersion, destinationFlags, encodeDestination, encodeNextHop, encodePolicyKey,
-  encodeServiceKey, encodeU32, encodeVersion, orphanAction, orphanNumber, policyNumber, RETIRED_FORWARDING,
+  encodeServiceKey, encodeTunnelSource, encodeU32, encodeVersion, orphanAction, orphanNumber, policyNumber, RETIRED_FORWARDING,
   type DestinationValue,
 } from "./map_values.ts";
 import { RING_CLASS_SLOTS, type NextHop, type PolicyImage, type RingClass, type ServiceKey } from "./image.ts";
@@ -175,11 +175,16 @@ export class PlaneMaps {
     this.#storeWord(id, "nextHopActive", half);
   }
 
-  /** Word by word: from one IPv4 address to another one, a single store. */
-  writeTunnelSource(id: number, source: Address | null): void {
-    const words = new Uint32Array((source?.bytes ?? new Uint8Array(16)).slice().buffer);
-    const at = (id * DESTINATION_STRIDE + Destination.offsets.tunnelSource) / WORD;
-    words.forEach((word, index) => {
+  /** Word by word: from one IPv4 address to another one, or between prefixes of one length, a single store. */
+  writeTunnelSource(id: number, source: Prefix | null): void {
+    const bytes = encodeTunnelSource(source);
+    this.#storeWords(id, "tunnelSource", bytes.source);
+    this.#storeWords(id, "tunnelSourceMask", bytes.mask);
+  }
+
+  #storeWords(id: number, field: "tunnelSource" | "tunnelSourceMask", bytes: Uint8Array): void {
+    const at = (id * DESTINATION_STRIDE + Destination.offsets[field]) / WORD;
+    new Uint32Array(bytes.slice().buffer).forEach((word, index) => {
       if (this.#memory.destinationWords[at + index] === word) return;
       Atomics.store(this.#memory.destinationWords, at + index, word);
     });

@@ -2,7 +2,8 @@
 // network gives the same answer. Knows which states of a neighbour count as resolved and why one does
 // not; must never ask the kernel (watch.ts does).
 
-import type { Address } from "../../model/address.ts";
+import type { Address, Prefix } from "../../model/address.ts";
+import { fixedSource, usedPrefix } from "../../model/tunnel_source.ts";
 import { NO_MAC, type NextHop, type Route } from "./image.ts";
 import { NUD, ROUTE_TYPES, type Link, type Neighbour, type RouteAnswer } from "./netlink/rtnetlink.ts";
 
@@ -22,7 +23,7 @@ export interface Network {
 
 export interface WayOptions {
   /** Outer sources that the config names, by family. */
-  readonly tunnelSource: { readonly ipv4: Address | null; readonly ipv6: Address | null };
+  readonly tunnelSource: { readonly ipv4: Prefix | null; readonly ipv6: Prefix | null };
   /** Interface of static next hops to which there is no route. */
   readonly fallbackIfindex: number;
 }
@@ -50,9 +51,10 @@ export function needsProof(state: number): boolean {
 }
 
 export function wayTo(target: Target, network: Network, options: WayOptions): Way {
-  const found = network.route(target.address);
-  const configured = target.address.family === 4 ? options.tunnelSource.ipv4 : options.tunnelSource.ipv6;
-  if (target.mac !== null) return staticWay(target.mac, found, network, options, configured);
+  const { address, mac: ownMac } = target;
+  const found = network.route(address);
+  if (ownMac !== null) return staticWay({ address, mac: ownMac }, found, network, options);
+  const configured = configuredSource(address, options.tunnelSource);
   if (typeof found === "number") return unresolved(refusedRoute(found), configured);
   const tunnelSource = configured ?? sourceFor(target.address, found);
   if (found.type === ROUTE_TYPES.LOCAL) return unresolved("local: this host has the address itself", tunnelSource);
@@ -78,11 +80,13 @@ export function wayTo(target: Target, network: Network, options: WayOptions): Wa
 
 /** A link address from the config wins; the interface is still the route's, if there is one. */
 function staticWay(
-  mac: string, found: RouteAnswer | number, network: Network, options: WayOptions, configured: Address | null,
+  { address, mac }: Target & { readonly mac: string }, found: RouteAnswer | number, network: Network,
+  options: WayOptions,
 ): Way {
   const isRoute = typeof found !== "number" && found.type === ROUTE_TYPES.UNICAST;
   const ifindex = isRoute ? found.ifindex : options.fallbackIfindex;
-  const tunnelSource = configured ?? (isRoute ? found.source : null);
+  const tunnelSource = configuredSource(address, options.tunnelSource)
+    ?? (isRoute ? sourceFor(address, found) : null);
   const link = network.link(ifindex);
   const refused = refusal(link, ifindex);
   if (link === null || refused !== null) return unresolved(refused ?? "no interface", tunnelSource);
@@ -94,8 +98,16 @@ function staticWay(
 }
 
 /** An outer source has to be of the destination's family; behind a gateway of the other one it may not be. */
-function sourceFor(address: Address, { source }: RouteAnswer): Address | null {
-  return source?.family === address.family ? source : null;
+function sourceFor(address: Address, { source }: RouteAnswer): Prefix | null {
+  return source?.family === address.family ? fixedSource(source) : null;
+}
+
+/** The outer source that the config names for tunnels to this address, as the kernel holds it, or null. */
+export function configuredSource(
+  { family }: Address, { ipv4, ipv6 }: WayOptions["tunnelSource"],
+): Prefix | null {
+  const prefix = family === 4 ? ipv4 : ipv6;
+  return prefix === null ? null : usedPrefix(prefix);
 }
 
 function refusal(link: Link | null, ifindex: number): string | null {
@@ -110,7 +122,7 @@ function nextHop(destinationMac: string, link: Link, routeMtu: number): NextHop 
   return { resolved: true, destinationMac, sourceMac: link.mac ?? NO_MAC, ifindex: link.ifindex, mtu };
 }
 
-function unresolved(text: string, tunnelSource: Address | null): Way {
+function unresolved(text: string, tunnelSource: Prefix | null): Way {
   const none: NextHop = { resolved: false, destinationMac: NO_MAC, sourceMac: NO_MAC, ifindex: 0, mtu: 0 };
   return { route: { nextHop: none, tunnelSource }, text: `unresolved: ${text}`, neighbour: null };
 }

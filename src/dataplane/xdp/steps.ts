@@ -2,7 +2,8 @@
 // or not, and diff.ts puts them in an order whose every prefix is safe. Knows no maps: apply.ts has
 // one action per kind, and a kind without one does not compile.
 
-import type { Address } from "../../model/address.ts";
+import type { Address, Prefix } from "../../model/address.ts";
+import { formatTunnelSource } from "../../model/tunnel_source.ts";
 import type { OrphanAction } from "../../model/config.ts";
 import type { StepDescription } from "../dataplane.ts";
 import {
@@ -41,7 +42,7 @@ export type Step =
   | { readonly kind: "set-destination-flags"; readonly id: number; readonly live: boolean; readonly admits: boolean }
   | { readonly kind: "write-next-hop"; readonly id: number; readonly half: Half; readonly nextHop: NextHop }
   | { readonly kind: "activate-next-hop"; readonly id: number; readonly half: Half }
-  | { readonly kind: "write-tunnel-source"; readonly id: number; readonly source: Address | null }
+  | { readonly kind: "write-tunnel-source"; readonly id: number; readonly source: Prefix | null }
   /** Nobody's from now on; flows that remember `generation - 1` no longer match. */
   | { readonly kind: "retire-destination"; readonly id: number; readonly generation: number }
   | { readonly kind: "create-ring" | "release-ring"; readonly ringClass: RingClass; readonly id: number }
@@ -104,7 +105,7 @@ function destinationDetail(step: Extract<Step, { readonly id: number }>): string
     case "write-next-hop": return step.nextHop.resolved
       ? `${step.nextHop.destinationMac} on interface ${step.nextHop.ifindex}` : "unresolved";
     case "activate-next-hop": return `next hop ${step.half}`;
-    case "write-tunnel-source": return step.source?.text ?? "none";
+    case "write-tunnel-source": return step.source === null ? "none" : formatTunnelSource(step.source);
     default: return "";
   }
 }
