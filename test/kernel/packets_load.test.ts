@@ -11,6 +11,7 @@ import { BpfWorld } from "../support/bpf_world.ts";
 const FEATURES = [
   "feature_l2",
   "feature_ipip",
+  "feature_tunnel_variation",
   "feature_tracking",
   "feature_policy",
   "feature_source_hash",
