@@ -11,4 +11,6 @@ export interface ParseJob {
 }
 
 const { file, bytes } = workerData as ParseJob;
-parentPort?.postMessage(parseConfig(file, bytes));
+// Not while modules are evaluated: V8 of Node 22 and 24 aborts the whole process when a thread is
+// terminated in the body of a module that waited for another's top-level await.
+setImmediate(() => { parentPort?.postMessage(parseConfig(file, bytes)); });
