@@ -1,7 +1,10 @@
 // The ring against what others published: Envoy's unit tests, Table 1 of the Maglev paper, vectors
 // of xxHash64. And what it refuses. Laws for any weights are in test/property/ring.test.ts.
 
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { lend } from "../../src/model/lending.ts";
 import { compareKeys, keyWord, permutationOf } from "../../src/model/permutation.ts";
 import { fillSlots, quotasOf, turnsOf } from "../../src/model/ring_fill.ts";
 import {
@@ -190,6 +193,22 @@ describe("buildRing", () => {
     expect(() => buildRing(backends(["a", "b", "a"]), 7)).toThrow(/a is there twice/);
     const tooMany = Array.from({ length: RING_BACKENDS_MAX + 1 }, (_, index) => `key ${index}`);
     expect(() => buildRing(backends(tooMany), 65537)).toThrow(RangeError);
+  });
+});
+
+describe("docs/ring.md", () => {
+  it("shows the ring and the lending of its example as they are", () => {
+    const page = readFileSync(join(import.meta.dirname, "../../docs/ring.md"), "utf8");
+    const line = (name: string): number[] => {
+      const found = new RegExp(`^ {4}${name} +([\\d ]+)$`, "m").exec(page)?.[1] ?? "";
+      return found.split(" ").map((port) => Number(port) - 90);
+    };
+    const six = backends(SIX).map((backend, index) => (
+      { ...backend, alive: index !== 1, admission: 65536 }
+    ));
+    const ring = buildRing(six, 17);
+    expect([...ring]).toEqual(line("ring"));
+    expect([...lend(ring, six)]).toEqual(line("91 down"));
   });
 });
 
