@@ -59,7 +59,7 @@ ${lab.backends.map((host) => `  server ${host.name} ${host.ipv4}:${port}`).join(
     file,
     `global
   nbthread 1
-  maxconn 10000
+  maxconn 2000
 defaults
   mode tcp
   timeout connect 3s
@@ -79,7 +79,8 @@ const nginx: Start = (lab, directory, processes) => {
     const hash = port === 80 ? "" : "hash $remote_addr;";
     const backends = lab.backends.map((host) => `server ${host.ipv4}:${port};`).join(" ");
     return `  upstream p${port} { ${hash} ${backends} }
-  server { listen ${VIP4}:${port}; proxy_pass p${port}; }`;
+  server { listen ${VIP4}:${port}; proxy_pass p${port}; }
+  server { listen ${VIP4}:${port} udp; proxy_pass p${port}; }`;
   });
   writeFileSync(
     file,
@@ -106,7 +107,7 @@ const nftables: Start = (lab) => {
   const targets = lab.backends.map((host, i) => `${i} : ${host.ipv4}`).join(", ");
   const rules = PORTS.map((port) => {
     const spread = port === 80 ? "numgen inc" : "jhash ip saddr";
-    return `    ip daddr ${VIP4} tcp dport ${port} dnat to ${spread} mod ${lab.backends.length} map { ${targets} }`;
+    return `    ip daddr ${VIP4} meta l4proto { tcp, udp } th dport ${port} dnat to ${spread} mod ${lab.backends.length} map { ${targets} }`;
   });
   runInSync(lab.balancer.namespace, "sysctl", ["-qw", "net.ipv4.ip_forward=1"]);
   runInSync(lab.balancer.namespace, "nft", ["-f", "-"], {
@@ -114,7 +115,7 @@ const nftables: Start = (lab) => {
   chain in { type nat hook prerouting priority dstnat;
 ${rules.join("\n")}
   }
-  chain out { type nat hook postrouting priority srcnat; masquerade }
+  chain out { type nat hook postrouting priority srcnat; masquerade; }
 }
 `,
   });
@@ -188,20 +189,28 @@ export async function raiseContestants(
     const lab = raiseLab({ label: `b${index}`, backends, mtu: 1500, localVip: entry.localVip });
     const directory = mkdtempSync(join(tmpdir(), "pointsman-bench-"));
     const processes: ChildProcess[] = [];
-    await serve(lab, entry.decap === true, directory, processes);
-    const stop = await entry.start(lab, directory, processes);
-    const target = entry.direct === true ? (lab.backends[0]?.ipv4 ?? "") : VIP4;
-    contestants.push({
-      name: entry.name,
-      client: lab.client.namespace,
-      target,
-      close: async () => {
-        await stop();
-        for (const child of processes) child.kill("SIGKILL");
-        lab.close();
-        rmSync(directory, { recursive: true, force: true });
-      },
-    });
+    const clear = (): void => {
+      for (const child of processes) child.kill("SIGKILL");
+      lab.close();
+      rmSync(directory, { recursive: true, force: true });
+    };
+    try {
+      await serve(lab, entry.decap === true, directory, processes);
+      const stop = await entry.start(lab, directory, processes);
+      contestants.push({
+        name: entry.name,
+        client: lab.client.namespace,
+        target: entry.direct === true ? (lab.backends[0]?.ipv4 ?? "") : VIP4,
+        close: async () => {
+          await stop();
+          clear();
+        },
+      });
+    } catch (error) {
+      clear();
+      const [reason = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
+      absent.push({ name: entry.name, reason });
+    }
   }
   return { contestants, absent };
 }

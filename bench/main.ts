@@ -3,7 +3,9 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { benchHealth, healthTable } from "./health.ts";
+import { benchPacket, packetTable, ROOT } from "./packet.ts";
 import { throughputChart, throughputTable } from "./report.ts";
+import { benchRing, ringTable } from "./ring.ts";
 import { benchThroughput } from "./throughput.ts";
 
 interface Options {
@@ -24,6 +26,14 @@ const SUITES: Readonly<Record<string, Suite>> = {
   health: async ({ rounds }, progress) => {
     const result = await benchHealth({ rounds, backends: 3, progress });
     return { value: result, text: healthTable(result), files: {} };
+  },
+  packet: ({ rounds }, progress) => {
+    const result = benchPacket({ root: ROOT, rounds, progress });
+    return Promise.resolve({ value: result, text: packetTable(result), files: {} });
+  },
+  ring: ({ rounds }) => {
+    const result = benchRing({ rounds });
+    return Promise.resolve({ value: result, text: ringTable(result), files: {} });
   },
   throughput: async (options, progress) => {
     const result = await benchThroughput({

@@ -8,6 +8,7 @@ import { METRICS } from "./throughput.ts";
 const metrics = Object.keys(METRICS) as Metric[];
 
 function figure(value: number): string {
+  if (value === 0) return "–";
   if (value >= 1000) return `${(value / 1000).toFixed(1)} k`;
   return value.toFixed(value >= 100 ? 0 : 1);
 }
@@ -19,7 +20,7 @@ export function throughputTable(result: ThroughputResult): string {
     .map(({ name, medians, ratios }) => {
       const cells = metrics.map((metric) => {
         const ratio = ratios[metric];
-        return `${figure(medians[metric])}${ratio === null ? "" : ` (${ratio.toFixed(2)})`}`;
+        return `${figure(medians[metric])}${ratio === null || ratio === 0 ? "" : ` (${ratio.toFixed(2)})`}`;
       });
       return `| ${name} | ${cells.join(" | ")} |\n`;
     })
@@ -27,7 +28,7 @@ export function throughputTable(result: ThroughputResult): string {
   const absent = result.absent.map(({ name, reason }) => `${name} did not take part: ${reason}.\n`).join("");
   return `${head}${rows}
 Medians of ${result.rounds} interleaved rounds of ${result.seconds} s, ${result.backends} backends; in brackets the ratio to direct in
-the same run. Client, balancer and backends share the cores of one machine, so the ratios count, not the figures.
+the same run; –: nothing came through (HAProxy forwards no UDP). Client, balancer and backends share the cores of one machine, so the ratios count, not the figures.
 
 Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
 ${absent}`;

@@ -1,0 +1,219 @@
+// What the packet benchmark sends through the XDP program, and through which: configs in the words of a
+// user, one frame per verdict. Knows configs, frames and switches; measures nothing.
+
+import { parseConfig } from "../src/config/parse.ts";
+import { PointsmanRodata } from "../src/dataplane/xdp/abi.gen.ts";
+import { parseAddress } from "../src/model/address.ts";
+import { compile } from "../src/model/compile.ts";
+import type { VerdictName } from "../src/model/decide.ts";
+import {
+  EMPTY_LEDGER, type BackendHealth, type Destination, type ForwardingTable,
+} from "../src/model/table.ts";
+import type { Hop } from "../test/support/bpf_world.ts";
+import { frameOf, ICMP, mac, TCP, UDP, type FrameSpec } from "../test/support/packets.ts";
+
+export const FORWARDINGS = ["l2", "ipip"] as const;
+export const FAMILIES = [4, 6] as const;
+export const TRACKINGS = ["none", "full"] as const;
+export type Family = (typeof FAMILIES)[number];
+export type Switch = keyof PointsmanRodata;
+
+/** How many flows the packets are of: bits of a counter that change the client. */
+export const FLOWS = {
+  "1 flow": 0,
+  "64 K flows": 0xffff,
+  "each packet a new flow": 0xffffffff,
+} as const;
+export type Flows = keyof typeof FLOWS;
+
+/** FRAME_BYTES of packet_bench.bpf.c. */
+export const FRAME_BYTES = 80;
+/** Of a plane with the usual limits.flows. */
+export const FLOWS_MAX = 1_048_576;
+const FEW_FLOWS = 1024;
+const BACKENDS = 16;
+
+/** A loaded program and what its maps are filled with. */
+export interface WorldSpec {
+  readonly key: string;
+  readonly text: string;
+  readonly switches: readonly Switch[];
+  readonly flowsMax: number;
+}
+
+export interface Case {
+  readonly group: "forwarding" | "features" | "verdict";
+  readonly name: string;
+  readonly world: WorldSpec;
+  readonly flows: Flows;
+  readonly verdict: VerdictName;
+  readonly family: Family;
+  readonly frame: Uint8Array;
+}
+
+const VIP = { 4: "203.0.113.10", 6: "2001:db8:ff::10" } as const;
+const CLIENT = { 4: "198.51.100.1", 6: "2001:db8:1::1" } as const;
+
+function service(name: string, port: number, family: Family, rest: string, backends = BACKENDS): string {
+  const address = (index: number): string =>
+    family === 4 ? `10.0.0.${index + 1}` : `2001:db8:2::${(index + 1).toString(16)}`;
+  const list = Array.from({ length: backends }, (_, index) =>
+    `      - { name: b${index}, address: "${address(index)}" }\n`).join("");
+  return `  - { name: ${name}, address: "${VIP[family]}", port: ${port}, health: { type: none }, ${rest},
+      backends: [\n${list.replaceAll("      - ", "        ").replaceAll(" }\n", " },\n")}      ] }\n`;
+}
+
+function configText(services: string, orphan = "keep"): string {
+  return `version: 1
+instance: bench
+dataplane: { mode: xdp, interfaces: [eth0], orphan: { after: 1s, action: ${orphan} } }
+services:
+${services}`;
+}
+
+/** The pool `nobody` is down. Throws what the parser says: these configs are ours. */
+export function tableOf(text: string): ForwardingTable {
+  const parsed = parseConfig("bench", new TextEncoder().encode(text));
+  if (!("config" in parsed)) {
+    throw new Error(parsed.problems.map(({ path, reason }) => `${path}: ${reason}`).join("\n"));
+  }
+  const health = new Map<string, BackendHealth>([
+    ["nobody/b0", { alive: false, known: true, admission: 0, reason: "", sinceMs: 0 }],
+  ]);
+  return compile(
+    { config: parsed.config, hashSeed: 1n, overrides: [], health, nowMs: 0 },
+    { ledger: EMPTY_LEDGER, generation: 0 },
+  );
+}
+
+/** Interface 1 is where a test run's packets come from; two services have next hops that fail. */
+export function hopOf(destination: Destination): Hop {
+  const family = destination.address.family;
+  return {
+    destinationMac: mac(3), sourceMac: mac(1), ifindex: 1,
+    mtu: destination.pool === "narrow" ? 40 : 1500,
+    resolved: destination.pool !== "unresolved",
+    tunnelSource: addressBytes(family === 4 ? "192.0.2.1" : "2001:db8:3::1"),
+  };
+}
+
+function addressBytes(text: string): Uint8Array {
+  const address = parseAddress(text);
+  if (address === null) throw new RangeError(`${text} is no address`);
+  return address.bytes;
+}
+
+function frame(family: Family, changes: Partial<FrameSpec>): Uint8Array {
+  const made = frameOf({
+    family, source: addressBytes(CLIENT[family]), destination: addressBytes(VIP[family]),
+    protocol: TCP, sourcePort: 0, destinationPort: 80, flags: 0x10, ...changes,
+  });
+  const padded = new Uint8Array(FRAME_BYTES);
+  padded.set(made);
+  return padded;
+}
+
+/** Each way to forward with the switches that a plane of one such service has. */
+function forwardingCases(): Case[] {
+  return FORWARDINGS.flatMap((forwarding) => FAMILIES.flatMap((family) => TRACKINGS.flatMap((tracking) => {
+    const rest = `forwarding: ${forwarding}, tracking: ${tracking}`;
+    const world: WorldSpec = {
+      key: `${forwarding} ${family} ${tracking}`,
+      text: configText(service("web", 80, family, rest)),
+      switches: [
+        forwarding === "l2" ? "featureL2" : "featureIpip", "ringClassMedium",
+        ...(tracking === "full" ? ["featureTracking"] as const : []),
+      ],
+      flowsMax: tracking === "full" ? FLOWS_MAX : FEW_FLOWS,
+    };
+    return (Object.keys(FLOWS) as Flows[]).map((flows): Case => ({
+      group: "forwarding", name: `${forwarding}, IPv${family}, tracking ${tracking}`, world, flows,
+      verdict: "TX_FORWARDED", family, frame: frame(family, {}),
+    }));
+  })));
+}
+
+const ALL = Object.keys(PointsmanRodata.offsets) as Switch[];
+const allBut = (...names: Switch[]): Switch[] => ALL.filter((name) => !names.includes(name));
+
+/** The same packet, of l2 without tracking, through programs with more and more switched on. */
+function featureCases(): Case[] {
+  const text = configText(service("web", 80, 4, "forwarding: l2, tracking: none"));
+  const least: readonly Switch[] = ["featureL2", "ringClassMedium"];
+  const sets: readonly (readonly [string, readonly Switch[]])[] = [
+    ["l2 alone", least],
+    ["l2, source hash", [...least, "featureSourceHash"]],
+    ["l2, orphan action", [...least, "featureOrphan"]],
+    ["l2, policy", [...least, "featurePolicy"]],
+    ["l2, tracking", [...least, "featureTracking"]],
+    ["l2 and ipip", [...least, "featureIpip"]],
+    ["l2, transmit by redirect", [...least, "transmitByRedirect"]],
+    ["everything but redirect", allBut("transmitByRedirect")],
+  ];
+  return sets.map(([name, switches]) => ({
+    group: "features", name, flows: "1 flow", verdict: "TX_FORWARDED", family: 4, frame: frame(4, {}),
+    world: { key: `features ${name}`, text, switches, flowsMax: FEW_FLOWS },
+  }));
+}
+
+const arp = (): Uint8Array => {
+  const bytes = frame(4, {});
+  bytes.set([0x08, 0x06], 12);
+  return bytes;
+};
+
+const malformed = (): Uint8Array => {
+  const bytes = frame(4, {});
+  bytes[14] = 0x44;
+  return bytes;
+};
+
+const truncated = (): Uint8Array => {
+  const bytes = frame(4, {});
+  // Total length: four bytes are missing at the end of the TCP header.
+  bytes.set([0, 36], 16);
+  return bytes;
+};
+
+/** One case per verdict that a small frame can reach, through a program with everything on. */
+function verdictCases(): Case[] {
+  const rest = "forwarding: l2, tracking: none";
+  const services = [
+    service("web", 80, 4, rest),
+    service("denied", 81, 4, `${rest}, policy: { deny: ["198.51.100.0/24"] }`),
+    service("nobody", 82, 4, rest, 1),
+    service("unresolved", 83, 4, rest, 1),
+    service("narrow", 84, 4, "forwarding: ipip, tracking: none", 1),
+  ].join("");
+  const world = (orphan: string): WorldSpec => ({
+    key: `verdicts ${orphan}`, text: configText(services, orphan),
+    switches: allBut("transmitByRedirect"), flowsMax: FEW_FLOWS,
+  });
+  const keep = world("keep");
+  const frames: readonly (readonly [VerdictName, Uint8Array, WorldSpec])[] = [
+    ["PASS_NOT_IP", arp(), keep],
+    ["PASS_MALFORMED", malformed(), keep],
+    ["PASS_NOT_OURS", frame(4, { destinationPort: 9 }), keep],
+    ["PASS_TRUNCATED", truncated(), keep],
+    ["PASS_FRAGMENT", frame(4, { fragmentOffset: 1, protocol: UDP }), keep],
+    ["PASS_ICMP", frame(4, { protocol: ICMP, flags: 3 }), keep],
+    ["PASS_PROTOCOL", frame(4, { protocol: 47 }), keep],
+    ["PASS_ORPHANED", frame(4, {}), world("pass")],
+    ["TX_FORWARDED", frame(4, {}), keep],
+    ["TX_ECHO_REPLY", frame(4, { protocol: ICMP, flags: 8 }), keep],
+    ["DROP_DENIED", frame(4, { destinationPort: 81 }), keep],
+    ["DROP_FRAGMENT", frame(4, { more: true }), keep],
+    ["DROP_ORPHANED", frame(4, {}), world("drop")],
+    ["DROP_TTL_EXPIRED", frame(4, { ttl: 1 }), keep],
+    ["DROP_NO_BACKEND", frame(4, { destinationPort: 82 }), keep],
+    ["DROP_NO_NEIGHBOUR", frame(4, { destinationPort: 83 }), keep],
+    ["DROP_TOO_BIG", frame(4, { destinationPort: 84 }), keep],
+  ];
+  return frames.map(([verdict, bytes, spec]) => ({
+    group: "verdict", name: verdict, world: spec, flows: "1 flow", verdict, family: 4, frame: bytes,
+  }));
+}
+
+export function packetCases(): Case[] {
+  return [...forwardingCases(), ...featureCases(), ...verdictCases()];
+}
