@@ -231,8 +231,14 @@ export async function freePort(host = "127.0.0.1"): Promise<number> {
   await new Promise<void>((resolve) => { server.listen(0, host, resolve); });
   const { port } = server.address() as AddressInfo;
   await new Promise((resolve) => { server.close(resolve); });
+  // A service on the port of its own dead backend would connect to itself.
+  if (givenPorts.has(port)) return freePort(host);
+  givenPorts.add(port);
   return port;
 }
+
+/** The kernel may give a port again once it is closed. */
+const givenPorts = new Set<number>();
 
 /** The first line a peer says. */
 export function line(socket: Socket): Promise<string> {
