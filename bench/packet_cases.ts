@@ -1,5 +1,5 @@
-// What the packet benchmark sends through the XDP program, and through which: configs in the words of a
-// user, one frame per verdict. Knows configs, frames and switches; measures nothing.
+// What the packet benchmark sends through the XDP program, and through which: configs in the words
+// of a user, one frame per verdict. Knows configs, frames and switches; measures nothing.
 
 import { parseConfig } from "../src/config/parse.ts";
 import { PointsmanRodata } from "../src/dataplane/xdp/abi.gen.ts";
@@ -54,13 +54,20 @@ export interface Case {
 const VIP = { 4: "203.0.113.10", 6: "2001:db8:ff::10" } as const;
 const CLIENT = { 4: "198.51.100.1", 6: "2001:db8:1::1" } as const;
 
-function service(name: string, port: number, family: Family, rest: string, backends = BACKENDS): string {
+function service(
+  name: string, port: number, family: Family, rest: string, backends = BACKENDS,
+): string {
   const address = (index: number): string =>
     family === 4 ? `10.0.0.${index + 1}` : `2001:db8:2::${(index + 1).toString(16)}`;
   const list = Array.from({ length: backends }, (_, index) =>
     `      - { name: b${index}, address: "${address(index)}" }\n`).join("");
-  return `  - { name: ${name}, address: "${VIP[family]}", port: ${port}, health: { type: none }, ${rest},
-      backends: [\n${list.replaceAll("      - ", "        ").replaceAll(" }\n", " },\n")}      ] }\n`;
+  return `  - name: ${name}
+    address: "${VIP[family]}"
+    port: ${port}
+    health: { type: none }
+    ${rest.replaceAll("; ", "\n    ")}
+    backends:
+${list}`;
 }
 
 function configText(services: string, orphan = "keep"): string {
@@ -94,6 +101,7 @@ export function hopOf(destination: Destination): Hop {
     mtu: destination.pool === "narrow" ? 40 : 1500,
     resolved: destination.pool !== "unresolved",
     tunnelSource: addressBytes(family === 4 ? "192.0.2.1" : "2001:db8:3::1"),
+    tunnelSourceMask: 0,
   };
 }
 
@@ -115,8 +123,10 @@ function frame(family: Family, changes: Partial<FrameSpec>): Uint8Array {
 
 /** Each way to forward with the switches that a plane of one such service has. */
 function forwardingCases(): Case[] {
-  return FORWARDINGS.flatMap((forwarding) => FAMILIES.flatMap((family) => TRACKINGS.flatMap((tracking) => {
-    const rest = `forwarding: ${forwarding}, tracking: ${tracking}`;
+  const ways = FORWARDINGS.flatMap((forwarding) => FAMILIES.flatMap((family) =>
+    TRACKINGS.map((tracking) => ({ forwarding, family, tracking }))));
+  return ways.flatMap(({ forwarding, family, tracking }) => {
+    const rest = `forwarding: ${forwarding}; tracking: ${tracking}`;
     const world: WorldSpec = {
       key: `${forwarding} ${family} ${tracking}`,
       text: configText(service("web", 80, family, rest)),
@@ -130,7 +140,7 @@ function forwardingCases(): Case[] {
       group: "forwarding", name: `${forwarding}, IPv${family}, tracking ${tracking}`, world, flows,
       verdict: "TX_FORWARDED", family, frame: frame(family, {}),
     }));
-  })));
+  });
 }
 
 const ALL = Object.keys(PointsmanRodata.offsets) as Switch[];
@@ -138,7 +148,7 @@ const allBut = (...names: Switch[]): Switch[] => ALL.filter((name) => !names.inc
 
 /** The same packet, of l2 without tracking, through programs with more and more switched on. */
 function featureCases(): Case[] {
-  const text = configText(service("web", 80, 4, "forwarding: l2, tracking: none"));
+  const text = configText(service("web", 80, 4, "forwarding: l2; tracking: none"));
   const least: readonly Switch[] = ["featureL2", "ringClassMedium"];
   const sets: readonly (readonly [string, readonly Switch[]])[] = [
     ["l2 alone", least],
@@ -151,7 +161,8 @@ function featureCases(): Case[] {
     ["everything but redirect", allBut("transmitByRedirect")],
   ];
   return sets.map(([name, switches]) => ({
-    group: "features", name, flows: "1 flow", verdict: "TX_FORWARDED", family: 4, frame: frame(4, {}),
+    group: "features", name, flows: "1 flow", verdict: "TX_FORWARDED", family: 4,
+    frame: frame(4, {}),
     world: { key: `features ${name}`, text, switches, flowsMax: FEW_FLOWS },
   }));
 }
@@ -177,13 +188,13 @@ const truncated = (): Uint8Array => {
 
 /** One case per verdict that a small frame can reach, through a program with everything on. */
 function verdictCases(): Case[] {
-  const rest = "forwarding: l2, tracking: none";
+  const rest = "forwarding: l2; tracking: none";
   const services = [
     service("web", 80, 4, rest),
-    service("denied", 81, 4, `${rest}, policy: { deny: ["198.51.100.0/24"] }`),
+    service("denied", 81, 4, `${rest}; policy: { deny: ["198.51.100.0/24"] }`),
     service("nobody", 82, 4, rest, 1),
     service("unresolved", 83, 4, rest, 1),
-    service("narrow", 84, 4, "forwarding: ipip, tracking: none", 1),
+    service("narrow", 84, 4, "forwarding: ipip; tracking: none", 1),
   ].join("");
   const world = (orphan: string): WorldSpec => ({
     key: `verdicts ${orphan}`, text: configText(services, orphan),
