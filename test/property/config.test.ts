@@ -99,7 +99,10 @@ const config = fc.record({
       fc.bigInt({ min: 0n, max: 0xffff_ffff_ffff_ffffn }).map((seed) => seed.toString(16).padStart(16, "0")),
     ),
     orphan: fc.record({ after: duration, action: fc.constantFrom("keep", "pass", "drop") }),
-    tunnelSource: fc.record({ ipv4: optional(ipv4), ipv6: optional(ipv6) }),
+    tunnelSource: fc.record({
+      ipv4: optional(fc.oneof(ipv4, fc.constantFrom("10.9.0.0/24", "10.9.0.1/32"))),
+      ipv6: optional(fc.oneof(ipv6, fc.constantFrom("2001:db8:9::/64"))),
+    }),
   }, { requiredKeys: ["mode"] }),
   limits: fc.record({ flows: fc.integer({ min: 64, max: 67_108_864 }) }),
   control: fc.record({ socket: optional(fc.constant("/run/x.sock")), group: optional(name) }),

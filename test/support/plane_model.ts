@@ -97,7 +97,9 @@ function destinationMoments(maps: ModelMaps, step: Extract<Step, { kind:
     case "activate-next-hop": return [() => { at().active = step.half; }];
     case "write-tunnel-source": {
       const after = step.source?.text ?? "none";
-      const isOneStore = !after.includes(":") && !at().source.includes(":") && after !== "none" && at().source !== "none";
+      const before = at().source;
+      const isOneStore = !after.includes(":") && !before.includes(":") && after !== "none" && before !== "none"
+        && after.split("/")[1] === before.split("/")[1];
       const write = (value: string): void => { at().source = value; };
       return isOneStore ? [() => { write(after); }] : torn(write, after);
     }
