@@ -1,7 +1,7 @@
-// What one packet costs in the XDP program: its time per packet by BPF_PROG_TEST_RUN, which a wrapper
-// (bench/bpf/packet_bench.bpf.c) makes repeatable, and its size in instructions. Next to each figure,
-// in the same round, runs the baseline: swap the link-layer addresses and transmit. Knows the program's
-// maps; knows no network, for none takes part.
+// What one packet costs in the XDP program: its time per packet by BPF_PROG_TEST_RUN, which a
+// wrapper (bench/bpf/packet_bench.bpf.c) makes repeatable, and its size in instructions. Next to
+// each figure, in the same round, runs the baseline: swap the link-layer addresses and transmit.
+// Knows the program's maps; knows no network, for none takes part.
 
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -24,6 +24,8 @@ export interface PacketBenchOptions {
   readonly progress: (line: string) => void;
 }
 
+type Sizes = Pick<BpfProgramInfo, "xlatedInstructions" | "jitedBytes" | "verifiedInstructions">;
+
 export interface PacketRow {
   readonly group: Case["group"];
   readonly name: string;
@@ -36,7 +38,7 @@ export interface PacketRow {
   /** Median of the differences: what the program costs more than the baseline. */
   readonly costNs: number;
   /** Of the production program with these switches. */
-  readonly program: Pick<BpfProgramInfo, "xlatedInstructions" | "jitedBytes" | "verifiedInstructions">;
+  readonly program: Sizes;
 }
 
 export interface PacketBench {
@@ -75,7 +77,8 @@ export function benchPacket({ root, rounds, progress }: PacketBenchOptions): Pac
   const directory = mkdtempSync(join(tmpdir(), "pointsman-bench-"));
   try {
     const object = compileBench(root, directory);
-    const runners = packetCases().map((one) => runnerOf(one, worldOf(native, object, one.world, worlds)));
+    const runners = packetCases().map((one) =>
+      runnerOf(one, worldOf(native, object, one.world, worlds)));
     for (const runner of runners) {
       const fill = runner.one.flows === "each packet a new flow";
       measure(runner, "measure_pointsman", fill ? FILL_PACKETS : WARM_PACKETS);
@@ -138,7 +141,8 @@ function runnerOf(one: Case, world: BpfWorld): Runner {
   const sourceOffset = 14 + (one.family === 4 ? 12 : 20);
   new Uint32Array(plan.buffer, 0, 4).set([0, FLOWS[one.flows], sourceOffset, 14 + ipHeader]);
   plan.set(one.frame, PLAN_FRAME);
-  return { one, world, plan, next: new Uint32Array(plan.buffer, 0, 1), wholeNs: [], baselineNs: [] };
+  const next = new Uint32Array(plan.buffer, 0, 1);
+  return { one, world, plan, next, wholeNs: [], baselineNs: [] };
 }
 
 /** Nanoseconds per packet; throws unless each packet met the verdict that the case is about. */
@@ -154,7 +158,8 @@ function measure({ one, world, plan, next }: Runner, program: string, packets: n
   const expected = program === "measure_baseline" ? 0 : packets;
   if (counted !== expected || action === 0) {
     const name = `${one.name}, ${one.flows}, ${program}`;
-    throw new Error(`${name}: ${counted} of ${expected} packets met ${one.verdict}, action ${action}`);
+    const met = `${counted} of ${expected} packets met ${one.verdict}`;
+    throw new Error(`${name}: ${met}, action ${action}`);
   }
   return durationNs;
 }
@@ -165,9 +170,11 @@ function resultOf(runners: readonly Runner[], rounds: number, load: number): Pac
     rounds, packets: PACKETS, load,
     baselineNs: median(runners.flatMap(({ baselineNs }) => baselineNs)),
     rows: runners.map(({ one, world, wholeNs, baselineNs }) => {
-      const { xlatedInstructions, jitedBytes, verifiedInstructions } = world.object.programInfo("pointsman");
+      const info = world.object.programInfo("pointsman");
+      const { xlatedInstructions, jitedBytes, verifiedInstructions } = info;
       return {
-        group: one.group, name: one.name, flows: one.flows, verdict: one.verdict, wholeNs, baselineNs,
+        group: one.group, name: one.name, flows: one.flows, verdict: one.verdict,
+        wholeNs, baselineNs,
         costNs: median(wholeNs.map((ns, round) => ns - (baselineNs[round] ?? NaN))),
         program: { xlatedInstructions, jitedBytes, verifiedInstructions },
       };
@@ -177,7 +184,8 @@ function resultOf(runners: readonly Runner[], rounds: number, load: number): Pac
 
 /** Three tables: ways of forwarding by flows, programs by what is switched on, verdicts. */
 export function packetTable(result: PacketBench): string {
-  const of = (group: Case["group"]): PacketRow[] => result.rows.filter((row) => row.group === group);
+  const of = (group: Case["group"]): PacketRow[] =>
+    result.rows.filter((row) => row.group === group);
   const flows = Object.keys(FLOWS) as Flows[];
   const names = [...new Set(of("forwarding").map(({ name }) => name))];
   const forwarding = names.map((name) => {
@@ -197,9 +205,10 @@ One frame per verdict, everything switched on but the redirect:
 ${markdown(["verdict", "ns"], of("verdict").map((row) => [row.name, cell(row)]))}
 Nanoseconds per packet beyond the baseline (swap the link-layer addresses and transmit), then, in
 brackets, how many times the baseline's ${result.baselineNs.toFixed(0)} ns the whole took; both with the
-wrapper that restores the packet. Medians of ${result.rounds} interleaved rounds of ${result.packets}
-packets of ${FRAME_BYTES} bytes on one core; load average ${result.load.toFixed(1)} at the start. A flow table
-has ${FLOWS_MAX} entries and is full where each packet is a new flow. Sending itself is not in it.
+wrapper that restores the packet. Medians of ${result.rounds} interleaved rounds of
+${result.packets} packets of ${FRAME_BYTES} bytes on one core; load average
+${result.load.toFixed(1)} at the start. A flow table has ${FLOWS_MAX} entries and is full where each
+packet is a new flow. Sending itself is not in it.
 
 Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
 `;
