@@ -123,7 +123,12 @@ describeKernel("the XDP plane", KERNEL, () => {
   it("goes on from where a crash between any two steps left it", async () => {
     const instance = freshInstance();
     const small = config({ instance, backends: "[{ name: a, address: 10.1.0.11 }]" });
-    const large = config({ instance, services: "[{ name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: l2, tracking: none, pool: web }, { name: other, address: 203.0.113.11, port: 81, protocol: udp, forwarding: ipip, pool: web }]" });
+    const large = config({
+      instance,
+      services: `[
+        { name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: l2, tracking: none, pool: web },
+        { name: other, address: 203.0.113.11, port: 81, protocol: udp, forwarding: ipip, pool: web }]`,
+    });
     const first = await opening(instance, small);
     await first.apply(tableOf(small, first.ledger()));
     await resolved(first);
@@ -159,7 +164,11 @@ describeKernel("the XDP plane", KERNEL, () => {
     await plane.apply(tableOf(of, plane.ledger()));
     await resolved(plane);
     const before = programOn(wire);
-    const ipip = config({ instance, services: "[{ name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: ipip, pool: web }]" });
+    const ipip = config({
+      instance,
+      services:
+        "[{ name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: ipip, pool: web }]",
+    });
     const table = tableOf(ipip, plane.ledger());
     expect(plane.plan(table)[0]).toMatchObject({ action: "load-program" });
     await plane.apply(table);
@@ -220,8 +229,16 @@ describeKernel("the XDP plane", KERNEL, () => {
     await plane.apply(tableOf(of, plane.ledger()));
     await resolved(plane);
     for (let port = 0; port < 16; port++) send(plane, 1000 + port);
-    const services = Array.from({ length: 6 }, (_, at) => `{ name: s${at}, address: 203.0.113.10, port: ${80 + at}, protocol: tcp, forwarding: l2, pool: web }`);
-    const more = config({ instance, limits: "{ services: 8, backends: 64, flows: 64 }", services: `[${services.join(", ")}]` });
+    const services = Array.from(
+      { length: 6 },
+      (_, at) =>
+        `{ name: s${at}, address: 203.0.113.10, port: ${80 + at}, protocol: tcp, forwarding: l2, pool: web }`,
+    );
+    const more = config({
+      instance,
+      limits: "{ services: 8, backends: 64, flows: 64 }",
+      services: `[${services.join(", ")}]`,
+    });
     const report = await plane.apply(tableOf(more, plane.ledger()));
     expect(report.failed.size).toBe(0);
     await resolved(plane);

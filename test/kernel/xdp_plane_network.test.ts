@@ -171,8 +171,13 @@ describeKernel("the XDP plane in a network", KERNEL, () => {
   it("puts virtual addresses where the config says, and takes away only its own", async () => {
     wire.ip("address", "add", "203.0.113.11/32", "dev", "lo");
     const service = (name: string, last: number, assign: string): string =>
-      `{ name: ${name}, address: ${last < 100 ? `203.0.113.${last}` : "\"2001:db8::10\""}, port: 80, protocol: tcp, forwarding: ${last < 100 ? "l2" : "ipip"}, pool: web, vip: { assign: ${assign} } }`;
-    const services = `[${service("one", 10, "loopback")}, ${service("two", 11, "loopback")}, ${service("three", 12, "interface")}, ${service("six", 110, "loopback")}]`;
+      `{ name: ${name}, address: ${last < 100 ? `203.0.113.${last}` : '"2001:db8::10"'}, port: 80, protocol: tcp,
+        forwarding: ${last < 100 ? "l2" : "ipip"}, pool: web, vip: { assign: ${assign} } }`;
+    const list = [
+      service("one", 10, "loopback"), service("two", 11, "loopback"),
+      service("three", 12, "interface"), service("six", 110, "loopback"),
+    ];
+    const services = `[${list.join(", ")}]`;
     const instance = freshInstance();
     const of = config({ instance, services });
     plane = await open(of);
