@@ -126,13 +126,15 @@ export function checkTunnelSource(family: 4 | 6): Check {
     const hosts = checkHostAddress(address.text);
     if (hosts !== null) return hosts;
     if (address.family !== family) {
-      return { reason: `${text} is not an IPv${family} ${isPrefix ? "prefix" : "address"}`, hint: null };
+      const kind = isPrefix ? "prefix" : "address";
+      return { reason: `${text} is not an IPv${family} ${kind}`, hint: null };
     }
     const whole = family === 4 ? 32 : 128;
     if (length === whole || (length >= TUNNEL_PREFIX_MIN && length <= whole - 2)) return null;
     return {
       reason: `${text} is no source of tunnels`,
-      hint: `a prefix has ${TUNNEL_PREFIX_MIN} to ${whole - 2} bits here; a single address stands alone`,
+      hint: `a prefix has ${TUNNEL_PREFIX_MIN} to ${whole - 2} bits here; `
+        + "a single address stands alone",
     };
   };
 }

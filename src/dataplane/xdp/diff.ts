@@ -217,7 +217,8 @@ function planRoutes(planner: Planner, routes: ReadonlyMap<number, Route>): void 
     if (isOneStore(held, tunnelSource)) take({ kind: "write-tunnel-source", id, source: tunnelSource });
     else rewritten.push(id);
   }
-  // Sixteen bytes cannot change at once, nor an address and its mask: nobody is sent this way while they do.
+  // Sixteen bytes cannot change at once, nor an address and its mask: nobody is sent this way
+  // while they do.
   for (const id of rewritten) {
     const held = heldDestination(state, id);
     const shown = held.nextHops[held.nextHopActive];

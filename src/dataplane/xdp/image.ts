@@ -100,7 +100,8 @@ export interface AssignedAddress {
 
 /** Switches of the program: what no table needs is left out when it is loaded. */
 export type Feature =
-  | "featureL2" | "featureIpip" | "featureTunnelVariation" | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan"
+  | "featureL2" | "featureIpip" | "featureTunnelVariation" | "featureTracking" | "featurePolicy"
+  | "featureSourceHash" | "featureOrphan"
   | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
 
 export interface Image {

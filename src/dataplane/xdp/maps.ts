@@ -10,7 +10,8 @@ import type { Address, Prefix } from "../../model/address.ts";
 import { ringText, type HeldVersion } from "./kernel_state.ts";
 import {
   decodeDestination, decodeVersion, destinationFlags, encodeDestination, encodeNextHop, encodePolicyKey,
-  encodeServiceKey, encodeTunnelSource, encodeU32, encodeVersion, orphanAction, orphanNumber, policyNumber, RETIRED_FORWARDING,
+  encodeServiceKey, encodeTunnelSource, encodeU32, encodeVersion, orphanAction, orphanNumber, policyNumber,
+  RETIRED_FORWARDING,
   type DestinationValue,
 } from "./map_values.ts";
 import { RING_CLASS_SLOTS, type NextHop, type PolicyImage, type RingClass, type ServiceKey } from "./image.ts";
@@ -175,7 +176,7 @@ export class PlaneMaps {
     this.#storeWord(id, "nextHopActive", half);
   }
 
-  /** Word by word: from one IPv4 address to another one, or between prefixes of one length, a single store. */
+  /** Word by word: from one IPv4 address or prefix to another one of its length, a single store. */
   writeTunnelSource(id: number, source: Prefix | null): void {
     const bytes = encodeTunnelSource(source);
     this.#storeWords(id, "tunnelSource", bytes.source);

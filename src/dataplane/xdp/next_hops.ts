@@ -102,7 +102,7 @@ function sourceFor(address: Address, { source }: RouteAnswer): Prefix | null {
   return source?.family === address.family ? fixedSource(source) : null;
 }
 
-/** The outer source that the config names for tunnels to this address, as the kernel holds it, or null. */
+/** The outer source that the config names for tunnels to this address, as the kernel holds it. */
 export function configuredSource(
   { family }: Address, { ipv4, ipv6 }: WayOptions["tunnelSource"],
 ): Prefix | null {
