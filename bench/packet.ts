@@ -55,7 +55,7 @@ export interface PacketBench {
 
 /** Of one timed run. */
 const PACKETS = 200_000;
-/** The first run of a case where each packet is a new flow fills the table: then each evicts one. */
+/** Where each packet is a new flow, the first run fills the table: then each evicts one. */
 const FILL_PACKETS = Math.ceil(FLOWS_MAX * 1.25);
 /** So that flows are remembered and caches filled before time is taken. */
 const WARM_PACKETS = 65_536;
