@@ -169,8 +169,31 @@ function syncDirectory(directory: string): void {
   }
 }
 
+/** Regular files have a size to judge before; what has none, such as a device, must end by here. */
+const ENDLESS_BYTES = 64 * 1024 * 1024;
+const CHUNK_BYTES = 64 * 1024;
+
+/** The whole file. A device or pipe that goes on and on is refused, for it would fill the memory. */
+function readBounded(path: string): Uint8Array {
+  const fd = fs.openSync(path, "r");
+  try {
+    if (fs.fstatSync(fd).isFile()) return Uint8Array.from(fs.readFileSync(fd));
+    const chunks: Uint8Array[] = [];
+    for (let total = 0; total <= ENDLESS_BYTES;) {
+      const chunk = new Uint8Array(CHUNK_BYTES);
+      const length = fs.readSync(fd, chunk);
+      if (length === 0) return Uint8Array.from(Buffer.concat(chunks));
+      chunks.push(chunk.subarray(0, length));
+      total += length;
+    }
+    throw new RangeError(`${path} is no regular file and has no end after ${ENDLESS_BYTES} bytes`);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
 const realFiles: Files = {
-  read: (path) => unlessMissing(null, () => Uint8Array.from(fs.readFileSync(path))),
+  read: (path) => unlessMissing(null, () => readBounded(path)),
   size: (path) => unlessMissing(null, () => fs.statSync(path).size),
   writeAtomic,
   createExclusive,

@@ -25,6 +25,11 @@ describe("files", () => {
     expect(readdirSync(join(directory, "a/b"))).toEqual(["state.json"]);
   });
 
+  it("a device without an end is refused, and one that ends is read", () => {
+    expect(() => files.read("/dev/zero")).toThrow("no end");
+    expect(files.read("/dev/null")).toEqual(new Uint8Array(0));
+  });
+
   it("a write that cannot end leaves the old file and no rest", () => {
     const path = join(directory, "taken");
     files.makeDirectory(join(path, "full"), 0o700);
