@@ -204,7 +204,10 @@ export async function startInstance(
       { check: false },
     );
     return answer.stdout === "200";
-  }).catch((error: unknown) => {
+  }).catch(async (error: unknown) => {
+    // A directory of the caller's may hold the state of an earlier instance: only our own goes.
+    if (directory === undefined) await instance.remove();
+    else await instance.stop();
     throw new Error(`${String(error)}\n${log}`);
   });
   return instance;

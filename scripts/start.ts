@@ -84,7 +84,8 @@ async function killSupervisor(lab: Lab, instance: Instance): Promise<void> {
   );
 }
 
-async function labDemonstration(): Promise<void> {
+/** Tells the story in the lab; answers why it could not begin, or null once it is told. */
+async function labDemonstration(): Promise<string | null> {
   sweepLeftovers();
   const reaper = startReaper();
   const forwarding = options.forwarding === "ipip" ? "ipip" : "l2";
@@ -97,11 +98,15 @@ async function labDemonstration(): Promise<void> {
     for (const host of lab.backends)
       served.push(await serveBackend(host, { iperf: true, decap: forwarding === "ipip" }));
     const name = instanceName("start");
-    instance = await startInstance(
-      lab,
-      name,
-      labConfig(name, { forwarding, mode: "auto", backends: lab.backends, backendFamily: 4, extra: "" }),
-    );
+    const config = labConfig(name, { forwarding, mode: "xdp", backends: lab.backends, backendFamily: 4, extra: "" });
+    try {
+      instance = await startInstance(lab, name, config);
+    } catch (error) {
+      // What this host refuses shows only now; without XDP nobody here has the virtual addresses.
+      const said = /^pointsman: ([A-Z_]+: .*)$/m.exec(String(error))?.[1];
+      if (said === undefined) throw error;
+      return said;
+    }
     heading("pointsman status");
     indented(await instance.verb("status"));
     heading("traffic from the client, spread by the XDP program");
@@ -111,6 +116,7 @@ async function labDemonstration(): Promise<void> {
     await killOne(lab, instance, served);
     if (options.keep) await keep(lab, instance);
     else await killSupervisor(lab, instance);
+    return null;
   } finally {
     heading("clean-up");
     await instance?.remove();
@@ -127,6 +133,5 @@ async function keep(lab: Lab, instance: Instance): Promise<void> {
   await untilInterrupted();
 }
 
-const obstacle = await whyNoLab();
-if (obstacle === null) await labDemonstration();
-else await proxyDemonstration(obstacle, REQUESTS, options.keep);
+const obstacle = (await whyNoLab()) ?? (await labDemonstration());
+if (obstacle !== null) await proxyDemonstration(obstacle, REQUESTS, options.keep);

@@ -175,13 +175,14 @@ const CHUNK_BYTES = 64 * 1024;
 
 /** The whole file. A device or pipe that goes on and on is refused, for it would fill the memory. */
 function readBounded(path: string): Uint8Array {
-  const fd = fs.openSync(path, "r");
+  // Opening a pipe that nobody writes to would wait for ever.
+  const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
   try {
     if (fs.fstatSync(fd).isFile()) return Uint8Array.from(fs.readFileSync(fd));
     const chunks: Uint8Array[] = [];
     for (let total = 0; total <= ENDLESS_BYTES;) {
       const chunk = new Uint8Array(CHUNK_BYTES);
-      const length = fs.readSync(fd, chunk);
+      const length = readPatiently(fd, chunk, path);
       if (length === 0) return Uint8Array.from(Buffer.concat(chunks));
       chunks.push(chunk.subarray(0, length));
       total += length;
@@ -190,6 +191,22 @@ function readBounded(path: string): Uint8Array {
   } finally {
     fs.closeSync(fd);
   }
+}
+
+/** A pipe whose writer has not written yet says EAGAIN; a writer that stays silent is not waited for longer. */
+const WRITER_PATIENCE_MS = 5000;
+const WRITER_POLL_MS = 10;
+
+function readPatiently(fd: number, chunk: Uint8Array, path: string): number {
+  for (let waitedMs = 0; waitedMs < WRITER_PATIENCE_MS; waitedMs += WRITER_POLL_MS) {
+    try {
+      return fs.readSync(fd, chunk);
+    } catch (error) {
+      if (codeOf(error) !== "EAGAIN") throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, WRITER_POLL_MS);
+    }
+  }
+  throw new Error(`nothing was written to ${path} for ${WRITER_PATIENCE_MS} ms`);
 }
 
 const realFiles: Files = {

@@ -11,8 +11,9 @@ import { amount, duration, parseDuration, percent, table } from "./table.ts";
 /** A share of all slots above which `apply` asks first, on a terminal. */
 const ASK_ABOVE_SHARE = 0.2;
 
-/** The file's bytes as text; FILE_UNREADABLE when there are none. `-` is not special. */
-export function readConfigFile(io: Io, path: string): Uint8Array {
+/** The file's bytes, or standard input's for `-`; FILE_UNREADABLE when there are none. */
+export function readConfigFile(io: Io, file: string): Uint8Array {
+  const path = file === "-" ? "/dev/stdin" : file;
   let bytes: Uint8Array | null;
   try {
     bytes = io.env.files.read(path);

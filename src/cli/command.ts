@@ -4,6 +4,7 @@
 import type { Command } from "commander";
 import { InvalidArgumentError, Option } from "commander";
 import type { Client } from "../api/client.ts";
+import { NAME_PATTERN } from "../config/formats.ts";
 import { controlSocketPath } from "../supervisor/places.ts";
 import type { Io } from "./io.ts";
 
@@ -27,7 +28,7 @@ export function command(
 ): Command {
   const made = parent.command(name).description(description);
   if (wants.instance === true) {
-    made.option("--instance <name>", "the instance to speak to", "main");
+    made.option("--instance <name>", "the instance to speak to", instanceName, "main");
     made.option("--socket <path>", "its control socket, when it is not in the usual place");
   }
   if (wants.output === true)
@@ -48,6 +49,12 @@ export async function withClient<T>(
   } finally {
     await client.close();
   }
+}
+
+/** The name ends up in paths of sockets and pins, so it is checked before it is used. */
+function instanceName(text: string): string {
+  if (!new RegExp(NAME_PATTERN).test(text)) throw new InvalidArgumentError(`A name matches ${NAME_PATTERN}.`);
+  return text;
 }
 
 /** Parses an argument; anything but a whole number in the range is a usage error. */

@@ -76,7 +76,7 @@ export async function ringVerb(io: Io, service: string, options: RingOptions, as
   let answer: (request: ReturnType<typeof alter>) => Promise<RingReport>;
   if (options.config === undefined) answer = (request) => ask((instance) => instance.ring(request));
   else {
-    const intent = offlineIntent(io, options.config, ANY_SEED);
+    const intent = offlineIntent(io, options.config, options.hashSeed ?? ANY_SEED);
     answer = (request) => Promise.resolve(answerRing(intent, request));
   }
   const report = await answer(alter(down, remove));
@@ -99,6 +99,7 @@ function layDisruption(before: RingReport, after: RingReport): string {
     if (!still.has(owner)) had++;
     else if (after.slots[slot] !== owner) foreign++;
   });
+  if (still.size === 0) return `nobody is left for the ${before.size} slots\n`;
   return (
     `slots of the backends that are out: ${had} (${percent(had / before.size)}), all lent or given to others\n` +
     `slots of other backends that moved: ${foreign} (${percent(foreign / before.size)})\n`

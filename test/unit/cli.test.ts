@@ -110,6 +110,8 @@ describe("exit codes", () => {
     ["explain 1.2.3.4:5 web -c /bad.yaml", 2, /CONFIG_INVALID/],
     ["drain a --for soon", 2, /not a duration/],
     ["explain 1.2.3.4:5 web -c /config.yaml --hash-seed xyz", 2, /16 hexadecimal digits/],
+    ["ring web -c /config.yaml --hash-seed xyz", 2, /16 hexadecimal digits/],
+    ["status --instance ../../etc/passwd", 2, /name matches/],
   ])("%s ends with %d and says why on stderr", async (argv, code, err) => {
     const ended = await cli(argv, { files: { "/bad.yaml": "version: 1\nservices: 7\n" } });
     expect(ended.code, ended.err).toBe(code);
@@ -151,6 +153,8 @@ describe("questions from a file", () => {
     const down = await cli("ring web -c /config.yaml --down a");
     expect(down.out).toMatch(/slots of other backends that moved: 0 \(0.0%\)/);
     const removed = ringReportSchema.parse(JSON.parse((await cli("ring web -c /config.yaml --remove a -o json")).out));
+    const none = await cli("ring web -c /config.yaml --remove a --remove b --remove c");
+    expect(none.out).toContain("nobody is left for the 65537 slots");
     expect(removed.backends.map(({ name }) => name.replace(/^web\//, ""))).toEqual(["b", "c"]);
   });
 

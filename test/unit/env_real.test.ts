@@ -1,6 +1,7 @@
 // The real Env keeps its promises: files are whole or absent, timers wait, a child's output is
 // bounded.
 
+import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,6 +29,18 @@ describe("files", () => {
   it("a device without an end is refused, and one that ends is read", () => {
     expect(() => files.read("/dev/zero")).toThrow("no end");
     expect(files.read("/dev/null")).toEqual(new Uint8Array(0));
+  });
+
+  it("a pipe is read to its end, and one that nobody writes to is not waited for", () => {
+    const path = join(directory, "pipe");
+    execFileSync("mkfifo", [path]);
+    expect(files.read(path)).toEqual(new Uint8Array(0));
+    const writer = spawn("sh", ["-c", `printf 'late' > ${path}`]);
+    // The shell opens the pipe when somebody reads: an empty answer means that it was not there yet.
+    let read = files.read(path);
+    while (read?.length === 0) read = files.read(path);
+    expect(Buffer.from(read ?? []).toString()).toBe("late");
+    writer.kill();
   });
 
   it("a write that cannot end leaves the old file and no rest", () => {
