@@ -107,7 +107,8 @@ const nftables: Start = (lab) => {
   const targets = lab.backends.map((host, i) => `${i} : ${host.ipv4}`).join(", ");
   const rules = PORTS.map((port) => {
     const spread = port === 80 ? "numgen inc" : "jhash ip saddr";
-    return `    ip daddr ${VIP4} meta l4proto { tcp, udp } th dport ${port} dnat to ${spread} mod ${lab.backends.length} map { ${targets} }`;
+    const packets = `ip daddr ${VIP4} meta l4proto { tcp, udp } th dport ${port}`;
+    return `    ${packets} dnat to ${spread} mod ${lab.backends.length} map { ${targets} }`;
   });
   runInSync(lab.balancer.namespace, "sysctl", ["-qw", "net.ipv4.ip_forward=1"]);
   runInSync(lab.balancer.namespace, "nft", ["-f", "-"], {

@@ -28,7 +28,8 @@ export function throughputTable(result: ThroughputResult): string {
   const absent = result.absent.map(({ name, reason }) => `${name} did not take part: ${reason}.\n`).join("");
   return `${head}${rows}
 Medians of ${result.rounds} interleaved rounds of ${result.seconds} s, ${result.backends} backends; in brackets the ratio to direct in
-the same run; –: nothing came through (HAProxy forwards no UDP). Client, balancer and backends share the cores of one machine, so the ratios count, not the figures.
+the same run; –: nothing came through (HAProxy forwards no UDP). Client, balancer and backends share
+the cores of one machine, so the ratios count, not the figures.
 
 Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
 ${absent}`;
