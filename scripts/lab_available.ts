@@ -10,6 +10,7 @@ const TOOLS = ["ip", "nsenter", "ethtool", "sysctl", "curl", "iperf3", "wrk"];
 /** CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF (capabilities(7)). */
 const CAPABILITIES = 1n << 12n | 1n << 21n | 1n << 38n | 1n << 39n;
 
+/** Whether a program of this name can be run; also from the directories that only root has on PATH. */
 export function onPath(tool: string): boolean {
   const directories = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/sbin"];
   return directories.some((directory) => {

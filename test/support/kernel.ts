@@ -2,11 +2,12 @@
 // reason, or a failure under KERNEL_TESTS=required. Knows capabilities, mounts and programs on
 // PATH; knows nothing of services or packets.
 
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, it } from "vitest";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
+import { onPath } from "../../scripts/lab_available.ts";
 import { mountBpffs, runInSync, startReaper, sweepLeftovers } from "../../scripts/namespaces.ts";
 
 /** The checkout, with a slash at the end taken off. */
@@ -92,18 +93,6 @@ export function missing(need: Need): string | null {
         : `${tool} is not installed (${kind === "peer" ? "npm run setup -- --with …" : "npm run setup"})`;
   answers.set(need, answer);
   return answer;
-}
-
-export function onPath(tool: string): boolean {
-  const directories = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/sbin"];
-  return directories.some((directory) => {
-    try {
-      accessSync(join(directory, tool), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }
 
 export type Decision =
