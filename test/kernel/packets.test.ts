@@ -3,83 +3,34 @@
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
-import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import type { VerdictName } from "../../src/model/decide.ts";
-import { BpfWorld } from "../support/bpf_world.ts";
 import { residuesOf } from "../support/checksums.ts";
 import { readGolden } from "../support/golden_packets.ts";
-import type { GoldenCase } from "../support/golden_packets.ts";
+import { GoldenRun, expectedOutcome } from "../support/golden_run.ts";
 import { ADDON_PATH, describeKernel } from "../support/kernel.ts";
 import { withTrialObject } from "../support/trial.ts";
 
-const XDP_DROP = 1,
-  XDP_PASS = 2,
-  XDP_TX = 3,
-  XDP_REDIRECT = 4;
-const INGRESS = 1;
 const golden = readGolden();
 
 describeKernel("golden packets", ["capabilities", "addon", "tool:clang"], () => {
-  let worlds: readonly BpfWorld[] = [];
+  let packets: GoldenRun;
   beforeAll(() => {
-    worlds = withTrialObject((object) =>
-      [false, true].map(
-        (redirect) =>
-          new BpfWorld(loadNative(ADDON_PATH), {
-            object,
-            flowsMax: 1024,
-            devices: [INGRESS],
-            switches: { transmit_by_redirect: redirect },
-          }),
-      ),
-    );
+    packets = withTrialObject((object) => new GoldenRun(ADDON_PATH, object, golden));
   });
   afterAll(() => {
-    for (const world of worlds) world.close();
+    packets.close();
   });
-
-  const filledFor = new Map<BpfWorld, GoldenCase["orphan"]>();
-
-  function worldFor(orphan: GoldenCase["orphan"], transmitByRedirect: boolean): BpfWorld {
-    const world = worlds[transmitByRedirect ? 1 : 0]!;
-    if (filledFor.get(world) !== orphan) {
-      world.fill(golden.table(orphan), {
-        hop: ({ id }) => golden.hops.get(id)!,
-        heartbeatNs: 0n,
-        ringClass: "small",
-      });
-      filledFor.set(world, orphan);
-    }
-    return world;
-  }
-
-  function actionFor(verdict: VerdictName, transmitByRedirect: boolean): number {
-    if (verdict.startsWith("PASS_")) return XDP_PASS;
-    if (verdict.startsWith("DROP_")) return XDP_DROP;
-    return transmitByRedirect ? XDP_REDIRECT : XDP_TX;
-  }
-
-  function check(one: GoldenCase, transmitByRedirect: boolean): void {
-    const world = worldFor(one.orphan, transmitByRedirect);
-    const before = world.verdicts();
-    const run = world.run("poisoned", one.frame, one.frame.length + 64);
-    const counted = [...world.verdicts()].filter(
-      ([name, { packets }]) => packets !== before.get(name)!.packets,
-    );
-    expect(counted.map(([name]) => name)).toEqual([one.verdict]);
-    expect(run.action).toBe(actionFor(one.verdict, transmitByRedirect));
-    if (run.action === XDP_DROP) return;
-    expect(hex(run.output!)).toBe(hex(one.expected));
-  }
 
   for (const one of golden.cases) {
     it(`${one.verdict}: ${one.name}`, () => {
-      check(one, false);
+      expect(packets.run(one, false)).toEqual(expectedOutcome(one, false));
     });
   }
 
   it("every transmitted packet again, by redirect", () => {
-    for (const one of golden.cases) if (one.verdict.startsWith("TX_")) check(one, true);
+    for (const one of golden.cases)
+      if (one.verdict.startsWith("TX_"))
+        expect(packets.run(one, true)).toEqual(expectedOutcome(one, true));
   });
 });
 
@@ -117,7 +68,3 @@ describeKernel("golden packets, the list", [], () => {
     }
   });
 });
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString("hex");
-}

@@ -1,17 +1,13 @@
 // The decapsulation program of the backends: it undoes what the packet path writes, for the four
 // mixtures of families and with VLAN tags, and leaves everything else as it came.
 
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { AddressKey, DECAP_VERDICT_NAMES, VerdictCount } from "../../src/dataplane/xdp/abi.gen.ts";
-import { btfOfObject, dataSectionNamed } from "../../src/dataplane/xdp/btf.ts";
-import { loadNative } from "../../src/dataplane/xdp/native.ts";
-import type { BpfObject } from "../../src/dataplane/xdp/native.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import { parsePacket } from "../../src/model/packet.ts";
 import { randomised } from "../support/counts.ts";
 import { residue, residuesOf } from "../support/checksums.ts";
+import { DecapRun, VIRTUAL_ADDRESSES } from "../support/decap_run.ts";
 import { readGolden } from "../support/golden_packets.ts";
 import { ADDON_PATH, BPF_DIRECTORY, describeKernel } from "../support/kernel.ts";
 import { frameOf, put16 } from "../support/packets.ts";
@@ -20,77 +16,32 @@ import { forwardedByIpip, forwardedByL2, isAsExpected } from "../support/rewritt
 
 const XDP_PASS = 2;
 const PATH = join(BPF_DIRECTORY, "decap.bpf.o");
-const VIRTUAL = ["203.0.113.10", "fd00::10"];
 const OUTER = ["10.0.0.1", "fd10::1"];
 const golden = readGolden();
 const tunnelled = golden.cases.filter(
   ({ verdict, frame, expected }) => verdict === "TX_FORWARDED" && expected.length > frame.length,
 );
 
-function key(text: string): Uint8Array {
-  return AddressKey.encode({ address: parseAddress(text)!.bytes });
-}
-
 describeKernel("decap", ["capabilities", "addon", "programs"], () => {
-  let open: BpfObject;
-  let strict: BpfObject;
+  let open: DecapRun;
+  let strict: DecapRun;
   beforeAll(() => {
-    open = load(false);
-    strict = load(true);
+    open = new DecapRun(ADDON_PATH, PATH, false);
+    strict = new DecapRun(ADDON_PATH, PATH, true);
   });
   afterAll(() => {
     open.close();
     strict.close();
   });
 
-  function load(checksSource: boolean): BpfObject {
-    const object = loadNative(ADDON_PATH).BpfObject.open(PATH);
-    const rodata = object.section(".rodata")!;
-    const [only, ...others] = dataSectionNamed(
-      btfOfObject(new Uint8Array(readFileSync(PATH))),
-      ".rodata",
-    )!.variables;
-    expect(others).toEqual([]);
-    rodata[only!.offset] = checksSource ? 1 : 0;
-    object.setSection(".rodata", rodata);
-    object.load();
-    for (const address of VIRTUAL)
-      object.map("decap_addresses").update(key(address), new Uint8Array(4), 0);
-    return object;
-  }
-
-  function counts(object: BpfObject): number[] {
-    return DECAP_VERDICT_NAMES.slice(0, -1).map((_, verdict) => {
-      const values = object
-        .map("decap_counts")
-        .lookup(new Uint8Array(Uint32Array.of(verdict).buffer))!;
-      let packets = 0;
-      for (let at = 0; at < values.length; at += VerdictCount.size) {
-        packets += Number(VerdictCount.decode(values.slice(at, at + VerdictCount.size)).packets);
-      }
-      return packets;
-    });
-  }
-
   /** The verdict and the frame afterwards. */
-  function run(object: BpfObject, frame: Uint8Array): { verdict: string; output: Uint8Array } {
-    const before = counts(object);
-    const { action, output } = object.testRun("decap", frame, {
-      repeat: 1,
-      flags: 0,
-      context: null,
-      outputSizeMax: frame.length,
-      batchSize: 0,
-    });
+  function run(decap: DecapRun, frame: Uint8Array): { verdict: string; output: Uint8Array } {
+    const { verdict, action, output } = decap.run(frame);
     expect(action).toBe(XDP_PASS);
-    const counted = counts(object).flatMap((packets, verdict) =>
-      new Array<string>(packets - before[verdict]!).fill(DECAP_VERDICT_NAMES[verdict]!),
-    );
-    expect(counted).toHaveLength(1);
-    return { verdict: counted[0]!, output: output! };
+    return { verdict, output };
   }
 
-  function passes(object: BpfObject, frame: Uint8Array, verdict: string): void {
+  function passes(object: DecapRun, frame: Uint8Array, verdict: string): void {
     expect(run(object, frame)).toEqual({ verdict, output: frame });
   }
 
@@ -111,18 +62,16 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
 
   it("strips for the balancers alone, when told which they are", () => {
     for (const { expected } of tunnelled) passes(strict, expected, "DECAP_PASS_SOURCE");
-    for (const address of OUTER)
-      strict.map("decap_sources").update(key(address), new Uint8Array(4), 0);
+    for (const address of OUTER) strict.add("decap_sources", address);
     for (const { expected } of tunnelled)
       expect(run(strict, expected).verdict).toBe("DECAP_PASS_STRIPPED");
-    for (const address of OUTER) strict.map("decap_sources").delete(key(address));
+    for (const address of OUTER) strict.remove("decap_sources", address);
   });
 
   it("leaves packets that are for nobody here", () => {
-    for (const address of VIRTUAL) open.map("decap_addresses").delete(key(address));
+    for (const address of VIRTUAL_ADDRESSES) open.remove("decap_addresses", address);
     for (const { expected } of tunnelled) passes(open, expected, "DECAP_PASS_NOT_OURS");
-    for (const address of VIRTUAL)
-      open.map("decap_addresses").update(key(address), new Uint8Array(4), 0);
+    for (const address of VIRTUAL_ADDRESSES) open.add("decap_addresses", address);
   });
 
   it("leaves what is no tunnel packet", () => {
@@ -182,7 +131,7 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
         const family = draws.pick([4, 6] as const);
         const frame = frameOf({
           family,
-          destination: parseAddress(VIRTUAL[family === 4 ? 0 : 1]!)!.bytes,
+          destination: parseAddress(VIRTUAL_ADDRESSES[family === 4 ? 0 : 1]!)!.bytes,
           protocol: draws.pick([6, 17]),
           source: draws
             .bytes(16)

@@ -5,50 +5,13 @@ import { expect, it } from "vitest";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import { CLANGS } from "../support/clang.ts";
 import { ADDON_PATH, describeKernel } from "../support/kernel.ts";
+import { SMALL_PLANES, featuresOf, off } from "../support/switches.ts";
+import type { Switches } from "../support/switches.ts";
 import { withObject } from "../support/trial.ts";
 import { BpfWorld } from "../support/bpf_world.ts";
 
-const FEATURES = [
-  "feature_l2",
-  "feature_ipip",
-  "feature_tunnel_variation",
-  "feature_tracking",
-  "feature_policy",
-  "feature_source_hash",
-  "feature_orphan",
-  "ring_class_small",
-  "ring_class_medium",
-  "ring_class_large",
-] as const;
-
-function off(...names: readonly string[]): Record<string, boolean> {
-  return Object.fromEntries(names.map((name) => [name, false]));
-}
-
-/** What small planes look like: l2 without more, ipip without more, and nothing at all. */
-const PLANES: readonly Readonly<Record<string, boolean>>[] = [
-  off(
-    "feature_ipip",
-    "feature_tracking",
-    "feature_policy",
-    "feature_source_hash",
-    "feature_orphan",
-    "ring_class_small",
-    "ring_class_large",
-  ),
-  off(
-    "feature_l2",
-    "feature_policy",
-    "feature_source_hash",
-    "ring_class_small",
-    "ring_class_large",
-  ),
-  off(...FEATURES),
-  { transmit_by_redirect: true },
-];
-
 describeKernel("loading the packet path", ["capabilities", "addon", "tool:clang"], () => {
-  function instructions(object: string, switches: Readonly<Record<string, boolean>>): number {
+  function instructions(object: string, switches: Switches): number {
     const world = new BpfWorld(loadNative(ADDON_PATH), {
       object,
       switches,
@@ -69,10 +32,12 @@ describeKernel("loading the packet path", ["capabilities", "addon", "tool:clang"
         '#include "pointsman.bpf.c"',
         (object) => {
           const whole = instructions(object, {});
-          for (const feature of FEATURES) {
+          const features = featuresOf(object);
+          expect(features).toContain("feature_l2");
+          for (const feature of features) {
             expect(instructions(object, off(feature)), `without ${feature}`).toBeLessThan(whole);
           }
-          for (const plane of PLANES)
+          for (const plane of [...SMALL_PLANES, off(...features)])
             expect(instructions(object, plane)).toBeLessThanOrEqual(whole);
         },
         clang,

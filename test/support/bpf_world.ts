@@ -3,7 +3,6 @@
 // mistake there cannot hide one in the program. Nothing here is atomic: no packet runs while a map
 // is written.
 
-import { readFileSync } from "node:fs";
 import {
   AddressKey,
   Destination as DestinationValue,
@@ -18,11 +17,12 @@ import {
   VERDICT_NAMES,
   VerdictCount,
 } from "../../src/dataplane/xdp/abi.gen.ts";
-import { btfOfObject, dataSectionNamed, typeAt } from "../../src/dataplane/xdp/btf.ts";
 import type { BpfMap, BpfObject, Native, TestRunResult } from "../../src/dataplane/xdp/native.ts";
 import type { Prefix } from "../../src/model/address.ts";
 import type { FlowTuple } from "../../src/model/packet.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
+import { setSwitches } from "./switches.ts";
+import type { Switches } from "./switches.ts";
 
 const RING_SLOTS = { small: 16_384, medium: 65_540, large: 2_097_152 } as const;
 const RING_CLASS_NUMBERS = { small: 0, medium: 1, large: 2 } as const;
@@ -54,7 +54,7 @@ export interface Surroundings {
 
 export interface WorldOptions {
   readonly object: string;
-  readonly switches: Readonly<Record<string, boolean>>;
+  readonly switches: Switches;
   readonly flowsMax: number;
   readonly devices: readonly number[];
 }
@@ -260,26 +260,6 @@ export class BpfWorld {
     for (const { map } of this.#rings.values()) map.close();
     this.object.close();
   }
-}
-
-function setSwitches(
-  object: BpfObject,
-  path: string,
-  switches: Readonly<Record<string, boolean>>,
-): void {
-  const rodata = object.section(".rodata");
-  const btf = btfOfObject(new Uint8Array(readFileSync(path)));
-  const section = dataSectionNamed(btf, ".rodata");
-  if (rodata === null || section === null) throw new Error(`${path} has no .rodata`);
-  for (const [name, on] of Object.entries(switches)) {
-    const variable = section.variables.find(({ type }) => {
-      const found = typeAt(btf, type);
-      return found.kind === "var" && found.name === name;
-    });
-    if (variable === undefined) throw new Error(`${path} has no switch ${name}`);
-    rodata[variable.offset] = on ? 1 : 0;
-  }
-  object.setSection(".rodata", rodata);
 }
 
 function destinationBytes(destination: Destination, hop: Hop): Uint8Array {

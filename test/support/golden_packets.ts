@@ -2,7 +2,6 @@
 // and the packets. Knows the file's form, which make.py defines; runs nothing.
 
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { parseAddress, parsePrefix } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
 import type { OrphanAction } from "../../src/model/config.ts";
@@ -10,7 +9,6 @@ import type { VerdictName } from "../../src/model/decide.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import type { Hop } from "./bpf_world.ts";
-import { ROOT } from "./kernel.ts";
 
 export interface GoldenCase {
   readonly name: string;
@@ -62,7 +60,7 @@ interface File {
 
 export function readGolden(): Golden {
   const file = JSON.parse(
-    readFileSync(join(ROOT, "test/golden/packets/packets.json"), "utf8"),
+    readFileSync(new URL("../golden/packets/packets.json", import.meta.url), "utf8"),
   ) as File;
   const destinations = new Map(file.destinations.map((one) => [one.id, destinationOf(one)]));
   const services = file.services.map(serviceOf);

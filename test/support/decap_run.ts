@@ -1,0 +1,86 @@
+// The decapsulation program, loaded, and what it makes of a frame. Knows its maps, its one switch
+// and its counters; knows no test framework, so that it runs where there is none
+// (test/old_kernel).
+
+import { readFileSync } from "node:fs";
+import { AddressKey, DECAP_VERDICT_NAMES, VerdictCount } from "../../src/dataplane/xdp/abi.gen.ts";
+import { btfOfObject, dataSectionNamed } from "../../src/dataplane/xdp/btf.ts";
+import { loadNative } from "../../src/dataplane/xdp/native.ts";
+import type { BpfMap, BpfObject } from "../../src/dataplane/xdp/native.ts";
+import { parseAddress } from "../../src/model/address.ts";
+
+/** The virtual addresses of the golden packets. */
+export const VIRTUAL_ADDRESSES = ["203.0.113.10", "fd00::10"];
+
+export interface DecapOutcome {
+  readonly verdict: string;
+  readonly action: number;
+  readonly output: Uint8Array;
+}
+
+export class DecapRun {
+  readonly object: BpfObject;
+
+  constructor(addon: string, path: string, checksSource: boolean) {
+    this.object = loadNative(addon).BpfObject.open(path);
+    const rodata = this.object.section(".rodata")!;
+    const [only, ...others] = dataSectionNamed(
+      btfOfObject(new Uint8Array(readFileSync(path))),
+      ".rodata",
+    )!.variables;
+    if (others.length > 0) throw new Error("decap has more than one switch");
+    rodata[only!.offset] = checksSource ? 1 : 0;
+    this.object.setSection(".rodata", rodata);
+    this.object.load();
+    for (const address of VIRTUAL_ADDRESSES) this.add("decap_addresses", address);
+  }
+
+  add(map: string, address: string): void {
+    this.#map(map).update(key(address), new Uint8Array(4), 0);
+  }
+
+  remove(map: string, address: string): void {
+    this.#map(map).delete(key(address));
+  }
+
+  run(frame: Uint8Array): DecapOutcome {
+    const before = this.#counts();
+    const { action, output } = this.object.testRun("decap", frame, {
+      repeat: 1,
+      flags: 0,
+      context: null,
+      outputSizeMax: frame.length,
+      batchSize: 0,
+    });
+    const counted = this.#counts().flatMap((packets, verdict) =>
+      new Array<string>(packets - before[verdict]!).fill(DECAP_VERDICT_NAMES[verdict]!),
+    );
+    if (counted.length !== 1) throw new Error(`decap counted ${counted.join(", ") || "nothing"}`);
+    return { verdict: counted[0]!, action, output: output! };
+  }
+
+  #counts(): number[] {
+    return DECAP_VERDICT_NAMES.slice(0, -1).map((_, verdict) => {
+      const values = this.#map("decap_counts").lookup(
+        new Uint8Array(Uint32Array.of(verdict).buffer),
+      )!;
+      let packets = 0;
+      for (let at = 0; at < values.length; at += VerdictCount.size) {
+        packets += Number(VerdictCount.decode(values.slice(at, at + VerdictCount.size)).packets);
+      }
+      return packets;
+    });
+  }
+
+  #map(name: string): BpfMap {
+    return this.object.map(name);
+  }
+
+  close(): void {
+    this.object.close();
+  }
+}
+
+function key(text: string): Uint8Array {
+  return AddressKey.encode({ address: parseAddress(text)!.bytes });
+}

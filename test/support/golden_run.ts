@@ -1,0 +1,93 @@
+// Runs golden packets through a loaded program and says where the outcome differs from what is
+// expected: verdict, action and every byte. Knows loading and comparing; knows no test framework,
+// so that it runs where there is none (test/old_kernel).
+
+import { loadNative } from "../../src/dataplane/xdp/native.ts";
+import type { VerdictName } from "../../src/model/decide.ts";
+import { BpfWorld } from "./bpf_world.ts";
+import type { Golden, GoldenCase } from "./golden_packets.ts";
+
+const XDP_DROP = 1,
+  XDP_PASS = 2,
+  XDP_TX = 3,
+  XDP_REDIRECT = 4;
+const INGRESS = 1;
+
+/** What became of a packet, in a form that two of can be compared. */
+export interface Outcome {
+  readonly verdicts: readonly string[];
+  readonly action: number;
+  /** null: nobody looks at the bytes of a packet that is dropped. */
+  readonly frame: string | null;
+}
+
+export class GoldenRun {
+  readonly #golden: Golden;
+  readonly #worlds: readonly BpfWorld[];
+  readonly #filledFor = new Map<BpfWorld, GoldenCase["orphan"]>();
+
+  /** `object` has the programs of trial.bpf.c, which poison the head-room first. */
+  constructor(addon: string, object: string, golden: Golden) {
+    this.#golden = golden;
+    this.#worlds = [false, true].map(
+      (redirect) =>
+        new BpfWorld(loadNative(addon), {
+          object,
+          flowsMax: 1024,
+          devices: [INGRESS],
+          switches: { transmit_by_redirect: redirect },
+        }),
+    );
+  }
+
+  run(one: GoldenCase, transmitByRedirect: boolean): Outcome {
+    const world = this.#worldFor(one.orphan, transmitByRedirect);
+    const before = world.verdicts();
+    const { action, output } = world.run("poisoned", one.frame, one.frame.length + 64);
+    const counted = [...world.verdicts()].filter(
+      ([name, { packets }]) => packets !== before.get(name)!.packets,
+    );
+    return {
+      verdicts: counted.map(([name]) => name),
+      action,
+      frame: action === XDP_DROP ? null : hex(output!),
+    };
+  }
+
+  #worldFor(orphan: GoldenCase["orphan"], transmitByRedirect: boolean): BpfWorld {
+    const world = this.#worlds[transmitByRedirect ? 1 : 0]!;
+    if (this.#filledFor.get(world) !== orphan) {
+      world.fill(this.#golden.table(orphan), {
+        hop: ({ id }) => this.#golden.hops.get(id)!,
+        heartbeatNs: 0n,
+        ringClass: "small",
+      });
+      this.#filledFor.set(world, orphan);
+    }
+    return world;
+  }
+
+  close(): void {
+    for (const world of this.#worlds) world.close();
+  }
+}
+
+/** What has to become of it. */
+export function expectedOutcome(one: GoldenCase, transmitByRedirect: boolean): Outcome {
+  const action = actionFor(one.verdict, transmitByRedirect);
+  return {
+    verdicts: [one.verdict],
+    action,
+    frame: action === XDP_DROP ? null : hex(one.expected),
+  };
+}
+
+function actionFor(verdict: VerdictName, transmitByRedirect: boolean): number {
+  if (verdict.startsWith("PASS_")) return XDP_PASS;
+  if (verdict.startsWith("DROP_")) return XDP_DROP;
+  return transmitByRedirect ? XDP_REDIRECT : XDP_TX;
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
