@@ -5,7 +5,7 @@ import type { ChildProcess } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { onPath } from "../scripts/lab_available.ts";
+import { onPath } from "../scripts/search_path.ts";
 import type { Lab } from "../scripts/lab_network.ts";
 import { raiseLab, VIP4 } from "../scripts/lab_network.ts";
 import { instanceName, labConfig, serveBackend, startDecap, startInstance } from "../scripts/lab_services.ts";

@@ -10,11 +10,20 @@
 //   --quiet           no word when nothing was to be done
 
 import { spawnSync } from "node:child_process";
-import { accessSync, chmodSync, constants, existsSync, mkdirSync, rmSync } from "node:fs";
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+} from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
-import { GENERATED, NATIVE, SCRIPT, missingForNative } from "./build_plan.mjs";
+import { GENERATED, NATIVE, SCRIPT, missingForNative, whyNotReuse } from "./build_plan.mjs";
 import { withLock } from "./lock.mjs";
 import { digest, isFresh, writeStamp } from "./stamp.mjs";
 
@@ -77,6 +86,25 @@ function stateOf(step, texts = []) {
   };
 }
 
+/** @param {string} path @returns {string | null} */
+function resolvePath(path) {
+  try {
+    return realpathSync(path);
+  } catch {
+    return null;
+  }
+}
+
+/** Removes a build/ of another checkout, or of tools that are gone. */
+function forgetForeignBuild() {
+  const cache = join(root, "build/CMakeCache.txt");
+  if (!existsSync(cache)) return;
+  const reason = whyNotReuse(readFileSync(cache, "utf8"), { root, resolve: resolvePath });
+  if (reason === null) return;
+  say(`build/ ${reason}: beginning anew`);
+  rmSync(join(root, "build"), { recursive: true, force: true });
+}
+
 /**
  * What fails is added to `failures`: the JavaScript is built all the same.
  * @param {Options} options
@@ -97,6 +125,7 @@ function buildNative(options, failures) {
   }
   say("the addon and the XDP programs");
   rmSync(state.stamp, { force: true });
+  forgetForeignBuild();
   const cmakeJs = join(root, "node_modules/cmake-js/bin/cmake-js");
   if (run(process.execPath, [cmakeJs, "build", "--log-level", "warn"]) !== 0) {
     failures.push("the native build failed");

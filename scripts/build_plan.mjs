@@ -48,6 +48,32 @@ export function atLeast(found, wanted) {
   return true;
 }
 
+/**
+ * Why what CMake remembers in build/CMakeCache.txt must not be built on, or null. CMake itself goes
+ * on building the folder in which the cache was made: a build/ that was copied along with a checkout
+ * would give the programs of somebody else's sources.
+ * @param {string} cache its text
+ * @param {{ root: string, resolve: (path: string) => string | null }} here the checkout, and where a
+ *   path leads: null when nothing is there
+ * @returns {string | null}
+ */
+export function whyNotReuse(cache, { root, resolve }) {
+  /** @param {string} key */
+  const cached = (key) => new RegExp(`^${key}:[A-Z]+=(.*)$`, "m").exec(cache)?.[1] ?? "";
+  const folders = { CMAKE_HOME_DIRECTORY: root, CMAKE_CACHEFILE_DIR: `${root}/build` };
+  for (const [key, wanted] of Object.entries(folders)) {
+    const found = cached(key);
+    if (found === "" || resolve(found) !== resolve(wanted))
+      return `was made for ${found || "no folder"}`;
+  }
+  for (const key of ["CMAKE_COMMAND", "CMAKE_MAKE_PROGRAM", "CMAKE_CXX_COMPILER"]) {
+    const found = cached(key);
+    if (found === "" || resolve(found) === null)
+      return `was made with ${found || `no ${key}`}, which is not there`;
+  }
+  return null;
+}
+
 /** What the native build is made from, and what shows that it is there. */
 export const NATIVE = {
   inputs: [

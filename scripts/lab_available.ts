@@ -1,27 +1,16 @@
 // Whether this machine can raise the lab with XDP in it, and if not, why. Knows the platform, the
 // capabilities, the build's products and the programs on PATH.
 
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { ROOT } from "./lab_services.ts";
 import { runIn } from "./namespaces.ts";
+import { onPath } from "./search_path.ts";
 
-const TOOLS = ["ip", "nsenter", "ethtool", "sysctl", "curl", "iperf3", "wrk"];
+/** The programs that the lab starts. */
+export const TOOLS = ["ip", "nsenter", "ethtool", "sysctl", "curl", "iperf3", "wrk"];
 /** CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF (capabilities(7)). */
 const CAPABILITIES = 1n << 12n | 1n << 21n | 1n << 38n | 1n << 39n;
-
-/** Whether a program of this name can be run; also from the directories that only root has on PATH. */
-export function onPath(tool: string): boolean {
-  const directories = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/sbin"];
-  return directories.some((directory) => {
-    try {
-      accessSync(join(directory, tool), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
 
 /** One sentence saying why the lab cannot be raised, or null when it can. */
 export async function whyNoLab(): Promise<string | null> {

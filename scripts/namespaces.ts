@@ -6,6 +6,7 @@ import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess, SpawnOptions } from "node:child_process";
 import { existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { Socket } from "node:net";
+import { searchPath } from "./search_path.ts";
 
 const NAMESPACES = "/run/netns";
 const BPFFS = "/sys/fs/bpf";
@@ -131,12 +132,20 @@ export function commandIn(
   return ["nsenter", [`--net=${NAMESPACES}/${namespace}`, "--", command, ...args]];
 }
 
+/** This process's variables and these, with a PATH on which root's programs are found. */
+function environment(variables: Readonly<Record<string, string | undefined>> = {}): NodeJS.ProcessEnv {
+  const all = { ...process.env, ...variables };
+  return { ...all, PATH: searchPath(all["PATH"]) };
+}
+
 /** Starts a process in a namespace. Its pid is the command's. */
 export function spawnIn(
   namespace: string | null, command: string, args: readonly string[], options: SpawnOptions = {},
 ): ChildProcess {
   const [file, argv] = commandIn(namespace, command, args);
-  return spawn(file, argv, { stdio: ["ignore", "pipe", "pipe"], ...options });
+  return spawn(file, argv, {
+    stdio: ["ignore", "pipe", "pipe"], ...options, env: environment(options.env),
+  });
 }
 
 /** Runs a command in a namespace to its end, while this process goes on serving. */
@@ -145,7 +154,7 @@ export async function runIn(
 ): Promise<RunResult> {
   const [file, argv] = commandIn(namespace, command, args);
   const child = spawn(file, argv, {
-    stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...options.variables },
+    stdio: ["pipe", "pipe", "pipe"], env: environment(options.variables),
     timeout: options.timeoutMs ?? 60_000, killSignal: "SIGKILL",
   });
   const out: Buffer[] = [];
@@ -175,7 +184,7 @@ export function runInSync(
 ): RunResult {
   const [file, argv] = commandIn(namespace, command, args);
   const ended = spawnSync(file, argv, {
-    input: options.input ?? "", encoding: "utf8", env: { ...process.env, ...options.variables },
+    input: options.input ?? "", encoding: "utf8", env: environment(options.variables),
     timeout: options.timeoutMs ?? 60_000, killSignal: "SIGKILL", maxBuffer: 64 << 20,
   });
   if (ended.error !== undefined && ended.status === null && ended.signal === null)
@@ -224,7 +233,7 @@ export interface Reaper {
  */
 export function startReaper(): Reaper {
   const child = spawn("sh", ["-c", REAPER, "pointsman-reaper", ownPrefix()], {
-    stdio: ["pipe", "ignore", "ignore"], detached: true,
+    stdio: ["pipe", "ignore", "ignore"], detached: true, env: environment(),
   });
   child.stdin.on("error", () => undefined);
   child.unref();

@@ -30,6 +30,7 @@ export const PLAIN = [
   },
   tool("iproute2", "namespaces of the lab and the tests", "ip"),
   tool("ethtool", "offloads of the lab's interfaces"),
+  tool("procps", "settings of the lab's interfaces", "sysctl"),
   tool("iperf3", "traffic of the lab and the tests"),
   tool("wrk", "traffic of the lab and the tests"),
   tool("curl", "traffic of the lab and the tests"),

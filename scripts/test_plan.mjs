@@ -32,7 +32,7 @@ export function planRuns(ask, facts) {
     const note =
       facts.uid === 0 || sudo
         ? null
-        : "not root, and sudo would ask for a password: kernel tests are skipped";
+        : "not root, and there is no sudo without a password: kernel tests are skipped";
     runs.push({ project: "kernel", sudo, note });
   }
   return runs;
@@ -40,8 +40,11 @@ export function planRuns(ask, facts) {
 
 /** What root needs to know of this environment; sudo drops the rest. */
 const PASSED_ON = [
-  "CI", "KERNEL_TESTS", "SEED", "POINTSMAN_LONG", "UPDATE_GOLDEN", "PATH", "NO_COLOR", "FORCE_COLOR",
+  "CI", "KERNEL_TESTS", "SEED", "POINTSMAN_LONG", "UPDATE_GOLDEN", "NO_COLOR", "FORCE_COLOR",
 ];
+
+/** A user's PATH often lacks them, and it goes on through sudo. */
+const ROOT_ONLY = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /**
  * @param {Run} run
@@ -56,6 +59,9 @@ export function commandLine(run, here, args) {
     const value = here.variables[name];
     return value === undefined ? [] : [`${name}=${value}`];
   });
+  const own = (here.variables["PATH"] ?? "").split(":").filter((directory) => directory !== "");
+  const path = [...own, ...ROOT_ONLY.filter((directory) => !own.includes(directory))].join(":");
+  variables.push(`PATH=${path}`);
   // The absolute path of this node: root's PATH may hold another, or none.
   return { command: "sudo", args: ["-n", "env", ...variables, here.node, ...vitest, ...args] };
 }

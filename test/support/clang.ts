@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe } from "vitest";
-import { onPath } from "../../scripts/lab_available.ts";
+import { onPath } from "../../scripts/search_path.ts";
 
 /** The compilers that this machine has, of those that CI builds with. */
 export const CLANGS: readonly string[] = ["clang", "clang-14", "clang-19"].filter(onPath);

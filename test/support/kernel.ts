@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, it } from "vitest";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
-import { onPath } from "../../scripts/lab_available.ts";
 import { mountBpffs, runInSync, startReaper, sweepLeftovers } from "../../scripts/namespaces.ts";
+import { onPath } from "../../scripts/search_path.ts";
 
 /** The checkout, with a slash at the end taken off. */
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");

@@ -14,7 +14,7 @@ import {
 } from "../../src/model/flow_hash.ts";
 import { CLANGS, NO_CLANG, describeCompiled } from "../support/clang.ts";
 import { assertProperty } from "../support/counts.ts";
-import { onPath } from "../../scripts/lab_available.ts";
+import { onPath } from "../../scripts/search_path.ts";
 import { LINUX_1_3, REFERENCE_2_4 } from "./flow_hash_vectors.ts";
 
 const VECTOR_SEED = 0x0706050403020100n;

@@ -1,7 +1,14 @@
-// When a kernel suite runs, is skipped with a reason, or fails because it must run.
+// When a kernel suite runs, is skipped with a reason, or fails because it must run; and that the
+// programs it needs are looked for where they are started, and installed by plain set-up.
 
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { decideSuite, missingCapabilities } from "../support/kernel.ts";
+import { TOOLS } from "../../scripts/lab_available.ts";
+import { runIn, runInSync, spawnIn } from "../../scripts/namespaces.ts";
+import { searchPath } from "../../scripts/search_path.ts";
+import { PLAIN } from "../../scripts/setup_plan.mjs";
+import { ROOT, decideSuite, missingCapabilities } from "../support/kernel.ts";
 import type { Need } from "../support/kernel.ts";
 
 const nothing = (): null => null;
@@ -47,5 +54,38 @@ describe("missingCapabilities", () => {
       "CAP_BPF",
     ]);
     expect(missingCapabilities(0x1ffffffffffn & ~(1n << 39n))).toEqual(["CAP_BPF"]);
+  });
+});
+
+describe("the programs that labs and kernel tests start", () => {
+  it("are looked for in root's directories too, after the user's own", () => {
+    expect(searchPath("/opt/u/bin:/usr/sbin")).toBe("/opt/u/bin:/usr/sbin:/usr/local/sbin:/sbin");
+    expect(searchPath("")).toBe("/usr/local/sbin:/usr/sbin:/sbin");
+  });
+
+  it("are started with the PATH on which they were found", async () => {
+    const PATH = "/usr/bin:/bin";
+    const print = ["-c", 'printf %s "$PATH"'];
+    const wanted = "/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+    expect((await runIn(null, "sh", print, { variables: { PATH } })).stdout).toBe(wanted);
+    expect(runInSync(null, "sh", print, { variables: { PATH } }).stdout).toBe(wanted);
+    const child = spawnIn(null, "sh", print, { env: { PATH } });
+    let said = "";
+    child.stdout?.on("data", (chunk: Buffer) => { said += chunk.toString(); });
+    await new Promise((resolve) => child.once("close", resolve));
+    expect(said).toBe(wanted);
+  });
+
+  it("come with plain set-up, or with every Debian", () => {
+    // util-linux, which is essential there.
+    const everywhere = ["nsenter", "setpriv", "unshare"];
+    const installed = PLAIN.flatMap(({ shownBy }) => "command" in shownBy ? [shownBy.command] : []);
+    const asked = readdirSync(join(ROOT, "test/kernel"), { recursive: true, encoding: "utf8" })
+      .filter((name) => name.endsWith(".ts"))
+      .map((name) => readFileSync(join(ROOT, "test/kernel", name), "utf8"))
+      .flatMap((text) => [...text.matchAll(/"tool:(\w+)"/g)].map((match) => match[1] ?? ""));
+    expect(asked.length).toBeGreaterThan(5);
+    const known = [...installed, ...everywhere];
+    expect([...TOOLS, ...asked].filter((one) => !known.includes(one))).toEqual([]);
   });
 });

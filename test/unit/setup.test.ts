@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { atLeast, missingForNative } from "../../scripts/build_plan.mjs";
+import { atLeast, missingForNative, whyNotReuse } from "../../scripts/build_plan.mjs";
 import { withLock } from "../../scripts/lock.mjs";
 import {
   EXTRAS,
@@ -198,6 +198,25 @@ describe("facts", () => {
       "a C++ compiler (g++)",
       "libbpf >= 1.1 (libbpf-dev)",
     ]);
+  });
+
+  it("builds on no build/ of another folder, and on none whose tools are gone", () => {
+    const cache = [
+      "CMAKE_COMMAND:INTERNAL=/usr/bin/cmake", "CMAKE_MAKE_PROGRAM:FILEPATH=/usr/bin/ninja",
+      "CMAKE_CXX_COMPILER:STRING=/usr/bin/c++", "CMAKE_CXX_COMPILER-ADVANCED:INTERNAL=1",
+      "CMAKE_CACHEFILE_DIR:INTERNAL=/a b/ö/build", "CMAKE_HOME_DIRECTORY:INTERNAL=/a b/ö", "",
+    ].join("\n");
+    const here = (root: string, ...gone: string[]): Parameters<typeof whyNotReuse>[1] => ({
+      root, resolve: (path) => gone.includes(path) ? null : path.replace("/link", "/a b"),
+    });
+    expect(whyNotReuse(cache, here("/a b/ö"))).toBeNull();
+    expect(whyNotReuse(cache, here("/link/ö"))).toBeNull();
+    expect(whyNotReuse(cache, here("/other"))).toBe("was made for /a b/ö");
+    expect(whyNotReuse(cache, here("/other", "/a b/ö"))).toBe("was made for /a b/ö");
+    expect(whyNotReuse(cache, here("/a b/ö", "/usr/bin/ninja"))).toBe(
+      "was made with /usr/bin/ninja, which is not there",
+    );
+    expect(whyNotReuse("", here("/other"))).toBe("was made for no folder");
   });
 
   it("takes an npm ci by hand for what it is", () => {

@@ -34,7 +34,8 @@ describe("planRuns", () => {
 
 describe("commandLine", () => {
   const here = {
-    root: "/r", node: "/opt/node/bin/node", variables: { SEED: "7", HOME: "/h", CI: undefined },
+    root: "/r", node: "/opt/node/bin/node",
+    variables: { SEED: "7", HOME: "/h", CI: undefined, PATH: "/opt/u/bin:/usr/bin:/sbin" },
   };
   it("is this node's vitest, of one project", () => {
     const run = { project: "unit", sudo: false, note: null } as const;
@@ -46,8 +47,10 @@ describe("commandLine", () => {
   it("through sudo by its absolute path, with what the tests have to know and no more", () => {
     const run = { project: "kernel", sudo: true, note: null } as const;
     const { command, args } = commandLine(run, here, []);
-    expect([command, ...args].slice(0, 5)).toEqual([
-      "sudo", "-n", "env", "SEED=7", "/opt/node/bin/node",
+    // The user's PATH, and what only root has on it: sysctl and ethtool are there.
+    expect([command, ...args].slice(0, 6)).toEqual([
+      "sudo", "-n", "env", "SEED=7",
+      "PATH=/opt/u/bin:/usr/bin:/sbin:/usr/local/sbin:/usr/sbin", "/opt/node/bin/node",
     ]);
   });
 });
