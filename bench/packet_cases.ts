@@ -186,6 +186,12 @@ const truncated = (): Uint8Array => {
   return bytes;
 };
 
+/** What a router quotes of a packet that the backend sent to the client: eight bytes of TCP. */
+const quote = (): Uint8Array => frameOf({
+  source: addressBytes(VIP[4]), destination: addressBytes(CLIENT[4]), protocol: TCP,
+  sourcePort: 80, destinationPort: 0,
+}).slice(14, 42);
+
 /** One case per verdict that a small frame can reach, through a program with everything on. */
 function verdictCases(): Case[] {
   const rest = "forwarding: l2; tracking: none";
@@ -212,6 +218,7 @@ function verdictCases(): Case[] {
     ["PASS_ORPHANED", frame(4, {}), world("pass")],
     ["TX_FORWARDED", frame(4, {}), keep],
     ["TX_ECHO_REPLY", frame(4, { protocol: ICMP, flags: 8 }), keep],
+    ["TX_ICMP_ERROR", frame(4, { protocol: ICMP, flags: 3, code: 4, payload: quote() }), keep],
     ["DROP_DENIED", frame(4, { destinationPort: 81 }), keep],
     ["DROP_FRAGMENT", frame(4, { more: true }), keep],
     ["DROP_ORPHANED", frame(4, {}), world("drop")],

@@ -20,11 +20,14 @@ enum verdict {
 	PASS_NOT_OURS,          /* no service has this address, port and protocol */
 	PASS_TRUNCATED,         /* for a virtual address, but ends within its TCP, UDP or ICMP header */
 	PASS_FRAGMENT,          /* a later fragment for a virtual address: no ports to look at */
-	PASS_ICMP,              /* ICMP for a virtual address, other than an echo request to answer */
+	PASS_ICMP,              /* ICMP for a virtual address, other than an echo request to answer or
+				 * an error that quotes a packet of a service */
 	PASS_PROTOCOL,          /* neither TCP, UDP nor ICMP, for a virtual address */
 	PASS_ORPHANED,          /* no heartbeat for too long, and the policy is `pass` */
 	TX_FORWARDED,           /* on its way to a backend */
 	TX_ECHO_REPLY,          /* an echo request to a virtual address, answered */
+	TX_ICMP_ERROR,          /* an ICMP error that quotes a flow of a service, on its way to the
+				 * backend that owns the flow */
 	DROP_DENIED,            /* the service's allow and deny prefixes say no */
 	DROP_FRAGMENT,          /* the first fragment of a datagram for a service */
 	DROP_ORPHANED,          /* no heartbeat for too long, and the policy is `drop` */

@@ -29,8 +29,9 @@ struct choice {
 	int action;             /* enum xdp_action of the TX verdicts */
 };
 
-/* Nothing without ports is for a service; for a virtual address it has a verdict of its own. */
-static __always_inline enum verdict decide_without_ports(const struct packet *packet)
+/* Nothing without ports is for a service; for a virtual address it has a verdict of its own. An
+ * ICMP error that quotes no service's packet comes here too. */
+static __noinline int decide_without_ports(const struct packet *packet)
 {
 	if (!bpf_map_lookup_elem(&virtual_addresses, packet->flow.service.address))
 		return PASS_NOT_OURS;
@@ -38,6 +39,7 @@ static __always_inline enum verdict decide_without_ports(const struct packet *pa
 	case KIND_ECHO_REQUEST:
 		return TX_ECHO_REPLY;
 	case KIND_ICMP:
+	case KIND_ICMP_ERROR:
 		return PASS_ICMP;
 	case KIND_LATER_FRAGMENT:
 		return PASS_FRAGMENT;
@@ -187,7 +189,7 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 	choice->id = id_in_ring(version, hash);
 	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
 	if (!choice->destination || choice->destination->forwarding == FORWARDING_NONE) {
-		if (choice->entry)
+		if (choice->entry && packet->kind != KIND_ICMP_ERROR)
 			bpf_map_delete_elem(&flows, &packet->flow);
 		return DROP_NO_BACKEND;
 	}
@@ -222,11 +224,11 @@ static __always_inline enum verdict decide(const struct packet *packet, struct c
 	bool by_ring;
 	__u32 *service;
 
-	if (packet->kind > KIND_FIRST_FRAGMENT)
+	if (packet->kind > KIND_ICMP_ERROR)
 		return decide_without_ports(packet);
 	service = bpf_map_lookup_elem(&services, &packet->flow.service);
 	if (!service)
-		return PASS_NOT_OURS;
+		return packet->kind == KIND_ICMP_ERROR ? decide_without_ports(packet) : PASS_NOT_OURS;
 	choice->service = *service;
 	choice->entry = NULL;
 	choice->effect = EFFECT_NONE;

@@ -7,38 +7,7 @@
  */
 #pragma once
 
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-#include "abi.h"
-
-/* Bytes of an address or a link-layer header taken as words: clang would copy them one by one. */
-typedef __u32 __attribute__((may_alias)) word;
-typedef __u64 __attribute__((may_alias)) double_word;
-
-enum { VLAN_TAGS_MAX = 2, VLAN_TAG_BYTES = 4, TAG_BYTES_MASK = 12 };
-enum { EXTENSIONS_MAX = 5, IPV4_MAPPED = 0xffff };
-enum { FRAGMENT_MORE = 0x2000, FRAGMENT_OFFSET = 0x1fff, FRAGMENT_DONT = 0x4000 };
-enum { TCP_HEADER_BYTES = 20, UDP_HEADER_BYTES = 8, ICMP_HEADER_BYTES = 8 };
-enum { TCP_FLAGS_OFFSET = 13, TCP_SYN = 0x02, TCP_ACK = 0x10 };
-enum { ECHO_REQUEST = 8, ECHO_REPLY = 0, ECHO_REQUEST_V6 = 128, ECHO_REPLY_V6 = 129 };
-
-/* The first two have ports; nothing else can be for a service. */
-enum packet_kind {
-	KIND_FLOW = 0,
-	KIND_FIRST_FRAGMENT,
-	KIND_ECHO_REQUEST,
-	KIND_ICMP,
-	KIND_LATER_FRAGMENT,
-	KIND_OTHER_PROTOCOL,
-	KIND_TRUNCATED,
-};
+#include "headers.h"
 
 struct packet {
 	struct flow_key flow __attribute__((aligned(8)));
@@ -65,29 +34,6 @@ static __always_inline bool is_vlan(__be16 protocol)
 	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
 }
 
-static __always_inline void copy_address(void *to, const void *from)
-{
-	((word *)to)[0] = ((const word *)from)[0];
-	((word *)to)[1] = ((const word *)from)[1];
-	((word *)to)[2] = ((const word *)from)[2];
-	((word *)to)[3] = ((const word *)from)[3];
-}
-
-static __always_inline void map_ipv4(void *to, __be32 address)
-{
-	((word *)to)[0] = 0;
-	((word *)to)[1] = 0;
-	((word *)to)[2] = bpf_htonl(IPV4_MAPPED);
-	((word *)to)[3] = address;
-}
-
-static __always_inline bool is_ipv4_mapped(const void *address)
-{
-	const word *words = address;
-
-	return !(words[0] | words[1] | (words[2] ^ bpf_htonl(IPV4_MAPPED)));
-}
-
 /* Whether an answer to this source would reach one host, and another than this one (RFC 1122,
  * 3.2.2; RFC 4443, 2.4). */
 static __always_inline bool is_answerable(const struct packet *packet)
@@ -105,10 +51,36 @@ static __always_inline bool is_answerable(const struct packet *packet)
 	return first != 0xff;
 }
 
-/* TCP, UDP or ICMP: its kind, its ports, whether it opens a connection. It begins at `here`. */
-static __always_inline void parse_transport(struct packet *packet, void *data, void *end,
-					    __u32 here, __u8 protocol)
+/* Takes over the flow of a packet that an ICMP error quotes, if the error's own destination had sent
+ * it. Neither the checksum nor the quoted one is verified: the backend does that for its own. */
+static __noinline int parse_quote(struct xdp_md *ctx, struct packet *packet, __u32 here)
 {
+	const word *own = (const word *)packet->flow.service.address;
+	struct quote quote = {
+		.walk = { .at = here, .stop = ip_offset(packet) + packet->ip_length },
+		.family = packet->family,
+	};
+	const word *source = (const word *)quote.source;
+
+	if (read_quote(ctx, &quote) || source[0] != own[0] || source[1] != own[1] ||
+	    source[2] != own[2] || source[3] != own[3])
+		return 0;
+	if (quote.walk.next != IPPROTO_TCP && quote.walk.next != IPPROTO_UDP)
+		return 0;
+	copy_address(packet->flow.source, quote.destination);
+	packet->flow.service.protocol = quote.walk.next;
+	packet->flow.service.port = quote.source_port;
+	packet->flow.source_port = quote.destination_port;
+	packet->kind = KIND_ICMP_ERROR;
+	return 0;
+}
+
+/* TCP, UDP or ICMP: its kind, its ports, whether it opens a connection. It begins at `here`. */
+static __always_inline void parse_transport(struct xdp_md *ctx, struct packet *packet, __u32 here,
+					    __u8 protocol)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
 	__u32 stop = ip_offset(packet) + packet->ip_length;
 	__u8 icmp = packet->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
 	__u8 echo = packet->family == 4 ? ECHO_REQUEST : ECHO_REQUEST_V6;
@@ -125,7 +97,9 @@ static __always_inline void parse_transport(struct packet *packet, void *data, v
 		return;
 	if (protocol == icmp) {
 		packet->kind = KIND_ICMP;
-		if (packet->plain && bytes[0] == echo && bytes[1] == 0 && is_answerable(packet))
+		if (is_error(packet->family, bytes[0]) && !packet->fragment)
+			parse_quote(ctx, packet, here + ICMP_HEADER_BYTES);
+		else if (packet->plain && bytes[0] == echo && bytes[1] == 0 && is_answerable(packet))
 			packet->kind = KIND_ECHO_REQUEST;
 		return;
 	}
@@ -139,8 +113,10 @@ static __always_inline void parse_transport(struct packet *packet, void *data, v
 	packet->kind = packet->fragment ? KIND_FIRST_FRAGMENT : KIND_FLOW;
 }
 
-static __always_inline enum verdict parse_ipv4(struct packet *packet, void *data, void *end)
+static __always_inline enum verdict parse_ipv4(struct xdp_md *ctx, struct packet *packet)
 {
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = data + ip_offset(packet);
 	__u32 header_length;
 	__u16 fragment;
@@ -166,65 +142,31 @@ static __always_inline enum verdict parse_ipv4(struct packet *packet, void *data
 	packet->fragment = (fragment & FRAGMENT_MORE) != 0;
 	if (packet->fragment || header_length != sizeof(*ip))
 		packet->plain = false;
-	parse_transport(packet, data, end, ip_offset(packet) + header_length, ip->protocol);
+	parse_transport(ctx, packet, ip_offset(packet) + header_length, ip->protocol);
 	return VERDICT_CONTINUE;
 }
 
-struct extension {
-	__u8 next;
-	__u8 length;            /* in units of 8 bytes, the first not counted; a segment count follows */
-	__u8 type;
-	__u8 segments_left;     /* of a routing header */
-};
-
-struct fragment_extension {
-	__u8 next;
-	__u8 reserved;
-	__be16 offset_and_more; /* 13 bits, 2 reserved, 1 */
-};
-
-/* Walks over IPv6 extension headers to the transport header and returns its protocol; `here` moves
- * along. Sets the kind where there is no way on: a packet with segments left is for somebody else
- * in the end. */
-static __noinline int skip_extensions(struct packet *packet, void *data, void *end, __u32 *here,
-				      __u8 next)
+/* Returns the transport protocol behind the extension headers, and where that begins; -1, and the
+ * packet has its kind: there is no getting there. */
+static __always_inline int pass_extensions(struct xdp_md *ctx, struct packet *packet, __u32 *here,
+					   __u8 next)
 {
-	__u32 stop = ip_offset(packet) + packet->ip_length;
-	__u32 at = *here;
+	struct walk walk = {
+		.at = *here, .stop = ip_offset(packet) + packet->ip_length, .next = next,
+	};
 
-	for (int i = 0; i < EXTENSIONS_MAX; i++) {
-		struct extension *extension = data + at;
-		__u32 length = 8;
-
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_DSTOPTS && next != IPPROTO_ROUTING &&
-		    next != IPPROTO_FRAGMENT)
-			break;
-		packet->plain = false;
-		packet->kind = KIND_TRUNCATED;
-		if (at + length > stop || (void *)extension + length > end)
-			return -1;
-		if (next == IPPROTO_FRAGMENT) {
-			__u16 word = bpf_ntohs(((struct fragment_extension *)extension)->offset_and_more);
-
-			packet->kind = KIND_LATER_FRAGMENT;
-			if (word >> 3)
-				return -1;
-			packet->fragment |= word & 1;
-		} else {
-			packet->kind = KIND_OTHER_PROTOCOL;
-			if (next == IPPROTO_ROUTING && extension->segments_left)
-				return -1;
-			length += extension->length * 8;
-		}
-		next = extension->next;
-		at += length;
-	}
-	*here = at;
-	return next;
+	packet->plain = false;
+	skip_extensions(ctx, &walk);
+	packet->kind = walk.kind;
+	packet->fragment = walk.fragment;
+	*here = walk.at & OFFSET_MASK;
+	return walk.kind == KIND_FLOW ? walk.next : -1;
 }
 
-static __always_inline enum verdict parse_ipv6(struct packet *packet, void *data, void *end)
+static __always_inline enum verdict parse_ipv6(struct xdp_md *ctx, struct packet *packet)
 {
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
 	struct ipv6hdr *ip = data + ip_offset(packet);
 	__u32 here = ip_offset(packet) + sizeof(*ip);
 	int protocol;
@@ -244,9 +186,9 @@ static __always_inline enum verdict parse_ipv6(struct packet *packet, void *data
 	copy_address(packet->flow.service.address, &ip->daddr);
 	protocol = ip->nexthdr;
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_ICMPV6)
-		protocol = skip_extensions(packet, data, end, &here, protocol);
+		protocol = pass_extensions(ctx, packet, &here, protocol);
 	if (protocol >= 0)
-		parse_transport(packet, data, end, here, protocol);
+		parse_transport(ctx, packet, here, protocol);
 	return VERDICT_CONTINUE;
 }
 
@@ -278,8 +220,8 @@ static __always_inline enum verdict parse_packet(struct xdp_md *ctx, struct pack
 			return PASS_NOT_IP;
 	}
 	if (*protocol == bpf_htons(ETH_P_IP))
-		return parse_ipv4(packet, data, end);
+		return parse_ipv4(ctx, packet);
 	if (*protocol == bpf_htons(ETH_P_IPV6))
-		return parse_ipv6(packet, data, end);
+		return parse_ipv6(ctx, packet);
 	return PASS_NOT_IP;
 }

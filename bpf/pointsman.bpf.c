@@ -23,7 +23,9 @@ int pointsman(struct xdp_md *ctx)
 		verdict = forward(ctx, &packet, &choice);
 	else if (verdict == TX_ECHO_REPLY)
 		verdict = answer_echo(ctx, &packet, &choice.action);
-	if (verdict == TX_FORWARDED)
+	if (verdict == TX_FORWARDED && packet.kind == KIND_ICMP_ERROR)
+		verdict = count_error(&packet, &choice);
+	else if (verdict == TX_FORWARDED)
 		count_forwarded(&packet, &choice, settle(&packet, &choice));
 	return finish(verdict, &packet, &choice);
 }

@@ -8,7 +8,7 @@
 #include "forward.h"
 
 _Static_assert((int)PASS_ORPHANED + 1 == (int)TX_FORWARDED &&
-	       (int)TX_ECHO_REPLY + 1 == (int)DROP_DENIED,
+	       (int)TX_ICMP_ERROR + 1 == (int)DROP_DENIED,
 	       "the action is read from the block a verdict stands in");
 
 static __always_inline void count_verdict(enum verdict verdict, __u32 bytes)
@@ -41,6 +41,13 @@ static __always_inline void count_forwarded(const struct packet *packet,
 		      new_flow);
 	count_traffic(bpf_map_lookup_elem(&destination_traffic, &choice->id), packet->frame_length,
 		      new_flow);
+}
+
+/* Traffic of the service and of the backend, but no packet of a flow: nothing is settled. */
+static __noinline int count_error(const struct packet *packet, const struct choice *choice)
+{
+	count_forwarded(packet, choice, false);
+	return TX_ICMP_ERROR;
 }
 
 static __always_inline int finish(enum verdict verdict, const struct packet *packet,

@@ -35,6 +35,11 @@ export interface Lab {
   readonly interface: string;
   /** Adds one more backend host while everything runs. */
   addBackend(): LabHost;
+  /**
+   * Adds a router, and a client behind it on a link of this MTU, of which the client says nothing:
+   * it announces segments that fit the others' links. Both are there for the backends up to now.
+   */
+  addFarClient(mtu: number): LabHost;
   /** Deletes the namespaces with all that runs in them. */
   close(): void;
 }
@@ -97,6 +102,36 @@ function raiseBackend(options: LabOptions, network: string, index: number): LabH
   return host;
 }
 
+/** Header bytes of IP and TCP, which a segment size does not count. */
+const IPV4_SEGMENT_OVERHEAD = 40;
+const IPV6_SEGMENT_OVERHEAD = 60;
+
+/** The client on the other side of `router`. */
+function raiseFarClient(options: LabOptions, router: LabHost, balancer: LabHost, mtu: number): LabHost {
+  const namespace = createNamespace(`${options.label}-far`);
+  configure(namespace, {
+    "net.ipv6.conf.all.accept_dad": "0", "net.ipv6.conf.default.accept_dad": "0",
+    "net.ipv6.conf.all.accept_ra": "0", "net.ipv6.conf.default.accept_ra": "0",
+  });
+  const [ipv4, ipv6] = ["198.18.1.2", "2001:db8:1::2"];
+  ip(router.namespace, "link", "add", "far", "mtu", String(mtu), "type", "veth",
+    "peer", "name", "eth0", "netns", namespace, "mtu", String(mtu));
+  for (const [where, link, last] of [[router.namespace, "far", 1], [namespace, "eth0", 2]] as const) {
+    ip(where, "addr", "add", `198.18.1.${last}/24`, "dev", link);
+    ip(where, "addr", "add", `2001:db8:1::${last}/64`, "dev", link, "nodad");
+    ip(where, "link", "set", link, "up");
+    runInSync(where, "ethtool", ["-K", link, "tx", "off"]);
+  }
+  ip(namespace, "route", "add", "default", "via", "198.18.1.1",
+    "advmss", String(options.mtu - IPV4_SEGMENT_OVERHEAD));
+  ip(namespace, "-6", "route", "add", "default", "via", "2001:db8:1::1",
+    "advmss", String(options.mtu - IPV6_SEGMENT_OVERHEAD));
+  configure(router.namespace, { "net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1" });
+  ip(router.namespace, "route", "add", `${VIP4}/32`, "via", balancer.ipv4);
+  ip(router.namespace, "-6", "route", "add", `${VIP6}/128`, "via", balancer.ipv6);
+  return { name: "far", namespace, ipv4, ipv6 };
+}
+
 /** Raises the lab. What was made is taken down again when a step fails. */
 export function raiseLab(options: LabOptions): Lab {
   mountBpffs();
@@ -117,6 +152,17 @@ export function raiseLab(options: LabOptions): Lab {
       return host;
     };
     for (let i = 0; i < options.backends; i++) addBackend();
+    const addFarClient = (mtu: number): LabHost => {
+      const router = raiseHost(options.label, network, "router", 3, options.mtu);
+      namespaces.push(router.namespace);
+      const far = raiseFarClient(options, router, balancer, mtu);
+      namespaces.push(far.namespace);
+      for (const { namespace } of backends) {
+        ip(namespace, "route", "add", "198.18.1.0/24", "via", router.ipv4);
+        ip(namespace, "-6", "route", "add", "2001:db8:1::/64", "via", router.ipv6);
+      }
+      return far;
+    };
     // XDP_REDIRECT into a veth needs NAPI on its peer, which GRO switches on.
     runInSync(network, "ethtool", ["-K", balancer.name, "gro", "on"]);
     configure(balancer.namespace, {
@@ -127,7 +173,7 @@ export function raiseLab(options: LabOptions): Lab {
     if (options.localVip) addVip(balancer.namespace);
     ip(client.namespace, "route", "add", `${VIP4}/32`, "via", balancer.ipv4);
     ip(client.namespace, "-6", "route", "add", `${VIP6}/128`, "via", balancer.ipv6);
-    return { client, balancer, backends, interface: "eth0", addBackend, close };
+    return { client, balancer, backends, interface: "eth0", addBackend, addFarClient, close };
   } catch (error) {
     close();
     throw error;

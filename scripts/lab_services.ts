@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import type { VerdictName } from "../src/model/decide.ts";
 import type { Lab, LabHost } from "./lab_network.ts";
 import { VIP4, VIP6 } from "./lab_network.ts";
 import { ownName, runIn, spawnIn } from "./namespaces.ts";
@@ -211,6 +212,16 @@ export async function startInstance(
     throw new Error(`${String(error)}\n${log}`);
   });
   return instance;
+}
+
+/** How many packets ended with this verdict, as the instance's metrics have it. */
+export async function verdictPackets(lab: Lab, verdict: VerdictName): Promise<number> {
+  const url = "http://127.0.0.1:9469/metrics";
+  const { stdout } = await runIn(lab.balancer.namespace, "curl", ["-sf", "-m", "5", url]);
+  const name = `pointsman_verdict_packets_total{verdict="${verdict}"}`;
+  const line = stdout.split("\n").find((each) => each.startsWith(name));
+  if (line === undefined) throw new Error(`the metrics have no ${name}`);
+  return Number(line.slice(name.length));
 }
 
 /** Asks again and again, with a generous deadline, until the condition holds. */

@@ -12,6 +12,7 @@ export type PacketKind =
   | "flow"
   | "echo-request"
   | "icmp"
+  | "icmp-error"
   | "first-fragment"
   | "later-fragment"
   | "other-protocol"
@@ -19,7 +20,8 @@ export type PacketKind =
 
 /**
  * What parsing found. Addresses have 16 bytes; ports and flags are 0 or false where they mean
- * nothing.
+ * nothing. An ICMP error that quotes a packet from its own destination has the addresses, the ports
+ * and the protocol of the quoted flow, the way its client sends it.
  */
 export interface Packet {
   readonly kind: PacketKind;
@@ -77,6 +79,7 @@ export type VerdictName =
   | "PASS_ORPHANED"
   | "TX_FORWARDED"
   | "TX_ECHO_REPLY"
+  | "TX_ICMP_ERROR"
   | "DROP_DENIED"
   | "DROP_FRAGMENT"
   | "DROP_ORPHANED"
@@ -114,33 +117,45 @@ type How = NonNullable<Decision["how"]>;
 
 /** What becomes of the packet. */
 export function decide(table: ForwardingTable, state: State, packet: Packet): Decision {
-  if (packet.kind !== "flow" && packet.kind !== "first-fragment") {
-    return end(
-      isVirtualAddress(table, packet.destination)
-        ? verdictWithoutPorts(packet.kind)
-        : "PASS_NOT_OURS",
-      null,
-    );
-  }
-  const service = serviceOf(table, packet.destination, packet.destinationPort, packet.protocol);
-  if (service === null) return end("PASS_NOT_OURS", null);
+  const service = hasPorts(packet.kind)
+    ? serviceOf(table, packet.destination, packet.destinationPort, packet.protocol)
+    : null;
+  if (service === null) return end(verdictWithoutService(table, packet), null);
   if (isDenied(service.config, packet.source)) return end("DROP_DENIED", service);
   const orphaned = orphanVerdict(table, state);
   if (orphaned !== null) return end(orphaned, service);
   if (packet.kind === "first-fragment") return end("DROP_FRAGMENT", service);
   if (packet.ttl <= 1) return end("DROP_TTL_EXPIRED", service);
-  return followFlow(table, state, packet, service) ?? chooseByRing(table, state, packet, service);
+  const decision =
+    followFlow(table, state, packet, service) ?? chooseByRing(table, state, packet, service);
+  return packet.kind === "icmp-error" ? asError(decision) : decision;
+}
+
+/** An error about a flow goes where the flow goes; it is no packet of it and leaves no trace. */
+function asError(decision: Decision): Decision {
+  const verdict = decision.verdict === "TX_FORWARDED" ? "TX_ICMP_ERROR" : decision.verdict;
+  return { ...decision, verdict, effects: NO_EFFECTS };
 }
 
 function end(verdict: VerdictName, service: Service | null): Decision {
   return { verdict, service, destination: null, effects: NO_EFFECTS, how: null };
 }
 
-function verdictWithoutPorts(kind: Exclude<PacketKind, "flow" | "first-fragment">): VerdictName {
-  switch (kind) {
+/** Whether such a packet can be for a service. */
+export function hasPorts(kind: PacketKind): boolean {
+  return kind === "flow" || kind === "icmp-error" || kind === "first-fragment";
+}
+
+function verdictWithoutService(table: ForwardingTable, packet: Packet): VerdictName {
+  if (!isVirtualAddress(table, packet.destination)) return "PASS_NOT_OURS";
+  switch (packet.kind) {
+    case "flow":
+    case "first-fragment":
+      return "PASS_NOT_OURS";
     case "echo-request":
       return "TX_ECHO_REPLY";
     case "icmp":
+    case "icmp-error":
       return "PASS_ICMP";
     case "later-fragment":
       return "PASS_FRAGMENT";

@@ -122,36 +122,53 @@ function parseIpv6(frame: Uint8Array, view: DataView, at: number): ParsedPacket 
   return walkExtensions(frame, view, network);
 }
 
-/** Over the extension headers to the transport header (RFC 8200, 4). */
 function walkExtensions(frame: Uint8Array, view: DataView, network: Network): ParsedPacket {
-  const stop = network.ipOffset + network.ipLength;
-  let at = network.ipOffset + IPV6_BYTES;
-  let protocol = frame[network.ipOffset + 6]!;
+  const start = { protocol: frame[network.ipOffset + 6]!, at: network.ipOffset + IPV6_BYTES };
+  const reached = skipExtensions(frame, view, start, network.ipOffset + network.ipLength);
+  if (reached.kind !== null) return without(network, reached.kind, reached.protocol);
+  const { protocol, at, first, extensions } = reached;
+  const plain = extensions === 0 && isToOneHost(frame);
+  return parseTransport(frame, view, network, { protocol, at, first, plain });
+}
+
+/** Where the extension headers end, or the kind of packet that lets nobody look so far. */
+type Reached =
+  | {
+      readonly kind: null;
+      readonly protocol: number;
+      readonly at: number;
+      readonly first: boolean;
+      readonly extensions: number;
+    }
+  | { readonly kind: PacketKind; readonly protocol: number };
+
+/** Over the extension headers to the transport header (RFC 8200, 4). */
+function skipExtensions(
+  frame: Uint8Array,
+  view: DataView,
+  start: { readonly protocol: number; readonly at: number },
+  stop: number,
+): Reached {
+  let { protocol, at } = start;
   let first = false;
   let extensions = 0;
   for (; extensions < EXTENSIONS_MAX && isExtension(protocol); extensions += 1) {
-    if (at + 8 > stop) return without(network, "truncated", protocol);
+    if (at + 8 > stop) return { kind: "truncated", protocol };
     let length = 8;
     if (protocol === FRAGMENT) {
       const fragment = view.getUint16(at + 2);
-      if (fragment >> 3 !== 0) return without(network, "later-fragment", frame[at]!);
+      if (fragment >> 3 !== 0) return { kind: "later-fragment", protocol: frame[at]! };
       // Neither offset nor more to come: an atomic fragment is a whole packet (RFC 6946).
       if ((fragment & 1) !== 0) first = true;
     } else {
       // With segments left the packet is on its way to somebody else.
-      if (protocol === ROUTING && frame[at + 3] !== 0)
-        return without(network, "other-protocol", protocol);
+      if (protocol === ROUTING && frame[at + 3] !== 0) return { kind: "other-protocol", protocol };
       length += frame[at + 1]! * 8;
     }
     protocol = frame[at]!;
     at += length;
   }
-  return parseTransport(frame, view, network, {
-    protocol,
-    at,
-    first,
-    plain: extensions === 0 && isToOneHost(frame),
-  });
+  return { kind: null, protocol, at, first, extensions };
 }
 
 function isExtension(protocol: number): boolean {
@@ -177,6 +194,8 @@ function parseTransport(
   if (at + needed > network.ipOffset + network.ipLength)
     return without(network, "truncated", protocol);
   if (isIcmp) {
+    const quoted = first ? null : quotedFlow(frame, view, network, at);
+    if (quoted !== null) return quoted;
     const isRequest = frame[at] === (network.family === 4 ? 8 : 128) && frame[at + 1] === 0;
     return without(
       network,
@@ -186,6 +205,71 @@ function parseTransport(
   }
   const flags = protocol === TCP ? frame[at + 13]! : 0;
   return describe(network, first ? "first-fragment" : "flow", protocol, view.getUint32(at), flags);
+}
+
+/** Unreachable, time exceeded, parameter problem (RFC 792); and too big (RFC 4443, 3). */
+const ERRORS: Readonly<Record<4 | 6, readonly number[]>> = { 4: [3, 11, 12], 6: [1, 2, 3, 4] };
+const QUOTE_OFFSET = 8;
+/** Of the transport header; RFC 792 and RFC 1122 (3.2.2) promise no more. */
+const QUOTED_BYTES = 8;
+
+/**
+ * An ICMP error about something that the address it was sent to had sent: the flow that it quotes,
+ * seen from the client's side. Null where it is no error or quotes no such flow. The quote may be
+ * cut anywhere behind the ports, and its own length is that of the packet as it was. Extensions
+ * (RFC 4884) come behind at least 128 bytes of quote; nothing here depends on where that ends.
+ * Neither the checksum nor the quoted one is verified: the backend does that for its own.
+ */
+function quotedFlow(
+  frame: Uint8Array,
+  view: DataView,
+  network: Network,
+  icmp: number,
+): ParsedPacket | null {
+  if (!ERRORS[network.family].includes(frame[icmp]!)) return null;
+  const stop = network.ipOffset + network.ipLength;
+  const at = icmp + QUOTE_OFFSET;
+  if (at + (network.family === 4 ? 20 : IPV6_BYTES) > stop) return null;
+  if (frame[at]! >> 4 !== network.family) return null;
+  const quote =
+    network.family === 4 ? quotedIpv4(frame, view, at) : quotedIpv6(frame, view, at, stop);
+  if (quote === null || quote.source.some((byte, index) => byte !== network.destination[index]))
+    return null;
+  const { protocol, transport, destination } = quote;
+  if ((protocol !== TCP && protocol !== UDP) || transport + QUOTED_BYTES > stop) return null;
+  const ports = view.getUint32(transport);
+  const turned = ((ports << 16) | (ports >>> 16)) >>> 0;
+  return describe({ ...network, source: destination }, "icmp-error", protocol, turned, 0);
+}
+
+interface Quote {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly protocol: number;
+  /** Where the transport header begins, if it was quoted. */
+  readonly transport: number;
+}
+
+function quotedIpv4(frame: Uint8Array, view: DataView, at: number): Quote | null {
+  const headerBytes = (frame[at]! & 0x0f) * 4;
+  // A later fragment has no ports; the first one has.
+  if (headerBytes < 20 || (view.getUint16(at + 6) & 0x1fff) !== 0) return null;
+  return {
+    source: mapped(frame, at + 12),
+    destination: mapped(frame, at + 16),
+    protocol: frame[at + 9]!,
+    transport: at + headerBytes,
+  };
+}
+
+function quotedIpv6(frame: Uint8Array, view: DataView, at: number, stop: number): Quote | null {
+  const destination = frame.slice(at + 24, at + 40);
+  if (isMapped(destination)) return null;
+  const start = { protocol: frame[at + 6]!, at: at + IPV6_BYTES };
+  const reached = skipExtensions(frame, view, start, stop);
+  if (reached.kind !== null) return null;
+  const { protocol, at: transport } = reached;
+  return { source: frame.slice(at + 8, at + 24), destination, protocol, transport };
 }
 
 function without(network: Network, kind: PacketKind, protocol: number): ParsedPacket {

@@ -102,6 +102,21 @@ describeKernel("replay", KERNEL, () => {
     expect(rows[0]?.backend).toBe(explained.backend);
   });
 
+  it("sends an ICMP error where the flow goes that it quotes", () => {
+    const ports = [41_000, 41_001, 41_002, 41_003, 41_004, 41_005];
+    const errorAbout = (port: number): Uint8Array => frameOf({
+      source: ipv4(203, 0, 113, 254), destination: WEB, protocol: ICMP, flags: 3, code: 4,
+      payload: frameOf({
+        source: WEB, destination: CLIENT, protocol: TCP, sourcePort: 80, destinationPort: port, flags: 0x10,
+      }).slice(14, 42),
+    });
+    const { rows } = replay([...ports.map((port) => web(port)), ...ports.map(errorAbout)]);
+    const flows = rows.slice(0, ports.length);
+    expect(new Set(flows.map(({ backend }) => backend)).size).toBe(2);
+    expect(rows.slice(ports.length).map(({ verdict, service, backend }) => ({ verdict, service, backend }))).toEqual(
+      flows.map(({ backend }) => ({ verdict: "TX_ICMP_ERROR", service: "web", backend })));
+  });
+
   it("refuses what is no capture", () => {
     const ended = runInSync(null, process.execPath, [join(ROOT, "dist/src/main.js"), "replay", "-c",
       join(home, "config.yaml"), "--in", join(home, "config.yaml"), "--out", join(home, "none.pcap")], { check: false });

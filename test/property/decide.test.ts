@@ -61,15 +61,17 @@ describe("decide()", () => {
     each(({ table }, packet, { verdict, service }) => {
       expect(known).toContain(verdict);
       const ours = serviceOf(table, packet.destination, packet.destinationPort, packet.protocol);
-      if (verdict.startsWith("DROP_") || verdict === "TX_FORWARDED") expect(service).not.toBeNull();
+      if (verdict.startsWith("DROP_") || verdict === "TX_FORWARDED" || verdict === "TX_ICMP_ERROR")
+        expect(service).not.toBeNull();
       if (service !== null) expect(service).toBe(ours);
       if (!isVirtualAddress(table, packet.destination)) expect(verdict).toBe("PASS_NOT_OURS");
     });
   });
 
   it("writes nothing for a packet that stays, but forgets a flow with nowhere to go", () => {
-    each((_world, _packet, { verdict, effects }) => {
+    each((_world, packet, { verdict, effects }) => {
       expect(effects.length).toBeLessThanOrEqual(1);
+      if (packet.kind === "icmp-error") expect(effects).toEqual([]);
       if (verdict === "TX_FORWARDED")
         expect(["remember", "touch", undefined]).toContain(effects[0]?.kind);
       else if (verdict === "DROP_NO_BACKEND")

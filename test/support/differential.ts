@@ -141,7 +141,7 @@ export class Comparison {
       if (found === null) this.#flows.delete(key);
       else this.#flows.set(key, { tuple, entry: found });
     }
-    if (early.verdict === "TX_FORWARDED")
+    if (early.verdict === "TX_FORWARDED" || early.verdict === "TX_ICMP_ERROR")
       this.#countForwarded(early, packet as ParsedPacket, frame.length);
     return early.verdict;
   }
@@ -220,7 +220,7 @@ export class Comparison {
     checkSums(
       frame,
       output,
-      verdict === "TX_FORWARDED" && decision.destination!.forwarding === "ipip",
+      verdict !== "TX_ECHO_REPLY" && decision.destination!.forwarding === "ipip",
     );
   }
 

@@ -2,7 +2,8 @@
 // being for a service, some are foreign, and some are cut, bent or noise. Knows wire formats
 // through packets.ts; knows no verdict.
 
-import { ICMP, ICMPV6, TCP, UDP, frameOf, mac, put16 } from "./packets.ts";
+import type { FlowTuple } from "../../src/model/packet.ts";
+import { ICMP, ICMPV6, TCP, UDP, frameOf, ipv4, mac, put16 } from "./packets.ts";
 import type { Extension, FrameSpec } from "./packets.ts";
 import { familyOf, randomClient, randomVirtualAddress } from "./random_tables.ts";
 import type { RandomWorld } from "./random_tables.ts";
@@ -66,6 +67,7 @@ function randomSpec(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
     padding: draws.pick([0, 0, 0, 1, 6, 18]),
     payload: randomPayload(draws),
   };
+  if (draws.chance(0.1)) return { ...outside, ...errorAboutFlow(draws, world) };
   if (draws.chance(0.75)) return { ...outside, ...ofFlow(draws, world) };
   const destination = draws.chance(0.8)
     ? randomVirtualAddress(draws)
@@ -117,6 +119,49 @@ function ofFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
     flags: draws.pick([0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14, 0x00, 0xc2]),
     ...randomHeaders(draws, family, 0.06),
   };
+}
+
+const ERROR_TYPES = {
+  4: [3, 3, 3, 3, 11, 12, 4, 5, 2, 10, 13],
+  6: [2, 2, 2, 2, 1, 3, 4, 0, 5, 127, 133],
+} as const;
+
+/** An ICMP error, or nearly, that quotes what a backend sent to the client of a flow. */
+function errorAboutFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
+  const { tuple } = draws.pick(world.flows);
+  const family = familyOf(tuple.destination);
+  const virtual = draws.chance(0.95) ? tuple.destination : randomVirtualAddress(draws);
+  return {
+    family,
+    source: randomClient(draws, family),
+    destination: draws.chance(0.97) ? virtual : randomVirtualAddress(draws),
+    protocol: family === 4 ? ICMP : ICMPV6,
+    flags: draws.pick(ERROR_TYPES[family]),
+    code: draws.below(5),
+    payload: quoteOf(draws, tuple, family),
+    ...(draws.chance(0.3) ? randomHeaders(draws, family, 0.1) : {}),
+  };
+}
+
+/** As the router that refused it saw it, cut where it liked; bent now and then. */
+function quoteOf(draws: Draws, tuple: FlowTuple, family: 4 | 6): Uint8Array {
+  const whole = frameOf({
+    family,
+    source: tuple.destination,
+    destination: draws.chance(0.99) ? tuple.source : ipv4(10, 0, 0, 1),
+    protocol: draws.chance(0.97) ? tuple.protocol : draws.pick([ICMP, ICMPV6, 47, 59]),
+    sourcePort: draws.chance(0.97) ? tuple.destinationPort : draws.below(65536),
+    destinationPort: tuple.sourcePort,
+    ttl: draws.below(65),
+    flags: 0x10,
+    payload: draws.bytes(draws.below(200)),
+    ...randomHeaders(draws, family, 0.15),
+  }).subarray(ETHERNET_BYTES);
+  const header = family === 4 ? (whole[0]! & 15) * 4 : 40;
+  const kept = draws.pick([header + 8, header + 8, whole.length, draws.below(whole.length)]);
+  const quote = whole.slice(0, kept);
+  if (draws.chance(0.1) && kept > 0) quote[draws.below(Math.min(kept, 48))] = draws.word();
+  return quote;
 }
 
 /** Something for an address, with or without ports. */

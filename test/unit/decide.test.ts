@@ -344,6 +344,7 @@ describe("the order", () => {
       PASS_ORPHANED: true,
       TX_FORWARDED: true,
       TX_ECHO_REPLY: true,
+      TX_ICMP_ERROR: true,
       DROP_DENIED: true,
       DROP_FRAGMENT: true,
       DROP_ORPHANED: true,

@@ -18,12 +18,12 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xba8ccd50d16177ccn;
+export const ABI_FINGERPRINT = 0x781b60a3a619dfbdn;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x5b3faffc5c65cc2cn,
-  pointsman: 0xba8ccd50d16177ccn,
+  pointsman: 0x781b60a3a619dfbdn,
 } as const;
 
 /** enum decap_verdict */
@@ -181,23 +181,24 @@ export const Verdict = {
   PASS_ORPHANED: 8,
   TX_FORWARDED: 9,
   TX_ECHO_REPLY: 10,
-  DROP_DENIED: 11,
-  DROP_FRAGMENT: 12,
-  DROP_ORPHANED: 13,
-  DROP_TTL_EXPIRED: 14,
-  DROP_NO_BACKEND: 15,
-  DROP_NO_NEIGHBOUR: 16,
-  DROP_NO_ROOM: 17,
-  DROP_TOO_BIG: 18,
-  VERDICTS: 19,
+  TX_ICMP_ERROR: 11,
+  DROP_DENIED: 12,
+  DROP_FRAGMENT: 13,
+  DROP_ORPHANED: 14,
+  DROP_TTL_EXPIRED: 15,
+  DROP_NO_BACKEND: 16,
+  DROP_NO_NEIGHBOUR: 17,
+  DROP_NO_ROOM: 18,
+  DROP_TOO_BIG: 19,
+  VERDICTS: 20,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** In the order of their declaration. */
 export const VERDICT_NAMES = [
   "VERDICT_CONTINUE", "PASS_NOT_IP", "PASS_MALFORMED", "PASS_NOT_OURS", "PASS_TRUNCATED",
   "PASS_FRAGMENT", "PASS_ICMP", "PASS_PROTOCOL", "PASS_ORPHANED", "TX_FORWARDED", "TX_ECHO_REPLY",
-  "DROP_DENIED", "DROP_FRAGMENT", "DROP_ORPHANED", "DROP_TTL_EXPIRED", "DROP_NO_BACKEND",
-  "DROP_NO_NEIGHBOUR", "DROP_NO_ROOM", "DROP_TOO_BIG", "VERDICTS",
+  "TX_ICMP_ERROR", "DROP_DENIED", "DROP_FRAGMENT", "DROP_ORPHANED", "DROP_TTL_EXPIRED",
+  "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_ROOM", "DROP_TOO_BIG", "VERDICTS",
 ] as const satisfies readonly (keyof typeof Verdict)[];
 
 /** struct address_key, 16 bytes */

@@ -3,6 +3,7 @@
 
 import type { Env } from "../../env.ts";
 import type { Config } from "../../model/config.ts";
+import { hasPorts } from "../../model/decide.ts";
 import type { VerdictName } from "../../model/decide.ts";
 import type { ForwardingTable } from "../../model/table.ts";
 import { addressFromBytes, formatEndpoint } from "../../model/address.ts";
@@ -113,7 +114,7 @@ const PROTOCOLS: Readonly<Record<number, string>> = { 6: "tcp", 17: "udp" };
 /** The service a frame is for, also when it was dropped before it was counted for one. */
 function serviceOf(table: ForwardingTable, frame: Uint8Array): string | null {
   const packet = parsePacket(frame);
-  if (typeof packet === "string" || (packet.kind !== "flow" && packet.kind !== "first-fragment")) return null;
+  if (typeof packet === "string" || !hasPorts(packet.kind)) return null;
   const endpoint = formatEndpoint(addressFromBytes(packet.destination), packet.destinationPort);
   const found = table.services.find(
     ({ config }) =>

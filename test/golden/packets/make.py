@@ -13,14 +13,15 @@ import os
 
 from scapy.all import (
     ARP, GRE, ICMP, IP, TCP, UDP, Dot1AD, Dot1Q, Ether, ICMPv6DestUnreach, ICMPv6EchoReply,
-    ICMPv6EchoRequest, IPOption_NOP, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop,
-    IPv6ExtHdrRouting, PadN, Raw, raw,
+    ICMPv6EchoRequest, ICMPv6PacketTooBig, ICMPv6ParamProblem, ICMPv6TimeExceeded, IPOption_NOP, IPv6,
+    IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, PadN, Raw, raw,
 )
 
 CLIENT_MAC, OUR_MAC = "02:00:00:00:00:c1", "02:00:00:00:00:01"
 HOP_MAC = "02:00:00:00:0b:%02x"
 CLIENT4, CLIENT6 = "192.0.2.7", "2001:db8::7"
 DENIED4, DENIED6 = "192.0.2.200", "2001:db8:dead::1"
+ROUTER4, ROUTER6 = "192.0.2.129", "2001:db8::129"
 VIP4, VIP6 = "203.0.113.10", "fd00::10"
 OUTER4, OUTER6 = "10.0.0.1", "fd10::1"
 BACKEND4, BACKEND6 = "10.0.0.11", "fd10::11"
@@ -167,10 +168,16 @@ def case(name, verdict, frame, expected=None, orphan="keep"):
     cases.append({"name": name, "verdict": verdict, "orphan": orphan, "frame": squeeze(bytes_in), "expected": out})
 
 
-def forwards(name, frame, port, padding=b""):
+def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED"):
     # What lies behind the IP packet is not scapy's to count: it goes along as it came.
     built = Ether(raw(frame))
-    case(name, "TX_FORWARDED", raw(built) + padding, raw(forwarded(built, ports[port])) + padding)
+    assert raw(built) == raw(frame), name
+    case(name, verdict, raw(built) + padding, raw(forwarded(built, ports[port])) + padding)
+
+
+def reports(name, frame, port):
+    """An ICMP error goes where the flow goes that it quotes."""
+    forwards(name, frame, port, verdict="TX_ICMP_ERROR")
 
 
 def answers(name, frame):
@@ -234,6 +241,112 @@ for family in (4, 6):
     answers(f"v{family} echo, one tag", ether() / Dot1Q(vlan=7) / ip(family) / echo(family))
     answers(f"v{family} echo, last hop", ether() / ip(family, ttl=1) / echo(family))
     answers(f"v{family} echo of a denied client", ether() / ip(family, src=DENIED4 if family == 4 else DENIED6) / echo(family))
+
+# --- errors -------------------------------------------------------------------------------------------
+
+
+def reply(family, transport, port, **changes):
+    """What a backend sends to the client, as bytes: the virtual address is its source."""
+    here, there = (VIP4, CLIENT4) if family == 4 else (VIP6, CLIENT6)
+    header = TCP(flags="A", seq=5, ack=6) if transport == "tcp" else UDP()
+    header.sport, header.dport = ports.get(port, port), 40000
+    changes = {"src": here, "dst": there, "ttl": 61, **changes}
+    extension = changes.pop("extension", None)
+    layer = ip(family, **changes)
+    return raw((layer / extension if extension else layer) / header / Raw(bytes(range(200))))
+
+
+def shortest(family, transport, port, **changes):
+    """The least that RFC 792 promises: the IP header and eight bytes."""
+    return reply(family, transport, port, **changes)[:28 if family == 4 else 48]
+
+
+def too_big(family, quote, **changes):
+    """A router beyond the balancer could not send the quoted packet on."""
+    if family == 4:
+        return ip(4, **{"src": ROUTER4, **changes}) / ICMP(type=3, code=4, nexthopmtu=1400) / Raw(quote)
+    return ip(6, **{"src": ROUTER6, **changes}) / ICMPv6PacketTooBig(mtu=1400) / Raw(quote)
+
+
+for family in (4, 6):
+    for port in ("l2", "ipip4", "ipip6"):
+        for transport in ("tcp", "udp"):
+            there = f"v{family} {port} too big, quoting"
+            least = shortest(family, transport, port)
+            reports(f"{there} 8 bytes of {transport}", ether() / too_big(family, least), port)
+            reports(f"{there} more of {transport}", ether() / too_big(family, reply(family, transport, port)), port)
+    here = f"v{family} l2 error"
+    least = shortest(family, "tcp", "l2")
+    sender = ip(family, src=ROUTER4 if family == 4 else ROUTER6)
+    kinds = ([ICMP(type=3, code=1), ICMP(type=3, code=3), ICMP(type=11), ICMP(type=12, ptr=20)] if family == 4 else
+             [ICMPv6DestUnreach(code=0), ICMPv6DestUnreach(code=4), ICMPv6TimeExceeded(), ICMPv6ParamProblem(ptr=40)])
+    for kind in kinds:
+        reports(f"{here} {kind.type}/{kind.code}", ether() / sender / kind / Raw(least), "l2")
+    reports(f"{here}, one tag", ether() / Dot1Q(vlan=7) / too_big(family, least), "l2")
+    reports(f"{here} of a denied router", ether() / too_big(family, least, src=DENIED4 if family == 4 else DENIED6), "l2")
+    # RFC 4884: the quote is padded to 128 bytes, its length is stated, and objects follow (RFC 4950).
+    objects = bytes([0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 0x41, 0x40])
+    padded = least + bytes(128 - len(least)) + objects
+    stated = ICMP(type=11, length=32) if family == 4 else ICMPv6TimeExceeded(length=16)
+    reports(f"{here} with extensions", ether() / sender / stated / Raw(padded), "l2")
+    # The quoted length is that of the packet as it was sent, and its time to live may have ended.
+    reports(f"{here} of an expired packet", ether() / too_big(family, shortest(family, "udp", "l2", ttl=0)), "l2")
+    if family == 4:
+        marked = reply(4, "tcp", "l2", options=[IPOption_NOP()] * 40)
+        reports(f"{here} quoting options", ether() / too_big(4, marked[:68]), "l2")
+        case(f"{here} quoting options cut short", "PASS_ICMP", ether() / too_big(4, marked[:67]))
+        first = reply(4, "udp", "l2", flags="MF")[:28]
+        later = reply(4, "udp", "l2", flags="MF", frag=185)[:28]
+    else:
+        marked = reply(6, "tcp", "l2", extension=IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt() / IPv6ExtHdrRouting(segleft=0))
+        reports(f"{here} quoting extensions", ether() / too_big(6, marked[:72]), "l2")
+        case(f"{here} quoting extensions cut short", "PASS_ICMP", ether() / too_big(6, marked[:71]))
+        first = reply(6, "udp", "l2", extension=IPv6ExtHdrFragment(offset=0, m=1, id=9))[:56]
+        later = reply(6, "udp", "l2", extension=IPv6ExtHdrFragment(offset=185, m=1, id=9))[:56]
+        on = reply(6, "udp", "l2", extension=IPv6ExtHdrRouting(addresses=["fd00::99"], segleft=1))
+        case(f"{here} quoting segments left", "PASS_ICMP", ether() / too_big(6, on))
+        many = IPv6ExtHdrDestOpt()
+        for _ in range(5):
+            many = many / IPv6ExtHdrDestOpt()
+        case(f"{here} quoting six extensions", "PASS_ICMP", ether() / too_big(6, reply(6, "udp", "l2", extension=many)))
+        case(f"{here} quoting a mapped client", "PASS_ICMP",
+             ether() / too_big(6, shortest(6, "udp", "l2", dst="::ffff:" + CLIENT4)))
+    reports(f"{here} quoting a first fragment", ether() / too_big(family, first), "l2")
+    case(f"{here} quoting a later fragment", "PASS_ICMP", ether() / too_big(family, later))
+    case(f"{here} quoting 7 bytes", "PASS_ICMP", ether() / too_big(family, least[:-1]))
+    case(f"{here} quoting half a header", "PASS_ICMP", ether() / too_big(family, least[:19]))
+    case(f"{here} quoting nothing", "PASS_ICMP", ether() / too_big(family, b""))
+    case(f"{here} quoting another version", "PASS_ICMP", ether() / too_big(family, bytes([0x55]) + least[1:]))
+    stranger = shortest(family, "tcp", "l2", src="203.0.113.11" if family == 4 else "fd00::11")
+    case(f"{here} quoting a stranger", "PASS_ICMP", ether() / too_big(family, stranger))
+    case(f"{here} quoting no service", "PASS_ICMP", ether() / too_big(family, shortest(family, "tcp", 9)))
+    # The other way round: sent by the client, which is no packet of ours.
+    turned = raw(ip(family) / udp(ports["l2"]))
+    case(f"{here} quoting the client", "PASS_ICMP", ether() / too_big(family, turned))
+    pinged = raw(ip(family, src=VIP4 if family == 4 else VIP6, dst=CLIENT4 if family == 4 else CLIENT6) / echo(family))
+    case(f"{here} quoting an echo", "PASS_ICMP", ether() / too_big(family, pinged))
+    no_error = ICMP(type=5, code=1) if family == 4 else ICMPv6EchoReply()
+    case(f"v{family} no error, quoting", "PASS_ICMP", ether() / sender / no_error / Raw(least))
+    piece = ip(4, src=ROUTER4, flags="MF") if family == 4 else ip(6, src=ROUTER6) / IPv6ExtHdrFragment(offset=0, m=1)
+    case(f"{here} in a fragment", "PASS_ICMP", ether() / piece / kinds[0] / Raw(least))
+    other = "203.0.113.11" if family == 4 else "fd00::11"
+    case(f"{here} to somebody else", "PASS_NOT_OURS", ether() / too_big(family, least, dst=other))
+    case(f"{here} about and to somebody else", "PASS_NOT_OURS", ether() / too_big(family, stranger, dst=other))
+    about_denied = shortest(family, "tcp", "ipip4", dst=DENIED4 if family == 4 else DENIED6)
+    case(f"{here} about a denied client", "DROP_DENIED", ether() / too_big(family, about_denied))
+    case(f"{here}, last hop", "DROP_TTL_EXPIRED", ether() / too_big(family, least, ttl=1))
+    case(f"{here}, orphaned", "PASS_ORPHANED", ether() / too_big(family, least), orphan="pass")
+    case(f"{here}, orphaned, dropped", "DROP_ORPHANED", ether() / too_big(family, least), orphan="drop")
+    for port, verdict in (("nobody", "DROP_NO_BACKEND"), ("l2-unresolved", "DROP_NO_NEIGHBOUR")):
+        case(f"{here}, {port}", verdict, ether() / too_big(family, shortest(family, "tcp", port)))
+    long = reply(family, "tcp", "ipip4-narrow")
+    case(f"{here} too big itself", "DROP_TOO_BIG", ether() / too_big(family, long))
+
+extended = IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt()
+reports("v4 l2 error with options",
+        ether() / ip(4, src=ROUTER4, options=[IPOption_NOP()] * 8) / ICMP(type=11) / Raw(shortest(4, "udp", "l2")), "l2")
+reports("v6 l2 error with extensions",
+        ether() / ip(6, src=ROUTER6) / extended / ICMPv6TimeExceeded() / Raw(shortest(6, "udp", "l2")), "l2")
 
 # --- passed -------------------------------------------------------------------------------------------
 
