@@ -17,13 +17,14 @@ import {
   existsSync,
   mkdirSync,
   readFileSync,
+  readdirSync,
   realpathSync,
   rmSync,
 } from "node:fs";
-import { delimiter, dirname, join } from "node:path";
+import { delimiter, dirname, join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
-import { GENERATED, NATIVE, SCRIPT, missingForNative, whyNotReuse } from "./build_plan.mjs";
+import { GENERATED, NATIVE, SCRIPT, leftoverOutputs, missingForNative, whyNotReuse } from "./build_plan.mjs";
 import { withLock } from "./lock.mjs";
 import { digest, isFresh, writeStamp } from "./stamp.mjs";
 
@@ -149,6 +150,17 @@ function compileScripts() {
   ]);
 }
 
+/** @param {string} base @returns {string[]} the files of the compiled folders, below `base` */
+function compiledFiles(base) {
+  return ["src", "scripts", "bench"].flatMap((folder) => {
+    const path = join(base, folder);
+    if (!existsSync(path)) return [];
+    return readdirSync(path, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => relative(base, join(entry.parentPath, entry.name)));
+  });
+}
+
 /** @returns {{ failed: boolean }} */
 function buildScripts() {
   const state = stateOf(SCRIPT);
@@ -156,6 +168,8 @@ function buildScripts() {
   say("JavaScript");
   rmSync(state.stamp, { force: true });
   const failed = compileScripts() !== 0;
+  for (const path of leftoverOutputs(compiledFiles(join(root, "dist")), compiledFiles(root)))
+    rmSync(join(root, "dist", path));
   const main = join(root, "dist/src/main.js");
   if (existsSync(main)) chmodSync(main, 0o755);
   if (!failed) writeStamp(state.stamp, state.wanted);

@@ -97,6 +97,22 @@ export const SCRIPT = {
   stamp: "dist/.stamp.json",
 };
 
+/**
+ * What the compiler left in dist/ and would not write again: of sources that are gone, or by other
+ * settings. It would be packed and, worse, still be found by an import.
+ * @param {readonly string[]} outputs paths below dist/
+ * @param {readonly string[]} sources paths below the checkout
+ */
+export function leftoverOutputs(outputs, sources) {
+  const written = new Set(
+    sources.filter((path) => path.endsWith(".ts")).flatMap((path) => {
+      const stem = path.slice(0, -".ts".length);
+      return [`${stem}.js`, `${stem}.d.ts`];
+    }),
+  );
+  return outputs.filter((path) => !written.has(path));
+}
+
 /** The same for what is generated: the objects, and the sources that the generator reads. */
 export const GENERATED = {
   inputs: ["build/bpf", "bpf/abi.h", "src", "scripts/generate.ts", "schema", "README.md", "docs"],

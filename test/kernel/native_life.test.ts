@@ -107,7 +107,8 @@ function testGarbage(): void {
     expectScript(`
       let view = new Uint8Array(loadObject().map("shared").mmap());
       const before = bpfFds();
-      await until("the object is collected", () => bpfFds() < before);
+      // From 1.5 on libbpf maps the object's constants too, until the object closes.
+      await until("the object is collected", () => bpfFds() < before && mappings() <= 1);
       for (let i = 0; i < view.length; i++) view[i] = 7;
       process.stdout.write(view.length + " " + view[5] + " " + mappings());
       view = null;

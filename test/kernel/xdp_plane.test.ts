@@ -29,6 +29,8 @@ async function abandon(plane: XdpPlane): Promise<void> {
 
 async function resolved(plane: XdpPlane): Promise<void> {
   await until("next hops resolved", () => [...plane.status().neighbours.values()].every((text) => text.startsWith("resolved")));
+  // What the plane has seen reaches the program a little later: now, for this test.
+  plane.refresh();
   await plane.settled();
 }
 

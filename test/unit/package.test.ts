@@ -1,7 +1,7 @@
 // The packed program as a stranger gets it: the tarball's content, the library from it, and its command.
 
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -62,6 +62,15 @@ describe("the packed program", () => {
     }
     for (const path of ["test", "bench", "scripts", "node_modules", "dist/scripts", "dist/bench"])
       expect(existsSync(join(packed, path)), path).toBe(false);
+  });
+
+  it("names no source that it does not hold", () => {
+    const names = readdirSync(join(packed, "dist"), { recursive: true, encoding: "utf8" });
+    expect(names.filter((name) => name.endsWith(".js")).length).toBeGreaterThan(50);
+    expect(names.filter((name) => name.endsWith(".map"))).toEqual([]);
+    const pointing = names.filter((name) => name.endsWith(".js"))
+      .filter((name) => readFileSync(join(packed, "dist", name), "utf8").includes("sourceMappingURL"));
+    expect(pointing).toEqual([]);
   });
 
   it("serves as a library: the example balances, drains and ends", async () => {

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { atLeast, missingForNative, whyNotReuse } from "../../scripts/build_plan.mjs";
+import { atLeast, leftoverOutputs, missingForNative, whyNotReuse } from "../../scripts/build_plan.mjs";
 import { withLock } from "../../scripts/lock.mjs";
 import {
   EXTRAS,
@@ -217,6 +217,13 @@ describe("facts", () => {
       "was made with /usr/bin/ninja, which is not there",
     );
     expect(whyNotReuse("", here("/other"))).toBe("was made for no folder");
+  });
+
+  it("knows what the compiler wrote for sources that are gone, or by other settings", () => {
+    const sources = ["src/a.ts", "src/b.gen.ts", "scripts/build.mjs"];
+    const written = ["src/a.js", "src/a.d.ts", "src/b.gen.js", "src/b.gen.d.ts"];
+    const left = ["src/a.js.map", "src/gone.js", "src/gone.d.ts", "bench/a.js"];
+    expect(leftoverOutputs([...left, ...written], sources)).toEqual(left);
   });
 
   it("takes an npm ci by hand for what it is", () => {
