@@ -152,7 +152,7 @@ function compileScripts() {
 
 /** @param {string} base @returns {string[]} the files of the compiled folders, below `base` */
 function compiledFiles(base) {
-  return ["src", "scripts", "bench"].flatMap((folder) => {
+  return ["src", "scripts", "bench", "test"].flatMap((folder) => {
     const path = join(base, folder);
     if (!existsSync(path)) return [];
     return readdirSync(path, { recursive: true, withFileTypes: true })

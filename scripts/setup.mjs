@@ -68,6 +68,9 @@ function readStamp() {
 /** @param {Record<string, unknown>} changes */
 function writeStamp(changes) {
   writeFileSync(stampPath, `${JSON.stringify({ ...readStamp(), ...changes })}\n`);
+  // Also where nothing else is to be done: an owner that cannot write it could not set up again.
+  const { uid, gid } = statSync(root);
+  if (process.getuid?.() === 0) chownSync(stampPath, uid, gid);
 }
 
 function dependencyDigest() {

@@ -1,6 +1,6 @@
 // A host with nothing: an ordinary user without capabilities, no clang, no libbpf, nothing built
 // for the kernel. Set-up goes on and says what is missing; `npm start` serves through the proxy and
-// says why.
+// says why; `npm test` runs what can run and names what it skips.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -30,6 +30,7 @@ for pc in $(find /usr/lib /usr/share -name libbpf.pc); do mount --bind /dev/null
 mkdir /mnt/clone
 cd "$1"
 cp -a package.json package-lock.json tsconfig.json tsconfig.build.json CMakeLists.txt README.md LICENSE src scripts bench bpf native schema dist /mnt/clone/
+cp -a vitest.config.ts test /mnt/clone/
 [ ! -d docs ] || cp -a docs /mnt/clone/
 cp -a ARCHITECTURE.md /mnt/clone/ 2>/dev/null || :
 ln -s "$1/node_modules" /mnt/clone/node_modules
@@ -71,6 +72,16 @@ describeKernel(
       );
       expect(seen.stdout).toContain("CapEff:\t0000000000000000");
       expect(seen.stdout.split("\n")).toEqual(expect.arrayContaining(["none", USER]));
+    });
+
+    it("npm test runs what can run, names what it skips and why, and ends with exit 0", async () => {
+      const files = ["test/unit/kernel_support.test.ts", "test/kernel/namespaces.test.ts"];
+      const ended = await onBareHost(process.execPath, "scripts/test.mjs", ...files);
+      expect(ended.status, ended.stdout + ended.stderr).toBe(0);
+      expect(ended.stdout).toContain("not root, and there is no sudo without a password");
+      const [reason, last] = ended.stdout.trimEnd().split("\n").slice(-2);
+      expect(reason).toMatch(/^skipped \d+: lacks CAP_NET_ADMIN, .*\(run as root\)$/);
+      expect(last).toMatch(/^[1-9]\d* passed, 0 failed, [1-9]\d* skipped$/);
     });
 
     it("npm start serves through the proxy, says why, and ends with exit 0", async () => {
