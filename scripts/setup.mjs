@@ -3,7 +3,7 @@
 // nothing else may be there yet. Does what setup_plan.mjs says and prints it; with everything there
 // it does nothing. Never asks unless somebody sits at a terminal.
 //
-//   --with NAMES     also bench, servers, golden, qemu, vagrant, ci (comma-separated)
+//   --with NAMES     also bench, servers, golden, old-kernel, fuzz, vagrant, ci (comma-separated)
 //   --plane proxy    no system packages, no native build
 //   --quiet          no word when there was nothing to do
 //   POINTSMAN_SETUP=no-apt forbids system packages
@@ -16,12 +16,13 @@ import {
   existsSync,
   lchownSync,
   lstatSync,
+  mkdirSync,
   readFileSync,
   readdirSync,
   statSync,
   writeFileSync,
 } from "node:fs";
-import { delimiter, dirname, join } from "node:path";
+import { delimiter, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { atLeast } from "./build_plan.mjs";
@@ -118,7 +119,7 @@ function onPath(command) {
 function isPresent({ shownBy }) {
   return "command" in shownBy
     ? onPath(shownBy.command)
-    : shownBy.files.some((path) => existsSync(path));
+    : shownBy.files.some((path) => existsSync(resolve(root, path)));
 }
 
 /** @param {number} uid @returns {"works" | "asks" | "absent"} */
@@ -243,6 +244,34 @@ function installPackages(step, options) {
   say(`apt failed and set-up goes on without; as root: ${command1}`);
 }
 
+/**
+ * The package on which a package without contents depends: downloaded, and unpacked in one move.
+ * Needs no rights, and leaves no trace in the system.
+ */
+const UNPACK_SCRIPT = `
+set -eu
+package=$1 into=$2
+version=$(apt-cache depends "$package" | sed -n 's/^ *Depends: //p' | head -n 1)
+[ -n "$version" ] || { echo "setup: apt knows no $package; apt-get update may help" >&2; exit 1; }
+scratch=$(mktemp -d "$into.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+apt-get download -qq -o APT::Sandbox::User=root "$version"
+mkdir contents
+dpkg-deb -x ./*.deb contents
+rm -rf "$into"
+mv contents "$into"
+`;
+
+/** @param {Extract<import("./setup_plan.mjs").Step, { do: "unpack" }>} step */
+function unpack(step) {
+  const into = resolve(root, step.into);
+  mkdirSync(dirname(into), { recursive: true });
+  const args = ["-c", UNPACK_SCRIPT, "pointsman-setup", step.package, into];
+  const ended = spawnSync("sh", args, { stdio: ["ignore", "inherit", "inherit"] });
+  if (ended.status !== 0) throw new SetupFailed(`${step.package} could not be unpacked`);
+}
+
 /** @param {Options} options */
 function build(options) {
   const args = [join(root, "scripts/build.mjs"), "--quiet", "--plane", options.plane];
@@ -280,6 +309,7 @@ function take(options, step) {
     case "say": return say(step.text);
     case "npm": return installDependencies();
     case "apt": return installPackages(step, options);
+    case "unpack": return unpack(step);
     case "build": return build(options);
   }
 }

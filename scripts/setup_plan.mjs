@@ -9,6 +9,8 @@
  * @property {string} because
  * @property {{ command: string } | { files: readonly string[] }} shownBy
  * @property {readonly string[]} [units] services that must not start with the machine because of us
+ * @property {string} [unpack] not installed: what the package it depends on holds goes into this
+ *   directory of the checkout
  */
 
 /** @param {string} name @param {string} because @param {string} [command] @returns {Package} */
@@ -55,9 +57,13 @@ export const EXTRAS = {
     name: "python3-scapy", because: "writes the golden packets with code that is not ours",
     shownBy: { files: ["/usr/lib/python3/dist-packages/scapy/__init__.py"] },
   }],
-  qemu: [
+  "old-kernel": [
     tool("qemu-system-x86", "boots an older kernel", "qemu-system-x86_64"),
     tool("busybox-static", "the older kernel's first programs", "busybox"),
+    {
+      name: "linux-image-cloud-amd64", because: "an older kernel, unpacked and not installed",
+      shownBy: { files: ["build/old-kernel/boot"] }, unpack: "build/old-kernel",
+    },
   ],
   vagrant: [tool("vagrant", "validates the Vagrantfile")],
   ci: [
@@ -83,10 +89,13 @@ export const EXTRAS = {
  * @property {boolean} built
  */
 
+/** @typedef {"none" | "sudo -n" | "sudo"} Through */
+
 /**
  * @typedef {{ do: "say", text: string }
  *   | { do: "npm" }
- *   | { do: "apt", packages: readonly string[], units: readonly string[], through: "none" | "sudo -n" | "sudo", required: boolean }
+ *   | { do: "apt", packages: readonly string[], units: readonly string[], through: Through, required: boolean }
+ *   | { do: "unpack", package: string, into: string }
  *   | { do: "build" }
  *   | { do: "give-back" }} Step
  */
@@ -149,19 +158,22 @@ function planPackages(facts) {
     return [{ do: "say", text }];
   }
   const through = facts.uid === 0 ? "none" : facts.sudo === "works" ? "sudo -n" : "sudo";
-  return [
+  const installed = missing.filter((one) => one.unpack === undefined);
+  /** @type {Step[]} */
+  const steps = [
     {
       do: "say",
       text: `installing from apt: ${missing.map((one) => `${one.name} (${one.because})`).join(", ")}`,
     },
-    {
-      do: "apt",
-      packages: names,
-      units: missing.flatMap((one) => one.units ?? []),
-      through,
-      required,
-    },
   ];
+  if (installed.length > 0) {
+    const packages = installed.map((one) => one.name);
+    const units = installed.flatMap((one) => one.units ?? []);
+    steps.push({ do: "apt", packages, units, through, required });
+  }
+  for (const one of missing)
+    if (one.unpack !== undefined) steps.push({ do: "unpack", package: one.name, into: one.unpack });
+  return steps;
 }
 
 /** Why apt is not to be used, or null. @param {Facts} facts @returns {string | null} */

@@ -7,7 +7,7 @@ import { parseAddress } from "../../src/model/address.ts";
 import { parsePacket } from "../../src/model/packet.ts";
 import { randomised } from "../support/counts.ts";
 import { residue, residuesOf } from "../support/checksums.ts";
-import { DecapRun, VIRTUAL_ADDRESSES } from "../support/decap_run.ts";
+import { DecapRun, VIRTUAL_ADDRESSES, compareWithGolden } from "../support/decap_run.ts";
 import { readGolden } from "../support/golden_packets.ts";
 import { ADDON_PATH, BPF_DIRECTORY, describeKernel } from "../support/kernel.ts";
 import { frameOf, put16 } from "../support/packets.ts";
@@ -45,19 +45,11 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
     expect(run(object, frame)).toEqual({ verdict, output: frame });
   }
 
-  it("undoes every golden tunnel packet", () => {
+  it("undoes every golden tunnel packet, and leaves the others", () => {
+    const { compared, wrong } = compareWithGolden(open, golden);
+    expect(wrong).toEqual([]);
     expect(tunnelled.length).toBeGreaterThan(30);
-    for (const { name, frame, expected } of tunnelled) {
-      const packet = parsePacket(frame);
-      if (typeof packet === "string") throw new Error(name);
-      const id = expected[5]!;
-      const { verdict, output } = run(open, expected);
-      expect(verdict, name).toBe("DECAP_PASS_STRIPPED");
-      expect(isAsExpected(output, forwardedByL2(frame, packet, golden.hops.get(id)!)), name).toBe(
-        true,
-      );
-      expect(residuesOf(output), name).toEqual(residuesOf(frame));
-    }
+    expect(compared).toBeGreaterThan(tunnelled.length + 100);
   });
 
   it("strips for the balancers alone, when told which they are", () => {
@@ -72,18 +64,6 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
     for (const address of VIRTUAL_ADDRESSES) open.remove("decap_addresses", address);
     for (const { expected } of tunnelled) passes(open, expected, "DECAP_PASS_NOT_OURS");
     for (const address of VIRTUAL_ADDRESSES) open.add("decap_addresses", address);
-  });
-
-  it("leaves what is no tunnel packet", () => {
-    for (const { frame } of golden.cases) {
-      const packet = parsePacket(frame);
-      if (typeof packet !== "string" && packet.protocol !== 4 && packet.protocol !== 41) {
-        expect(run(open, frame), Buffer.from(frame).toString("hex")).toEqual({
-          verdict: "DECAP_PASS_NOT_TUNNEL",
-          output: frame,
-        });
-      }
-    }
   });
 
   it("leaves fragments, options and contradictions", () => {

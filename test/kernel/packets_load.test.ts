@@ -2,8 +2,8 @@
 // what a switch turns off is gone from the loaded program.
 
 import { expect, it } from "vitest";
+import { compilersHere } from "../../scripts/compile_bpf.ts";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
-import { CLANGS } from "../support/clang.ts";
 import { ADDON_PATH, describeKernel } from "../support/kernel.ts";
 import { SMALL_PLANES, featuresOf, off } from "../support/switches.ts";
 import type { Switches } from "../support/switches.ts";
@@ -25,8 +25,7 @@ describeKernel("loading the packet path", ["capabilities", "addon", "tool:clang"
     }
   }
 
-  // Plain `clang` is one of the others where there are others.
-  for (const clang of CLANGS.filter((name) => name !== "clang" || CLANGS.length === 1)) {
+  for (const clang of compilersHere()) {
     it(`${clang}: as compiled, and without each feature`, () => {
       withObject(
         '#include "pointsman.bpf.c"',

@@ -1,11 +1,11 @@
 // Compiles small C programs for BPF at test time, so that tests read what a compiler really writes.
-// Knows clang's command line; knows no program of ours.
+// Knows which compilers there are; knows no program of ours.
 
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe } from "vitest";
+import { compileBpfFile } from "../../scripts/compile_bpf.ts";
 import { onPath } from "../../scripts/search_path.ts";
 
 /** The compilers that this machine has, of those that CI builds with. */
@@ -23,8 +23,6 @@ export function describeCompiled(title: string, without: string | null, body: ()
   else describe.skip(`${title} [skipped: ${without}]`, body);
 }
 
-const triplet = process.arch === "arm64" ? "aarch64-linux-gnu" : "x86_64-linux-gnu";
-
 /** The object file of a C source; `files` are headers beside it. Throws what the compiler said. */
 export function compileBpf(
   source: string,
@@ -36,12 +34,9 @@ export function compileBpf(
     for (const [name, text] of Object.entries({ ...files, "program.bpf.c": source })) {
       writeFileSync(join(directory, name), text);
     }
-    const ended = spawnSync(clang, [
-      "-O2", "-g", "-target", "bpf", "-mcpu=v3", "-isystem", `/usr/include/${triplet}`,
-      "-c", "program.bpf.c", "-o", "program.bpf.o",
-    ], { cwd: directory, encoding: "utf8" });
-    if (ended.status !== 0) throw new Error(`${clang} failed: ${ended.stderr}`);
-    return new Uint8Array(readFileSync(join(directory, "program.bpf.o")));
+    const output = join(directory, "program.bpf.o");
+    compileBpfFile(clang, join(directory, "program.bpf.c"), output);
+    return new Uint8Array(readFileSync(output));
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

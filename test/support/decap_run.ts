@@ -8,6 +8,10 @@ import { btfOfObject, dataSectionNamed } from "../../src/dataplane/xdp/btf.ts";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import type { BpfMap, BpfObject } from "../../src/dataplane/xdp/native.ts";
 import { parseAddress } from "../../src/model/address.ts";
+import { parsePacket } from "../../src/model/packet.ts";
+import { residuesOf } from "./checksums.ts";
+import type { Golden } from "./golden_packets.ts";
+import { forwardedByL2, isAsExpected } from "./rewritten.ts";
 
 /** The virtual addresses of the golden packets. */
 export const VIRTUAL_ADDRESSES = ["203.0.113.10", "fd00::10"];
@@ -83,4 +87,38 @@ export class DecapRun {
 
 function key(text: string): Uint8Array {
   return AddressKey.encode({ address: parseAddress(text)!.bytes });
+}
+
+/** Which golden packets it does not undo, or touches although they are not for it. */
+export function compareWithGolden(
+  decap: DecapRun,
+  golden: Golden,
+): { compared: number; wrong: string[] } {
+  let compared = 0;
+  const wrong: string[] = [];
+  for (const { name, verdict, frame, expected } of golden.cases) {
+    const packet = parsePacket(frame);
+    if (typeof packet === "string") continue;
+    if (verdict === "TX_FORWARDED" && expected.length > frame.length) {
+      const after = decap.run(expected);
+      const hop = golden.hops.get(expected[5]!)!;
+      compared += 1;
+      if (
+        after.verdict !== "DECAP_PASS_STRIPPED" ||
+        !isAsExpected(after.output, forwardedByL2(frame, packet, hop)) ||
+        JSON.stringify(residuesOf(after.output)) !== JSON.stringify(residuesOf(frame))
+      )
+        wrong.push(`${name}: ${after.verdict}, ${hex(after.output)}`);
+    }
+    if (packet.protocol === 4 || packet.protocol === 41) continue;
+    const after = decap.run(frame);
+    compared += 1;
+    if (after.verdict !== "DECAP_PASS_NOT_TUNNEL" || hex(after.output) !== hex(frame))
+      wrong.push(`${name}: ${after.verdict}, ${hex(after.output)}`);
+  }
+  return { compared, wrong };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
 }

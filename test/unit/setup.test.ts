@@ -96,6 +96,19 @@ describe("planSetup", () => {
     expect(unknownExtras(["bench", "benhc"])).toEqual(["benhc"]);
   });
 
+  it("unpacks a kernel and never installs it, without anybody's rights", () => {
+    const steps = planSetup({ ...ready, extras: ["old-kernel"], uid: 1000, sudo: "works" });
+    expect(steps.slice(1, 3)).toEqual([
+      {
+        do: "apt", packages: ["qemu-system-x86", "busybox-static"], units: [], through: "sudo -n",
+        required: true,
+      },
+      { do: "unpack", package: "linux-image-cloud-amd64", into: "build/old-kernel" },
+    ]);
+    const present = [...ready.present, "qemu-system-x86", "busybox-static"];
+    expect(kinds({ ...ready, extras: ["old-kernel"], present })).toEqual(["say", "unpack"]);
+  });
+
   it("another user escalates apt alone, and is asked only at a terminal", () => {
     const user = { ...fresh, uid: 1000, ownerUid: 1000 };
     const through = (facts: Facts): unknown => planSetup(facts).find((step) => step.do === "apt");
@@ -134,6 +147,7 @@ describe("planSetup", () => {
         if (facts.plane === "proxy" && facts.extras.length === 0) expect(apt).toBeUndefined();
         if (!facts.tty && facts.uid !== 0 && facts.sudo !== "works") expect(apt).toBeUndefined();
         if (apt !== undefined) {
+          expect(apt.packages.some((name) => name.startsWith("linux-image"))).toBe(false);
           expect(apt.packages.length).toBeGreaterThan(0);
           expect(new Set(apt.packages).size).toBe(apt.packages.length);
           for (const name of facts.present) expect(apt.packages).not.toContain(name);
