@@ -184,17 +184,41 @@ describe("udp sessions", () => {
     expect(incidents()).toEqual({ session_failed: 2 });
   });
 
-  it("put the PROXY header before each datagram", async () => {
-    const backend = await world.udpBackend("a");
-    const { port } = await serve([backend], { proxy: { proxyProtocol: "v2" } });
-    const client = await world.udpClient();
-    await ask(client, port, "one");
-    await ask(client, port, "two");
-    for (const [index, text] of ["one", "two"].entries()) {
-      const datagram = Buffer.from(backend.heard[index]?.text ?? "", "latin1");
-      expect(datagram.subarray(0, 16).toString("hex")).toBe("0d0a0d0a000d0a515549540a2112000c");
-      expect(datagram.readUInt16BE(24)).toBe(client.port);
-      expect(datagram.subarray(28).toString()).toBe(text);
+  it("put the PROXY header before each datagram, over either family", async () => {
+    const families = [["127.0.0.1", "2112000c", 4], ["::1", "21220024", 16]] as const;
+    for (const [host, kind, bytes] of families) {
+      const backend = await world.udpBackend("a", host);
+      const { port } = await serve([backend], { address: host, proxy: { proxyProtocol: "v1" } });
+      const client = await world.udpClient(host);
+      await ask(client, port, "one", host);
+      await ask(client, port, "", host);
+      for (const [index, text] of ["one", ""].entries()) {
+        const datagram = Buffer.from(backend.heard[index]?.text ?? "", "latin1");
+        expect(datagram.subarray(0, 16).toString("hex")).toBe(`0d0a0d0a000d0a515549540a${kind}`);
+        expect(datagram.readUInt16BE(16 + 2 * bytes)).toBe(client.port);
+        expect(datagram.subarray(20 + 2 * bytes).toString()).toBe(text);
+      }
     }
+  });
+
+  it("carry the longest datagrams; one that the header makes too long is dropped and counted", async () => {
+    const lengths: number[] = [];
+    const backend = await world.udpBackend("a");
+    backend.socket.removeAllListeners("message");
+    backend.socket.on("message", (datagram, from) => {
+      lengths.push(datagram.length);
+      backend.socket.send(datagram, from.port, from.address);
+    });
+    const { port } = await serve([backend]);
+    const client = await world.udpClient();
+    const longest = "x".repeat(65_507);
+    expect((await ask(client, port, longest)).length).toBe(65_507);
+    await world.apply(config([service({
+      name: "dns", protocol: "udp", port, proxy: { proxyProtocol: "v2" },
+    })], { web: { a: backend } }));
+    client.socket.send(longest, port, "127.0.0.1");
+    await expect.poll(incidents, poll).toEqual({ session_moved: 1, datagram_dropped: 1 });
+    expect((await ask(client, port, "short")).length).toBe(28 + 5);
+    expect(lengths).toEqual([65_507, 28 + 5]);
   });
 });

@@ -212,12 +212,13 @@ class ProxyPlane implements Dataplane {
       "the proxy listens no more");
   }
 
-  /** One timer for all listeners. It looks at sockets only where an idle timeout can have come. */
+  /** One timer for all listeners: for idle timeouts, and for resets that nobody would hear of. */
   #scheduleSweep(): void {
     this.#cancelSweep?.();
     this.#cancelSweep = null;
-    const idle = this.#everyListener().map((listener) => listener.idleMs).filter((ms) => ms > 0);
-    if (idle.length === 0) return;
+    const listeners = this.#everyListener();
+    if (listeners.length === 0) return;
+    const idle = listeners.map((listener) => listener.idleMs).filter((ms) => ms > 0);
     const everyMs = Math.min(SWEEP_MAX_MS, Math.max(SWEEP_MIN_MS, Math.min(...idle) / 8));
     const sweep = (): void => {
       const nowMs = this.#env.clock.monotonicMs();

@@ -17,6 +17,8 @@ export const HIGH_WATER_MARK = 256 * 1024;
 const KEEP_ALIVE_MS = 60_000;
 /** What a reset leaves for the other side may still be delivered for so long. */
 const LINGER_MS = 10_000;
+/** Written to learn of errors. */
+const NOTHING = new Uint8Array(0);
 
 export interface ConnectionStart {
   readonly client: Socket;
@@ -59,11 +61,14 @@ export class TcpConnection {
     this.#countedBytes = bytesRead;
   }
 
-  /** Ends the connection when no byte moved for longer than the service allows. */
+  /** Ends the connection when a side is gone or no byte moved for as long as the service allows. */
   sweep(nowMs: number): void {
     const { idleTimeoutMs } = this.#start.service().config.proxy;
     const backend = this.#backend;
-    if (idleTimeoutMs === 0 || this.#account === null || backend === null) return;
+    if (this.#account === null || backend === null || this.#isEnding) return;
+    askWhetherReset(this.#start.client);
+    askWhetherReset(backend);
+    if (idleTimeoutMs === 0) return;
     const activity = movedBytes(this.#start.client) + movedBytes(backend);
     if (activity !== this.#activity) {
       this.#activity = activity;
@@ -154,8 +159,10 @@ export class TcpConnection {
     this.#context.tally.open(this.#account);
     const header = this.#proxyHeader();
     if (header !== null) backend.write(header);
-    client.pipe(backend);
-    backend.pipe(client);
+    client.pipe(backend, { end: false });
+    backend.pipe(client, { end: false });
+    client.once("end", () => { this.#passEnd(client, backend); });
+    backend.once("end", () => { this.#passEnd(backend, client); });
   }
 
   #proxyHeader(): Uint8Array | null {
@@ -170,6 +177,18 @@ export class TcpConnection {
   }
 
   // ---- the end
+
+  /**
+   * Half-close. Where a reset comes together with data, libuv gives the data and then an end: the
+   * other side would take what it has for all there is. A write meets the reset. (A side that we
+   * ended already cannot be asked: its end is believed.)
+   */
+  #passEnd(from: Socket, to: Socket): void {
+    const pass = (): void => { if (!this.#isEnding) to.end(); };
+    if (!from.writable) pass();
+    else if (from.writableLength > 0) this.#context.env.clock.after(0, pass); // writes fail first
+    else from.write(NOTHING, (error) => { if (error === null || error === undefined) pass(); });
+  }
 
   /** An error of one side, a reset as a rule: the other side is to hear of it. */
   #onError(side: Socket, error: Error): void {
@@ -195,7 +214,7 @@ export class TcpConnection {
     };
     this.#cancelTimer = this.#context.env.clock.after(LINGER_MS, reset);
     if (other.writableEnded) other.once("finish", reset);
-    else other.write(new Uint8Array(0), reset);
+    else other.write(NOTHING, reset);
   }
 
   #onClientClose(): void {
@@ -232,7 +251,22 @@ export class TcpConnection {
 export function resetSocket(socket: Socket): void {
   if (socket.destroyed) return;
   if (socket.connecting) socket.destroy();
+  else if (isShuttingDown(socket)) socket.once("finish", () => { socket.resetAndDestroy(); });
   else socket.resetAndDestroy();
+}
+
+/** libuv refuses to reset while a shutdown is under way, and Node then loses the descriptor. */
+function isShuttingDown({ writableEnded, writableFinished, writableLength }: Socket): boolean {
+  return writableEnded && !writableFinished && writableLength === 0;
+}
+
+/**
+ * Node polls no socket that it neither reads nor writes. While the other side takes nothing, a
+ * reset of this one would go unheard for as long; a write of nothing meets it.
+ */
+function askWhetherReset(socket: Socket): void {
+  if (!socket.isPaused() || !socket.writable || socket.writableLength > 0) return;
+  socket.write(NOTHING);
 }
 
 /** Grows whenever bytes were read, or written bytes were taken by the kernel. */
