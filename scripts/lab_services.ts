@@ -159,7 +159,8 @@ export function instanceName(label: string): string {
 
 /** Starts `pointsman run` on the balancer, by way of the command `through`, and waits until it is ready. */
 export async function startInstance(
-  lab: Lab, name: string, text: string, directory?: string, through: readonly string[] = [],
+  lab: { readonly balancer: { readonly namespace: string } }, name: string, text: string,
+  directory?: string, through: readonly string[] = [],
 ): Promise<Instance> {
   const home = directory ?? mkdtempSync(join(tmpdir(), "pointsman-"));
   const configPath = join(home, "pointsman.yaml");

@@ -32,7 +32,7 @@ export async function detachVerb(io: Io, instance: string, socketPath: string): 
     io.out(`${instance}: detached\n`);
   } catch (error) {
     if (!isFailure(error, "INSTANCE_NOT_RUNNING")) throw error;
-    const removed = detachInstance(instance, io.env);
+    const removed = await detachInstance(instance, io.env);
     io.out(removed ? `${instance}: detached; nobody was supervising it\n` : `${instance}: there was nothing to detach\n`);
   } finally {
     await client.close();

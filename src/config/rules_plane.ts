@@ -30,7 +30,7 @@ function* interfaces(draft: Draft): Iterable<Finding> {
     path, "without an interface the proxy plane is used", `${hint}, or say mode: proxy`,
   );
   for (const { path: service, fields } of draft.services) {
-    if (mode === "proxy" || fields.vip?.assign !== "interface") continue;
+    if (fields.vip?.assign !== "interface") continue;
     yield error([...service, "vip", "assign"], "there is no interface to put the address on",
       "add one to dataplane.interfaces");
   }

@@ -249,7 +249,8 @@ export const serviceSchema = z.strictObject({
       description: "Who puts the address on this host. none: the operator, or a router sends it "
         + "here. loopback: "
         + "pointsman, on lo. interface: pointsman, on the first of `dataplane.interfaces`, which "
-        + "then answers ARP and ND.",
+        + "then answers ARP and ND. Either takes CAP_NET_ADMIN; the proxy plane uses the `ip` "
+        + "command, and does neither with `dataplane.proxy.bind: loopback`.",
     }),
   }).prefault({}),
   pool: name("Name of the pool; instead of `backends`.").optional(),

@@ -78,14 +78,18 @@ function kernelCheck(env: Env): HostCheck {
 }
 
 function capabilityCheck(env: Env): HostCheck {
-  const status = textIfReadable(env, "/proc/self/status") ?? "";
-  const mask = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
-  const has = (name: keyof typeof CAPABILITIES): boolean => ((mask >> CAPABILITIES[name]) & 1n) === 1n;
+  const has = (name: keyof typeof CAPABILITIES): boolean => hasCapability(env, name);
   const missing = (["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"] as const)
     // CAP_SYS_ADMIN includes the two that were split off from it.
     .filter((name) => !has(name) && !(name !== "CAP_NET_ADMIN" && has("CAP_SYS_ADMIN")));
   const found = missing.length === 0 ? "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON" : `without ${missing.join(", ")}`;
   return check("capabilities", missing.length === 0, found, "run as root, or grant them (systemd: AmbientCapabilities)");
+}
+
+function hasCapability(env: Env, name: keyof typeof CAPABILITIES): boolean {
+  const status = textIfReadable(env, "/proc/self/status") ?? "";
+  const mask = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+  return ((mask >> CAPABILITIES[name]) & 1n) === 1n;
 }
 
 function bpffsCheck(env: Env): HostCheck {
@@ -163,12 +167,14 @@ function fallbackCheck(env: Env, config: Config): HostCheck {
   const local = new Set(env.net.localAddresses());
   const nonlocal = (family: 4 | 6): boolean =>
     textIfReadable(env, `/proc/sys/net/ipv${family}/ip_nonlocal_bind`) === "1";
+  const mayAssign = hasCapability(env, "CAP_NET_ADMIN");
   const foreign = config.services.filter(({ address, vip }) =>
-    vip.assign === "none" && !local.has(address.text) && !nonlocal(address.family));
+    (vip.assign === "none" || !mayAssign) && !local.has(address.text) && !nonlocal(address.family));
   const names = foreign.map(({ name, address }) => `${name} (${address.text})`).join(", ");
   return check("fallback", foreign.length === 0,
     foreign.length === 0 ? "the proxy can bind every virtual address" : `the proxy cannot bind ${names}`,
-    "put the address on lo (vip.assign: loopback), set ip_nonlocal_bind, or run with --proxy-bind");
+    "put the address on lo (vip.assign: loopback, which takes CAP_NET_ADMIN), set "
+      + "ip_nonlocal_bind, or run with --proxy-bind");
 }
 
 function vipChecks(env: Env, config: Config): HostCheck[] {

@@ -1,9 +1,10 @@
-// A data plane that nobody supervises: what its pinned maps tell, and how it is taken down. Knows pins
-// and maps; compiles nothing.
+// A data plane that nobody supervises: what its pinned maps tell, and how it is taken down. Knows
+// pins, maps and the addresses that a killed proxy left; compiles nothing.
 
 import type { Env } from "../env.ts";
 import { isFailure } from "../errors.ts";
 import { loadAddon } from "./probe.ts";
+import { removeAssignedAddresses } from "./proxy/assigned_addresses.ts";
 import { ABI_FINGERPRINT, Settings } from "./xdp/abi.gen.ts";
 import { detachInstance as detachPinned } from "./xdp/detach.ts";
 import { walk } from "./xdp/maps.ts";
@@ -54,7 +55,12 @@ function heartbeatAge(bytes: Uint8Array, env: Env): number | null {
 }
 
 /** False when nothing of this instance was there. */
-export function detachInstance(instance: string, env: Env): boolean {
+export async function detachInstance(instance: string, env: Env): Promise<boolean> {
+  const hadAddresses = await removeAssignedAddresses(env, instance);
+  return detachXdp(instance, env) || hadAddresses;
+}
+
+function detachXdp(instance: string, env: Env): boolean {
   try {
     return detachPinned(loadAddon(env), env, instance) !== null;
   } catch (error) {

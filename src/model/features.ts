@@ -50,12 +50,7 @@ export const FEATURES = {
       fullnat: "honoured",
     },
   },
-  "services[].vip.assign": {
-    xdp: "honoured",
-    proxy: {
-      ignored: "the proxy listens where dataplane.proxy.bind says and puts no address on this host",
-    },
-  },
+  "services[].vip.assign": { xdp: "honoured", proxy: "honoured" },
   "services[].policy": { xdp: "honoured", proxy: "honoured" },
   "services[].failOpen": { xdp: "honoured", proxy: "honoured" },
   "services[].tracking": { xdp: "honoured", proxy: NO_PACKETS },

@@ -44,7 +44,7 @@ export class PlaneSeat {
     const old = this.#opened;
     const fresh = await this.#open(config);
     const isSameProxy = old.plane.mode === "proxy" && fresh.plane.mode === "proxy"
-      && proxyText(config) === proxyText(before);
+      && fitsProxy(before, config);
     if (isSameProxy) {
       // XDP was tried again in vain. The proxy at hand does the same and has the connections.
       await fresh.plane.close({ detach: true, drainMs: 0 });
@@ -96,7 +96,7 @@ export function whyNewPlane(
   const refused = refusedByXdp(after);
   if (mode === "xdp" && refused.length > 0) return `XDP cannot serve ${refused.join(", ")}`;
   if (mode === "proxy") {
-    if (proxyText(before) !== proxyText(after)) return "dataplane.proxy changes";
+    if (!fitsProxy(before, after)) return "dataplane.proxy changes, or the interface for addresses";
     if (b.mode === "proxy") return null;
     if (refused.length > 0) return null;
     // What stood in the way of XDP may be gone.
@@ -125,6 +125,10 @@ function refusedByXdp(config: Config): string[] {
   });
 }
 
-function proxyText(config: Config): string {
-  return JSON.stringify(config.dataplane.proxy);
+/** Whether a proxy plane opened for `before` is right for `after`; services come by tables. */
+function fitsProxy(before: Config, after: Config): boolean {
+  const [a, b] = [before.dataplane, after.dataplane];
+  if (JSON.stringify(a.proxy) !== JSON.stringify(b.proxy)) return false;
+  const needsInterface = after.services.some(({ vip }) => vip.assign === "interface");
+  return !needsInterface || a.interfaces[0] === b.interfaces[0];
 }

@@ -2,6 +2,7 @@
 // next packet goes the new way, without anybody applying a table.
 
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { addressMetric } from "../../src/dataplane/address_mark.ts";
 import type { XdpPlane } from "../../src/dataplane/xdp/xdp_plane.ts";
 import { deleteOwn, runInSync } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
@@ -170,6 +171,9 @@ describeKernel("the XDP plane in a network", KERNEL, () => {
 
   it("puts virtual addresses where the config says, and takes away only its own", async () => {
     wire.ip("address", "add", "203.0.113.11/32", "dev", "lo");
+    // A proxy plane of this instance was there before, and was killed.
+    const metric = String(addressMetric("main"));
+    wire.ip("address", "add", "203.0.113.10/32", "dev", "lo", "metric", metric);
     const service = (name: string, last: number, assign: string): string =>
       `{ name: ${name}, address: ${last < 100 ? `203.0.113.${last}` : '"2001:db8::10"'}, port: 80, protocol: tcp,
         forwarding: ${last < 100 ? "l2" : "ipip"}, pool: web, vip: { assign: ${assign} } }`;
@@ -184,6 +188,7 @@ describeKernel("the XDP plane in a network", KERNEL, () => {
     await plane.apply(tableOf(of, plane.ledger()));
     const on = (name: string): string => wire.ip("-o", "address", "show", "dev", name);
     expect(on("lo")).toContain("203.0.113.10/32");
+    expect(on("lo")).not.toContain("metric");
     expect(on("lo")).toContain("2001:db8::10/128");
     expect(on("veth0")).toContain("203.0.113.12/32");
     // Again after a crash: adopted, nothing twice, and what the config no longer wants goes.

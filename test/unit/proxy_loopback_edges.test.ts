@@ -208,7 +208,7 @@ describe("the PROXY protocol", () => {
       const one = "00000000000000000000000000000001";
       const header = version === "v1"
         ? Buffer.from(`PROXY TCP6 ::1 ::1 ${localPort} ${remotePort}\r\n`)
-        : Buffer.from(`0d0a0d0a000d0a515549540a21210024${one}${one}${ports.toString("hex")}`, "hex");
+        : Buffer.concat([Buffer.from(`0d0a0d0a000d0a515549540a21210024${one}${one}`, "hex"), ports]);
       await expect.poll(() => Buffer.concat(heard).toString("latin1"), poll)
         .toBe(`${header.toString("latin1")}GET /\n`);
     }

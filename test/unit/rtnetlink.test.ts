@@ -73,9 +73,13 @@ describe("rtnetlink events", () => {
       const decoded = decodeEvent(only(bytes));
       return decoded?.kind === "address" ? { ...decoded.address, address: decoded.address.address.text } : decoded;
     };
-    expect(event(captured.ADDRESS_LOOPBACK)).toEqual({ ifindex: 1, address: "203.0.113.10", length: 32, protocol: 0 });
-    expect(event(captured.ADDRESS_IPV4)).toEqual({ ifindex: 3, address: "10.1.0.1", length: 24, protocol: 0 });
-    expect(event(captured.ADDRESS_IPV6)).toEqual({ ifindex: 3, address: "fd00:1::1", length: 64, protocol: 0 });
+    const unmarked = { protocol: 0, metric: 0 };
+    expect(event(captured.ADDRESS_LOOPBACK))
+      .toEqual({ ifindex: 1, address: "203.0.113.10", length: 32, ...unmarked });
+    expect(event(captured.ADDRESS_IPV4))
+      .toEqual({ ifindex: 3, address: "10.1.0.1", length: 24, ...unmarked });
+    expect(event(captured.ADDRESS_IPV6))
+      .toEqual({ ifindex: 3, address: "fd00:1::1", length: 64, ...unmarked });
   });
 
   it("say neighbours and their states", () => {

@@ -40,14 +40,20 @@ export function listeningPlace(
   return { key: `${protocol} ${endpoint}`, protocol, host, port, family, endpoint };
 }
 
-/** What a failed bind means and what to do about it. */
-export function bindFailure(place: ListeningPlace, binding: ProxyBinding, cause: unknown): Failure {
+/**
+ * What a failed bind means and what to do about it. `problem`: why vip.assign could not put the
+ * address there.
+ */
+export function bindFailure(
+  place: ListeningPlace, binding: ProxyBinding, cause: unknown, problem?: string,
+): Failure {
   const code = errnoName(cause);
   const { endpoint, host, protocol, family } = place;
   if (code === "EADDRNOTAVAIL" || code === "EAFNOSUPPORT") {
     const bits = family === 4 ? 32 : 128;
     return new Failure("ADDRESS_NOT_LOCAL", { address: host }, binding.bind === "vip"
       ? `${host} is not an address of this host. `
+        + (problem === undefined ? "" : `vip.assign could not put it there: ${problem}. `)
         + `Put it on lo (ip addr add ${host}/${bits} dev lo), allow it `
         + `(sysctl net.ipv${family}.ip_nonlocal_bind=1), or listen elsewhere `
         + "(--proxy-bind loopback or any)"

@@ -11,6 +11,8 @@ import { EMPTY_LEDGER } from "../../model/table.ts";
 import type {
   ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription,
 } from "../dataplane.ts";
+import type { AssignedAddress, AssignProblems } from "./assigned_addresses.ts";
+import { AssignedAddresses } from "./assigned_addresses.ts";
 import { createWarner, type ProxyContext } from "./context.ts";
 import { descriptorBudget } from "./descriptors.ts";
 import {
@@ -27,7 +29,7 @@ export interface ProxyPlaneOptions {
 
 /** Opens the plane. It listens nowhere until the first apply. */
 export function openProxyPlane(options: ProxyPlaneOptions): Promise<Dataplane> {
-  return Promise.resolve(new ProxyPlane(options.config.dataplane.proxy, options.env, decide));
+  return Promise.resolve(new ProxyPlane(options.config, options.env, decide));
 }
 
 type Listener = TcpListener | UdpListener;
@@ -47,11 +49,16 @@ const EMPTY_TABLE: ForwardingTable = {
 };
 const SWEEP_MIN_MS = 20;
 const SWEEP_MAX_MS = 5_000;
+/** How often it is looked whether the virtual addresses are still on this host. */
+const RESTORE_MS = 5_000;
 
 class ProxyPlane implements Dataplane {
   readonly mode = "proxy";
   readonly #env: Env;
   readonly #binding: ProxyBinding;
+  readonly #addresses: AssignedAddresses;
+  /** Where `interface` is. */
+  readonly #interface: string | null;
   readonly #context: ProxyContext;
   readonly #tally = new Tally();
   readonly #listeners = new Map<string, Listener>();
@@ -60,11 +67,14 @@ class ProxyPlane implements Dataplane {
   #table: ForwardingTable = EMPTY_TABLE;
   #failed: ReadonlyMap<string, string> = new Map();
   #cancelSweep: Cancel | null = null;
+  #cancelRestore: Cancel | null = null;
   #isClosed = false;
 
-  constructor(binding: ProxyBinding, env: Env, decideWith: Decide) {
+  constructor({ instance, dataplane }: Config, env: Env, decideWith: Decide) {
     this.#env = env;
-    this.#binding = binding;
+    this.#binding = dataplane.proxy;
+    this.#addresses = new AssignedAddresses(env, instance);
+    this.#interface = dataplane.interfaces[0] ?? null;
     this.#context = {
       env, tally: this.#tally, decide: decideWith, descriptors: descriptorBudget(env),
       table: () => this.#table, warn: createWarner(env),
@@ -87,13 +97,16 @@ class ProxyPlane implements Dataplane {
     this.#table = table;
     for (const { listener, service } of changes.kept) listener.update(service);
     const failed = new Map(changes.refused);
-    const opening = changes.opened.map(({ place, service }) => this.#open(place, service, failed));
+    const problems = await this.#assign(changes.closed);
+    const opening = changes.opened.map(({ place, service }) =>
+      this.#open(place, service, failed, problems.get(place.host)));
     await Promise.all(opening);
     for (const listener of changes.closed) this.#retire(listener);
     this.#failed = failed;
     const names = [...table.destinations.values()].map((destination) => destination.name);
     this.#tally.forget(new Set(table.services.map((service) => service.name)), new Set(names));
     this.#scheduleSweep();
+    this.#scheduleRestore();
     return { steps, durationMs: this.#env.clock.monotonicMs() - startMs, failed };
   }
 
@@ -136,6 +149,8 @@ class ProxyPlane implements Dataplane {
     for (const listener of this.#leaving.keys()) listener.reset();
     await drained;
     this.#cancelSweep?.();
+    this.#cancelRestore?.();
+    await this.#addresses.release();
   }
 
   #everyListener(): Listener[] {
@@ -183,10 +198,52 @@ class ProxyPlane implements Dataplane {
       const detail = `${place.key}; ${size} ${rest}`;
       steps.push({ action: "close", object: `service ${service.name}`, detail });
     }
+    const addresses = this.#addresses.changes(this.#assignedAddresses(table.services));
+    for (const { address, device } of addresses.assigned) {
+      steps.push({ action: "assign", object: address.text, detail: `on ${device}` });
+    }
+    for (const { address, device } of addresses.unassigned) {
+      steps.push({ action: "unassign", object: address.text, detail: `from ${device}` });
+    }
     return steps;
   }
 
-  async #open(place: ListeningPlace, service: Service, failed: Map<string, string>): Promise<void> {
+  #assignedAddresses(services: readonly Service[]): AssignedAddress[] {
+    const assigned = new Map<string, AssignedAddress>();
+    if (this.#binding.bind === "loopback") return []; // nobody asks for the virtual address there
+    for (const { config: { address, vip } } of services) {
+      const device = vip.assign === "loopback" ? "lo" : this.#interface;
+      if (vip.assign === "none" || device === null) continue;
+      assigned.set(`${address.text} ${device}`, { address, device });
+    }
+    return [...assigned.values()];
+  }
+
+  /** Connections that were accepted keep their address until they end. */
+  async #assign(closed: readonly Listener[]): Promise<AssignProblems> {
+    const leaving = [...this.#leaving.keys(), ...closed].map(({ service }) => service);
+    const problems = await this.#addresses.want(
+      this.#assignedAddresses([...this.#table.services, ...leaving]));
+    for (const [address, reason] of problems) {
+      this.#context.warn(`assign ${address}`, { address, reason },
+        "a virtual address could not be put on this host");
+    }
+    return problems;
+  }
+
+  #scheduleRestore(): void {
+    this.#cancelRestore?.();
+    const restore = (): void => {
+      void this.#addresses.restore();
+      this.#cancelRestore = this.#env.clock.after(RESTORE_MS, restore);
+    };
+    this.#cancelRestore = this.#env.clock.after(RESTORE_MS, restore);
+  }
+
+  /** `problem`: why its address could not be put on this host. */
+  async #open(
+    place: ListeningPlace, service: Service, failed: Map<string, string>, problem?: string,
+  ): Promise<void> {
     try {
       const listener = await openListener(this.#context, place, service);
       this.#listeners.set(place.key, listener);
@@ -197,7 +254,7 @@ class ProxyPlane implements Dataplane {
             + "bind the VIP where that matters");
       }
     } catch (error) {
-      const failure = bindFailure(place, this.#binding, error);
+      const failure = bindFailure(place, this.#binding, error, problem);
       failed.set(service.name, `${failure.code}: ${failure.message}`);
       if (this.#failed.get(service.name) === failed.get(service.name)) return; // said before
       this.#env.log.error({ service: service.name, code: failure.code }, failure.message);
@@ -206,7 +263,10 @@ class ProxyPlane implements Dataplane {
 
   #retire(listener: Listener): void {
     this.#listeners.delete(listener.place.key);
-    this.#leaving.set(listener, listener.drain().then(() => { this.#leaving.delete(listener); }));
+    this.#leaving.set(listener, listener.drain().then(async () => {
+      this.#leaving.delete(listener);
+      if (!this.#isClosed) await this.#assign([]);
+    }));
     const { service, place, size } = listener;
     this.#env.log.info({ service: service.name, listening: place.key, flows: size },
       "the proxy listens no more");

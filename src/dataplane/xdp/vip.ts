@@ -2,6 +2,7 @@
 // there. Knows rtnetlink and the mark by which ours are told from an operator's; knows no service.
 
 import type { Address } from "../../model/address.ts";
+import { isProxyMetric } from "../address_mark.ts";
 import type { AssignedAddress } from "./image.ts";
 import type { Requests } from "./netlink/requests.ts";
 import type { InterfaceAddress } from "./netlink/rtnetlink.ts";
@@ -19,12 +20,23 @@ function ifindexOf({ on }: AssignedAddress, devices: AssignDevices): number {
   return on === "loopback" ? LOOPBACK_IFINDEX : devices.interfaceIfindex;
 }
 
-/** Safe to repeat. An address that an operator put there already stays theirs. */
+/**
+ * Safe to repeat. An address that an operator put there already stays theirs; one of the proxy
+ * plane, which was there before this plane or was killed, becomes ours.
+ */
 export function assignAddress(requests: Requests, assigned: AssignedAddress, devices: AssignDevices): void {
   const { address } = assigned;
-  requests.addAddress({
-    ifindex: ifindexOf(assigned, devices), address, length: address.family === 4 ? 32 : 128, protocol: ADDRESS_MARK,
-  });
+  const ifindex = ifindexOf(assigned, devices);
+  const ours = {
+    ifindex, address, length: address.family === 4 ? 32 : 128, protocol: ADDRESS_MARK, metric: 0,
+  };
+  if (requests.addAddress(ours)) return;
+  const proxys = requests.addresses().find((each) => (
+    each.ifindex === ifindex && each.address.text === address.text && isProxyMetric(each.metric)
+  ));
+  if (proxys === undefined) return;
+  requests.removeAddress(proxys);
+  requests.addAddress(ours);
 }
 
 /** Takes away what assignAddress() put there, and nothing else. Safe to repeat. */

@@ -83,11 +83,13 @@ const ROOMS: readonly (readonly [room: string, may: readonly string[]])[] = [
   ["src/health/", ["src/model/", "src/env.ts", "src/errors.ts"]],
   [
     "src/dataplane/xdp/",
-    ["src/dataplane/dataplane.ts", "src/model/", "src/env.ts", "src/errors.ts"],
+    ["src/dataplane/dataplane.ts", "src/dataplane/address_mark.ts", "src/model/", "src/env.ts",
+      "src/errors.ts"],
   ],
   [
     "src/dataplane/proxy/",
-    ["src/dataplane/dataplane.ts", "src/model/", "src/env.ts", "src/errors.ts"],
+    ["src/dataplane/dataplane.ts", "src/dataplane/address_mark.ts", "src/model/", "src/env.ts",
+      "src/errors.ts"],
   ],
   [
     "src/dataplane/",

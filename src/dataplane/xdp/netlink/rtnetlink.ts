@@ -48,6 +48,8 @@ export interface InterfaceAddress {
   readonly length: number;
   /** Who put it there (IFA_PROTO); 0: unknown. */
   readonly protocol: number;
+  /** Of the route to the network around it (IFA_RT_PRIORITY); 0: the kernel's. */
+  readonly metric: number;
 }
 
 /** Bits of ndmsg.ndm_state. */
@@ -189,7 +191,7 @@ function isIp(family: number | undefined): boolean {
   return family === AF_INET || family === AF_INET6;
 }
 
-const IFA = { ADDRESS: 1, LOCAL: 2, CACHEINFO: 6, FLAGS: 8, PROTO: 11 } as const;
+const IFA = { ADDRESS: 1, LOCAL: 2, CACHEINFO: 6, FLAGS: 8, METRIC: 9, PROTO: 11 } as const;
 const IFA_F_NODAD = 0x02;
 const IFA_F_NOPREFIXROUTE = 0x200;
 
@@ -202,11 +204,14 @@ export function decodeAddress(payload: Uint8Array): InterfaceAddress | null {
   return {
     ifindex: viewOf(payload).getUint32(4, true), address, length: payload[1]!,
     protocol: attributeU8(attributes, IFA.PROTO) ?? 0,
+    metric: attributeU32(attributes, IFA.METRIC) ?? 0,
   };
 }
 
 /** The payload of NEWADDR and DELADDR for one address alone, without a route to a network around it. */
-export function encodeAddress({ ifindex, address, length, protocol }: InterfaceAddress): Uint8Array {
+export function encodeAddress(
+  { ifindex, address, length, protocol }: Omit<InterfaceAddress, "metric">,
+): Uint8Array {
   const header = new Uint8Array(8);
   header.set([familyOf(address), length]);
   viewOf(header).setUint32(4, ifindex, true);
