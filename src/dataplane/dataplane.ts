@@ -5,6 +5,7 @@ import type { ForwardingTable, Ledger } from "../model/table.ts";
 import type { VerdictName } from "../model/decide.ts";
 
 export interface TrafficCount {
+  /** Datagrams in the proxy plane, which sees no packets of TCP. */
   readonly packets: number;
   readonly bytes: number;
   /** New flows: remembered (xdp), accepted connections or sessions (proxy). */

@@ -207,6 +207,48 @@ describe("http", () => {
     expect((await run(port, HTTP)).reason).toBe("status 101, expected 200-299");
   });
 
+  it("interim answers are waited through, a flood of them or of headers is bounded", async () => {
+    const interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+    const after = await raw((socket) => {
+      socket.end(`${interim}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine`);
+    });
+    expect(await run(after, { ...HTTP, body: "fine" })).toMatchObject({ ok: true });
+    const endless = (first: string, line: string) => raw((socket) => {
+      socket.write(first);
+      const more = (): void => {
+        while (!socket.destroyed && socket.write(line)) { /* as much as goes */ }
+      };
+      socket.on("drain", more);
+      more();
+    });
+    const headers = await run(await endless("HTTP/1.1 200 OK\r\n", "X: y\r\n".repeat(100)), HTTP);
+    expect(headers).toMatchObject({ ok: false, conclusive: true });
+    expect(headers.reason).toMatch(/not an HTTP response/);
+    const flood = await run(await endless("", interim.repeat(100)), { ...HTTP, timeoutMs: 300 });
+    expect(flood.reason).toBe("timeout after 300 ms while waiting for the response");
+  });
+
+  it("a chunked body is read without its framing, and a reset in its middle is a failure", async () => {
+    const head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    const whole = await raw((socket) => { socket.end(`${head}3\r\nall\r\n5\r\n is w\r\n3\r\nell\r\n0\r\n\r\n`); });
+    expect(await run(whole, { ...HTTP, body: "all is well" })).toMatchObject({ ok: true });
+    const reset = await raw((socket) => {
+      socket.write(`${head}3\r\nall\r\n`, () => setTimeout(() => socket.resetAndDestroy(), 50));
+    });
+    expect(await run(reset, { ...HTTP, body: "never" })).toMatchObject({ ok: false, conclusive: true });
+  });
+
+  it("a redirect is a status, and is not followed; Host of IPv6 has brackets", async () => {
+    const hosts: string[] = [];
+    const server = createHttpServer((request, response) => {
+      hosts.push(request.headers.host ?? "");
+      response.writeHead(302, { Location: "/other" }).end();
+    });
+    const port = await listen(server, "::1");
+    expect((await run(port, HTTP, "::1")).reason).toBe("status 302, expected 200-299");
+    expect(hosts).toEqual([`[::1]:${port}`]);
+  });
+
   it("a path that cannot be sent is a failure, not a crash", async () => {
     const port = await http((_request, response) => response.end());
     expect(await run(port, { ...HTTP, path: "/a b" })).toMatchObject({ ok: false, conclusive: true });
@@ -229,6 +271,12 @@ describe("tls", () => {
     const refused = await run(port, tls(true));
     expect(refused).toMatchObject({ ok: false, conclusive: true });
     expect(refused.reason).toContain("DEPTH_ZERO_SELF_SIGNED_CERT");
+  });
+
+  it("a certificate of another name is refused with verification alone", async () => {
+    const port = await https(-DAY_MS, DAY_MS);
+    expect(await run(port, tls(false, "other.example"))).toMatchObject({ ok: true });
+    expect(await run(port, tls(true, "other.example"))).toMatchObject({ ok: false, conclusive: true });
   });
 
   it("expired: accepted without verification, refused with it", async () => {
