@@ -12,7 +12,10 @@ import {
 import type { Hop } from "../test/support/bpf_world.ts";
 import { frameOf, ICMP, mac, TCP, UDP, type FrameSpec } from "../test/support/packets.ts";
 
-export const FORWARDINGS = ["l2", "ipip"] as const;
+export const FORWARDINGS = ["l2", "ipip", "gue", "gre"] as const;
+const FORWARDING_SWITCHES = {
+  l2: "featureL2", ipip: "featureIpip", gue: "featureGue", gre: "featureGre",
+} as const satisfies Readonly<Record<(typeof FORWARDINGS)[number], Switch>>;
 export const FAMILIES = [4, 6] as const;
 export const TRACKINGS = ["none", "full"] as const;
 export type Family = (typeof FAMILIES)[number];
@@ -131,7 +134,7 @@ function forwardingCases(): Case[] {
       key: `${forwarding} ${family} ${tracking}`,
       text: configText(service("web", 80, family, rest)),
       switches: [
-        forwarding === "l2" ? "featureL2" : "featureIpip", "ringClassMedium",
+        FORWARDING_SWITCHES[forwarding], "ringClassMedium",
         ...(tracking === "full" ? ["featureTracking"] as const : []),
       ],
       flowsMax: tracking === "full" ? FLOWS_MAX : FEW_FLOWS,
@@ -157,6 +160,7 @@ function featureCases(): Case[] {
     ["l2, policy", [...least, "featurePolicy"]],
     ["l2, tracking", [...least, "featureTracking"]],
     ["l2 and ipip", [...least, "featureIpip"]],
+    ["l2 and every tunnel", [...least, "featureIpip", "featureGue", "featureGre"]],
     ["l2, transmit by redirect", [...least, "transmitByRedirect"]],
     ["everything but redirect", allBut("transmitByRedirect")],
   ];

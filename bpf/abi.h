@@ -44,7 +44,12 @@ enum forwarding {
 	FORWARDING_NONE = 0,
 	FORWARDING_L2,          /* link-layer addresses rewritten */
 	FORWARDING_IPIP,        /* RFC 2003, RFC 2473, and both mixed forms (RFC 4213) */
+	FORWARDING_GUE,         /* in UDP (draft-ietf-intarea-gue-09) */
+	FORWARDING_GRE,         /* RFC 2784, RFC 7676; no key, no checksum */
 };
+
+/* The two forms of GUE: with a header of four bytes or more, or IP right behind UDP. */
+enum gue_variant { GUE_HEADER = 0, GUE_DIRECT };
 
 enum orphan_action { ORPHAN_KEEP = 0, ORPHAN_PASS, ORPHAN_DROP };
 enum hash_input { HASH_5_TUPLE = 0, HASH_SOURCE_IP };
@@ -114,11 +119,19 @@ struct destination {
 	__u32 next_hop_active;  /* 0 or 1 */
 	struct next_hop next_hops[2];
 	__be32 tunnel_source_mask; /* bits of its last word that a flow's hash sets; 0: none */
-	__u8 pad[20];           /* to 128 bytes: two cache lines */
+	__be16 gue_port;        /* of the outer UDP header */
+	__u8 gue_variant;       /* enum gue_variant */
+	__u8 pad[17];           /* to 128 bytes: two cache lines */
 };
 
-/* Key of `virtual_addresses` and of the maps of decap: an address alone. */
+/* Key of `virtual_addresses` and of `decap_addresses`: an address alone. */
 struct address_key {
+	__u8 address[16];
+};
+
+/* Key of `decap_sources`, a longest-prefix-match trie (BPF_MAP_TYPE_LPM_TRIE). */
+struct prefix_key {
+	__u32 prefix_bits;      /* of the mapped address, 0…128 */
 	__u8 address[16];
 };
 
@@ -177,6 +190,7 @@ struct traffic_count {
 
 _Static_assert(sizeof(struct service_key) == 20, "services and flows are keyed by it");
 _Static_assert(sizeof(struct address_key) == 16, "an address and nothing else");
+_Static_assert(sizeof(struct prefix_key) == 20, "32 + 128 bits");
 _Static_assert(sizeof(struct flow_key) == 40, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct flow_entry) == 16, "one entry, one quarter of a cache line");
 _Static_assert(sizeof(struct service_version) == 32, "two versions to a cache line");

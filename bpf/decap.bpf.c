@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * For backends: takes the outer header off tunnel packets whose inner destination is a virtual
- * address, so that a kernel without the ipip modules can serve behind `forwarding: ipip`. Knows the
- * four forms that forward.h writes; never drops: what it does not know goes on to the kernel as it
- * came.
+ * For backends: takes the outer headers off tunnel packets whose inner destination is a virtual
+ * address, so that a kernel without modules for tunnels can serve behind `forwarding: ipip`, `gue`
+ * and `gre`. Knows the forms that tunnel.h writes, and GRE keys and private data in GUE, which it
+ * skips; never drops: what it does not know goes on to the kernel as it came.
  */
 #include "checksum.h"
 #include "packet.h"
@@ -11,6 +11,8 @@
 /* Accept only the balancers in decap_sources. Whoever can reach a backend could else go round the
  * policies of the balancers by wrapping packets himself. */
 const volatile bool decap_checks_source = false;
+/* UDP destination port of GUE, in network order. */
+const volatile __be16 decap_gue_port = bpf_htons(6080);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -20,8 +22,9 @@ struct {
 } decap_addresses SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, struct address_key); /* outer sources */
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct prefix_key); /* of outer sources */
 	__type(value, __u32);           /* flags; none yet */
 	__uint(max_entries, 1024);
 } decap_sources SEC(".maps");
@@ -34,20 +37,30 @@ struct {
 } decap_counts SEC(".maps");
 
 enum { ECN_MASK = 3, ECN_CONGESTED = 3, ECN_INCAPABLE = 0 };
+enum { GRE_HEADER_BYTES = 4, GRE_KEY = 0x2000, GRE_KEY_BYTES = 4 };
+/* Of the first byte of a GUE header: version, control, length of what follows in words. */
+enum { GUE_HEADER_BYTES = 4, GUE_VERSION_SHIFT = 6, GUE_CONTROL = 0x20, GUE_WORDS_MASK = 0x1f };
+/* No more than an Ethernet header with two tags, IPv6, UDP and the longest GUE header. */
+enum { OUTER_MASK = 255 };
 
 struct tunnel {
 	__u8 source[16] __attribute__((aligned(8)));
 	__u8 destination[16];   /* inner */
-	__u32 offset;           /* where the outer header begins */
-	__u32 outer_length;     /* of the outer header: 20 or 40 */
-	__u32 room;             /* for the inner packet, as the outer header says */
-	__u8 protocol;          /* of what is inside: IPPROTO_IPIP or IPPROTO_IPV6 */
+	__u32 offset;           /* where the outer IP header begins */
+	__u32 outer_length;     /* of everything outside: IP and what may stand behind it */
+	__u32 room;             /* for the inner packet, as the outer headers say */
+	__u8 protocol;          /* of what comes next; in the end IPPROTO_IPIP or IPPROTO_IPV6 */
 	__u8 ecn;               /* of the outer header */
 };
 
-static __always_inline bool is_tunnel(__u8 protocol)
+static __always_inline bool is_inner(__u8 protocol)
 {
 	return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6;
+}
+
+static __always_inline bool is_tunnel(__u8 protocol)
+{
+	return is_inner(protocol) || protocol == IPPROTO_GRE || protocol == IPPROTO_UDP;
 }
 
 /* DECAP_PASS_STRIPPED stands for "go on" until the last step. */
@@ -96,6 +109,91 @@ static __always_inline enum decap_verdict read_outer(struct tunnel *tunnel, void
 	if (*protocol == bpf_htons(ETH_P_IPV6))
 		return read_outer_ipv6(tunnel, (void *)(protocol + 1), end);
 	return DECAP_PASS_NOT_TUNNEL;
+}
+
+/* Takes `bytes` of what is left of the outer packet for a header of its own. */
+static __always_inline bool take(struct tunnel *tunnel, __u32 bytes)
+{
+	if (tunnel->room < bytes)
+		return false;
+	tunnel->outer_length += bytes;
+	tunnel->room -= bytes;
+	return true;
+}
+
+/* RFC 2784, and the key of RFC 2890, which says nothing to us. */
+static __always_inline enum decap_verdict read_gre(struct tunnel *tunnel, void *gre, void *end)
+{
+	half_word *words = gre;
+	__u16 flags;
+
+	if (gre + GRE_HEADER_BYTES > end)
+		return DECAP_PASS_NOT_TUNNEL;
+	flags = bpf_ntohs(words[0]);
+	if (flags & ~GRE_KEY)
+		return DECAP_PASS_NOT_TUNNEL;
+	if (words[1] == bpf_htons(ETH_P_IP))
+		tunnel->protocol = IPPROTO_IPIP;
+	else if (words[1] == bpf_htons(ETH_P_IPV6))
+		tunnel->protocol = IPPROTO_IPV6;
+	else
+		return DECAP_PASS_NOT_TUNNEL;
+	return take(tunnel, GRE_HEADER_BYTES + (flags & GRE_KEY ? GRE_KEY_BYTES : 0))
+		       ? DECAP_PASS_STRIPPED
+		       : DECAP_PASS_MALFORMED;
+}
+
+/* Private data is skipped by its length. Flags would announce fields whose meaning is not known
+ * here, so a header with any is the kernel's. */
+static __always_inline enum decap_verdict read_gue_header(struct tunnel *tunnel, __u8 *gue)
+{
+	if (gue[0] & GUE_CONTROL || gue[2] || gue[3] || !is_inner(gue[1]))
+		return DECAP_PASS_NOT_TUNNEL;
+	tunnel->protocol = gue[1];
+	return take(tunnel, GUE_HEADER_BYTES + (gue[0] & GUE_WORDS_MASK) * 4)
+		       ? DECAP_PASS_STRIPPED
+		       : DECAP_PASS_MALFORMED;
+}
+
+/* The checksum is not looked at: the balancers send none (tunnel.h), and the packet inside has its
+ * own. */
+static __always_inline enum decap_verdict read_gue(struct tunnel *tunnel, void *udp, void *end)
+{
+	half_word *words = udp;
+	__u8 *gue = udp + UDP_HEADER_BYTES;
+	__u32 length;
+
+	if (udp + UDP_HEADER_BYTES + GUE_HEADER_BYTES > end || words[1] != decap_gue_port)
+		return DECAP_PASS_NOT_TUNNEL;
+	length = bpf_ntohs(words[2]);
+	if (length < UDP_HEADER_BYTES || length > tunnel->room)
+		return DECAP_PASS_MALFORMED;
+	tunnel->room = length;
+	take(tunnel, UDP_HEADER_BYTES);
+	switch (gue[0] >> GUE_VERSION_SHIFT) {
+	case 0:
+		return read_gue_header(tunnel, gue);
+	case 1:
+		/* The version of the IP header stands there, and its first bits are 01 in both. */
+		tunnel->protocol = gue[0] >> 4 == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
+		return DECAP_PASS_STRIPPED;
+	default:
+		return DECAP_PASS_NOT_TUNNEL;
+	}
+}
+
+/* What stands between the outer IP header and the inner one, if anything does. */
+static __always_inline enum decap_verdict read_shim(struct tunnel *tunnel, void *data, void *end)
+{
+	void *shim = data + ((tunnel->offset + tunnel->outer_length) & OUTER_MASK);
+
+	/* As it stands: see ip_header in packet.h. */
+	asm volatile("" : "+r"(shim));
+	if (tunnel->protocol == IPPROTO_GRE)
+		return read_gre(tunnel, shim, end);
+	if (tunnel->protocol == IPPROTO_UDP)
+		return read_gue(tunnel, shim, end);
+	return DECAP_PASS_STRIPPED;
 }
 
 /* Congestion that a router marked on the outer header is not lost with it (RFC 6040, 4.2). */
@@ -170,6 +268,14 @@ static __always_inline enum decap_verdict strip(struct xdp_md *ctx, const struct
 	return DECAP_PASS_STRIPPED;
 }
 
+static __always_inline bool is_balancer(const __u8 *source)
+{
+	struct prefix_key key = { .prefix_bits = 128 };
+
+	copy_address(key.address, source);
+	return bpf_map_lookup_elem(&decap_sources, &key);
+}
+
 static __always_inline enum decap_verdict decapsulate(struct xdp_md *ctx, __u32 frame_length)
 {
 	void *data = (void *)(long)ctx->data;
@@ -181,11 +287,14 @@ static __always_inline enum decap_verdict decapsulate(struct xdp_md *ctx, __u32 
 	verdict = read_outer(&tunnel, data, end);
 	if (verdict != DECAP_PASS_STRIPPED)
 		return verdict;
+	verdict = read_shim(&tunnel, data, end);
+	if (verdict != DECAP_PASS_STRIPPED)
+		return verdict;
 	if (tunnel.offset + tunnel.outer_length + tunnel.room > frame_length)
 		return DECAP_PASS_MALFORMED;
-	if (decap_checks_source && !bpf_map_lookup_elem(&decap_sources, tunnel.source))
+	if (decap_checks_source && !is_balancer(tunnel.source))
 		return DECAP_PASS_SOURCE;
-	inner = data + ((tunnel.offset + tunnel.outer_length) & 63);
+	inner = data + ((tunnel.offset + tunnel.outer_length) & OUTER_MASK);
 	verdict = tunnel.protocol == IPPROTO_IPIP ? read_inner_ipv4(&tunnel, inner, end)
 						  : read_inner_ipv6(&tunnel, inner, end);
 	return verdict == DECAP_PASS_STRIPPED ? strip(ctx, &tunnel) : verdict;

@@ -25,7 +25,7 @@ struct choice {
 	__u8 effect;            /* enum effect */
 	__u8 tracking;          /* enum tracking */
 	__be32 tunnel_source_mask; /* of the destination, if tunnels lead there */
-	__u32 flow_hash;        /* of the 5-tuple; set where there is a mask */
+	__u32 flow_hash;        /* of the 5-tuple; set where the outer header varies by it */
 	int action;             /* enum xdp_action of the TX verdicts */
 };
 
@@ -184,7 +184,7 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 {
 	__u32 hash = hash_of(packet, version);
 
-	if (feature_tunnel_variation)
+	if (feature_tunnel_variation || feature_gue)
 		choice->flow_hash = hash;
 	choice->id = id_in_ring(version, hash);
 	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
@@ -200,19 +200,21 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 	return VERDICT_CONTINUE;
 }
 
-/* The source of a tunnel may vary by flow, always by the 5-tuple: where the service hashes clients,
- * all flows of one would else come from one source. A packet that the ring placed may have that
- * hash already. */
-static __always_inline void vary_tunnel_source(const struct packet *packet,
-					       const struct service_version *version,
-					       struct choice *choice, bool by_ring)
+/* An outer header may vary by flow, by its source address or, in GUE, its source port: always by the
+ * 5-tuple, since all flows of one client would look alike where the service hashes clients. A
+ * packet that the ring placed may have that hash already. */
+static __always_inline void vary_tunnel(const struct packet *packet,
+					const struct service_version *version,
+					struct choice *choice, bool by_ring)
 {
 	const struct destination *destination = choice->destination;
+	bool varies_port = feature_gue && destination->forwarding == FORWARDING_GUE;
 
 	choice->tunnel_source_mask = 0;
-	if (destination->forwarding != FORWARDING_IPIP || !destination->tunnel_source_mask)
+	if (feature_tunnel_variation && destination->forwarding != FORWARDING_L2)
+		choice->tunnel_source_mask = destination->tunnel_source_mask;
+	if (!varies_port && !choice->tunnel_source_mask)
 		return;
-	choice->tunnel_source_mask = destination->tunnel_source_mask;
 	if (!by_ring || version->hash_input != HASH_5_TUPLE)
 		choice->flow_hash = flow_hash_of(packet, version);
 }
@@ -256,8 +258,8 @@ static __always_inline enum verdict decide(const struct packet *packet, struct c
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
 	}
-	if (feature_tunnel_variation)
-		vary_tunnel_source(packet, version, choice, by_ring);
+	if (feature_tunnel_variation || feature_gue)
+		vary_tunnel(packet, version, choice, by_ring);
 	return VERDICT_CONTINUE;
 }
 

@@ -17,6 +17,8 @@
  * verification, and the verifier removes what cannot be reached. As compiled, everything is on. */
 const volatile bool feature_l2 = true;
 const volatile bool feature_ipip = true;
+const volatile bool feature_gue = true;
+const volatile bool feature_gre = true;
 const volatile bool feature_tunnel_variation = true;
 const volatile bool feature_tracking = true;
 const volatile bool feature_policy = true;
@@ -33,6 +35,7 @@ const volatile bool transmit_by_redirect = false;
 /* BTF leaves out enums that no type refers to; these variables do nothing but refer. */
 const volatile enum verdict anchor_verdict;
 const volatile enum forwarding anchor_forwarding;
+const volatile enum gue_variant anchor_gue_variant;
 const volatile enum orphan_action anchor_orphan_action;
 const volatile enum hash_input anchor_hash_input;
 const volatile enum tracking anchor_tracking;

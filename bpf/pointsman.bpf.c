@@ -6,6 +6,7 @@
  */
 #include "packet.h"
 #include "decide.h"
+#include "tunnel.h"
 #include "forward.h"
 #include "verdict.h"
 

@@ -5,7 +5,9 @@ import { parseArgs } from "node:util";
 import type { Lab } from "./lab_network.ts";
 import { raiseLab, VIP4, VIP6 } from "./lab_network.ts";
 import type { Instance } from "./lab_services.ts";
-import { instanceName, labConfig, serveBackend, startInstance } from "./lab_services.ts";
+import {
+  instanceName, isTunnel, labConfig, labForwarding, serveBackend, startInstance,
+} from "./lab_services.ts";
 import { whyNoLab } from "./lab_available.ts";
 import { deleteOwn, startReaper, sweepLeftovers } from "./namespaces.ts";
 import { heading, say, showHosts, untilInterrupted } from "./transcript.ts";
@@ -24,14 +26,14 @@ async function run(): Promise<void> {
   if (obstacle !== null) throw new Error(obstacle);
   sweepLeftovers();
   const reaper = startReaper();
-  const forwarding = values.forwarding === "ipip" ? "ipip" : "l2";
+  const forwarding = labForwarding(values.forwarding);
   const mode = values.mode === "proxy" ? "proxy" : "auto";
   let instance: Instance | null = null;
   try {
     const lab = raiseLab({
       label: "lab", backends: Number(values.backends), mtu: Number(values.mtu), localVip: mode === "proxy",
     });
-    for (const host of lab.backends) await serveBackend(host, { iperf: true, decap: forwarding === "ipip" });
+    for (const host of lab.backends) await serveBackend(host, { iperf: true, decap: isTunnel(forwarding) });
     const name = instanceName("lab");
     const config = { forwarding, mode, backends: lab.backends, backendFamily: 4, extra: "" } as const;
     instance = await startInstance(lab, name, labConfig(name, config));

@@ -24,8 +24,8 @@ export interface LabHost {
 /** The virtual addresses of the lab. */
 export const VIP4 = "198.18.100.1";
 export const VIP6 = "2001:db8:100::1";
-/** Room for the largest outer header: an IPv6 header of 40 bytes (RFC 2473). */
-const TUNNEL_ROOM = 40;
+/** Room for the largest outer headers: IPv6, UDP and GUE, 40 + 8 + 4 bytes. */
+const TUNNEL_ROOM = 52;
 
 export interface Lab {
   readonly client: LabHost;

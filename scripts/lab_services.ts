@@ -91,11 +91,28 @@ export async function firstLine(child: ChildProcess, what: string): Promise<stri
   return said;
 }
 
+/** Ways of forwarding that the lab's hosts are made for; gue1 is gue without its header. */
+export const LAB_FORWARDINGS = ["l2", "ipip", "gue", "gue1", "gre"] as const;
+export type LabForwarding = (typeof LAB_FORWARDINGS)[number];
+
+/** Throws for what the lab cannot do. */
+export function labForwarding(text: string): LabForwarding {
+  const found = LAB_FORWARDINGS.find((each) => each === text);
+  if (found === undefined)
+    throw new Error(`--forwarding ${text}: the lab has ${LAB_FORWARDINGS.join(", ")}`);
+  return found;
+}
+
+/** Whether the backends have to unwrap what the balancer sends. */
+export function isTunnel(forwarding: LabForwarding): boolean {
+  return forwarding !== "l2";
+}
+
 export interface LabConfig {
-  readonly forwarding: "l2" | "ipip";
+  readonly forwarding: LabForwarding;
   readonly mode: "auto" | "xdp" | "proxy";
   readonly backends: readonly LabHost[];
-  /** Family of the backends' addresses; ipip may mix it with the service's. */
+  /** Family of the backends' addresses; tunnels may mix it with the service's. */
   readonly backendFamily: 4 | 6;
   readonly extra: string;
 }
@@ -107,7 +124,7 @@ export function labConfig(instance: string, config: LabConfig): string {
     .join("\n");
   const service = (name: string, address: string, port: number, protocol: string, hash: string): string =>
     `  - { name: ${name}, address: "${address}", port: ${port}, protocol: ${protocol}, hash: ${hash}, pool: web,`
-    + ` forwarding: ${config.forwarding} }`;
+    + ` forwarding: ${config.forwarding === "gue1" ? "gue, gue: { variant: 1 }" : config.forwarding} }`;
   const services = (
     [
       [4, VIP4],

@@ -8,7 +8,9 @@ import type { Lab } from "./lab_network.ts";
 import {
   curlShares,
   instanceName,
+  isTunnel,
   labConfig,
+  labForwarding,
   serveBackend,
   startInstance,
   udpShares,
@@ -88,7 +90,7 @@ async function killSupervisor(lab: Lab, instance: Instance): Promise<void> {
 async function labDemonstration(): Promise<string | null> {
   sweepLeftovers();
   const reaper = startReaper();
-  const forwarding = options.forwarding === "ipip" ? "ipip" : "l2";
+  const forwarding = labForwarding(options.forwarding);
   let instance: Instance | null = null;
   try {
     heading("a lab: client, balancer and three backends in network namespaces");
@@ -96,7 +98,7 @@ async function labDemonstration(): Promise<string | null> {
     showHosts(lab);
     const served: ServedBackend[] = [];
     for (const host of lab.backends)
-      served.push(await serveBackend(host, { iperf: true, decap: forwarding === "ipip" }));
+      served.push(await serveBackend(host, { iperf: true, decap: isTunnel(forwarding) }));
     const name = instanceName("start");
     const config = labConfig(name, { forwarding, mode: "xdp", backends: lab.backends, backendFamily: 4, extra: "" });
     try {

@@ -338,7 +338,8 @@ function addHost(program: Command, io: Io, end: End): void {
   })
     .requiredOption("--interface <name>", "where they arrive")
     .option("--address <ip>", "a virtual address (repeatable); every address of this host unless given", collect, [])
-    .option("--source <ip>", "accept tunnels from this balancer only (repeatable)", collect, [])
+    .option("--source <ip>", "accept tunnels from this balancer, or prefix, only (repeatable)", collect, [])
+    .addOption(new Option("--gue-port <port>", "UDP port of gue").argParser(wholeNumber(1, 65535)).default(6080))
     .addOption(new Option("--xdp <mode>", "how to attach").choices(["auto", "native", "generic"]).default("auto"))
     .action(async (options: DecapVerbOptions) => {
       const { decapVerb } = await import("./decap.ts");

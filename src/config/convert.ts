@@ -89,13 +89,13 @@ function convertHealth(raw: RawHealth): Health {
 
 function convertService(raw: RawService): ServiceConfig {
   const {
-    name, port, protocol, forwarding, algorithm, hash, sourcePrefix, ringSize, tracking,
+    name, port, protocol, forwarding, gue, algorithm, hash, sourcePrefix, ringSize, tracking,
   } = raw;
   const flowIdleMs = raw.flowIdle === undefined ? FLOW_IDLE_DEFAULT_MS[protocol] : readDuration(
     raw.flowIdle,
   );
   return {
-    name, address: readAddress(raw.address), port, protocol, forwarding, algorithm, hash,
+    name, address: readAddress(raw.address), port, protocol, forwarding, gue, algorithm, hash,
     sourcePrefix, ringSize, tracking, flowIdleMs,
     affinityGroup: raw.affinityGroup,
     failOpen: raw.failOpen,

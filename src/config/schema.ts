@@ -217,8 +217,16 @@ export const serviceSchema = z.strictObject({
     description: "How packets reach the backend. l2: only MAC addresses change, the backend is on "
       + "the same "
       + "link and holds the VIP on its loopback interface. ipip: in an IP tunnel, the backend "
-      + "decapsulates.",
+      + "decapsulates. gue: in UDP, which networks spread over their links by its source port. "
+      + "gre: in GRE.",
   }),
+  gue: z.strictObject({
+    port: port("Outer UDP destination port.").default(6080),
+    variant: z.union([z.literal(0), z.literal(1)]).default(0).meta({
+      title: "0 or 1", description: "0: with a GUE header. 1: the IP packet right behind UDP, four "
+        + "bytes less.",
+    }),
+  }).prefault({}).meta({ description: "How `gue` wraps packets (draft-ietf-intarea-gue-09)." }),
   algorithm: z.enum(["maglev"]).default("maglev").meta({ description: "How a backend is chosen." }),
   hash: z.enum(["5-tuple", "source-ip"]).default("5-tuple").meta({
     description: "What of a packet chooses the backend: addresses, ports and protocol, or the "

@@ -63,6 +63,11 @@ export function destinationIdentity(
   return xxh64(`${name}|${formatEndpoint(address, port)}|${forwarding}`, 0);
 }
 
+/** The way of forwarding with all that tells two destinations of one backend apart. */
+function wayOf({ forwarding, gue }: ServiceConfig): string {
+  return forwarding === "gue" ? `gue/${gue.port}/${gue.variant}` : forwarding;
+}
+
 /**
  * Throws LedgerFull when the config has more destinations or services than its limits allow. Pass the
  * same memo again to rebuild only the rings that changed.
@@ -119,7 +124,7 @@ function membershipOf(service: ServiceConfig, config: Config): Membership {
   const members = pool.backends.map((backend, position): Member => {
     const port = backend.port ?? service.port;
     const name = `${pool.name}/${backend.name}`;
-    const identity = destinationIdentity(name, backend.address, port, service.forwarding);
+    const identity = destinationIdentity(name, backend.address, port, wayOf(service));
     return { pool, position, port, identity, key: ringKey(backend, service) };
   });
   members.sort((a, b) => compareKeys(a.key, b.key) || compareKeys(nameOf(a), nameOf(b)));
@@ -151,6 +156,7 @@ function addDestination(
     address: backend.config.address,
     port,
     forwarding: service.forwarding,
+    gue: service.forwarding === "gue" ? service.gue : null,
     mac: backend.config.mac,
     alive: backend.alive,
     admission: backend.admission,

@@ -90,12 +90,21 @@ export interface ServiceProxyConfig {
   readonly proxyProtocol: "none" | "v1" | "v2";
 }
 
+/** How `gue` wraps packets (draft-ietf-intarea-gue-09). */
+export interface Gue {
+  /** Outer UDP destination port. */
+  readonly port: number;
+  /** 0: with a GUE header; 1: IP right behind UDP. */
+  readonly variant: 0 | 1;
+}
+
 export interface ServiceConfig {
   readonly name: string;
   readonly address: Address;
   readonly port: number;
   readonly protocol: Protocol;
   readonly forwarding: Forwarding;
+  readonly gue: Gue;
   readonly algorithm: "maglev";
   readonly hash: HashInput;
   /** Bits of the client address that `source-ip` hashes. */

@@ -22,7 +22,7 @@ interface Feature {
 
 const PROXY_ONLY: Support = { ignored: "packets pass through the kernel; no connection ends here" };
 const NOT_BUILT: Support = {
-  refused: "the XDP plane cannot do this yet; use l2 or ipip, or the proxy plane",
+  refused: "the XDP plane cannot do this yet; use l2 or a tunnel, or the proxy plane",
 };
 const TERMINATED: Support = {
   ignored: "the proxy ends connections itself; backends see its address, and need no VIP",
@@ -31,7 +31,8 @@ const NO_PACKETS: Support = {
   ignored: "the proxy has sockets, no packets; proxy.idleTimeout counts there",
 };
 const ROUTED_BY_HOST: Support = { ignored: "the host's own routes lead to the backends" };
-const NO_TUNNEL: Support = { ignored: "l2 builds no tunnel" };
+const NO_TUNNEL: Support = { ignored: "only tunnels have an outer header" };
+const NO_GUE: Support = { ignored: "only gue has a port and a variant" };
 const IN_PROCESS: Support = { ignored: "the proxy ends with its process" };
 
 /**
@@ -41,14 +42,20 @@ const IN_PROCESS: Support = { ignored: "the proxy ends with its process" };
 export const FEATURES = {
   "services[].forwarding": {
     xdp: {
-      l2: "honoured", ipip: "honoured",
-      gue: NOT_BUILT, gre: NOT_BUILT, nat: NOT_BUILT, fullnat: NOT_BUILT,
+      l2: "honoured", ipip: "honoured", gue: "honoured", gre: "honoured",
+      nat: NOT_BUILT, fullnat: NOT_BUILT,
     },
     proxy: {
       l2: TERMINATED, ipip: TERMINATED, gue: TERMINATED, gre: TERMINATED,
       nat: { ignored: "the proxy connects from its own address, as fullnat does" },
       fullnat: "honoured",
     },
+  },
+  "services[].gue": {
+    xdp: {
+      l2: NO_GUE, ipip: NO_GUE, gue: "honoured", gre: NO_GUE, nat: NO_GUE, fullnat: NO_GUE,
+    },
+    proxy: { ignored: "the proxy builds no tunnel" },
   },
   "services[].vip.assign": { xdp: "honoured", proxy: "honoured" },
   "services[].policy": { xdp: "honoured", proxy: "honoured" },
@@ -72,7 +79,7 @@ export const FEATURES = {
   "dataplane.orphan": { xdp: "honoured", proxy: IN_PROCESS },
   "dataplane.tunnelSource": {
     xdp: {
-      l2: NO_TUNNEL, ipip: "honoured", gue: NOT_BUILT, gre: NOT_BUILT,
+      l2: NO_TUNNEL, ipip: "honoured", gue: "honoured", gre: "honoured",
       nat: NO_TUNNEL, fullnat: NO_TUNNEL,
     },
     proxy: { ignored: "the proxy builds no tunnel" },

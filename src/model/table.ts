@@ -2,7 +2,7 @@
 // pure function that makes it from an Intent. Knows no map, socket or file; imports only the model.
 
 import type { Address } from "./address.ts";
-import type { Config, Forwarding, OrphanAction, ServiceConfig } from "./config.ts";
+import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig } from "./config.ts";
 
 /** admission: how much of a backend's share may take new flows. */
 export const ADMISSION_MAX = 65536;
@@ -62,7 +62,7 @@ export interface Destination {
   /** 1…BACKEND_ID_MAX, stable while the destination exists. */
   readonly id: number;
   readonly generation: number;
-  /** xxHash64 of "pool/backend|address:port|forwarding", for adoption. */
+  /** xxHash64 of "pool/backend|address:port|forwarding", for adoption; gue with its port and variant. */
   readonly identity: bigint;
   /** "pool/backend". */
   readonly name: string;
@@ -71,6 +71,8 @@ export interface Destination {
   readonly address: Address;
   readonly port: number;
   readonly forwarding: Forwarding;
+  /** Null unless the forwarding is gue. */
+  readonly gue: Gue | null;
   readonly mac: string | null;
   /** May keep flows. */
   readonly alive: boolean;

@@ -1,6 +1,6 @@
 // The outer source of a tunnel: a prefix, of which a flow's hash picks the address, so that receivers
 // spread one balancer's tunnels over their queues (RSS). Knows which bits the hash sets; knows no
-// packet and no route. tunnel_host() in bpf/forward.h is its twin.
+// packet and no route. tunnel_host() in bpf/tunnel.h is its twin.
 
 import { addressFromBytes, prefixOf } from "./address.ts";
 import type { Address, Prefix } from "./address.ts";

@@ -8,6 +8,7 @@ import type { Instance } from "../../scripts/lab_services.ts";
 import {
   curlShares,
   instanceName,
+  isTunnel,
   labConfig,
   serveBackend,
   startInstance,
@@ -23,6 +24,11 @@ const CASES = [
   { forwarding: "l2", backendFamily: 4, mode: "xdp" },
   { forwarding: "ipip", backendFamily: 4, mode: "xdp" },
   { forwarding: "ipip", backendFamily: 6, mode: "xdp" },
+  { forwarding: "gue", backendFamily: 4, mode: "xdp" },
+  { forwarding: "gue", backendFamily: 6, mode: "xdp" },
+  { forwarding: "gue1", backendFamily: 4, mode: "xdp" },
+  { forwarding: "gre", backendFamily: 4, mode: "xdp" },
+  { forwarding: "gre", backendFamily: 6, mode: "xdp" },
 ] as const;
 
 const host = (address: string): string => (address.includes(":") ? `[${address}]` : address);
@@ -47,7 +53,7 @@ describeKernel("forwarding in the lab", [...KERNEL, "tool:curl", "tool:ethtool"]
     beforeAll(async () => {
       const label = `${forwarding}${backendFamily}`;
       lab = raiseLab({ label, backends: BACKENDS, mtu: 1500, localVip: false });
-      for (const each of lab.backends) await serveBackend(each, { iperf: false, decap: forwarding === "ipip" });
+      for (const each of lab.backends) await serveBackend(each, { iperf: false, decap: isTunnel(forwarding) });
       const name = instanceName(label);
       instance = await startInstance(
         lab,

@@ -1,5 +1,5 @@
-// The decapsulation program of the backends: it undoes what the packet path writes, for the four
-// mixtures of families and with VLAN tags, and leaves everything else as it came.
+// The decapsulation program of the backends: it undoes what the packet path writes, for each kind of
+// tunnel, the four mixtures of families and with VLAN tags, and leaves everything else as it came.
 
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -7,12 +7,17 @@ import { parseAddress } from "../../src/model/address.ts";
 import { parsePacket } from "../../src/model/packet.ts";
 import { randomised } from "../support/counts.ts";
 import { residue, residuesOf } from "../support/checksums.ts";
-import { DecapRun, VIRTUAL_ADDRESSES, compareWithGolden } from "../support/decap_run.ts";
+import {
+  DecapRun,
+  GUE_PORT,
+  VIRTUAL_ADDRESSES,
+  compareWithGolden,
+} from "../support/decap_run.ts";
 import { readGolden } from "../support/golden_packets.ts";
 import { ADDON_PATH, BPF_DIRECTORY, describeKernel } from "../support/kernel.ts";
 import { frameOf, put16 } from "../support/packets.ts";
 import { Draws } from "../support/random.ts";
-import { forwardedByIpip, forwardedByL2, isAsExpected } from "../support/rewritten.ts";
+import { forwardedByL2, forwardedByTunnel, isAsExpected } from "../support/rewritten.ts";
 
 const XDP_PASS = 2;
 const PATH = join(BPF_DIRECTORY, "decap.bpf.o");
@@ -48,22 +53,27 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
   it("undoes every golden tunnel packet, and leaves the others", () => {
     const { compared, wrong } = compareWithGolden(open, golden);
     expect(wrong).toEqual([]);
-    expect(tunnelled.length).toBeGreaterThan(30);
+    expect(tunnelled.length).toBeGreaterThan(120);
     expect(compared).toBeGreaterThan(tunnelled.length + 100);
   });
 
   it("strips for the balancers alone, when told which they are", () => {
-    for (const { expected } of tunnelled) passes(strict, expected, "DECAP_PASS_SOURCE");
-    for (const address of OUTER) strict.add("decap_sources", address);
-    for (const { expected } of tunnelled)
-      expect(run(strict, expected).verdict).toBe("DECAP_PASS_STRIPPED");
-    for (const address of OUTER) strict.remove("decap_sources", address);
+    for (const prefixes of [
+      ["10.0.0.1/32", "fd10::1/128"],
+      ["10.0.0.0/30", "fd10::/64"],
+    ]) {
+      for (const { expected } of tunnelled) passes(strict, expected, "DECAP_PASS_SOURCE");
+      for (const each of ["10.0.0.4/30", "fd10:0:0:1::/64", ...prefixes]) strict.addSource(each);
+      for (const { expected } of tunnelled)
+        expect(run(strict, expected).verdict).toBe("DECAP_PASS_STRIPPED");
+      for (const each of prefixes) strict.removeSource(each);
+    }
   });
 
   it("leaves packets that are for nobody here", () => {
-    for (const address of VIRTUAL_ADDRESSES) open.remove("decap_addresses", address);
+    for (const address of VIRTUAL_ADDRESSES) open.removeAddress(address);
     for (const { expected } of tunnelled) passes(open, expected, "DECAP_PASS_NOT_OURS");
-    for (const address of VIRTUAL_ADDRESSES) open.add("decap_addresses", address);
+    for (const address of VIRTUAL_ADDRESSES) open.addAddress(address);
   });
 
   it("leaves fragments, options and contradictions", () => {
@@ -84,6 +94,60 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
     for (let length = 14; length < expected.length; length += 1) {
       expect(run(open, expected.slice(0, length)).output).toEqual(expected.slice(0, length));
     }
+  });
+
+  /** The golden packet of this name, with bytes put in between its outer headers and what is inside. */
+  function widened(name: string, at: number, bytes: Uint8Array, changes: [number, number][]): Uint8Array {
+    const { expected } = tunnelled.find((each) => each.name === name)!;
+    const frame = new Uint8Array(expected.length + bytes.length);
+    frame.set(expected.subarray(0, at));
+    frame.set(bytes, at);
+    frame.set(expected.subarray(at), at + bytes.length);
+    for (const [place, value] of changes) frame[place] = value;
+    put16(frame, 16, new DataView(expected.buffer, expected.byteOffset).getUint16(16) + bytes.length);
+    return frame;
+  }
+
+  it("skips a GRE key and a GUE header's private data", () => {
+    const strippedOf = (name: string): Uint8Array =>
+      run(open, tunnelled.find((each) => each.name === name)!.expected).output;
+    const keyed = widened("v4 gre4 udp", 38, Uint8Array.of(1, 2, 3, 4), [[34, 0x20]]);
+    expect(run(open, keyed)).toEqual({
+      verdict: "DECAP_PASS_STRIPPED", output: strippedOf("v4 gre4 udp"),
+    });
+    for (const words of [1, 5, 31]) {
+      const { expected } = tunnelled.find(({ name }) => name === "v4 gue4 tcp")!;
+      const data = new Uint8Array(words * 4).fill(0xab);
+      const frame = widened("v4 gue4 tcp", 46, data, [[42, words]]);
+      const length = new DataView(expected.buffer, expected.byteOffset).getUint16(38);
+      put16(frame, 38, length + data.length);
+      expect(run(open, frame)).toEqual({
+        verdict: "DECAP_PASS_STRIPPED", output: strippedOf("v4 gue4 tcp"),
+      });
+      // More private data than the UDP datagram holds.
+      put16(frame, 38, 11 + data.length);
+      passes(open, frame, "DECAP_PASS_MALFORMED");
+    }
+  });
+
+  it.each([
+    ["a GRE checksum", "v4 gre4 udp", 34, 0x80, "DECAP_PASS_NOT_TUNNEL"],
+    ["a GRE sequence number", "v4 gre4 udp", 34, 0x10, "DECAP_PASS_NOT_TUNNEL"],
+    ["another version of GRE", "v4 gre4 udp", 35, 0x01, "DECAP_PASS_NOT_TUNNEL"],
+    ["GRE with something else inside", "v4 gre4 udp", 36, 0x65, "DECAP_PASS_NOT_TUNNEL"],
+    ["GRE with a key that is not there", "v4 gre4 udp", 17, 25, "DECAP_PASS_MALFORMED"],
+    ["another UDP port", "v4 gue4 udp", 37, 0xc1, "DECAP_PASS_NOT_TUNNEL"],
+    ["UDP longer than IP", "v4 gue4 udp", 38, 0x40, "DECAP_PASS_MALFORMED"],
+    ["a GUE control message", "v4 gue4 udp", 42, 0x20, "DECAP_PASS_NOT_TUNNEL"],
+    ["GUE flags", "v4 gue4 udp", 45, 0x01, "DECAP_PASS_NOT_TUNNEL"],
+    ["GUE with something else inside", "v4 gue4 udp", 43, 47, "DECAP_PASS_NOT_TUNNEL"],
+    ["another version of GUE", "v4 gue4 udp", 42, 0x80, "DECAP_PASS_NOT_TUNNEL"],
+    ["IP that is longer than its UDP", "v4 gue1-4 udp", 45, 0xff, "DECAP_PASS_MALFORMED"],
+  ])("leaves %s", (_, name, at, value, verdict) => {
+    const frame = Uint8Array.from(tunnelled.find((each) => each.name === name)!.expected);
+    frame[at] = value;
+    if (verdict === "DECAP_PASS_MALFORMED" && at === 17) frame[34] = 0x20;
+    passes(open, frame, verdict);
   });
 
   it("carries congestion inwards, and only to who can say it (RFC 6040)", () => {
@@ -129,16 +193,13 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
         if (typeof packet === "string") continue;
         const hop = golden.hops.get(draws.pick([2, 3]))!;
         const outer = draws.pick([4, 6] as const);
-        const sent = forwardedByIpip(
-          frame,
-          packet,
-          {
-            ...hop,
-            tunnelSource: parseAddress(OUTER[outer === 4 ? 0 : 1]!)!.bytes,
-          },
-          parseAddress(outer === 4 ? "10.0.0.11" : "fd10::11")!.bytes,
-          outer,
-        );
+        const sent = forwardedByTunnel(frame, packet, hop, {
+          source: parseAddress(OUTER[outer === 4 ? 0 : 1]!)!.bytes,
+          destination: parseAddress(outer === 4 ? "10.0.0.11" : "fd10::11")!,
+          forwarding: draws.pick(["ipip", "gue", "gre"]),
+          gue: { port: GUE_PORT, variant: draws.pick([0, 1]) },
+          hash: draws.word(),
+        });
         const isBent = draws.chance(0.3);
         if (isBent) sent.frame[draws.between(12, sent.frame.length - 1)] = draws.word();
         const { verdict, output } = run(open, sent.frame);

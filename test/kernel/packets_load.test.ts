@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 import { compilersHere } from "../../scripts/compile_bpf.ts";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import { ADDON_PATH, describeKernel } from "../support/kernel.ts";
-import { SMALL_PLANES, featuresOf, off } from "../support/switches.ts";
+import { featuresOf, off, smallPlanes } from "../support/switches.ts";
 import type { Switches } from "../support/switches.ts";
 import { withObject } from "../support/trial.ts";
 import { BpfWorld } from "../support/bpf_world.ts";
@@ -36,7 +36,7 @@ describeKernel("loading the packet path", ["capabilities", "addon", "tool:clang"
           for (const feature of features) {
             expect(instructions(object, off(feature)), `without ${feature}`).toBeLessThan(whole);
           }
-          for (const plane of [...SMALL_PLANES, off(...features)])
+          for (const plane of [...smallPlanes(object), off(...features)])
             expect(instructions(object, plane)).toBeLessThanOrEqual(whole);
         },
         clang,

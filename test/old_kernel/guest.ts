@@ -10,7 +10,7 @@ import { BpfWorld } from "../support/bpf_world.ts";
 import { DecapRun, compareWithGolden } from "../support/decap_run.ts";
 import { readGolden } from "../support/golden_packets.ts";
 import { GoldenRun, expectedOutcome } from "../support/golden_run.ts";
-import { SMALL_PLANES, featuresOf, off } from "../support/switches.ts";
+import { featuresOf, off, smallPlanes } from "../support/switches.ts";
 
 const [addon, objects] = process.argv.slice(2) as [string, string];
 const golden = readGolden();
@@ -46,7 +46,8 @@ function loadAsCompiled(path: string): void {
 
 function loadSpecialised(path: string): void {
   const features = featuresOf(path);
-  for (const switches of [...features.map((one) => off(one)), off(...features), ...SMALL_PLANES]) {
+  const each = features.map((one) => off(one));
+  for (const switches of [...each, off(...features), ...smallPlanes(path)]) {
     attempt(`${path} with ${JSON.stringify(switches)}`, () => {
       new BpfWorld(loadNative(addon), {
         object: path, switches, flowsMax: 1024, devices: [],

@@ -27,11 +27,11 @@ import type { Switches } from "./switches.ts";
 const RING_SLOTS = { small: 16_384, medium: 65_540, large: 2_097_152 } as const;
 const RING_CLASS_NUMBERS = { small: 0, medium: 1, large: 2 } as const;
 type RingClass = keyof typeof RING_SLOTS;
-const FORWARDING_NUMBERS: Readonly<Record<string, number>> = { l2: 1, ipip: 2 };
+const FORWARDING_NUMBERS: Readonly<Record<string, number>> = { l2: 1, ipip: 2, gue: 3, gre: 4 };
 const ORPHAN_NUMBERS = { keep: 0, pass: 1, drop: 2 } as const;
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 /** Elements of the arrays that are indexed by service or by destination. */
-const ENTRIES_MAX = 64;
+const ENTRIES_MAX = 128;
 
 /** The way to a destination, and what the tables of the model do not say. */
 export interface Hop {
@@ -87,6 +87,9 @@ export class BpfWorld {
       "service_traffic",
       "destinations",
       "destination_traffic",
+      "rings_small",
+      "rings_medium",
+      "rings_large",
     ])
       this.object.setMaxEntries(map, ENTRIES_MAX);
     this.object.setMaxEntries("service_versions", ENTRIES_MAX * 2);
@@ -288,6 +291,8 @@ function destinationBytes(destination: Destination, hop: Hop): Uint8Array {
     generation: destination.generation,
     flags: (destination.alive ? 1 : 0) | (destination.admission > 0 ? 2 : 0),
     forwarding: FORWARDING_NUMBERS[destination.forwarding] ?? 0,
+    guePort: destination.gue?.port ?? 0,
+    gueVariant: destination.gue?.variant ?? 0,
     nextHopActive: active,
     nextHops: active === 0 ? [nextHop, idle] : [idle, nextHop],
   });

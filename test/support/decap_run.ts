@@ -1,18 +1,23 @@
-// The decapsulation program, loaded, and what it makes of a frame. Knows its maps, its one switch
-// and its counters; knows no test framework, so that it runs where there is none
-// (test/old_kernel).
+// The decapsulation program, loaded, and what it makes of a frame. Knows its maps, its switches and
+// its counters; knows no test framework, so that it runs where there is none (test/old_kernel).
 
-import { readFileSync } from "node:fs";
-import { AddressKey, DECAP_VERDICT_NAMES, VerdictCount } from "../../src/dataplane/xdp/abi.gen.ts";
-import { btfOfObject, dataSectionNamed } from "../../src/dataplane/xdp/btf.ts";
+import {
+  AddressKey,
+  DECAP_VERDICT_NAMES,
+  DecapRodata,
+  PrefixKey,
+  VerdictCount,
+} from "../../src/dataplane/xdp/abi.gen.ts";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import type { BpfMap, BpfObject } from "../../src/dataplane/xdp/native.ts";
-import { parseAddress } from "../../src/model/address.ts";
+import { parseAddress, parsePrefix } from "../../src/model/address.ts";
 import { parsePacket } from "../../src/model/packet.ts";
 import { residuesOf } from "./checksums.ts";
 import type { Golden } from "./golden_packets.ts";
 import { forwardedByL2, isAsExpected } from "./rewritten.ts";
 
+/** UDP port of GUE. */
+export const GUE_PORT = 6080;
 /** The virtual addresses of the golden packets. */
 export const VIRTUAL_ADDRESSES = ["203.0.113.10", "fd00::10"];
 
@@ -27,24 +32,28 @@ export class DecapRun {
 
   constructor(addon: string, path: string, checksSource: boolean) {
     this.object = loadNative(addon).BpfObject.open(path);
-    const rodata = this.object.section(".rodata")!;
-    const [only, ...others] = dataSectionNamed(
-      btfOfObject(new Uint8Array(readFileSync(path))),
-      ".rodata",
-    )!.variables;
-    if (others.length > 0) throw new Error("decap has more than one switch");
-    rodata[only!.offset] = checksSource ? 1 : 0;
-    this.object.setSection(".rodata", rodata);
+    const initial = this.object.section(DecapRodata.section)!;
+    const settings = { decapChecksSource: checksSource, decapGuePort: GUE_PORT };
+    this.object.setSection(DecapRodata.section, DecapRodata.encode(initial, settings));
     this.object.load();
-    for (const address of VIRTUAL_ADDRESSES) this.add("decap_addresses", address);
+    for (const address of VIRTUAL_ADDRESSES) this.addAddress(address);
   }
 
-  add(map: string, address: string): void {
-    this.#map(map).update(key(address), new Uint8Array(4), 0);
+  addAddress(address: string): void {
+    this.#map("decap_addresses").update(addressKey(address), new Uint8Array(4), 0);
   }
 
-  remove(map: string, address: string): void {
-    this.#map(map).delete(key(address));
+  removeAddress(address: string): void {
+    this.#map("decap_addresses").delete(addressKey(address));
+  }
+
+  /** A prefix of outer sources to accept. */
+  addSource(prefix: string): void {
+    this.#map("decap_sources").update(prefixKey(prefix), new Uint8Array(4), 0);
+  }
+
+  removeSource(prefix: string): void {
+    this.#map("decap_sources").delete(prefixKey(prefix));
   }
 
   run(frame: Uint8Array): DecapOutcome {
@@ -85,8 +94,14 @@ export class DecapRun {
   }
 }
 
-function key(text: string): Uint8Array {
+function addressKey(text: string): Uint8Array {
   return AddressKey.encode({ address: parseAddress(text)!.bytes });
+}
+
+function prefixKey(text: string): Uint8Array {
+  const { address, length } = parsePrefix(text)!;
+  const prefixBits = address.family === 4 ? 96 + length : length;
+  return PrefixKey.encode({ prefixBits, address: address.bytes });
 }
 
 /** Which golden packets it does not undo, or touches although they are not for it. */

@@ -17,7 +17,14 @@ import { residuesOf } from "./checksums.ts";
 import { randomFrame } from "./random_frames.ts";
 import { randomWorld, tunnelSourceFor } from "./random_tables.ts";
 import type { RandomWorld } from "./random_tables.ts";
-import { echoed, forwardedByIpip, forwardedByL2, isAsExpected, variedSource } from "./rewritten.ts";
+import {
+  echoed,
+  forwardedByL2,
+  forwardedByTunnel,
+  isAsExpected,
+  outerBytes,
+  variedSource,
+} from "./rewritten.ts";
 import type { Expected } from "./rewritten.ts";
 import type { Draws } from "./random.ts";
 
@@ -47,6 +54,8 @@ export interface Setting {
 /** What lean() leaves to be used. */
 export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
   feature_ipip: false,
+  feature_gue: false,
+  feature_gre: false,
   feature_tunnel_variation: false,
   feature_tracking: false,
   feature_policy: false,
@@ -59,7 +68,7 @@ export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
 /** The same table without what a lean program cannot do. */
 function lean(world: RandomWorld): RandomWorld {
   const destinations = [...world.table.destinations].map(([id, destination]) => {
-    return [id, { ...destination, forwarding: "l2" }] as const;
+    return [id, { ...destination, forwarding: "l2", gue: null }] as const;
   });
   const services = world.table.services.map((service) => {
     const config = { ...service.config, tracking: "none", hash: "5-tuple" } as const;
@@ -157,8 +166,7 @@ export class Comparison {
       neighbour: (id) => hops.get(id)!.resolved && hops.get(id)!.ifindex !== this.#setting.absent,
       obstacle: (id) => {
         const { mtu } = hops.get(id)!;
-        const { forwarding, address } = table.destinations.get(id)!;
-        const outer = forwarding === "l2" ? 0 : address.family === 4 ? 20 : 40;
+        const outer = outerBytes(table.destinations.get(id)!);
         return mtu > 0 && packet.ipLength + outer > mtu ? "DROP_TOO_BIG" : null;
       },
     };
@@ -220,20 +228,27 @@ export class Comparison {
     checkSums(
       frame,
       output,
-      verdict !== "TX_ECHO_REPLY" && decision.destination!.forwarding === "ipip",
+      verdict !== "TX_ECHO_REPLY" && decision.destination!.forwarding !== "l2",
     );
   }
 
   #expectedFrame(decision: Decision, packet: ParsedPacket, frame: Uint8Array): Expected {
     if (decision.verdict === "TX_ECHO_REPLY") return echoed(frame, packet);
-    const { id, forwarding, address } = decision.destination!;
+    const { id, forwarding, address, gue } = decision.destination!;
     const hop = this.#world.hops.get(id)!;
     if (forwarding === "l2") return forwardedByL2(frame, packet, hop);
+    if (forwarding !== "ipip" && forwarding !== "gue" && forwarding !== "gre")
+      throw new Error(`the random tables have no ${forwarding}`);
     const { hashSeed } = decision.service!;
     const { source, sourcePort, destination, destinationPort, protocol } = packet;
     const hash = flowHash(hashSeed, source, sourcePort, destination, destinationPort, protocol);
-    const varied = { ...hop, tunnelSource: variedSource(hop, hash) };
-    return forwardedByIpip(frame, packet, varied, address.bytes, address.family);
+    return forwardedByTunnel(frame, packet, hop, {
+      source: variedSource(hop, hash),
+      destination: address,
+      forwarding,
+      gue,
+      hash,
+    });
   }
 
   #expectTraffic(of: "service" | "destination", index: number): void {

@@ -33,7 +33,8 @@ interface Squeezed {
 interface File {
   readonly destinations: readonly {
     readonly id: number;
-    readonly forwarding: "l2" | "ipip";
+    readonly forwarding: "l2" | "ipip" | "gue" | "gre";
+    readonly gueVariant: 0 | 1;
     readonly resolved: boolean;
     readonly mtu: number;
     readonly address: string;
@@ -109,6 +110,7 @@ function destinationOf(one: File["destinations"][number]): Destination {
     address: addressOf(one.address),
     port: 80,
     forwarding: one.forwarding,
+    gue: one.forwarding === "gue" ? { port: 6080, variant: one.gueVariant } : null,
     mac: null,
     alive: true,
     admission: 65536,
@@ -133,6 +135,7 @@ function serviceOf(one: File["services"][number], index: number): Service {
       port: one.port,
       protocol: one.protocol,
       forwarding: "l2",
+      gue: { port: 6080, variant: 0 },
       algorithm: "maglev",
       hash: "5-tuple",
       sourcePrefix: { ipv4: 32, ipv6: 128 },

@@ -118,7 +118,8 @@ function destinationOf(world: World, backend: number, id: number, generation: nu
   const alive = world.alive[backend]!;
   return {
     id, generation, identity: identityOf(backend), name: `pool/${backend}`, pool: "pool", backend: String(backend),
-    address: backendAddress(backend), port: 80, forwarding: "ipip", mac: null, alive,
+    address: backendAddress(backend), port: 80, forwarding: "ipip", gue: null, mac: null,
+    alive,
     admission: alive ? 65536 : 0, weight: 1,
     weightProvenance: { source: "config" }, stateProvenance: { source: "config" },
   };
@@ -138,7 +139,8 @@ function serviceOf({ number, slots, seed, deny }: WorldService, ledger: Ledger, 
 }
 
 const SERVICE_CONFIG: ServiceConfig = {
-  name: "s", address: address("203.0.113.1"), port: 80, protocol: "tcp", forwarding: "ipip", algorithm: "maglev",
+  name: "s", address: address("203.0.113.1"), port: 80, protocol: "tcp", forwarding: "ipip",
+  gue: { port: 6080, variant: 0 }, algorithm: "maglev",
   hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: RING_SIZE, tracking: "full", flowIdleMs: 60_000,
   affinityGroup: null, failOpen: false, vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: [] },
   proxy: {

@@ -29,7 +29,8 @@ export type ServiceChange = Partial<Omit<ServiceConfig, "proxy" | "address">>
 
 export function service(change: ServiceChange = {}): ServiceConfig {
   return {
-    name: "web", port: 80, protocol: "tcp", forwarding: "l2", algorithm: "maglev", hash: "5-tuple",
+    name: "web", port: 80, protocol: "tcp", forwarding: "l2",
+    gue: { port: 6080, variant: 0 }, algorithm: "maglev", hash: "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: 1009, tracking: "full", flowIdleMs: 60_000,
     affinityGroup: null, failOpen: false, vip: { assign: "none" }, pool: "web",
     policy: { allow: [], deny: [] },

@@ -35,13 +35,13 @@ export function randomWorld(
 ): RandomWorld {
   const destinations = randomDestinations(draws);
   const services = randomServices(draws, [...destinations.keys()]);
-  const isFresh = draws.chance(0.7);
+  const isFresh = draws.chance(0.6);
   const table: ForwardingTable = {
     generation: 1,
     instance: "test",
     services,
     destinations,
-    orphan: { afterMs: draws.pick([0, 1000]), action: draws.pick(["keep", "pass", "drop"]) },
+    orphan: { afterMs: draws.pick([0, 1000, 1000, 1000]), action: draws.pick(["keep", "pass", "drop"]) },
     ledger: EMPTY_LEDGER,
     warnings: [],
   };
@@ -109,6 +109,7 @@ function randomDestinations(draws: Draws): Map<number, Destination> {
       ? ipv4(10, 9, 0, id)
       : Uint8Array.of(0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, id);
     const name = `pool/${id}`;
+    const forwarding = draws.pick(["l2", "ipip", "gue", "gre"] as const);
     destinations.set(id, {
       id,
       generation: draws.between(1, 4),
@@ -118,7 +119,8 @@ function randomDestinations(draws: Draws): Map<number, Destination> {
       backend: `${id}`,
       address: addressFromBytes(bytes),
       port: 80,
-      forwarding: draws.pick(["l2", "ipip"]),
+      forwarding,
+      gue: forwarding === "gue" ? { port: draws.pick([6080, 6081]), variant: draws.pick([0, 1]) } : null,
       mac: null,
       alive: draws.chance(0.85),
       admission: draws.pick([0, 1, 65536]),
@@ -194,6 +196,7 @@ function randomConfig(draws: Draws): ServiceConfig {
     port: draws.pick([53, 80, 443]),
     protocol: draws.pick(["tcp", "udp"]),
     forwarding: "l2",
+    gue: { port: 6080, variant: 0 },
     algorithm: "maglev",
     hash: draws.pick(["5-tuple", "source-ip"]),
     sourcePrefix: {

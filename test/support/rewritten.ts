@@ -2,7 +2,10 @@
 // nothing with the program. Checksums are not made here: the bytes that hold them are named, so
 // that the sums can be checked by themselves.
 
+import type { Address } from "../../src/model/address.ts";
+import type { Gue } from "../../src/model/config.ts";
 import type { ParsedPacket } from "../../src/model/packet.ts";
+import type { Destination } from "../../src/model/table.ts";
 import type { Hop } from "./bpf_world.ts";
 import { put16 } from "./packets.ts";
 
@@ -21,27 +24,65 @@ export function forwardedByL2(frame: Uint8Array, packet: ParsedPacket, hop: Hop)
   return { frame: expected, sums: packet.family === 4 ? [packet.ipOffset + 10] : [] };
 }
 
-/** The same, within an outer header (RFC 2003, RFC 2473). */
-export function forwardedByIpip(
+/** What a way of forwarding adds: the sizes of RFC 791, 8200, 2784, 768 and GUE's first word. */
+export function outerBytes({ forwarding, gue, address }: Destination): number {
+  if (forwarding === "l2") return 0;
+  const shim = { ipip: 0, gre: 4, gue: gue?.variant === 1 ? 8 : 12, nat: 0, fullnat: 0 }[forwarding];
+  return shim + (address.family === 4 ? 20 : 40);
+}
+
+/** What the outer headers of a tunnel are made of. */
+export interface Tunnel {
+  readonly source: Uint8Array;
+  readonly destination: Address;
+  readonly forwarding: "ipip" | "gue" | "gre";
+  readonly gue: Gue | null;
+  /** Of the flow: the source port of gue is made of it. */
+  readonly hash: number;
+}
+
+/** The same, within outer headers (RFC 2003, RFC 2473, RFC 2784, draft-ietf-intarea-gue-09). */
+export function forwardedByTunnel(
   frame: Uint8Array,
   packet: ParsedPacket,
   hop: Hop,
-  outerDestination: Uint8Array,
-  outerFamily: 4 | 6,
+  tunnel: Tunnel,
 ): Expected {
   const inner = forwardedByL2(frame, packet, hop);
   const at = packet.ipOffset;
-  const outer =
-    outerFamily === 4
-      ? outerIpv4(frame, packet, hop.tunnelSource, outerDestination)
-      : outerIpv6(frame, packet, hop.tunnelSource, outerDestination);
-  const expected = new Uint8Array(frame.length + outer.length);
+  const shim = shimOf(packet, tunnel);
+  const isIpv4 = tunnel.destination.family === 4;
+  const header = isIpv4
+    ? outerIpv4(frame, packet, tunnel, shim.length)
+    : outerIpv6(frame, packet, tunnel, shim.length);
+  const outerBytes = header.length + shim.length;
+  const expected = new Uint8Array(frame.length + outerBytes);
   expected.set(inner.frame.subarray(0, at), 0);
-  put16(expected, at - 2, outerFamily === 4 ? 0x0800 : 0x86dd);
-  expected.set(outer, at);
-  expected.set(inner.frame.subarray(at), at + outer.length);
-  const sums = inner.sums.map((sum) => sum + outer.length);
-  return { frame: expected, sums: outerFamily === 4 ? [at + 10, ...sums] : sums };
+  put16(expected, at - 2, isIpv4 ? 0x0800 : 0x86dd);
+  expected.set(header, at);
+  expected.set(shim, at + header.length);
+  expected.set(inner.frame.subarray(at), at + outerBytes);
+  const sums = inner.sums.map((sum) => sum + outerBytes);
+  return { frame: expected, sums: isIpv4 ? [at + 10, ...sums] : sums };
+}
+
+/** What stands between the outer IP header and the packet: nothing, GRE, or UDP and perhaps GUE. */
+function shimOf(packet: ParsedPacket, { forwarding, gue, hash }: Tunnel): Uint8Array {
+  const isIpv4 = packet.family === 4;
+  if (forwarding === "gre") return Uint8Array.of(0, 0, isIpv4 ? 0x08 : 0x86, isIpv4 ? 0 : 0xdd);
+  if (forwarding !== "gue" || gue === null) return new Uint8Array(0);
+  const header = gue.variant === 0 ? [0, isIpv4 ? 4 : 41, 0, 0] : [];
+  const shim = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, ...header);
+  put16(shim, 0, 49_152 + (hash % 16_384));
+  put16(shim, 2, gue.port);
+  put16(shim, 4, shim.length + packet.ipLength);
+  return shim;
+}
+
+function outerProtocol(packet: ParsedPacket, { forwarding }: Tunnel): number {
+  if (forwarding === "gue") return 17;
+  if (forwarding === "gre") return 47;
+  return packet.family === 4 ? 4 : 41;
 }
 
 /** The outer source of a flow: the hash under the mask, but neither of the prefix's two ends. */
@@ -60,37 +101,37 @@ export function variedSource(
 function outerIpv4(
   frame: Uint8Array,
   packet: ParsedPacket,
-  source: Uint8Array,
-  destination: Uint8Array,
+  tunnel: Tunnel,
+  shimBytes: number,
 ): Uint8Array {
   const at = packet.ipOffset;
   const header = new Uint8Array(20);
   header[0] = 0x45;
   header[1] = trafficClass(frame, packet);
-  put16(header, 2, packet.ipLength + 20);
+  put16(header, 2, packet.ipLength + shimBytes + 20);
   const mayFragment = packet.family === 4 && (frame[at + 6]! & 0x40) === 0;
   if (mayFragment) header.set(frame.subarray(at + 4, at + 6), 4);
   else header[6] = 0x40;
   header[8] = 64;
-  header[9] = packet.family === 4 ? 4 : 41;
-  header.set(source.subarray(12), 12);
-  header.set(destination.subarray(12), 16);
+  header[9] = outerProtocol(packet, tunnel);
+  header.set(tunnel.source.subarray(12), 12);
+  header.set(tunnel.destination.bytes.subarray(12), 16);
   return header;
 }
 
 function outerIpv6(
   frame: Uint8Array,
   packet: ParsedPacket,
-  source: Uint8Array,
-  destination: Uint8Array,
+  tunnel: Tunnel,
+  shimBytes: number,
 ): Uint8Array {
   const header = new Uint8Array(40);
   put16(header, 0, 0x6000 | (trafficClass(frame, packet) << 4));
-  put16(header, 4, packet.ipLength);
-  header[6] = packet.family === 4 ? 4 : 41;
+  put16(header, 4, packet.ipLength + shimBytes);
+  header[6] = outerProtocol(packet, tunnel);
   header[7] = 64;
-  header.set(source, 8);
-  header.set(destination, 24);
+  header.set(tunnel.source, 8);
+  header.set(tunnel.destination.bytes, 24);
   return header;
 }
 

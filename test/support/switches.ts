@@ -8,33 +8,14 @@ import type { BpfObject } from "../../src/dataplane/xdp/native.ts";
 /** What the names of switches begin with whose absence makes a program smaller. */
 const SHRINKING = /^(feature|ring_class)_/;
 
+const WAYS = ["feature_l2", "feature_ipip", "feature_gue", "feature_gre"];
+
 export type Switches = Readonly<Record<string, boolean>>;
 
 /** All of these, off. */
 export function off(...names: readonly string[]): Switches {
   return Object.fromEntries(names.map((name) => [name, false]));
 }
-
-/** What small planes look like: l2 without more, ipip without more; nothing at all comes too. */
-export const SMALL_PLANES: readonly Switches[] = [
-  off(
-    "feature_ipip",
-    "feature_tracking",
-    "feature_policy",
-    "feature_source_hash",
-    "feature_orphan",
-    "ring_class_small",
-    "ring_class_large",
-  ),
-  off(
-    "feature_l2",
-    "feature_policy",
-    "feature_source_hash",
-    "ring_class_small",
-    "ring_class_large",
-  ),
-  { transmit_by_redirect: true },
-];
 
 /** The names of the features that an object can do without. */
 export function featuresOf(path: string): string[] {
@@ -52,6 +33,20 @@ export function setSwitches(object: BpfObject, path: string, switches: Switches)
     rodata[offset] = on ? 1 : 0;
   }
   object.setSection(".rodata", rodata);
+}
+
+/** One way of forwarding without more, what a tunnel may want beside, and another way of leaving. */
+export function smallPlanes(path: string): Switches[] {
+  const all = featuresOf(path);
+  const only = (...names: readonly string[]): Switches =>
+    off(...all.filter((name) => !names.includes(name)));
+  return [
+    ...all
+      .filter((name) => WAYS.includes(name))
+      .map((way) => only(way, "ring_class_medium")),
+    only("feature_gue", "feature_tracking", "feature_orphan", "ring_class_medium"),
+    { transmit_by_redirect: true },
+  ];
 }
 
 function offsets(path: string): Map<string, number> {

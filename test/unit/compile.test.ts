@@ -95,9 +95,18 @@ describe("ids", () => {
     const same = tableOf({ ...WEB, services: [{ name: "renamed" }] }, {}, base);
     expect([...same.destinations.keys()]).toEqual([1, 2, 3]);
     expect(same.services[0]?.index).toBe(base.services[0]?.index);
-    for (const service of [{ name: "web", port: 81 }, { name: "web", forwarding: "ipip" as const }]) {
+    for (const service of [
+      { name: "web", port: 81 }, { name: "web", forwarding: "ipip" as const }, { name: "web", forwarding: "gue" as const },
+    ]) {
       expect([...tableOf({ ...WEB, services: [service] }, {}, base).destinations.keys()]).toEqual([4, 5, 6]);
     }
+    const gue = tableOf({ ...WEB, services: [{ name: "web", forwarding: "gue" }] }, {}, base);
+    for (const changed of [{ port: 6081 }, { variant: 1 as const }]) {
+      const table = tableOf({ ...WEB, services: [{ name: "web", forwarding: "gue", gue: changed }] }, {}, gue);
+      expect([...table.destinations.keys()]).toEqual([7, 8, 9]);
+      expect(table.destinations.get(7)?.gue).toEqual({ port: 6080, variant: 0, ...changed });
+    }
+    expect(base.destinations.get(1)?.gue).toBeNull();
     expect(base.destinations.get(1)?.identity)
       .toBe(destinationIdentity("web/a", address("10.0.0.1"), 80, "l2"));
   });

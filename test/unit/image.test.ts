@@ -175,10 +175,14 @@ describe("values", () => {
     };
     expect(decodeVersion(encodeVersion(version))).toEqual(version);
     const destination = {
-      identity: 42n, generation: 3, given: true, live: true, admits: false, forwarding: "ipip", address: address("fd00::1"),
+      identity: 42n, generation: 3, given: true, live: true, admits: false, forwarding: "ipip", gue: null,
+      address: address("fd00::1"),
       tunnelSource: fixedSource(address("fd00::2")), nextHopActive: 1, nextHops: [UNRESOLVED, HOP],
     } as const;
-    expect(decodeDestination(encodeDestination({ ...destination, nextHops: [UNRESOLVED, HOP] }))).toEqual(destination);
+    const gue = { ...destination, forwarding: "gue", gue: { port: 6081, variant: 1 } } as const;
+    for (const each of [destination, gue, { ...gue, forwarding: "gre", gue: null } as const]) {
+      expect(decodeDestination(encodeDestination({ ...each, nextHops: [UNRESOLVED, HOP] }))).toEqual(each);
+    }
     for (const action of ["allow", "deny"] as const) {
       const entry = { address: address("192.0.2.0"), bits: 120, action };
       expect(decodePolicy(encodePolicyKey(5, entry), encodeU32(policyNumber(action)))).toEqual({ index: 5, entry });
@@ -192,7 +196,8 @@ describe("values", () => {
 
   it("of a retired destination keep its identity and generation", () => {
     const bytes = encodeDestination({
-      identity: 42n, generation: 3, given: false, live: false, admits: false, forwarding: "l2", address: address("10.0.0.1"),
+      identity: 42n, generation: 3, given: false, live: false, admits: false, forwarding: "l2", gue: null,
+      address: address("10.0.0.1"),
       tunnelSource: null, nextHopActive: 0, nextHops: [HOP, HOP],
     });
     expect(decodeDestination(bytes)).toMatchObject({ identity: 42n, generation: 3, given: false });

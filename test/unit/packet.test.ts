@@ -8,6 +8,7 @@ import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { ParsedPacket } from "../../src/model/packet.ts";
 import { readGolden } from "../support/golden_packets.ts";
 import { ICMP, ICMPV6, TCP, UDP, frameOf, ipv4, put16 } from "../support/packets.ts";
+import { outerBytes } from "../support/rewritten.ts";
 import type { Extension, FrameSpec } from "../support/packets.ts";
 
 const golden = readGolden();
@@ -219,14 +220,12 @@ describe("golden packets, by decide()", () => {
       }
       const table = golden.table(one.orphan);
       const obstacle: State["obstacle"] = (id) => {
-        const {
-          forwarding,
-          address: { family },
-        } = table.destinations.get(id)!;
-        const length = packet.ipLength + (forwarding === "l2" ? 0 : family === 4 ? 20 : 40);
+        const destination = table.destinations.get(id)!;
+        const length = packet.ipLength + outerBytes(destination);
         const { mtu } = golden.hops.get(id)!;
         if (mtu > 0 && length > mtu) return "DROP_TOO_BIG";
-        return forwarding !== "l2" && length > 65535 + (family === 4 ? 0 : 40)
+        const { forwarding, address } = destination;
+        return forwarding !== "l2" && length > 65535 + (address.family === 4 ? 0 : 40)
           ? "DROP_NO_ROOM"
           : null;
       };

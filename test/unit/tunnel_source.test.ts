@@ -8,7 +8,7 @@ import {
 } from "../../src/model/tunnel_source.ts";
 import { decodeDestination, encodeDestination } from "../../src/dataplane/xdp/map_values.ts";
 import { UNRESOLVED } from "../../src/dataplane/xdp/image.ts";
-import { featuresOf } from "../../src/dataplane/xdp/image.ts";
+import { featuresOf, type XdpForwarding } from "../../src/dataplane/xdp/image.ts";
 import { address } from "../support/configs.ts";
 import { assertProperty } from "../support/counts.ts";
 
@@ -64,7 +64,7 @@ describe("a tunnel source in the kernel", () => {
       const used = usedPrefix(each);
       expect(prefixOfMask(each.address, hashMask(each))).toEqual(used);
       const value = {
-        identity: 1n, generation: 1, given: true, live: true, admits: true, forwarding: "ipip" as const,
+        identity: 1n, generation: 1, given: true, live: true, admits: true, forwarding: "ipip" as const, gue: null,
         address: each.address, tunnelSource: used, nextHopActive: 0 as const,
         nextHops: [UNRESOLVED, UNRESOLVED] satisfies [unknown, unknown],
       };
@@ -78,11 +78,13 @@ describe("a tunnel source in the kernel", () => {
   });
 
   it("costs nothing unless a tunnel's source varies", () => {
-    const features = (forwarding: "l2" | "ipip", source: string | null): boolean => featuresOf({
+    const features = (forwarding: XdpForwarding, source: string | null): boolean => featuresOf({
       versions: [], forwardings: [forwarding], action: "keep",
       tunnelSources: [null, source === null ? null : prefix(source)],
     }).has("featureTunnelVariation");
-    expect(features("ipip", "10.9.0.0/24")).toBe(true);
+    for (const tunnel of ["ipip", "gue", "gre"] as const) {
+      expect(features(tunnel, "10.9.0.0/24")).toBe(true);
+    }
     expect(features("ipip", "10.9.0.1/32")).toBe(false);
     expect(features("ipip", null)).toBe(false);
     expect(features("l2", "10.9.0.0/24")).toBe(false);

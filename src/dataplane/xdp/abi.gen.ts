@@ -7,23 +7,23 @@ import * as codec from "./abi_codec.ts";
 /** The structs and enums that bpf/abi.h declares: what the fingerprint is taken over. */
 export const ABI_NAMES = {
   structs: [
-    "address_key", "destination", "flow_entry", "flow_key", "next_hop", "policy_key",
+    "address_key", "destination", "flow_entry", "flow_key", "next_hop", "policy_key", "prefix_key",
     "service_key", "service_version", "settings", "traffic_count", "verdict_count",
   ],
   enums: [
-    "decap_verdict", "destination_flags", "forwarding", "hash_input", "next_hop_flags",
-    "orphan_action", "policy_action", "ring_class", "ring_slots", "service_flags", "slot_word",
-    "tracking", "verdict",
+    "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input",
+    "next_hop_flags", "orphan_action", "policy_action", "ring_class", "ring_slots",
+    "service_flags", "slot_word", "tracking", "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x781b60a3a619dfbdn;
+export const ABI_FINGERPRINT = 0x1dd051ce055935efn;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
-  decap: 0x5b3faffc5c65cc2cn,
-  pointsman: 0x781b60a3a619dfbdn,
+  decap: 0x40263b401bbd8920n,
+  pointsman: 0x1dd051ce055935efn,
 } as const;
 
 /** enum decap_verdict */
@@ -58,12 +58,25 @@ export const Forwarding = {
   FORWARDING_NONE: 0,
   FORWARDING_L2: 1,
   FORWARDING_IPIP: 2,
+  FORWARDING_GUE: 3,
+  FORWARDING_GRE: 4,
 } as const;
 export type Forwarding = (typeof Forwarding)[keyof typeof Forwarding];
 /** In the order of their declaration. */
 export const FORWARDING_NAMES = [
-  "FORWARDING_NONE", "FORWARDING_L2", "FORWARDING_IPIP",
+  "FORWARDING_NONE", "FORWARDING_L2", "FORWARDING_IPIP", "FORWARDING_GUE", "FORWARDING_GRE",
 ] as const satisfies readonly (keyof typeof Forwarding)[];
+
+/** enum gue_variant */
+export const GueVariant = {
+  GUE_HEADER: 0,
+  GUE_DIRECT: 1,
+} as const;
+export type GueVariant = (typeof GueVariant)[keyof typeof GueVariant];
+/** In the order of their declaration. */
+export const GUE_VARIANT_NAMES = [
+  "GUE_HEADER", "GUE_DIRECT",
+] as const satisfies readonly (keyof typeof GueVariant)[];
 
 /** enum hash_input */
 export const HashInput = {
@@ -240,6 +253,8 @@ export interface Destination {
   readonly nextHopActive: number;
   readonly nextHops: readonly NextHop[];
   readonly tunnelSourceMask: number;
+  readonly guePort: number;
+  readonly gueVariant: number;
 }
 
 function writeDestination(view: DataView, at: number, value: Destination): void {
@@ -254,6 +269,8 @@ function writeDestination(view: DataView, at: number, value: Destination): void 
     writeNextHop(view, place, each);
   });
   codec.setBe32(view, at + 104, value.tunnelSourceMask, "destination.tunnel_source_mask");
+  codec.setBe16(view, at + 108, value.guePort, "destination.gue_port");
+  codec.setU8(view, at + 110, value.gueVariant, "destination.gue_variant");
 }
 
 function readDestination(view: DataView, at: number): Destination {
@@ -267,6 +284,8 @@ function readDestination(view: DataView, at: number): Destination {
     nextHopActive: view.getUint32(at + 52, true),
     nextHops: codec.getEach(at + 56, 24, 2, (place) => readNextHop(view, place)),
     tunnelSourceMask: view.getUint32(at + 104, false),
+    guePort: view.getUint16(at + 108, false),
+    gueVariant: view.getUint8(at + 110),
   };
 }
 
@@ -282,6 +301,8 @@ export const Destination = {
     nextHopActive: 52,
     nextHops: 56,
     tunnelSourceMask: 104,
+    guePort: 108,
+    gueVariant: 110,
   },
   encode: (value: Destination): Uint8Array => {
     const bytes = new Uint8Array(128);
@@ -441,6 +462,38 @@ export const PolicyKey = {
     return bytes;
   },
   decode: (bytes: Uint8Array): PolicyKey => readPolicyKey(codec.exactView(bytes, 24, "struct policy_key"), 0),
+} as const;
+
+/** struct prefix_key, 20 bytes */
+export interface PrefixKey {
+  readonly prefixBits: number;
+  readonly address: Uint8Array;
+}
+
+function writePrefixKey(view: DataView, at: number, value: PrefixKey): void {
+  codec.setU32(view, at, value.prefixBits, "prefix_key.prefix_bits");
+  codec.setBytes(view, at + 4, value.address, 16, "prefix_key.address");
+}
+
+function readPrefixKey(view: DataView, at: number): PrefixKey {
+  return {
+    prefixBits: view.getUint32(at, true),
+    address: codec.getBytes(view, at + 4, 16),
+  };
+}
+
+export const PrefixKey = {
+  size: 20,
+  offsets: {
+    prefixBits: 0,
+    address: 4,
+  },
+  encode: (value: PrefixKey): Uint8Array => {
+    const bytes = new Uint8Array(20);
+    writePrefixKey(codec.exactView(bytes, 20, "struct prefix_key"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): PrefixKey => readPrefixKey(codec.exactView(bytes, 20, "struct prefix_key"), 0),
 } as const;
 
 /** struct service_key, 20 bytes */
@@ -663,27 +716,33 @@ export const DECAP_PROGRAMS = [
 /** What decap.bpf.o takes as fixed when it is loaded: its const volatile variables. */
 export interface DecapRodata {
   readonly decapChecksSource: boolean;
+  readonly decapGuePort: number;
 }
 
 export const DecapRodata = {
   section: ".rodata",
-  size: 1,
+  size: 4,
   offsets: {
     decapChecksSource: 0,
+    decapGuePort: 2,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<DecapRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 1, ".rodata of decap");
+    const view = codec.exactView(bytes, 4, ".rodata of decap");
     if (value.decapChecksSource !== undefined) {
       codec.setU8(view, 0, Number(value.decapChecksSource), "decap_checks_source");
+    }
+    if (value.decapGuePort !== undefined) {
+      codec.setBe16(view, 2, value.decapGuePort, "decap_gue_port");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): DecapRodata => {
-    const view = codec.exactView(bytes, 1, ".rodata of decap");
+    const view = codec.exactView(bytes, 4, ".rodata of decap");
     return {
       decapChecksSource: view.getUint8(0) !== 0,
+      decapGuePort: view.getUint16(2, false),
     };
   },
 } as const;
@@ -703,6 +762,8 @@ export const POINTSMAN_PROGRAMS = [
 export interface PointsmanRodata {
   readonly featureL2: boolean;
   readonly featureIpip: boolean;
+  readonly featureGue: boolean;
+  readonly featureGre: boolean;
   readonly featureTunnelVariation: boolean;
   readonly featureTracking: boolean;
   readonly featurePolicy: boolean;
@@ -716,73 +777,83 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 64,
+  size: 72,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
-    featureTunnelVariation: 2,
-    featureTracking: 3,
-    featurePolicy: 4,
-    featureSourceHash: 5,
-    featureOrphan: 6,
-    ringClassSmall: 7,
-    ringClassMedium: 8,
-    ringClassLarge: 9,
-    transmitByRedirect: 10,
+    featureGue: 2,
+    featureGre: 3,
+    featureTunnelVariation: 4,
+    featureTracking: 5,
+    featurePolicy: 6,
+    featureSourceHash: 7,
+    featureOrphan: 8,
+    ringClassSmall: 9,
+    ringClassMedium: 10,
+    ringClassLarge: 11,
+    transmitByRedirect: 12,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 64, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 72, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
     if (value.featureIpip !== undefined) {
       codec.setU8(view, 1, Number(value.featureIpip), "feature_ipip");
     }
+    if (value.featureGue !== undefined) {
+      codec.setU8(view, 2, Number(value.featureGue), "feature_gue");
+    }
+    if (value.featureGre !== undefined) {
+      codec.setU8(view, 3, Number(value.featureGre), "feature_gre");
+    }
     if (value.featureTunnelVariation !== undefined) {
-      codec.setU8(view, 2, Number(value.featureTunnelVariation), "feature_tunnel_variation");
+      codec.setU8(view, 4, Number(value.featureTunnelVariation), "feature_tunnel_variation");
     }
     if (value.featureTracking !== undefined) {
-      codec.setU8(view, 3, Number(value.featureTracking), "feature_tracking");
+      codec.setU8(view, 5, Number(value.featureTracking), "feature_tracking");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 4, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 6, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 5, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 7, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 6, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 8, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 7, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 9, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 8, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 10, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 9, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 11, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 10, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 12, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 64, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 72, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
-      featureTunnelVariation: view.getUint8(2) !== 0,
-      featureTracking: view.getUint8(3) !== 0,
-      featurePolicy: view.getUint8(4) !== 0,
-      featureSourceHash: view.getUint8(5) !== 0,
-      featureOrphan: view.getUint8(6) !== 0,
-      ringClassSmall: view.getUint8(7) !== 0,
-      ringClassMedium: view.getUint8(8) !== 0,
-      ringClassLarge: view.getUint8(9) !== 0,
-      transmitByRedirect: view.getUint8(10) !== 0,
+      featureGue: view.getUint8(2) !== 0,
+      featureGre: view.getUint8(3) !== 0,
+      featureTunnelVariation: view.getUint8(4) !== 0,
+      featureTracking: view.getUint8(5) !== 0,
+      featurePolicy: view.getUint8(6) !== 0,
+      featureSourceHash: view.getUint8(7) !== 0,
+      featureOrphan: view.getUint8(8) !== 0,
+      ringClassSmall: view.getUint8(9) !== 0,
+      ringClassMedium: view.getUint8(10) !== 0,
+      ringClassLarge: view.getUint8(11) !== 0,
+      transmitByRedirect: view.getUint8(12) !== 0,
     };
   },
 } as const;

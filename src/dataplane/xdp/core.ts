@@ -7,7 +7,7 @@ import { Failure } from "../../errors.ts";
 import type { Config } from "../../model/config.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
 import { attachInterface, type Attachment } from "./attach.ts";
-import { featuresOf, type Feature } from "./image.ts";
+import { featuresOf, isXdpForwarding, type Feature } from "./image.ts";
 import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
 import { encodeU32 } from "./map_values.ts";
 import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
@@ -60,7 +60,7 @@ function configuredFeatures(config: Config): Set<Feature> {
       ringSize, tracking, hashInput: hash, hasPolicy: policy.allow.length + policy.deny.length > 0,
     })),
     forwardings: config.services.flatMap(({ forwarding }) =>
-      forwarding === "l2" || forwarding === "ipip" ? [forwarding] : []),
+      isXdpForwarding(forwarding) ? [forwarding] : []),
     tunnelSources: Object.values(config.dataplane.tunnelSource),
     action: config.dataplane.orphan.action,
   });

@@ -4,8 +4,8 @@
 import { join } from "node:path";
 import type { Env } from "../../env.ts";
 import { Failure } from "../../errors.ts";
-import type { Address } from "../../model/address.ts";
-import { AddressKey, DECAP_VERDICT_NAMES, DecapRodata, VerdictCount } from "./abi.gen.ts";
+import type { Address, Prefix } from "../../model/address.ts";
+import { AddressKey, DECAP_VERDICT_NAMES, DecapRodata, PrefixKey, VerdictCount } from "./abi.gen.ts";
 import type { BpfMap, BpfObject, Native, XdpLink } from "./native.ts";
 
 /** XDP_FLAGS_DRV_MODE and XDP_FLAGS_SKB_MODE of linux/if_link.h. */
@@ -18,8 +18,10 @@ export interface DecapOptions {
   readonly mode: "auto" | "native" | "generic";
   /** Inner destinations to unwrap for. */
   readonly addresses: readonly Address[];
+  /** UDP destination port of GUE. */
+  readonly guePort: number;
   /** Outer sources to accept; empty: any. */
-  readonly sources: readonly Address[];
+  readonly sources: readonly Prefix[];
 }
 
 export interface Decap {
@@ -48,7 +50,7 @@ export function openDecap(native: Native, env: Pick<Env, "root">, options: Decap
       throw new Failure(
         "MAP_FULL",
         { map, entriesMax: ENTRIES_MAX },
-        `${map} takes ${ENTRIES_MAX} addresses, not ${list.length}`,
+        `${map} takes ${ENTRIES_MAX} entries, not ${list.length}`,
       );
   }
   const path = join(env.root, "build/bpf/decap.bpf.o");
@@ -57,11 +59,16 @@ export function openDecap(native: Native, env: Pick<Env, "root">, options: Decap
     const initial = object.section(DecapRodata.section) ?? new Uint8Array(DecapRodata.size);
     object.setSection(
       DecapRodata.section,
-      DecapRodata.encode(initial, { decapChecksSource: options.sources.length > 0 }),
+      DecapRodata.encode(initial, {
+        decapChecksSource: options.sources.length > 0, decapGuePort: options.guePort,
+      }),
     );
     object.load();
-    fill(object.map("decap_addresses"), options.addresses);
-    fill(object.map("decap_sources"), options.sources);
+    fill(object.map("decap_addresses"), options.addresses.map(({ bytes }) => AddressKey.encode({ address: bytes })));
+    fill(object.map("decap_sources"), options.sources.map(({ address, length }) =>
+      PrefixKey.encode({
+        prefixBits: address.family === 4 ? 96 + length : length, address: address.bytes,
+      })));
     const { link, mode } = attach(native, object, ifindex, options);
     return {
       mode,
@@ -78,9 +85,9 @@ export function openDecap(native: Native, env: Pick<Env, "root">, options: Decap
   }
 }
 
-function fill(map: BpfMap, addresses: readonly Address[]): void {
+function fill(map: BpfMap, keys: readonly Uint8Array[]): void {
   const flags = new Uint8Array(4);
-  for (const { bytes } of addresses) map.update(AddressKey.encode({ address: bytes }), flags, ANY);
+  for (const key of keys) map.update(key, flags, ANY);
 }
 
 function attach(

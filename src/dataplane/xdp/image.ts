@@ -3,7 +3,7 @@
 // what the kernel holds, maps.ts turns values into bytes.
 
 import { formatEndpoint, type Address, type Prefix } from "../../model/address.ts";
-import type { HashInput, OrphanAction, Protocol, Tracking, VipAssign } from "../../model/config.ts";
+import type { Forwarding, Gue, HashInput, OrphanAction, Protocol, Tracking, VipAssign } from "../../model/config.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import { hashMask } from "../../model/tunnel_source.ts";
 
@@ -14,6 +14,14 @@ export type RingClass = (typeof RING_CLASSES)[number];
 export const RING_CLASS_SLOTS: Readonly<Record<RingClass, number>> = {
   small: 16_384, medium: 65_540, large: 2_097_152,
 };
+
+/** The ways of forwarding that the program knows. */
+export const XDP_FORWARDINGS = ["l2", "ipip", "gue", "gre"] as const;
+export type XdpForwarding = (typeof XDP_FORWARDINGS)[number];
+
+export function isXdpForwarding(forwarding: Forwarding): forwarding is XdpForwarding {
+  return (XDP_FORWARDINGS as readonly Forwarding[]).includes(forwarding);
+}
 
 export interface ServiceKey {
   readonly address: Address;
@@ -87,7 +95,9 @@ export interface DestinationImage {
   readonly generation: number;
   readonly live: boolean;
   readonly admits: boolean;
-  readonly forwarding: "l2" | "ipip";
+  readonly forwarding: XdpForwarding;
+  /** Null unless the forwarding is gue. */
+  readonly gue: Gue | null;
   readonly address: Address;
   readonly route: Route;
 }
@@ -100,8 +110,8 @@ export interface AssignedAddress {
 
 /** Switches of the program: what no table needs is left out when it is loaded. */
 export type Feature =
-  | "featureL2" | "featureIpip" | "featureTunnelVariation" | "featureTracking" | "featurePolicy"
-  | "featureSourceHash" | "featureOrphan"
+  | "featureL2" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
+  | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan"
   | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
 
 export interface Image {
@@ -175,13 +185,13 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
 
 /** What XDP cannot do for this destination is refused before a table gets here. */
 function destinationImage(destination: Destination, route: Route): DestinationImage {
-  const { id, identity, generation, address, forwarding } = destination;
-  if (forwarding !== "l2" && forwarding !== "ipip") {
+  const { id, identity, generation, address, forwarding, gue } = destination;
+  if (!isXdpForwarding(forwarding)) {
     throw new RangeError(`${destination.name}: the XDP plane has no forwarding "${forwarding}"`);
   }
   const live = destination.alive;
   const admits = live && destination.admission > 0;
-  return { id, identity, generation, live, admits, forwarding, address, route };
+  return { id, identity, generation, live, admits, forwarding, gue, address, route };
 }
 
 function serviceImage({ index, config, ring, hashSeed }: Service): ServiceImage {
@@ -226,10 +236,15 @@ const RING_FEATURES = {
   small: "ringClassSmall", medium: "ringClassMedium", large: "ringClassLarge",
 } as const;
 
+const FORWARDING_FEATURES = {
+  l2: "featureL2", ipip: "featureIpip", gue: "featureGue", gre: "featureGre",
+} as const satisfies Readonly<Record<XdpForwarding, Feature>>;
+const TUNNEL_FEATURES = ["featureIpip", "featureGue", "featureGre"] as const;
+
 /** What decides which parts of the program are needed: of an image, or of what the kernel holds. */
 export interface FeatureSource {
   readonly versions: Iterable<Pick<VersionImage, "ringSize" | "tracking" | "hasPolicy" | "hashInput">>;
-  readonly forwardings: Iterable<"l2" | "ipip">;
+  readonly forwardings: Iterable<XdpForwarding>;
   readonly tunnelSources: Iterable<Prefix | null>;
   readonly action: OrphanAction;
 }
@@ -243,9 +258,9 @@ export function featuresOf(source: FeatureSource): Set<Feature> {
     if (hasPolicy) features.add("featurePolicy");
     if (hashInput === "source-ip") features.add("featureSourceHash");
   }
-  for (const forwarding of forwardings) features.add(forwarding === "l2" ? "featureL2" : "featureIpip");
+  for (const forwarding of forwardings) features.add(FORWARDING_FEATURES[forwarding]);
   const varies = [...tunnelSources].some((prefix) => prefix !== null && hashMask(prefix) !== 0);
-  if (varies && features.has("featureIpip")) features.add("featureTunnelVariation");
+  if (varies && TUNNEL_FEATURES.some((tunnel) => features.has(tunnel))) features.add("featureTunnelVariation");
   if (action !== "keep") features.add("featureOrphan");
   return features;
 }

@@ -3,12 +3,12 @@
 // are restless until a grace period has passed); must never touch a map itself.
 
 import type { Address, Prefix } from "../../model/address.ts";
-import type { OrphanAction } from "../../model/config.ts";
+import type { Gue, OrphanAction } from "../../model/config.ts";
 import type { Ledger } from "../../model/table.ts";
 import {
   assignedText, serviceKeyText,
   type AssignedAddress, type Feature, type NextHop, type PolicyImage, type RingClass, type ServiceKey,
-  type VersionImage,
+  type VersionImage, type XdpForwarding,
 } from "./image.ts";
 import type { Capacities, Step } from "./steps.ts";
 
@@ -39,7 +39,8 @@ export interface HeldDestination {
   given: boolean;
   live: boolean;
   admits: boolean;
-  forwarding: "l2" | "ipip";
+  forwarding: XdpForwarding;
+  gue: Gue | null;
   address: Address;
   tunnelSource: Prefix | null;
   nextHopActive: 0 | 1;
@@ -206,9 +207,10 @@ type DestinationStep = Extract<Step, { kind:
 
 function recordDestination(state: KernelState, step: DestinationStep): void {
   if (step.kind === "write-destination") {
-    const { identity, generation, live, admits, forwarding, address, route } = step.destination;
+    const { identity, generation, live, admits, forwarding, gue, address, route } = step.destination;
     state.destinations.set(step.id, {
-      identity, generation, given: true, live, admits, forwarding, address, tunnelSource: route.tunnelSource,
+      identity, generation, given: true, live, admits, forwarding, gue, address,
+      tunnelSource: route.tunnelSource,
       nextHopActive: 0, nextHops: [route.nextHop, route.nextHop], mark: 0, hopMark: 0,
     });
     return;

@@ -5,11 +5,13 @@ import { addressFromBytes, type Prefix } from "../../model/address.ts";
 import type { OrphanAction, Protocol } from "../../model/config.ts";
 import { hashMask, prefixOfMask } from "../../model/tunnel_source.ts";
 import {
-  Destination, DestinationFlags, Forwarding, HashInput, NextHop as NextHopBytes, NextHopFlags,
+  Destination, DestinationFlags, Forwarding, GueVariant, HashInput, NextHop as NextHopBytes, NextHopFlags,
   OrphanAction as OrphanActions, PolicyAction, PolicyKey, RingClass as RingClasses, ServiceFlags, ServiceKey,
   ServiceVersion, Tracking,
 } from "./abi.gen.ts";
-import { NO_MAC, type NextHop, type PolicyImage, type RingClass, type ServiceKey as Key } from "./image.ts";
+import {
+  NO_MAC, type NextHop, type PolicyImage, type RingClass, type ServiceKey as Key, type XdpForwarding,
+} from "./image.ts";
 import type { HeldDestination, HeldVersion } from "./kernel_state.ts";
 import { macBytes, macText } from "./netlink/rtnetlink.ts";
 
@@ -18,7 +20,10 @@ const NO_ADDRESS = new Uint8Array(16);
 const RING_CLASS_NUMBERS: Readonly<Record<RingClass, number>> = {
   small: RingClasses.RING_SMALL, medium: RingClasses.RING_MEDIUM, large: RingClasses.RING_LARGE,
 };
-const FORWARDING_NUMBERS = { l2: Forwarding.FORWARDING_L2, ipip: Forwarding.FORWARDING_IPIP } as const;
+const FORWARDING_NUMBERS = {
+  l2: Forwarding.FORWARDING_L2, ipip: Forwarding.FORWARDING_IPIP, gue: Forwarding.FORWARDING_GUE,
+  gre: Forwarding.FORWARDING_GRE,
+} as const satisfies Readonly<Record<XdpForwarding, number>>;
 const ORPHAN_NUMBERS: Readonly<Record<OrphanAction, number>> = {
   keep: OrphanActions.ORPHAN_KEEP, pass: OrphanActions.ORPHAN_PASS, drop: OrphanActions.ORPHAN_DROP,
 };
@@ -100,6 +105,8 @@ export function encodeDestination(value: DestinationValue): Uint8Array {
     generation: value.generation,
     flags: destinationFlags(value.live, value.admits),
     forwarding: value.given ? FORWARDING_NUMBERS[value.forwarding] : RETIRED_FORWARDING,
+    guePort: value.gue?.port ?? 0,
+    gueVariant: value.gue?.variant === 1 ? GueVariant.GUE_DIRECT : GueVariant.GUE_HEADER,
     nextHopActive: value.nextHopActive,
     nextHops: value.nextHops.map(nextHopBytes),
   });
@@ -110,6 +117,7 @@ export function decodeDestination(bytes: Uint8Array): DestinationValue | null {
   const value = Destination.decode(bytes);
   if (value.generation === 0) return null;
   const given = value.forwarding !== RETIRED_FORWARDING;
+  const forwarding = given ? nameOf(FORWARDING_NUMBERS, value.forwarding, "forwarding") : "l2";
   const [first, second] = value.nextHops;
   if (first === undefined || second === undefined) throw new RangeError("a destination has two next hops");
   return {
@@ -118,7 +126,9 @@ export function decodeDestination(bytes: Uint8Array): DestinationValue | null {
     given,
     live: (value.flags & DestinationFlags.DESTINATION_LIVE) !== 0,
     admits: (value.flags & DestinationFlags.DESTINATION_ADMITS) !== 0,
-    forwarding: given ? nameOf(FORWARDING_NUMBERS, value.forwarding, "forwarding") : "l2",
+    forwarding,
+    gue: forwarding === "gue"
+      ? { port: value.guePort, variant: value.gueVariant === GueVariant.GUE_DIRECT ? 1 : 0 } : null,
     address: addressFromBytes(value.address),
     tunnelSource: tunnelSourceValue(value),
     nextHopActive: value.nextHopActive === 1 ? 1 : 0,

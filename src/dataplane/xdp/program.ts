@@ -106,6 +106,8 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
   const switches: PointsmanRodata = {
     featureL2: features.has("featureL2"),
     featureIpip: features.has("featureIpip"),
+    featureGue: features.has("featureGue"),
+    featureGre: features.has("featureGre"),
     featureTunnelVariation: features.has("featureTunnelVariation"),
     featureTracking: features.has("featureTracking"),
     featurePolicy: features.has("featurePolicy"),

@@ -12,7 +12,7 @@ import { createFlowCounter, readCounters, type FlowCounter } from "./count.ts";
 import { attachAgain, openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
 import { removeInstance } from "./detach.ts";
 import { diff, diffRoutes } from "./diff.ts";
-import { imageOf, type Image, type Route } from "./image.ts";
+import { imageOf, isXdpForwarding, type Image, type Route } from "./image.ts";
 import { ledgerOf, type KernelState } from "./kernel_state.ts";
 import type { PlaneMaps } from "./maps.ts";
 import type { Native, TestRunOptions, TestRunResult } from "./native.ts";
@@ -317,7 +317,7 @@ const PUBLISHES: ReadonlySet<Step["kind"]> = new Set([
 function servable(table: ForwardingTable): { served: ForwardingTable; failed: Map<string, string> } {
   const failed = new Map<string, string>();
   for (const { name, config: { forwarding } } of table.services) {
-    if (forwarding === "l2" || forwarding === "ipip") continue;
+    if (isXdpForwarding(forwarding)) continue;
     failed.set(name, `the XDP plane has no forwarding "${forwarding}"`);
   }
   if (failed.size === 0) return { served: table, failed };

@@ -8,8 +8,10 @@ Tests read the JSON and need neither Python nor scapy. Every verdict has at leas
 family of addresses and each way of forwarding that it can meet; the test counts them."""
 
 import copy
+import ipaddress
 import json
 import os
+import struct
 
 from scapy.all import (
     ARP, GRE, ICMP, IP, TCP, UDP, Dot1AD, Dot1Q, Ether, ICMPv6DestUnreach, ICMPv6EchoReply,
@@ -32,10 +34,11 @@ destinations, services, cases = [], [], []
 ports = {}
 
 
-def destination(forwarding, family, resolved=True, mtu=0):
+def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0):
     number = len(destinations) + 1
     destinations.append({
         "id": number, "forwarding": forwarding, "resolved": resolved, "mtu": mtu,
+        "gueVariant": gue_variant,
         "address": BACKEND4 if family == 4 else BACKEND6,
         "tunnelSource": OUTER4 if family == 4 else OUTER6,
         "destinationMac": HOP_MAC % number, "sourceMac": OUR_MAC,
@@ -64,6 +67,14 @@ service("l2-narrow", destination("l2", 4, mtu=100))
 service("ipip4-narrow", destination("ipip", 4, mtu=100))
 service("ipip6-narrow", destination("ipip", 6, mtu=100))
 service("nobody", 0)
+for family in (4, 6):
+    service(f"gre{family}", destination("gre", family))
+    service(f"gue{family}", destination("gue", family))
+    service(f"gue1-{family}", destination("gue", family, gue_variant=1))
+service("gre4-narrow", destination("gre", 4, mtu=100))
+service("gue6-narrow", destination("gue", 6, mtu=100))
+service("gue-unresolved", destination("gue", 4, resolved=False))
+TUNNELS = [f"{name}{family}" for name in ("ipip", "gre", "gue", "gue1-") for family in (4, 6)]
 backend_of = {one["port"]: one["destination"] for one in services}
 
 # --- packets ------------------------------------------------------------------------------------------
@@ -116,7 +127,45 @@ def set_macs(frame, backend):
     return frame
 
 
-def forwarded(frame, port):
+def flow_hash(layer):
+    """HalfSipHash-1-3 with the seed 1 over source, destination, ports and protocol, as docs/ring.md says."""
+    def packed(address):
+        number = int(ipaddress.ip_address(address))
+        return (number | 0xFFFF << 32 if layer.version == 4 else number).to_bytes(16, "big")
+
+    transport = layer[TCP] if layer.haslayer(TCP) else layer[UDP]
+    protocol = 6 if layer.haslayer(TCP) else 17
+    text = packed(layer.src) + packed(layer.dst) + struct.pack(">HHB", transport.sport, transport.dport, protocol)
+    text += bytes(-(len(text) + 1) % 4) + bytes([len(text)])
+    v = [1, 0, 1 ^ 0x6C796765, 0 ^ 0x74656462]
+
+    def turn(word, bits):
+        return (word << bits | word >> 32 - bits) & 0xFFFFFFFF
+
+    def mix():
+        v[0] = v[0] + v[1] & 0xFFFFFFFF
+        v[1] = turn(v[1], 5) ^ v[0]
+        v[0] = turn(v[0], 16)
+        v[2] = v[2] + v[3] & 0xFFFFFFFF
+        v[3] = turn(v[3], 8) ^ v[2]
+        v[0] = v[0] + v[3] & 0xFFFFFFFF
+        v[3] = turn(v[3], 7) ^ v[0]
+        v[2] = v[2] + v[1] & 0xFFFFFFFF
+        v[1] = turn(v[1], 13) ^ v[2]
+        v[2] = turn(v[2], 16)
+
+    for (word,) in struct.iter_unpack("<I", text):
+        v[3] ^= word
+        mix()
+        v[0] ^= word
+    v[2] ^= 0xFF
+    for _ in range(3):
+        mix()
+    return v[1] ^ v[3]
+
+
+def forwarded(frame, port, flow=None):
+    """`flow` is a packet of the flow that the frame belongs to, where it is none itself."""
     hop = destinations[backend_of[port] - 1]
     frame = set_macs(one_hop_less(frame), hop["id"])
     if hop["forwarding"] == "l2":
@@ -124,13 +173,22 @@ def forwarded(frame, port):
     inner = ip_layer(frame)
     below = inner.underlayer
     number = 4 if inner.version == 4 else 41
-    tos = inner.tos if inner.version == 4 else inner.tc
+    ether_type = 0x0800 if inner.version == 4 else 0x86DD
+    inner = Raw(raw(inner)) if hop["forwarding"] != "ipip" else inner
+    if hop["forwarding"] == "gre":
+        inner, number = GRE(proto=ether_type) / inner, 47
+    elif hop["forwarding"] == "gue":
+        header = b"" if hop["gueVariant"] else bytes([0, number, 0, 0])
+        source = 0xC000 | flow_hash(flow or ip_layer(frame)) & 0x3FFF
+        inner, number = UDP(sport=source, dport=6080, chksum=0) / Raw(header + raw(inner)), 17
+    layer = ip_layer(frame)
+    tos = layer.tos if layer.version == 4 else layer.tc
     if ":" in hop["address"]:
         outer = IPv6(src=hop["tunnelSource"], dst=hop["address"], hlim=64, tc=tos, fl=0, nh=number)
     else:
-        free = inner.version == 4 and "DF" not in inner.flags
+        free = layer.version == 4 and "DF" not in layer.flags
         outer = IP(src=hop["tunnelSource"], dst=hop["address"], ttl=64, tos=tos, proto=number,
-                   flags="" if free else "DF", id=inner.id if free else 0)
+                   flags="" if free else "DF", id=layer.id if free else 0)
     below.remove_payload()
     below.type = 0x86DD if ":" in hop["address"] else 0x0800
     return frame / outer / inner
@@ -168,16 +226,16 @@ def case(name, verdict, frame, expected=None, orphan="keep"):
     cases.append({"name": name, "verdict": verdict, "orphan": orphan, "frame": squeeze(bytes_in), "expected": out})
 
 
-def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED"):
+def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED", flow=None):
     # What lies behind the IP packet is not scapy's to count: it goes along as it came.
     built = Ether(raw(frame))
     assert raw(built) == raw(frame), name
-    case(name, verdict, raw(built) + padding, raw(forwarded(built, ports[port])) + padding)
+    case(name, verdict, raw(built) + padding, raw(forwarded(built, ports[port], flow)) + padding)
 
 
-def reports(name, frame, port):
+def reports(name, frame, port, flow=None):
     """An ICMP error goes where the flow goes that it quotes."""
-    forwards(name, frame, port, verdict="TX_ICMP_ERROR")
+    forwards(name, frame, port, verdict="TX_ICMP_ERROR", flow=flow)
 
 
 def answers(name, frame):
@@ -188,7 +246,7 @@ def answers(name, frame):
 # --- forwarded ----------------------------------------------------------------------------------------
 
 for family in (4, 6):
-    for port in ("l2", "ipip4", "ipip6"):
+    for port in ("l2", *TUNNELS):
         there = f"v{family} {port}"
         forwards(f"{there} udp", ether() / ip(family) / udp(ports[port]), port)
         forwards(f"{there} tcp", ether() / ip(family) / tcp(ports[port]), port)
@@ -199,7 +257,7 @@ for family in (4, 6):
         forwards(f"{there} padded", ether() / ip(family) / udp(ports[port], 0), port, padding=bytes(range(1, 19)))
     forwards(f"v{family} of 1500 bytes", ether() / ip(family) / udp(ports["ipip4"], 1400), "ipip4")
 
-for port in ("l2", "ipip4", "ipip6"):
+for port in ("l2", *TUNNELS):
     there = f"v4 {port}"
     options = [IPOption_NOP()] * 8
     forwards(f"{there} with options", ether() / ip(4, options=options) / udp(ports[port]), port)
@@ -269,12 +327,13 @@ def too_big(family, quote, **changes):
 
 
 for family in (4, 6):
-    for port in ("l2", "ipip4", "ipip6"):
+    for port in ("l2", *TUNNELS):
         for transport in ("tcp", "udp"):
             there = f"v{family} {port} too big, quoting"
+            flow = ip(family) / (tcp if transport == "tcp" else udp)(ports[port])
             least = shortest(family, transport, port)
-            reports(f"{there} 8 bytes of {transport}", ether() / too_big(family, least), port)
-            reports(f"{there} more of {transport}", ether() / too_big(family, reply(family, transport, port)), port)
+            reports(f"{there} 8 bytes of {transport}", ether() / too_big(family, least), port, flow)
+            reports(f"{there} more of {transport}", ether() / too_big(family, reply(family, transport, port)), port, flow)
     here = f"v{family} l2 error"
     least = shortest(family, "tcp", "l2")
     sender = ip(family, src=ROUTER4 if family == 4 else ROUTER6)
@@ -436,18 +495,20 @@ for family in (4, 6):
     case(f"{here} orphaned, dropped", "DROP_ORPHANED", ether() / ip(family) / udp(ports["l2"]), orphan="drop")
     case(f"{here} orphaned first fragment", "DROP_ORPHANED", ether() / first / udp(ports["l2"]), orphan="drop")
     case(f"{here} nobody", "DROP_NO_BACKEND", ether() / ip(family) / tcp(ports["nobody"]))
-    for port in ("l2", "ipip4", "ipip6"):
+    for port in ("l2", *TUNNELS):
         for ttl in (0, 1):
             case(f"{here} {port} ttl {ttl}", "DROP_TTL_EXPIRED", ether() / ip(family, ttl=ttl) / udp(ports[port]))
-    for port in ("l2-unresolved", "ipip-unresolved"):
+    for port in ("l2-unresolved", "ipip-unresolved", "gue-unresolved"):
         case(f"{here} {port}", "DROP_NO_NEIGHBOUR", ether() / ip(family) / udp(ports[port]))
-    for port, overhead in (("l2-narrow", 0), ("ipip4-narrow", 20), ("ipip6-narrow", 40)):
+    for port, overhead in (("l2-narrow", 0), ("ipip4-narrow", 20), ("ipip6-narrow", 40),
+                           ("gre4-narrow", 24), ("gue6-narrow", 52)):
         if family == 6 and overhead == 40:
             continue
         fits = 100 - overhead - (20 if family == 4 else 40) - 8
         forwards(f"{here} {port} just fits", ether() / ip(family) / udp(ports[port], fits), port, padding=b"\1" * 9)
         case(f"{here} {port} too big", "DROP_TOO_BIG", ether() / ip(family) / udp(ports[port], fits + 1))
-    for port, header, limit in (("ipip4", 20, 65535 - 20), ("ipip6", 40, 65535)):
+    for port, limit in (("ipip4", 65535 - 20), ("gre4", 65535 - 24), ("gue4", 65535 - 32),
+                        ("ipip6", 65535), ("gre6", 65535 - 4), ("gue6", 65535 - 12)):
         length = limit - (20 if family == 4 else 40) - 8
         if length + 8 > 65535 - (20 if family == 4 else 0):
             continue
