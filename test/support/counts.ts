@@ -12,10 +12,12 @@ interface Runs {
 /** Add a row for each randomised test; its name is what `npm test -- NAME` finds it by. */
 const COUNTS = {
   "address": { short: 300, long: 50_000 },
+  "aes": { short: 200, long: 20_000 },
   "abi-codec": { short: 200, long: 20_000 },
   "btf-garbage": { short: 200, long: 50_000 },
   "setup-plan": { short: 300, long: 20_000 },
   "config": { short: 200, long: 20_000 },
+  "quic-lb": { short: 300, long: 50_000 },
   "ring-shares": { short: 30, long: 1_000 },
   "ring-lending": { short: 30, long: 1_000 },
   "flow-hash": { short: 500, long: 100_000 },

@@ -1,0 +1,70 @@
+// AES-128 by the vectors of FIPS 197, and against the cipher of Node over random keys and blocks.
+
+import { createCipheriv, createDecipheriv } from "node:crypto";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import {
+  decryptBlock, decryptionSchedule, encryptBlock, encryptionSchedule,
+} from "../../src/model/aes128.ts";
+import { assertProperty } from "../support/counts.ts";
+
+function bytes(hex: string): Uint8Array {
+  return Uint8Array.from(Buffer.from(hex, "hex"));
+}
+
+function hex(data: Uint8Array): string {
+  return Buffer.from(data).toString("hex");
+}
+
+/** Words in the order of their bytes. */
+function words(schedule: Uint32Array): string[] {
+  return [...schedule].map((word) => {
+    const buffer = Buffer.alloc(4);
+    buffer.writeUInt32LE(word);
+    return buffer.toString("hex");
+  });
+}
+
+describe("AES-128", () => {
+  it("expands the key of FIPS 197, A.1", () => {
+    const schedule = words(encryptionSchedule(bytes("2b7e151628aed2a6abf7158809cf4f3c")));
+    expect(schedule.slice(0, 8)).toEqual([
+      "2b7e1516", "28aed2a6", "abf71588", "09cf4f3c", "a0fafe17", "88542cb1", "23a33939", "2a6c7605",
+    ]);
+    expect(schedule.slice(40)).toEqual(["d014f9a8", "c9ee2589", "e13f0cc8", "b6630ca6"]);
+  });
+
+  it("has the round keys of the equivalent inverse cipher of FIPS 197, C.1", () => {
+    const schedule = words(decryptionSchedule(bytes("000102030405060708090a0b0c0d0e0f")));
+    expect(schedule.slice(0, 8).join("")).toBe(
+      "13111d7fe3944a17f307a78b4d2b30c5" + "13aa29be9c8faff6f770f58000f7bf03",
+    );
+    expect(schedule.slice(40).join("")).toBe("000102030405060708090a0b0c0d0e0f");
+  });
+
+  it.each([
+    ["B", "2b7e151628aed2a6abf7158809cf4f3c", "3243f6a8885a308d313198a2e0370734",
+      "3925841d02dc09fbdc118597196a0b32"],
+    ["C.1", "000102030405060708090a0b0c0d0e0f", "00112233445566778899aabbccddeeff",
+      "69c4e0d86a7b0430d8cdb78070b4c55a"],
+  ])("encrypts and decrypts FIPS 197, %s", (_, key, plain, hidden) => {
+    expect(hex(encryptBlock(encryptionSchedule(bytes(key)), bytes(plain)))).toBe(hidden);
+    expect(hex(decryptBlock(decryptionSchedule(bytes(key)), bytes(hidden)))).toBe(plain);
+  });
+
+  it("does what Node's cipher does", () => {
+    const block = fc.uint8Array({ minLength: 16, maxLength: 16 });
+    assertProperty("aes", fc.property(block, block, (key, data) => {
+      const cipher = createCipheriv("aes-128-ecb", key, null).setAutoPadding(false);
+      expect(hex(encryptBlock(encryptionSchedule(key), data))).toBe(hex(cipher.update(data)));
+      const decipher = createDecipheriv("aes-128-ecb", key, null).setAutoPadding(false);
+      expect(hex(decryptBlock(decryptionSchedule(key), data))).toBe(hex(decipher.update(data)));
+    }));
+  });
+
+  it("refuses keys and blocks of another length", () => {
+    expect(() => encryptionSchedule(new Uint8Array(15))).toThrow("an AES-128 key has 16 bytes, not 15");
+    const schedule = encryptionSchedule(new Uint8Array(16));
+    expect(() => encryptBlock(schedule, new Uint8Array(17))).toThrow("an AES block has 16 bytes, not 17");
+  });
+});
