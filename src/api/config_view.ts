@@ -1,9 +1,9 @@
-// The effective config as JSON: addresses and prefixes as their texts, the seed left out. Knows the
-// shape of a config and nothing of YAML.
+// The effective config as JSON: addresses and prefixes as their texts, seed and keys left out. Knows
+// the shape of a config and nothing of YAML.
 
 import type { Config } from "../model/config.ts";
 
-/** Seeds are secrets of the flow hash: whoever knows one can aim at a backend. */
+/** Whoever knows the seed of the flow hash, or the key of connection IDs, can aim at a backend. */
 const HIDDEN = "(hidden)";
 
 export function configView(config: Config): unknown {
@@ -13,6 +13,8 @@ export function configView(config: Config): unknown {
 function plain(value: unknown): unknown {
   if (typeof value === "bigint") return HIDDEN;
   if (typeof value !== "object" || value === null) return value;
+  // A key: of all bytes in a config, the others are inside of addresses.
+  if (value instanceof Uint8Array) return HIDDEN;
   // Addresses and prefixes carry their canonical text.
   const isAddress = "bytes" in value && "family" in value;
   const isPrefix = "address" in value && "length" in value;

@@ -272,6 +272,8 @@ export const explainRequestSchema = z.strictObject({
   client: text.min(1).max(60),
   /** Service name. */
   service: text.min(1).max(63),
+  /** A QUIC connection ID in hexadecimal digits, as a packet would carry it. */
+  connectionId: text.regex(/^([0-9a-fA-F]{2}){1,20}$/).optional(),
 });
 
 export const explanationSchema = z.strictObject({

@@ -2,6 +2,7 @@
 // how to print problems.
 
 import { effectiveConfigText, formatProblems } from "../config/format.ts";
+import { withoutKeys } from "../config/formats_quic.ts";
 import { parseConfig } from "../config/parse.ts";
 import { readConfigFile } from "./changes.ts";
 import type { Io } from "./io.ts";
@@ -30,6 +31,6 @@ export async function showConfigVerb(
 ): Promise<number> {
   if (options.config === undefined) io.out(`${JSON.stringify(await running(), null, 2)}\n`);
   else if (options.effective) io.out(effectiveConfigText(loadConfig(io, options.config)));
-  else io.out(new TextDecoder().decode(readConfigFile(io, options.config)));
+  else io.out(withoutKeys(new TextDecoder().decode(readConfigFile(io, options.config))));
   return EXIT.done;
 }

@@ -5,6 +5,7 @@ import { problemsToFailure } from "../config/format.ts";
 import { parseConfig } from "../config/parse.ts";
 import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
+import { readableQuicKeys } from "../supervisor/quic_keys.ts";
 import type { Intent } from "../model/table.ts";
 import { readConfigFile } from "./changes.ts";
 import type { Io } from "./io.ts";
@@ -53,7 +54,7 @@ export function offlineSeed(io: Io, config: Config, given: string | undefined): 
 }
 
 export function offlineIntent(io: Io, file: string, hashSeed: string | undefined): Intent {
-  const config = loadConfig(io, file);
+  const config = readableQuicKeys(loadConfig(io, file), io.env);
   return {
     config,
     hashSeed: offlineSeed(io, config, hashSeed),

@@ -15,6 +15,7 @@ import type { Io } from "./io.ts";
 import { EXIT, exitCodeOf } from "./io.ts";
 import { layBackends, layOverrides, layServices, layStatus, printEvents, printNoun } from "./nouns.ts";
 import { explainVerb, ringVerb } from "./questions.ts";
+import { addQuicLb, connectionId } from "./quic_lb_commands.ts";
 import { statusVerb } from "./unsupervised.ts";
 
 const DEFAULT_FILE = "/etc/pointsman/pointsman.yaml";
@@ -68,6 +69,7 @@ function createProgram(io: Io, result: { code: number }): Command {
   addNouns(program, io, end);
   addOverrides(program, io, end);
   addQuestions(program, io, end);
+  addQuicLb(program, io, end);
   addHost(program, io, end);
   return program;
 }
@@ -286,11 +288,11 @@ function addQuestions(program: Command, io: Io, end: End): void {
     command(program, name, description, { output: true, instance: true })
       .option("-c, --config <file>", "answer from this file, without a running instance")
       .option("--hash-seed <hex>", "16 hex digits, when the file's seed cannot be read");
-  question("explain <client> <service>", "which backend CLIENT:PORT meets at SERVICE, and why").action(
-    async (client: string, service: string, options: QuestionOptions) => {
+  question("explain <client> <service>", "which backend CLIENT:PORT meets at SERVICE, and why")
+    .option("--connection-id <hex>", "of a QUIC packet that carries this one", connectionId)
+    .action(async (client: string, service: string, options: QuestionOptions & { readonly connectionId?: string }) => {
       end(await explainVerb(io, client, service, options, (use) => withClient(io, options, use)));
-    },
-  );
+    });
   question("ring <service>", "slots per backend, and what a change would move")
     .option("--down <backend>", "with this backend unhealthy (repeatable)", collect, [])
     .option("--remove <backend>", "with this backend gone from the config (repeatable)", collect, [])

@@ -36,10 +36,11 @@ export async function explainVerb(
   io: Io,
   client: string,
   service: string,
-  options: Options,
+  options: Options & { readonly connectionId?: string },
   ask: Ask,
 ): Promise<number> {
-  const request = { client, service };
+  const { connectionId } = options;
+  const request = connectionId === undefined ? { client, service } : { client, service, connectionId };
   let answer: Explanation;
   if (options.config === undefined) answer = await ask((instance) => instance.explain(request));
   else {

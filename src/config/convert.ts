@@ -9,6 +9,7 @@ import { parseEndpoint } from "../model/address.ts";
 import {
   readAddress, readDuration, readHashSeed, readPrefix, readStatuses, readTunnelSource,
 } from "./formats.ts";
+import { readQuicKey } from "./formats_quic.ts";
 import { healthSchema } from "./schema.ts";
 import type { RawBackend, RawConfig, RawHealth, RawService } from "./schema.ts";
 
@@ -48,8 +49,8 @@ export function convertConfig(raw: RawConfig): Config {
   };
 }
 
-function optional<T>(text: string | null, read: (text: string) => T): T | null {
-  return text === null ? null : read(text);
+function optional<Raw, T>(raw: Raw | null, read: (raw: Raw) => T): T | null {
+  return raw === null ? null : read(raw);
 }
 
 function convertPool(
@@ -63,7 +64,10 @@ function convertPool(
 }
 
 function convertBackend(raw: RawBackend): BackendConfig {
-  return { ...raw, address: readAddress(raw.address), mac: raw.mac?.toLowerCase() ?? null };
+  return {
+    ...raw, address: readAddress(raw.address), mac: raw.mac?.toLowerCase() ?? null,
+    serverIds: raw.serverIds.map((each) => each.toLowerCase()),
+  };
 }
 
 /** Without a timeout of its own, a probe that starts every 500 ms is given 500 ms. */
@@ -98,6 +102,9 @@ function convertService(raw: RawService): ServiceConfig {
     name, address: readAddress(raw.address), port, protocol, forwarding, gue, algorithm, hash,
     sourcePrefix, ringSize, tracking, flowIdleMs,
     affinityGroup: raw.affinityGroup,
+    quicLb: optional(raw.quicLb, ({ configs }) => ({
+      configs: configs.map((each) => ({ ...each, key: optional(each.key, readQuicKey) })),
+    })),
     failOpen: raw.failOpen,
     vip: raw.vip,
     pool: raw.pool ?? name,

@@ -51,6 +51,9 @@ function explain(
     const hint: unknown = issue.params?.["hint"];
     return { reason: issue.message, hint: typeof hint === "string" ? hint : null };
   }
+  if (node?.writeOnly === true) {
+    return { reason: `expected ${nounOf(node)}`, hint: remedy("", node, null) };
+  }
   const bounds = outOfBounds(value, node, written);
   if (bounds !== null) return bounds;
   const words = wordsOf(node);

@@ -9,6 +9,7 @@ import type {
 } from "../model/config.ts";
 import { formatTunnelSource } from "../model/tunnel_source.ts";
 import { formatDuration, formatHashSeed, formatStatuses } from "./formats.ts";
+import { formatQuicKey } from "./formats_quic.ts";
 
 /** So many problems are printed; a file with more has one cause, not a hundred. */
 export const PROBLEMS_PRINTED_MAX = 100;
@@ -40,7 +41,7 @@ export function problemsToFailure(
   );
 }
 
-/** The config with every default written out, as YAML. */
+/** The config with every default written out, as YAML; keys are not shown. */
 export function effectiveConfigText(config: Config): string {
   const document = new Document(fileForm(config), { aliasDuplicateObjects: false });
   // One backend per line reads like a table.
@@ -121,13 +122,16 @@ function healthForm(health: Health): Record<string, unknown> {
 function serviceForm(
   service: ServiceConfig, inline: PoolConfig | undefined,
 ): Record<string, unknown> {
-  const { name, address, port, flowIdleMs, pool, policy, proxy, ...rest } = service;
+  const { name, address, port, flowIdleMs, pool, policy, proxy, quicLb, ...rest } = service;
   const { connectTimeoutMs, idleTimeoutMs, udpIdleTimeoutMs, ...limits } = proxy;
   return {
     name,
     address: address.text,
     port,
     ...rest,
+    quicLb: optional(quicLb, ({ configs }) => ({
+      configs: configs.map((each) => ({ ...each, key: optional(each.key, formatQuicKey) })),
+    })),
     flowIdle: formatDuration(flowIdleMs),
     ...(inline === undefined ? { pool } : poolForm(inline)),
     policy: {

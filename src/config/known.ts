@@ -20,6 +20,8 @@ export interface SchemaNode {
   readonly enum?: readonly Word[];
   readonly examples?: readonly Word[];
   readonly pattern?: string;
+  /** A secret. */
+  readonly writeOnly?: boolean;
   readonly minimum?: number;
   readonly maximum?: number;
   readonly properties?: Readonly<Record<string, SchemaNode>>;

@@ -10,6 +10,7 @@ import { orderProblems, pathText } from "./problem.ts";
 import type { Finding, Path } from "./problem.ts";
 import { NAME_RULES } from "./rules_names.ts";
 import { PLANE_RULES } from "./rules_plane.ts";
+import { QUIC_RULES } from "./rules_quic.ts";
 import { TRAFFIC_RULES } from "./rules_traffic.ts";
 import { configSchema } from "./schema.ts";
 import { readSource } from "./source.ts";
@@ -20,7 +21,7 @@ export type ParseResult =
   | { readonly config: Config; readonly warnings: readonly Problem[] }
   | { readonly problems: readonly Problem[] };
 
-const RULES = [...NAME_RULES, ...TRAFFIC_RULES, ...PLANE_RULES];
+const RULES = [...NAME_RULES, ...TRAFFIC_RULES, ...QUIC_RULES, ...PLANE_RULES];
 
 /** `file` is for messages only. Problems include the warnings; at least one of them is an error. */
 export function parseConfig(file: string, bytes: Uint8Array): ParseResult {

@@ -50,7 +50,7 @@ export function configReferenceText(): string {
 }
 
 /** The order in which a reader meets them, not the one in which the schema mentions them. */
-const READING_ORDER = ["Service", "Pool", "Backend", "Health"];
+const READING_ORDER = ["Service", "QUIC-LB-config", "Pool", "Backend", "Health"];
 
 function byReadingOrder(a: [string, SchemaNode], b: [string, SchemaNode]): number {
   return READING_ORDER.indexOf(a[0]) - READING_ORDER.indexOf(b[0]);

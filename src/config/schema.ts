@@ -5,25 +5,8 @@
 import * as z from "zod";
 import * as formats from "./formats.ts";
 import type { Check } from "./formats.ts";
-
-interface TextMeta {
-  /** What it is, after "expected": "a duration". */
-  readonly title: string;
-  readonly description?: string;
-  readonly pattern?: string;
-  readonly examples?: readonly string[];
-}
-
-/** A text in one of the small languages of formats.ts. */
-function text(check: Check, meta: TextMeta): z.ZodString {
-  return z.string().superRefine((value, context) => {
-    const complaint = check(value);
-    if (complaint === null) return;
-    context.addIssue(
-      { code: "custom", message: complaint.reason, params: { hint: complaint.hint } },
-    );
-  }).meta({ ...meta });
-}
+import { integer, text } from "./schema_parts.ts";
+import { quicLbSchema, serverIdsSchema } from "./schema_quic.ts";
 
 function name(description: string): z.ZodString {
   return text(formats.checkName, {
@@ -60,10 +43,6 @@ function tunnelSource(family: 4 | 6): z.ZodString {
 
 function path(description: string, check: Check = formats.checkPath): z.ZodString {
   return text(check, { title: "an absolute path", description, pattern: formats.PATH_PATTERN });
-}
-
-function integer(description: string, min: number, max: number): z.ZodInt {
-  return z.int().min(min).max(max).meta({ title: "a whole number", description });
 }
 
 function port(description: string): z.ZodInt {
@@ -176,6 +155,7 @@ export const backendSchema = z.strictObject({
     title: "a MAC address", description: "Static next hop; null: resolved by the kernel.",
     pattern: formats.MAC_PATTERN, examples: ["02:00:00:00:00:0b"],
   }).nullable().default(null),
+  serverIds: serverIdsSchema,
 }).meta({ id: "Backend" });
 
 const backends = z.array(backendSchema);
@@ -249,6 +229,7 @@ export const serviceSchema = z.strictObject({
     "Services of one group send a client to the same host on every port; null: no group.",
   )
     .nullable().default(null),
+  quicLb: quicLbSchema,
   failOpen: z.boolean().default(false).meta({
     description: "With every backend down, treat all of them as up instead of dropping.",
   }),

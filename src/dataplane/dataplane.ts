@@ -3,6 +3,7 @@
 
 import type { ForwardingTable, Ledger } from "../model/table.ts";
 import type { VerdictName } from "../model/decide.ts";
+import type { QuicOutcome } from "../model/quic_route.ts";
 
 export interface TrafficCount {
   /** Datagrams in the proxy plane, which sees no packets of TCP. */
@@ -25,6 +26,8 @@ export interface Counters {
   readonly backendFlows: ReadonlyMap<string, number>;
   /** Named things that happened beside the verdicts (proxy): at a limit, a backend that refused, an idle timeout. */
   readonly incidents?: ReadonlyMap<string, number>;
+  /** Packets of services with quicLb, by what their connection ID said. */
+  readonly quic?: ReadonlyMap<QuicOutcome, number>;
 }
 
 /** One step of an apply, for logs and `plan`: what is done to what. */

@@ -8,6 +8,7 @@ import type { EffectiveBackend } from "./effective.ts";
 import { activeOverrides, effectiveBackends } from "./effective.ts";
 import { claimDestinations, claimServices } from "./ledger.ts";
 import { compareKeys } from "./permutation.ts";
+import { quicRouting } from "./quic_servers.ts";
 import type { RingMember, RingMemo } from "./table_ring.ts";
 import { createRingMemo } from "./table_ring.ts";
 import type { Destination, ForwardingTable, Intent, Ledger, Service } from "./table.ts";
@@ -191,6 +192,8 @@ function compileService(
     ring,
     destinations: members.map((member) => member.id),
     failedOpen,
+    quicLb: quicRouting(config, candidates.map(({ backend }, at) =>
+      [backend.config, members[at]!.id] as const), warnings),
   };
 }
 

@@ -65,6 +65,8 @@ export interface BackendConfig {
   readonly hashKey: string | null;
   /** Static next hop, six bytes as "aa:bb:cc:dd:ee:ff", or null: resolved by the kernel. */
   readonly mac: string | null;
+  /** Server IDs in QUIC connection IDs, lower-case hexadecimal. */
+  readonly serverIds: readonly string[];
 }
 
 export interface PoolConfig {
@@ -98,6 +100,20 @@ export interface Gue {
   readonly variant: 0 | 1;
 }
 
+/** `bytes` of a file are null until somebody has read it. */
+export type QuicKey =
+  | { readonly from: "inline"; readonly bytes: Uint8Array }
+  | { readonly from: "file"; readonly path: string; readonly bytes: Uint8Array | null };
+
+/** One way in which servers encode their ID in connection IDs. */
+export interface ServiceQuicConfig {
+  readonly id: number;
+  readonly serverIdBytes: number;
+  readonly nonceBytes: number;
+  readonly lengthEncoded: boolean;
+  readonly key: QuicKey | null;
+}
+
 export interface ServiceConfig {
   readonly name: string;
   readonly address: Address;
@@ -115,6 +131,8 @@ export interface ServiceConfig {
   /** A tracked flow without a packet for so long is forgotten. */
   readonly flowIdleMs: number;
   readonly affinityGroup: string | null;
+  /** How packets say by their QUIC connection ID where they go; null: they do not. */
+  readonly quicLb: { readonly configs: readonly ServiceQuicConfig[] } | null;
   readonly failOpen: boolean;
   readonly vip: { readonly assign: VipAssign };
   /** Name of the pool. */

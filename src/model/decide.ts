@@ -1,11 +1,14 @@
 // The packet path as a pure function: what becomes of one packet, given the table and what the
 // look-ups returned. The proxy runs it for real connections, explain shows it, and the XDP program
 // is tested against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin:
-// same order, which is service, policy, orphan, fragment, time to live, flow, ring, next hop, room.
+// same order: service, policy, orphan, fragment, time to live, connection ID, flow, ring, next hop,
+// room.
 
 import type { Prefix } from "./address.ts";
 import type { ServiceConfig } from "./config.ts";
 import { flowHash, slotOf, sourceHash } from "./flow_hash.ts";
+import { namedByCid } from "./quic_named.ts";
+import type { QuicOutcome } from "./quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 
 export type PacketKind =
@@ -38,6 +41,8 @@ export interface Packet {
   readonly rst: boolean;
   /** Time to live, or hop limit, as received. */
   readonly ttl: number;
+  /** What UDP carries, DATAGRAM_BYTES_SEEN of it at least; absent: nothing to look at. */
+  readonly datagram?: Uint8Array;
 }
 
 export interface FlowEntry {
@@ -100,10 +105,12 @@ export interface Decision {
   readonly effects: readonly Effect[];
   /** How the backend was found; null when the packet never got so far. */
   readonly how: {
-    readonly by: "flow" | "ring";
+    readonly by: "connection-id" | "flow" | "ring";
     readonly hash: number | null;
     readonly slot: number | null;
   } | null;
+  /** What the connection ID said; absent where nobody looked. */
+  readonly quic?: QuicOutcome;
 }
 
 export type Decide = (table: ForwardingTable, state: State, packet: Packet) => Decision;
@@ -126,15 +133,42 @@ export function decide(table: ForwardingTable, state: State, packet: Packet): De
   if (orphaned !== null) return end(orphaned, service);
   if (packet.kind === "first-fragment") return end("DROP_FRAGMENT", service);
   if (packet.ttl <= 1) return end("DROP_TTL_EXPIRED", service);
-  const decision =
-    followFlow(table, state, packet, service) ?? chooseByRing(table, state, packet, service);
-  return packet.kind === "icmp-error" ? asError(decision) : decision;
+  if (packet.kind === "icmp-error") return asError(byFlowOrRing(table, state, packet, service));
+  const named =
+    packet.datagram === undefined ? null : namedByCid(table, service, packet.datagram);
+  if (named === null) return byFlowOrRing(table, state, packet, service);
+  const quic = named.outcome;
+  return named.destination === null
+    ? { ...byFlowOrRing(table, state, packet, service), quic }
+    : { ...followCid(table, state, packet, service, named.destination), quic };
 }
 
 /** An error about a flow goes where the flow goes; it is no packet of it and leaves no trace. */
 function asError(decision: Decision): Decision {
   const verdict = decision.verdict === "TX_FORWARDED" ? "TX_ICMP_ERROR" : decision.verdict;
   return { ...decision, verdict, effects: NO_EFFECTS };
+}
+
+function byFlowOrRing(
+  table: ForwardingTable, state: State, packet: Packet, service: Service,
+): Decision {
+  return followFlow(table, state, packet, service) ?? chooseByRing(table, state, packet, service);
+}
+
+/**
+ * Where the connection ID says. A flow that goes nowhere yet is remembered with it, for what will
+ * come without such an ID; one that goes elsewhere stays there, so that nobody who forges addresses
+ * can turn it.
+ */
+function followCid(
+  table: ForwardingTable, state: State, packet: Packet, service: Service, named: Destination,
+): Decision {
+  const { id, generation } = named;
+  const holder = flowHolder(table, state, packet, service);
+  let effects = holder === named ? touchEffects(state) : NO_EFFECTS;
+  if (holder === null && service.config.tracking === "full")
+    effects = [{ kind: "remember", destination: id, generation }];
+  return leave(state, service, named, effects, { by: "connection-id", hash: null, slot: null });
 }
 
 function end(verdict: VerdictName, service: Service | null): Decision {
@@ -178,12 +212,9 @@ function orphanVerdict(table: ForwardingTable, state: State): VerdictName | null
 }
 
 /** The destination that the flow has, if it is still the one it was and may keep it; else null. */
-function followFlow(
-  table: ForwardingTable,
-  state: State,
-  packet: Packet,
-  service: Service,
-): Decision | null {
+function flowHolder(
+  table: ForwardingTable, state: State, packet: Packet, service: Service,
+): Destination | null {
   const entry = service.config.tracking === "full" ? state.flow : null;
   if (entry === null) return null;
   if (entry.lastSeenNs + BigInt(service.config.flowIdleMs) * NS_PER_MS < state.nowNs) return null;
@@ -195,10 +226,22 @@ function followFlow(
   )
     return null;
   // A new connection that reuses the addresses and ports of an old one counts as new.
-  if (opensConnection(packet) && destination.admission === 0) return null;
-  const effects =
-    entry.lastSeenNs + TOUCH_INTERVAL_NS < state.nowNs ? [{ kind: "touch" } as const] : NO_EFFECTS;
-  return leave(state, service, destination, effects, { by: "flow", hash: null, slot: null });
+  return opensConnection(packet) && destination.admission === 0 ? null : destination;
+}
+
+function followFlow(
+  table: ForwardingTable, state: State, packet: Packet, service: Service,
+): Decision | null {
+  const destination = flowHolder(table, state, packet, service);
+  if (destination === null) return null;
+  const how: How = { by: "flow", hash: null, slot: null };
+  return leave(state, service, destination, touchEffects(state), how);
+}
+
+/** Of a packet that goes where its flow does. */
+function touchEffects({ flow, nowNs }: State): readonly Effect[] {
+  if (flow === null || flow.lastSeenNs + TOUCH_INTERVAL_NS >= nowNs) return NO_EFFECTS;
+  return [{ kind: "touch" }];
 }
 
 function chooseByRing(

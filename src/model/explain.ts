@@ -8,6 +8,7 @@ import type { Config } from "./config.ts";
 import type { Packet, State } from "./decide.ts";
 import { decide, slotFor } from "./decide.ts";
 import { LENDING_DRAWS_MAX, lendingDraw } from "./lending.ts";
+import { connectionIdSteps, shortHeader } from "./explain_quic.ts";
 import { keyWord } from "./permutation.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
@@ -43,17 +44,22 @@ const CHAIN_TOLD_MAX = 8;
 /** A new flow, with every next hop resolved and the supervisor alive. */
 const NEW_FLOW: State = { flow: null, nowNs: 0n, heartbeatNs: null, neighbour: () => true };
 
-/** What becomes of a new flow. One that the flow table knows stays where it is while its backend is alive. */
+/**
+ * What becomes of a new flow. One that the flow table knows stays where it is while its backend is alive.
+ * With a connection ID: of a QUIC packet that carries it in a short header.
+ */
 export function explain(
-  table: ForwardingTable, config: Config, service: Service, client: Client,
+  table: ForwardingTable, config: Config, service: Service, client: Client, cid: Uint8Array | null = null,
 ): ExplainedFlow {
-  const packet = firstPacket(service, client);
+  const packet = cid === null
+    ? firstPacket(service, client) : { ...firstPacket(service, client), datagram: shortHeader(cid) };
   const decision = decide(table, NEW_FLOW, packet);
   const { hash, slot } = slotFor(service, packet);
   const owner = table.destinations.get(service.ring.configured[slot] ?? 0) ?? null;
   const chosen = decision.destination;
   const steps: ExplainStep[] = [serviceStep(service), ...policySteps(service, client, decision.verdict)];
-  if (decision.how !== null) {
+  if (cid !== null) steps.push(...connectionIdSteps(service, cid, chosen, decision.quic ?? null));
+  if (decision.how !== null && decision.how.by !== "connection-id") {
     const { size } = service.ring;
     steps.push(
       { step: "hash input", detail: hashInput(service, client) },

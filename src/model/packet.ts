@@ -3,6 +3,7 @@
 // wire formats; knows no table: whether a packet is for a service is decide()'s business.
 
 import type { Packet, PacketKind } from "./decide.ts";
+import { DATAGRAM_BYTES_SEEN } from "./quic_route.ts";
 
 /** A packet that was read from a frame, and where things are in it. */
 export interface ParsedPacket extends Packet {
@@ -32,6 +33,7 @@ const TCP = 6,
   UDP = 17,
   ICMP = 1,
   ICMPV6 = 58;
+const UDP_BYTES = 8;
 const HOP_BY_HOP = 0,
   ROUTING = 43,
   FRAGMENT = 44,
@@ -204,7 +206,11 @@ function parseTransport(
     );
   }
   const flags = protocol === TCP ? frame[at + 13]! : 0;
-  return describe(network, first ? "first-fragment" : "flow", protocol, view.getUint32(at), flags);
+  const kind = first ? "first-fragment" : "flow";
+  const packet = describe(network, kind, protocol, view.getUint32(at), flags);
+  if (protocol !== UDP) return packet;
+  const end = Math.min(network.ipOffset + network.ipLength, at + UDP_BYTES + DATAGRAM_BYTES_SEEN);
+  return { ...packet, datagram: frame.subarray(at + UDP_BYTES, end) };
 }
 
 /** Unreachable, time exceeded, parameter problem (RFC 792); and too big (RFC 4443, 3). */

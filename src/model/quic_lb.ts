@@ -123,7 +123,8 @@ export function decodeCid(config: QuicLbConfig, cid: Uint8Array): DecodedCid {
   if (cid.length < length) {
     throw new RangeError(`a connection ID of this config has ${length} bytes, not ${cid.length}`);
   }
-  const plain = decrypt(config, cid.subarray(1, length));
+  // A copy: of a datagram that came in a Buffer, slices would be the datagram itself.
+  const plain = decrypt(config, Uint8Array.from(cid.subarray(1, length)));
   return {
     serverId: plain.slice(0, config.serverIdBytes), nonce: plain.slice(config.serverIdBytes),
   };

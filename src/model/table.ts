@@ -3,6 +3,7 @@
 
 import type { Address } from "./address.ts";
 import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig } from "./config.ts";
+import type { QuicRouting } from "./quic_route.ts";
 
 /** admission: how much of a backend's share may take new flows. */
 export const ADMISSION_MAX = 65536;
@@ -105,6 +106,8 @@ export interface Service {
   readonly destinations: readonly number[];
   /** True when every backend is out and failOpen made all of them eligible. */
   readonly failedOpen: boolean;
+  /** What QUIC connection IDs mean here; null: they are not looked at. */
+  readonly quicLb: QuicRouting | null;
 }
 
 /** Which ids and indexes are taken, so that they stay put. Recovered from the kernel on adoption. */

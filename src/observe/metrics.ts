@@ -145,6 +145,14 @@ export const METRICS: readonly MetricDefinition[] = [
     samples: ({ counters }) => [...(counters.incidents ?? [])].map(([incident, n]) => [{ incident }, n]),
   },
   {
+    name: "pointsman_quic_packets_total",
+    type: "counter",
+    labels: ["outcome"],
+    help:
+      "Packets of services with quicLb by what their connection ID said: routed by it, or why flow and ring decided.",
+    samples: ({ counters }) => [...(counters.quic ?? [])].map(([outcome, n]) => [{ outcome }, n]),
+  },
+  {
     name: "pointsman_flows",
     type: "gauge",
     labels: ["kind"],

@@ -6,6 +6,7 @@ import { Failure } from "../errors.ts";
 import type { Env } from "../env.ts";
 import type { Config, Problem } from "../model/config.ts";
 import type { Parse } from "./contract.ts";
+import { readQuicKeys } from "./quic_keys.ts";
 import type { ResolvedSeed } from "./seed.ts";
 import { resolveSeed } from "./seed.ts";
 import type { StateDirectory } from "./state.ts";
@@ -40,13 +41,14 @@ export interface AcceptContext {
   readonly seedInUse: bigint | null;
 }
 
-/** Throws CONFIG_INVALID when a named seed file has no seed. */
+/** Throws CONFIG_INVALID when a named seed file has no seed, or a key file no key. */
 export function acceptConfig(
   parsed: ParsedConfig, origin: Origin, context: AcceptContext,
 ): AcceptedConfig {
-  const { config, file, bytes } = parsed;
+  const { file, bytes } = parsed;
+  const config = readQuicKeys(parsed.config, file, context.env);
   const seed = resolveSeed(config, file, context.seedInUse, context.state, context.env);
-  return { ...parsed, sha256: sha256(bytes), seed, origin };
+  return { ...parsed, config, sha256: sha256(bytes), seed, origin };
 }
 
 /** Throws CONFIG_INVALID with every problem. */

@@ -6,6 +6,7 @@ import type { Explanation, ExplainRequest, RingReport, RingRequest } from "../ap
 import { Failure } from "../errors.ts";
 import { parseEndpoint } from "../model/address.ts";
 import { explain } from "../model/explain.ts";
+import { hexBytes } from "../model/hex.ts";
 import { ringReport } from "../model/ring_report.ts";
 import type { Config, ServiceConfig } from "../model/config.ts";
 import type { ForwardingTable, Intent } from "../model/table.ts";
@@ -26,7 +27,8 @@ export function answerExplain(
       `${request.client} is IPv${client.address.family}, and ${service.name} has the`
       + ` IPv${service.config.address.family} address ${service.config.address.text}`);
   }
-  return explain(table, config, service, client);
+  const { connectionId } = request;
+  return explain(table, config, service, client, connectionId === undefined ? null : hexBytes(connectionId));
 }
 
 /** Throws UNKNOWN_SERVICE or UNKNOWN_BACKEND. Bare names mean backends of the service's own pool. */

@@ -53,7 +53,7 @@ function seedIn(
   throw new Failure("CONFIG_INVALID", { problems: [problem] }, reason);
 }
 
-function readOrNull(path: string, env: Pick<Env, "files">): Uint8Array | null {
+export function readOrNull(path: string, env: Pick<Env, "files">): Uint8Array | null {
   try {
     return env.files.read(path);
   } catch {

@@ -24,6 +24,7 @@ import { createEventLog } from "./events.ts";
 import { OverrideBook } from "./override_book.ts";
 import { leaveUnused, PlaneSeat } from "./plane_seat.ts";
 import { answerExplain, answerRing, backendNames, resolveName } from "./questions.ts";
+import { readQuicKeys } from "./quic_keys.ts";
 import type { StateDirectory } from "./state.ts";
 import { describeStatus } from "./status.ts";
 import { overrideId, overrideView } from "./view.ts";
@@ -59,7 +60,8 @@ const NO_COUNTERS: Counters = {
 export async function createSupervisor(options: SupervisorOptions): Promise<Supervisor> {
   const { env, state, first } = options;
   const origin: Origin = { actor: "run", what: "start" };
-  // A named seed that is missing is told before a plane is touched; a kept one may be the plane's own.
+  // A named seed or key that is missing is told before a plane is touched; a kept seed may be the plane's.
+  readQuicKeys(first.config, first.file, env);
   if (first.config.dataplane.hashSeed.from !== "state") {
     acceptConfig(first, origin, { env, state, seedInUse: null });
   }

@@ -120,6 +120,7 @@ function backendOf(sketch: BackendSketch, index: number): BackendConfig {
     weight: sketch.weight ?? 100,
     hashKey: sketch.hashKey ?? null,
     mac: null,
+    serverIds: [],
   };
 }
 
@@ -137,6 +138,7 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     tracking: "full",
     flowIdleMs: 60_000,
     affinityGroup: sketch.affinityGroup ?? null,
+    quicLb: null,
     failOpen: sketch.failOpen ?? false,
     vip: { assign: "none" },
     pool: sketch.pool ?? "web",

@@ -129,6 +129,7 @@ function serviceOf(one: File["services"][number], index: number): Service {
     ring: { key: "", size: 7, slots, configured: slots },
     destinations: [one.destination],
     failedOpen: false,
+    quicLb: null,
     config: {
       name: one.name,
       address: addressOf(one.address),
@@ -143,6 +144,7 @@ function serviceOf(one: File["services"][number], index: number): Service {
       tracking: "none",
       flowIdleMs: 1000,
       affinityGroup: null,
+      quicLb: null,
       failOpen: false,
       vip: { assign: "none" },
       pool: "pool",

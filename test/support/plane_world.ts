@@ -128,7 +128,7 @@ function destinationOf(world: World, backend: number, id: number, generation: nu
 function serviceOf({ number, slots, seed, deny }: WorldService, ledger: Ledger, ids: readonly number[]): Service {
   const words = Uint16Array.from(slots, (at) => ids[at]!);
   return {
-    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false,
+    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false, quicLb: null,
     destinations: [...new Set(words)],
     ring: { key: `7-${[...words].join(".")}`, size: RING_SIZE, slots: words, configured: words },
     config: {
@@ -142,7 +142,7 @@ const SERVICE_CONFIG: ServiceConfig = {
   name: "s", address: address("203.0.113.1"), port: 80, protocol: "tcp", forwarding: "ipip",
   gue: { port: 6080, variant: 0 }, algorithm: "maglev",
   hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: RING_SIZE, tracking: "full", flowIdleMs: 60_000,
-  affinityGroup: null, failOpen: false, vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: [] },
+  affinityGroup: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: [] },
   proxy: {
     connectTimeoutMs: 1, connectRetries: 0, idleTimeoutMs: 0, udpIdleTimeoutMs: 1, connectionsMax: 1, sessionsMax: 1,
     proxyProtocol: "none",

@@ -32,7 +32,7 @@ export function service(change: ServiceChange = {}): ServiceConfig {
     name: "web", port: 80, protocol: "tcp", forwarding: "l2",
     gue: { port: 6080, variant: 0 }, algorithm: "maglev", hash: "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: 1009, tracking: "full", flowIdleMs: 60_000,
-    affinityGroup: null, failOpen: false, vip: { assign: "none" }, pool: "web",
+    affinityGroup: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "web",
     policy: { allow: [], deny: [] },
     ...change,
     address: address(change.address ?? "127.0.0.1"),
@@ -72,7 +72,7 @@ export function config(
       name, inline: false, health: { type: "none" },
       backends: Object.entries(backends).map(([backend, place]): BackendConfig => ({
         name: backend, address: address(place.address), port: place.port, weight: place.weight ?? 100,
-        hashKey: backend, mac: null,
+        hashKey: backend, mac: null, serverIds: [],
       })),
     })),
     services,

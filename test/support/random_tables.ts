@@ -172,6 +172,7 @@ function randomServices(draws: Draws, ids: readonly number[]): Service[] {
       ring: randomRing(draws, ids),
       destinations: ids,
       failedOpen: false,
+      quicLb: null,
     });
   }
   return [...services.values()];
@@ -207,6 +208,7 @@ function randomConfig(draws: Draws): ServiceConfig {
     tracking: draws.pick(["none", "full", "full"]),
     flowIdleMs: draws.pick([IDLE_SHORT_MS, IDLE_LONG_MS]),
     affinityGroup: null,
+    quicLb: null,
     failOpen: false,
     vip: { assign: "none" },
     pool: "pool",

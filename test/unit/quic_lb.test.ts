@@ -39,6 +39,17 @@ describe("the draft's vectors", () => {
     expect([hex(decoded.serverId), hex(decoded.nonce)]).toEqual([serverId, nonce]);
   });
 
+  it.each(QUIC_LB_VECTORS)("leaves the Buffer that holds $cid as it was", (vector) => {
+    const { serverId, nonce, cid, mode, configId, lengthEncoded } = vector;
+    const config = configOf({
+      id: configId, serverIdBytes: serverId.length / 2, nonceBytes: nonce.length / 2, lengthEncoded,
+      key: mode === "plaintext" ? null : bytes(QUIC_LB_KEY),
+    });
+    const buffer = Buffer.from(cid, "hex");
+    expect(hex(decodeCid(config, buffer).serverId)).toBe(serverId);
+    expect(buffer.toString("hex")).toBe(cid);
+  });
+
   it("walks through the example of 5.4.2", () => {
     const schedule = encryptionSchedule(bytes(EXAMPLE.key));
     for (const [input, output] of EXAMPLE.passes) {

@@ -33,7 +33,9 @@ const TTL = 64;
  * The decision on a new connection or session. The destination is the service's address and port,
  * never the socket's, so that a laptop with an offset picks what production would.
  */
-export function decideFlow(context: ProxyContext, service: Service, client: ClientPlace): Decision {
+export function decideFlow(
+  context: ProxyContext, service: Service, client: ClientPlace, datagram?: Uint8Array,
+): Decision {
   const { address, port, protocol } = service.config;
   const state: State = {
     flow: null, // whoever has a flow has a socket, and is not asked again
@@ -46,6 +48,7 @@ export function decideFlow(context: ProxyContext, service: Service, client: Clie
     source: client.address.bytes, sourcePort: client.port,
     destination: address.bytes, destinationPort: port,
     syn: protocol === "tcp", ack: false, fin: false, rst: false, ttl: TTL,
+    ...(datagram === undefined ? {} : { datagram }),
   });
 }
 

@@ -3,6 +3,8 @@
 // socket.
 
 import type { VerdictName } from "../../model/decide.ts";
+import { QUIC_OUTCOMES } from "../../model/quic_route.ts";
+import type { QuicOutcome } from "../../model/quic_route.ts";
 import type { Counters, TrafficCount } from "../dataplane.ts";
 
 /**
@@ -45,6 +47,7 @@ export class Tally {
   readonly #backends = new Map<string, Traffic>();
   readonly #flowsNow = new Map<string, number>();
   readonly #incidents = new Map<Incident, number>();
+  readonly #quic = new Map<QuicOutcome, number>(QUIC_OUTCOMES.map((outcome) => [outcome, 0]));
   #flowsOpen = 0;
 
   verdict(name: VerdictName, bytes: number): void {
@@ -55,6 +58,11 @@ export class Tally {
 
   incident(name: Incident): void {
     this.#incidents.set(name, (this.#incidents.get(name) ?? 0) + 1);
+  }
+
+  /** What a datagram's connection ID said. */
+  quic(outcome: QuicOutcome): void {
+    this.#quic.set(outcome, (this.#quic.get(outcome) ?? 0) + 1);
   }
 
   /** A connection or session came to its backend. */
@@ -103,6 +111,7 @@ export class Tally {
       flows: { count: this.#flowsOpen, max: flowsMax, kind: "exact" },
       backendFlows: new Map(this.#flowsNow),
       incidents: new Map(this.#incidents),
+      quic: new Map(this.#quic),
     };
   }
 }

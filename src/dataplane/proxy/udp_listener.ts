@@ -7,6 +7,7 @@
 
 import type { RemoteInfo, Socket } from "node:dgram";
 import { parseAddress } from "../../model/address.ts";
+import { namedByCid } from "../../model/quic_named.ts";
 import type { Service } from "../../model/table.ts";
 import type { ProxyContext } from "./context.ts";
 import { decideFlow, maySit, warnOfDescriptors } from "./context.ts";
@@ -106,19 +107,34 @@ export class UdpListener {
   }
 
   #receive(datagram: Uint8Array, from: RemoteInfo): void {
-    const key = `${from.address}|${from.port}`;
-    const session = this.#sessions.get(key) ?? this.#openSession(key, from);
+    const key = this.#sessionKey(datagram, from);
+    const session = this.#sessions.get(key) ?? this.#openSession(key, from, datagram);
     session?.send(datagram);
   }
 
-  #openSession(key: string, from: RemoteInfo): UdpSession | null {
+  /**
+   * The client's address; with a backend that a connection ID names and that is not the one the
+   * client's first session went to, a session of its own.
+   */
+  #sessionKey(datagram: Uint8Array, from: RemoteInfo): string {
+    const key = `${from.address}|${from.port}`;
+    const named = namedByCid(this.#context.table(), this.#service, datagram);
+    if (named === null) return key;
+    this.#context.tally.quic(named.outcome);
+    const first = this.#sessions.get(key);
+    if (named.destination === null || first === undefined) return key;
+    const { id, identity } = named.destination;
+    return first.destination.identity === identity ? key : `${key}|${id}`;
+  }
+
+  #openSession(key: string, from: RemoteInfo, datagram: Uint8Array): UdpSession | null {
     const { tally } = this.#context;
     const service = this.#service;
     if (!this.#hasRoom(service)) return null;
     const address = parseAddress(from.address.split("%")[0] ?? "");
     if (address === null) return null;
     const place = { address, port: from.port };
-    const { verdict, destination } = decideFlow(this.#context, service, place);
+    const { verdict, destination } = decideFlow(this.#context, service, place, datagram);
     tally.verdict(verdict, 0);
     if (verdict !== "TX_FORWARDED" || destination === null) return null;
     this.#context.descriptors.take(1);

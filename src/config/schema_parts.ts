@@ -1,0 +1,30 @@
+// What schemas are made of: texts in the small languages of formats.ts, and whole numbers. Knows zod
+// and how a complaint becomes an issue; must never know a key.
+
+import * as z from "zod";
+import type { Check } from "./formats.ts";
+
+interface TextMeta {
+  /** What it is, after "expected": "a duration". */
+  readonly title: string;
+  readonly description?: string;
+  readonly pattern?: string;
+  readonly examples?: readonly string[];
+  /** A secret: no message repeats what the file says (a keyword of JSON Schema). */
+  readonly writeOnly?: boolean;
+}
+
+/** A text in one of the small languages of formats.ts. */
+export function text(check: Check, meta: TextMeta): z.ZodString {
+  return z.string().superRefine((value, context) => {
+    const complaint = check(value);
+    if (complaint === null) return;
+    context.addIssue(
+      { code: "custom", message: complaint.reason, params: { hint: complaint.hint } },
+    );
+  }).meta({ ...meta });
+}
+
+export function integer(description: string, min: number, max: number): z.ZodInt {
+  return z.int().min(min).max(max).meta({ title: "a whole number", description });
+}
