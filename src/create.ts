@@ -157,7 +157,13 @@ async function openControl(
 ): Promise<Control> {
   const app = createApi({ env, supervisor, onStop });
   await app.ready();
-  await listenOnSocket(app.server, { path, instance, group: control.group }, env);
+  try {
+    await listenOnSocket(app.server, { path, instance, group: control.group }, env);
+  } catch (error) {
+    // It may listen already, and would keep the process alive.
+    await app.close();
+    throw error;
+  }
   return { app, path };
 }
 

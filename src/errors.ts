@@ -40,6 +40,12 @@ export class Failure<C extends FailureCode = FailureCode> extends Error {
   }
 }
 
+/** A refused system call (a full disk, say) is an operator's matter and no bug; null for anything else. */
+export function systemFailure(error: unknown): Failure<"SYSTEM"> | null {
+  if (!(error instanceof Error) || !("syscall" in error)) return null;
+  return new Failure("SYSTEM", { operation: String(error.syscall) }, error.message, error);
+}
+
 export function isFailure<C extends FailureCode>(value: unknown, code: C): value is Failure<C> {
   return value instanceof Failure && value.code === code;
 }

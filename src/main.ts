@@ -4,7 +4,8 @@
 import { userInfo } from "node:os";
 import { createInterface } from "node:readline/promises";
 import { connectClient } from "./api/client.ts";
-import { runCli } from "./cli/program.ts";
+import { EXIT } from "./cli/io.ts";
+import { bugText, runCli } from "./cli/program.ts";
 import { createEnv } from "./env_real.ts";
 
 /** Who asks, for the records: the login behind sudo, too. */
@@ -28,8 +29,21 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     interruption.abort(signal);
   });
 }
-// A reader that went away (`pointsman events | head`) is not a failure.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => { if (error.code === "EPIPE") process.exit(0); });
+// A reader that went away (`pointsman events --watch | head`) is not a failure: what prints on and on ends,
+// and everything else ends by itself, with its own code.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") {
+    interruption.abort("EPIPE");
+    return;
+  }
+  process.stderr.write(`pointsman: SYSTEM: standard output cannot be written: ${error.message}\n`);
+  process.exit(EXIT.failure);
+});
+process.stderr.on("error", () => { /* there is nobody left to tell */ });
+process.on("uncaughtException", (error) => {
+  process.stderr.write(bugText(error));
+  process.exit(EXIT.bug);
+});
 
 const env = createEnv();
 process.exitCode = await runCli(process.argv.slice(2), {

@@ -7,7 +7,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Env } from "../env.ts";
 import type { FailureCode } from "../errors.ts";
-import { Failure } from "../errors.ts";
+import { Failure, systemFailure } from "../errors.ts";
 import type { EventLog, Supervisor } from "../supervisor/contract.ts";
 import { configView } from "./config_view.ts";
 import type { ErrorBody } from "./schemas.ts";
@@ -200,12 +200,6 @@ function answerError(error: unknown, env: Env, reply: FastifyReply): FastifyRepl
 function statusOf(error: unknown): number {
   if (typeof error !== "object" || error === null || !("statusCode" in error)) return 500;
   return typeof error.statusCode === "number" ? error.statusCode : 500;
-}
-
-/** A refused system call (a full disk, say) is an operator's matter and no bug. */
-function systemFailure(error: unknown): Failure | null {
-  if (!(error instanceof Error) || !("syscall" in error)) return null;
-  return new Failure("SYSTEM", { operation: String(error.syscall) }, error.message, error);
 }
 
 function bodyOf({ code, message, details }: Failure): ErrorBody {

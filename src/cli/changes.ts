@@ -2,7 +2,9 @@
 // rollback, drain, undrain, weight, overrides clear. Knows the client and how to lay out its answers.
 
 import type { Client } from "../api/client.ts";
-import type { ApplyResult, OverrideView, Plan } from "../api/schemas.ts";
+import type { ApplyResult, ConfigRequest, OverrideView, Plan } from "../api/schemas.ts";
+import { problemsToFailure } from "../config/format.ts";
+import { decodeText } from "../config/text.ts";
 import { Failure } from "../errors.ts";
 import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
@@ -11,21 +13,26 @@ import { amount, duration, parseDuration, percent, table } from "./table.ts";
 /** A share of all slots above which `apply` asks first, on a terminal. */
 const ASK_ABOVE_SHARE = 0.2;
 
-/** The file's bytes, or standard input's for `-`; FILE_UNREADABLE when there are none. */
-export function readConfigFile(io: Io, file: string): Uint8Array {
+/** A file's bytes, or standard input's for `-`; FILE_UNREADABLE when there are none. */
+export function readGivenFile(io: Io, file: string): Uint8Array {
   const path = file === "-" ? "/dev/stdin" : file;
   let bytes: Uint8Array | null;
   try {
     bytes = io.env.files.read(path);
   } catch (error) {
-    throw new Failure("FILE_UNREADABLE", { path }, `cannot read ${path}: ${String(error)}`, error);
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Failure("FILE_UNREADABLE", { path }, `cannot read ${path}: ${why}`, error);
   }
   if (bytes === null) throw new Failure("FILE_UNREADABLE", { path }, `there is no file ${path}`);
   return bytes;
 }
 
-function asText(bytes: Uint8Array): string {
-  return new TextDecoder("utf-8").decode(bytes);
+/** As the API takes it. Bytes that are no text would arrive as others: they are refused here. */
+function requestFrom(io: Io, file: string): ConfigRequest {
+  const bytes = readGivenFile(io, file);
+  const decoded = decodeText(bytes);
+  if ("text" in decoded) return { name: file, text: decoded.text, actor: io.actor };
+  throw problemsToFailure(file, [{ severity: "error", file, path: "", ...decoded.problem }]);
 }
 
 export function layPlan(plan: Plan): string {
@@ -57,7 +64,7 @@ export interface PlanOptions {
 }
 
 export async function planVerb(io: Io, client: Client, file: string, options: PlanOptions): Promise<number> {
-  const plan = await client.plan({ name: file, text: asText(readConfigFile(io, file)), actor: io.actor });
+  const plan = await client.plan(requestFrom(io, file));
   io.out(options.output === "json" ? `${JSON.stringify(plan, null, 2)}\n` : layPlan(plan));
   return options.exitCode && plan.changed ? EXIT.changes : EXIT.done;
 }
@@ -76,7 +83,7 @@ export async function applyVerb(
   file: string,
   options: { readonly output: "table" | "json"; readonly yes: boolean },
 ): Promise<number> {
-  const request = { name: file, text: asText(readConfigFile(io, file)), actor: io.actor };
+  const request = requestFrom(io, file);
   const plan = await client.plan(request);
   const most = Math.max(0, ...plan.services.filter(({ change }) => change !== "added").map(({ share }) => share));
   if (io.isTty && !options.yes && (most > ASK_ABOVE_SHARE || plan.replacesPlane !== null)) {

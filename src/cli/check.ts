@@ -4,14 +4,14 @@
 import { effectiveConfigText, formatProblems } from "../config/format.ts";
 import { withoutKeys } from "../config/formats_quic.ts";
 import { parseConfig } from "../config/parse.ts";
-import { readConfigFile } from "./changes.ts";
+import { readGivenFile } from "./changes.ts";
 import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
 import { loadConfig } from "./offline.ts";
 
 /** Prints every problem; 2 when there is an error, 0 for warnings alone. */
 export function checkVerb(io: Io, file: string, output: "table" | "json"): number {
-  const result = parseConfig(file, readConfigFile(io, file));
+  const result = parseConfig(file, readGivenFile(io, file));
   const problems = "problems" in result ? result.problems : result.warnings;
   const valid = !("problems" in result);
   if (output === "json") io.out(`${JSON.stringify({ valid, problems }, null, 2)}\n`);
@@ -31,6 +31,6 @@ export async function showConfigVerb(
 ): Promise<number> {
   if (options.config === undefined) io.out(`${JSON.stringify(await running(), null, 2)}\n`);
   else if (options.effective) io.out(effectiveConfigText(loadConfig(io, options.config)));
-  else io.out(withoutKeys(new TextDecoder().decode(readConfigFile(io, options.config))));
+  else io.out(withoutKeys(new TextDecoder().decode(readGivenFile(io, options.config))));
   return EXIT.done;
 }

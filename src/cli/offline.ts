@@ -7,7 +7,7 @@ import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
 import { readableQuicKeys } from "../supervisor/quic_keys.ts";
 import type { Intent } from "../model/table.ts";
-import { readConfigFile } from "./changes.ts";
+import { readGivenFile } from "./changes.ts";
 import type { Io } from "./io.ts";
 
 /** The seed of answers when nobody knows the real one: 0123456789abcdef. */
@@ -15,7 +15,7 @@ export const TEST_SEED = 0x0123456789abcdefn;
 
 /** Parses a file; throws CONFIG_INVALID with every problem. */
 export function loadConfig(io: Io, file: string): Config {
-  const result = parseConfig(file, readConfigFile(io, file));
+  const result = parseConfig(file, readGivenFile(io, file));
   if ("problems" in result) throw problemsToFailure(file, result.problems);
   return result.config;
 }

@@ -2,7 +2,8 @@
 // verbs' functions; knows no socket, map or file itself. Ends with an exit code, never with process.exit.
 
 import { Command, CommanderError, Option } from "commander";
-import { Failure } from "../errors.ts";
+import { formatProblems } from "../config/format.ts";
+import { Failure, isFailure, systemFailure } from "../errors.ts";
 import { controlSocketPath } from "../supervisor/places.ts";
 import { VERSION } from "../version.ts";
 import { applyVerb, overrideVerb, planVerb, printApplied, printRemoved } from "./changes.ts";
@@ -34,14 +35,19 @@ export async function runCli(argv: readonly string[], io: Io): Promise<number> {
 
 function explainError(io: Io, error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-  if (error instanceof Failure) {
-    io.err(`pointsman: ${error.code}: ${error.message}\n`);
-    return exitCodeOf(error as Failure);
+  const failure = error instanceof Failure ? (error as Failure) : systemFailure(error);
+  if (failure === null) {
+    io.err(bugText(error));
+    return EXIT.bug;
   }
-  io.err(
-    `pointsman: this is a bug, please report it: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
-  );
-  return EXIT.bug;
+  io.err(`pointsman: ${failure.code}: ${failure.message}\n`);
+  if (isFailure(failure, "CONFIG_INVALID")) io.err(`${formatProblems(failure.details.problems)}\n`);
+  return exitCodeOf(failure);
+}
+
+export function bugText(error: unknown): string {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return `pointsman: this is a bug, please report it: ${text}\n`;
 }
 
 function createProgram(io: Io, result: { code: number }): Command {

@@ -3,11 +3,11 @@
 
 import { openReplay } from "../dataplane/xdp/replay.ts";
 import { loadAddon } from "../dataplane/probe.ts";
-import { Failure } from "../errors.ts";
 import { compile } from "../model/compile.ts";
 import { EMPTY_LEDGER } from "../model/table.ts";
 import type { CapturedPacket } from "./capture.ts";
 import { readCapture, writeCapture } from "./capture.ts";
+import { readGivenFile } from "./changes.ts";
 import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
 import { offlineIntent } from "./offline.ts";
@@ -23,9 +23,7 @@ export interface ReplayOptions {
 
 export async function replayVerb(io: Io, options: ReplayOptions): Promise<number> {
   const intent = offlineIntent(io, options.config, options.hashSeed);
-  const bytes = io.env.files.read(options.in);
-  if (bytes === null) throw new Failure("FILE_UNREADABLE", { path: options.in }, `there is no file ${options.in}`);
-  const packets = readCapture(options.in, bytes);
+  const packets = readCapture(options.in, readGivenFile(io, options.in));
   const cut = packets.filter((packet) => packet.bytes.length < packet.length).length;
   if (cut > 0) io.err(`note: ${cut} packet(s) were cut short by the capture; the program sees them as malformed\n`);
   const forwarding = compile(intent, { ledger: EMPTY_LEDGER, generation: 0 });

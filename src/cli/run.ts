@@ -3,14 +3,12 @@
 
 import { createPointsman } from "../create.ts";
 import type { Pointsman } from "../create.ts";
+import type { Log } from "../env.ts";
 import { Failure } from "../errors.ts";
-import type { Address } from "../model/address.ts";
-import { formatEndpoint } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
-import type { ObserveServer } from "../observe/server.ts";
-import { startObserveServer } from "../observe/server.ts";
 import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
+import { keepObserveServer } from "./observing.ts";
 import type { RunOptions } from "./program.ts";
 import { watchConfig } from "./watch_config.ts";
 
@@ -25,18 +23,25 @@ export async function runVerb(io: Io, options: RunOptions): Promise<number> {
   const ended = new Promise<Ending>((resolve) => { end = resolve; });
   const bySignal = (): void => { end({ detach: options.detachOnExit, by: String(io.interrupted.reason) }); };
   io.interrupted.addEventListener("abort", bySignal, { once: true });
+  const reloader = createReloader(env.log);
+  // A SIGHUP that nobody listens to would end the process, also while it starts.
+  const cleanUp: (() => Promise<void> | void)[] = [
+    io.onHangup(() => { reloader.request("SIGHUP"); }),
+  ];
   const pointsman = await createPointsman({
     config: options.config, env, adjust: (config) => adjusted(config, options),
     ...(options.stateDirectory === undefined ? {} : { stateDirectory: options.stateDirectory }),
     onStop: ({ detach, actor }) => { end({ detach, by: actor }); },
   });
-  const cleanUp: (() => Promise<void> | void)[] = [];
   try {
-    cleanUp.push(keepObserveServer(io, pointsman));
-    cleanUp.push(io.onHangup(() => { reload(io, pointsman, "SIGHUP"); }));
+    cleanUp.push(keepObserveServer(env, pointsman.supervisor));
     if (options.watchConfig) {
-      cleanUp.push(await watchConfig(env, options.config, () => { reload(io, pointsman, "file watch"); }));
+      const changed = (): void => { reloader.request("file watch"); };
+      cleanUp.push(await watchConfig(env, options.config, changed));
+      // It may have changed between its reading and now.
+      if (pointsman.status().config.fileDiffers === true) changed();
     }
+    reloader.open(pointsman);
     const { mode, plane } = pointsman.status();
     env.log.info({ instance: pointsman.supervisor.instance, mode, reason: plane.reason, socket: pointsman.socket }, "running");
     if (io.interrupted.aborted) bySignal();
@@ -61,48 +66,36 @@ function adjusted(config: Config, options: RunOptions): Config {
   };
 }
 
-/** A refused reload is logged and shown by status; what was in force stays. */
-function reload(io: Io, pointsman: Pointsman, actor: string): void {
-  pointsman.supervisor.reload(actor).catch((error: unknown) => {
-    if (!(error instanceof Failure)) throw error;
-    io.env.log.error({ code: (error as Failure).code, actor }, `reload refused: ${error.message}`);
-  });
+interface Reloader {
+  request(actor: string): void;
+  /** From now on there is something to reload; what was asked for meanwhile follows. */
+  open(pointsman: Pointsman): void;
 }
 
-type Listen = { readonly address: Address; readonly port: number } | null;
-
-/** Follows observe.listen through reloads. A listener that cannot bind makes the instance not ready, and no more. */
-function keepObserveServer(io: Io, pointsman: Pointsman): () => Promise<void> {
-  const { supervisor } = pointsman;
-  const abort = new AbortController();
-  let server: ObserveServer | null = null;
-  let current: string | null = null;
-  const textOf = (listen: Listen): string => (listen === null ? "none" : formatEndpoint(listen.address, listen.port));
-  const follow = async (): Promise<void> => {
-    const { listen } = supervisor.config().observe;
-    if (textOf(listen) === current) return;
-    current = textOf(listen);
-    await server?.close();
-    server = null;
-    try {
-      if (listen !== null) server = await startObserveServer(supervisor, listen);
-      supervisor.setCondition("observe", null);
-      if (server !== null) io.env.log.info({ endpoint: server.endpoint }, "metrics, /healthz and /readyz");
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      supervisor.setCondition("observe", reason);
-      supervisor.note("supervisor", "observe", reason);
+/** Reloads one at a time. Of those asked for while one is under way, one follows: it reads what is there then. */
+export function createReloader(log: Log): Reloader {
+  let pointsman: Pointsman | null = null;
+  let waiting: string | null = null;
+  let isRunning = false;
+  const run = async (supervisor: Pointsman["supervisor"]): Promise<void> => {
+    isRunning = true;
+    for (let actor = waiting; actor !== null; actor = waiting) {
+      waiting = null;
+      try {
+        const { revision, changed } = await supervisor.reload(actor);
+        log.info({ actor, revision }, changed ? "reloaded" : "reloaded: nothing to change");
+      } catch (error) {
+        // A refusal was told by the supervisor, and what was in force stays.
+        if (!(error instanceof Failure)) throw error;
+      }
     }
+    isRunning = false;
   };
-  const following = (async () => {
-    await follow();
-    for await (const event of supervisor.events.subscribe({ since: supervisor.events.lastId, signal: abort.signal })) {
-      if (event.kind === "config") await follow();
-    }
-  })();
-  return async () => {
-    abort.abort();
-    await following;
-    await server?.close();
+  const next = (): void => {
+    if (pointsman !== null && waiting !== null && !isRunning) void run(pointsman.supervisor);
+  };
+  return {
+    request: (actor) => { waiting = actor; next(); },
+    open: (opened) => { pointsman = opened; next(); },
   };
 }

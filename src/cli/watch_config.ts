@@ -8,6 +8,8 @@ import type { Cancel, Env } from "../env.ts";
 
 /** Editors write in several steps; so long without another is taken as done. */
 const QUIET_MS = 200;
+/** Events can be missed (a directory that is replaced, a network file system): a look now and then cannot. */
+const LOOK_MS = 10_000;
 
 /** Watches the directory, since the file itself may be replaced. Resolves to the end of watching. */
 export async function watchConfig(env: Env, path: string, onChange: () => void): Promise<() => Promise<void>> {
@@ -28,7 +30,14 @@ export async function watchConfig(env: Env, path: string, onChange: () => void):
   });
   watcher.on("error", (error) => { env.log.warn({ error }, `watching ${path} failed; SIGHUP still reloads`); });
   await new Promise<void>((resolve) => watcher.once("ready", resolve));
+  let again: Cancel = () => undefined;
+  const lookAgain = (): void => {
+    if (waiting === null) look();
+    again = env.clock.after(LOOK_MS, lookAgain);
+  };
+  again = env.clock.after(LOOK_MS, lookAgain);
   return async () => {
+    again();
     waiting?.();
     await watcher.close();
   };

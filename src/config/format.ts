@@ -37,7 +37,7 @@ export function problemsToFailure(
   const errors = problems.filter((problem) => problem.severity === "error").length;
   const counted = errors === 1 ? "1 problem" : `${errors} problems`;
   return new Failure(
-    "CONFIG_INVALID", { problems }, `${file} has ${counted}\n${formatProblems(problems)}`,
+    "CONFIG_INVALID", { problems }, `${file} has ${counted}`,
   );
 }
 

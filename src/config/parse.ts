@@ -2,14 +2,14 @@
 // YAML, schema, cross-field rules over all that parsed; conversion comes last and cannot fail. Pure
 // and synchronous; must never read a file, a clock or the host.
 
-import type { Config, Problem } from "../model/config.ts";
+import type { Config, IgnoredKeys, Problem } from "../model/config.ts";
 import { convertConfig } from "./convert.ts";
 import { draftConfig } from "./draft.ts";
 import { explainIssue, valueAt } from "./explain.ts";
 import { orderProblems, pathText } from "./problem.ts";
 import type { Finding, Path } from "./problem.ts";
 import { NAME_RULES } from "./rules_names.ts";
-import { PLANE_RULES } from "./rules_plane.ts";
+import { ignoredBy, PLANE_RULES } from "./rules_plane.ts";
 import { QUIC_RULES } from "./rules_quic.ts";
 import { TRAFFIC_RULES } from "./rules_traffic.ts";
 import { configSchema } from "./schema.ts";
@@ -18,7 +18,12 @@ import type { Source } from "./source.ts";
 import { decodeText } from "./text.ts";
 
 export type ParseResult =
-  | { readonly config: Config; readonly warnings: readonly Problem[] }
+  | {
+    readonly config: Config;
+    readonly warnings: readonly Problem[];
+    /** Keys that one plane or the other ignores; with a fixed mode they are among the warnings. */
+    readonly ignored: IgnoredKeys;
+  }
   | { readonly problems: readonly Problem[] };
 
 const RULES = [...NAME_RULES, ...TRAFFIC_RULES, ...QUIC_RULES, ...PLANE_RULES];
@@ -50,13 +55,18 @@ function validate(file: string, source: Source): ParseResult {
     (issue) => explainIssue(issue, value, (path) => source.written(path)),
   );
   const findings = withoutEchoes(source.findings, issues, value);
-  if (typeof value === "object" && !Array.isArray(value)) {
-    const draft = draftConfig(value);
-    for (const rule of RULES) findings.push(...rule(draft));
-  }
+  const draft = typeof value === "object" && !Array.isArray(value) ? draftConfig(value) : null;
+  if (draft !== null) for (const rule of RULES) findings.push(...rule(draft));
   const problems = orderProblems(findings.map((finding) => problemOf(file, finding, source)));
   const valid = parsed.success && problems.every((problem) => problem.severity === "warning");
-  return valid ? { config: convertConfig(parsed.data), warnings: problems } : { problems };
+  if (!valid) return { problems };
+  const ignored = (plane: "xdp" | "proxy"): Problem[] =>
+    draft?.dataplane.mode !== "auto" ? [] : orderProblems(
+      [...ignoredBy(draft, plane)].map((finding) => problemOf(file, finding, source)));
+  return {
+    config: convertConfig(parsed.data), warnings: problems,
+    ignored: { xdp: ignored("xdp"), proxy: ignored("proxy") },
+  };
 }
 
 /**

@@ -90,8 +90,8 @@ function* totals(draft: Draft): Iterable<Finding> {
     for (const [index, { address, fields }] of (pool.backends ?? []).entries()) {
       const port = fields.port ?? service.fields.port;
       if (address === null || port === undefined) continue;
-      destinations.add(`${pool.path.join("/")}/${index} ${address.text} ${port} "
-        + "${service.fields.forwarding ?? ""}`);
+      const way = service.fields.forwarding ?? "";
+      destinations.add(`${pool.path.join("/")}/${index} ${address.text} ${port} ${way}`);
     }
   }
   if (destinations.size > backends) {
@@ -123,16 +123,20 @@ function* refusedForwarding(draft: Draft): Iterable<Finding> {
 /** With the plane fixed by the mode, each key in the file that this plane ignores. */
 function* ignoredKeys(draft: Draft): Iterable<Finding> {
   const { mode } = draft.dataplane;
-  if (mode === undefined || mode === "auto") return;
+  if (mode !== undefined && mode !== "auto") yield* ignoredBy(draft, mode);
+}
+
+/** Each key in the file that a plane ignores. */
+export function* ignoredBy(draft: Draft, plane: Plane): Iterable<Finding> {
   for (const key of FEATURE_KEYS) {
     for (const { path, forwarding } of occurrences(draft, key)) {
       const value = valueAt(draft.root, path);
       if (value === undefined || (key !== "services[].forwarding" && isDefault(
         draft.root, path, value,
       ))) continue;
-      const ignored = reasonIgnored(key, mode, forwarding);
+      const ignored = reasonIgnored(key, plane, forwarding);
       if (ignored !== null) yield {
-        ...warning(path, `ignored by the ${mode} plane: ${ignored}`), at: "key",
+        ...warning(path, `ignored by the ${plane} plane: ${ignored}`), at: "key",
       };
     }
   }

@@ -173,6 +173,9 @@ export interface Config {
   readonly services: readonly ServiceConfig[];
 }
 
+/** By the plane that ignores them. */
+export type IgnoredKeys = Readonly<Record<"xdp" | "proxy", readonly Problem[]>>;
+
 /** One thing wrong (or worth a warning) in a config file. Lines and columns start at 1. */
 export interface Problem {
   readonly severity: "error" | "warning";

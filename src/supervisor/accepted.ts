@@ -4,7 +4,7 @@
 import type { ConfigRequest } from "../api/schemas.ts";
 import { Failure } from "../errors.ts";
 import type { Env } from "../env.ts";
-import type { Config, Problem } from "../model/config.ts";
+import type { Config, IgnoredKeys, Problem } from "../model/config.ts";
 import type { Parse } from "./contract.ts";
 import { readQuicKeys } from "./quic_keys.ts";
 import type { ResolvedSeed } from "./seed.ts";
@@ -26,6 +26,7 @@ export interface ParsedConfig {
   readonly bytes: Uint8Array;
   readonly config: Config;
   readonly warnings: readonly Problem[];
+  readonly ignored: IgnoredKeys;
 }
 
 export interface AcceptedConfig extends ParsedConfig {
@@ -49,6 +50,13 @@ export function acceptConfig(
   const config = readQuicKeys(parsed.config, file, context.env);
   const seed = resolveSeed(config, file, context.seedInUse, context.state, context.env);
   return { ...parsed, config, sha256: sha256(bytes), seed, origin };
+}
+
+/** What is worth a warning while this plane serves it, the keys that it ignores included. */
+export function warningsFor(
+  { warnings, ignored }: ParsedConfig, plane: "xdp" | "proxy",
+): readonly string[] {
+  return [...warnings, ...ignored[plane]].map(({ path, reason }) => `${path}: ${reason}`);
 }
 
 /** Throws CONFIG_INVALID with every problem. */

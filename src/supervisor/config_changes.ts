@@ -9,7 +9,7 @@ import type { Env } from "../env.ts";
 import { Failure, isFailure } from "../errors.ts";
 import type { AcceptedConfig, Origin } from "./accepted.ts";
 import {
-  acceptConfig, laterSettings, parseOrThrow, refuseOtherInstance, requestBytes,
+  acceptConfig, laterSettings, parseOrThrow, refuseOtherInstance, requestBytes, warningsFor,
 } from "./accepted.ts";
 import type { Parse } from "./contract.ts";
 import type { Engine } from "./engine.ts";
@@ -40,6 +40,8 @@ export class ConfigChanges {
   #problems: readonly ProblemView[] = [];
   #fileSeen: { readonly bytes: Uint8Array; readonly sha256: string } | null = null;
   #changing: Promise<unknown> = Promise.resolve();
+  /** Of the config in force, told to the log. */
+  #warned: ReadonlySet<string> = new Set();
   readonly counts = { reloads: 0, reloadsRefused: 0 };
 
   constructor(options: ConfigChangesOptions) {
@@ -111,9 +113,11 @@ export class ConfigChanges {
   }
 
   /** A config has been applied: gives it its number. */
-  keepRevision({ bytes, file, origin }: AcceptedConfig, before: number): number {
+  keepRevision(accepted: AcceptedConfig, before: number): number {
+    const { bytes, file, origin } = accepted;
     const { env, state, record } = this.#options;
     const { actor, what } = origin;
+    this.#tellWarnings(accepted);
     let revision = before + 1;
     try {
       const atMs = env.clock.wallMs();
@@ -128,6 +132,15 @@ export class ConfigChanges {
       env.log.info({ file, actor, origin: what, revision }, message);
     }
     return revision;
+  }
+
+  #tellWarnings(accepted: AcceptedConfig): void {
+    const { env, seat } = this.#options;
+    const now = warningsFor(accepted, seat.plane.mode);
+    for (const warning of now) {
+      if (!this.#warned.has(warning)) env.log.warn({ file: accepted.file }, warning);
+    }
+    this.#warned = new Set(now);
   }
 
   /** Null when there is no file to compare with. */
@@ -168,7 +181,7 @@ export class ConfigChanges {
       flows: movedFlows(before, after, counters()),
       replacesPlane,
       warnings: [
-        ...accepted.warnings.map(({ path, reason }) => `${path}: ${reason}`),
+        ...warningsFor(accepted, seat.plane.mode),
         ...after.warnings,
         ...laterSettings(engine.inForce.accepted.config, accepted.config),
       ],

@@ -7,12 +7,17 @@ import type {
 } from "../api/schemas.ts";
 import type { Counters, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
-import type { Config, Problem } from "../model/config.ts";
+import type { Config, IgnoredKeys, Problem } from "../model/config.ts";
 import type { BackendHealth, ForwardingTable } from "../model/table.ts";
 
 /** A validated config, or all that is wrong with it. */
 export type ParseResult =
-  | { readonly config: Config; readonly warnings: readonly Problem[] }
+  | {
+    readonly config: Config;
+    readonly warnings: readonly Problem[];
+    /** Keys that one plane or the other ignores; with a fixed mode they are among the warnings. */
+    readonly ignored: IgnoredKeys;
+  }
   | { readonly problems: readonly Problem[] };
 
 /** Bytes to config; `file` is for messages. May run elsewhere (a worker thread). */

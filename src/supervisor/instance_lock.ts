@@ -26,7 +26,7 @@ interface Owner {
 export async function acquireInstanceLock(instance: string, host: Host): Promise<InstanceLock> {
   const path = lockPath(instance, host);
   const own = await ownerText(host);
-  if (!host.files.createExclusive(path, own, 0o644)) {
+  if (!claim(path, own, host)) {
     await takeOver(instance, path, own, host);
   }
   let isHeld = true;
@@ -39,6 +39,18 @@ export async function acquireInstanceLock(instance: string, host: Host): Promise
       if (textOf(host, path) === own) host.files.remove(path);
     },
   };
+}
+
+/** False when somebody has it. */
+function claim(path: string, own: string, host: Host): boolean {
+  try {
+    return host.files.createExclusive(path, own, 0o644);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Failure("SYSTEM", { operation: `create ${path}` },
+      `the lock ${path} cannot be created: ${why} (the run directory has to be yours to write:`
+      + " set POINTSMAN_RUN_DIRECTORY, or XDG_RUNTIME_DIR when not root)", error);
+  }
 }
 
 /** The pid of the supervisor that holds the lock, or null when nobody alive does. */

@@ -3,6 +3,7 @@
 
 import type { OverrideRequest } from "../api/schemas.ts";
 import type { Cancel, Clock } from "../env.ts";
+import { isFailure } from "../errors.ts";
 import { isExpired } from "../model/effective.ts";
 import type { Override } from "../model/table.ts";
 import type { OverrideFilter } from "./contract.ts";
@@ -85,9 +86,10 @@ export class OverrideBook {
       // They have no effect whether or not the file says so; the next change writes it again.
       try {
         this.#options.state?.saveOverrides(this.#all);
-      } finally {
-        this.#options.onExpired(expired);
+      } catch (error) {
+        if (!isFailure(error, "SYSTEM")) throw error; // the directory has told it
       }
+      this.#options.onExpired(expired);
     }
     this.#schedule();
   }

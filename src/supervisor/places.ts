@@ -45,5 +45,8 @@ export function stateDirectoryPath(
   if (uid === 0) return `/var/lib/pointsman/${instance}`;
   const home = variables["XDG_STATE_HOME"];
   if (home !== undefined && home !== "") return `${home}/pointsman/${instance}`;
-  return `${variables["HOME"] ?? "/tmp"}/.local/state/pointsman/${instance}`;
+  const own = variables["HOME"];
+  if (own !== undefined && own !== "") return `${own}/.local/state/pointsman/${instance}`;
+  // Nobody's home: a place of the user's own that outlives a boot.
+  return `/var/tmp/pointsman-${uid}/${instance}`;
 }

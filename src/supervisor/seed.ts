@@ -3,7 +3,7 @@
 // once. Knows files; must never know what is hashed.
 
 import type { Env } from "../env.ts";
-import { Failure } from "../errors.ts";
+import { Failure, isFailure } from "../errors.ts";
 import type { Config, HashSeed, Problem } from "../model/config.ts";
 import type { StateDirectory } from "./state.ts";
 import { parseSeed } from "./state.ts";
@@ -28,13 +28,22 @@ export function resolveSeed(
   if (wanted.from === "file") return { seed: seedIn(wanted, file, env), from: "file", created: false };
   const stored = state?.seed() ?? null;
   if (adopted !== null) {
-    if (stored !== adopted) state?.saveSeed(adopted);
+    if (stored !== adopted) keep(adopted, state);
     return { seed: adopted, from: "adopted", created: false };
   }
   if (stored !== null) return { seed: stored, from: "state", created: false };
   const seed = Buffer.from(env.random.bytes(8)).readBigUInt64BE();
-  state?.saveSeed(seed);
+  keep(seed, state);
   return { seed, from: "state", created: true };
+}
+
+/** Forwarding goes first. A seed that cannot be kept is told by the directory, and shown by `status`. */
+function keep(seed: bigint, state: StateDirectory | null): void {
+  try {
+    state?.saveSeed(seed);
+  } catch (error) {
+    if (!isFailure(error, "SYSTEM")) throw error;
+  }
 }
 
 function seedIn(

@@ -1,6 +1,7 @@
 // The state directory of an instance: overrides, hash seed, the last configs that were applied and the
 // last known health. Knows files and their forms; must never know what a supervisor makes of them.
-// What cannot be read is set aside under another name and reported, never a reason not to start.
+// What cannot be read is set aside under another name and reported, and what cannot be written is told:
+// neither is a reason not to start, or to stop forwarding.
 
 import { createHash } from "node:crypto";
 import { z } from "zod";
@@ -17,6 +18,8 @@ export type StoredRevision = Omit<Revision, "current">;
 
 export interface StateDirectory {
   readonly path: string;
+  /** What could not be kept the last time it was tried, one sentence for each file; for `status`. */
+  troubles(): readonly string[];
   overrides(): readonly Override[];
   saveOverrides(overrides: readonly Override[]): void;
   /** Null when there is none yet. */
@@ -57,43 +60,35 @@ export function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** `onSetAside` hears of each file that could not be read. */
+/** `tell` hears of each file that cannot be read, and of each that begins to refuse to be written. */
 export function openStateDirectory(
-  path: string, env: Pick<Env, "files" | "clock">, onSetAside: (message: string) => void,
+  path: string, env: Pick<Env, "files" | "clock">, tell: (message: string) => void,
 ): StateDirectory {
+  const store = new FileStore(env, tell);
   const { files, clock } = env;
-  files.makeDirectory(path, 0o700);
-  const setAside = (file: string, why: string): null => {
-    const aside = `${file}.broken-${clock.wallMs()}`;
-    files.writeAtomic(aside, files.read(file) ?? new Uint8Array(0), 0o600);
-    files.remove(file);
-    onSetAside(`${file} cannot be read (${why}); it is now ${aside}, and its content has no effect`);
-    return null;
-  };
-  const readJson = <T>(file: string, schema: z.ZodType<T>): T | null => {
-    const bytes = files.read(file);
-    if (bytes === null) return null;
+  store.makeDirectory(path);
+  const readJson = <T>(file: string, schema: z.ZodType<T>): T | null => store.read(file, (bytes) => {
     try {
       return schema.parse(JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)));
     } catch (error) {
-      return setAside(file, error instanceof z.ZodError ? z.prettifyError(error) : String(error));
+      throw error instanceof z.ZodError ? new Error(z.prettifyError(error)) : error;
     }
-  };
+  });
   const writeJson = (file: string, value: unknown): void => {
-    files.writeAtomic(file, `${JSON.stringify(value, null, 2)}\n`, 0o600);
+    store.write(file, `${JSON.stringify(value, null, 2)}\n`);
   };
-  const revisions = revisionStore(`${path}/revisions`, files, readJson, writeJson);
+  const revisions = revisionStore(`${path}/revisions`, files, readJson, store);
   return {
     path,
+    troubles: () => store.troubles(),
     overrides: () => readJson(`${path}/overrides.json`, overridesFileSchema)?.overrides ?? [],
     saveOverrides: (overrides) => { writeJson(`${path}/overrides.json`, { version: 1, overrides }); },
-    seed: () => {
-      const bytes = files.read(`${path}/seed`);
-      if (bytes === null) return null;
-      return parseSeed(Buffer.from(bytes).toString("latin1"))
-        ?? setAside(`${path}/seed`, "a seed has 16 hexadecimal digits");
-    },
-    saveSeed: (seed) => { files.writeAtomic(`${path}/seed`, `${formatSeed(seed)}\n`, 0o600); },
+    seed: () => store.read(`${path}/seed`, (bytes) => {
+      const seed = parseSeed(Buffer.from(bytes).toString("latin1"));
+      if (seed === null) throw new Error("a seed has 16 hexadecimal digits");
+      return seed;
+    }),
+    saveSeed: (seed) => { store.write(`${path}/seed`, `${formatSeed(seed)}\n`); },
     ...revisions,
     health: () => {
       const stored = readJson(`${path}/health.json`, healthFileSchema);
@@ -112,8 +107,7 @@ export function openStateDirectory(
 
 function revisionStore(
   directory: string, files: Env["files"],
-  readJson: <T>(file: string, schema: z.ZodType<T>) => T | null,
-  writeJson: (file: string, value: unknown) => void,
+  readJson: <T>(file: string, schema: z.ZodType<T>) => T | null, store: FileStore,
 ): Pick<StateDirectory, "revisions" | "revision" | "record"> {
   const metaPath = (number: number): string => `${directory}/${number}.json`;
   const textPath = (number: number): string => `${directory}/${number}.yaml`;
@@ -144,8 +138,8 @@ function revisionStore(
       const revision = (newest?.revision ?? 0) + 1;
       const meta = { revision, atMs, actor, origin, file, bytes: bytes.length, sha256: digest };
       // The meta file makes it count, so it comes last; and goes first.
-      files.writeAtomic(textPath(revision), bytes, 0o600);
-      writeJson(metaPath(revision), meta);
+      store.write(textPath(revision), bytes);
+      store.write(metaPath(revision), `${JSON.stringify(meta, null, 2)}\n`);
       for (const old of all.slice(REVISIONS_MAX - 1)) {
         files.remove(metaPath(old.revision));
         files.remove(textPath(old.revision));
@@ -153,6 +147,83 @@ function revisionStore(
       return meta;
     },
   };
+}
+
+/** Files that may be broken or refuse to be written, and what is to be said of them. */
+class FileStore {
+  readonly #env: Pick<Env, "files" | "clock">;
+  readonly #tell: (message: string) => void;
+  readonly #troubles = new Map<string, string>();
+  /** Broken, and still under their own names: nothing may be written over them. */
+  readonly #inTheWay = new Set<string>();
+
+  constructor(env: Pick<Env, "files" | "clock">, tell: (message: string) => void) {
+    this.#env = env;
+    this.#tell = tell;
+  }
+
+  troubles(): readonly string[] { return [...this.#troubles.values()]; }
+
+  makeDirectory(path: string): void {
+    try {
+      this.#env.files.makeDirectory(path, 0o700);
+    } catch (error) {
+      // Each write tries again, and says so while it fails.
+      this.#tell(`the state directory ${path} cannot be made: ${messageOf(error)}`);
+    }
+  }
+
+  /** What `understand` makes of the bytes; null when there are none, or none that it understands. */
+  read<T>(file: string, understand: (bytes: Uint8Array) => T): T | null {
+    if (this.#inTheWay.has(file)) return null;
+    try {
+      const bytes = this.#env.files.read(file);
+      return bytes === null ? null : understand(bytes);
+    } catch (error) {
+      this.#setAside(file, messageOf(error));
+      return null;
+    }
+  }
+
+  /** Throws SYSTEM. */
+  write(file: string, bytes: Uint8Array | string): void {
+    try {
+      if (this.#inTheWay.has(file)) this.#moveAside(file);
+      this.#env.files.writeAtomic(file, bytes, 0o600);
+      this.#troubles.delete(file);
+    } catch (error) {
+      const message = `${file} cannot be written: ${messageOf(error)}`
+        + " (see to the space and the permissions of the state directory)";
+      if (this.#troubles.get(file) !== message) this.#tell(message);
+      this.#troubles.set(file, message);
+      throw new Failure("SYSTEM", { operation: `write ${file}` }, message, error);
+    }
+  }
+
+  #setAside(file: string, why: string): void {
+    try {
+      const aside = this.#moveAside(file);
+      this.#tell(`${file} cannot be read (${why}); it is now ${aside}, and its content has no effect`);
+    } catch (error) {
+      this.#inTheWay.add(file);
+      this.#tell(`${file} cannot be read (${why}), and not be set aside (${messageOf(error)}):`
+        + " its content has no effect");
+    }
+  }
+
+  /** By name alone, which needs no space and no right to read it. */
+  #moveAside(file: string): string {
+    const aside = `${file}.broken-${this.#env.clock.wallMs()}`;
+    this.#env.files.rename(file, aside);
+    this.#inTheWay.delete(file);
+    return aside;
+  }
+}
+
+function messageOf(error: unknown): string {
+  // A temporary name in it would make a new message of each attempt.
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replace(/, \w+ '.*$/, "");
 }
 
 /** 16 hexadecimal digits, with white space around them, to a seed; null for anything else. */

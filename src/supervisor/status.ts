@@ -4,6 +4,7 @@
 import type { OverrideView, ProblemView, Status } from "../api/schemas.ts";
 import type { PlaneChoice } from "../dataplane/dataplane.ts";
 import type { ApplyState } from "../api/schemas.ts";
+import { warningsFor } from "./accepted.ts";
 import type { InForce } from "./engine.ts";
 import type { ViewInput } from "./view.ts";
 import { backendViews, serviceViews } from "./view.ts";
@@ -20,6 +21,7 @@ export interface StatusInput extends ViewInput {
   readonly problems: readonly ProblemView[];
   readonly reasons: readonly string[];
   readonly lastApply: ApplyState | null;
+  readonly stateTroubles: readonly string[];
   readonly overrides: readonly OverrideView[];
 }
 
@@ -46,8 +48,9 @@ export function describeStatus(input: StatusInput): Status {
     ready: input.reasons.length === 0,
     reasons: [...input.reasons],
     warnings: [
-      ...inForce.accepted.warnings.map(({ path, reason }) => `${path}: ${reason}`),
+      ...warningsFor(inForce.accepted, plane.mode),
       ...table?.warnings ?? [],
+      ...input.stateTroubles,
     ],
     generation: table?.generation ?? 0,
     lastApply: input.lastApply,

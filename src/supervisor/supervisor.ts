@@ -66,13 +66,15 @@ export async function createSupervisor(options: SupervisorOptions): Promise<Supe
     acceptConfig(first, origin, { env, state, seedInUse: null });
   }
   const opened = await options.openPlane(first.config);
+  let supervisor: PointsmanSupervisor | null = null;
   try {
     const accepted = acceptConfig(first, origin, { env, state, seedInUse: opened.plane.adoptedSeed() });
     const seat = new PlaneSeat(options.openPlane, opened, env.log);
-    const supervisor = new PointsmanSupervisor(options, accepted, seat);
+    supervisor = new PointsmanSupervisor(options, accepted, seat);
     await supervisor.start();
     return supervisor;
   } catch (error) {
+    supervisor?.halt();
     await leaveUnused(opened.plane, null);
     throw error;
   }
@@ -166,6 +168,7 @@ class PointsmanSupervisor implements Supervisor {
       problems: this.#changes.problems,
       reasons: [...this.#engine.reasons(), ...this.#conditions.values()],
       lastApply,
+      stateTroubles: this.#options.state?.troubles() ?? [],
       overrides: this.overrides(),
       intent: this.#engine.intent(),
       table,
@@ -235,14 +238,20 @@ class PointsmanSupervisor implements Supervisor {
     return this.#closing;
   }
 
-  async #end(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
-    const leaves = options.detach || this.#seat.plane.mode === "proxy";
-    this.#record("supervisor", this.instance,
-      leaves ? "the supervisor ends and forwarding with it" : "the supervisor ends; the plane goes on", {});
+  /** No timer, probe or apply of it begins any more. */
+  halt(): void {
     this.#cancelHeartbeat?.();
     this.#book.close();
     this.#engine.stop();
     this.#checker.stop();
+  }
+
+  async #end(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
+    const leaves = options.detach || this.#seat.plane.mode === "proxy";
+    this.#record("supervisor", this.instance,
+      leaves ? "the supervisor ends and forwarding with it" : "the supervisor ends; the plane goes on", {});
+    this.setCondition("ending", "the supervisor is ending");
+    this.halt();
     await this.#withPatience(this.#engine.quiet());
     await this.#seat.close(options);
     this.#events.close();

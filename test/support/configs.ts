@@ -4,7 +4,8 @@
 import { parseAddress } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
 import type {
-  BackendConfig, Config, DataplaneMode, Forwarding, Gue, Health, HashInput, HashSeed, PoolConfig, ServiceConfig,
+  BackendConfig, Config, DataplaneMode, Forwarding, Gue, Health, HashInput, HashSeed, IgnoredKeys,
+  PoolConfig, Problem, ServiceConfig,
 } from "../../src/model/config.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
 
@@ -44,6 +45,8 @@ export interface ConfigSketch {
   readonly services: readonly ServiceSketch[];
   /** Makes the sketch an invalid config with this reason. */
   readonly invalid?: string;
+  /** Paths of keys that the proxy plane ignores. */
+  readonly ignoredByProxy?: readonly string[];
 }
 
 export function address(text: string): Address {
@@ -104,7 +107,14 @@ export function parseSketch(file: string, bytes: Uint8Array): ParseResult {
   } catch (error) {
     return problem(String(error));
   }
-  return sketch.invalid === undefined ? { config: configOf(sketch), warnings: [] } : problem(sketch.invalid);
+  if (sketch.invalid !== undefined) return problem(sketch.invalid);
+  return { config: configOf(sketch), warnings: [], ignored: ignoredIn(file, sketch) };
+}
+
+function ignoredIn(file: string, { ignoredByProxy = [] }: ConfigSketch): IgnoredKeys {
+  const proxy = ignoredByProxy.map((path): Problem => (
+    { severity: "warning", file, line: 1, column: 1, path, reason: "ignored by the proxy plane", hint: null }));
+  return { xdp: [], proxy };
 }
 
 function seedOf({ seed, seedFile }: ConfigSketch): HashSeed {

@@ -35,6 +35,10 @@ export class World {
   noXdp: string | null = null;
   /** So many applies of the next plane fail. */
   failures = 0;
+  /** The state directory refuses every write with this message, or null. */
+  stateRefuses: string | null = null;
+  /** Planes cannot tell their status. */
+  statusFails = false;
   /** The next opening of a plane fails. */
   openFails: Error | null = null;
   #supervisor: Supervisor | null = null;
@@ -68,7 +72,9 @@ export class World {
     if (sketch !== null) this.write(sketch);
     const bytes = this.env.files.read(FILE);
     if (bytes === null) throw new Error("there is no config to start with");
-    const life = new Life(this.env);
+    const life = new Life(this.env, (path) => {
+      if (this.stateRefuses !== null && path.startsWith(STATE)) throw new Error(this.stateRefuses);
+    });
     const { env } = life;
     this.#life = life;
     this.#supervisor = await createSupervisor({
@@ -121,6 +127,7 @@ export class World {
     const isXdp = config.dataplane.mode !== "proxy" && this.noXdp === null;
     const plane = isXdp
       ? new SimulatedPlane({ mode: "xdp", pinned: this.pinned }) : new SimulatedPlane({ mode: "proxy" });
+    if (this.statusFails) plane.status = () => { throw new Error("status cannot be read"); };
     plane.failures = this.failures;
     this.failures = 0;
     this.planes.push(plane);
@@ -137,7 +144,8 @@ class Life {
   readonly #timers = new Set<Cancel>();
   #isOver = false;
 
-  constructor(world: FakeEnv) {
+  /** `judge` throws for a path that may not be written. */
+  constructor(world: FakeEnv, judge: (path: string) => void) {
     const unlessOver = <A extends unknown[], R>(act: (...args: A) => R, otherwise: R) =>
       (...args: A): R => (this.#isOver ? otherwise : act(...args));
     const { clock, files } = world;
@@ -158,7 +166,10 @@ class Life {
       },
       files: {
         ...files,
-        writeAtomic: unlessOver(files.writeAtomic, undefined),
+        writeAtomic: unlessOver((path: string, bytes: Uint8Array | string, mode: number) => {
+          judge(path);
+          files.writeAtomic(path, bytes, mode);
+        }, undefined),
         createExclusive: unlessOver(files.createExclusive, false),
         append: unlessOver(files.append, undefined),
         remove: unlessOver(files.remove, undefined),

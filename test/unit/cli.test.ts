@@ -43,6 +43,7 @@ async function cli(
   const env = createFakeEnv();
   for (const [path, text] of Object.entries({ "/config.yaml": CONFIG, ...options.files }))
     env.files.writeAtomic(path, text, 0o644);
+  env.files.writeAtomic("/latin1.yaml", Buffer.from("version: 1\n\xfc: 2\n", "latin1"), 0o644);
   const ended: Ended = { code: -1, out: "", err: "", asked: [] };
   const client = new Proxy(
     {},
@@ -112,11 +113,28 @@ describe("exit codes", () => {
     ["explain 1.2.3.4:5 web -c /config.yaml --hash-seed xyz", 2, /16 hexadecimal digits/],
     ["ring web -c /config.yaml --hash-seed xyz", 2, /16 hexadecimal digits/],
     ["status --instance ../../etc/passwd", 2, /name matches/],
+    ["plan /latin1.yaml", 2, /latin1\.yaml:2:1: \(file\): is not valid UTF-8/],
+    ["apply /latin1.yaml", 2, /latin1\.yaml:2:1: \(file\): is not valid UTF-8/],
+    ["replay -c /config.yaml --in /absent.pcap", 1, /FILE_UNREADABLE/],
   ])("%s ends with %d and says why on stderr", async (argv, code, err) => {
     const ended = await cli(argv, { files: { "/bad.yaml": "version: 1\nservices: 7\n" } });
     expect(ended.code, ended.err).toBe(code);
     expect(ended.err).toMatch(err);
     expect(ended.out).toBe("");
+  });
+
+  it("prints every problem of a config that the instance refuses", async () => {
+    const problems = ["a", "b"].map((path, index) =>
+      ({ severity: "error" as const, file: "f", line: index + 1, column: 1, path, reason: "is wrong", hint: null }));
+    const refused = new Failure("CONFIG_INVALID", { problems }, "the config is not valid");
+    const { code, err } = await cli("reload", { answers: { reload: refused } });
+    expect([code, err]).toEqual([2, "pointsman: CONFIG_INVALID: the config is not valid\nf:1:1: a: is wrong\nf:2:1: b: is wrong\n"]);
+  });
+
+  it("takes what the operating system refuses for a failure and no bug", async () => {
+    const error = Object.assign(new Error("EACCES: permission denied, open '/x'"), { code: "EACCES", syscall: "open" });
+    const { code, err } = await cli("services", { answers: { services: error } });
+    expect([code, err]).toEqual([1, "pointsman: SYSTEM: EACCES: permission denied, open '/x'\n"]);
   });
 
   it("tells a failure from a bug", async () => {

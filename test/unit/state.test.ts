@@ -44,6 +44,47 @@ describe("state directory", () => {
     for (const [path, file] of env.stored) expect([path, file.mode]).toEqual([path, 0o600]);
   });
 
+  it("sets a broken file aside also where nothing can be written, and keeps it where it cannot even do that", () => {
+    const world = createFakeEnv();
+    world.files.writeAtomic(`${DIRECTORY}/overrides.json`, "{", 0o600);
+    const refuse = (): never => { throw new Error("EROFS: read-only file system, open '/state/.x.1.tmp'"); };
+    const full = { ...world, files: { ...world.files, writeAtomic: refuse } };
+    const told: string[] = [];
+    expect(openStateDirectory(DIRECTORY, full, (message) => told.push(message)).overrides()).toEqual([]);
+    expect(told[0]).toMatch(/overrides\.json cannot be read .* it is now .*\.broken-/);
+
+    world.files.writeAtomic(`${DIRECTORY}/overrides.json`, "{", 0o600);
+    let isReadOnly = true;
+    const guarded = {
+      ...world,
+      files: {
+        ...world.files,
+        writeAtomic: (path: string, bytes: Uint8Array | string, mode: number): void => {
+          if (isReadOnly) refuse();
+          world.files.writeAtomic(path, bytes, mode);
+        },
+        rename: (from: string, to: string): void => {
+          if (isReadOnly) refuse();
+          world.files.rename(from, to);
+        },
+        makeDirectory: refuse,
+      },
+    };
+    const state = openStateDirectory(DIRECTORY, guarded, (message) => told.push(message));
+    expect(state.overrides()).toEqual([]);
+    expect(state.troubles()).toEqual([]);
+    expect(() => { state.saveOverrides([]); }).toThrow(/overrides\.json cannot be written: EROFS/);
+    const said = told.length;
+    expect(() => { state.saveOverrides([]); }).toThrow(/space and the permissions/);
+    expect([told.length, state.troubles().length]).toEqual([said, 1]);
+    isReadOnly = false;
+    world.stepWall(1);
+    state.saveOverrides([]);
+    expect(state.troubles()).toEqual([]);
+    const kept = [...world.stored].filter(([path]) => path.includes(".broken-"));
+    expect(kept.map(([, { bytes }]) => Buffer.from(bytes).toString())).toEqual(["{", "{"]);
+  });
+
   it.each([
     ["overrides.json", "{"], ["overrides.json", '{"version":2,"overrides":[]}'],
     ["overrides.json", '{"version":1,"overrides":[{"target":3}]}'], ["health.json", "[]"], ["seed", "not hex"],
@@ -147,6 +188,14 @@ describe("instance lock, simulated", () => {
     await acquireInstanceLock("main", second);
     lock.release();
     expect(await lockOwner("main", first)).toBe(11);
+  });
+
+  it("in a directory that is not ours to write is a failure that names the remedy", async () => {
+    const env = createFakeEnv();
+    env.files.writeAtomic("/proc/sys/kernel/random/boot_id", "boot", 0o644);
+    const files = { ...env.files, createExclusive: (): never => { throw new Error("EACCES: permission denied"); } };
+    await expect(acquireInstanceLock("main", { ...env, files }))
+      .rejects.toThrow(/lock .*main\.lock cannot be created: EACCES.*POINTSMAN_RUN_DIRECTORY/);
   });
 
   it("another instance is another lock", async () => {

@@ -70,25 +70,24 @@ describe("start", () => {
 
   it("a plane that was opened in vain leaves: without a trace, unless it was adopted", async () => {
     const world = new World();
-    world.write(WEB);
-    const { writeAtomic } = world.env.files;
-    world.env.files.writeAtomic = (path, ...rest) => {
-      if (path.endsWith("/seed")) throw new Error("no space left");
-      writeAtomic(path, ...rest);
-    };
-    await expect(world.start()).rejects.toThrow("no space left");
-    expect(world.plane.closed).toEqual({ detach: true });
-    world.env.files.writeAtomic = writeAtomic;
-    await world.start();
-    world.kill();
     world.write({ ...WEB, seedFile: "/etc/seed" });
     world.env.files.writeAtomic("/etc/seed", "0000000000000001", 0o600);
     const { read } = world.env.files;
-    let reads = 0;
-    world.env.files.read = (path) => {
-      reads += path === "/etc/seed" ? 1 : 0;
-      return path === "/etc/seed" && reads > 1 ? null : read(path);
+    // It is there when it is looked for, and gone when the plane is open.
+    const vanish = (): void => {
+      let reads = 0;
+      world.env.files.read = (path) => {
+        reads += path === "/etc/seed" ? 1 : 0;
+        return path === "/etc/seed" && reads > 1 ? null : read(path);
+      };
     };
+    vanish();
+    await expect(world.start()).rejects.toThrow("/etc/seed cannot be read");
+    expect(world.plane.closed).toEqual({ detach: true });
+    world.env.files.read = read;
+    await world.start();
+    world.kill();
+    vanish();
     await expect(world.start()).rejects.toThrow("/etc/seed cannot be read");
     expect(world.plane.closed).toEqual({ detach: false });
     expect(world.pinned.table).not.toBeNull();
@@ -330,7 +329,79 @@ describe("overrides", () => {
   });
 });
 
+describe("a state directory that refuses to be written", () => {
+  const FULL = "ENOSPC: no space left on device, write";
+
+  it("stops nothing: the start, health, expiry and configs go on, and status says what is not kept", async () => {
+    const world = new World();
+    world.stateRefuses = FULL;
+    const supervisor = await world.start(WEB);
+    expect(supervisor.status()).toMatchObject({ ready: true, hashSeed: "state", config: { revision: 1 } });
+    expect(supervisor.status().warnings.join()).toMatch(/seed cannot be written: ENOSPC/);
+    expect(world.setAside.filter((each) => each.includes("/seed "))).toHaveLength(1);
+    await supervisor.apply(request(TWO));
+    expect(supervisor.status().config.revision).toBe(2);
+    world.dead.add("web/a");
+    await world.pass(20_000);
+    expect(slotsOf(world, "web/a")).toBe(0);
+    world.stateRefuses = null;
+    world.dead.delete("web/a");
+    await world.pass(20_000);
+    expect(supervisor.status().warnings.join()).not.toContain("health.json");
+  });
+
+  it("refuses a new override, which a restart would forget, and lets an old one expire", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const drain = { change: { kind: "drain" as const }, actor: "ann", reason: null };
+    await supervisor.override({ ...drain, target: "web/a", expiresInMs: 5000 });
+    world.stateRefuses = FULL;
+    const refused = await failureOf(supervisor.override({ ...drain, target: "web/b", expiresInMs: null }));
+    expect(refused).toMatchObject({ code: "SYSTEM" });
+    expect(refused.message).toContain(`${STATE}/overrides.json cannot be written: ENOSPC`);
+    expect(slotsOf(world, "web/b")).toBeGreaterThan(0);
+    await world.pass(6000);
+    expect(supervisor.overrides()).toEqual([]);
+    expect(slotsOf(world, "web/a")).toBeGreaterThan(0);
+    expect(messages(world)).toContain("drain of web/a by ann has expired");
+    world.kill();
+    const next = await world.start();
+    expect(next.overrides()).toEqual([]);
+    expect(next.status().ready).toBe(true);
+  });
+});
+
 describe("the rest", () => {
+  it("a start that fails leaves no timer behind, which would keep the process alive", async () => {
+    const world = new World();
+    world.statusFails = true;
+    await expect(world.start(WEB)).rejects.toThrow("status cannot be read");
+    expect(world.env.timers()).toBe(0);
+  });
+
+  it("is not ready any more once it ends", async () => {
+    const world = new World();
+    const supervisor = await world.start(WEB);
+    const end = supervisor.close({ detach: false, drainMs: 1000 });
+    expect(supervisor.status()).toMatchObject({ ready: false, reasons: ["the supervisor is ending"] });
+    await end;
+  });
+
+  it("says which keys the plane that runs ignores, in the log and in status", async () => {
+    const world = new World();
+    const sketch: ConfigSketch = { ...WEB, ignoredByProxy: ["limits.flows"] };
+    const supervisor = await world.start(sketch);
+    expect(supervisor.status().warnings).toEqual([]);
+    world.kill();
+    world.noXdp = "no NIC";
+    const next = await world.start(sketch);
+    const said = "limits.flows: ignored by the proxy plane";
+    expect(next.status()).toMatchObject({ mode: "proxy", warnings: [said] });
+    expect(world.env.messages("warn")).toEqual([said]);
+    await next.reload("ann");
+    expect(world.env.messages("warn")).toEqual([said]);
+  });
+
   it("beats once a second, and ends so that an xdp plane goes on", async () => {
     const world = new World();
     const supervisor = await world.start(WEB);

@@ -70,7 +70,7 @@ export async function takeSteps(
       // An await lets other work in between: only where there is something to wait for.
       if (pending !== undefined) await pending;
     } catch (error) {
-      throw failureFrom(error);
+      throw failureFrom(error, (map) => kernel.maps.entriesMax(map));
     }
     record(state, step);
   }

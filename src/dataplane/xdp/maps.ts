@@ -63,6 +63,12 @@ export class PlaneMaps {
     };
   }
 
+  /** 0: no map has this name. */
+  entriesMax(name: string): number {
+    const map = Object.entries(this.maps).find(([each]) => each === name)?.[1];
+    return map?.info().maxEntries ?? 0;
+  }
+
   // ---- settings: each field by one aligned store
 
   readFingerprint(): bigint {

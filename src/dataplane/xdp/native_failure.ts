@@ -11,8 +11,24 @@ export function isNativeError(error: unknown): error is NativeError {
   return error instanceof Error && "errno" in error && "operation" in error && "object" in error && "log" in error;
 }
 
-/** A Failure for what the kernel refused; anything else is returned as it came. */
-export function failureFrom(error: unknown): unknown {
+/** The remedy for each map that a config can fill. */
+const REMEDIES: Readonly<Record<string, string>> = {
+  services: "raise limits.services", virtual_addresses: "raise limits.services",
+  service_active: "raise limits.services", service_versions: "raise limits.services",
+  service_traffic: "raise limits.services", rings_small: "raise limits.services",
+  rings_medium: "raise limits.services", rings_large: "raise limits.services",
+  destinations: "raise limits.backends", destination_traffic: "raise limits.backends",
+  flows: "raise limits.flows",
+  policies: "give the services fewer allow and deny prefixes, or wider ones",
+};
+
+/**
+ * A Failure for what the kernel refused; anything else is returned as it came. `entriesMaxOf` tells how
+ * many entries a map has room for, 0 when that is not known.
+ */
+export function failureFrom(
+  error: unknown, entriesMaxOf: (map: string) => number = () => 0,
+): unknown {
   if (error instanceof NetlinkError) return fromNetlink(error);
   if (isFileError(error)) return fromFiles(error);
   if (!isNativeError(error)) return error;
@@ -28,11 +44,17 @@ export function failureFrom(error: unknown): unknown {
         `this kernel's verifier rejects ${error.object}: ${lastLine}`, error);
     }
     case "FULL":
-      return new Failure("MAP_FULL", { map: error.object, entriesMax: 0 },
-        `${error.object} is full: raise limits in the config`, error);
+      return mapFull(error, entriesMaxOf(error.object));
     default:
       return new Failure("SYSTEM", { operation: what }, `${what} failed: ${error.message}`, error);
   }
+}
+
+function mapFull(error: NativeError, entriesMax: number): Failure {
+  const map = error.object;
+  const size = entriesMax === 0 ? "" : ` with ${entriesMax} entries`;
+  return new Failure("MAP_FULL", { map, entriesMax },
+    `the map ${map} is full${size}: ${REMEDIES[map] ?? "raise limits in the config"}`, error);
 }
 
 interface FileError extends Error {
