@@ -203,7 +203,7 @@ static __always_inline enum decap_verdict read_inner_ipv4(struct tunnel *tunnel,
 	half_word *first = (void *)ip, before;
 
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5 ||
-	    bpf_ntohs(ip->tot_len) < sizeof(*ip) || bpf_ntohs(ip->tot_len) > tunnel->room)
+	    bpf_ntohs(ip->tot_len) < ip->ihl * 4 || bpf_ntohs(ip->tot_len) > tunnel->room)
 		return DECAP_PASS_MALFORMED;
 	map_ipv4(tunnel->destination, ip->daddr);
 	if (!bpf_map_lookup_elem(&decap_addresses, tunnel->destination))

@@ -65,6 +65,12 @@ export const EXTRAS = {
       shownBy: { files: ["build/old-kernel/boot"] }, unpack: "build/old-kernel",
     },
   ],
+  fuzz: [{
+    name: "libclang-rt-14-dev", because: "libFuzzer and the sanitizers",
+    shownBy: {
+      files: ["x86_64", "aarch64"].map((machine) => `/usr/lib/clang/14/lib/linux/libclang_rt.fuzzer-${machine}.a`),
+    },
+  }],
   vagrant: [tool("vagrant", "validates the Vagrantfile")],
   ci: [
     tool("clang-14", "the oldest compiler we support"),

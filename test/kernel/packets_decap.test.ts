@@ -90,6 +90,8 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
     passes(open, bent(17, 255), "DECAP_PASS_MALFORMED");
     passes(open, bent(34, 0x65), "DECAP_PASS_MALFORMED");
     passes(open, bent(34, 0x44), "DECAP_PASS_MALFORMED");
+    // An inner header that is longer than its packet.
+    passes(open, bent(34, 0x4f), "DECAP_PASS_MALFORMED");
     passes(open, bent(37, 255), "DECAP_PASS_MALFORMED");
     for (let length = 14; length < expected.length; length += 1) {
       expect(run(open, expected.slice(0, length)).output).toEqual(expected.slice(0, length));

@@ -29,6 +29,7 @@ const COUNTS = {
   "pcap": { short: 200, long: 20_000 },
   "proxy": { short: 50, long: 2_000 },
   "simulation": { short: 20, long: 1_000 },
+  "fuzz": { short: 50_000, long: 2_000_000 },
   "packets": { short: 20_000, long: 1_000_000 },
 } as const satisfies Readonly<Record<string, Runs>>;
 

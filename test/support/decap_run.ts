@@ -94,11 +94,11 @@ export class DecapRun {
   }
 }
 
-function addressKey(text: string): Uint8Array {
+export function addressKey(text: string): Uint8Array {
   return AddressKey.encode({ address: parseAddress(text)!.bytes });
 }
 
-function prefixKey(text: string): Uint8Array {
+export function prefixKey(text: string): Uint8Array {
   const { address, length } = parsePrefix(text)!;
   const prefixBits = address.family === 4 ? 96 + length : length;
   return PrefixKey.encode({ prefixBits, address: address.bytes });

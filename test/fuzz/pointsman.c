@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * The packet path under the fuzzer: one legal verdict for each frame, whose action fits; PASS
+ * changes nothing; nothing but PASS for what is not for a virtual address; what is sent on is what
+ * came. Knows verdicts by their names; how frames are made is input.h's.
+ */
+#include "pointsman.bpf.c"
+#include "input.h"
+
+static __u64 packets_of(__u32 verdict)
+{
+	const struct verdict_count *count = peek(&verdict_counts, &verdict);
+
+	return count ? count->packets : 0;
+}
+
+static __u64 bytes_of(__u32 verdict)
+{
+	const struct verdict_count *count = peek(&verdict_counts, &verdict);
+
+	return count ? count->bytes : 0;
+}
+
+/* The one under which the frame was counted. */
+static enum verdict counted(const __u64 before[VERDICTS], __u64 bytes_before, __u32 length)
+{
+	enum verdict found = VERDICT_CONTINUE;
+	__u64 bytes = 0, packets = 0;
+
+	for (__u32 i = 0; i < VERDICTS; i++) {
+		packets += packets_of(i) - before[i];
+		bytes += bytes_of(i);
+		if (packets_of(i) != before[i])
+			found = i;
+	}
+	if (packets != 1 || found == VERDICT_CONTINUE)
+		complain("%llu verdicts for one frame", packets);
+	if (bytes - bytes_before != length)
+		complain("%llu bytes counted for %u", bytes - bytes_before, length);
+	return found;
+}
+
+static void judge_action(enum verdict verdict, int action)
+{
+	bool passes = verdict < TX_FORWARDED, drops = verdict >= DROP_DENIED;
+
+	if (passes ? action != XDP_PASS
+		   : drops ? action != XDP_DROP : action != XDP_TX && action != XDP_REDIRECT)
+		complain("verdict %d with action %d", verdict, action);
+}
+
+static void judge_sent(enum verdict verdict, const struct view *before, const struct view *after)
+{
+	switch (verdict) {
+	case TX_FORWARDED:
+	case TX_ICMP_ERROR:
+		return expect_carried(before, after);
+	case TX_ECHO_REPLY:
+		return expect_echoed(before, after);
+	default:
+		if (after->family == 4 && residue(after->bytes + after->at, after->header_length))
+			complain("verdict %d with a wrong IPv4 checksum", verdict);
+	}
+}
+
+static void try_frame(struct frame *frame, const struct view *before)
+{
+	__u64 packets[VERDICTS], bytes = 0;
+	enum verdict verdict;
+	struct view after;
+	int action;
+
+	for (__u32 i = 0; i < VERDICTS; i++) {
+		packets[i] = packets_of(i);
+		bytes += bytes_of(i);
+	}
+	action = pointsman(&frame->ctx);
+	verdict = counted(packets, bytes, before->length);
+	judge_action(verdict, action);
+	after = view_after(frame);
+	if (action == XDP_PASS)
+		return expect_same(before, &after, "passed");
+	if (!before->family || before->mapped || !peek(&virtual_addresses, before->destination))
+		complain("verdict %d for a frame that is not for a virtual address", verdict);
+	if (action != XDP_DROP)
+		judge_sent(verdict, before, &after);
+}

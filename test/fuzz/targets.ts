@@ -1,0 +1,88 @@
+// What the fuzzer runs, and in which worlds: the packet path and the decapsulation program, each
+// with maps filled as the golden packets need them, and some more. Knows the worlds by number; the
+// seeds say which one they want.
+
+import { join } from "node:path";
+import type { OrphanAction } from "../../src/model/config.ts";
+import type { Service } from "../../src/model/table.ts";
+import { BpfWorld } from "../support/bpf_world.ts";
+import type { Surroundings } from "../support/bpf_world.ts";
+import { VIRTUAL_ADDRESSES, addressKey, prefixKey } from "../support/decap_run.ts";
+import { readGolden } from "../support/golden_packets.ts";
+import { BPF_DIRECTORY } from "../support/kernel.ts";
+import { encodeInput } from "./inputs.ts";
+import { Recording } from "./recorded_maps.ts";
+import type { Write } from "./recorded_maps.ts";
+
+export interface Target {
+  readonly name: "pointsman" | "decap";
+  readonly worlds: () => Write[][];
+  readonly seeds: () => Uint8Array[];
+}
+
+interface World {
+  readonly orphan: OrphanAction;
+  readonly service?: Partial<Service["config"]>;
+  readonly ringClass?: Surroundings["ringClass"];
+  readonly tunnelSourceMask?: number;
+}
+
+const ORPHANS: readonly OrphanAction[] = ["keep", "pass", "drop"];
+/** The first three are the golden packets' own; the others turn on what those do without. */
+const WORLDS: readonly World[] = [
+  ...ORPHANS.map((orphan) => ({ orphan })),
+  { orphan: "keep", service: { tracking: "full", flowIdleMs: 5000 } },
+  { orphan: "keep", service: { hash: "source-ip", sourcePrefix: { ipv4: 24, ipv6: 56 } } },
+  { orphan: "keep", ringClass: "medium", tunnelSourceMask: 0xff },
+  {
+    orphan: "keep", ringClass: "large", tunnelSourceMask: 0xffff,
+    service: { hash: "source-ip", tracking: "full" },
+  },
+];
+
+const golden = readGolden();
+
+function worldOf({ orphan, service = {}, ringClass = "small", tunnelSourceMask = 0 }: World): Write[] {
+  const recording = new Recording();
+  const object = join(BPF_DIRECTORY, "pointsman.bpf.o");
+  const world = new BpfWorld(recording.native(), {
+    object, switches: {}, flowsMax: 1024, devices: [1],
+  });
+  const table = golden.table(orphan);
+  const services = table.services.map((one) => ({ ...one, config: { ...one.config, ...service } }));
+  const hop: Surroundings["hop"] = ({ id }) => ({ ...golden.hops.get(id)!, tunnelSourceMask });
+  world.fill({ ...table, services }, { hop, heartbeatNs: 0n, ringClass });
+  return recording.writes();
+}
+
+function pointsmanSeeds(): Uint8Array[] {
+  return golden.cases.flatMap(({ frame, orphan, verdict }) => {
+    const own = ORPHANS.indexOf(orphan);
+    const others = WORLDS.map((_, world) => world).slice(ORPHANS.length);
+    return [own, ...(verdict.startsWith("TX_") ? others : [])].map((world) => encodeInput(frame, { world }));
+  });
+}
+
+function decapWorld(): Write[] {
+  const recording = new Recording();
+  const add = (map: string, key: Uint8Array): void => {
+    recording.map(map).update(key, new Uint8Array(4), 0);
+  };
+  for (const address of VIRTUAL_ADDRESSES) add("decap_addresses", addressKey(address));
+  // One balancer is known, and the other one is not.
+  add("decap_sources", prefixKey("10.0.0.1/32"));
+  return recording.writes();
+}
+
+function decapSeeds(): Uint8Array[] {
+  return golden.cases.flatMap(({ frame, expected }) =>
+    expected.length > frame.length
+      ? [encodeInput(expected, {}), encodeInput(expected, { switched: 1 })]
+      : [encodeInput(frame, {})],
+  );
+}
+
+export const TARGETS: readonly Target[] = [
+  { name: "pointsman", worlds: () => WORLDS.map(worldOf), seeds: pointsmanSeeds },
+  { name: "decap", worlds: () => [decapWorld()], seeds: decapSeeds },
+];
