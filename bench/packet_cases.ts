@@ -152,22 +152,25 @@ const allBut = (...names: Switch[]): Switch[] => ALL.filter((name) => !names.inc
 /** The same packet, of l2 without tracking, through programs with more and more switched on. */
 function featureCases(): Case[] {
   const text = configText(service("web", 80, 4, "forwarding: l2; tracking: none"));
+  const wildcard = text.replace(VIP[4], "203.0.113.0/28").replace("port: 80", "port: any");
   const least: readonly Switch[] = ["featureL2", "ringClassMedium"];
-  const sets: readonly (readonly [string, readonly Switch[]])[] = [
+  const sets: readonly (readonly [string, readonly Switch[], string?])[] = [
     ["l2 alone", least],
     ["l2, source hash", [...least, "featureSourceHash"]],
     ["l2, orphan action", [...least, "featureOrphan"]],
     ["l2, policy", [...least, "featurePolicy"]],
     ["l2, tracking", [...least, "featureTracking"]],
+    ["l2, wildcard services beside an exact one", [...least, "featureWildcard"]],
+    ["l2, a prefix with any port", [...least, "featureWildcard"], wildcard],
     ["l2 and ipip", [...least, "featureIpip"]],
     ["l2 and every tunnel", [...least, "featureIpip", "featureGue", "featureGre"]],
     ["l2, transmit by redirect", [...least, "transmitByRedirect"]],
     ["everything but redirect", allBut("transmitByRedirect")],
   ];
-  return sets.map(([name, switches]) => ({
+  return sets.map(([name, switches, own]) => ({
     group: "features", name, flows: "1 flow", verdict: "TX_FORWARDED", family: 4,
     frame: frame(4, {}),
-    world: { key: `features ${name}`, text, switches, flowsMax: FEW_FLOWS },
+    world: { key: `features ${name}`, text: own ?? text, switches, flowsMax: FEW_FLOWS },
   }));
 }
 

@@ -80,6 +80,35 @@ struct service_key {
 	__u8 pad;
 };
 
+/* Services with several addresses or ports ("wildcard services") are reached through two tries with
+ * longest-prefix match (BPF_MAP_TYPE_LPM_TRIE). Key of `address_groups`, whose value is the group
+ * that the longest prefix leads to; addresses are mapped, so IPv4 prefixes have 96 bits more. */
+struct address_prefix {
+	__u32 prefix_bits;
+	__u8 address[16];
+};
+
+/* Key of `group_services`, whose value is the index of the service that has these ports of these
+ * addresses. A group holds what shorter prefixes offer, too: nobody looks twice. */
+struct port_prefix {
+	__u32 prefix_bits;      /* 48 bits before the port, then bits of the port */
+	__be32 group;
+	__u8 protocol;          /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 pad;
+	__be16 port;
+};
+
+/* Key of `wildcards`: a wildcard service as it is configured. No packet needs it, adoption does: the
+ * tries hold what came of all of them. */
+struct wildcard_key {
+	__u8 address[16];
+	__be16 port_first;
+	__be16 port_last;
+	__u8 address_bits;      /* 0…128 */
+	__u8 protocol;
+	__u8 pad[2];
+};
+
 /* What a packet of a service is measured against. Two versions of each service stand in
  * `service_versions` (index × 2 + version); `service_active` says which one counts, so a change is
  * one aligned store. */
@@ -189,6 +218,9 @@ struct traffic_count {
 };
 
 _Static_assert(sizeof(struct service_key) == 20, "services and flows are keyed by it");
+_Static_assert(sizeof(struct address_prefix) == 20, "32 + 128 bits");
+_Static_assert(sizeof(struct port_prefix) == 12, "32 + 32 + 16 + 16 bits");
+_Static_assert(sizeof(struct wildcard_key) == 24, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct address_key) == 16, "an address and nothing else");
 _Static_assert(sizeof(struct prefix_key) == 20, "32 + 128 bits");
 _Static_assert(sizeof(struct flow_key) == 40, "no padding that the compiler may leave unset");

@@ -29,11 +29,46 @@ struct choice {
 	int action;             /* enum xdp_action of the TX verdicts */
 };
 
+/* The group of the longest prefix that holds the address. */
+static __always_inline const __u32 *group_of(const __u8 *address)
+{
+	struct address_prefix prefix = { .prefix_bits = 128 };
+
+	copy_address(prefix.address, address);
+	return bpf_map_lookup_elem(&address_groups, &prefix);
+}
+
+static __always_inline bool is_virtual_address(const __u8 *address)
+{
+	if (bpf_map_lookup_elem(&virtual_addresses, address))
+		return true;
+	return feature_wildcard && group_of(address);
+}
+
+/* Most specific wins: nothing is more specific than one address with one port; then the longest
+ * prefix, and in it the narrowest range of ports. serviceOf() in src/model/service_lookup.ts. */
+static __always_inline const __u32 *service_of(const struct service_key *key)
+{
+	const __u32 *service = bpf_map_lookup_elem(&services, key);
+	struct port_prefix ports = { .prefix_bits = 48 + 16 };
+	const __u32 *group;
+
+	if (service || !feature_wildcard)
+		return service;
+	group = group_of(key->address);
+	if (!group)
+		return NULL;
+	ports.group = bpf_htonl(*group);
+	ports.protocol = key->protocol;
+	ports.port = key->port;
+	return bpf_map_lookup_elem(&group_services, &ports);
+}
+
 /* Nothing without ports is for a service; for a virtual address it has a verdict of its own. An
  * ICMP error that quotes no service's packet comes here too. */
 static __noinline int decide_without_ports(const struct packet *packet)
 {
-	if (!bpf_map_lookup_elem(&virtual_addresses, packet->flow.service.address))
+	if (!is_virtual_address(packet->flow.service.address))
 		return PASS_NOT_OURS;
 	switch (packet->kind) {
 	case KIND_ECHO_REQUEST:
@@ -224,11 +259,11 @@ static __always_inline enum verdict decide(const struct packet *packet, struct c
 	const struct service_version *version;
 	enum verdict verdict;
 	bool by_ring;
-	__u32 *service;
+	const __u32 *service;
 
 	if (packet->kind > KIND_ICMP_ERROR)
 		return decide_without_ports(packet);
-	service = bpf_map_lookup_elem(&services, &packet->flow.service);
+	service = service_of(&packet->flow.service);
 	if (!service)
 		return packet->kind == KIND_ICMP_ERROR ? decide_without_ports(packet) : PASS_NOT_OURS;
 	choice->service = *service;

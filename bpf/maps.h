@@ -20,6 +20,7 @@ const volatile bool feature_ipip = true;
 const volatile bool feature_gue = true;
 const volatile bool feature_gre = true;
 const volatile bool feature_tunnel_variation = true;
+const volatile bool feature_wildcard = true;
 const volatile bool feature_tracking = true;
 const volatile bool feature_policy = true;
 const volatile bool feature_source_hash = true;
@@ -61,6 +62,29 @@ struct {
 	__type(value, __u32);           /* flags; none yet */
 	__uint(max_entries, 1024);
 } virtual_addresses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address_prefix);
+	__type(value, __u32);           /* group */
+	__uint(max_entries, 1024);
+} address_groups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct port_prefix);
+	__type(value, __u32);           /* index of the service */
+	__uint(max_entries, 1024);
+} group_services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct wildcard_key);
+	__type(value, __u32);           /* index of the service */
+	__uint(max_entries, 1024);
+} wildcards SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -43,7 +43,7 @@ const evennessSchema = z.strictObject({
 
 export const serviceSchema = z.strictObject({
   name: text,
-  /** The virtual address as "address:port". */
+  /** The virtual address as configured: "address:port", "203.0.113.0/28:8000-8099", "[2001:db8::1]:any". */
   endpoint: text,
   protocol: z.enum(["tcp", "udp"]),
   forwarding: z.enum(["l2", "ipip", "gue", "gre", "nat", "fullnat"]),
@@ -274,6 +274,8 @@ export const explainRequestSchema = z.strictObject({
   service: text.min(1).max(63),
   /** A QUIC connection ID in hexadecimal digits, as a packet would carry it. */
   connectionId: text.regex(/^([0-9a-fA-F]{2}){1,20}$/).optional(),
+  /** "address:port" that the client asks for; null: the service's, or the first of each that it has. */
+  to: text.min(1).max(60).nullable().default(null),
 });
 
 export const explanationSchema = z.strictObject({
@@ -334,7 +336,7 @@ export type Plan = z.infer<typeof planSchema>;
 export type ApplyResult = z.infer<typeof applyResultSchema>;
 export type Revision = z.infer<typeof revisionSchema>;
 export type CheckResult = z.infer<typeof checkResultSchema>;
-export type ExplainRequest = z.infer<typeof explainRequestSchema>;
+export type ExplainRequest = z.input<typeof explainRequestSchema>;
 export type Explanation = z.infer<typeof explanationSchema>;
 export type RingRequest = z.infer<typeof ringRequestSchema>;
 export type RingReport = z.infer<typeof ringReportSchema>;

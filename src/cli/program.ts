@@ -296,7 +296,8 @@ function addQuestions(program: Command, io: Io, end: End): void {
       .option("--hash-seed <hex>", "16 hex digits, when the file's seed cannot be read");
   question("explain <client> <service>", "which backend CLIENT:PORT meets at SERVICE, and why")
     .option("--connection-id <hex>", "of a QUIC packet that carries this one", connectionId)
-    .action(async (client: string, service: string, options: QuestionOptions & { readonly connectionId?: string }) => {
+    .option("--to <address:port>", "what the client asks for, of a service with several addresses or ports")
+    .action(async (client: string, service: string, options: ExplainOptions) => {
       end(await explainVerb(io, client, service, options, (use) => withClient(io, options, use)));
     });
   question("ring <service>", "slots per backend, and what a change would move")
@@ -325,6 +326,11 @@ function addQuestions(program: Command, io: Io, end: End): void {
         end(await replayVerb(io, options));
       },
     );
+}
+
+interface ExplainOptions extends QuestionOptions {
+  readonly connectionId?: string;
+  readonly to?: string;
 }
 
 export interface QuestionOptions extends Common {

@@ -36,11 +36,11 @@ export async function explainVerb(
   io: Io,
   client: string,
   service: string,
-  options: Options & { readonly connectionId?: string },
+  options: Options & { readonly connectionId?: string; readonly to?: string },
   ask: Ask,
 ): Promise<number> {
-  const { connectionId } = options;
-  const request = connectionId === undefined ? { client, service } : { client, service, connectionId };
+  const { connectionId, to = null } = options;
+  const request = { client, service, to, ...(connectionId === undefined ? {} : { connectionId }) };
   let answer: Explanation;
   if (options.config === undefined) answer = await ask((instance) => instance.explain(request));
   else {

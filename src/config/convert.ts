@@ -7,7 +7,8 @@ import type {
 } from "../model/config.ts";
 import { parseEndpoint } from "../model/address.ts";
 import {
-  readAddress, readDuration, readHashSeed, readPrefix, readStatuses, readTunnelSource,
+  readAddress, readDuration, readHashSeed, readPorts, readPrefix, readStatuses, readTunnelSource,
+  readVirtualAddress,
 } from "./formats.ts";
 import { readQuicKey } from "./formats_quic.ts";
 import { healthSchema } from "./schema.ts";
@@ -99,7 +100,8 @@ function convertService(raw: RawService): ServiceConfig {
     raw.flowIdle,
   );
   return {
-    name, address: readAddress(raw.address), port, protocol, forwarding, gue, algorithm, hash,
+    name, network: readVirtualAddress(raw.address), ports: readPorts(port), protocol, forwarding,
+    gue, algorithm, hash,
     sourcePrefix, ringSize, tracking, flowIdleMs,
     affinityGroup: raw.affinityGroup,
     quicLb: optional(raw.quicLb, ({ configs }) => ({

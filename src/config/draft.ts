@@ -6,7 +6,9 @@ import type * as z from "zod";
 import { backendSchema, configSchema, serviceSchema, timingSchema } from "./schema.ts";
 import type { RawBackend, RawConfig, RawService } from "./schema.ts";
 import { parseAddress } from "../model/address.ts";
-import type { Address } from "../model/address.ts";
+import type { Address, Prefix } from "../model/address.ts";
+import type { PortRange } from "../model/service_address.ts";
+import { readPorts, readVirtualAddress } from "./formats.ts";
 import type { Path } from "./problem.ts";
 
 export interface DraftBackend {
@@ -32,7 +34,8 @@ export interface DraftPool {
 
 export interface DraftService {
   readonly path: Path;
-  readonly address: Address | null;
+  readonly network: Prefix | null;
+  readonly ports: PortRange | null;
   readonly fields: Partial<Omit<RawService, "backends" | "health">>;
   /** The pool it names or inlines; null when there is none such. */
   readonly pool: DraftPool | null;
@@ -129,5 +132,7 @@ function draftService(
   const named = fields.pool === undefined ? undefined : pools.get(fields.pool);
   let pool = named ?? null;
   if (pool === null && inlines.backends) pool = draftPool(fields.name ?? "", path, value, true);
-  return { path, address: parseAddress(fields.address ?? ""), fields, pool, inlines };
+  const network = fields.address === undefined ? null : readVirtualAddress(fields.address);
+  const ports = fields.port === undefined ? null : readPorts(fields.port);
+  return { path, network, ports, fields, pool, inlines };
 }

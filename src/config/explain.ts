@@ -132,7 +132,7 @@ function remedy(value: unknown, node: SchemaNode | null, written: string | null)
     if (node.title === "a duration") {
       return `durations carry a unit: ${String(value)}s or ${String(value)}ms`;
     }
-    if (node.title === "an IP address") return such;
+    if (node.title?.startsWith("an IP address") === true) return such;
     return `put it in quotes: "${written ?? String(value)}"`;
   }
   const wantsNumber = node?.type === "integer" || node?.type === "number";

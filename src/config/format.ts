@@ -7,6 +7,7 @@ import { formatEndpoint } from "../model/address.ts";
 import type {
   BackendConfig, Config, Health, PoolConfig, Problem, ServiceConfig,
 } from "../model/config.ts";
+import { formatNetwork, formatPorts, singlePort } from "../model/service_address.ts";
 import { formatTunnelSource } from "../model/tunnel_source.ts";
 import { formatDuration, formatHashSeed, formatStatuses } from "./formats.ts";
 import { formatQuicKey } from "./formats_quic.ts";
@@ -122,12 +123,12 @@ function healthForm(health: Health): Record<string, unknown> {
 function serviceForm(
   service: ServiceConfig, inline: PoolConfig | undefined,
 ): Record<string, unknown> {
-  const { name, address, port, flowIdleMs, pool, policy, proxy, quicLb, ...rest } = service;
+  const { name, network, ports, flowIdleMs, pool, policy, proxy, quicLb, ...rest } = service;
   const { connectTimeoutMs, idleTimeoutMs, udpIdleTimeoutMs, ...limits } = proxy;
   return {
     name,
-    address: address.text,
-    port,
+    address: formatNetwork(network),
+    port: singlePort(ports) ?? formatPorts(ports),
     ...rest,
     quicLb: optional(quicLb, ({ configs }) => ({
       configs: configs.map((each) => ({ ...each, key: optional(each.key, formatQuicKey) })),

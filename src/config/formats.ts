@@ -5,6 +5,8 @@
 import ipaddr from "ipaddr.js";
 import { parseAddress, parseEndpoint, parsePrefix } from "../model/address.ts";
 import type { Address, Prefix } from "../model/address.ts";
+import { holdsAddress, parsePorts, PORT_MAX } from "../model/service_address.ts";
+import type { PortRange } from "../model/service_address.ts";
 import { fixedSource } from "../model/tunnel_source.ts";
 import type { HashSeed } from "../model/config.ts";
 import { quoted } from "./problem.ts";
@@ -25,6 +27,7 @@ export const HASH_SEED_PATTERN = "^(file:/[^\\u0000-\\u001f]+|[0-9a-fA-F]{16})$"
 export const MAC_PATTERN = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$";
 export const INTERFACE_PATTERN = "^[^\\s/:%]{1,15}$";
 export const PATH_PATTERN = "^/[^\\u0000-\\u001f\\u007f]*$";
+export const PORTS_PATTERN = "^(any|[1-9][0-9]{0,4}-[1-9][0-9]{0,4})$";
 export const STATUSES_PATTERN = "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$";
 
 /** Milliseconds, or null when the text is no duration. */
@@ -137,6 +140,69 @@ export function checkTunnelSource(family: 4 | 6): Check {
         + "a single address stands alone",
     };
   };
+}
+
+const VIRTUAL_PREFIX_MIN = 8;
+/** ::ffff:0:0, as IPv4 stands in IPv6 (RFC 4291, 2.5.5.2). */
+const MAPPED = readAddress("0.0.0.0").bytes;
+
+/** An address that clients use, or a prefix of them. */
+export function checkVirtualAddress(text: string): Complaint | null {
+  if (!text.includes("/")) return checkHostAddress(text);
+  const complaint = checkPrefix(text);
+  if (complaint !== null) return complaint;
+  const { address, length } = readPrefix(text);
+  if (length < VIRTUAL_PREFIX_MIN) {
+    return {
+      reason: `${text} is too much of the address space for a service`,
+      hint: `a prefix has at least ${VIRTUAL_PREFIX_MIN} bits here`,
+    };
+  }
+  if (address.family === 6 && holdsAddress({ address, length, text }, MAPPED)) {
+    return {
+      reason: `${text} holds IPv4-mapped addresses, which no packet has`, hint: "use a longer prefix",
+    };
+  }
+  return checkHostAddress(address.text);
+}
+
+/** What a text that passed checkVirtualAddress stands for. */
+export function readVirtualAddress(text: string): Prefix {
+  return text.includes("/") ? readPrefix(text) : fixedSource(readAddress(text));
+}
+
+/** A port of a service: a number, a range in text, or any. */
+export function checkPorts(value: string | number): Complaint | null {
+  const found = typeof value === "number" ? String(value) : quoted(value);
+  if (typeof value === "number") {
+    const hint = `a whole number from 1 to ${PORT_MAX}`;
+    if (value === 0) return { reason: "port 0 means nothing here", hint };
+    if (value < 1) return { reason: `${found} is less than 1`, hint };
+    if (value > PORT_MAX) return { reason: `${found} is more than ${PORT_MAX}`, hint };
+    return null;
+  }
+  const ports = parsePorts(value);
+  if (ports !== null && (ports.from < ports.to)) return null;
+  return { reason: `${found} is not a port or a range of ports`, hint: portsHint(value) };
+}
+
+function portsHint(text: string): string {
+  if (/^\d+$/.test(text)) return "remove the quotes";
+  const range = /^\s*(\d+)\s*(?:-|\.\.|:|–)\s*(\d+)\s*$/.exec(text);
+  const from = Number(range?.[1] ?? Number.NaN);
+  const to = Number(range?.[2] ?? Number.NaN);
+  if (from === 0 && to === PORT_MAX) return "for every port, write any";
+  if (from === to) return `one port is port: ${from}`;
+  if (from > to) return `the range is empty; ${to}-${from}?`;
+  if (from >= 1 && to <= PORT_MAX) return `write "${from}-${to}"`;
+  return `such as 443, "8000-8099" or any; ports are 1 to ${PORT_MAX}`;
+}
+
+/** What a value that passed checkPorts stands for. */
+export function readPorts(value: string | number): PortRange {
+  const ports = parsePorts(String(value));
+  if (ports === null) throw new TypeError(`unchecked port ${quoted(String(value))}`);
+  return ports;
 }
 
 export function checkPrefix(text: string): Complaint | null {

@@ -8,6 +8,7 @@ import { draftConfig } from "./draft.ts";
 import { explainIssue, valueAt } from "./explain.ts";
 import { orderProblems, pathText } from "./problem.ts";
 import type { Finding, Path } from "./problem.ts";
+import { ADDRESS_RULES } from "./rules_addresses.ts";
 import { NAME_RULES } from "./rules_names.ts";
 import { ignoredBy, PLANE_RULES } from "./rules_plane.ts";
 import { QUIC_RULES } from "./rules_quic.ts";
@@ -26,7 +27,7 @@ export type ParseResult =
   }
   | { readonly problems: readonly Problem[] };
 
-const RULES = [...NAME_RULES, ...TRAFFIC_RULES, ...QUIC_RULES, ...PLANE_RULES];
+const RULES = [...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...QUIC_RULES, ...PLANE_RULES];
 
 /** `file` is for messages only. Problems include the warnings; at least one of them is an error. */
 export function parseConfig(file: string, bytes: Uint8Array): ParseResult {

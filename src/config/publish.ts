@@ -142,6 +142,8 @@ function featureSection(): string {
       + "chosen by",
     "`dataplane.mode` ignores; what a plane refuses is an error with that mode, and a warning "
       + "with `auto`.",
+    "Of what a plane honours in part, it serves the rest not at all: `status` and `/readyz` say so, "
+      + "and the other services are served.",
     "",
     "| key | XDP plane | proxy plane |",
     "|---|---|---|",
@@ -162,5 +164,6 @@ function supportText(key: FeatureKey, plane: Plane): string {
 
 function answerText(support: Support): string {
   if (support === "honoured") return "honoured";
+  if ("partly" in support) return `in part (${support.partly})`;
   return "ignored" in support ? `ignored (${support.ignored})` : `refused (${support.refused})`;
 }

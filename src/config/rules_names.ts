@@ -3,6 +3,7 @@
 // alone.
 
 import { formatEndpoint } from "../model/address.ts";
+import { singlePort } from "../model/service_address.ts";
 import { checkName } from "./formats.ts";
 import { nearest } from "./known.ts";
 import type { Draft, DraftBackend, DraftPool, DraftService } from "./draft.ts";
@@ -24,7 +25,7 @@ function atKey(finding: Finding): Finding {
 }
 
 /** For each item whose text another one had before: the item, and the first with that text. */
-function* repeats<T>(
+export function* repeats<T>(
   items: Iterable<T>, textOf: (item: T) => string | undefined,
 ): Iterable<[T, T]> {
   const first = new Map<string, T>();
@@ -50,24 +51,6 @@ function* duplicateServices(draft: Draft): Iterable<Finding> {
       `the service name ${quoted(service.fields.name ?? "")} is taken by ${pathText(before.path)}`;
     yield error([...service.path, "name"], reason);
   }
-}
-
-function* duplicateAddresses(draft: Draft): Iterable<Finding> {
-  for (const [service, before] of repeats(draft.services, listeningPoint)) {
-    const reason =
-      `${listeningPoint(service) ?? ""} is already the address of ${serviceName(before)}`;
-    yield error([
-      ...service.path, "address",
-    ], reason, "address, port and protocol together belong to one service");
-  }
-}
-
-/** `tcp 203.0.113.10:443`. */
-export function listeningPoint({ address, fields }: DraftService): string | undefined {
-  if (address === null || fields.port === undefined || fields.protocol === undefined) {
-    return undefined;
-  }
-  return `${fields.protocol} ${formatEndpoint(address, fields.port)}`;
 }
 
 export function serviceName(service: DraftService): string {
@@ -126,8 +109,10 @@ function ringKey(
     return undefined;
   }
   if (typeof service?.fields.affinityGroup === "string") return address.text;
-  const port = fields.port ?? (service === null ? 0 : service.fields.port);
-  return port === undefined ? undefined : formatEndpoint(address, port);
+  if (service === null || fields.port !== null) return formatEndpoint(address, fields.port ?? 0);
+  if (service.ports === null) return undefined;
+  const port = singlePort(service.ports);
+  return port === null ? address.text : formatEndpoint(address, port);
 }
 
 /** Different keys, but one and the same socket: half of its flows would be counted elsewhere. */
@@ -213,6 +198,6 @@ function* inlineNames(draft: Draft): Iterable<Finding> {
 }
 
 export const NAME_RULES: readonly Rule[] = [
-  poolNames, duplicateServices, duplicateAddresses, duplicateBackends, duplicateRingKeys,
+  poolNames, duplicateServices, duplicateBackends, duplicateRingKeys,
   sameDestinations, unknownPools, unusedPools, poolOrInline, inlineNames,
 ];

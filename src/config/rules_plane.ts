@@ -3,10 +3,13 @@
 // (that is doctor).
 
 import { isLoopback } from "../model/address.ts";
-import { FEATURE_KEYS, supportOf } from "../model/features.ts";
+import {
+  FEATURE_KEYS, PORTS_WITHOUT_SOCKETS, PREFIX_WITHOUT_SOCKETS, PROXY_PORTS_MAX, supportOf,
+} from "../model/features.ts";
 import type { FeatureKey, Plane, Support } from "../model/features.ts";
 import type { Forwarding } from "../model/config.ts";
-import type { Draft } from "./draft.ts";
+import { PORT_MAX, portCount, singleAddress, singlePort } from "../model/service_address.ts";
+import type { Draft, DraftService } from "./draft.ts";
 import { valueAt } from "./explain.ts";
 import { schemaAt } from "./known.ts";
 import type { Finding, Path } from "./problem.ts";
@@ -38,7 +41,10 @@ function* interfaces(draft: Draft): Iterable<Finding> {
 
 function* loopback(draft: Draft): Iterable<Finding> {
   if (draft.dataplane.mode !== "xdp") return;
-  const items = [...draft.services, ...draft.pools.flatMap((pool) => pool.backends ?? [])];
+  const items = [
+    ...draft.services.map(({ path, network }) => ({ path, address: network?.address ?? null })),
+    ...draft.pools.flatMap((pool) => pool.backends ?? []),
+  ];
   for (const { path, address } of items) {
     if (address === null || !isLoopback(address)) continue;
     yield warning([
@@ -54,16 +60,20 @@ function* listeningPorts(draft: Draft): Iterable<Finding> {
   if (proxy === undefined || mode === undefined || mode === "xdp") return;
   const taken = new Map<string, string>();
   for (const service of draft.services) {
-    const { address, fields: { port, protocol } } = service;
-    if (port === undefined || protocol === undefined || address === null) continue;
-    const sum = port + proxy.portOffset;
-    if (sum > 65_535) {
+    const { network, ports, fields: { protocol } } = service;
+    if (ports === null || protocol === undefined || network === null) continue;
+    const { address } = network;
+    if (unserved(service) !== null) continue;
+    const last = ports.to + proxy.portOffset;
+    if (last > PORT_MAX) {
       yield error([
         ...service.path, "port",
-      ], `with portOffset ${proxy.portOffset} the proxy would listen on ${sum}`,
+      ], `with portOffset ${proxy.portOffset} the proxy would listen on ${last}`,
         "ports end at 65535; lower dataplane.proxy.portOffset");
     }
-    if (proxy.bind === "vip") continue;
+    const port = singlePort(ports);
+    if (proxy.bind === "vip" || port === null) continue;
+    const sum = port + proxy.portOffset;
     const socket =
       `${protocol} ${proxy.bind === "any" ? "any" : `IPv${address.family} loopback`} port ${sum}`;
     const other = taken.get(socket);
@@ -74,6 +84,26 @@ function* listeningPorts(draft: Draft): Iterable<Finding> {
       ], `in the proxy plane ${other} already listens on ${socket}`,
         `with bind: ${proxy.bind} only one of them is served`);
     }
+  }
+}
+
+/** Why the proxy plane has no sockets for a service, or null. */
+function unserved({ network, ports }: DraftService): { key: string; reason: string } | null {
+  if (network !== null && singleAddress(network) === null) {
+    return { key: "address", reason: PREFIX_WITHOUT_SOCKETS };
+  }
+  if (ports === null || portCount(ports) <= PROXY_PORTS_MAX) return null;
+  return { key: "port", reason: PORTS_WITHOUT_SOCKETS };
+}
+
+function* unservedByProxy(draft: Draft): Iterable<Finding> {
+  const { mode, interfaces: names } = draft.dataplane;
+  if (mode === undefined || mode === "xdp" || (mode === "auto" && names?.length !== 0)) return;
+  for (const service of draft.services) {
+    const found = unserved(service);
+    if (found === null) continue;
+    yield warning([...service.path, found.key], `not served: ${found.reason}`,
+      "the other services are; the XDP plane serves all of them");
   }
 }
 
@@ -182,5 +212,5 @@ function occurrences(draft: Draft, key: FeatureKey): Occurrence[] {
 }
 
 export const PLANE_RULES: readonly Rule[] = [
-  interfaces, loopback, listeningPorts, totals, refusedForwarding, ignoredKeys,
+  interfaces, loopback, listeningPorts, unservedByProxy, totals, refusedForwarding, ignoredKeys,
 ];

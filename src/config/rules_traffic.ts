@@ -2,8 +2,8 @@
 // probes. Each rule is a function of the draft. Must never know which plane will run.
 
 import type { Address } from "../model/address.ts";
-import { isLoopback } from "../model/address.ts";
 import { isPrime } from "../model/ring.ts";
+import { formatPorts, singlePort } from "../model/service_address.ts";
 import type { Draft, DraftService } from "./draft.ts";
 import { checkPrefix, formatDuration, readDuration, readPrefix } from "./formats.ts";
 import { valueAt } from "./explain.ts";
@@ -57,13 +57,15 @@ function* slotless(draft: Draft): Iterable<Finding> {
 
 function* mappedPorts(draft: Draft): Iterable<Finding> {
   for (const [pool, service] of poolUses(draft)) {
-    const { forwarding, port } = service?.fields ?? {};
-    if (service === null || forwarding === undefined || port === undefined) continue;
+    const forwarding = service?.fields.forwarding;
+    if (service === null || forwarding === undefined || service.ports === null) continue;
+    const { ports } = service;
     if (!KEEPS_PORT.has(forwarding)) continue;
     for (const { path, fields } of pool.backends ?? []) {
-      if (fields.port === undefined || fields.port === null || fields.port === port) continue;
+      if (fields.port === undefined || fields.port === null) continue;
+      if (fields.port === singlePort(ports)) continue;
       yield error([...path, "port"],
-        `${serviceName(service)} has port ${port}, and ${forwarding} cannot change it to `
+        `${serviceName(service)} has port ${formatPorts(ports)}, and ${forwarding} cannot change it to `
         + `${fields.port}`,
         "remove the port, or use nat or fullnat");
     }
@@ -72,7 +74,7 @@ function* mappedPorts(draft: Draft): Iterable<Finding> {
 
 function* families(draft: Draft): Iterable<Finding> {
   for (const [pool, service] of poolUses(draft)) {
-    const virtual = service?.address ?? null;
+    const virtual = service?.network?.address ?? null;
     if (service === null || virtual === null || service.fields.forwarding !== "nat") continue;
     for (const { path, address } of pool.backends ?? []) {
       if (address === null || address.family === virtual.family) continue;
@@ -80,31 +82,6 @@ function* families(draft: Draft): Iterable<Finding> {
         `${serviceName(service)} is IPv${virtual.family}, and nat cannot change the family to `
         + `IPv${address.family}`,
         "use fullnat or ipip");
-    }
-  }
-}
-
-/**
- * A backend that is a VIP would send packets round in circles. On loopback, where everything has one
- * address, it is another program as long as no service has its port.
- */
-function* backendsThatAreVips(draft: Draft): Iterable<Finding> {
-  const taken = new Set(draft.services.map(({ address, fields }) => `${address?.text} ${fields.port}`));
-  const virtual = new Map<string, DraftService>();
-  for (const service of draft.services) {
-    const text = service.address?.text;
-    if (text !== undefined && !virtual.has(text)) virtual.set(text, service);
-  }
-  for (const pool of draft.pools) {
-    for (const { path, address, fields } of pool.backends ?? []) {
-      const service = virtual.get(address?.text ?? "");
-      if (address === null || service === undefined) continue;
-      const ownPort = typeof fields.port === "number" && !taken.has(`${address.text} ${fields.port}`);
-      if (ownPort && isLoopback(address)) continue;
-      yield error([
-        ...path, "address",
-      ], `${address.text} is the virtual address of ${serviceName(service)}`,
-        "a backend needs an address of its own");
     }
   }
 }
@@ -161,7 +138,8 @@ function groupMismatch(service: DraftService, lead: DraftService): string | null
 }
 
 function* policies(draft: Draft): Iterable<Finding> {
-  for (const { path, address: virtual } of draft.services) {
+  for (const { path, network } of draft.services) {
+    const virtual = network?.address ?? null;
     const seen = new Map<string, string>();
     for (const list of ["allow", "deny"] as const) {
       const texts = valueAt(draft.root, [...path, "policy", list]);
@@ -219,6 +197,5 @@ function* unprobedUdp(draft: Draft): Iterable<Finding> {
 }
 
 export const TRAFFIC_RULES: readonly Rule[] = [
-  noServices, noBackends, noWeight, slotless, mappedPorts, families, backendsThatAreVips,
-  ringSizes, affinityGroups, policies, probes, unprobedUdp,
+  noServices, noBackends, noWeight, slotless, mappedPorts, families, ringSizes, affinityGroups, policies, probes, unprobedUdp,
 ];

@@ -49,6 +49,20 @@ function port(description: string): z.ZodInt {
   return z.int().min(1).max(65535).meta({ title: "a port", description });
 }
 
+function ports(description: string): z.ZodUnion<readonly [z.ZodInt, z.ZodString]> {
+  return z.union([
+    z.int().meta({ minimum: 1, maximum: 65535 }), z.string().meta({ pattern: formats.PORTS_PATTERN }),
+  ]).superRefine((value, context) => {
+    const complaint = formats.checkPorts(value);
+    if (complaint === null) return;
+    context.addIssue(
+      { code: "custom", message: complaint.reason, params: { hint: complaint.hint } },
+    );
+  }).meta({
+    title: "a port, a range of ports, or any", description, examples: [443, "8000-8099", "any"],
+  });
+}
+
 function prefixes(description: string): z.ZodArray<z.ZodString> {
   return z.array(text(formats.checkPrefix, {
     title: "a prefix", examples: ["10.0.0.0/8", "2001:db8::/32"],
@@ -190,8 +204,15 @@ const policy = z.strictObject({
 
 export const serviceSchema = z.strictObject({
   name: name("Unique in this file."),
-  address: hostAddress("The virtual address (VIP) that clients use."),
-  port: port("The port that clients use."),
+  address: text(formats.checkVirtualAddress, {
+    title: "an IP address or a prefix", examples: ["203.0.113.10", "203.0.113.0/28"],
+    description: "The virtual address (VIP) that clients use, or a prefix of such addresses, all "
+      + "of which have to be routed to this host. Of two services that hold an address, the one "
+      + "with the longer prefix has it.",
+  }),
+  port: ports("The port that clients use: a number, a range such as `8000-8099`, or `any`. Of two "
+    + "ranges with one address, one has to be part of the other; the narrower has the port. Where "
+    + "there are several, backends get the port that the client used, unless they have one."),
   protocol: z.enum(["tcp", "udp"]).default("tcp").meta({ description: "Transport protocol." }),
   forwarding: z.enum(["l2", "ipip", "gue", "gre", "nat", "fullnat"]).default("l2").meta({
     description: "How packets reach the backend. l2: only MAC addresses change, the backend is on "
@@ -315,7 +336,8 @@ export const configSchema = z.strictObject({
     )
       .default(4096),
     flows: integer("Flows remembered.", 64, 67_108_864).default(1_048_576),
-  }).prefault({}).meta({ description: "Sizes of kernel tables." }),
+  }).prefault({}).meta({ description: "Sizes of kernel tables. "
+    + "Those for policies and for ports of services grow when they need to." }),
   control: z.strictObject({
     socket: path("Control socket; null: /run/pointsman/INSTANCE.sock, or under $XDG_RUNTIME_DIR "
       + "when not root.",

@@ -5,6 +5,7 @@ import type { Env } from "../env.ts";
 import { Failure, isFailure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
 import { supportOf } from "../model/features.ts";
+import { formatNetwork, singleAddress } from "../model/service_address.ts";
 import { loadNative, type Native } from "./xdp/native.ts";
 import { openRequests } from "./xdp/netlink/requests.ts";
 import type { Link } from "./xdp/netlink/rtnetlink.ts";
@@ -168,9 +169,10 @@ function fallbackCheck(env: Env, config: Config): HostCheck {
   const nonlocal = (family: 4 | 6): boolean =>
     textIfReadable(env, `/proc/sys/net/ipv${family}/ip_nonlocal_bind`) === "1";
   const mayAssign = hasCapability(env, "CAP_NET_ADMIN");
-  const foreign = config.services.filter(({ address, vip }) =>
-    (vip.assign === "none" || !mayAssign) && !local.has(address.text) && !nonlocal(address.family));
-  const names = foreign.map(({ name, address }) => `${name} (${address.text})`).join(", ");
+  // A prefix is not the proxy's to bind in any case.
+  const foreign = config.services.filter(({ network, vip }) => singleAddress(network) !== null
+    && (vip.assign === "none" || !mayAssign) && !local.has(formatNetwork(network)) && !nonlocal(network.address.family));
+  const names = foreign.map(({ name, network }) => `${name} (${formatNetwork(network)})`).join(", ");
   return check("fallback", foreign.length === 0,
     foreign.length === 0 ? "the proxy can bind every virtual address" : `the proxy cannot bind ${names}`,
     "put the address on lo (vip.assign: loopback, which takes CAP_NET_ADMIN), set "
@@ -179,9 +181,9 @@ function fallbackCheck(env: Env, config: Config): HostCheck {
 
 function vipChecks(env: Env, config: Config): HostCheck[] {
   const local = new Set(env.net.localAddresses());
-  const unheld = config.services.filter(({ address, vip }) => vip.assign === "none" && !local.has(address.text));
+  const unheld = config.services.filter(({ network, vip }) => vip.assign === "none" && !local.has(formatNetwork(network)));
   if (unheld.length === 0) return [];
-  const texts = [...new Set(unheld.map(({ address }) => address.text))].join(", ");
+  const texts = [...new Set(unheld.map(({ network }) => formatNetwork(network)))].join(", ");
   // Not wrong: a router may send the address here.
   return [check("virtual addresses", true,
     `${texts}: not on this host, so nobody here answers ARP or ND for them; route them here, or set vip.assign`, null)];

@@ -3,6 +3,7 @@
 
 import type { Address } from "../model/address.ts";
 import type { Config, Health } from "../model/config.ts";
+import { singlePort } from "../model/service_address.ts";
 
 export interface ProbeTarget {
   /** "pool/backend". */
@@ -16,13 +17,14 @@ export interface ProbeTarget {
 
 /**
  * The port is that of the health check, else the backend's, else the service's. Services with
- * different ports may share a pool: the first in the file counts, and `health.port` settles it
- * otherwise. A backend of a pool that no service uses, and for which no port is named, is left out.
+ * different ports may share a pool: the first in the file that has a single one counts, and
+ * `health.port` settles it otherwise. A backend for which no port is named is left out.
  */
 export function probeTargets(config: Config): readonly ProbeTarget[] {
   const servicePorts = new Map<string, number>();
   for (const service of config.services) {
-    if (!servicePorts.has(service.pool)) servicePorts.set(service.pool, service.port);
+    const port = singlePort(service.ports);
+    if (port !== null && !servicePorts.has(service.pool)) servicePorts.set(service.pool, port);
   }
   return config.pools.flatMap((pool) => pool.backends.flatMap((backend) => {
     const ownPort = pool.health.type === "none" ? null : pool.health.port;

@@ -43,6 +43,12 @@ export function formatEndpoint(address: Address, port: number): string {
   return address.family === 4 ? `${address.text}:${port}` : `[${address.text}]:${port}`;
 }
 
+/** The same for a backend whose port is that of the packet: `a.b.c.d:any`. */
+export function formatDestination(address: Address, port: number | null): string {
+  if (port !== null) return formatEndpoint(address, port);
+  return address.family === 4 ? `${address.text}:any` : `[${address.text}]:any`;
+}
+
 /** `a.b.c.d:port` or `[v6]:port` to its parts, or null. Ports 0…65535. */
 export function parseEndpoint(text: string): { address: Address; port: number } | null {
   const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);

@@ -2,13 +2,14 @@
 // ForwardingTable). A pure function of the intent and of what the previous ledger promised; the memo
 // only saves work. Knows no map, socket, file or clock.
 
-import { formatEndpoint } from "./address.ts";
+import { formatDestination, formatEndpoint } from "./address.ts";
 import type { BackendConfig, Config, PoolConfig, ServiceConfig } from "./config.ts";
 import type { EffectiveBackend } from "./effective.ts";
 import { activeOverrides, effectiveBackends } from "./effective.ts";
 import { claimDestinations, claimServices } from "./ledger.ts";
 import { compareKeys } from "./permutation.ts";
 import { quicRouting } from "./quic_servers.ts";
+import { formatServiceAddress, singlePort } from "./service_address.ts";
 import type { RingMember, RingMemo } from "./table_ring.ts";
 import { createRingMemo } from "./table_ring.ts";
 import type { Destination, ForwardingTable, Intent, Ledger, Service } from "./table.ts";
@@ -20,7 +21,7 @@ interface Member {
   readonly pool: PoolConfig;
   /** Where in the pool it is. */
   readonly position: number;
-  readonly port: number;
+  readonly port: number | null;
   readonly identity: bigint;
   /** Ring key, unique within the service. */
   readonly key: string;
@@ -46,22 +47,29 @@ export interface Previous {
 
 /** "tcp 203.0.113.10:443", what a service's index belongs to. */
 export function serviceKey(service: ServiceConfig): string {
-  return `${service.protocol} ${formatEndpoint(service.address, service.port)}`;
+  return `${service.protocol} ${formatServiceAddress(service)}`;
 }
 
 /** What a backend's permutation is made of, in the ring of this service. */
 export function ringKey(backend: BackendConfig, service: ServiceConfig): string {
   if (backend.hashKey !== null) return backend.hashKey;
   // Services of one affinity group share this key, so a client meets the same host on every port.
-  if (service.affinityGroup !== null) return backend.address.text;
-  return formatEndpoint(backend.address, backend.port ?? service.port);
+  const port = backendPort(backend, service);
+  // With several ports there is none that the backend is at.
+  if (service.affinityGroup !== null || port === null) return backend.address.text;
+  return formatEndpoint(backend.address, port);
+}
+
+/** Where packets of this service find the backend; null: at the port that each came for. */
+function backendPort(backend: BackendConfig, service: ServiceConfig): number | null {
+  return backend.port ?? singlePort(service.ports);
 }
 
 /** What a destination's id belongs to. */
 export function destinationIdentity(
-  name: string, address: Destination["address"], port: number, forwarding: string,
+  name: string, address: Destination["address"], port: number | null, forwarding: string,
 ): bigint {
-  return xxh64(`${name}|${formatEndpoint(address, port)}|${forwarding}`, 0);
+  return xxh64(`${name}|${formatDestination(address, port)}|${forwarding}`, 0);
 }
 
 /** The way of forwarding with all that tells two destinations of one backend apart. */
@@ -123,7 +131,7 @@ function membershipOf(service: ServiceConfig, config: Config): Membership {
   }
   const nameOf = ({ position }: Member): string => `${pool.name}/${pool.backends[position]!.name}`;
   const members = pool.backends.map((backend, position): Member => {
-    const port = backend.port ?? service.port;
+    const port = backendPort(backend, service);
     const name = `${pool.name}/${backend.name}`;
     const identity = destinationIdentity(name, backend.address, port, wayOf(service));
     return { pool, position, port, identity, key: ringKey(backend, service) };

@@ -3,6 +3,7 @@
 // else builds one from text. Pure types: this file knows no YAML and no schema.
 
 import type { Address, Prefix } from "./address.ts";
+import type { ServiceAddress } from "./service_address.ts";
 
 export type Protocol = "tcp" | "udp";
 export type Forwarding = "l2" | "ipip" | "gue" | "gre" | "nat" | "fullnat";
@@ -57,7 +58,7 @@ export type Health =
 export interface BackendConfig {
   readonly name: string;
   readonly address: Address;
-  /** null: the service's port. */
+  /** null: the service's port, or where that has several, the packet's own. */
   readonly port: number | null;
   /** Relative share, 0…65535; 0 takes no slots. */
   readonly weight: number;
@@ -114,10 +115,8 @@ export interface ServiceQuicConfig {
   readonly key: QuicKey | null;
 }
 
-export interface ServiceConfig {
+export interface ServiceConfig extends ServiceAddress {
   readonly name: string;
-  readonly address: Address;
-  readonly port: number;
   readonly protocol: Protocol;
   readonly forwarding: Forwarding;
   readonly gue: Gue;

@@ -9,6 +9,8 @@ import type { ServiceConfig } from "./config.ts";
 import { flowHash, slotOf, sourceHash } from "./flow_hash.ts";
 import { namedByCid } from "./quic_named.ts";
 import type { QuicOutcome } from "./quic_route.ts";
+import { holdsAddress, mappedBits } from "./service_address.ts";
+import { isVirtualAddress, serviceOf } from "./service_lookup.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 
 export type PacketKind =
@@ -318,72 +320,9 @@ export function isDenied(config: ServiceConfig, source: Uint8Array): boolean {
 /** Bits of the longest prefix that holds the address, counted in 128; -1: none does. */
 function longestMatch(prefixes: readonly Prefix[], address: Uint8Array): number {
   let longest = -1;
-  for (const { address: network, length } of prefixes) {
-    const bits = network.family === 4 ? 96 + length : length;
-    if (bits > longest && sharedBits(network.bytes, address) >= bits) longest = bits;
+  for (const network of prefixes) {
+    const bits = mappedBits(network);
+    if (bits > longest && holdsAddress(network, address)) longest = bits;
   }
   return longest;
-}
-
-function sharedBits(a: Uint8Array, b: Uint8Array): number {
-  for (let at = 0; at < 16; at += 1) {
-    const difference = (a[at] ?? 0) ^ (b[at] ?? 0);
-    if (difference !== 0) return at * 8 + Math.clz32(difference) - 24;
-  }
-  return 128;
-}
-
-interface TableIndex {
-  readonly services: ReadonlyMap<string, Service>;
-  readonly addresses: ReadonlySet<string>;
-}
-
-/** Tables are immutable, so an index of one stays right for as long as the table lives. */
-const indexes = new WeakMap<ForwardingTable, TableIndex>();
-
-/** The service of an address (16 bytes), port and protocol number, or null. */
-export function serviceOf(
-  table: ForwardingTable,
-  address: Uint8Array,
-  port: number,
-  protocol: number,
-): Service | null {
-  return indexOf(table).services.get(serviceKey(address, port, protocol)) ?? null;
-}
-
-/** Whether some service has this address (16 bytes). */
-export function isVirtualAddress(table: ForwardingTable, address: Uint8Array): boolean {
-  return indexOf(table).addresses.has(addressKey(address));
-}
-
-function indexOf(table: ForwardingTable): TableIndex {
-  const known = indexes.get(table);
-  if (known !== undefined) return known;
-  const services = new Map<string, Service>();
-  const addresses = new Set<string>();
-  for (const service of table.services) {
-    const { address, port, protocol } = service.config;
-    services.set(serviceKey(address.bytes, port, PROTOCOL_NUMBERS[protocol]), service);
-    addresses.add(addressKey(address.bytes));
-  }
-  const index = { services, addresses };
-  indexes.set(table, index);
-  return index;
-}
-
-const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
-
-/**
- * Eight characters of sixteen bits: a Map compares strings far quicker than it could compare
- * arrays.
- */
-function addressKey(bytes: Uint8Array): string {
-  let key = "";
-  for (let at = 0; at < 16; at += 2)
-    key += String.fromCharCode(((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0));
-  return key;
-}
-
-function serviceKey(address: Uint8Array, port: number, protocol: number): string {
-  return addressKey(address) + String.fromCharCode(port, protocol);
 }

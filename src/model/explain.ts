@@ -10,6 +10,7 @@ import { decide, slotFor } from "./decide.ts";
 import { LENDING_DRAWS_MAX, lendingDraw } from "./lending.ts";
 import { connectionIdSteps, shortHeader } from "./explain_quic.ts";
 import { keyWord } from "./permutation.ts";
+import { formatServiceAddress, isExact, PROTOCOL_NUMBERS } from "./service_address.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
 
@@ -37,7 +38,6 @@ export interface Client {
   readonly port: number;
 }
 
-const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 /** Steps of a lending chain that are told one by one. */
 const CHAIN_TOLD_MAX = 8;
 
@@ -46,23 +46,25 @@ const NEW_FLOW: State = { flow: null, nowNs: 0n, heartbeatNs: null, neighbour: (
 
 /**
  * What becomes of a new flow. One that the flow table knows stays where it is while its backend is alive.
- * With a connection ID: of a QUIC packet that carries it in a short header.
+ * `to` is an address and port of this service, and of no more specific one. With a connection ID: of a QUIC
+ * packet that carries it in a short header.
  */
 export function explain(
-  table: ForwardingTable, config: Config, service: Service, client: Client, cid: Uint8Array | null = null,
+  table: ForwardingTable, config: Config, service: Service, client: Client, to: Client,
+  cid: Uint8Array | null = null,
 ): ExplainedFlow {
-  const packet = cid === null
-    ? firstPacket(service, client) : { ...firstPacket(service, client), datagram: shortHeader(cid) };
+  const first = firstPacket(service, client, to);
+  const packet = cid === null ? first : { ...first, datagram: shortHeader(cid) };
   const decision = decide(table, NEW_FLOW, packet);
   const { hash, slot } = slotFor(service, packet);
   const owner = table.destinations.get(service.ring.configured[slot] ?? 0) ?? null;
   const chosen = decision.destination;
-  const steps: ExplainStep[] = [serviceStep(service), ...policySteps(service, client, decision.verdict)];
+  const steps: ExplainStep[] = [serviceStep(service, to), ...policySteps(service, client, decision.verdict)];
   if (cid !== null) steps.push(...connectionIdSteps(service, cid, chosen, decision.quic ?? null));
   if (decision.how !== null && decision.how.by !== "connection-id") {
     const { size } = service.ring;
     steps.push(
-      { step: "hash input", detail: hashInput(service, client) },
+      { step: "hash input", detail: hashInput(service, client, to) },
       { step: "hash", detail: `HalfSipHash-1-3 with the instance's seed: 0x${hex(hash)}` },
       { step: "slot", detail: `${slot} of ${size} (hash × ${size} ÷ 2^32)` },
       ...ownerSteps(config, service, slot, owner),
@@ -71,13 +73,14 @@ export function explain(
       steps.push(...lendingSteps(table, config, service, slot, chosen));
     }
   }
-  steps.push(finalStep(service, decision.verdict, chosen));
+  const where = chosen === null ? null : formatEndpoint(chosen.address, chosen.port ?? to.port);
+  steps.push(finalStep(service, decision.verdict, chosen, where));
   return {
     service: service.name,
     client: formatEndpoint(client.address, client.port),
     verdict: decision.verdict,
     backend: chosen?.name ?? null,
-    destination: chosen === null ? null : formatEndpoint(chosen.address, chosen.port),
+    destination: where,
     forwarding: service.config.forwarding,
     hash,
     slot,
@@ -87,15 +90,15 @@ export function explain(
 }
 
 /** A SYN, or a datagram. */
-function firstPacket({ config }: Service, client: Client): Packet {
+function firstPacket({ config }: Service, client: Client, to: Client): Packet {
   return {
     kind: "flow",
-    family: config.address.family,
+    family: to.address.family,
     source: client.address.bytes,
-    destination: config.address.bytes,
+    destination: to.address.bytes,
     protocol: PROTOCOL_NUMBERS[config.protocol],
     sourcePort: client.port,
-    destinationPort: config.port,
+    destinationPort: to.port,
     syn: config.protocol === "tcp",
     ack: false,
     fin: false,
@@ -104,9 +107,12 @@ function firstPacket({ config }: Service, client: Client): Packet {
   };
 }
 
-function serviceStep({ name, config }: Service): ExplainStep {
-  const endpoint = formatEndpoint(config.address, config.port);
-  return { step: "service", detail: `${name} is ${config.protocol} ${endpoint}, forwarding ${config.forwarding}` };
+function serviceStep({ name, config }: Service, to: Client): ExplainStep {
+  const { protocol, forwarding } = config;
+  const asked = isExact(config) ? "" : ` for ${formatEndpoint(to.address, to.port)}`;
+  return {
+    step: "service", detail: `${name} is ${protocol} ${formatServiceAddress(config)}, forwarding ${forwarding}${asked}`,
+  };
 }
 
 function policySteps(service: Service, client: Client, verdict: string): ExplainStep[] {
@@ -120,15 +126,14 @@ function policySteps(service: Service, client: Client, verdict: string): Explain
   }];
 }
 
-function hashInput(service: Service, client: Client): string {
-  const { address, port, protocol, hash, sourcePrefix } = service.config;
+function hashInput(service: Service, client: Client, to: Client): string {
+  const { protocol, hash, sourcePrefix } = service.config;
   if (hash === "source-ip") {
     const bits = client.address.family === 4 ? sourcePrefix.ipv4 : sourcePrefix.ipv6;
     return `source-ip: the first ${bits} bits of ${client.address.text}`;
   }
   const from = formatEndpoint(client.address, client.port);
-  const to = formatEndpoint(address, port);
-  return `5-tuple: ${from} to ${to}, protocol ${PROTOCOL_NUMBERS[protocol]} (${protocol})`;
+  return `5-tuple: ${from} to ${formatEndpoint(to.address, to.port)}, protocol ${PROTOCOL_NUMBERS[protocol]} (${protocol})`;
 }
 
 function ownerSteps(
@@ -196,10 +201,11 @@ function lendingSteps(
   return steps;
 }
 
-function finalStep(service: Service, verdict: string, chosen: Destination | null): ExplainStep {
+function finalStep(
+  service: Service, verdict: string, chosen: Destination | null, where: string | null,
+): ExplainStep {
   if (chosen !== null) {
-    const where = formatEndpoint(chosen.address, chosen.port);
-    return { step: "verdict", detail: `${verdict} to ${chosen.name} at ${where} by ${chosen.forwarding}` };
+    return { step: "verdict", detail: `${verdict} to ${chosen.name} at ${where ?? ""} by ${chosen.forwarding}` };
   }
   const why = verdict === "DROP_NO_BACKEND" ? `no backend of ${service.name} can take flows` : "see above";
   return { step: "verdict", detail: `${verdict}: ${why}` };

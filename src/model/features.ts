@@ -7,10 +7,19 @@ import type { Forwarding } from "./config.ts";
 export type Plane = "xdp" | "proxy";
 
 /**
- * Honoured; ignored, which is announced; or refused: the plane cannot serve a config that asks for
- * it.
+ * Honoured; honoured for some values, while services with others stay unserved beside the rest;
+ * ignored, which is announced; or refused: the plane cannot serve a config that asks for it.
  */
-export type Support = "honoured" | { readonly ignored: string } | { readonly refused: string };
+export type Support =
+  | "honoured" | { readonly partly: string } | { readonly ignored: string }
+  | { readonly refused: string };
+
+/** Sockets that the proxy opens for one service at most. */
+export const PROXY_PORTS_MAX = 256;
+export const PREFIX_WITHOUT_SOCKETS =
+  "a prefix is not served by the proxy plane, whose sockets have one address each";
+export const PORTS_WITHOUT_SOCKETS = "the proxy plane has a socket for each port, and serves "
+  + `ranges of at most ${PROXY_PORTS_MAX} ports`;
 
 /** The same for every way of forwarding, or an answer for each. */
 type Row = Support | Readonly<Record<Forwarding, Support>>;
@@ -40,6 +49,8 @@ const IN_PROCESS: Support = { ignored: "the proxy ends with its process" };
  * by both.
  */
 export const FEATURES = {
+  "services[].address": { xdp: "honoured", proxy: { partly: PREFIX_WITHOUT_SOCKETS } },
+  "services[].port": { xdp: "honoured", proxy: { partly: PORTS_WITHOUT_SOCKETS } },
   "services[].forwarding": {
     xdp: {
       l2: "honoured", ipip: "honoured", gue: "honoured", gre: "honoured",

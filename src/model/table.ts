@@ -63,14 +63,18 @@ export interface Destination {
   /** 1…BACKEND_ID_MAX, stable while the destination exists. */
   readonly id: number;
   readonly generation: number;
-  /** xxHash64 of "pool/backend|address:port|forwarding", for adoption; gue with its port and variant. */
+  /**
+   * xxHash64 of "pool/backend|address:port|forwarding", for adoption; gue with its port and variant. Without a
+   * port it says "any".
+   */
   readonly identity: bigint;
   /** "pool/backend". */
   readonly name: string;
   readonly pool: string;
   readonly backend: string;
   readonly address: Address;
-  readonly port: number;
+  /** null: the port that a packet came for, of services that have several. */
+  readonly port: number | null;
   readonly forwarding: Forwarding;
   /** Null unless the forwarding is gue. */
   readonly gue: Gue | null;
@@ -117,7 +121,7 @@ export interface Ledger {
     bigint,
     { readonly id: number; readonly generation: number; readonly live: boolean }
   >;
-  /** "tcp 203.0.113.10:443" → index. */
+  /** "tcp 203.0.113.10:443" or "udp 203.0.113.0/28:any" → index. */
   readonly services: ReadonlyMap<string, number>;
 }
 

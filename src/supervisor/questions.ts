@@ -4,12 +4,17 @@
 
 import type { Explanation, ExplainRequest, RingReport, RingRequest } from "../api/schemas.ts";
 import { Failure } from "../errors.ts";
-import { parseEndpoint } from "../model/address.ts";
+import type { Address } from "../model/address.ts";
+import { formatEndpoint, parseEndpoint } from "../model/address.ts";
 import { explain } from "../model/explain.ts";
 import { hexBytes } from "../model/hex.ts";
 import { ringReport } from "../model/ring_report.ts";
 import type { Config, ServiceConfig } from "../model/config.ts";
-import type { ForwardingTable, Intent } from "../model/table.ts";
+import {
+  formatNetwork, formatServiceAddress, holdsAddress, holdsPort, PROTOCOL_NUMBERS,
+} from "../model/service_address.ts";
+import { serviceOf } from "../model/service_lookup.ts";
+import type { ForwardingTable, Intent, Service } from "../model/table.ts";
 
 /** Throws UNKNOWN_SERVICE, and REQUEST_INVALID for a client that is none or of the other family. */
 export function answerExplain(
@@ -22,13 +27,40 @@ export function answerExplain(
     throw new Failure("REQUEST_INVALID", { path: "client" },
       `${request.client} is no client: write address:port, or [address]:port for IPv6`);
   }
-  if (client.address.family !== service.config.address.family) {
+  const { network } = service.config;
+  if (client.address.family !== network.address.family) {
     throw new Failure("REQUEST_INVALID", { path: "client" },
       `${request.client} is IPv${client.address.family}, and ${service.name} has the`
-      + ` IPv${service.config.address.family} address ${service.config.address.text}`);
+      + ` IPv${network.address.family} address ${formatNetwork(network)}`);
   }
   const { connectionId } = request;
-  return explain(table, config, service, client, connectionId === undefined ? null : hexBytes(connectionId));
+  const cid = connectionId === undefined ? null : hexBytes(connectionId);
+  return explain(table, config, service, client, askedPlace(table, service, request.to ?? null), cid);
+}
+
+/**
+ * The address and port that the client asks for: of a service that has several, the first of each
+ * unless the request names others.
+ */
+function askedPlace(
+  table: ForwardingTable, { name, config }: Service, text: string | null,
+): { address: Address; port: number } {
+  const { network, ports, protocol } = config;
+  const to = text === null
+    ? { address: network.address, port: Math.max(1, ports.from) } : parseEndpoint(text);
+  const has = formatServiceAddress(config);
+  const refuse = (reason: string): Failure => new Failure("REQUEST_INVALID", { path: "to" }, reason);
+  if (to === null) throw refuse(`${text} is no address:port, or [address]:port for IPv6`);
+  const endpoint = formatEndpoint(to.address, to.port);
+  if (!holdsAddress(network, to.address.bytes) || !holdsPort(ports, to.port)) {
+    throw refuse(`${endpoint} is not part of ${name}, which is ${has}`);
+  }
+  const owner = serviceOf(table, to.address.bytes, to.port, PROTOCOL_NUMBERS[protocol]);
+  if (owner !== null && owner.name !== name) {
+    throw refuse(`${endpoint} belongs to ${owner.name}, which is more specific than ${name} (${has});`
+      + (text === null ? " name an address and port of it with --to" : " ask for that service"));
+  }
+  return to;
 }
 
 /** Throws UNKNOWN_SERVICE or UNKNOWN_BACKEND. Bare names mean backends of the service's own pool. */

@@ -3,10 +3,11 @@
 
 import type { BackendView, OverrideView, ServiceView } from "../api/schemas.ts";
 import type { Counters, PlaneStatus, TrafficCount } from "../dataplane/dataplane.ts";
-import { formatEndpoint } from "../model/address.ts";
+import { formatDestination } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
 import { activeOverrides, backendState, effectiveBackends } from "../model/effective.ts";
 import type { EffectiveBackend } from "../model/effective.ts";
+import { formatServiceAddress } from "../model/service_address.ts";
 import type {
   BackendHealth, Destination, ForwardingTable, Intent, Override, Service,
 } from "../model/table.ts";
@@ -53,7 +54,7 @@ function serviceView(service: Service, input: ViewInput): ServiceView {
   const destinations = service.destinations.flatMap((id) => table?.destinations.get(id) ?? []);
   return {
     name,
-    endpoint: formatEndpoint(config.address, config.port),
+    endpoint: formatServiceAddress(config),
     protocol: config.protocol,
     forwarding: config.forwarding,
     pool: config.pool,
@@ -171,7 +172,7 @@ function destinationViews(
       continue;
     }
     views.set(id, {
-      id, generation, endpoint: formatEndpoint(address, port), forwarding,
+      id, generation, endpoint: formatDestination(address, port), forwarding,
       services: [service.name], neighbour: plane.neighbours.get(name) ?? null,
     });
   }

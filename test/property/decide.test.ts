@@ -5,9 +5,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
-import { decide, isVirtualAddress, serviceOf, slotFor } from "../../src/model/decide.ts";
+import { decide, slotFor } from "../../src/model/decide.ts";
 import type { Decision, State } from "../../src/model/decide.ts";
 import { parsePacket } from "../../src/model/packet.ts";
+import { isVirtualAddress, serviceOf } from "../../src/model/service_lookup.ts";
 import type { ParsedPacket } from "../../src/model/packet.ts";
 import { assertProperty } from "../support/counts.ts";
 import { Draws } from "../support/random.ts";

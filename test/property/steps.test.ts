@@ -6,19 +6,20 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { diff } from "../../src/dataplane/xdp/diff.ts";
 import { emptyState, ledgerOf, record, type KernelState } from "../../src/dataplane/xdp/kernel_state.ts";
-import type { Image } from "../../src/dataplane/xdp/image.ts";
+import { serviceKeyText, type Image, type ServiceImage } from "../../src/dataplane/xdp/image.ts";
 import type { Step } from "../../src/dataplane/xdp/steps.ts";
+import { compareSpecificity, holdsAddress, holdsPort } from "../../src/model/service_address.ts";
 import { EMPTY_LEDGER, type Ledger } from "../../src/model/table.ts";
 import { assertProperty, parameters } from "../support/counts.ts";
 import {
-  atRest, emptyMaps, hopText, moments, packetByFlow, packetByRing, TORN,
+  atRest, emptyMaps, hopText, moments, packetByFlow, packetByRing, packetOfService, serviceIndexOf, TORN,
   type ModelMaps, type Outcome,
 } from "../support/plane_model.ts";
-import { compileWorld, keyOf, SERVICES, worlds, type World } from "../support/plane_world.ts";
+import { compileWorld, PACKETS, worlds, type PacketPlace, type World } from "../support/plane_world.ts";
 import { seededRandom } from "../support/fake_env.ts";
 
 const SLOTS = 7;
-const CAPACITIES = { services: 4, destinations: 8, flows: 16, policies: 64 };
+const CAPACITIES = { services: 8, destinations: 8, flows: 16, policies: 64, groupEntries: 64 };
 
 type To = Outcome["to"];
 
@@ -81,9 +82,9 @@ class Plane {
   spawn(legal: Legal): void {
     const [kind, a, b] = [this.random(), this.random(), this.random()];
     if (kind < 0.7) {
-      const key = keyOf(Math.floor(a * SERVICES));
+      const place = PACKETS[Math.floor(a * PACKETS.length)]!;
       const slot = Math.floor(b * SLOTS);
-      this.add(`${key} slot ${slot}`, packetByRing(this.maps, key, slot), legal);
+      this.add(nameOf(place, slot), packetByRing(this.maps, place, slot), legal);
       return;
     }
     const flow = this.flows[Math.floor(a * this.flows.length)];
@@ -138,13 +139,12 @@ class Plane {
     }
     const tos = new Map<string, Set<To>>();
     const handed = this.handedOver(image);
-    for (let number = 0; number < SERVICES; number++) {
+    for (const place of PACKETS) {
       for (let slot = 0; slot < SLOTS; slot++) {
-        const before = atRest(packetByRing(this.maps, keyOf(number), slot)).to;
-        const legal = new Set([before, wanted(image, keyOf(number), slot)]);
+        const legal = this.tosOf(image, place, slot);
         // Where an id changes hands within one table, its slots are nobody's for a grace period.
         if ([...legal].some((to) => handed.has(to))) legal.add("nobody");
-        tos.set(`${keyOf(number)} slot ${slot}`, legal);
+        tos.set(nameOf(place, slot), legal);
       }
     }
     for (const identity of [...ways.keys(), ...this.flows.map((flow) => flow.identity)]) {
@@ -152,6 +152,21 @@ class Plane {
       tos.set(name, new Set<To>(after.has(identity) ? [identity, "pass"] : [identity, "pass", "nobody"]));
     }
     return { tos, ways };
+  }
+
+  /** By the service that it has or the one that it is to have, each as it is or as it is to be. */
+  tosOf(image: Image, place: PacketPlace, slot: number): Set<To> {
+    const index = atRest(serviceIndexOf(this.maps, place));
+    const after = serviceFor(image, place);
+    const tos = new Set<To>([atRest(packetByRing(this.maps, place, slot)).to, toOf(image, after, slot)]);
+    const before = index === undefined ? undefined : image.services.get(index);
+    if (before !== undefined && this.maps.services.get(serviceKeyText(before.key)) === index) {
+      tos.add(toOf(image, before, slot));
+    }
+    if (after !== undefined && this.maps.services.get(serviceKeyText(after.key)) === after.index) {
+      tos.add(atRest(packetOfService(this.maps, after.index, slot)).to);
+    }
+    return tos;
   }
 
   /** Identities that give an id to another one, or take it, at this change. */
@@ -177,13 +192,22 @@ function waysOf(image: Image): Map<bigint, { hop: string; source: string }> {
   }));
 }
 
-function wanted(image: Image, key: string, slot: number): To {
-  for (const service of image.services.values()) {
-    if (`tcp ${service.key.address.text}:80` !== key) continue;
-    const id = image.rings.get(service.version.ringKey)!.slots[slot]!;
-    return image.destinations.get(id)!.identity;
-  }
-  return "pass";
+function nameOf({ address, port }: PacketPlace, slot: number): string {
+  return `${address.text}:${port} slot ${slot}`;
+}
+
+/** The most specific of the services that have this address and port. */
+function serviceFor(image: Image, { address, port }: PacketPlace): ServiceImage | undefined {
+  const [service] = [...image.services.values()]
+    .filter(({ key }) => holdsAddress(key.network, address.bytes) && holdsPort(key.ports, port))
+    .sort((a, b) => compareSpecificity(a.key, b.key));
+  return service;
+}
+
+function toOf(image: Image, service: ServiceImage | undefined, slot: number): To {
+  if (service === undefined) return "pass";
+  const id = image.rings.get(service.version.ringKey)!.slots[slot]!;
+  return image.destinations.get(id)!.identity;
 }
 
 function check(reader: Reader, { to, hop, source }: Outcome): void {
@@ -209,10 +233,9 @@ function live(sequence: readonly World[], breaks: readonly number[], seed: numbe
     ledger = share === 1 ? table.ledger : ledgerOf(plane.state);
     if (share !== 1) return;
     expect(diff(plane.state, image)).toEqual([]);
-    for (let number = 0; number < SERVICES; number++) {
+    for (const place of PACKETS) {
       for (let slot = 0; slot < SLOTS; slot++) {
-        const key = keyOf(number);
-        expect(atRest(packetByRing(plane.maps, key, slot)).to).toBe(wanted(image, key, slot));
+        expect(atRest(packetByRing(plane.maps, place, slot)).to).toBe(toOf(image, serviceFor(image, place), slot));
       }
     }
   });
@@ -237,6 +260,11 @@ describe("steps", () => {
     [...steps.filter(chosen), ...steps.filter((step) => !chosen(step))];
   const last = (chosen: (step: Step) => boolean): Mutate => (steps) =>
     [...steps.filter((step) => !chosen(step)), ...steps.filter(chosen)];
+  /** The steps of one kind in the opposite order, where they stand. */
+  const reordered = (steps: readonly Step[], kind: Step["kind"]): Step[] => {
+    const turned = steps.filter((step) => step.kind === kind).reverse();
+    return steps.map((step) => step.kind === kind ? turned.shift()! : step);
+  };
   const each = (change: (step: Step) => Step): Mutate => (steps) => steps.map(change);
   const mutants: Readonly<Record<string, Mutate>> = {
     "reversed order": (steps) => [...steps].reverse(),
@@ -259,6 +287,13 @@ describe("steps", () => {
     }),
     "outer sources written under way": (steps) => steps.filter((step) =>
       !(step.kind === "write-next-hop" && !step.nextHop.resolved)),
+    "prefixes before their groups": first(only("set-address-group")),
+    "groups before their services": first(only("set-address-group", "add-group-ports")),
+    "prefixes that go before those that come": first(only("remove-address-group")),
+    "shorter prefixes first": (steps) => reordered(steps, "set-address-group"),
+    "longer prefixes go first": (steps) => reordered(steps, "remove-address-group"),
+    "exact services go before their prefixes come": first(only("remove-service")),
+    "groups emptied at once": first(only("remove-group-ports")),
     "removed services keep their key": (steps) => steps.filter((step) => step.kind !== "remove-service"),
   };
   for (const [name, mutate] of Object.entries(mutants)) {

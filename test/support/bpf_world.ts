@@ -19,8 +19,10 @@ import {
 } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { BpfMap, BpfObject, Native, TestRunResult } from "../../src/dataplane/xdp/native.ts";
 import type { Prefix } from "../../src/model/address.ts";
+import { isExact, mappedBits } from "../../src/model/service_address.ts";
 import type { FlowTuple } from "../../src/model/packet.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
+import { groupEntries } from "./bpf_groups.ts";
 import { setSwitches } from "./switches.ts";
 import type { Switches } from "./switches.ts";
 
@@ -119,6 +121,7 @@ export class BpfWorld {
     table.services.forEach((service, place) => {
       this.#fillService(service, place, surroundings);
     });
+    for (const { map, key, value } of groupEntries(table.services)) this.#write(map, key, value);
     this.#memoryOf("settings").set(
       Settings.encode({
         abiFingerprint: 0n,
@@ -145,13 +148,14 @@ export class BpfWorld {
     slots.set(service.ring.slots);
     // Whoever looks one slot too far, or into a ring that has none, finds somebody there.
     slots[service.ring.size] = service.destinations[0] ?? 0;
-    const protocol = PROTOCOL_NUMBERS[config.protocol];
-    this.#write(
-      "services",
-      ServiceKey.encode({ address: config.address.bytes, port: config.port, protocol }),
-      index,
-    );
-    this.#write("virtual_addresses", AddressKey.encode({ address: config.address.bytes }), 0);
+    const { network, ports } = config;
+    if (isExact(config)) {
+      const protocol = PROTOCOL_NUMBERS[config.protocol];
+      const key = ServiceKey.encode({ address: network.address.bytes, port: ports.from, protocol });
+      this.#write("services", key, index);
+    }
+    if (mappedBits(network) === 128)
+      this.#write("virtual_addresses", AddressKey.encode({ address: network.address.bytes }), 0);
     // A prefix in both lists denies, so denials are written last.
     for (const prefix of config.policy.allow) this.#write("policies", policyKey(index, prefix), 1);
     for (const prefix of config.policy.deny) this.#write("policies", policyKey(index, prefix), 2);

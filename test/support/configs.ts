@@ -7,6 +7,7 @@ import type {
   BackendConfig, Config, DataplaneMode, Forwarding, Gue, Health, HashInput, HashSeed, IgnoredKeys,
   PoolConfig, Problem, ServiceConfig,
 } from "../../src/model/config.ts";
+import { serviceAt } from "./service_at.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
 
 export interface BackendSketch {
@@ -19,8 +20,10 @@ export interface BackendSketch {
 
 export interface ServiceSketch {
   readonly name: string;
+  /** Or a prefix. */
   readonly address?: string;
-  readonly port?: number;
+  /** Or a range, or "any". */
+  readonly port?: number | string;
   readonly protocol?: "tcp" | "udp";
   readonly forwarding?: Forwarding;
   readonly gue?: Partial<Gue>;
@@ -137,8 +140,7 @@ function backendOf(sketch: BackendSketch, index: number): BackendConfig {
 function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
   return {
     name: sketch.name,
-    address: address(sketch.address ?? "203.0.113.10"),
-    port: sketch.port ?? 80 + index,
+    ...serviceAt(sketch.address ?? "203.0.113.10", sketch.port ?? 80 + index),
     protocol: sketch.protocol ?? "tcp",
     forwarding: sketch.forwarding ?? "l2", gue: { port: 6080, variant: 0, ...sketch.gue },
     algorithm: "maglev",

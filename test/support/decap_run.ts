@@ -18,8 +18,12 @@ import { forwardedByL2, isAsExpected } from "./rewritten.ts";
 
 /** UDP port of GUE. */
 export const GUE_PORT = 6080;
-/** The virtual addresses of the golden packets. */
-export const VIRTUAL_ADDRESSES = ["203.0.113.10", "fd00::10"];
+/** The virtual addresses of the golden packets: alone, and those of the prefixes that they are for. */
+export const VIRTUAL_ADDRESSES = [
+  "203.0.113.10",
+  "fd00::10",
+  ...[0, 1, 17, 18, 32, 200].flatMap((last) => [`198.51.100.${last}`, `fd01::${last.toString(16)}`]),
+];
 
 export interface DecapOutcome {
   readonly verdict: string;

@@ -10,7 +10,7 @@ import { flowHash } from "../../src/model/flow_hash.ts";
 import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
 import type { Destination } from "../../src/model/table.ts";
-import { hashMask } from "../../src/model/tunnel_source.ts";
+import { fixedSource, hashMask } from "../../src/model/tunnel_source.ts";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { BpfWorld, Hop, Traffic } from "./bpf_world.ts";
 import { residuesOf } from "./checksums.ts";
@@ -57,6 +57,7 @@ export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
   feature_gue: false,
   feature_gre: false,
   feature_tunnel_variation: false,
+  feature_wildcard: false,
   feature_tracking: false,
   feature_policy: false,
   feature_source_hash: false,
@@ -71,7 +72,9 @@ function lean(world: RandomWorld): RandomWorld {
     return [id, { ...destination, forwarding: "l2", gue: null }] as const;
   });
   const services = world.table.services.map((service) => {
-    const config = { ...service.config, tracking: "none", hash: "5-tuple" } as const;
+    const { network: { address }, ports } = service.config;
+    const exact = { network: fixedSource(address), ports: { from: ports.from, to: ports.from } };
+    const config = { ...service.config, ...exact, tracking: "none", hash: "5-tuple" } as const;
     return { ...service, config: { ...config, policy: { allow: [], deny: [] } } };
   });
   const orphan = { afterMs: 0, action: "keep" } as const;

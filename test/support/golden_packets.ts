@@ -9,6 +9,7 @@ import type { VerdictName } from "../../src/model/decide.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import type { Hop } from "./bpf_world.ts";
+import { serviceAt } from "./service_at.ts";
 
 export interface GoldenCase {
   readonly name: string;
@@ -45,7 +46,7 @@ interface File {
   readonly services: readonly {
     readonly name: string;
     readonly address: string;
-    readonly port: number;
+    readonly port: number | string;
     readonly protocol: "tcp" | "udp";
     readonly destination: number;
     readonly deny: readonly string[];
@@ -132,8 +133,7 @@ function serviceOf(one: File["services"][number], index: number): Service {
     quicLb: null,
     config: {
       name: one.name,
-      address: addressOf(one.address),
-      port: one.port,
+      ...serviceAt(one.address, one.port),
       protocol: one.protocol,
       forwarding: "l2",
       gue: { port: 6080, variant: 0 },

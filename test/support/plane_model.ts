@@ -2,9 +2,13 @@
 // matters, and packets that read the maps one look-up at a time while the steps go on. Shares nothing
 // with record(): a step that cannot happen at once shows a torn value in between.
 
+import { portPrefixText, type GroupEntry } from "../../src/dataplane/xdp/groups.ts";
 import { serviceKeyText, type NextHop } from "../../src/dataplane/xdp/image.ts";
 import type { HeldVersion } from "../../src/dataplane/xdp/kernel_state.ts";
 import type { Step } from "../../src/dataplane/xdp/steps.ts";
+import type { Prefix } from "../../src/model/address.ts";
+import { holdsAddress } from "../../src/model/service_address.ts";
+import type { PacketPlace } from "./plane_world.ts";
 
 /** What a packet sees that reads while something is being written. */
 export const TORN = "torn";
@@ -28,12 +32,15 @@ export interface ModelMaps {
   destinations: Map<number, ModelDestination>;
   devices: Set<number>;
   policies: Set<string>;
+  prefixes: Map<string, { readonly network: Prefix; readonly group: number }>;
+  groups: Map<number, Map<string, GroupEntry>>;
 }
 
 export function emptyMaps(): ModelMaps {
   return {
     services: new Map(), addresses: new Set(), active: new Map(), versions: new Map(), rings: new Map(),
     destinations: new Map(), devices: new Set(), policies: new Set(),
+    prefixes: new Map(), groups: new Map(),
   };
 }
 
@@ -59,6 +66,13 @@ export function moments(maps: ModelMaps, step: Step): (() => void)[] {
     case "remove-device": return [() => { maps.devices.delete(step.ifindex); }];
     case "add-policy": return [() => { maps.policies.add(`${step.index} ${step.text} ${step.entry.action}`); }];
     case "remove-policy": return [() => { maps.policies.delete(`${step.index} ${step.text} ${step.entry.action}`); }];
+    case "add-group-ports": return [() => {
+      const entries = maps.groups.get(step.group) ?? new Map<string, GroupEntry>();
+      maps.groups.set(step.group, entries.set(portPrefixText(step.entry), step.entry));
+    }];
+    case "remove-group-ports": return [() => { maps.groups.get(step.group)?.delete(portPrefixText(step.entry)); }];
+    case "set-address-group": return [() => { maps.prefixes.set(step.network.text, step); }];
+    case "remove-address-group": return [() => { maps.prefixes.delete(step.network.text); }];
     case "write-destination": case "set-destination-flags": case "write-next-hop": case "activate-next-hop":
     case "write-tunnel-source": case "retire-destination":
       return destinationMoments(maps, step);
@@ -122,10 +136,23 @@ const NOBODY: Outcome = { to: "nobody", hop: null, source: null };
 const SEEN_TORN: Outcome = { to: TORN, hop: null, source: null };
 
 /** A packet for a service, by ring: yields between look-ups and returns what became of it. */
-export function* packetByRing(maps: ModelMaps, key: string, slot: number): Generator<undefined, Outcome> {
-  const index = maps.services.get(key);
+export function* packetByRing(maps: ModelMaps, place: PacketPlace, slot: number): Generator<undefined, Outcome> {
+  const index = yield* serviceIndexOf(maps, place);
   if (index === undefined) return PASS;
   yield;
+  return yield* packetOfService(maps, index, slot);
+}
+
+/** The exact service first, then what the tries lead to. */
+export function* serviceIndexOf(maps: ModelMaps, place: PacketPlace): Generator<undefined, number | undefined> {
+  const exact = maps.services.get(`tcp ${place.address.text}:${place.port}`);
+  if (exact !== undefined) return exact;
+  yield;
+  return yield* wildcardOf(maps, place);
+}
+
+/** A packet whose service is known. */
+export function* packetOfService(maps: ModelMaps, index: number, slot: number): Generator<undefined, Outcome> {
   const half = maps.active.get(index) ?? 0;
   yield;
   const version = maps.versions.get(`${index}/${half}`);
@@ -138,6 +165,17 @@ export function* packetByRing(maps: ModelMaps, key: string, slot: number): Gener
   if (id === 0) return NOBODY;
   yield;
   return yield* wayOf(maps, id);
+}
+
+/** The service that both tries lead to: the longest prefix of the address, then of the port. */
+function* wildcardOf(maps: ModelMaps, { address, port }: PacketPlace): Generator<undefined, number | undefined> {
+  const [prefix] = [...maps.prefixes.values()].filter(({ network }) => holdsAddress(network, address.bytes))
+    .sort((a, b) => b.network.length - a.network.length);
+  if (prefix === undefined) return undefined;
+  yield;
+  const [entry] = [...maps.groups.get(prefix.group)?.values() ?? []]
+    .filter((one) => one.port >> (16 - one.bits) === port >> (16 - one.bits)).sort((a, b) => b.bits - a.bits);
+  return entry?.index;
 }
 
 /** A packet of a flow that was remembered. */
@@ -166,7 +204,7 @@ function* wayOf(maps: ModelMaps, id: number): Generator<undefined, Outcome> {
 }
 
 /** What a packet would meet if nothing changed meanwhile. */
-export function atRest(packet: Generator<undefined, Outcome>): Outcome {
+export function atRest<T>(packet: Generator<undefined, T>): T {
   for (;;) {
     const next = packet.next();
     if (next.done === true) return next.value;

@@ -3,22 +3,40 @@
 
 import fc from "fast-check";
 import { parseAddress, prefixOf, type Address, type Prefix } from "../../src/model/address.ts";
+import { formatServiceAddress } from "../../src/model/service_address.ts";
 import { claimDestinations, claimServices } from "../../src/model/ledger.ts";
 import type { ServiceConfig } from "../../src/model/config.ts";
 import type { Destination, ForwardingTable, Ledger, Service } from "../../src/model/table.ts";
 import { imageOf, UNRESOLVED, type Image, type Route } from "../../src/dataplane/xdp/image.ts";
+import { serviceAt } from "./service_at.ts";
 
 /** More than have an id at once, so that ids go from one to another. */
 export const BACKENDS = 7;
 const IDS = 5;
-export const SERVICES = 4;
-const RING_SIZE = 7;
-
 export function address(text: string): Address {
   const parsed = parseAddress(text);
   if (parsed === null) throw new Error(`"${text}" is no address`);
   return parsed;
 }
+
+/** Exact services, and wildcard services around them and around each other. */
+const PLACES = [
+  serviceAt("203.0.113.1", 80), serviceAt("203.0.113.2", 80), serviceAt("203.0.113.1", "any"),
+  serviceAt("203.0.113.0/30", 80), serviceAt("203.0.113.0/30", "80-95"), serviceAt("203.0.113.0/24", "any"),
+];
+export const SERVICES = PLACES.length;
+const INDEXES = 8;
+const RING_SIZE = 7;
+
+/** Where packets go. */
+export interface PacketPlace {
+  readonly address: Address;
+  readonly port: number;
+}
+
+/** In and around every range of every prefix. */
+export const PACKETS: readonly PacketPlace[] = ["203.0.113.1", "203.0.113.2", "203.0.113.9"].flatMap((text) =>
+  [80, 81, 96].map((port) => ({ address: address(text), port })));
 
 export interface WorldService {
   /** 0…SERVICES-1: the key. */
@@ -45,11 +63,11 @@ export interface World {
 export const worlds: fc.Arbitrary<World> = fc.record({
   pool: fc.uniqueArray(fc.nat(BACKENDS - 1), { minLength: IDS, maxLength: IDS }),
   services: fc.uniqueArray(fc.record({
-    number: fc.nat(SERVICES - 1),
+    number: fc.integer({ min: 0, max: PLACES.length - 1 }),
     slots: fc.array(fc.nat(IDS - 1), { minLength: RING_SIZE, maxLength: RING_SIZE }),
     seed: fc.constantFrom(1n, 2n),
     deny: fc.boolean(),
-  }), { selector: (service) => service.number, maxLength: SERVICES }),
+  }), { selector: (service) => service.number, maxLength: PLACES.length }),
   alive: fc.array(fc.boolean(), { minLength: BACKENDS, maxLength: BACKENDS }),
   hops: fc.array(fc.nat(2), { minLength: BACKENDS, maxLength: BACKENDS }),
   sources: fc.array(fc.nat(2), { minLength: BACKENDS, maxLength: BACKENDS }),
@@ -69,8 +87,8 @@ function sourceAddress(backend: number, version: number): Prefix | null {
     : prefixOf(address(`10.9.${version}.0`), 32 - bits);
 }
 
-export function keyOf(number: number): string {
-  return `tcp 203.0.113.${number + 1}:80`;
+function keyOf(number: number): string {
+  return `tcp ${formatServiceAddress(PLACES[number]!)}`;
 }
 
 export function identityOf(backend: number): bigint {
@@ -87,7 +105,7 @@ export function compileWorld(world: World, ledger: Ledger, attached: readonly nu
   const used = [...new Set(world.services.flatMap(({ slots }) => slots.map((at) => world.pool[at]!)))].sort();
   const next: Ledger = {
     destinations: claimDestinations(ledger.destinations, used.map(identityOf), IDS),
-    services: claimServices(ledger.services, world.services.map(({ number }) => keyOf(number)), SERVICES),
+    services: claimServices(ledger.services, world.services.map(({ number }) => keyOf(number)), INDEXES),
   };
   const destinations = new Map<number, Destination>();
   const ids = new Map<number, number>();
@@ -132,14 +150,14 @@ function serviceOf({ number, slots, seed, deny }: WorldService, ledger: Ledger, 
     destinations: [...new Set(words)],
     ring: { key: `7-${[...words].join(".")}`, size: RING_SIZE, slots: words, configured: words },
     config: {
-      ...SERVICE_CONFIG, name: `s${number}`, address: address(`203.0.113.${number + 1}`),
+      ...SERVICE_CONFIG, name: `s${number}`, ...PLACES[number]!,
       policy: { allow: [], deny: deny ? [{ address: address("192.0.2.0"), length: 24, text: "192.0.2.0/24" }] : [] },
     },
   };
 }
 
 const SERVICE_CONFIG: ServiceConfig = {
-  name: "s", address: address("203.0.113.1"), port: 80, protocol: "tcp", forwarding: "ipip",
+  name: "s", ...serviceAt("203.0.113.1", 80), protocol: "tcp", forwarding: "ipip",
   gue: { port: 6080, variant: 0 }, algorithm: "maglev",
   hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: RING_SIZE, tracking: "full", flowIdleMs: 60_000,
   affinityGroup: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: [] },

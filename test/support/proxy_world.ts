@@ -12,6 +12,7 @@ import { compile } from "../../src/model/compile.ts";
 import type { BackendConfig, Config, ServiceConfig, ServiceProxyConfig } from "../../src/model/config.ts";
 import { type BackendHealth, EMPTY_LEDGER, type ForwardingTable } from "../../src/model/table.ts";
 import { createFakeEnv, type FakeEnv } from "./fake_env.ts";
+import { serviceAt } from "./service_at.ts";
 
 export function address(text: string): Address {
   const parsed = parseAddress(text);
@@ -24,18 +25,18 @@ const PROXY: ServiceProxyConfig = {
   connectionsMax: 1000, sessionsMax: 1000, proxyProtocol: "none",
 };
 
-export type ServiceChange = Partial<Omit<ServiceConfig, "proxy" | "address">>
-  & { proxy?: Partial<ServiceProxyConfig>; address?: string };
+export type ServiceChange = Partial<Omit<ServiceConfig, "proxy" | "network" | "ports">>
+  & { proxy?: Partial<ServiceProxyConfig>; address?: string; port?: number | string };
 
-export function service(change: ServiceChange = {}): ServiceConfig {
+export function service({ address: where, port, ...change }: ServiceChange = {}): ServiceConfig {
   return {
-    name: "web", port: 80, protocol: "tcp", forwarding: "l2",
+    name: "web", protocol: "tcp", forwarding: "l2",
     gue: { port: 6080, variant: 0 }, algorithm: "maglev", hash: "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: 1009, tracking: "full", flowIdleMs: 60_000,
     affinityGroup: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "web",
     policy: { allow: [], deny: [] },
     ...change,
-    address: address(change.address ?? "127.0.0.1"),
+    ...serviceAt(where ?? "127.0.0.1", port ?? 80),
     proxy: { ...PROXY, ...change.proxy },
   };
 }

@@ -8,6 +8,8 @@ import type { ServiceConfig } from "../../src/model/config.ts";
 import type { FlowEntry } from "../../src/model/decide.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
+import { formatServiceAddress, mappedBits, parsePorts } from "../../src/model/service_address.ts";
+import type { PortRange } from "../../src/model/service_address.ts";
 import type { FlowTuple } from "../../src/model/packet.ts";
 import type { Hop } from "./bpf_world.ts";
 import { ipv4, mac } from "./packets.ts";
@@ -78,14 +80,28 @@ export function familyOf(address: Uint8Array): 4 | 6 {
 }
 
 function randomTuple(draws: Draws, service: Service): FlowTuple {
-  const { address, port, protocol } = service.config;
+  const { network, ports, protocol } = service.config;
   return {
-    source: randomClient(draws, address.family),
+    source: randomClient(draws, network.address.family),
     sourcePort: draws.between(1024, 1030),
-    destination: address.bytes,
-    destinationPort: port,
+    destination: addressWithin(draws, network),
+    destinationPort: portWithin(draws, ports),
     protocol: protocol === "tcp" ? 6 : 17,
   };
+}
+
+/** One of the prefix; often one that other services have, too. */
+function addressWithin(draws: Draws, network: Prefix): Uint8Array {
+  const { bytes } = network.address;
+  const hostBits = Math.min(8, 128 - mappedBits(network));
+  const last = bytes[15]! | ((draws.chance(0.7) ? draws.between(1, 3) : draws.below(256)) & ((1 << hostBits) - 1));
+  return Uint8Array.from(bytes, (byte, at) => (at === 15 ? last : byte));
+}
+
+/** Often at the edge of a range. */
+function portWithin(draws: Draws, { from, to }: PortRange): number {
+  const port = draws.pick([from, to, 53, 80, 81, 443, draws.between(from, to)]);
+  return Math.min(Math.max(port, from), to);
 }
 
 function randomEntry(
@@ -161,7 +177,7 @@ function randomServices(draws: Draws, ids: readonly number[]): Service[] {
   for (let made = draws.between(1, 5); made > 0; made -= 1) {
     const config = randomConfig(draws);
     const index = draws.below(NUMBERS_MAX);
-    const key = `${config.protocol} ${config.address.text}:${config.port}`;
+    const key = `${config.protocol} ${formatServiceAddress(config)}`;
     if (services.has(key) || indexes.has(index)) continue;
     indexes.add(index);
     services.set(key, {
@@ -189,12 +205,16 @@ function randomRing(draws: Draws, ids: readonly number[]): Service["ring"] {
   return { key: "", size, slots, configured: slots };
 }
 
+/** Of any two, one is part of the other or they have nothing in common. */
+const PORTS = ["53", "80", "443", "53", "80", "443", "80-81", "50-90", "443-8000", "1-1023", "any"];
+
 function randomConfig(draws: Draws): ServiceConfig {
   const address = addressFromBytes(randomVirtualAddress(draws));
+  const lengths = address.family === 4 ? [32, 32, 32, 31, 30, 28, 24] : [128, 128, 128, 127, 126, 64, 16];
   return {
     name: "service",
-    address,
-    port: draws.pick([53, 80, 443]),
+    network: prefixOf(address, draws.pick(lengths)),
+    ports: parsePorts(draws.pick(PORTS))!,
     protocol: draws.pick(["tcp", "udp"]),
     forwarding: "l2",
     gue: { port: 6080, variant: 0 },

@@ -5,7 +5,7 @@ import type {
   ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription,
 } from "../../src/dataplane/dataplane.ts";
 import { Failure } from "../../src/errors.ts";
-import { formatEndpoint } from "../../src/model/address.ts";
+import { formatServiceAddress } from "../../src/model/service_address.ts";
 import type { ForwardingTable, Ledger } from "../../src/model/table.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 
@@ -138,7 +138,7 @@ export class SimulatedPlane implements Dataplane {
 
   status(): PlaneStatus {
     const listening = (this.table?.services ?? []).map(({ name, config }): [string, string] =>
-      [name, formatEndpoint(config.address, config.port)]);
+      [name, formatServiceAddress(config)]);
     return {
       mode: this.mode, interfaces: [], adopted: this.adopted, listening: new Map(listening),
       neighbours: new Map(), failed: this.#failed,

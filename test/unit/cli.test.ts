@@ -156,6 +156,25 @@ describe("questions from a file", () => {
     );
   });
 
+  it("explain answers for one address and port of a service that has several", async () => {
+    const files = { "/wide.yaml": CONFIG.replace("address: 203.0.113.10, port: 80", "address: 203.0.113.0/28, port: 80-89")
+      .replace("backends:\n      - { name: a", "health: { type: none }\n    backends:\n      - { name: a")
+      + "  - { name: one, address: 203.0.113.0, port: 80, pool: web }\n" };
+    const ask = (rest: string): Promise<Ended> => cli(`explain 198.51.100.7:40000 web -c /wide.yaml ${rest}`.trim(), { files });
+    const told = explanationSchema.parse(JSON.parse((await ask("--to 203.0.113.5:81 -o json")).out));
+    expect(told.steps[0]?.detail).toBe("web is tcp 203.0.113.0/28:80-89, forwarding l2 for 203.0.113.5:81");
+    expect(told.steps[1]?.detail).toContain("198.51.100.7:40000 to 203.0.113.5:81,");
+    expect(told.destination).toMatch(/^10\.0\.0\.[123]:81$/);
+    expect((await ask("--to 203.0.113.16:81")).err).toMatch(/203\.0\.113\.16:81 is not part of web, which is 203\.0\.113\.0\/28:80-89/);
+    expect((await ask("--to 203.0.113.5:90")).err).toMatch(/is not part of web/);
+    expect((await ask("--to here")).err).toMatch(/here is no address:port/);
+    expect((await ask("--to 203.0.113.0:80")).err).toMatch(/belongs to one, which is more specific than web .*ask for that service/);
+    // The first address and port are another service's: there is no example to take.
+    expect((await ask("")).err).toMatch(/belongs to one, .*--to/);
+    expect((await cli("explain 198.51.100.7:40000 one -c /wide.yaml", { files })).code).toBe(0);
+    expect((await cli("explain 198.51.100.7:40000 one -c /wide.yaml --to 203.0.113.0:81", { files })).code).toBe(2);
+  });
+
   it("says when the seed is not the instance's", async () => {
     const files = { "/state.yaml": CONFIG.replace(', hashSeed: "0011223344556677"', "") };
     expect((await cli("explain 198.51.100.7:40000 web -c /state.yaml", { files })).err).toMatch(/test seed/);

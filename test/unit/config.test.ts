@@ -11,6 +11,7 @@ import * as formats from "../../src/config/formats.ts";
 import { draftConfig } from "../../src/config/draft.ts";
 import { parseConfig } from "../../src/config/parse.ts";
 import { orderProblems, pathText } from "../../src/config/problem.ts";
+import { ADDRESS_RULES } from "../../src/config/rules_addresses.ts";
 import { NAME_RULES } from "../../src/config/rules_names.ts";
 import { PLANE_RULES } from "../../src/config/rules_plane.ts";
 import { TRAFFIC_RULES } from "../../src/config/rules_traffic.ts";
@@ -168,7 +169,7 @@ test("every rule is needed for a golden case, and finds nothing in the plainest 
   expect(drafts.length).toBeGreaterThan(50);
   const plain = draftConfig(parse("version: 1\ndataplane: { mode: proxy }\nservices: [{ name: a, address: 192.0.2.1, port: 80, "
     + "backends: [{ name: b, address: 10.0.0.1 }] }]"));
-  for (const rule of [...NAME_RULES, ...TRAFFIC_RULES, ...PLANE_RULES]) {
+  for (const rule of [...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...PLANE_RULES]) {
     expect(drafts.some((draft) => [...rule(draft)].length > 0), rule.name).toBe(true);
     expect([...rule(plain)], rule.name).toEqual([]);
   }

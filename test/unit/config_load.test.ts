@@ -22,7 +22,7 @@ test("a valid file gives the same Config as on this thread", async () => {
   // A seed is a bigint and an address holds bytes: both have to survive the way between threads.
   if ("config" in result) {
     expect(result.config.dataplane.hashSeed).toEqual({ from: "inline", seed: 0x00112233445566ffn });
-    expect(result.config.services[0]?.address.bytes).toBeInstanceOf(Uint8Array);
+    expect(result.config.services[0]?.network.address.bytes).toBeInstanceOf(Uint8Array);
   }
 });
 

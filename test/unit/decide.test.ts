@@ -6,11 +6,13 @@ import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
 import { parseAddress, parsePrefix } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
 import type { ServiceConfig } from "../../src/model/config.ts";
-import { decide, isDenied, isVirtualAddress, serviceOf, slotFor } from "../../src/model/decide.ts";
+import { decide, isDenied, slotFor } from "../../src/model/decide.ts";
+import { isVirtualAddress, serviceOf } from "../../src/model/service_lookup.ts";
 import type { Decision, FlowEntry, Packet, State, VerdictName } from "../../src/model/decide.ts";
 import { flowHash, slotOf, sourceHash } from "../../src/model/flow_hash.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { readGolden } from "../support/golden_packets.ts";
+import { serviceAt } from "../support/service_at.ts";
 
 const SECOND_NS = 1_000_000_000n;
 const NOW_NS = 1_000n * SECOND_NS;
@@ -52,8 +54,7 @@ function tableOf({ config = {}, slots = [1], destinations, orphan }: Given): For
     ring,
     config: {
       ...template.config,
-      address: VIP,
-      port: 443,
+      ...serviceAt(VIP.text, 443),
       protocol: "tcp",
       tracking: "full",
       flowIdleMs: IDLE_MS,

@@ -21,7 +21,10 @@ function intentOf(sketch: ConfigSketch, changes: Partial<Intent> = {}): Intent {
 
 function told(intent: Intent, client: string): { flow: ExplainedFlow; table: ForwardingTable } {
   const table = compile(intent, { ledger: EMPTY_LEDGER, generation: 0 });
-  const flow = explain(table, intent.config, table.services[0]!, parseEndpoint(client)!);
+  const service = table.services[0]!;
+  const { network, ports } = service.config;
+  const to = { address: network.address, port: ports.from };
+  const flow = explain(table, intent.config, service, parseEndpoint(client)!, to);
   return { flow, table };
 }
 

@@ -141,7 +141,7 @@ function tracking(changes: Partial<ForwardingTable> = {}): ForwardingTable {
   return { ...table, services, orphan: { afterMs: 0, action: "keep" }, ...changes };
 }
 
-const PORT = golden.table("keep").services[0]!.config.port;
+const PORT = golden.table("keep").services[0]!.config.ports.from;
 /** A backend that no ring here has for that port. */
 const ELSEWHERE = 2;
 

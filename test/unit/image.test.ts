@@ -6,8 +6,9 @@ import { diff, diffRoutes, grown } from "../../src/dataplane/xdp/diff.ts";
 import { imageOf, ringClassOf, UNRESOLVED, type Image, type NextHop } from "../../src/dataplane/xdp/image.ts";
 import { copyState, emptyState, ledgerOf, record, type HeldVersion, type KernelState } from "../../src/dataplane/xdp/kernel_state.ts";
 import {
-  decodeDestination, decodePolicy, decodeServiceKey, decodeVersion, encodeDestination, encodePolicyKey,
-  encodeServiceKey, encodeU32, encodeVersion, policyNumber,
+  decodeAddressPrefix, decodeDestination, decodeGroupEntry, decodePolicy, decodeServiceKey, decodeVersion,
+  decodeWildcardKey, encodeAddressPrefix, encodeDestination, encodePolicyKey, encodePortPrefix, encodeServiceKey,
+  encodeU32, encodeVersion, encodeWildcardKey, policyNumber,
 } from "../../src/dataplane/xdp/map_values.ts";
 import { RING_CLASS_SLOTS } from "../../src/dataplane/xdp/image.ts";
 import { RingSlots } from "../../src/dataplane/xdp/abi.gen.ts";
@@ -16,11 +17,12 @@ import { compile } from "../../src/model/compile.ts";
 import { fixedSource } from "../../src/model/tunnel_source.ts";
 import { EMPTY_LEDGER, type BackendHealth, type ForwardingTable, type Ledger } from "../../src/model/table.ts";
 import { address, configOf, type ConfigSketch } from "../support/configs.ts";
+import { serviceAt } from "../support/service_at.ts";
 
 const HOP: NextHop = {
   resolved: true, destinationMac: "02:00:00:00:00:0b", sourceMac: "02:00:00:00:00:01", ifindex: 2, mtu: 1500,
 };
-const CAPACITIES = { services: 4, destinations: 8, flows: 16, policies: 8 };
+const CAPACITIES = { services: 4, destinations: 8, flows: 16, policies: 8, groupEntries: 8 };
 
 function tableOf(sketch: Partial<ConfigSketch> = {}, ledger: Ledger = EMPTY_LEDGER, down: readonly string[] = []): ForwardingTable {
   const config = configOf({ pools: { web: ["a", "b", "c"] }, services: [{ name: "web" }], ...sketch });
@@ -147,8 +149,8 @@ describe("the steps of", () => {
   it("a table that needs more room: doubled until it fits", () => {
     const services = Array.from({ length: 9 }, (_, at) => ({ name: `s${at}`, port: 80 + at }));
     const image = imageFrom(tableOf({ services }));
-    expect(grown(CAPACITIES, image)).toMatchObject({ services: 16, destinations: 32 });
-    expect(grown({ ...CAPACITIES, services: 9, destinations: 28 }, image)).toMatchObject({ services: 9, destinations: 28 });
+    expect(grown(emptyState(CAPACITIES, new Set()), image)).toMatchObject({ services: 16, destinations: 32 });
+    expect(grown(emptyState({ ...CAPACITIES, services: 9, destinations: 28 }, new Set()), image)).toMatchObject({ services: 9, destinations: 28 });
   });
 
   it("each kind have words for people", () => {
@@ -167,8 +169,15 @@ describe("the steps of", () => {
 
 describe("values", () => {
   it("come back from bytes as they went in", () => {
-    const key = { address: address("203.0.113.10"), port: 443, protocol: "udp" } as const;
+    const key = { ...serviceAt("203.0.113.10", 443), protocol: "udp" } as const;
     expect(decodeServiceKey(encodeServiceKey(key))).toEqual(key);
+    for (const [where, ports] of [["203.0.113.0/28", "8000-8099"], ["2001:db8::/64", "any"], ["203.0.113.1", "any"]]) {
+      const wildcard = { ...serviceAt(where!, ports!), protocol: "tcp" } as const;
+      expect(decodeWildcardKey(encodeWildcardKey(wildcard))).toEqual(wildcard);
+      expect(decodeAddressPrefix(encodeAddressPrefix(wildcard.network))).toEqual(wildcard.network);
+    }
+    const ports = { protocol: "udp", port: 8064, bits: 11, index: 9 } as const;
+    expect(decodeGroupEntry(encodePortPrefix(7, ports), encodeU32(9))).toEqual({ group: 7, entry: ports });
     const version: HeldVersion = {
       hashSeed: 0xfedcba9876543210n, flowIdleNs: 60_000_000_000n, ringClass: "medium", ringId: 7, ringSize: 65_537,
       hashInput: "source-ip", tracking: "full", denyByDefault: true, hasPolicy: true, sourcePrefixIpv4: 24, sourcePrefixIpv6: 56,

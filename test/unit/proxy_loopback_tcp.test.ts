@@ -42,8 +42,8 @@ function serviceOf(wanted: Config): ServiceConfig {
 }
 
 function connectTo(wanted: Config): Socket {
-  const { address: { text }, port } = serviceOf(wanted);
-  return world.client({ host: text, port });
+  const { network: { address }, ports } = serviceOf(wanted);
+  return world.client({ host: address.text, port: ports.from });
 }
 
 function incidents(): Record<string, number> {
@@ -240,7 +240,7 @@ describe("a backend that does not take the connection", () => {
 });
 
 function serviceChange(wanted: Config): ServiceChange {
-  return { port: serviceOf(wanted).port };
+  return { port: serviceOf(wanted).ports.from };
 }
 
 describe("limits", () => {
@@ -288,7 +288,7 @@ describe("the PROXY protocol", () => {
     const client = connectTo(wanted);
     await once(client, "connect");
     client.end("GET /\n");
-    const { port } = serviceOf(wanted);
+    const port = serviceOf(wanted).ports.from;
     await expect.poll(() => Buffer.concat(heard).toString(), poll)
       .toBe(`PROXY TCP4 127.0.0.1 127.0.0.1 ${client.localPort} ${port}\r\nGET /\n`);
     heard.length = 0;

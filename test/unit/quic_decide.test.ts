@@ -155,8 +155,10 @@ describe("a connection ID", () => {
 });
 
 describe("explain", () => {
+  const toOf = ({ services: [service] }: typeof TABLE): { address: ReturnType<typeof address>; port: number } =>
+    ({ address: service!.config.network.address, port: service!.config.ports.from });
   const steps = (cid: Uint8Array, table = TABLE): string[] =>
-    explain(table, CONFIG, table.services[0]!, { address: address("198.51.100.7"), port: 5000 }, cid)
+    explain(table, CONFIG, table.services[0]!, { address: address("198.51.100.7"), port: 5000 }, toOf(table), cid)
       .steps.map(({ step, detail }) => `${step}: ${detail}`);
 
   it("tells the config, the server ID and whose it is", () => {

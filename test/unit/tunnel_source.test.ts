@@ -78,7 +78,7 @@ describe("a tunnel source in the kernel", () => {
   });
 
   it("costs nothing unless a tunnel's source varies", () => {
-    const features = (forwarding: XdpForwarding, source: string | null): boolean => featuresOf({
+    const features = (forwarding: XdpForwarding, source: string | null): boolean => featuresOf({ keys: [],
       versions: [], forwardings: [forwarding], action: "keep",
       tunnelSources: [null, source === null ? null : prefix(source)],
     }).has("featureTunnelVariation");

@@ -29,14 +29,27 @@ const IPPROTO = { tcp: 6, udp: 17 } as const;
 /** A socket does not tell; the packet has already arrived. */
 const TTL = 64;
 
+/** The address and port of a service that a socket stands for. */
+export interface VirtualPlace {
+  readonly address: Address;
+  readonly port: number;
+}
+
+/** Flows of one service, over all the ports that it listens on. */
+export interface ServiceLoad {
+  flows: number;
+}
+
 /**
  * The decision on a new connection or session. The destination is the service's address and port,
  * never the socket's, so that a laptop with an offset picks what production would.
  */
 export function decideFlow(
-  context: ProxyContext, service: Service, client: ClientPlace, datagram?: Uint8Array,
+  context: ProxyContext, service: Service, to: VirtualPlace, client: ClientPlace,
+  datagram?: Uint8Array,
 ): Decision {
-  const { address, port, protocol } = service.config;
+  const { address, port } = to;
+  const { protocol } = service.config;
   const state: State = {
     flow: null, // whoever has a flow has a socket, and is not asked again
     nowNs: context.env.clock.monotonicNs(),

@@ -4,6 +4,11 @@
 import { Failure } from "../../errors.ts";
 import { formatEndpoint, parseAddress } from "../../model/address.ts";
 import type { Config, Protocol, ServiceConfig } from "../../model/config.ts";
+import {
+  PORTS_WITHOUT_SOCKETS, PREFIX_WITHOUT_SOCKETS, PROXY_PORTS_MAX,
+} from "../../model/features.ts";
+import { formatPorts, PORT_MAX, portCount, singleAddress } from "../../model/service_address.ts";
+import type { VirtualPlace } from "./context.ts";
 
 export type ProxyBinding = Config["dataplane"]["proxy"];
 
@@ -17,6 +22,8 @@ export interface ListeningPlace {
   readonly family: 4 | 6;
   /** "127.0.0.1:8080", for people. */
   readonly endpoint: string;
+  /** What it stands for. */
+  readonly virtual: VirtualPlace;
 }
 
 const HOSTS = {
@@ -24,20 +31,46 @@ const HOSTS = {
   any: { 4: "0.0.0.0", 6: "::" },
 } as const;
 
-/** The place, or a sentence about why there is none. */
-export function listeningPlace(
+/** A place for each port of the service, or a sentence about why there is none. */
+export function listeningPlaces(
   service: ServiceConfig, binding: ProxyBinding,
+): readonly ListeningPlace[] | string {
+  const { network, ports } = service;
+  const address = singleAddress(network);
+  if (address === null) return `${network.text}: ${PREFIX_WITHOUT_SOCKETS}`;
+  if (portCount(ports) > PROXY_PORTS_MAX) return `${formatPorts(ports)}: ${PORTS_WITHOUT_SOCKETS}`;
+  const places: ListeningPlace[] = [];
+  for (let port = ports.from; port <= ports.to; port += 1) {
+    const place = listeningPlace({ address, port }, service.protocol, binding);
+    if (typeof place === "string") return place;
+    places.push(place);
+  }
+  return places;
+}
+
+function listeningPlace(
+  virtual: VirtualPlace, protocol: Protocol, binding: ProxyBinding,
 ): ListeningPlace | string {
-  const { address: { family }, protocol } = service;
-  const host = binding.bind === "vip" ? service.address.text : HOSTS[binding.bind][family];
-  const port = service.port + binding.portOffset;
-  if (port < 1 || port > 65535) {
-    return `port ${service.port} with offset ${binding.portOffset} is ${port}, which is no port; `
+  const { family, text } = virtual.address;
+  const host = binding.bind === "vip" ? text : HOSTS[binding.bind][family];
+  const port = virtual.port + binding.portOffset;
+  if (port < 1 || port > PORT_MAX) {
+    return `port ${virtual.port} with offset ${binding.portOffset} is ${port}, which is no port; `
       + "change portOffset";
   }
   const address = parseAddress(host);
   const endpoint = address === null ? `${host}:${port}` : formatEndpoint(address, port);
-  return { key: `${protocol} ${endpoint}`, protocol, host, port, family, endpoint };
+  return { key: `${protocol} ${endpoint}`, protocol, host, port, family, endpoint, virtual };
+}
+
+/** What `status` shows of the sockets that a service has: "127.0.0.1:8000-8099 (3 ports)". */
+export function listeningText(places: readonly ListeningPlace[]): string {
+  const [first, ...more] = places.toSorted((a, b) => a.port - b.port);
+  const last = more.at(-1);
+  if (first === undefined) return "";
+  if (last === undefined) return first.endpoint;
+  const isWhole = last.port - first.port === more.length;
+  return `${first.endpoint}-${last.port}${isWhole ? "" : ` (${places.length} ports)`}`;
 }
 
 /**

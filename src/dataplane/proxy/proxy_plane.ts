@@ -3,9 +3,11 @@
 // Node.
 
 import type { Cancel, Env } from "../../env.ts";
+import type { Failure } from "../../errors.ts";
 import type { Config, Protocol } from "../../model/config.ts";
 import type { Decide } from "../../model/decide.ts";
 import { decide } from "../../model/decide.ts";
+import { compareSpecificity, singleAddress } from "../../model/service_address.ts";
 import type { ForwardingTable, Ledger, Service } from "../../model/table.ts";
 import { EMPTY_LEDGER } from "../../model/table.ts";
 import type {
@@ -13,10 +15,10 @@ import type {
 } from "../dataplane.ts";
 import type { AssignedAddress, AssignProblems } from "./assigned_addresses.ts";
 import { AssignedAddresses } from "./assigned_addresses.ts";
-import { createWarner, type ProxyContext } from "./context.ts";
+import { createWarner, type ProxyContext, type ServiceLoad } from "./context.ts";
 import { descriptorBudget } from "./descriptors.ts";
 import {
-  bindFailure, listeningPlace, type ListeningPlace, type ProxyBinding,
+  bindFailure, listeningPlaces, listeningText, type ListeningPlace, type ProxyBinding,
 } from "./listening.ts";
 import { Tally } from "./tally.ts";
 import { TcpListener } from "./tcp_listener.ts";
@@ -36,11 +38,21 @@ type Listener = TcpListener | UdpListener;
 
 /** What a table asks of the listeners at hand. */
 interface Changes {
-  readonly kept: readonly { readonly listener: Listener; readonly service: Service }[];
-  readonly opened: readonly { readonly place: ListeningPlace; readonly service: Service }[];
+  readonly kept: readonly (Wanted & { readonly listener: Listener })[];
+  readonly opened: readonly Wanted[];
   readonly closed: readonly Listener[];
   /** Services that have no place, or one that another service has: name → why. */
   readonly refused: ReadonlyMap<string, string>;
+}
+
+interface Wanted {
+  readonly place: ListeningPlace;
+  readonly service: Service;
+}
+
+/** A socket that could not be had. */
+interface Unopened extends Wanted {
+  readonly failure: Failure;
 }
 
 const EMPTY_TABLE: ForwardingTable = {
@@ -62,6 +74,7 @@ class ProxyPlane implements Dataplane {
   readonly #context: ProxyContext;
   readonly #tally = new Tally();
   readonly #listeners = new Map<string, Listener>();
+  #loads: ReadonlyMap<string, ServiceLoad> = new Map();
   /** Listen no more, but still have connections: with the end of the last one. */
   readonly #leaving = new Map<Listener, Promise<void>>();
   #table: ForwardingTable = EMPTY_TABLE;
@@ -95,12 +108,17 @@ class ProxyPlane implements Dataplane {
     const changes = this.#changes(table);
     const steps = this.#describe(table, changes).length;
     this.#table = table;
-    for (const { listener, service } of changes.kept) listener.update(service);
-    const failed = new Map(changes.refused);
+    const loads = new Map(table.services.map(({ name }) =>
+      [name, this.#loads.get(name) ?? { flows: 0 }]));
+    this.#loads = loads;
+    for (const { listener, service, place } of changes.kept) {
+      listener.update(service, place, loads.get(service.name)!);
+    }
     const problems = await this.#assign(changes.closed);
-    const opening = changes.opened.map(({ place, service }) =>
-      this.#open(place, service, failed, problems.get(place.host)));
-    await Promise.all(opening);
+    const opening = changes.opened.map((wanted) =>
+      this.#open(wanted, loads.get(wanted.service.name)!, problems.get(wanted.place.host)));
+    const unopened = (await Promise.all(opening)).filter((one) => one !== null);
+    const failed = this.#failures(changes.refused, unopened);
     for (const listener of changes.closed) this.#retire(listener);
     this.#failed = failed;
     const names = [...table.destinations.values()].map((destination) => destination.name);
@@ -122,8 +140,8 @@ class ProxyPlane implements Dataplane {
   }
 
   status(): PlaneStatus {
-    const listening = [...this.#listeners.values()].map(({ service, place }) =>
-      [service.name, place.endpoint] as const);
+    const listening = [...byService([...this.#listeners.values()])].map(([name, listeners]) =>
+      [name, textOf(listeners)] as const);
     return {
       mode: "proxy", interfaces: [], adopted: false,
       listening: new Map(listening), neighbours: new Map(), failed: this.#failed,
@@ -158,26 +176,31 @@ class ProxyPlane implements Dataplane {
   }
 
   #changes(table: ForwardingTable): Changes {
-    const kept: { listener: Listener; service: Service }[] = [];
-    const opened: { place: ListeningPlace; service: Service }[] = [];
+    const kept: (Wanted & { listener: Listener })[] = [];
+    const opened: Wanted[] = [];
     const refused = new Map<string, string>();
-    const taken = new Map<string, string>();
-    for (const service of table.services) {
-      const place = listeningPlace(service.config, this.#binding);
-      if (typeof place === "string") {
-        refused.set(service.name, place);
+    const taken = new Map<string, Service>();
+    // A port that a more specific service has is not missed by the others.
+    const services = table.services.toSorted((a, b) => compareSpecificity(a.config, b.config));
+    for (const service of services) {
+      const places = listeningPlaces(service.config, this.#binding);
+      if (typeof places === "string") {
+        refused.set(service.name, places);
         continue;
       }
-      const rival = taken.get(place.key);
-      if (rival !== undefined) {
-        refused.set(service.name, `service ${rival} listens on ${place.key} too; `
-          + `with proxy.bind ${this.#binding.bind} services need ports of their own`);
-        continue;
+      for (const place of places) {
+        const rival = taken.get(place.key);
+        if (rival !== undefined) {
+          if (rival.config.network.text === service.config.network.text) continue;
+          refused.set(service.name, `service ${rival.name} listens on ${place.key} too; `
+            + `with proxy.bind ${this.#binding.bind} services need ports of their own`);
+          continue;
+        }
+        taken.set(place.key, service);
+        const listener = this.#listeners.get(place.key);
+        if (listener === undefined) opened.push({ place, service });
+        else kept.push({ listener, place, service });
       }
-      taken.set(place.key, service.name);
-      const listener = this.#listeners.get(place.key);
-      if (listener === undefined) opened.push({ place, service });
-      else kept.push({ listener, service });
     }
     const closed = [...this.#listeners.values()].filter(({ place }) => !taken.has(place.key));
     return { kept, opened, closed, refused };
@@ -185,18 +208,22 @@ class ProxyPlane implements Dataplane {
 
   #describe(table: ForwardingTable, changes: Changes): StepDescription[] {
     const steps: StepDescription[] = [];
-    for (const { listener, service } of changes.kept) {
+    for (const [name, [first]] of byService(changes.kept)) {
+      const { listener, service } = first;
       const detail = describeChange(this.#table, listener.service, table, service);
       if (detail === null) continue;
-      steps.push({ action: "update", object: `service ${service.name}`, detail });
+      steps.push({ action: "update", object: `service ${name}`, detail });
     }
-    for (const { place, service } of changes.opened) {
-      steps.push({ action: "listen", object: `service ${service.name}`, detail: place.key });
+    for (const [name, wanted] of byService(changes.opened)) {
+      const detail = `${wanted[0].service.config.protocol} ${textOf(wanted)}`;
+      steps.push({ action: "listen", object: `service ${name}`, detail });
     }
-    for (const { place, service, size } of changes.closed) {
-      const rest = place.protocol === "tcp" ? "connections may end by themselves" : "sessions end";
-      const detail = `${place.key}; ${size} ${rest}`;
-      steps.push({ action: "close", object: `service ${service.name}`, detail });
+    for (const [name, listeners] of byService(changes.closed)) {
+      const { protocol } = listeners[0].place;
+      const rest = protocol === "tcp" ? "connections may end by themselves" : "sessions end";
+      const size = listeners.reduce((sum, listener) => sum + listener.size, 0);
+      const detail = `${protocol} ${textOf(listeners)}; ${size} ${rest}`;
+      steps.push({ action: "close", object: `service ${name}`, detail });
     }
     const addresses = this.#addresses.changes(this.#assignedAddresses(table.services));
     for (const { address, device } of addresses.assigned) {
@@ -211,9 +238,10 @@ class ProxyPlane implements Dataplane {
   #assignedAddresses(services: readonly Service[]): AssignedAddress[] {
     const assigned = new Map<string, AssignedAddress>();
     if (this.#binding.bind === "loopback") return []; // nobody asks for the virtual address there
-    for (const { config: { address, vip } } of services) {
+    for (const { config: { network, vip } } of services) {
+      const address = singleAddress(network);
       const device = vip.assign === "loopback" ? "lo" : this.#interface;
-      if (vip.assign === "none" || device === null) continue;
+      if (vip.assign === "none" || device === null || address === null) continue;
       assigned.set(`${address.text} ${device}`, { address, device });
     }
     return [...assigned.values()];
@@ -240,12 +268,12 @@ class ProxyPlane implements Dataplane {
     this.#cancelRestore = this.#env.clock.after(RESTORE_MS, restore);
   }
 
-  /** `problem`: why its address could not be put on this host. */
+  /** Null when it listens. `problem`: why its address could not be put on this host. */
   async #open(
-    place: ListeningPlace, service: Service, failed: Map<string, string>, problem?: string,
-  ): Promise<void> {
+    { place, service }: Wanted, load: ServiceLoad, problem?: string,
+  ): Promise<Unopened | null> {
     try {
-      const listener = await openListener(this.#context, place, service);
+      const listener = await openListener(this.#context, place, service, load);
       this.#listeners.set(place.key, listener);
       this.#env.log.info({ service: service.name, listening: place.key }, "the proxy listens");
       if (place.protocol === "udp" && this.#binding.bind === "any") {
@@ -253,12 +281,27 @@ class ProxyPlane implements Dataplane {
           "answers leave from the address that the route to the client has: "
             + "bind the VIP where that matters");
       }
+      return null;
     } catch (error) {
-      const failure = bindFailure(place, this.#binding, error, problem);
-      failed.set(service.name, `${failure.code}: ${failure.message}`);
-      if (this.#failed.get(service.name) === failed.get(service.name)) return; // said before
-      this.#env.log.error({ service: service.name, code: failure.code }, failure.message);
+      return { place, service, failure: bindFailure(place, this.#binding, error, problem) };
     }
+  }
+
+  /** Why services are not served, or not at all of their ports; said once. */
+  #failures(
+    refused: ReadonlyMap<string, string>, unopened: readonly Unopened[],
+  ): Map<string, string> {
+    const failed = new Map(refused);
+    for (const [name, reason] of refused) {
+      if (this.#failed.get(name) !== reason) this.#env.log.error({ service: name }, reason);
+    }
+    for (const [name, [{ failure }, ...more]] of byService(unopened)) {
+      const others = more.length === 0 ? "" : ` (and ${more.length} more of its ports)`;
+      failed.set(name, `${failure.code}: ${failure.message}${others}`);
+      if (this.#failed.get(name) === failed.get(name)) continue;
+      this.#env.log.error({ service: name, code: failure.code }, `${failure.message}${others}`);
+    }
+    return failed;
   }
 
   #retire(listener: Listener): void {
@@ -289,12 +332,28 @@ class ProxyPlane implements Dataplane {
   }
 }
 
+function byService<T extends { readonly service: Service }>(
+  items: readonly T[],
+): ReadonlyMap<string, [T, ...T[]]> {
+  const groups = new Map<string, [T, ...T[]]>();
+  for (const item of items) {
+    const group = groups.get(item.service.name);
+    if (group === undefined) groups.set(item.service.name, [item]);
+    else group.push(item);
+  }
+  return groups;
+}
+
+function textOf(items: readonly { readonly place: ListeningPlace }[]): string {
+  return listeningText(items.map(({ place }) => place));
+}
+
 function openListener(
-  context: ProxyContext, place: ListeningPlace, service: Service,
+  context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad,
 ): Promise<Listener> {
   const open: Record<Protocol, () => Promise<Listener>> = {
-    tcp: () => TcpListener.open(context, place, service),
-    udp: () => UdpListener.open(context, place, service),
+    tcp: () => TcpListener.open(context, place, service, load),
+    udp: () => UdpListener.open(context, place, service, load),
   };
   return open[place.protocol]();
 }

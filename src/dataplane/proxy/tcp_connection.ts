@@ -7,7 +7,7 @@ import type { Cancel } from "../../env.ts";
 import { nextChoice } from "../../model/choice.ts";
 import { proxyHeaderV1, proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
-import type { ClientPlace, ProxyContext } from "./context.ts";
+import type { ClientPlace, ProxyContext, VirtualPlace } from "./context.ts";
 import { reasonOf } from "./listening.ts";
 import type { Account } from "./tally.ts";
 
@@ -23,6 +23,8 @@ const NOTHING = new Uint8Array(0);
 export interface ConnectionStart {
   readonly client: Socket;
   readonly place: ClientPlace;
+  /** What the client asked for. */
+  readonly to: VirtualPlace;
   /** The service's newest version; the last one if it is gone. */
   readonly service: () => Service;
   readonly destination: Destination;
@@ -94,7 +96,8 @@ export class TcpConnection {
   #connect(destination: Destination): void {
     const { env } = this.#context;
     const options: NetConnectOpts & { highWaterMark: number } = {
-      host: destination.address.text, port: destination.port, family: destination.address.family,
+      host: destination.address.text, port: destination.port ?? this.#start.to.port,
+      family: destination.address.family,
       allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS,
       highWaterMark: HIGH_WATER_MARK,
     };
@@ -171,7 +174,7 @@ export class TcpConnection {
     if (proxyProtocol === "none") return null;
     const endpoints = {
       source: this.#start.place.address, sourcePort: this.#start.place.port,
-      destination: config.address, destinationPort: config.port,
+      destination: this.#start.to.address, destinationPort: this.#start.to.port,
     };
     return proxyProtocol === "v1" ? proxyHeaderV1(endpoints) : proxyHeaderV2(endpoints, "tcp");
   }

@@ -4,7 +4,7 @@
 import type { Server, Socket } from "node:net";
 import { parseAddress } from "../../model/address.ts";
 import type { Service } from "../../model/table.ts";
-import type { ProxyContext } from "./context.ts";
+import type { ProxyContext, ServiceLoad } from "./context.ts";
 import { decideFlow, warnOfDescriptors } from "./context.ts";
 import type { ListeningPlace } from "./listening.ts";
 import { reasonOf } from "./listening.ts";
@@ -17,17 +17,21 @@ const KEEP_ALIVE_MS = 60_000;
 const DESCRIPTORS = 2;
 
 export class TcpListener {
-  readonly place: ListeningPlace;
+  place: ListeningPlace;
   readonly #context: ProxyContext;
   readonly #connections = new Set<TcpConnection>();
   readonly #server: Server;
   #service: Service;
+  #load: ServiceLoad;
   #onEmpty: (() => void) | null = null;
 
-  private constructor(context: ProxyContext, place: ListeningPlace, service: Service) {
+  private constructor(
+    context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad,
+  ) {
     this.#context = context;
     this.place = place;
     this.#service = service;
+    this.#load = load;
     const options = {
       allowHalfOpen: true, pauseOnConnect: true, noDelay: true,
       keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS, highWaterMark: HIGH_WATER_MARK,
@@ -37,10 +41,10 @@ export class TcpListener {
 
   /** Resolves when it listens; rejects with the error of the bind. */
   static open(
-    context: ProxyContext, place: ListeningPlace, service: Service,
+    context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad,
   ): Promise<TcpListener> {
     return new Promise((resolve, reject) => {
-      const listener = new TcpListener(context, place, service);
+      const listener = new TcpListener(context, place, service, load);
       const server = listener.#server;
       server.once("error", reject);
       server.listen({
@@ -67,8 +71,12 @@ export class TcpListener {
    * A new version of the service. Connections stay where they are, as they would behind any TCP
    * proxy.
    */
-  update(service: Service): void {
+  update(service: Service, place: ListeningPlace, load: ServiceLoad): void {
     this.#service = service;
+    this.place = place;
+    this.#load.flows -= this.#connections.size;
+    this.#load = load;
+    this.#load.flows += this.#connections.size;
   }
 
   count(): void {
@@ -112,15 +120,16 @@ export class TcpListener {
       return;
     }
     const place = { address, port: client.remotePort ?? 0 };
-    const { verdict, destination, how } = decideFlow(this.#context, service, place);
+    const { verdict, destination, how } = decideFlow(this.#context, service, this.place.virtual, place);
     tally.verdict(verdict, 0);
     if (verdict !== "TX_FORWARDED" || destination === null) {
       this.#turnAway(client);
       return;
     }
     this.#context.descriptors.take(DESCRIPTORS);
+    this.#load.flows += 1;
     this.#connections.add(new TcpConnection(this.#context, {
-      client, place, destination, slot: how?.slot ?? null,
+      client, place, to: this.place.virtual, destination, slot: how?.slot ?? null,
       service: () => this.#service,
       onEnd: (connection) => { this.#onEnd(connection); },
     }));
@@ -129,7 +138,7 @@ export class TcpListener {
   /** Counts and says why when there is none. */
   #hasRoom({ name, config: { proxy } }: Service): boolean {
     const { tally, descriptors } = this.#context;
-    if (this.#connections.size >= proxy.connectionsMax) {
+    if (this.#load.flows >= proxy.connectionsMax) {
       tally.incident("connections_max");
       this.#context.warn(`connections ${name}`, { service: name, max: proxy.connectionsMax },
         "a service has all the connections it may have; further ones are turned away");
@@ -148,6 +157,7 @@ export class TcpListener {
 
   #onEnd(connection: TcpConnection): void {
     this.#connections.delete(connection);
+    this.#load.flows -= 1;
     this.#context.descriptors.give(DESCRIPTORS);
     if (this.#connections.size === 0) this.#onEmpty?.();
   }

@@ -9,7 +9,7 @@ import type { RemoteInfo, Socket } from "node:dgram";
 import { parseAddress } from "../../model/address.ts";
 import { namedByCid } from "../../model/quic_named.ts";
 import type { Service } from "../../model/table.ts";
-import type { ProxyContext } from "./context.ts";
+import type { ProxyContext, ServiceLoad } from "./context.ts";
 import { decideFlow, maySit, warnOfDescriptors } from "./context.ts";
 import type { ListeningPlace } from "./listening.ts";
 import { reasonOf } from "./listening.ts";
@@ -19,16 +19,20 @@ import { addressLookup, UdpSession } from "./udp_session.ts";
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
 
 export class UdpListener {
-  readonly place: ListeningPlace;
+  place: ListeningPlace;
   readonly #context: ProxyContext;
   readonly #sessions = new Map<string, UdpSession>();
   readonly #socket: Socket;
   #service: Service;
+  #load: ServiceLoad;
 
-  private constructor(context: ProxyContext, place: ListeningPlace, service: Service) {
+  private constructor(
+    context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad,
+  ) {
     this.#context = context;
     this.place = place;
     this.#service = service;
+    this.#load = load;
     this.#socket = context.env.net.createDatagram({
       type: place.family === 4 ? "udp4" : "udp6", ipv6Only: place.family === 6,
       recvBufferSize: RECEIVE_BUFFER_BYTES, lookup: addressLookup,
@@ -37,10 +41,10 @@ export class UdpListener {
 
   /** Resolves when it receives; rejects with the error of the bind. */
   static open(
-    context: ProxyContext, place: ListeningPlace, service: Service,
+    context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad,
   ): Promise<UdpListener> {
     return new Promise((resolve, reject) => {
-      const listener = new UdpListener(context, place, service);
+      const listener = new UdpListener(context, place, service, load);
       const socket = listener.#socket;
       const onBindError = (error: Error): void => {
         socket.close();
@@ -68,9 +72,13 @@ export class UdpListener {
    * A new version of the service. Sessions whose backend is no longer there, or not alive, end
    * here.
    */
-  update(service: Service): void {
+  update(service: Service, place: ListeningPlace, load: ServiceLoad): void {
     const before = this.#service.config.proxy.proxyProtocol;
     this.#service = service;
+    this.place = place;
+    this.#load.flows -= this.#sessions.size;
+    this.#load = load;
+    this.#load.flows += this.#sessions.size;
     for (const [key, session] of this.#sessions) {
       if (before === service.config.proxy.proxyProtocol
         && maySit(this.#context.table(), service, session.destination)) continue;
@@ -134,17 +142,19 @@ export class UdpListener {
     const address = parseAddress(from.address.split("%")[0] ?? "");
     if (address === null) return null;
     const place = { address, port: from.port };
-    const { verdict, destination } = decideFlow(this.#context, service, place, datagram);
+    const { virtual } = this.place;
+    const { verdict, destination } = decideFlow(this.#context, service, virtual, place, datagram);
     tally.verdict(verdict, 0);
     if (verdict !== "TX_FORWARDED" || destination === null) return null;
     this.#context.descriptors.take(1);
     try {
       const session = new UdpSession(this.#context, {
-        place, service, destination,
+        place, to: this.place.virtual, service, destination,
         reply: (answer) => { this.#reply(answer, from); },
-        onFailure: () => { this.#sessions.delete(key); },
+        onFailure: () => { this.#forget(key); },
       });
       this.#sessions.set(key, session);
+      this.#load.flows += 1;
       return session;
     } catch (error) {
       this.#onError(error);
@@ -157,7 +167,7 @@ export class UdpListener {
   /** Counts and says why when there is none. */
   #hasRoom({ name, config: { proxy: { sessionsMax } } }: Service): boolean {
     const { tally, descriptors } = this.#context;
-    if (this.#sessions.size >= sessionsMax) {
+    if (this.#load.flows >= sessionsMax) {
       tally.incident("sessions_max");
       this.#context.warn(`sessions ${name}`, { service: name, max: sessionsMax },
         "a service has all the sessions it may have; datagrams of further clients are dropped");
@@ -170,8 +180,12 @@ export class UdpListener {
   }
 
   #end(key: string, session: UdpSession): void {
-    this.#sessions.delete(key);
+    this.#forget(key);
     session.close();
+  }
+
+  #forget(key: string): void {
+    if (this.#sessions.delete(key)) this.#load.flows -= 1;
   }
 
   #reply(answer: Uint8Array, to: RemoteInfo): void {

@@ -4,7 +4,7 @@
 import type { Socket } from "node:dgram";
 import { proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
-import type { ClientPlace, ProxyContext } from "./context.ts";
+import type { ClientPlace, ProxyContext, VirtualPlace } from "./context.ts";
 import { reasonOf } from "./listening.ts";
 import type { Account } from "./tally.ts";
 
@@ -13,6 +13,8 @@ const WAITING_MAX = 64;
 
 export interface SessionStart {
   readonly place: ClientPlace;
+  /** What the client asked for. */
+  readonly to: VirtualPlace;
   readonly service: Service;
   readonly destination: Destination;
   readonly reply: (datagram: Uint8Array) => void;
@@ -94,7 +96,7 @@ export class UdpSession {
       this.#waiting = null;
       for (const datagram of waiting) this.#forward(datagram);
     });
-    socket.connect(port, address.text);
+    socket.connect(port ?? start.to.port, address.text);
     return socket;
   }
 
@@ -132,11 +134,11 @@ export class UdpSession {
 }
 
 /** v1 has no datagrams: they get v2 where either is asked for. */
-function proxyHeader({ place, service: { config } }: SessionStart): Uint8Array | null {
+function proxyHeader({ place, to, service: { config } }: SessionStart): Uint8Array | null {
   if (config.proxy.proxyProtocol === "none") return null;
   return proxyHeaderV2({
     source: place.address, sourcePort: place.port,
-    destination: config.address, destinationPort: config.port,
+    destination: to.address, destinationPort: to.port,
   }, "udp");
 }
 

@@ -7,8 +7,9 @@ import * as codec from "./abi_codec.ts";
 /** The structs and enums that bpf/abi.h declares: what the fingerprint is taken over. */
 export const ABI_NAMES = {
   structs: [
-    "address_key", "destination", "flow_entry", "flow_key", "next_hop", "policy_key", "prefix_key",
-    "service_key", "service_version", "settings", "traffic_count", "verdict_count",
+    "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "next_hop",
+    "policy_key", "port_prefix", "prefix_key", "service_key", "service_version", "settings",
+    "traffic_count", "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input",
@@ -18,12 +19,12 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x1dd051ce055935efn;
+export const ABI_FINGERPRINT = 0xd569c6337e419b56n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x40263b401bbd8920n,
-  pointsman: 0x1dd051ce055935efn,
+  pointsman: 0xd569c6337e419b56n,
 } as const;
 
 /** enum decap_verdict */
@@ -240,6 +241,38 @@ export const AddressKey = {
     return bytes;
   },
   decode: (bytes: Uint8Array): AddressKey => readAddressKey(codec.exactView(bytes, 16, "struct address_key"), 0),
+} as const;
+
+/** struct address_prefix, 20 bytes */
+export interface AddressPrefix {
+  readonly prefixBits: number;
+  readonly address: Uint8Array;
+}
+
+function writeAddressPrefix(view: DataView, at: number, value: AddressPrefix): void {
+  codec.setU32(view, at, value.prefixBits, "address_prefix.prefix_bits");
+  codec.setBytes(view, at + 4, value.address, 16, "address_prefix.address");
+}
+
+function readAddressPrefix(view: DataView, at: number): AddressPrefix {
+  return {
+    prefixBits: view.getUint32(at, true),
+    address: codec.getBytes(view, at + 4, 16),
+  };
+}
+
+export const AddressPrefix = {
+  size: 20,
+  offsets: {
+    prefixBits: 0,
+    address: 4,
+  },
+  encode: (value: AddressPrefix): Uint8Array => {
+    const bytes = new Uint8Array(20);
+    writeAddressPrefix(codec.exactView(bytes, 20, "struct address_prefix"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): AddressPrefix => readAddressPrefix(codec.exactView(bytes, 20, "struct address_prefix"), 0),
 } as const;
 
 /** struct destination, 128 bytes */
@@ -462,6 +495,46 @@ export const PolicyKey = {
     return bytes;
   },
   decode: (bytes: Uint8Array): PolicyKey => readPolicyKey(codec.exactView(bytes, 24, "struct policy_key"), 0),
+} as const;
+
+/** struct port_prefix, 12 bytes */
+export interface PortPrefix {
+  readonly prefixBits: number;
+  readonly group: number;
+  readonly protocol: number;
+  readonly port: number;
+}
+
+function writePortPrefix(view: DataView, at: number, value: PortPrefix): void {
+  codec.setU32(view, at, value.prefixBits, "port_prefix.prefix_bits");
+  codec.setBe32(view, at + 4, value.group, "port_prefix.group");
+  codec.setU8(view, at + 8, value.protocol, "port_prefix.protocol");
+  codec.setBe16(view, at + 10, value.port, "port_prefix.port");
+}
+
+function readPortPrefix(view: DataView, at: number): PortPrefix {
+  return {
+    prefixBits: view.getUint32(at, true),
+    group: view.getUint32(at + 4, false),
+    protocol: view.getUint8(at + 8),
+    port: view.getUint16(at + 10, false),
+  };
+}
+
+export const PortPrefix = {
+  size: 12,
+  offsets: {
+    prefixBits: 0,
+    group: 4,
+    protocol: 8,
+    port: 10,
+  },
+  encode: (value: PortPrefix): Uint8Array => {
+    const bytes = new Uint8Array(12);
+    writePortPrefix(codec.exactView(bytes, 12, "struct port_prefix"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): PortPrefix => readPortPrefix(codec.exactView(bytes, 12, "struct port_prefix"), 0),
 } as const;
 
 /** struct prefix_key, 20 bytes */
@@ -704,6 +777,50 @@ export const VerdictCount = {
   decode: (bytes: Uint8Array): VerdictCount => readVerdictCount(codec.exactView(bytes, 16, "struct verdict_count"), 0),
 } as const;
 
+/** struct wildcard_key, 24 bytes */
+export interface WildcardKey {
+  readonly address: Uint8Array;
+  readonly portFirst: number;
+  readonly portLast: number;
+  readonly addressBits: number;
+  readonly protocol: number;
+}
+
+function writeWildcardKey(view: DataView, at: number, value: WildcardKey): void {
+  codec.setBytes(view, at, value.address, 16, "wildcard_key.address");
+  codec.setBe16(view, at + 16, value.portFirst, "wildcard_key.port_first");
+  codec.setBe16(view, at + 18, value.portLast, "wildcard_key.port_last");
+  codec.setU8(view, at + 20, value.addressBits, "wildcard_key.address_bits");
+  codec.setU8(view, at + 21, value.protocol, "wildcard_key.protocol");
+}
+
+function readWildcardKey(view: DataView, at: number): WildcardKey {
+  return {
+    address: codec.getBytes(view, at, 16),
+    portFirst: view.getUint16(at + 16, false),
+    portLast: view.getUint16(at + 18, false),
+    addressBits: view.getUint8(at + 20),
+    protocol: view.getUint8(at + 21),
+  };
+}
+
+export const WildcardKey = {
+  size: 24,
+  offsets: {
+    address: 0,
+    portFirst: 16,
+    portLast: 18,
+    addressBits: 20,
+    protocol: 21,
+  },
+  encode: (value: WildcardKey): Uint8Array => {
+    const bytes = new Uint8Array(24);
+    writeWildcardKey(codec.exactView(bytes, 24, "struct wildcard_key"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): WildcardKey => readWildcardKey(codec.exactView(bytes, 24, "struct wildcard_key"), 0),
+} as const;
+
 /** Maps that decap.bpf.o declares. */
 export const DECAP_MAPS = [
   "decap_addresses", "decap_counts", "decap_sources",
@@ -749,9 +866,9 @@ export const DecapRodata = {
 
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
-  "destination_traffic", "destinations", "devices", "flows", "policies", "rings_large",
-  "rings_medium", "rings_small", "service_active", "service_traffic", "service_versions",
-  "services", "settings", "verdict_counts", "virtual_addresses",
+  "address_groups", "destination_traffic", "destinations", "devices", "flows", "group_services",
+  "policies", "rings_large", "rings_medium", "rings_small", "service_active", "service_traffic",
+  "service_versions", "services", "settings", "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -765,6 +882,7 @@ export interface PointsmanRodata {
   readonly featureGue: boolean;
   readonly featureGre: boolean;
   readonly featureTunnelVariation: boolean;
+  readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
   readonly featurePolicy: boolean;
   readonly featureSourceHash: boolean;
@@ -777,26 +895,27 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 72,
+  size: 84,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
     featureGue: 2,
     featureGre: 3,
     featureTunnelVariation: 4,
-    featureTracking: 5,
-    featurePolicy: 6,
-    featureSourceHash: 7,
-    featureOrphan: 8,
-    ringClassSmall: 9,
-    ringClassMedium: 10,
-    ringClassLarge: 11,
-    transmitByRedirect: 12,
+    featureWildcard: 5,
+    featureTracking: 6,
+    featurePolicy: 7,
+    featureSourceHash: 8,
+    featureOrphan: 9,
+    ringClassSmall: 10,
+    ringClassMedium: 11,
+    ringClassLarge: 12,
+    transmitByRedirect: 13,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 72, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 84, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -812,48 +931,52 @@ export const PointsmanRodata = {
     if (value.featureTunnelVariation !== undefined) {
       codec.setU8(view, 4, Number(value.featureTunnelVariation), "feature_tunnel_variation");
     }
+    if (value.featureWildcard !== undefined) {
+      codec.setU8(view, 5, Number(value.featureWildcard), "feature_wildcard");
+    }
     if (value.featureTracking !== undefined) {
-      codec.setU8(view, 5, Number(value.featureTracking), "feature_tracking");
+      codec.setU8(view, 6, Number(value.featureTracking), "feature_tracking");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 6, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 7, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 7, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 8, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 8, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 9, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 9, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 10, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 10, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 11, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 11, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 12, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 12, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 13, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 72, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 84, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
       featureGue: view.getUint8(2) !== 0,
       featureGre: view.getUint8(3) !== 0,
       featureTunnelVariation: view.getUint8(4) !== 0,
-      featureTracking: view.getUint8(5) !== 0,
-      featurePolicy: view.getUint8(6) !== 0,
-      featureSourceHash: view.getUint8(7) !== 0,
-      featureOrphan: view.getUint8(8) !== 0,
-      ringClassSmall: view.getUint8(9) !== 0,
-      ringClassMedium: view.getUint8(10) !== 0,
-      ringClassLarge: view.getUint8(11) !== 0,
-      transmitByRedirect: view.getUint8(12) !== 0,
+      featureWildcard: view.getUint8(5) !== 0,
+      featureTracking: view.getUint8(6) !== 0,
+      featurePolicy: view.getUint8(7) !== 0,
+      featureSourceHash: view.getUint8(8) !== 0,
+      featureOrphan: view.getUint8(9) !== 0,
+      ringClassSmall: view.getUint8(10) !== 0,
+      ringClassMedium: view.getUint8(11) !== 0,
+      ringClassLarge: view.getUint8(12) !== 0,
+      transmitByRedirect: view.getUint8(13) !== 0,
     };
   },
 } as const;

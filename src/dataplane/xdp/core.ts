@@ -45,17 +45,21 @@ export interface Core {
 }
 
 const POLICIES = 1024;
+/** Of wildcard services; more are made room for when a table needs them. */
+const GROUP_ENTRIES = 1024;
 
 /** Room from the config's limits; ids count from 1. */
 export function configuredCapacities({ limits }: Config): Capacities {
   return {
     services: limits.services, destinations: limits.backends + 1, flows: limits.flows, policies: POLICIES,
+    groupEntries: GROUP_ENTRIES,
   };
 }
 
 /** What the config may need of the program, before there is a table. */
 function configuredFeatures(config: Config): Set<Feature> {
   return featuresOf({
+    keys: config.services,
     versions: config.services.map(({ ringSize, tracking, hash, policy }) => ({
       ringSize, tracking, hashInput: hash, hasPolicy: policy.allow.length + policy.deny.length > 0,
     })),
@@ -242,6 +246,7 @@ function recover({ requests, interfaces }: CoreContext, live: PlaneMaps, rings: 
 function heldFeatures(state: KernelState): Set<Feature> {
   const served = [...state.services.values()].filter(({ key }) => key !== null);
   return featuresOf({
+    keys: served.map(({ key }) => key).filter((key) => key !== null),
     versions: served.map(activeVersion).filter((version) => version !== null),
     forwardings: [...state.destinations.values()].filter(({ given }) => given).map(({ forwarding }) => forwarding),
     tunnelSources: [...state.destinations.values()].map(({ tunnelSource }) => tunnelSource),
@@ -253,6 +258,7 @@ function larger(a: Capacities, b: Capacities): Capacities {
   return {
     services: Math.max(a.services, b.services), destinations: Math.max(a.destinations, b.destinations),
     flows: Math.max(a.flows, b.flows), policies: Math.max(a.policies, b.policies),
+    groupEntries: Math.max(a.groupEntries, b.groupEntries),
   };
 }
 

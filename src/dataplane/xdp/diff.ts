@@ -1,12 +1,16 @@
 // diff(have, want): the steps from what the kernel holds to what it should hold, in an order whose every
 // prefix is safe. Pure. The law of that order:
 //   a destination is whole before a ring names it, a ring before a version names it, a version before it
-//   counts, and all of them before a service key leads there; things go in the opposite order; and what a
-//   packet in flight may still read is not written again before a grace period has passed.
+//   counts, and all of them before a service key leads there; things go in the opposite order; what a
+//   packet in flight may still read is not written again before a grace period has passed; and what is
+//   served before and after, by whichever service, is served in between.
 
+import type { Address } from "../../model/address.ts";
+import { groupEntriesNeeded, planGroups } from "./group_plan.ts";
+import { groupsOf, type GroupImage } from "./groups.ts";
 import {
-  assignedText, serviceKeyText,
-  type Image, type NextHop, type RingImage, type Route, type ServiceImage,
+  assignedText, serviceKeyText, wildcardsOf,
+  type Image, type NextHop, type RingImage, type Route, type ServiceImage, type ServiceKey,
 } from "./image.ts";
 import {
   activeVersion, copyState, isQuiet, record, ringText,
@@ -70,12 +74,14 @@ export function diffRoutes(
 function planChange(planner: Planner, want: Image): void {
   planProgram(planner, want);
   planOrphan(planner, want);
-  removeServices(planner, want);
+  yieldIndexes(planner, want);
   addDevices(planner, want.devices);
   addDestinations(planner, want);
   planRoutes(planner, new Map([...want.destinations].map(([id, { route }]) => [id, route])));
   addPolicies(planner, want);
   planServices(planner, want);
+  planGroups(planner, want.groups);
+  removeServices(planner, want);
   removePolicies(planner, want);
   lowerFlags(planner, want);
   retireDestinations(planner, want);
@@ -109,19 +115,21 @@ function withoutDestinations(want: Image, ids: ReadonlySet<number>): Image {
 
 function planProgram({ state, take }: Planner, want: Image): void {
   const features = new Set([...state.features, ...want.features]);
-  const capacities = grown(state.capacities, want);
+  const capacities = grown(state, want);
   if (features.size === state.features.size && capacities === state.capacities) return;
   take({ kind: "load-program", features, capacities });
 }
 
 /** Room for the image: what is too small is doubled until it fits. The same object when all fits. */
-export function grown(capacities: Capacities, want: Image): Capacities {
+export function grown(state: KernelState, want: Image): Capacities {
+  const { capacities } = state;
   let policies = 0;
   for (const service of want.services.values()) policies += service.policy.size;
   const needed = {
     services: 1 + Math.max(-1, ...want.services.keys()),
     destinations: 1 + Math.max(0, ...want.destinations.keys()),
     policies,
+    groupEntries: groupEntriesNeeded(state, [remainingGroups(state, losers(state, want)), want.groups]),
   };
   const fit = (have: number, need: number): number => {
     let room = Math.max(1, have);
@@ -134,9 +142,10 @@ export function grown(capacities: Capacities, want: Image): Capacities {
     destinations: fit(capacities.destinations, needed.destinations),
     // Old and new prefixes stand side by side during a change.
     policies: fit(capacities.policies, needed.policies * 2),
+    groupEntries: fit(capacities.groupEntries, needed.groupEntries),
   };
   const same = next.services === capacities.services && next.destinations === capacities.destinations
-    && next.policies === capacities.policies;
+    && next.policies === capacities.policies && next.groupEntries === capacities.groupEntries;
   return same ? capacities : next;
 }
 
@@ -145,22 +154,54 @@ function planOrphan({ state, take }: Planner, { orphan }: Image): void {
   take({ kind: "set-orphan", ...orphan });
 }
 
-function removeServices({ state, take }: Planner, want: Image): void {
-  const kept = new Set([...want.services.values()].map(({ key }) => serviceKeyText(key)));
+/** An index that gets another owner must not lead the old one's packets to the new one's backends. */
+function yieldIndexes(planner: Planner, want: Image): void {
+  const { state, take } = planner;
   for (const assigned of [...state.assigned.values()]) {
     if (!want.assigned.has(assignedText(assigned))) take({ kind: "unassign-address", assigned });
   }
-  for (const [index, { key, policy }] of [...state.services]) {
-    if (key === null) continue;
-    // An index that gets another owner must not lead the old one's packets to the new one's backends.
-    const next = want.services.get(index);
-    const loses = next !== undefined && serviceKeyText(next.key) !== serviceKeyText(key);
-    if (!loses && kept.has(serviceKeyText(key))) continue;
+  const lost = losers(state, want);
+  if (lost.size === 0) return;
+  planGroups(planner, remainingGroups(state, lost));
+  for (const [index, key] of lost) {
     take({ kind: "remove-service", index, key });
+    const { policy } = state.services.get(index)!;
     for (const [text, entry] of [...policy]) take({ kind: "remove-policy", index, text, entry });
   }
+  const needed = new Set([...state.services.values()].map(({ key }) => key?.network.address.text));
+  removeAddresses(planner, ({ text }) => needed.has(text) || want.virtualAddresses.has(text));
+}
+
+function losers(state: KernelState, want: Image): Map<number, ServiceKey> {
+  return new Map([...state.services].flatMap(([index, { key }]) => {
+    const next = want.services.get(index);
+    return key === null || next === undefined || serviceKeyText(next.key) === serviceKeyText(key)
+      ? [] : [[index, key] as const];
+  }));
+}
+
+/** The groups as they are shown, without these services. */
+function remainingGroups(
+  state: KernelState, lost: ReadonlyMap<number, ServiceKey>,
+): ReadonlyMap<string, GroupImage> {
+  const shown = [...state.prefixes.values()].flatMap(({ group }) => [...state.groups.get(group)?.entries.values() ?? []]);
+  const served = new Set(shown.map(({ index }) => index));
+  return groupsOf(wildcardsOf(state.services).filter(({ index }) => served.has(index) && !lost.has(index)));
+}
+
+/** Services come before others go: whatever both serve is served by one of them at any moment. */
+function removeServices(planner: Planner, want: Image): void {
+  const { state, take } = planner;
+  const kept = new Set([...want.services.values()].map(({ key }) => serviceKeyText(key)));
+  for (const [index, { key }] of [...state.services]) {
+    if (key !== null && !kept.has(serviceKeyText(key))) take({ kind: "remove-service", index, key });
+  }
+  removeAddresses(planner, ({ text }) => want.virtualAddresses.has(text));
+}
+
+function removeAddresses({ state, take }: Planner, isNeeded: (address: Address) => boolean): void {
   for (const address of [...state.virtualAddresses.values()]) {
-    if (!want.virtualAddresses.has(address.text)) take({ kind: "remove-virtual-address", address });
+    if (!isNeeded(address)) take({ kind: "remove-virtual-address", address });
   }
 }
 

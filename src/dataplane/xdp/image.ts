@@ -2,10 +2,14 @@
 // and of what is known of next hops. Knows no bytes, map or kernel call: diff.ts compares an image with
 // what the kernel holds, maps.ts turns values into bytes.
 
-import { formatEndpoint, type Address, type Prefix } from "../../model/address.ts";
+import type { Address, Prefix } from "../../model/address.ts";
 import type { Forwarding, Gue, HashInput, OrphanAction, Protocol, Tracking, VipAssign } from "../../model/config.ts";
+import {
+  formatServiceAddress, isExact, singleAddress, type ServiceAddress,
+} from "../../model/service_address.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import { hashMask } from "../../model/tunnel_source.ts";
+import { groupsOf, type GroupImage, type Wildcard } from "./groups.ts";
 
 /** Rings come in sizes, one outer map each; the names are those of the maps without `rings_`. */
 export const RING_CLASSES = ["small", "medium", "large"] as const;
@@ -23,9 +27,7 @@ export function isXdpForwarding(forwarding: Forwarding): forwarding is XdpForwar
   return (XDP_FORWARDINGS as readonly Forwarding[]).includes(forwarding);
 }
 
-export interface ServiceKey {
-  readonly address: Address;
-  readonly port: number;
+export interface ServiceKey extends ServiceAddress {
   readonly protocol: Protocol;
 }
 
@@ -112,12 +114,15 @@ export interface AssignedAddress {
 export type Feature =
   | "featureL2" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
   | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan"
+  | "featureWildcard"
   | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
 
 export interface Image {
   /** By index. */
   readonly services: ReadonlyMap<number, ServiceImage>;
-  /** By text. */
+  /** Of prefixes with wildcard services, by the prefix's text. */
+  readonly groups: ReadonlyMap<string, GroupImage>;
+  /** Those that services have alone, by text. */
   readonly virtualAddresses: ReadonlyMap<string, Address>;
   /** By id. */
   readonly destinations: ReadonlyMap<number, DestinationImage>;
@@ -131,9 +136,9 @@ export interface Image {
   readonly features: ReadonlySet<Feature>;
 }
 
-/** "tcp 203.0.113.10:443", as in the ledger. */
+/** "tcp 203.0.113.10:443" or "tcp 203.0.113.0/28:any", as in the ledger. */
 export function serviceKeyText(key: ServiceKey): string {
-  return `${key.protocol} ${formatEndpoint(key.address, key.port)}`;
+  return `${key.protocol} ${formatServiceAddress(key)}`;
 }
 
 export function policyText(entry: PolicyImage): string {
@@ -168,13 +173,18 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
   const services = new Map(table.services.map((service) => [service.index, serviceImage(service)]));
   return {
     services,
-    virtualAddresses: new Map(table.services.map(({ config }) => [config.address.text, config.address])),
+    groups: groupsOf(wildcardsOf(services)),
+    virtualAddresses: new Map(table.services.flatMap(({ config }) => {
+      const address = singleAddress(config.network);
+      return address === null ? [] : [[address.text, address]];
+    })),
     destinations,
     rings: new Map(table.services.map(({ ring }) => [ring.key, { key: ring.key, size: ring.size, slots: ring.slots }])),
     devices,
     orphan: { afterNs: nanoseconds(table.orphan.afterMs), action: table.orphan.action },
     assigned: assignedAddresses(table),
     features: featuresOf({
+      keys: [...services.values()].map(({ key }) => key),
       versions: [...services.values()].map(({ version }) => version),
       forwardings: [...destinations.values()].map(({ forwarding }) => forwarding),
       tunnelSources: [...destinations.values()].map(({ route }) => route.tunnelSource),
@@ -194,6 +204,14 @@ function destinationImage(destination: Destination, route: Route): DestinationIm
   return { id, identity, generation, live, admits, forwarding, gue, address, route };
 }
 
+/** Those that the tries lead to. */
+export function wildcardsOf(
+  services: ReadonlyMap<number, { readonly key: ServiceKey | null }>,
+): Wildcard[] {
+  return [...services].flatMap(([index, { key }]) =>
+    key === null || isExact(key) ? [] : [{ ...key, index }]);
+}
+
 function serviceImage({ index, config, ring, hashSeed }: Service): ServiceImage {
   const policy = new Map<string, PolicyImage>();
   // Deny comes last, so that it wins where both lists name the same prefix.
@@ -205,7 +223,7 @@ function serviceImage({ index, config, ring, hashSeed }: Service): ServiceImage 
   }
   return {
     index,
-    key: { address: config.address, port: config.port, protocol: config.protocol },
+    key: { network: config.network, ports: config.ports, protocol: config.protocol },
     policy,
     version: {
       hashSeed,
@@ -224,8 +242,9 @@ function serviceImage({ index, config, ring, hashSeed }: Service): ServiceImage 
 
 function assignedAddresses(table: ForwardingTable): Map<string, AssignedAddress> {
   const assigned = new Map<string, AssignedAddress>();
-  for (const { config: { address, vip } } of table.services) {
-    if (vip.assign === "none") continue;
+  for (const { config: { network, vip } } of table.services) {
+    const address = singleAddress(network);
+    if (vip.assign === "none" || address === null) continue;
     const entry = { address, on: vip.assign };
     assigned.set(assignedText(entry), entry);
   }
@@ -243,6 +262,7 @@ const TUNNEL_FEATURES = ["featureIpip", "featureGue", "featureGre"] as const;
 
 /** What decides which parts of the program are needed: of an image, or of what the kernel holds. */
 export interface FeatureSource {
+  readonly keys: Iterable<ServiceAddress>;
   readonly versions: Iterable<Pick<VersionImage, "ringSize" | "tracking" | "hasPolicy" | "hashInput">>;
   readonly forwardings: Iterable<XdpForwarding>;
   readonly tunnelSources: Iterable<Prefix | null>;
@@ -250,7 +270,7 @@ export interface FeatureSource {
 }
 
 export function featuresOf(source: FeatureSource): Set<Feature> {
-  const { versions, forwardings, tunnelSources, action } = source;
+  const { keys, versions, forwardings, tunnelSources, action } = source;
   const features = new Set<Feature>();
   for (const { ringSize, tracking, hasPolicy, hashInput } of versions) {
     features.add(RING_FEATURES[ringClassOf(ringSize)]);
@@ -262,6 +282,7 @@ export function featuresOf(source: FeatureSource): Set<Feature> {
   const varies = [...tunnelSources].some((prefix) => prefix !== null && hashMask(prefix) !== 0);
   if (varies && TUNNEL_FEATURES.some((tunnel) => features.has(tunnel))) features.add("featureTunnelVariation");
   if (action !== "keep") features.add("featureOrphan");
+  if (![...keys].every(isExact)) features.add("featureWildcard");
   return features;
 }
 

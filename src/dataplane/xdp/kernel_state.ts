@@ -4,7 +4,10 @@
 
 import type { Address, Prefix } from "../../model/address.ts";
 import type { Gue, OrphanAction } from "../../model/config.ts";
+import { isExact } from "../../model/service_address.ts";
 import type { Ledger } from "../../model/table.ts";
+import { recordGroups } from "./group_plan.ts";
+import type { GroupEntry } from "./groups.ts";
 import {
   assignedText, serviceKeyText,
   type AssignedAddress, type Feature, type NextHop, type PolicyImage, type RingClass, type ServiceKey,
@@ -59,6 +62,12 @@ export interface HeldRing {
   mark: number;
 }
 
+export interface HeldGroup {
+  /** By portPrefixText(). */
+  readonly entries: Map<string, GroupEntry>;
+  mark: number;
+}
+
 export interface KernelState {
   /** By index. */
   services: Map<number, HeldService>;
@@ -67,6 +76,12 @@ export interface KernelState {
   /** By ringText(). */
   rings: Map<string, HeldRing>;
   virtualAddresses: Map<string, Address>;
+  /** Where addresses lead that have wildcard services, by the prefix's text. */
+  prefixes: Map<string, { readonly network: Prefix; readonly group: number }>;
+  /** By number. */
+  groups: Map<number, HeldGroup>;
+  /** Of the last exact service that was added. */
+  keyMark: number;
   devices: Set<number>;
   orphan: { afterNs: bigint; action: OrphanAction };
   assigned: Map<string, AssignedAddress>;
@@ -81,6 +96,7 @@ export interface KernelState {
 export function emptyState(capacities: Capacities, features: ReadonlySet<Feature>): KernelState {
   return {
     services: new Map(), destinations: new Map(), rings: new Map(), virtualAddresses: new Map(),
+    prefixes: new Map(), groups: new Map(), keyMark: 0,
     devices: new Set(), orphan: { afterNs: 0n, action: "keep" }, assigned: new Map(), features, capacities,
     marks: 0, quiet: 0,
   };
@@ -94,6 +110,8 @@ export function copyState(state: KernelState): KernelState {
     destinations: copied(state.destinations, (held) => ({ ...held, nextHops: [...held.nextHops] })),
     rings: copied(state.rings, (held) => ({ ...held })),
     virtualAddresses: new Map(state.virtualAddresses),
+    prefixes: new Map(state.prefixes),
+    groups: copied(state.groups, (held) => ({ ...held, entries: new Map(held.entries) })),
     devices: new Set(state.devices),
     assigned: new Map(state.assigned),
   };
@@ -164,6 +182,8 @@ export function record(state: KernelState, step: Step): void {
     case "write-ring": ringAt(state, step).key = step.ring.key; return;
     case "zero-service-traffic": case "zero-destination-traffic": return;
     case "add-virtual-address": state.virtualAddresses.set(step.address.text, step.address); return;
+    case "add-group-ports": case "remove-group-ports":
+    case "set-address-group": case "remove-address-group": recordGroups(state, step); return;
     case "remove-virtual-address": state.virtualAddresses.delete(step.address.text); return;
     default:
       if ("index" in step) recordService(state, step);
@@ -190,6 +210,7 @@ function recordService(state: KernelState, step: ServiceStep): void {
         other.key = null;
       }
       held.key = step.key;
+      if (isExact(step.key)) state.keyMark = state.marks += 1;
       return;
     }
     case "remove-service":

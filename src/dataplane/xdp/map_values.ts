@@ -1,21 +1,22 @@
 // Values of the image as the bytes of bpf/abi.h, and back. Pure: the generated codecs do the layout, this
 // file knows which word of ours is which number of theirs. Knows no map.
 
-import { addressFromBytes, type Prefix } from "../../model/address.ts";
+import { addressFromBytes, prefixOf, type Prefix } from "../../model/address.ts";
 import type { OrphanAction, Protocol } from "../../model/config.ts";
+import { mappedBits, PROTOCOL_NUMBERS } from "../../model/service_address.ts";
 import { hashMask, prefixOfMask } from "../../model/tunnel_source.ts";
 import {
-  Destination, DestinationFlags, Forwarding, GueVariant, HashInput, NextHop as NextHopBytes, NextHopFlags,
-  OrphanAction as OrphanActions, PolicyAction, PolicyKey, RingClass as RingClasses, ServiceFlags, ServiceKey,
-  ServiceVersion, Tracking,
+  AddressPrefix, Destination, DestinationFlags, Forwarding, GueVariant, HashInput, NextHop as NextHopBytes,
+  NextHopFlags, OrphanAction as OrphanActions, PolicyAction, PolicyKey, PortPrefix as PortPrefixKey,
+  RingClass as RingClasses, ServiceFlags, ServiceKey, ServiceVersion, Tracking, WildcardKey,
 } from "./abi.gen.ts";
+import type { GroupEntry, PortPrefix } from "./groups.ts";
 import {
   NO_MAC, type NextHop, type PolicyImage, type RingClass, type ServiceKey as Key, type XdpForwarding,
 } from "./image.ts";
 import type { HeldDestination, HeldVersion } from "./kernel_state.ts";
 import { macBytes, macText } from "./netlink/rtnetlink.ts";
 
-const IPPROTO: Readonly<Record<Protocol, number>> = { tcp: 6, udp: 17 };
 const NO_ADDRESS = new Uint8Array(16);
 const RING_CLASS_NUMBERS: Readonly<Record<RingClass, number>> = {
   small: RingClasses.RING_SMALL, medium: RingClasses.RING_MEDIUM, large: RingClasses.RING_LARGE,
@@ -45,13 +46,66 @@ export function decodeU32(bytes: Uint8Array): number {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0, true);
 }
 
-export function encodeServiceKey({ address, port, protocol }: Key): Uint8Array {
-  return ServiceKey.encode({ address: address.bytes, port, protocol: IPPROTO[protocol] });
+/** Of an exact service. */
+export function encodeServiceKey({ network, ports, protocol }: Key): Uint8Array {
+  const { bytes } = network.address;
+  return ServiceKey.encode({ address: bytes, port: ports.from, protocol: PROTOCOL_NUMBERS[protocol] });
 }
 
 export function decodeServiceKey(bytes: Uint8Array): Key {
   const { address, port, protocol } = ServiceKey.decode(bytes);
-  return { address: addressFromBytes(address), port, protocol: nameOf(IPPROTO, protocol, "protocol") };
+  return {
+    network: mappedPrefix(address, 128), ports: { from: port, to: port }, protocol: protocolOf(protocol),
+  };
+}
+
+export function encodeWildcardKey({ network, ports, protocol }: Key): Uint8Array {
+  return WildcardKey.encode({
+    address: network.address.bytes, addressBits: mappedBits(network),
+    portFirst: ports.from, portLast: ports.to, protocol: PROTOCOL_NUMBERS[protocol],
+  });
+}
+
+export function decodeWildcardKey(bytes: Uint8Array): Key {
+  const { address, addressBits, portFirst, portLast, protocol } = WildcardKey.decode(bytes);
+  return {
+    network: mappedPrefix(address, addressBits), ports: { from: portFirst, to: portLast },
+    protocol: protocolOf(protocol),
+  };
+}
+
+export function encodeAddressPrefix(network: Prefix): Uint8Array {
+  return AddressPrefix.encode({ prefixBits: mappedBits(network), address: network.address.bytes });
+}
+
+export function decodeAddressPrefix(bytes: Uint8Array): Prefix {
+  const { prefixBits, address } = AddressPrefix.decode(bytes);
+  return mappedPrefix(address, prefixBits);
+}
+
+/** What comes before the port in its key. */
+const GROUP_BITS = 48;
+
+export function encodePortPrefix(group: number, { protocol, port, bits }: PortPrefix): Uint8Array {
+  return PortPrefixKey.encode({
+    prefixBits: GROUP_BITS + bits, group, protocol: PROTOCOL_NUMBERS[protocol], port,
+  });
+}
+
+export function decodeGroupEntry(key: Uint8Array, value: Uint8Array): { group: number; entry: GroupEntry } {
+  const { prefixBits, group, protocol, port } = PortPrefixKey.decode(key);
+  const bits = prefixBits - GROUP_BITS;
+  return { group, entry: { protocol: protocolOf(protocol), port, bits, index: decodeU32(value) } };
+}
+
+function protocolOf(number: number): Protocol {
+  return nameOf(PROTOCOL_NUMBERS, number, "protocol");
+}
+
+/** Bits count in sixteen bytes here, and in the address's own family there. */
+function mappedPrefix(bytes: Uint8Array, bits: number): Prefix {
+  const address = addressFromBytes(bytes);
+  return prefixOf(address, address.family === 4 ? bits - 96 : bits);
 }
 
 export function encodeVersion(version: HeldVersion): Uint8Array {

@@ -7,11 +7,13 @@ import {
   type POINTSMAN_MAPS,
 } from "./abi.gen.ts";
 import type { Address, Prefix } from "../../model/address.ts";
+import { isExact } from "../../model/service_address.ts";
+import type { GroupEntry } from "./groups.ts";
 import { ringText, type HeldVersion } from "./kernel_state.ts";
 import {
-  decodeDestination, decodeVersion, destinationFlags, encodeDestination, encodeNextHop, encodePolicyKey,
-  encodeServiceKey, encodeTunnelSource, encodeU32, encodeVersion, orphanAction, orphanNumber, policyNumber,
-  RETIRED_FORWARDING,
+  decodeDestination, decodeVersion, destinationFlags, encodeAddressPrefix, encodeDestination, encodeNextHop,
+  encodePolicyKey, encodePortPrefix, encodeServiceKey, encodeTunnelSource, encodeU32, encodeVersion,
+  encodeWildcardKey, orphanAction, orphanNumber, policyNumber, RETIRED_FORWARDING,
   type DestinationValue,
 } from "./map_values.ts";
 import { RING_CLASS_SLOTS, type NextHop, type PolicyImage, type RingClass, type ServiceKey } from "./image.ts";
@@ -104,12 +106,32 @@ export class PlaneMaps {
 
   // ---- services
 
+  /** An exact service is reached by its key; for a wildcard service this only notes that it is there. */
   addService(key: ServiceKey, index: number): void {
-    this.maps.services.update(encodeServiceKey(key), encodeU32(index), ANY);
+    if (isExact(key)) this.maps.services.update(encodeServiceKey(key), encodeU32(index), ANY);
+    else this.maps.wildcards.update(encodeWildcardKey(key), encodeU32(index), ANY);
   }
 
   removeService(key: ServiceKey): void {
-    this.maps.services.delete(encodeServiceKey(key));
+    if (isExact(key)) this.maps.services.delete(encodeServiceKey(key));
+    else this.maps.wildcards.delete(encodeWildcardKey(key));
+  }
+
+  addGroupPorts(group: number, entry: GroupEntry): void {
+    this.maps.group_services.update(encodePortPrefix(group, entry), encodeU32(entry.index), ANY);
+  }
+
+  removeGroupPorts(group: number, entry: GroupEntry): void {
+    this.maps.group_services.delete(encodePortPrefix(group, entry));
+  }
+
+  /** One store for the kernel: packets find the old group or the new one. */
+  setAddressGroup(network: Prefix, group: number): void {
+    this.maps.address_groups.update(encodeAddressPrefix(network), encodeU32(group), ANY);
+  }
+
+  removeAddressGroup(network: Prefix): void {
+    this.maps.address_groups.delete(encodeAddressPrefix(network));
   }
 
   addVirtualAddress({ bytes }: Address): void {

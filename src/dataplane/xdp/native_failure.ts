@@ -19,6 +19,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
   rings_medium: "raise limits.services", rings_large: "raise limits.services",
   destinations: "raise limits.backends", destination_traffic: "raise limits.backends",
   flows: "raise limits.flows",
+  wildcards: "raise limits.services", address_groups: "raise limits.services",
+  group_services: "give the services fewer prefixes, or ranges of ports that begin and end at rounder numbers",
   policies: "give the services fewer allow and deny prefixes, or wider ones",
 };
 

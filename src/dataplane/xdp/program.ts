@@ -37,12 +37,14 @@ export interface LoadedProgram {
 
 /** Entries of each map whose size follows from the capacities. */
 export function mapSizes(capacities: Capacities): Partial<Record<MapName, number>> {
-  const { services, destinations, flows, policies } = capacities;
+  const { services, destinations, flows, policies, groupEntries } = capacities;
   const rings = ringsMax(capacities);
   return {
     services, virtual_addresses: services, service_active: services, service_versions: services * 2,
     service_traffic: services, rings_small: rings, rings_medium: rings, rings_large: rings,
     destinations, destination_traffic: destinations, flows, policies,
+    // Old and new prefixes stand side by side during a change.
+    wildcards: services, address_groups: services * 2, group_services: groupEntries,
   };
 }
 
@@ -51,10 +53,14 @@ export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
   const size = (name: MapName): number => maps[name]?.info().maxEntries ?? Infinity;
   const services = Math.min(
     size("services"), size("virtual_addresses"), size("service_active"), size("service_versions") / 2,
-    size("service_traffic"), ...(["small", "medium", "large"] as const).map((each) => size(`rings_${each}`) / 2),
+    size("service_traffic"), size("wildcards"), size("address_groups") / 2,
+    ...(["small", "medium", "large"] as const).map((each) => size(`rings_${each}`) / 2),
   );
   const destinations = Math.min(size("destinations"), size("destination_traffic"));
-  const found = { services, destinations, flows: size("flows"), policies: size("policies") };
+  const found = {
+    services, destinations, flows: size("flows"), policies: size("policies"),
+    groupEntries: size("group_services"),
+  };
   return Object.values(found).every(Number.isFinite) ? found : null;
 }
 
@@ -109,6 +115,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featureGue: features.has("featureGue"),
     featureGre: features.has("featureGre"),
     featureTunnelVariation: features.has("featureTunnelVariation"),
+    featureWildcard: features.has("featureWildcard"),
     featureTracking: features.has("featureTracking"),
     featurePolicy: features.has("featurePolicy"),
     featureSourceHash: features.has("featureSourceHash"),

@@ -6,7 +6,10 @@ import { assignedText, policyText, type AssignedAddress, type Feature, type Poli
 import { addressFromBytes } from "../../model/address.ts";
 import { AddressKey } from "./abi.gen.ts";
 import { emptyState, publishedRings, ringText, type HeldService, type KernelState } from "./kernel_state.ts";
-import { decodePolicy, decodeServiceKey, decodeU32 } from "./map_values.ts";
+import { recordGroups } from "./group_plan.ts";
+import {
+  decodeAddressPrefix, decodeGroupEntry, decodePolicy, decodeServiceKey, decodeU32, decodeWildcardKey,
+} from "./map_values.ts";
 import { entriesOf, walk, type PlaneMaps } from "./maps.ts";
 import type { Pins } from "./pins.ts";
 import type { Capacities } from "./steps.ts";
@@ -33,6 +36,14 @@ export function recoverState(maps: PlaneMaps, options: RecoverOptions): KernelSt
     const address = addressFromBytes(AddressKey.decode(key).address);
     state.virtualAddresses.set(address.text, address);
   }
+  for (const { key, value } of walk(maps.maps.address_groups)) {
+    const network = decodeAddressPrefix(key);
+    state.prefixes.set(network.text, { network, group: decodeU32(value) });
+  }
+  for (const { key, value } of walk(maps.maps.group_services)) {
+    const { group, entry } = decodeGroupEntry(key, value);
+    recordGroups(state, { kind: "add-group-ports", group, entry });
+  }
   for (const { key } of walk(maps.maps.devices)) state.devices.add(decodeU32(key));
   for (const assigned of options.assigned) state.assigned.set(assignedText(assigned), assigned);
   state.orphan = maps.readOrphan();
@@ -48,10 +59,14 @@ function serviceAt(state: KernelState, index: number): HeldService {
 }
 
 function recoverServices(maps: PlaneMaps, state: KernelState): void {
-  for (const { key, value } of entriesOf(maps.maps.services)) {
+  const keys = [
+    ...entriesOf(maps.maps.services).map(({ key, value }) => ({ key: decodeServiceKey(key), value })),
+    ...entriesOf(maps.maps.wildcards).map(({ key, value }) => ({ key: decodeWildcardKey(key), value })),
+  ];
+  for (const { key, value } of keys) {
     const index = decodeU32(value);
     const held = serviceAt(state, index);
-    held.key = decodeServiceKey(key);
+    held.key = key;
     held.active = maps.readActive(index);
     held.versions[held.active] = maps.readVersion(index, held.active);
     // The idle half may be half-written: what is there does not count.

@@ -6,8 +6,8 @@ import type { Config } from "../../model/config.ts";
 import { hasPorts } from "../../model/decide.ts";
 import type { VerdictName } from "../../model/decide.ts";
 import type { ForwardingTable } from "../../model/table.ts";
-import { addressFromBytes, formatEndpoint } from "../../model/address.ts";
 import { parsePacket } from "../../model/packet.ts";
+import { serviceOf } from "../../model/service_lookup.ts";
 import type { Counters } from "../dataplane.ts";
 import { NO_MAC } from "./image.ts";
 import type { Native } from "./native.ts";
@@ -102,23 +102,16 @@ function runOne(
     result: {
       verdict,
       action,
-      service: serviceOf(table, frame),
+      service: serviceOfFrame(table, frame),
       backend: backend?.[0] ?? null,
       frame: action === "DROP" ? null : output,
     },
   };
 }
 
-const PROTOCOLS: Readonly<Record<number, string>> = { 6: "tcp", 17: "udp" };
-
 /** The service a frame is for, also when it was dropped before it was counted for one. */
-function serviceOf(table: ForwardingTable, frame: Uint8Array): string | null {
+function serviceOfFrame(table: ForwardingTable, frame: Uint8Array): string | null {
   const packet = parsePacket(frame);
   if (typeof packet === "string" || !hasPorts(packet.kind)) return null;
-  const endpoint = formatEndpoint(addressFromBytes(packet.destination), packet.destinationPort);
-  const found = table.services.find(
-    ({ config }) =>
-      config.protocol === PROTOCOLS[packet.protocol] && formatEndpoint(config.address, config.port) === endpoint,
-  );
-  return found?.name ?? null;
+  return serviceOf(table, packet.destination, packet.destinationPort, packet.protocol)?.name ?? null;
 }

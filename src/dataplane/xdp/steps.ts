@@ -6,6 +6,7 @@ import type { Address, Prefix } from "../../model/address.ts";
 import { formatTunnelSource } from "../../model/tunnel_source.ts";
 import type { OrphanAction } from "../../model/config.ts";
 import type { StepDescription } from "../dataplane.ts";
+import { portPrefixText, type GroupEntry } from "./groups.ts";
 import {
   serviceKeyText,
   type AssignedAddress, type DestinationImage, type Feature, type NextHop, type PolicyImage, type RingClass,
@@ -20,6 +21,8 @@ export interface Capacities {
   readonly destinations: number;
   readonly flows: number;
   readonly policies: number;
+  /** Entries of all groups of wildcard services. */
+  readonly groupEntries: number;
 }
 
 /** Rings of each class: every service may show one while the next one is being written. */
@@ -55,6 +58,14 @@ export type Step =
       readonly kind: "add-policy" | "remove-policy"; readonly index: number; readonly text: string;
       readonly entry: PolicyImage;
     }
+  /** Of a group that no prefix leads to. */
+  | {
+      readonly kind: "add-group-ports" | "remove-group-ports"; readonly group: number;
+      readonly entry: GroupEntry;
+    }
+  /** From now on the addresses of this prefix, as far as no longer one holds them, have this group. */
+  | { readonly kind: "set-address-group"; readonly network: Prefix; readonly group: number }
+  | { readonly kind: "remove-address-group"; readonly network: Prefix }
   | { readonly kind: "add-virtual-address" | "remove-virtual-address"; readonly address: Address }
   | { readonly kind: "assign-address" | "unassign-address"; readonly assigned: AssignedAddress };
 
@@ -90,6 +101,11 @@ function words(step: Step): { object: string; detail: string } {
     };
     case "activate-version": return { object: `service ${step.index}`, detail: `version ${step.version}` };
     case "zero-service-traffic": return { object: `service ${step.index}`, detail: "" };
+    case "add-group-ports": case "remove-group-ports": return {
+      object: `group ${step.group}`, detail: `${portPrefixText(step.entry)} to service ${step.entry.index}`,
+    };
+    case "set-address-group": return { object: step.network.text, detail: `group ${step.group}` };
+    case "remove-address-group": return { object: step.network.text, detail: "" };
     case "add-virtual-address": case "remove-virtual-address": return { object: step.address.text, detail: "" };
     case "assign-address": case "unassign-address": return {
       object: step.assigned.address.text, detail: `on ${step.assigned.on}`,

@@ -5,7 +5,7 @@
 import type { Cancel } from "../../env.ts";
 import type { Destination, ForwardingTable, Ledger } from "../../model/table.ts";
 import type { ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription } from "../dataplane.ts";
-import { formatEndpoint } from "../../model/address.ts";
+import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
 import { createFlowCounter, readCounters, type FlowCounter } from "./count.ts";
@@ -139,7 +139,7 @@ export class XdpPlane implements Dataplane {
       interfaces: this.#core.attachments.map(({ name, ifindex, mode, adopted }) => ({ name, ifindex, mode, adopted })),
       adopted: this.#core.adopted,
       listening: new Map((this.#table?.services ?? []).map(({ name, config }) =>
-        [name, formatEndpoint(config.address, config.port)])),
+        [name, formatServiceAddress(config)])),
       neighbours: new Map(this.#targets.map(({ name }, at) => [name, ways[at]?.text ?? "not looked up yet"])),
       failed: this.#failed,
     };

@@ -77,6 +77,24 @@ service("gue-unresolved", destination("gue", 4, resolved=False))
 TUNNELS = [f"{name}{family}" for name in ("ipip", "gre", "gue", "gue1-") for family in (4, 6)]
 backend_of = {one["port"]: one["destination"] for one in services}
 
+
+def wildcard(name, where4, where6, port, backend, protocols=("tcp", "udp")):
+    """A service with prefixes, a range of ports, or both; `port` as in a config."""
+    for family, address in ((4, where4), (6, where6)):
+        for protocol in protocols:
+            services.append({"name": f"{name}-{protocol}-{family}", "address": address, "port": port,
+                             "protocol": protocol, "destination": backend, "deny": []})
+
+
+# Each within the one before: the longest prefix wins, and in it the narrowest range.
+L2, IPIP4, IPIP6 = (backend_of[ports[name]] for name in ("l2", "ipip4", "ipip6"))
+wildcard("outer", "198.51.100.0/24", "fd01::/64", "any", IPIP4)
+wildcard("inner", "198.51.100.16/28", "fd01::10/124", "8000-8099", L2)
+wildcard("narrow", "198.51.100.16/28", "fd01::10/124", "8010-8018", IPIP6)
+wildcard("alone", "198.51.100.17", "fd01::11", "any", IPIP6)
+wildcard("exact", "198.51.100.17", "fd01::11", 8000, L2)
+wildcard("tcp-only", "198.51.101.0/30", "fd02::/126", "80-81", L2, protocols=("tcp",))
+
 # --- packets ------------------------------------------------------------------------------------------
 
 
@@ -164,9 +182,9 @@ def flow_hash(layer):
     return v[1] ^ v[3]
 
 
-def forwarded(frame, port, flow=None):
+def forwarded(frame, backend, flow=None):
     """`flow` is a packet of the flow that the frame belongs to, where it is none itself."""
-    hop = destinations[backend_of[port] - 1]
+    hop = destinations[backend - 1]
     frame = set_macs(one_hop_less(frame), hop["id"])
     if hop["forwarding"] == "l2":
         return frame
@@ -226,16 +244,17 @@ def case(name, verdict, frame, expected=None, orphan="keep"):
     cases.append({"name": name, "verdict": verdict, "orphan": orphan, "frame": squeeze(bytes_in), "expected": out})
 
 
-def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED", flow=None):
+def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED", flow=None, backend=None):
     # What lies behind the IP packet is not scapy's to count: it goes along as it came.
     built = Ether(raw(frame))
     assert raw(built) == raw(frame), name
-    case(name, verdict, raw(built) + padding, raw(forwarded(built, ports[port], flow)) + padding)
+    sent = forwarded(built, backend or backend_of[ports[port]], flow)
+    case(name, verdict, raw(built) + padding, raw(sent) + padding)
 
 
-def reports(name, frame, port, flow=None):
+def reports(name, frame, port, flow=None, backend=None):
     """An ICMP error goes where the flow goes that it quotes."""
-    forwards(name, frame, port, verdict="TX_ICMP_ERROR", flow=flow)
+    forwards(name, frame, port, verdict="TX_ICMP_ERROR", flow=flow, backend=backend)
 
 
 def answers(name, frame):
@@ -515,6 +534,41 @@ for family in (4, 6):
         forwards(f"{here} {port} as long as can be", ether() / ip(family) / udp(ports[port], length), port)
         if (family, port) != (4, "ipip6"):
             case(f"{here} {port} too long", "DROP_NO_ROOM", ether() / ip(family) / udp(ports[port], length + 1))
+
+# --- several addresses and ports ----------------------------------------------------------------------
+
+WAYS = {L2: "l2", IPIP4: "ipip4", IPIP6: "ipip6"}
+for family in (4, 6):
+    address = (lambda last: f"198.51.100.{last}") if family == 4 else (lambda last: f"fd01::{last:x}")
+    here = f"v{family} prefix"
+    for last, port, backend in (
+            (200, 1, IPIP4), (200, 8000, IPIP4), (1, 65535, IPIP4), (0, 0, IPIP4),
+            (18, 8000, L2), (18, 8009, L2), (18, 8010, IPIP6), (18, 8018, IPIP6), (18, 8019, L2),
+            (18, 8099, L2), (18, 7999, IPIP4), (18, 8100, IPIP4), (31, 8050, L2), (32, 8050, IPIP4),
+            (17, 8000, L2), (17, 8001, IPIP6), (17, 8010, IPIP6), (17, 9, IPIP6)):
+        for header in (tcp, udp):
+            forwards(f"{here} {header.__name__} to {last} port {port} by {WAYS[backend]}",
+                     ether() / ip(family, dst=address(last)) / header(port), None, backend=backend)
+    answers(f"{here} echo", ether() / ip(family, dst=address(77)) / echo(family))
+    message = ICMP(type=3, code=3) if family == 4 else ICMPv6DestUnreach()
+    case(f"{here} unreachable", "PASS_ICMP", ether() / ip(family, dst=address(77)) / message / Raw(b"x" * 40))
+    later = (ip(4, dst=address(77), frag=9, proto=17) if family == 4
+             else ip(6, dst=address(77)) / IPv6ExtHdrFragment(offset=9, nh=17))
+    case(f"{here} later fragment", "PASS_FRAGMENT", ether() / later / Raw(b"x" * 40))
+    case(f"{here} last hop", "DROP_TTL_EXPIRED", ether() / ip(family, dst=address(77), ttl=1) / udp(5))
+    for port, backend in ((8009, L2), (8010, IPIP6), (53, IPIP4)):
+        for transport in ("tcp", "udp"):
+            quote = shortest(family, transport, port, src=address(18))
+            reports(f"{here} too big, quoting {transport} from port {port}",
+                    ether() / too_big(family, quote, dst=address(18)), None, backend=backend)
+    inside, outside = ("198.51.101.3", "198.51.101.4") if family == 4 else ("fd02::3", "fd02::4")
+    forwards(f"{here} of one protocol", ether() / ip(family, dst=inside) / tcp(81), None, backend=L2)
+    case(f"{here} of the other protocol", "PASS_NOT_OURS", ether() / ip(family, dst=inside) / udp(81))
+    quote = shortest(family, "udp", 81, src=inside)
+    case(f"{here} too big, quoting the other protocol", "PASS_ICMP", ether() / too_big(family, quote, dst=inside))
+    case(f"{here} beside the range", "PASS_NOT_OURS", ether() / ip(family, dst=inside) / tcp(82))
+    case(f"{here} beside the addresses", "PASS_NOT_OURS", ether() / ip(family, dst=outside) / tcp(81))
+    case(f"{here} echo beside the addresses", "PASS_NOT_OURS", ether() / ip(family, dst=outside) / echo(family))
 
 here = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(here, "packets.json"), "w", encoding="ascii") as file:
