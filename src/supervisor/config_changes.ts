@@ -224,9 +224,10 @@ export class ConfigChanges {
 
   #refuse(name: string, origin: Origin, error: unknown): void {
     this.#problems = isFailure(error, "CONFIG_INVALID") ? error.details.problems : [];
-    const message = `${origin.what} of ${name} refused, nothing changed: ${messageOf(error)}`;
-    this.#options.env.log.error({ actor: origin.actor }, message);
-    this.#options.record("config", name, message, { actor: origin.actor });
+    const { what, actor } = origin;
+    const outcome = `refused, nothing changed: ${messageOf(error)}`;
+    this.#options.env.log.error({ actor }, `${what} of ${name} ${outcome}`);
+    this.#options.record("config", name, `${what} ${outcome}`, { actor });
   }
 
   #readForReload(file: string, origin: Origin): Uint8Array {

@@ -272,7 +272,7 @@ class PointsmanSupervisor implements Supervisor {
     const { name, from, to, reason, health } = transition;
     this.#transitions.set(name, (this.#transitions.get(name) ?? 0) + 1);
     const fields = { from, to, reason, admission: health.admission };
-    this.#record("health", name, `${name} is ${to}: ${reason}`, fields);
+    this.#record("health", name, `is ${to}: ${reason}`, fields);
     if (to === "down") this.#env.log.warn({ backend: name, from }, `${name} is down: ${reason}`);
     else this.#env.log.info({ backend: name, from }, `${name} is ${to}: ${reason}`);
     try {
@@ -321,7 +321,7 @@ class PointsmanSupervisor implements Supervisor {
     const wanted = this.config().dataplane.mode;
     const isFallback = wanted === "auto" && mode === "proxy";
     const adopted = plane.status().adopted;
-    const message = `${mode}${adopted ? " (adopted)" : ""}: ${reason}`;
+    const message = `${adopted ? "adopted: " : ""}${reason}`;
     this.#record(isFallback ? "fallback" : "plane", mode, message, { remedy, attempts, adopted });
     this.#env.log.info({ mode, reason, adopted }, "the data plane is open");
   }
@@ -358,6 +358,7 @@ class PointsmanSupervisor implements Supervisor {
   }
 }
 
-function describeChange({ change, target }: Override): string {
-  return change.kind === "drain" ? `drain of ${target}` : `weight ${change.weight} for ${target}`;
+/** Without its target: the event has that for its subject. */
+function describeChange({ change }: Override): string {
+  return change.kind === "drain" ? "drain" : `weight ${change.weight}`;
 }

@@ -3,6 +3,7 @@
 
 import { describe, expect, it } from "vitest";
 import { statusSchema } from "../../src/api/schemas.ts";
+import { layEvent } from "../../src/cli/nouns.ts";
 import type { ConfigSketch } from "../support/configs.ts";
 import { settle } from "../support/fake_env.ts";
 import { FILE, failureOf, messages, request, slotsOf, STATE, World } from "../support/world.ts";
@@ -22,7 +23,7 @@ describe("start", () => {
     });
     expect(status.services[0]).toMatchObject({ name: "web", listening: "203.0.113.10:80", backends: 3 });
     expect(world.plane.applied).toHaveLength(1);
-    expect(messages(world)[0]).toBe("xdp: XDP can be used");
+    expect(messages(world)[0]).toBe("XDP can be used");
   });
 
   it("keeps the created seed for the next start, even without the plane", async () => {
@@ -97,7 +98,7 @@ describe("start", () => {
     const world = new World();
     world.noXdp = "no CAP_BPF";
     const supervisor = await world.start(WEB);
-    expect(supervisor.events.since(0)[0]).toMatchObject({ kind: "fallback", message: "proxy: no CAP_BPF" });
+    expect(supervisor.events.since(0)[0]).toMatchObject({ kind: "fallback", subject: "proxy", message: "no CAP_BPF" });
     expect(supervisor.status()).toMatchObject({ mode: "proxy", plane: { reason: "no CAP_BPF", remedy: "use a NIC" } });
   });
 
@@ -135,8 +136,9 @@ describe("health", () => {
     world.dead.clear();
     await world.pass(5000);
     expect(supervisor.table()!.services[0]!.ring.slots).toEqual(before);
-    expect(messages(world).filter((text) => text.startsWith("web/b is"))).toEqual([
-      "web/b is up: connected", "web/b is down: connection refused", "web/b is up: connected",
+    const heard = supervisor.events.since(0).filter(({ subject }) => subject === "web/b");
+    expect(heard.map(({ message }) => message)).toEqual([
+      "is up: connected", "is down: connection refused", "is up: connected",
     ]);
     expect(supervisor.totals().transitions.get("web/b")).toBe(3);
     expect(supervisor.totals().lastVerdictSeconds).toBe(0);
@@ -282,7 +284,7 @@ describe("overrides", () => {
     expect(await next.clearOverrides({ target: "b", kind: "drain" }, "bob")).toHaveLength(1);
     expect(slotsOf(world, "web/b")).toBeGreaterThan(0);
     expect(await next.clearOverrides({ target: "b", kind: "drain" }, "bob")).toEqual([]);
-    expect(messages(world)).toContain("drain of web/b by ann is cleared by bob");
+    expect(messages(world)).toContain("drain by ann is cleared by bob");
   });
 
   it("expire at their time and are then gone from the file too", async () => {
@@ -295,7 +297,7 @@ describe("overrides", () => {
     expect(slotsOf(world, "web/b")).toBeGreaterThan(0);
     expect(supervisor.overrides()).toEqual([]);
     expect(world.state().overrides()).toEqual([]);
-    expect(messages(world)).toContain("drain of web/b by ann has expired");
+    expect(messages(world)).toContain("drain by ann has expired");
   });
 
   it("outlive their backend without effect, and can be cleared then", async () => {
@@ -363,7 +365,7 @@ describe("a state directory that refuses to be written", () => {
     await world.pass(6000);
     expect(supervisor.overrides()).toEqual([]);
     expect(slotsOf(world, "web/a")).toBeGreaterThan(0);
-    expect(messages(world)).toContain("drain of web/a by ann has expired");
+    expect(messages(world)).toContain("drain by ann has expired");
     world.kill();
     const next = await world.start();
     expect(next.overrides()).toEqual([]);
@@ -429,6 +431,27 @@ describe("the rest", () => {
     await supervisor.close({ detach: false, drainMs: 0 });
     await listening;
     expect(heard.at(-1)).toBe(supervisor.events.lastId);
+  });
+
+  it("an event names its subject once: its message does not repeat it", async () => {
+    const world = new World();
+    world.noXdp = "no CAP_BPF";
+    const supervisor = await world.start(WEB);
+    world.dead.add("web/b");
+    await world.pass(10_000);
+    const change = { kind: "weight" as const, weight: 7 };
+    await supervisor.override({ target: "a", change, actor: "ann", reason: null, expiresInMs: 1000 });
+    await world.pass(2000);
+    await supervisor.override({ target: "a", change, actor: "ann", reason: null, expiresInMs: null });
+    await supervisor.clearOverrides({ target: "a", kind: null }, "bob");
+    world.env.files.writeAtomic(FILE, "version: 1\nservices: 7\n", 0o644);
+    await failureOf(supervisor.reload("ann"));
+    const events = supervisor.events.since(0);
+    expect(new Set(events.map(({ kind }) => kind)))
+      .toEqual(new Set(["fallback", "apply", "health", "override", "config"]));
+    const repeating = events.filter(({ subject, message }) =>
+      message.split(/[\s,;()]+|: |:$/).includes(subject));
+    expect(repeating.map(layEvent)).toEqual([]);
   });
 
   it("explain and ring answer from the table in force", async () => {
