@@ -1,14 +1,14 @@
 // Chooses the data plane: XDP where it can be had, else the proxy, and says why. Knows both planes and what
 // each refusal means to an operator; must never fall back without a word.
 
-import { Failure } from "../errors.ts";
+import { Failure, isFailure } from "../errors.ts";
 import type { Env } from "../env.ts";
 import type { Config } from "../model/config.ts";
-import { supportOf } from "../model/features.ts";
 import type { Dataplane, PlaneChoice } from "./dataplane.ts";
-import { loadAddon } from "./probe.ts";
+import { loadAddon, obstacles, probeHost, refusedByConfig } from "./probe.ts";
 import { openProxyPlane } from "./proxy/proxy_plane.ts";
 import type { OnStep } from "./xdp/apply.ts";
+import { remedyForBuild } from "./xdp/built.ts";
 import { openXdpPlane } from "./xdp/open_xdp.ts";
 import type { XdpPlane } from "./xdp/xdp_plane.ts";
 
@@ -42,12 +42,8 @@ export async function openDataplane(
 }
 
 async function openXdp(config: Config, env: Env, options: OpenDataplaneOptions): Promise<XdpPlane> {
-  for (const { name, forwarding } of config.services) {
-    const support = supportOf("services[].forwarding", "xdp", forwarding);
-    if (typeof support === "string" || !("refused" in support)) continue;
-    throw new Failure("XDP_UNAVAILABLE", { interface: "" },
-      `service ${name}: forwarding ${forwarding} is refused by XDP: ${support.refused}`);
-  }
+  const refused = refusedByConfig(config);
+  if (refused.length > 0) throw new Failure("XDP_UNAVAILABLE", { interface: "" }, refused.join("; "));
   return await openXdpPlane({ config, env, native: loadAddon(env), ...options });
 }
 
@@ -69,9 +65,13 @@ function chosenXdp(plane: XdpPlane): PlaneChoice {
 }
 
 async function fallBack(config: Config, env: Env, failure: Failure): Promise<OpenedDataplane> {
-  const remedy = remedyFor(failure);
-  const reason = `XDP cannot be used: ${failure.message}`;
-  env.log.warn({ code: failure.code, remedy }, `falling back to the proxy plane: ${failure.message}`);
+  const unseen = wasTried(failure) ? [] : obstacles(probeHost(config, env))
+    .filter(({ found }) => !failure.message.includes(found));
+  const why = [failure.message, ...unseen.map(({ name, found }) => `${name}: ${found}`)].join("; ");
+  const remedies = [remedyFor(failure, env), ...unseen.map((each) => each.remedy)];
+  const remedy = [...new Set(remedies.filter((each) => each !== null))].join("; ");
+  const reason = `XDP cannot be used: ${why}`;
+  env.log.warn({ code: failure.code, remedy }, `falling back to the proxy plane: ${why}`);
   const plane = await openProxyPlane({ config, env });
   const attempts = [
     { what: "XDP", result: `${failure.code}: ${failure.message}` },
@@ -80,10 +80,16 @@ async function fallBack(config: Config, env: Env, failure: Failure): Promise<Ope
   return { plane, choice: { mode: "proxy", reason, remedy, attempts } };
 }
 
+/** False when it failed before the host was asked: what the host would have said is then still to be found. */
+function wasTried(failure: Failure): boolean {
+  if (isFailure(failure, "XDP_UNAVAILABLE")) return failure.details.interface !== "";
+  return failure.code !== "ADDON_UNAVAILABLE";
+}
+
 /** What an operator does to get XDP after all. */
-export function remedyFor(failure: Failure): string {
+function remedyFor(failure: Failure, env: Env): string {
   switch (failure.code) {
-    case "ADDON_UNAVAILABLE": return "run \"npm run setup\", which says what is missing for the addon and the BPF programs";
+    case "ADDON_UNAVAILABLE": return remedyForBuild(env);
     case "PERMISSION_DENIED": return "run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
     case "DEVICE_MISSING": return "correct dataplane.interfaces: it names the interfaces that packets arrive on";
     case "ABI_MISMATCH": return "run \"pointsman detach\", then start again";

@@ -2,15 +2,15 @@
 // whoever needs the addon. Reads /proc, /sys and netlink; must never change anything, attach nothing.
 
 import type { Env } from "../env.ts";
-import { Failure, isFailure } from "../errors.ts";
+import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
 import { supportOf } from "../model/features.ts";
 import { formatNetwork, singleAddress } from "../model/service_address.ts";
+import { addonPath, objectPath, remedyForBuild } from "./xdp/built.ts";
 import { loadNative, type Native } from "./xdp/native.ts";
 import { openRequests } from "./xdp/netlink/requests.ts";
 import type { Link } from "./xdp/netlink/rtnetlink.ts";
 import { xdpFeatures } from "./xdp/netlink/xdp_features.ts";
-import { objectPath } from "./xdp/open_xdp.ts";
 import { bpffsRoot, pinsOf } from "./xdp/pins.ts";
 
 export interface HostCheck {
@@ -29,22 +29,24 @@ export interface HostReport {
   readonly reason: string;
 }
 
-export function addonPath(env: Env): string {
-  return `${env.root}/build/pointsman.node`;
-}
-
 /** Throws ADDON_UNAVAILABLE with what is missing. */
 export function loadAddon(env: Env): Native {
   const path = addonPath(env);
-  if (!env.files.exists(path)) {
-    throw new Failure("ADDON_UNAVAILABLE", { path }, `the addon is not built (${path}): run "npm run setup"`);
-  }
+  const loaded = tryAddon(env, path);
+  if ("native" in loaded) return loaded.native;
+  const { why, cause } = loaded;
+  throw new Failure("ADDON_UNAVAILABLE", { path }, `${why}: ${remedyForBuild(env)}`, cause);
+}
+
+function tryAddon(
+  env: Env, path: string,
+): { readonly native: Native } | { readonly why: string; readonly cause: unknown } {
+  if (!env.files.exists(path)) return { why: `the addon is not built (${path})`, cause: undefined };
   try {
-    return loadNative(path);
-  } catch (error) {
-    const why = error instanceof Error ? error.message.split("\n")[0] ?? "" : String(error);
-    throw new Failure("ADDON_UNAVAILABLE", { path },
-      `the addon does not load (${why}): run "npm run build", and check that libbpf is installed`, error);
+    return { native: loadNative(path) };
+  } catch (cause) {
+    const said = cause instanceof Error ? cause.message.split("\n")[0] ?? "" : String(cause);
+    return { why: `the addon does not load (${said})`, cause };
   }
 }
 
@@ -106,19 +108,18 @@ function fileChecks(env: Env): HostCheck[] {
   const program = objectPath(env);
   return [
     check("BTF", true, btf ? "/sys/kernel/btf/vmlinux" : "none; the packet path does not need it", null),
-    check("programs", env.files.exists(program), env.files.exists(program) ? program : "not built",
-      "npm run setup says what is missing (clang, libbpf)"),
+    check("programs", env.files.exists(program),
+      env.files.exists(program) ? program : `${program} is not built`, remedyForBuild(env)),
   ];
 }
 
 function addonCheck(env: Env): { readonly addon: HostCheck; readonly native: Native | null } {
-  try {
-    const native = loadAddon(env);
-    return { native, addon: check("addon", true, `loaded, libbpf ${native.libbpfVersion}`, null) };
-  } catch (error) {
-    if (!isFailure(error, "ADDON_UNAVAILABLE")) throw error;
-    return { native: null, addon: check("addon", false, error.message, "npm run setup") };
+  const loaded = tryAddon(env, addonPath(env));
+  if (!("native" in loaded)) {
+    return { native: null, addon: check("addon", false, loaded.why, remedyForBuild(env)) };
   }
+  const { native } = loaded;
+  return { native, addon: check("addon", true, `loaded, libbpf ${native.libbpfVersion}`, null) };
 }
 
 /** One interface: there, and what XDP it has. */
@@ -189,11 +190,26 @@ function vipChecks(env: Env, config: Config): HostCheck[] {
     `${texts}: not on this host, so nobody here answers ARP or ND for them; route them here, or set vip.assign`, null)];
 }
 
-function refusedServices(config: Config): string[] {
-  return config.services.flatMap(({ name, forwarding }) => {
+const NAMES_SHOWN_MAX = 5;
+
+/** What in the config keeps XDP from being used, whatever the host: ways of forwarding, no interface. */
+export function refusedByConfig(config: Config): string[] {
+  const refused = [...new Set(config.services.map((each) => each.forwarding))].flatMap((forwarding) => {
     const support = supportOf("services[].forwarding", "xdp", forwarding);
-    return typeof support !== "string" && "refused" in support ? [`${name}: forwarding ${forwarding}`] : [];
+    if (typeof support === "string" || !("refused" in support)) return [];
+    const names = config.services.filter((each) => each.forwarding === forwarding).map(({ name }) => name);
+    const shown = names.slice(0, NAMES_SHOWN_MAX).join(", ");
+    const others = names.length - NAMES_SHOWN_MAX;
+    const who = `${shown}${others > 0 ? ` and ${others} more` : ""}`;
+    return [`forwarding ${forwarding} (${who}) is refused by XDP: ${support.refused}`];
   });
+  return config.dataplane.interfaces.length === 0 ? [...refused, "dataplane.interfaces is empty"] : refused;
+}
+
+/** The checks that keep XDP from being used. A strict rp_filter hurts some replies, not the forwarding. */
+export function obstacles({ checks }: Pick<HostReport, "checks">): HostCheck[] {
+  const beside = ["virtual addresses", "fallback"];
+  return checks.filter(({ name, ok }) => !ok && !beside.includes(name) && !name.endsWith("rp_filter"));
 }
 
 /** All checks, those of the config only when there is one. */
@@ -203,8 +219,7 @@ export function probeHost(config: Config | null, env: Env): HostReport {
   const interfaces = config === null || native === null ? [] : checksOfInterfaces(env, native, config);
   const rest = config === null ? [] : [...vipChecks(env, config), fallbackCheck(env, config)];
   const checks = [...host, ...interfaces, ...rest];
-  const { mode, reason } = choice(config, [...host, ...interfaces]);
-  return { checks, mode, reason };
+  return { checks, ...choice(config, obstacles({ checks })) };
 }
 
 function checksOfInterfaces(env: Env, native: Native, config: Config): HostCheck[] {
@@ -218,15 +233,14 @@ function checksOfInterfaces(env: Env, native: Native, config: Config): HostCheck
   }
 }
 
-function choice(config: Config | null, checks: readonly HostCheck[]): { mode: "xdp" | "proxy"; reason: string } {
+function choice(
+  config: Config | null, against: readonly HostCheck[],
+): { mode: "xdp" | "proxy"; reason: string } {
   if (config?.dataplane.mode === "proxy") return { mode: "proxy", reason: "the config says mode: proxy" };
-  if (config !== null && config.dataplane.interfaces.length === 0) {
-    return { mode: "proxy", reason: "dataplane.interfaces is empty" };
-  }
-  const refused = config === null ? [] : refusedServices(config);
-  if (refused.length > 0) return { mode: "proxy", reason: `XDP refuses ${refused.join(", ")}` };
-  // A strict rp_filter hurts some replies, not the forwarding.
-  const against = checks.filter(({ name, ok }) => !ok && !name.endsWith("rp_filter"));
-  if (against.length === 0) return { mode: "xdp", reason: "everything that XDP needs is there" };
-  return { mode: "proxy", reason: against.map(({ name, found }) => `${name}: ${found}`).join("; ") };
+  const reasons = [
+    ...(config === null ? [] : refusedByConfig(config)),
+    ...against.map(({ name, found }) => `${name}: ${found}`),
+  ];
+  if (reasons.length === 0) return { mode: "xdp", reason: "everything that XDP needs is there" };
+  return { mode: "proxy", reason: reasons.join("; ") };
 }

@@ -7,6 +7,7 @@ import { parsePrefix } from "../../model/address.ts";
 import type { Config } from "../../model/config.ts";
 import type { OnStep } from "./apply.ts";
 import { findInterfaces } from "./attach.ts";
+import { objectPath, remedyForBuild } from "./built.ts";
 import { openCore, type CoreContext } from "./core.ts";
 import type { Native } from "./native.ts";
 import { failureFrom, withFailures } from "./native_failure.ts";
@@ -25,18 +26,14 @@ export interface OpenXdpOptions {
   readonly onStep?: OnStep;
 }
 
-export function objectPath(env: Env): string {
-  return `${env.root}/build/bpf/pointsman.bpf.o`;
-}
-
 /** The packet program as it was built. */
 export function packetProgram(native: Native, env: Env): ProgramSource {
   const path = objectPath(env);
   const bytes = env.files.read(path);
   if (bytes === null) {
-    throw new Failure("ADDON_UNAVAILABLE", { path }, `${path} is not built: run "npm run build"`);
+    throw new Failure("ADDON_UNAVAILABLE", { path }, `${path} is not built: ${remedyForBuild(env)}`);
   }
-  return openSource(native, path, bytes);
+  return openSource(native, path, bytes, remedyForBuild(env));
 }
 
 /** Throws Failure; nothing is left behind then, and a plane that was live goes on as it was. */

@@ -64,13 +64,15 @@ export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
   return Object.values(found).every(Number.isFinite) ? found : null;
 }
 
-/** The object file, checked against the ABI that this build was made for. */
-export function openSource(native: Native, path: string, bytes: Uint8Array): ProgramSource {
+/** The object file, checked against the ABI that this build was made for; `remedy` when it is another. */
+export function openSource(
+  native: Native, path: string, bytes: Uint8Array, remedy: string,
+): ProgramSource {
   const found = fingerprintOfObject(bytes);
   if (found !== ABI_FINGERPRINT) {
     throw new Failure("ADDON_UNAVAILABLE", { path },
       `${path} was compiled from another version of bpf/abi.h (ABI ${hex(found)}, this build has`
-      + ` ${hex(ABI_FINGERPRINT)}): run "npm run build"`);
+      + ` ${hex(ABI_FINGERPRINT)}): ${remedy}`);
   }
   return { native, path, bytes };
 }

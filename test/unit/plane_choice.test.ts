@@ -1,0 +1,87 @@
+// Why the proxy was taken, told where XDP is not even tried: every reason at once, from the config and from
+// the host, each with a remedy that works where pointsman is installed. The host is simulated.
+
+import { describe, expect, it } from "vitest";
+import { parseConfig } from "../../src/config/parse.ts";
+import { openDataplane } from "../../src/dataplane/open.ts";
+import { probeHost } from "../../src/dataplane/probe.ts";
+import type { Config } from "../../src/model/config.ts";
+import type { FakeEnv } from "../support/fake_env.ts";
+import { createFakeEnv } from "../support/fake_env.ts";
+
+const ROOT = "/opt/pointsman";
+/** CAP_NET_ADMIN alone. */
+const EFFECTIVE = (1n << 12n).toString(16).padStart(16, "0");
+
+function hostWith(paths: readonly string[]): FakeEnv {
+  const env = createFakeEnv({ root: ROOT });
+  env.files.writeAtomic("/proc/self/status", `Name:\tnode\nCapEff:\t${EFFECTIVE}\n`, 0o444);
+  env.files.writeAtomic("/proc/sys/kernel/osrelease", "6.12.0\n", 0o444);
+  for (const path of paths) env.files.writeAtomic(`${ROOT}/${path}`, "", 0o644);
+  return env;
+}
+
+function configOf(forwardings: readonly string[], interfaces = "[eth9]"): Config {
+  const services = forwardings.map((forwarding, index) =>
+    `  - { name: s${index}, address: 203.0.113.10, port: ${80 + index}, protocol: tcp, `
+      + `forwarding: ${forwarding}, pool: web }\n`);
+  const parsed = parseConfig("c.yaml", Buffer.from(`version: 1
+dataplane: { mode: auto, interfaces: ${interfaces} }
+pools: { web: { health: { type: none }, backends: [{ name: a, address: 10.0.0.1 }] } }
+services:
+${services.join("")}`));
+  if (!("config" in parsed)) throw new Error(JSON.stringify(parsed.problems));
+  return parsed.config;
+}
+
+async function choiceOn(env: FakeEnv, config: Config): Promise<{ reason: string; remedy: string | null }> {
+  const { plane, choice } = await openDataplane(config, env);
+  await plane.close({ detach: true, drainMs: 0 });
+  expect(choice.mode).toBe("proxy");
+  expect(env.messages("warn")).toHaveLength(1);
+  expect(env.messages("warn")[0]).toContain(choice.reason.replace("XDP cannot be used: ", ""));
+  return choice;
+}
+
+const ALL = [
+  ["l2", /^XDP cannot be used: the addon is not built/],
+  ["nat", /^XDP cannot be used: forwarding nat \(s0\) is refused by XDP: .*; addon: the addon is not built/],
+] as const;
+
+describe("the reasons for the proxy", () => {
+  it.each(ALL)("with forwarding %s name the addon, the programs and the capabilities that are missing", async (forwarding, begins) => {
+    const { reason, remedy } = await choiceOn(hostWith(["scripts/setup.mjs"]), configOf([forwarding]));
+    expect(reason).toMatch(begins);
+    expect(reason).toContain("capabilities: without CAP_PERFMON, CAP_BPF");
+    expect(reason).toContain(`programs: ${ROOT}/build/bpf/pointsman.bpf.o is not built`);
+    expect(remedy).toContain('run "npm run setup" in /opt/pointsman');
+    expect(remedy?.match(/npm run setup/g)).toHaveLength(1);
+    expect(remedy).toContain("run as root, or grant");
+  });
+
+  it("name each way of forwarding once, with those who ask for it, and the empty list of interfaces; doctor names the same", async () => {
+    const config = configOf(["nat", "l2", "fullnat", "nat", "nat", "nat", "nat", "nat"], "[]");
+    const env = hostWith([]);
+    const { reason } = await choiceOn(env, config);
+    for (const told of [reason, probeHost(config, env).reason]) {
+      expect(told).toContain("forwarding nat (s0, s3, s4, s5, s6 and 1 more) is refused");
+      expect(told).toContain("forwarding fullnat (s2) is refused");
+      for (const each of ["dataplane.interfaces is empty", "addon: ", "capabilities: "]) expect(told).toContain(each);
+    }
+  });
+});
+
+describe("the remedy for a missing native part", () => {
+  const remedies = (env: FakeEnv): (string | null)[] => probeHost(null, env).checks
+    .filter(({ name, ok }) => !ok && (name === "addon" || name === "programs")).map(({ remedy }) => remedy);
+
+  it.each([
+    ["a checkout is its set-up", ["scripts/setup.mjs"], /^run "npm run setup" in \/opt\/pointsman/],
+    ["a package without it is another package", [], /^this package .* from a checkout: "npm run setup && npm install --global \."/],
+    ["a package whose addon does not load is libbpf first", ["build/pointsman.node"], /^install libbpf .*apt-get install libbpf1\), or /],
+  ] as const)("in %s", (_where, paths, remedy) => {
+    const found = remedies(hostWith(paths));
+    expect(found).toHaveLength(2);
+    for (const each of found) expect(each).toMatch(remedy);
+  });
+});
