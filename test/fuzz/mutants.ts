@@ -23,7 +23,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "a verdict of ours for an address of somebody else", target: "pointsman", file: "decide.h",
-    from: "if (!bpf_map_lookup_elem(&virtual_addresses, packet->flow.service.address))\n\t\treturn PASS_NOT_OURS;",
+    from: "if (!is_virtual_address(packet->flow.service.address))\n\t\treturn PASS_NOT_OURS;",
     to: "", complaint: /not for a virtual address/,
   },
   {

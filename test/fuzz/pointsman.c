@@ -63,6 +63,15 @@ static void judge_sent(enum verdict verdict, const struct view *before, const st
 	}
 }
 
+/* Whether a service has this address, alone or within a prefix. */
+static bool is_virtual(const __u8 *address)
+{
+	struct address_prefix prefix = { .prefix_bits = 128 };
+
+	memcpy(prefix.address, address, sizeof(prefix.address));
+	return peek(&virtual_addresses, address) || peek(&address_groups, &prefix);
+}
+
 static void try_frame(struct frame *frame, const struct view *before)
 {
 	__u64 packets[VERDICTS], bytes = 0;
@@ -80,7 +89,7 @@ static void try_frame(struct frame *frame, const struct view *before)
 	after = view_after(frame);
 	if (action == XDP_PASS)
 		return expect_same(before, &after, "passed");
-	if (!before->family || before->mapped || !peek(&virtual_addresses, before->destination))
+	if (!before->family || before->mapped || !is_virtual(before->destination))
 		complain("verdict %d for a frame that is not for a virtual address", verdict);
 	if (action != XDP_DROP)
 		judge_sent(verdict, before, &after);
