@@ -70,7 +70,20 @@ enum destination_flags { DESTINATION_LIVE = 1, DESTINATION_ADMITS = 2 };
 enum next_hop_flags { NEXT_HOP_RESOLVED = 1 };
 enum policy_action { POLICY_NONE = 0, POLICY_ALLOW, POLICY_DENY };
 /* Bits of service_version.flags: without a matching prefix, packets are denied. */
-enum service_flags { SERVICE_DENY_BY_DEFAULT = 1, SERVICE_HAS_POLICY = 2 };
+enum service_flags { SERVICE_DENY_BY_DEFAULT = 1, SERVICE_HAS_POLICY = 2, SERVICE_QUIC_LB = 4 };
+
+/* How a QUIC connection ID hides the server ID in it (draft-ietf-quic-load-balancers-21, 5.4). */
+enum quic_mode { QUIC_PLAINTEXT = 0, QUIC_SINGLE_PASS, QUIC_FOUR_PASS };
+
+/* What a connection ID said, of packets for services with SERVICE_QUIC_LB. Index of `quic_counts`. */
+enum quic_outcome {
+	QUIC_ROUTED = 0,        /* it names a backend that is alive */
+	QUIC_NO_ID,             /* too short to be QUIC, or another length than its config asks for */
+	QUIC_NO_CONFIG,         /* no config has its number */
+	QUIC_NO_SERVER,         /* nobody has the server ID */
+	QUIC_SERVER_DOWN,       /* the backend is not alive */
+	QUIC_OUTCOMES,          /* how many there are; not an outcome */
+};
 
 /* Key of `services`. */
 struct service_key {
@@ -185,6 +198,34 @@ struct policy_key {
 	__u8 address[16];
 };
 
+/* Key of `quic_configs`. */
+struct quic_config_key {
+	__u32 service;          /* index */
+	__u32 config;           /* 0…6 */
+};
+
+/* How to read the server ID. Masks have the first byte lowest; those of the halves clear what is the
+ * other half's, where the bytes are odd in number. */
+struct quic_config {
+	__u64 server_mask[2];   /* the bytes of the server ID, of the first sixteen */
+	__u64 left_mask[2];     /* ten bytes: the first half */
+	__u64 right_mask[2];    /* ten bytes from right_offset on: the other half */
+	__u8 mode;              /* enum quic_mode */
+	__u8 server_id_bytes;
+	__u8 plaintext_bytes;   /* of server ID and nonce */
+	__u8 right_offset;      /* plaintext_bytes / 2 */
+	__u8 length_encoded;    /* 1: the first byte says the length */
+	__u8 pad[3];
+	__u32 schedule[44];     /* of AES: the inverse one for a single pass, else the forward one */
+};
+
+/* Key of `quic_servers`. */
+struct quic_server_key {
+	__u8 server_id[15];     /* zeros behind it */
+	__u8 server_id_bytes;
+	__u32 service;          /* index */
+};
+
 /* The only element of `settings`. Each field is written by one aligned store. */
 struct settings {
 	__u64 abi_fingerprint;
@@ -229,6 +270,9 @@ _Static_assert(sizeof(struct service_version) == 32, "two versions to a cache li
 _Static_assert(sizeof(struct next_hop) == 24, "two of them in a destination");
 _Static_assert(sizeof(struct destination) == 128, "two cache lines");
 _Static_assert(sizeof(struct policy_key) == 24, "32 + 32 + 128 bits");
+_Static_assert(sizeof(struct quic_config_key) == 8, "two words");
+_Static_assert(sizeof(struct quic_config) == 232, "masks, bytes and 44 words");
+_Static_assert(sizeof(struct quic_server_key) == 20, "made of two double words and a word");
 _Static_assert(sizeof(struct settings) == 32, "four aligned words");
 _Static_assert(sizeof(struct verdict_count) == 16, "per-CPU values are multiples of 8");
 _Static_assert(sizeof(struct traffic_count) == 24, "per-CPU values are multiples of 8");

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * What becomes of a packet, in this order: service, policy, orphan, fragment, time to live, flow,
- * ring. Knows the maps that look-ups need; knows no byte of the frame and writes nothing but
- * `flows`. decide() in src/model/decide.ts is its twin: same order, same verdicts, same effects.
+ * What becomes of a packet, in this order: service, policy, orphan, fragment, time to live,
+ * connection ID, flow, ring. Knows the maps that look-ups need; knows no byte of the frame and
+ * writes nothing but `flows`. decide() in src/model/decide.ts is its twin: same order, same
+ * verdicts, same effects.
  */
 #pragma once
 
 #include "flow_hash.h"
 #include "maps.h"
 #include "packet.h"
+#include "quic.h"
 
 enum { TOUCH_INTERVAL_NS = 1000000000 };
 
@@ -254,10 +256,32 @@ static __always_inline void vary_tunnel(const struct packet *packet,
 		choice->flow_hash = flow_hash_of(packet, version);
 }
 
-static __always_inline enum verdict decide(const struct packet *packet, struct choice *choice)
+/* Sends the packet to the destination that its connection ID names. A flow that goes nowhere yet is
+ * remembered with it; one that goes elsewhere stays there. */
+static __always_inline bool follow_cid(struct choice *choice, __u32 named, bool followed)
+{
+	const struct destination *destination = bpf_map_lookup_elem(&destinations, &named);
+
+	if (!destination)
+		return false;
+	if (followed && choice->id != named)
+		choice->effect = EFFECT_NONE;
+	if (!followed && choice->tracking == TRACKING_FULL) {
+		choice->generation = destination->generation;
+		choice->effect = EFFECT_REMEMBER;
+	}
+	choice->destination = destination;
+	choice->id = named;
+	return true;
+}
+
+static __always_inline enum verdict decide(struct xdp_md *ctx, const struct packet *packet,
+					   struct choice *choice)
 {
 	const struct service_version *version;
 	enum verdict verdict;
+	__u32 named = 0;
+	bool followed;
 	bool by_ring;
 	const __u32 *service;
 
@@ -287,7 +311,12 @@ static __always_inline enum verdict decide(const struct packet *packet, struct c
 		return DROP_FRAGMENT;
 	if (packet->ttl <= 1)
 		return DROP_TTL_EXPIRED;
-	by_ring = choice->tracking != TRACKING_FULL || !follow_flow(packet, version, choice);
+	if (feature_quic_lb && version->flags & SERVICE_QUIC_LB && packet->kind == KIND_FLOW)
+		named = named_by_cid(ctx, packet, choice->service);
+	followed = choice->tracking == TRACKING_FULL && follow_flow(packet, version, choice);
+	if (feature_quic_lb && named)
+		followed = follow_cid(choice, named, followed);
+	by_ring = !followed;
 	if (by_ring) {
 		verdict = choose_by_ring(packet, version, choice);
 		if (verdict != VERDICT_CONTINUE)

@@ -25,6 +25,7 @@ const volatile bool feature_tracking = true;
 const volatile bool feature_policy = true;
 const volatile bool feature_source_hash = true;
 const volatile bool feature_orphan = true;
+const volatile bool feature_quic_lb = true;
 const volatile bool ring_class_small = true;
 const volatile bool ring_class_medium = true;
 const volatile bool ring_class_large = true;
@@ -47,6 +48,8 @@ const volatile enum destination_flags anchor_destination_flags;
 const volatile enum next_hop_flags anchor_next_hop_flags;
 const volatile enum policy_action anchor_policy_action;
 const volatile enum service_flags anchor_service_flags;
+const volatile enum quic_mode anchor_quic_mode;
+const volatile enum quic_outcome anchor_quic_outcome;
 const volatile enum decap_verdict anchor_decap_verdict;
 
 struct {
@@ -151,6 +154,28 @@ struct {
 	__type(value, __u32);           /* enum policy_action */
 	__uint(max_entries, 1024);
 } policies SEC(".maps");
+
+/* What an element held may be read for one grace period more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct quic_config_key);
+	__type(value, struct quic_config);
+	__uint(max_entries, 8);
+} quic_configs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct quic_server_key);
+	__type(value, __u32);           /* id */
+	__uint(max_entries, 8);
+} quic_servers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);             /* enum quic_outcome */
+	__type(value, __u64);
+	__uint(max_entries, QUIC_OUTCOMES);
+} quic_counts SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

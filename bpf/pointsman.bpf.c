@@ -19,7 +19,7 @@ int pointsman(struct xdp_md *ctx)
 
 	verdict = parse_packet(ctx, &packet);
 	if (verdict == VERDICT_CONTINUE)
-		verdict = decide(&packet, &choice);
+		verdict = decide(ctx, &packet, &choice);
 	if (verdict == VERDICT_CONTINUE)
 		verdict = forward(ctx, &packet, &choice);
 	else if (verdict == TX_ECHO_REPLY)

@@ -70,9 +70,7 @@ export const FEATURES = {
   },
   "services[].vip.assign": { xdp: "honoured", proxy: "honoured" },
   "services[].policy": { xdp: "honoured", proxy: "honoured" },
-  "services[].quicLb": {
-    xdp: { ignored: "the XDP plane does not look at connection IDs yet" }, proxy: "honoured",
-  },
+  "services[].quicLb": { xdp: "honoured", proxy: "honoured" },
   "services[].failOpen": { xdp: "honoured", proxy: "honoured" },
   "services[].tracking": { xdp: "honoured", proxy: NO_PACKETS },
   "services[].flowIdle": { xdp: "honoured", proxy: NO_PACKETS },

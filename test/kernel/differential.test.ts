@@ -74,6 +74,10 @@ describeKernel("differential", [...KERNEL, "tool:ip"], () => {
           throw error;
         }
       }
+      // The lean program counts none; of the others each outcome is met.
+      const outcomes = settings.slice(0, 2).flatMap(({ world }) => world.quicOutcomes());
+      expect(outcomes.filter((count) => count < 10), outcomes.join()).toEqual([]);
+      expect(settings[2]!.world.quicOutcomes()).toEqual([0, 0, 0, 0, 0]);
       // No random packet is long enough for that one; golden packets are.
       const never = VERDICT_NAMES.slice(1, -1).filter((name) => !seen.has(name));
       expect(never).toEqual(["DROP_NO_ROOM"]);

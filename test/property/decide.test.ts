@@ -81,7 +81,7 @@ describe("decide()", () => {
     });
   });
 
-  it("takes the ring's word where there is no flow, whoever asks, and again afterwards", () => {
+  it("takes the ring's word where there is no flow and no connection ID's, whoever asks, and again afterwards", () => {
     each((world, packet, _decision) => {
       const state: State = { ...stateFor(world, packet), flow: null };
       const decision = decide(world.table, state, packet);
@@ -90,7 +90,10 @@ describe("decide()", () => {
       expect(elsewhere).toEqual(decision);
       if (decision.verdict !== "TX_FORWARDED") return;
       const service = decision.service!;
-      expect(decision.destination!.id).toBe(service.ring.slots[slotFor(service, packet).slot]);
+      if (decision.quic === "routed") {
+        expect([...service.quicLb!.servers.values()]).toContain(decision.destination!.id);
+        expect(decision.destination!.alive).toBe(true);
+      } else expect(decision.destination!.id).toBe(service.ring.slots[slotFor(service, packet).slot]);
       // The packet that follows is of a flow that was just remembered: it goes the same way.
       const effect = decision.effects[0];
       if (effect?.kind !== "remember" || !decision.destination!.alive) return;

@@ -9,17 +9,19 @@ import { emptyState, ledgerOf, record, type KernelState } from "../../src/datapl
 import { serviceKeyText, type Image, type ServiceImage } from "../../src/dataplane/xdp/image.ts";
 import type { Step } from "../../src/dataplane/xdp/steps.ts";
 import { compareSpecificity, holdsAddress, holdsPort } from "../../src/model/service_address.ts";
-import { EMPTY_LEDGER, type Ledger } from "../../src/model/table.ts";
+import { EMPTY_LEDGER, type ForwardingTable, type Ledger } from "../../src/model/table.ts";
 import { assertProperty, parameters } from "../support/counts.ts";
 import {
-  atRest, emptyMaps, hopText, moments, packetByFlow, packetByRing, packetOfService, serviceIndexOf, TORN,
+  atRest, emptyMaps, hopText, moments, packetByCid, packetByFlow, packetByRing, packetOfService, serviceIndexOf, TORN,
   type ModelMaps, type Outcome,
 } from "../support/plane_model.ts";
-import { compileWorld, PACKETS, worlds, type PacketPlace, type World } from "../support/plane_world.ts";
+import {
+  BACKENDS, compileWorld, identityOf, PACKETS, serverIdOf, worlds, type PacketPlace, type World,
+} from "../support/plane_world.ts";
 import { seededRandom } from "../support/fake_env.ts";
 
 const SLOTS = 7;
-const CAPACITIES = { services: 8, destinations: 8, flows: 16, policies: 64, groupEntries: 64 };
+const CAPACITIES = { services: 8, destinations: 8, flows: 16, policies: 64, groupEntries: 64, quicConfigs: 8, quicServers: 8 };
 
 type To = Outcome["to"];
 
@@ -87,6 +89,13 @@ class Plane {
       this.add(nameOf(place, slot), packetByRing(this.maps, place, slot), legal);
       return;
     }
+    if (kind > 0.85) {
+      const [place, backend] = [PACKETS[Math.floor(a * PACKETS.length)]!, Math.floor(b * BACKENDS)];
+      const slot = Math.floor(this.random() * SLOTS);
+      const packet = packetByCid(this.maps, place, serverIdOf(backend), slot);
+      this.add(`${nameOf(place, slot)} or ID of ${backend}`, packet, legal);
+      return;
+    }
     const flow = this.flows[Math.floor(a * this.flows.length)];
     if (flow === undefined) return;
     this.add(`flow of ${flow.identity}`, packetByFlow(this.maps, flow.id, flow.generation), legal);
@@ -145,6 +154,11 @@ class Plane {
         // Where an id changes hands within one table, its slots are nobody's for a grace period.
         if ([...legal].some((to) => handed.has(to))) legal.add("nobody");
         tos.set(nameOf(place, slot), legal);
+        for (let backend = 0; backend < BACKENDS; backend++) {
+          const named = new Set<To>([...legal, identityOf(backend)]);
+          if (handed.has(identityOf(backend))) named.add("nobody");
+          tos.set(`${nameOf(place, slot)} or ID of ${backend}`, named);
+        }
       }
     }
     for (const identity of [...ways.keys(), ...this.flows.map((flow) => flow.identity)]) {
@@ -210,6 +224,14 @@ function toOf(image: Image, service: ServiceImage | undefined, slot: number): To
   return image.destinations.get(id)!.identity;
 }
 
+/** Whose connection IDs lead there, or null: flow and ring decide. */
+function namedBy(table: ForwardingTable, index: number, backend: number): To | null {
+  const service = table.services.find((each) => each.index === index);
+  const id = service?.quicLb?.servers.get(serverIdOf(backend));
+  const destination = table.destinations.get(id ?? 0);
+  return destination?.alive === true ? destination.identity : null;
+}
+
 function check(reader: Reader, { to, hop, source }: Outcome): void {
   const way = wayText(hop ?? "", source ?? "");
   if (!reader.tos.has(to)) throw new Error(`${reader.name}: ${to}, not one of ${[...reader.tos].join(", ")}`);
@@ -235,7 +257,12 @@ function live(sequence: readonly World[], breaks: readonly number[], seed: numbe
     expect(diff(plane.state, image)).toEqual([]);
     for (const place of PACKETS) {
       for (let slot = 0; slot < SLOTS; slot++) {
-        expect(atRest(packetByRing(plane.maps, place, slot)).to).toBe(toOf(image, serviceFor(image, place), slot));
+        const byRing = toOf(image, serviceFor(image, place), slot);
+        expect(atRest(packetByRing(plane.maps, place, slot)).to).toBe(byRing);
+        for (let backend = 0; backend < BACKENDS; backend++) {
+          const found = atRest(packetByCid(plane.maps, place, serverIdOf(backend), slot)).to;
+          expect(found).toBe(namedBy(table, serviceFor(image, place)?.index ?? -1, backend) ?? byRing);
+        }
       }
     }
   });
@@ -294,6 +321,10 @@ describe("steps", () => {
     "longer prefixes go first": (steps) => reordered(steps, "remove-address-group"),
     "exact services go before their prefixes come": first(only("remove-service")),
     "groups emptied at once": first(only("remove-group-ports")),
+    "server IDs lead to destinations that are not there yet": first(only("write-quic-server")),
+    "server IDs outlive their destinations": last(only("remove-quic-server")),
+    "connection IDs are read while another key is written": (steps) => steps.filter(({ kind }, at) =>
+      kind !== "grace-period" || steps[at + 1]?.kind !== "write-quic-config"),
     "removed services keep their key": (steps) => steps.filter((step) => step.kind !== "remove-service"),
   };
   for (const [name, mutate] of Object.entries(mutants)) {

@@ -18,9 +18,17 @@ import {
   VerdictCount,
 } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { BpfMap, BpfObject, Native, TestRunResult } from "../../src/dataplane/xdp/native.ts";
+import {
+  encodeQuicConfig,
+  encodeQuicConfigKey,
+  encodeQuicServerKey,
+  quicConfigImages,
+  quicServerImages,
+} from "../../src/dataplane/xdp/quic_maps.ts";
 import type { Prefix } from "../../src/model/address.ts";
 import { isExact, mappedBits } from "../../src/model/service_address.ts";
 import type { FlowTuple } from "../../src/model/packet.ts";
+import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { groupEntries } from "./bpf_groups.ts";
 import { setSwitches } from "./switches.ts";
@@ -34,6 +42,7 @@ const ORPHAN_NUMBERS = { keep: 0, pass: 1, drop: 2 } as const;
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 /** Elements of the arrays that are indexed by service or by destination. */
 const ENTRIES_MAX = 128;
+const QUIC_ENTRIES_MAX = 1024;
 
 /** The way to a destination, and what the tables of the model do not say. */
 export interface Hop {
@@ -96,6 +105,8 @@ export class BpfWorld {
       this.object.setMaxEntries(map, ENTRIES_MAX);
     this.object.setMaxEntries("service_versions", ENTRIES_MAX * 2);
     this.object.setMaxEntries("flows", options.flowsMax);
+    for (const map of ["quic_configs", "quic_servers"])
+      this.object.setMaxEntries(map, QUIC_ENTRIES_MAX);
     this.object.load();
     for (const ifindex of options.devices)
       this.map("devices").update(u32(ifindex), u32(ifindex), 0);
@@ -156,13 +167,21 @@ export class BpfWorld {
     }
     if (mappedBits(network) === 128)
       this.#write("virtual_addresses", AddressKey.encode({ address: network.address.bytes }), 0);
+    for (const config of quicConfigImages(service))
+      this.#writeBytes("quic_configs", encodeQuicConfigKey(config), encodeQuicConfig(config));
+    for (const server of quicServerImages(service))
+      this.#write("quic_servers", encodeQuicServerKey(server), server.destination);
     // A prefix in both lists denies, so denials are written last.
     for (const prefix of config.policy.allow) this.#write("policies", policyKey(index, prefix), 1);
     for (const prefix of config.policy.deny) this.#write("policies", policyKey(index, prefix), 2);
   }
 
   #write(map: string, key: Uint8Array, value: number): void {
-    this.map(map).update(key, u32(value), 0);
+    this.#writeBytes(map, key, u32(value));
+  }
+
+  #writeBytes(map: string, key: Uint8Array, value: Uint8Array): void {
+    this.map(map).update(key, value, 0);
     this.#written.push({ map, key });
   }
 
@@ -226,6 +245,17 @@ export class BpfWorld {
       keys.push(key);
     }
     return keys;
+  }
+
+  /** Packets by what their connection ID said. */
+  quicOutcomes(): number[] {
+    return QUIC_OUTCOMES.map((_, outcome) =>
+      sum(
+        this.#perCpu("quic_counts", outcome, 8).map((bytes) =>
+          new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true),
+        ),
+      ),
+    );
   }
 
   /** Packets and bytes by verdict. */
@@ -313,7 +343,10 @@ function versionBytes(service: Service, ringClass: RingClass, place: number): Ui
     ringClass: RING_CLASS_NUMBERS[ringClass],
     hashInput: config.hash === "source-ip" ? 1 : 0,
     tracking: config.tracking === "full" ? 1 : 0,
-    flags: (allow.length > 0 ? 1 : 0) | (allow.length + deny.length > 0 ? 2 : 0),
+    flags:
+      (allow.length > 0 ? 1 : 0) |
+      (allow.length + deny.length > 0 ? 2 : 0) |
+      (service.quicLb === null ? 0 : 4),
     sourcePrefixIpv4: config.sourcePrefix.ipv4,
     sourcePrefixIpv6: config.sourcePrefix.ipv6,
   });

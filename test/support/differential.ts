@@ -9,6 +9,8 @@ import type { Decision, FlowEntry, Packet, State, VerdictName } from "../../src/
 import { flowHash } from "../../src/model/flow_hash.ts";
 import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
+import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
+import type { QuicOutcome } from "../../src/model/quic_route.ts";
 import type { Destination } from "../../src/model/table.ts";
 import { fixedSource, hashMask } from "../../src/model/tunnel_source.ts";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
@@ -62,6 +64,7 @@ export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
   feature_policy: false,
   feature_source_hash: false,
   feature_orphan: false,
+  feature_quic_lb: false,
   ring_class_small: false,
   ring_class_large: false,
 };
@@ -75,7 +78,7 @@ function lean(world: RandomWorld): RandomWorld {
     const { network: { address }, ports } = service.config;
     const exact = { network: fixedSource(address), ports: { from: ports.from, to: ports.from } };
     const config = { ...service.config, ...exact, tracking: "none", hash: "5-tuple" } as const;
-    return { ...service, config: { ...config, policy: { allow: [], deny: [] } } };
+    return { ...service, quicLb: null, config: { ...config, policy: { allow: [], deny: [] } } };
   });
   const orphan = { afterMs: 0, action: "keep" } as const;
   const table = { ...world.table, services, orphan, destinations: new Map(destinations) };
@@ -91,6 +94,7 @@ export class Comparison {
   readonly #counted = new Map<VerdictName, { packets: number; bytes: number }>();
   /** What the counters have to say at the end, by "service 3" and "destination 7". */
   readonly #traffic = new Map<string, { -readonly [K in keyof Traffic]: Traffic[K] }>();
+  readonly #quic: number[];
   #number = 0;
 
   constructor(draws: Draws, setting: Setting) {
@@ -114,6 +118,7 @@ export class Comparison {
       this.#flows.set(keyOf(tuple), { tuple, entry });
     }
     this.#before = world.verdicts();
+    this.#quic = world.quicOutcomes();
     for (const id of hops.keys()) this.#expectTraffic("destination", id);
     for (const { index } of made.table.services) this.#expectTraffic("service", index);
   }
@@ -142,6 +147,7 @@ export class Comparison {
 
     const early = this.#decide(packet, held, startNs);
     this.#checkVerdict(early.verdict, frame.length);
+    this.#checkQuic(early.quic);
     this.#checkFrame(early, packet, frame, run.action, run.output ?? new Uint8Array(0));
     if (tuple !== null && early.service?.config.tracking === "full") {
       const found = this.#setting.world.flow(tuple);
@@ -197,6 +203,14 @@ export class Comparison {
     throw new Error(
       `decide() says ${expected}; the program counted otherwise: ${JSON.stringify(others)}`,
     );
+  }
+
+  /** What the program says of the connection ID is what the model does, and nothing where it is silent. */
+  #checkQuic(outcome: QuicOutcome | undefined): void {
+    if (outcome !== undefined) this.#quic[QUIC_OUTCOMES.indexOf(outcome)]! += 1;
+    const found = this.#setting.world.quicOutcomes();
+    if (found.some((count, at) => count !== this.#quic[at]))
+      throw new Error(`decide() counts ${outcome ?? "no ID"}: ${found.join()} and not ${this.#quic.join()}`);
   }
 
   #checkFrame(

@@ -5,6 +5,7 @@
 import { portPrefixText, type GroupEntry } from "../../src/dataplane/xdp/groups.ts";
 import { serviceKeyText, type NextHop } from "../../src/dataplane/xdp/image.ts";
 import type { HeldVersion } from "../../src/dataplane/xdp/kernel_state.ts";
+import { quicConfigText, quicServerText } from "../../src/dataplane/xdp/quic_maps.ts";
 import type { Step } from "../../src/dataplane/xdp/steps.ts";
 import type { Prefix } from "../../src/model/address.ts";
 import { holdsAddress } from "../../src/model/service_address.ts";
@@ -34,6 +35,12 @@ export interface ModelMaps {
   policies: Set<string>;
   prefixes: Map<string, { readonly network: Prefix; readonly group: number }>;
   groups: Map<number, Map<string, GroupEntry>>;
+  /** By "index/id". Packets hold on to what they found. */
+  quicConfigs: Map<string, { isTorn: boolean }>;
+  /** Their memory is the next one's. */
+  freedConfigs: { isTorn: boolean }[];
+  /** By "index/server ID". */
+  quicServers: Map<string, number>;
 }
 
 export function emptyMaps(): ModelMaps {
@@ -41,6 +48,7 @@ export function emptyMaps(): ModelMaps {
     services: new Map(), addresses: new Set(), active: new Map(), versions: new Map(), rings: new Map(),
     destinations: new Map(), devices: new Set(), policies: new Set(),
     prefixes: new Map(), groups: new Map(),
+    quicConfigs: new Map(), freedConfigs: [], quicServers: new Map(),
   };
 }
 
@@ -73,6 +81,11 @@ export function moments(maps: ModelMaps, step: Step): (() => void)[] {
     case "remove-group-ports": return [() => { maps.groups.get(step.group)?.delete(portPrefixText(step.entry)); }];
     case "set-address-group": return [() => { maps.prefixes.set(step.network.text, step); }];
     case "remove-address-group": return [() => { maps.prefixes.delete(step.network.text); }];
+    case "write-quic-config": case "remove-quic-config": return [() => { changeConfig(maps, step); }];
+    case "write-quic-server": return [() => {
+      maps.quicServers.set(quicServerText(step.server), step.server.destination);
+    }];
+    case "remove-quic-server": return [() => { maps.quicServers.delete(quicServerText(step.server)); }];
     case "write-destination": case "set-destination-flags": case "write-next-hop": case "activate-next-hop":
     case "write-tunnel-source": case "retire-destination":
       return destinationMoments(maps, step);
@@ -80,6 +93,18 @@ export function moments(maps: ModelMaps, step: Step): (() => void)[] {
     case "zero-service-traffic": case "assign-address": case "unassign-address":
       return [];
   }
+}
+
+/** A new element lies where an old one lay; who still reads that one sees both. */
+function changeConfig(maps: ModelMaps, step: Extract<Step, { kind: "write-quic-config" | "remove-quic-config" }>): void {
+  const text = quicConfigText(step.config);
+  const before = maps.quicConfigs.get(text);
+  maps.quicConfigs.delete(text);
+  if (step.kind === "write-quic-config") {
+    for (const freed of maps.freedConfigs.splice(0)) freed.isTorn = true;
+    maps.quicConfigs.set(text, { isTorn: false });
+  }
+  if (before !== undefined) maps.freedConfigs.push(before);
 }
 
 function torn<T>(write: (value: T | typeof TORN) => void, value: T): (() => void)[] {
@@ -176,6 +201,24 @@ function* wildcardOf(maps: ModelMaps, { address, port }: PacketPlace): Generator
   const [entry] = [...maps.groups.get(prefix.group)?.values() ?? []]
     .filter((one) => one.port >> (16 - one.bits) === port >> (16 - one.bits)).sort((a, b) => b.bits - a.bits);
   return entry?.index;
+}
+
+/** A packet of a service that carries a connection ID of config 0; by ring where that says nothing. */
+export function* packetByCid(
+  maps: ModelMaps, place: PacketPlace, serverId: string, slot: number,
+): Generator<undefined, Outcome> {
+  const index = yield* serviceIndexOf(maps, place);
+  if (index === undefined) return PASS;
+  yield;
+  const version = maps.versions.get(`${index}/${maps.active.get(index) ?? 0}`);
+  if (version === TORN) return SEEN_TORN;
+  const config = version?.hasQuicLb === true ? maps.quicConfigs.get(`${index}/0`) : undefined;
+  yield;
+  if (config?.isTorn === true) return SEEN_TORN;
+  const id = config === undefined ? undefined : maps.quicServers.get(`${index}/${serverId}`);
+  yield;
+  if (id !== undefined && maps.destinations.get(id)?.live === true) return yield* wayOf(maps, id);
+  return yield* packetOfService(maps, index, slot);
 }
 
 /** A packet of a flow that was remembered. */

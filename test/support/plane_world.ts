@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { parseAddress, prefixOf, type Address, type Prefix } from "../../src/model/address.ts";
 import { formatServiceAddress } from "../../src/model/service_address.ts";
 import { claimDestinations, claimServices } from "../../src/model/ledger.ts";
+import { quicLbConfig } from "../../src/model/quic_lb.ts";
 import type { ServiceConfig } from "../../src/model/config.ts";
 import type { Destination, ForwardingTable, Ledger, Service } from "../../src/model/table.ts";
 import { imageOf, UNRESOLVED, type Image, type Route } from "../../src/dataplane/xdp/image.ts";
@@ -45,6 +46,8 @@ export interface WorldService {
   readonly slots: readonly number[];
   readonly seed: bigint;
   readonly deny: boolean;
+  /** Version of the key of connection IDs; 0: they are not looked at. */
+  readonly quic: number;
 }
 
 /** One state of the world, before ids. */
@@ -67,6 +70,7 @@ export const worlds: fc.Arbitrary<World> = fc.record({
     slots: fc.array(fc.nat(IDS - 1), { minLength: RING_SIZE, maxLength: RING_SIZE }),
     seed: fc.constantFrom(1n, 2n),
     deny: fc.boolean(),
+    quic: fc.nat(2),
   }), { selector: (service) => service.number, maxLength: PLACES.length }),
   alive: fc.array(fc.boolean(), { minLength: BACKENDS, maxLength: BACKENDS }),
   hops: fc.array(fc.nat(2), { minLength: BACKENDS, maxLength: BACKENDS }),
@@ -114,7 +118,7 @@ export function compileWorld(world: World, ledger: Ledger, attached: readonly nu
     ids.set(backend, id);
     destinations.set(id, destinationOf(world, backend, id, generation));
   }
-  const services = world.services.map((service) => serviceOf(service, next, world.pool.map((backend) => ids.get(backend) ?? 0)));
+  const services = world.services.map((service) => serviceOf(world, service, next, world.pool.map((backend) => ids.get(backend) ?? 0)));
   const table: ForwardingTable = {
     generation: 1, instance: "test", services, destinations,
     orphan: { afterMs: 1000, action: "keep" }, ledger: next, warnings: [],
@@ -143,10 +147,24 @@ function destinationOf(world: World, backend: number, id: number, generation: nu
   };
 }
 
-function serviceOf({ number, slots, seed, deny }: WorldService, ledger: Ledger, ids: readonly number[]): Service {
+/** Whatever key it has, a backend's server ID is its number. */
+export function serverIdOf(backend: number): string {
+  return backend.toString(16).padStart(2, "0");
+}
+
+function quicLbOf(version: number, ids: readonly number[], pool: readonly number[]): Service["quicLb"] {
+  if (version === 0) return null;
+  const key = new Uint8Array(16).fill(version);
+  const config = quicLbConfig({ id: 0, serverIdBytes: 1, nonceBytes: 4 + version, lengthEncoded: false, key });
+  const known = pool.map((backend, at) => [serverIdOf(backend), ids[at]!] as const).filter(([, id]) => id !== 0);
+  return { configs: new Map([[0, config]]), servers: new Map(known) };
+}
+
+function serviceOf(world: World, { number, slots, seed, deny, quic }: WorldService, ledger: Ledger, ids: readonly number[]): Service {
   const words = Uint16Array.from(slots, (at) => ids[at]!);
   return {
-    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false, quicLb: null,
+    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false,
+    quicLb: quicLbOf(quic, ids, world.pool),
     destinations: [...new Set(words)],
     ring: { key: `7-${[...words].join(".")}`, size: RING_SIZE, slots: words, configured: words },
     config: {

@@ -3,10 +3,12 @@
 // through packets.ts; knows no verdict.
 
 import type { FlowTuple } from "../../src/model/packet.ts";
+import { serviceOf } from "../../src/model/service_lookup.ts";
 import { ICMP, ICMPV6, TCP, UDP, frameOf, ipv4, mac, put16 } from "./packets.ts";
 import type { Extension, FrameSpec } from "./packets.ts";
 import { familyOf, randomClient, randomVirtualAddress } from "./random_tables.ts";
 import type { RandomWorld } from "./random_tables.ts";
+import { randomDatagram } from "./random_quic.ts";
 import type { Draws } from "./random.ts";
 
 const ETHERNET_BYTES = 14;
@@ -106,6 +108,8 @@ function randomPayload(draws: Draws): Uint8Array {
 /** A packet of one of the world's flows, or nearly. */
 function ofFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
   const { tuple } = draws.pick(world.flows);
+  const service = serviceOf(world.table, tuple.destination, tuple.destinationPort, tuple.protocol);
+  const quic = service?.quicLb ?? null;
   // IPv6 with the mapped addresses of an IPv4 flow: the disguise that must not be taken for the
   // flow.
   const family = draws.chance(0.99) ? familyOf(tuple.destination) : 6;
@@ -117,6 +121,7 @@ function ofFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
     sourcePort: draws.chance(0.9) ? tuple.sourcePort : draws.below(65536),
     destinationPort: draws.chance(0.97) ? tuple.destinationPort : draws.below(65536),
     flags: draws.pick([0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14, 0x00, 0xc2]),
+    ...(quic === null ? {} : { payload: randomDatagram(draws, quic) }),
     ...randomHeaders(draws, family, 0.06),
   };
 }

@@ -13,6 +13,7 @@ import type { PortRange } from "../../src/model/service_address.ts";
 import type { FlowTuple } from "../../src/model/packet.ts";
 import type { Hop } from "./bpf_world.ts";
 import { ipv4, mac } from "./packets.ts";
+import { randomQuicLb } from "./random_quic.ts";
 import type { Draws } from "./random.ts";
 
 /** Ids of destinations, indexes of services: below this. */
@@ -188,7 +189,7 @@ function randomServices(draws: Draws, ids: readonly number[]): Service[] {
       ring: randomRing(draws, ids),
       destinations: ids,
       failedOpen: false,
-      quicLb: null,
+      quicLb: config.protocol === "udp" && draws.chance(0.6) ? randomQuicLb(draws, ids) : null,
     });
   }
   return [...services.values()];

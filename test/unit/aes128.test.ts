@@ -1,12 +1,19 @@
-// AES-128 by the vectors of FIPS 197, and against the cipher of Node over random keys and blocks.
+// AES-128 by the vectors of FIPS 197, and against the cipher of Node over random keys and blocks; and
+// its C twin, compiled here, with the same. Without a compiler that part is skipped by name.
 
 import { createCipheriv, createDecipheriv } from "node:crypto";
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   decryptBlock, decryptionSchedule, encryptBlock, encryptionSchedule,
 } from "../../src/model/aes128.ts";
-import { assertProperty } from "../support/counts.ts";
+import { onPath } from "../../scripts/search_path.ts";
+import { CLANGS, NO_CLANG, describeCompiled } from "../support/clang.ts";
+import { assertProperty, parameters } from "../support/counts.ts";
 
 function bytes(hex: string): Uint8Array {
   return Uint8Array.from(Buffer.from(hex, "hex"));
@@ -66,5 +73,45 @@ describe("AES-128", () => {
     expect(() => encryptionSchedule(new Uint8Array(15))).toThrow("an AES-128 key has 16 bytes, not 15");
     const schedule = encryptionSchedule(new Uint8Array(16));
     expect(() => encryptBlock(schedule, new Uint8Array(17))).toThrow("an AES block has 16 bytes, not 17");
+  });
+});
+
+const compiler = ["cc", "gcc", ...CLANGS].find(onPath);
+
+describeCompiled("the twin in C", compiler === undefined ? "no C compiler (cc, gcc or clang)" : null, () => {
+  let directory: string;
+  beforeAll(() => { directory = mkdtempSync(join(tmpdir(), "pointsman-aes-")); });
+  afterAll(() => { rmSync(directory, { recursive: true, force: true }); });
+
+  it("does what TypeScript does", () => {
+    const program = join(directory, "aes128");
+    const source = join(import.meta.dirname, "aes128.c");
+    execFileSync(compiler ?? "cc", ["-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source]);
+    const block = fc.uint8Array({ minLength: 16, maxLength: 16 });
+    const pairs = fc.sample(fc.tuple(block, block), parameters("aes"));
+    const asked = pairs.flatMap(([key, data]) => [
+      `encrypt ${words(encryptionSchedule(key)).join("")} ${hex(data)}`,
+      `decrypt ${words(decryptionSchedule(key)).join("")} ${hex(data)}`,
+    ]);
+    const answers = execFileSync(program, { input: `${asked.join("\n")}\n`, encoding: "utf8", maxBuffer: 1 << 28 });
+    expect(answers.trim().split("\n")).toEqual(pairs.flatMap(([key, data]) => [
+      hex(encryptBlock(encryptionSchedule(key), data)), hex(decryptBlock(decryptionSchedule(key), data)),
+    ]));
+  });
+});
+
+describeCompiled("the twin in C, for BPF", NO_CLANG, () => {
+  it("looks its tables up by words, not byte by byte", () => {
+    const headers = join(import.meta.dirname, "../../bpf");
+    const includes = `/usr/include/${process.arch === "arm64" ? "aarch64" : "x86_64"}-linux-gnu`;
+    for (const clang of NO_CLANG === null ? CLANGS : ["clang"]) {
+      const result = spawnSync(clang, [
+        "-O2", "-target", "bpf", "-mcpu=v3", "-isystem", includes, "-I", headers,
+        "-Wall", "-Wextra", "-Werror", "-x", "c", "-S", "-o", "-", "-",
+      ], { input: '#include "aes128.h"\n', encoding: "utf8" });
+      expect(result.stderr).toBe("");
+      // The last round alone has bytes to look for: sixteen, in either direction (and clang shares some).
+      expect(result.stdout.match(/= \*\(u8 \*\)/g)?.length ?? 99).toBeLessThanOrEqual(32);
+    }
   });
 });

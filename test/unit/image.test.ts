@@ -22,7 +22,7 @@ import { serviceAt } from "../support/service_at.ts";
 const HOP: NextHop = {
   resolved: true, destinationMac: "02:00:00:00:00:0b", sourceMac: "02:00:00:00:00:01", ifindex: 2, mtu: 1500,
 };
-const CAPACITIES = { services: 4, destinations: 8, flows: 16, policies: 8, groupEntries: 8 };
+const CAPACITIES = { services: 4, destinations: 8, flows: 16, policies: 8, groupEntries: 8, quicConfigs: 8, quicServers: 8 };
 
 function tableOf(sketch: Partial<ConfigSketch> = {}, ledger: Ledger = EMPTY_LEDGER, down: readonly string[] = []): ForwardingTable {
   const config = configOf({ pools: { web: ["a", "b", "c"] }, services: [{ name: "web" }], ...sketch });
@@ -180,7 +180,7 @@ describe("values", () => {
     expect(decodeGroupEntry(encodePortPrefix(7, ports), encodeU32(9))).toEqual({ group: 7, entry: ports });
     const version: HeldVersion = {
       hashSeed: 0xfedcba9876543210n, flowIdleNs: 60_000_000_000n, ringClass: "medium", ringId: 7, ringSize: 65_537,
-      hashInput: "source-ip", tracking: "full", denyByDefault: true, hasPolicy: true, sourcePrefixIpv4: 24, sourcePrefixIpv6: 56,
+      hashInput: "source-ip", tracking: "full", denyByDefault: true, hasPolicy: true, hasQuicLb: true, sourcePrefixIpv4: 24, sourcePrefixIpv6: 56,
     };
     expect(decodeVersion(encodeVersion(version))).toEqual(version);
     const destination = {

@@ -8,23 +8,23 @@ import * as codec from "./abi_codec.ts";
 export const ABI_NAMES = {
   structs: [
     "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "next_hop",
-    "policy_key", "port_prefix", "prefix_key", "service_key", "service_version", "settings",
-    "traffic_count", "verdict_count", "wildcard_key",
+    "policy_key", "port_prefix", "prefix_key", "quic_config", "quic_config_key", "quic_server_key",
+    "service_key", "service_version", "settings", "traffic_count", "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input",
-    "next_hop_flags", "orphan_action", "policy_action", "ring_class", "ring_slots",
-    "service_flags", "slot_word", "tracking", "verdict",
+    "next_hop_flags", "orphan_action", "policy_action", "quic_mode", "quic_outcome", "ring_class",
+    "ring_slots", "service_flags", "slot_word", "tracking", "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xd569c6337e419b56n;
+export const ABI_FINGERPRINT = 0x8a66c77dcfb17339n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x40263b401bbd8920n,
-  pointsman: 0xd569c6337e419b56n,
+  pointsman: 0x8a66c77dcfb17339n,
 } as const;
 
 /** enum decap_verdict */
@@ -124,6 +124,34 @@ export const POLICY_ACTION_NAMES = [
   "POLICY_NONE", "POLICY_ALLOW", "POLICY_DENY",
 ] as const satisfies readonly (keyof typeof PolicyAction)[];
 
+/** enum quic_mode */
+export const QuicMode = {
+  QUIC_PLAINTEXT: 0,
+  QUIC_SINGLE_PASS: 1,
+  QUIC_FOUR_PASS: 2,
+} as const;
+export type QuicMode = (typeof QuicMode)[keyof typeof QuicMode];
+/** In the order of their declaration. */
+export const QUIC_MODE_NAMES = [
+  "QUIC_PLAINTEXT", "QUIC_SINGLE_PASS", "QUIC_FOUR_PASS",
+] as const satisfies readonly (keyof typeof QuicMode)[];
+
+/** enum quic_outcome */
+export const QuicOutcome = {
+  QUIC_ROUTED: 0,
+  QUIC_NO_ID: 1,
+  QUIC_NO_CONFIG: 2,
+  QUIC_NO_SERVER: 3,
+  QUIC_SERVER_DOWN: 4,
+  QUIC_OUTCOMES: 5,
+} as const;
+export type QuicOutcome = (typeof QuicOutcome)[keyof typeof QuicOutcome];
+/** In the order of their declaration. */
+export const QUIC_OUTCOME_NAMES = [
+  "QUIC_ROUTED", "QUIC_NO_ID", "QUIC_NO_CONFIG", "QUIC_NO_SERVER", "QUIC_SERVER_DOWN",
+  "QUIC_OUTCOMES",
+] as const satisfies readonly (keyof typeof QuicOutcome)[];
+
 /** enum ring_class */
 export const RingClass = {
   RING_SMALL: 0,
@@ -153,11 +181,12 @@ export const RING_SLOTS_NAMES = [
 export const ServiceFlags = {
   SERVICE_DENY_BY_DEFAULT: 1,
   SERVICE_HAS_POLICY: 2,
+  SERVICE_QUIC_LB: 4,
 } as const;
 export type ServiceFlags = (typeof ServiceFlags)[keyof typeof ServiceFlags];
 /** In the order of their declaration. */
 export const SERVICE_FLAGS_NAMES = [
-  "SERVICE_DENY_BY_DEFAULT", "SERVICE_HAS_POLICY",
+  "SERVICE_DENY_BY_DEFAULT", "SERVICE_HAS_POLICY", "SERVICE_QUIC_LB",
 ] as const satisfies readonly (keyof typeof ServiceFlags)[];
 
 /** enum slot_word */
@@ -569,6 +598,142 @@ export const PrefixKey = {
   decode: (bytes: Uint8Array): PrefixKey => readPrefixKey(codec.exactView(bytes, 20, "struct prefix_key"), 0),
 } as const;
 
+/** struct quic_config, 232 bytes */
+export interface QuicConfig {
+  readonly serverMask: readonly bigint[];
+  readonly leftMask: readonly bigint[];
+  readonly rightMask: readonly bigint[];
+  readonly mode: number;
+  readonly serverIdBytes: number;
+  readonly plaintextBytes: number;
+  readonly rightOffset: number;
+  readonly lengthEncoded: number;
+  readonly schedule: readonly number[];
+}
+
+function writeQuicConfig(view: DataView, at: number, value: QuicConfig): void {
+  codec.setEach(value.serverMask, at, 8, 2, "quic_config.server_mask", (each, place) => {
+    codec.setU64(view, place, each, "quic_config.server_mask");
+  });
+  codec.setEach(value.leftMask, at + 16, 8, 2, "quic_config.left_mask", (each, place) => {
+    codec.setU64(view, place, each, "quic_config.left_mask");
+  });
+  codec.setEach(value.rightMask, at + 32, 8, 2, "quic_config.right_mask", (each, place) => {
+    codec.setU64(view, place, each, "quic_config.right_mask");
+  });
+  codec.setU8(view, at + 48, value.mode, "quic_config.mode");
+  codec.setU8(view, at + 49, value.serverIdBytes, "quic_config.server_id_bytes");
+  codec.setU8(view, at + 50, value.plaintextBytes, "quic_config.plaintext_bytes");
+  codec.setU8(view, at + 51, value.rightOffset, "quic_config.right_offset");
+  codec.setU8(view, at + 52, value.lengthEncoded, "quic_config.length_encoded");
+  codec.setEach(value.schedule, at + 56, 4, 44, "quic_config.schedule", (each, place) => {
+    codec.setU32(view, place, each, "quic_config.schedule");
+  });
+}
+
+function readQuicConfig(view: DataView, at: number): QuicConfig {
+  return {
+    serverMask: codec.getEach(at, 8, 2, (place) => view.getBigUint64(place, true)),
+    leftMask: codec.getEach(at + 16, 8, 2, (place) => view.getBigUint64(place, true)),
+    rightMask: codec.getEach(at + 32, 8, 2, (place) => view.getBigUint64(place, true)),
+    mode: view.getUint8(at + 48),
+    serverIdBytes: view.getUint8(at + 49),
+    plaintextBytes: view.getUint8(at + 50),
+    rightOffset: view.getUint8(at + 51),
+    lengthEncoded: view.getUint8(at + 52),
+    schedule: codec.getEach(at + 56, 4, 44, (place) => view.getUint32(place, true)),
+  };
+}
+
+export const QuicConfig = {
+  size: 232,
+  offsets: {
+    serverMask: 0,
+    leftMask: 16,
+    rightMask: 32,
+    mode: 48,
+    serverIdBytes: 49,
+    plaintextBytes: 50,
+    rightOffset: 51,
+    lengthEncoded: 52,
+    schedule: 56,
+  },
+  encode: (value: QuicConfig): Uint8Array => {
+    const bytes = new Uint8Array(232);
+    writeQuicConfig(codec.exactView(bytes, 232, "struct quic_config"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): QuicConfig => readQuicConfig(codec.exactView(bytes, 232, "struct quic_config"), 0),
+} as const;
+
+/** struct quic_config_key, 8 bytes */
+export interface QuicConfigKey {
+  readonly service: number;
+  readonly config: number;
+}
+
+function writeQuicConfigKey(view: DataView, at: number, value: QuicConfigKey): void {
+  codec.setU32(view, at, value.service, "quic_config_key.service");
+  codec.setU32(view, at + 4, value.config, "quic_config_key.config");
+}
+
+function readQuicConfigKey(view: DataView, at: number): QuicConfigKey {
+  return {
+    service: view.getUint32(at, true),
+    config: view.getUint32(at + 4, true),
+  };
+}
+
+export const QuicConfigKey = {
+  size: 8,
+  offsets: {
+    service: 0,
+    config: 4,
+  },
+  encode: (value: QuicConfigKey): Uint8Array => {
+    const bytes = new Uint8Array(8);
+    writeQuicConfigKey(codec.exactView(bytes, 8, "struct quic_config_key"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): QuicConfigKey => readQuicConfigKey(codec.exactView(bytes, 8, "struct quic_config_key"), 0),
+} as const;
+
+/** struct quic_server_key, 20 bytes */
+export interface QuicServerKey {
+  readonly serverId: Uint8Array;
+  readonly serverIdBytes: number;
+  readonly service: number;
+}
+
+function writeQuicServerKey(view: DataView, at: number, value: QuicServerKey): void {
+  codec.setBytes(view, at, value.serverId, 15, "quic_server_key.server_id");
+  codec.setU8(view, at + 15, value.serverIdBytes, "quic_server_key.server_id_bytes");
+  codec.setU32(view, at + 16, value.service, "quic_server_key.service");
+}
+
+function readQuicServerKey(view: DataView, at: number): QuicServerKey {
+  return {
+    serverId: codec.getBytes(view, at, 15),
+    serverIdBytes: view.getUint8(at + 15),
+    service: view.getUint32(at + 16, true),
+  };
+}
+
+export const QuicServerKey = {
+  size: 20,
+  offsets: {
+    serverId: 0,
+    serverIdBytes: 15,
+    service: 16,
+  },
+  encode: (value: QuicServerKey): Uint8Array => {
+    const bytes = new Uint8Array(20);
+    writeQuicServerKey(codec.exactView(bytes, 20, "struct quic_server_key"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): QuicServerKey => readQuicServerKey(codec.exactView(bytes, 20, "struct quic_server_key"), 0),
+} as const;
+
 /** struct service_key, 20 bytes */
 export interface ServiceKey {
   readonly address: Uint8Array;
@@ -867,8 +1032,9 @@ export const DecapRodata = {
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "group_services",
-  "policies", "rings_large", "rings_medium", "rings_small", "service_active", "service_traffic",
-  "service_versions", "services", "settings", "verdict_counts", "virtual_addresses", "wildcards",
+  "policies", "quic_configs", "quic_counts", "quic_servers", "rings_large", "rings_medium",
+  "rings_small", "service_active", "service_traffic", "service_versions", "services", "settings",
+  "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -887,6 +1053,7 @@ export interface PointsmanRodata {
   readonly featurePolicy: boolean;
   readonly featureSourceHash: boolean;
   readonly featureOrphan: boolean;
+  readonly featureQuicLb: boolean;
   readonly ringClassSmall: boolean;
   readonly ringClassMedium: boolean;
   readonly ringClassLarge: boolean;
@@ -895,7 +1062,7 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 84,
+  size: 4700,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -907,15 +1074,16 @@ export const PointsmanRodata = {
     featurePolicy: 7,
     featureSourceHash: 8,
     featureOrphan: 9,
-    ringClassSmall: 10,
-    ringClassMedium: 11,
-    ringClassLarge: 12,
-    transmitByRedirect: 13,
+    featureQuicLb: 10,
+    ringClassSmall: 11,
+    ringClassMedium: 12,
+    ringClassLarge: 13,
+    transmitByRedirect: 14,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 84, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4700, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -946,22 +1114,25 @@ export const PointsmanRodata = {
     if (value.featureOrphan !== undefined) {
       codec.setU8(view, 9, Number(value.featureOrphan), "feature_orphan");
     }
+    if (value.featureQuicLb !== undefined) {
+      codec.setU8(view, 10, Number(value.featureQuicLb), "feature_quic_lb");
+    }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 10, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 11, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 11, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 12, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 12, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 13, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 13, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 14, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 84, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4700, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -973,10 +1144,11 @@ export const PointsmanRodata = {
       featurePolicy: view.getUint8(7) !== 0,
       featureSourceHash: view.getUint8(8) !== 0,
       featureOrphan: view.getUint8(9) !== 0,
-      ringClassSmall: view.getUint8(10) !== 0,
-      ringClassMedium: view.getUint8(11) !== 0,
-      ringClassLarge: view.getUint8(12) !== 0,
-      transmitByRedirect: view.getUint8(13) !== 0,
+      featureQuicLb: view.getUint8(10) !== 0,
+      ringClassSmall: view.getUint8(11) !== 0,
+      ringClassMedium: view.getUint8(12) !== 0,
+      ringClassLarge: view.getUint8(13) !== 0,
+      transmitByRedirect: view.getUint8(14) !== 0,
     };
   },
 } as const;

@@ -47,12 +47,17 @@ export interface Core {
 const POLICIES = 1024;
 /** Of wildcard services; more are made room for when a table needs them. */
 const GROUP_ENTRIES = 1024;
+const QUIC_MIN = 8;
 
 /** Room from the config's limits; ids count from 1. */
-export function configuredCapacities({ limits }: Config): Capacities {
+export function configuredCapacities({ limits, services, pools }: Config): Capacities {
+  // No more than there are: most configs have none, and a program grows when there are more.
+  const configs = services.flatMap(({ quicLb }) => quicLb?.configs ?? []);
+  const servers = configs.length * Math.max(0, ...pools.map(({ backends }) => backends.length));
   return {
     services: limits.services, destinations: limits.backends + 1, flows: limits.flows, policies: POLICIES,
     groupEntries: GROUP_ENTRIES,
+    quicConfigs: Math.max(QUIC_MIN, configs.length * 2), quicServers: Math.max(QUIC_MIN, servers * 2),
   };
 }
 
@@ -60,8 +65,8 @@ export function configuredCapacities({ limits }: Config): Capacities {
 function configuredFeatures(config: Config): Set<Feature> {
   return featuresOf({
     keys: config.services,
-    versions: config.services.map(({ ringSize, tracking, hash, policy }) => ({
-      ringSize, tracking, hashInput: hash, hasPolicy: policy.allow.length + policy.deny.length > 0,
+    versions: config.services.map(({ ringSize, tracking, hash, policy, quicLb }) => ({
+      hasQuicLb: quicLb !== null, ringSize, tracking, hashInput: hash, hasPolicy: policy.allow.length + policy.deny.length > 0,
     })),
     forwardings: config.services.flatMap(({ forwarding }) =>
       isXdpForwarding(forwarding) ? [forwarding] : []),
@@ -259,6 +264,7 @@ function larger(a: Capacities, b: Capacities): Capacities {
     services: Math.max(a.services, b.services), destinations: Math.max(a.destinations, b.destinations),
     flows: Math.max(a.flows, b.flows), policies: Math.max(a.policies, b.policies),
     groupEntries: Math.max(a.groupEntries, b.groupEntries),
+    quicConfigs: Math.max(a.quicConfigs, b.quicConfigs), quicServers: Math.max(a.quicServers, b.quicServers),
   };
 }
 

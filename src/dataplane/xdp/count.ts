@@ -3,6 +3,7 @@
 
 import type { Cancel, Env } from "../../env.ts";
 import type { VerdictName } from "../../model/decide.ts";
+import { QUIC_OUTCOMES } from "../../model/quic_route.ts";
 import type { ForwardingTable } from "../../model/table.ts";
 import type { Counters, TrafficCount } from "../dataplane.ts";
 import { FlowEntry, TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi.gen.ts";
@@ -65,6 +66,8 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, flows:
     verdicts,
     services, backends, backendFlows,
     flows: { count: flows.count, max: flowsMax, kind: flows.complete ? "tracked" : "unknown" },
+    quic: new Map(sumPerCpu(maps.quic_counts, QUIC_OUTCOMES.length, 1)
+      .map(([packets = 0], outcome) => [QUIC_OUTCOMES[outcome]!, packets])),
   };
 }
 

@@ -16,6 +16,7 @@ import {
   activeVersion, copyState, isQuiet, record, ringText,
   type HeldDestination, type HeldVersion, type KernelState,
 } from "./kernel_state.ts";
+import { removeQuic, writeQuic } from "./quic_diff.ts";
 import { createRingPlaces, releaseRings } from "./ring_places.ts";
 import type { Capacities, Step } from "./steps.ts";
 
@@ -79,10 +80,12 @@ function planChange(planner: Planner, want: Image): void {
   addDestinations(planner, want);
   planRoutes(planner, new Map([...want.destinations].map(([id, { route }]) => [id, route])));
   addPolicies(planner, want);
+  writeQuic(planner, want);
   planServices(planner, want);
   planGroups(planner, want.groups);
   removeServices(planner, want);
   removePolicies(planner, want);
+  removeQuic(planner, want);
   lowerFlags(planner, want);
   retireDestinations(planner, want);
   removeDevices(planner, want.devices);
@@ -110,7 +113,8 @@ function withoutDestinations(want: Image, ids: ReadonlySet<number>): Image {
     services.set(index, { ...service, version: { ...service.version, ringKey: key } });
   }
   const destinations = new Map([...want.destinations].filter(([id]) => !ids.has(id)));
-  return { ...want, rings, services, destinations };
+  const quicServers = new Map([...want.quicServers].filter(([, { destination }]) => !ids.has(destination)));
+  return { ...want, rings, services, destinations, quicServers };
 }
 
 function planProgram({ state, take }: Planner, want: Image): void {
@@ -140,12 +144,15 @@ export function grown(state: KernelState, want: Image): Capacities {
     ...capacities,
     services: fit(capacities.services, needed.services),
     destinations: fit(capacities.destinations, needed.destinations),
-    // Old and new prefixes stand side by side during a change.
+    // Old and new ones stand side by side during a change.
     policies: fit(capacities.policies, needed.policies * 2),
     groupEntries: fit(capacities.groupEntries, needed.groupEntries),
+    quicConfigs: fit(capacities.quicConfigs, want.quicConfigs.size * 2),
+    quicServers: fit(capacities.quicServers, want.quicServers.size * 2),
   };
   const same = next.services === capacities.services && next.destinations === capacities.destinations
-    && next.policies === capacities.policies && next.groupEntries === capacities.groupEntries;
+    && next.policies === capacities.policies && next.groupEntries === capacities.groupEntries
+    && next.quicConfigs === capacities.quicConfigs && next.quicServers === capacities.quicServers;
   return same ? capacities : next;
 }
 
@@ -167,6 +174,7 @@ function yieldIndexes(planner: Planner, want: Image): void {
     take({ kind: "remove-service", index, key });
     const { policy } = state.services.get(index)!;
     for (const [text, entry] of [...policy]) take({ kind: "remove-policy", index, text, entry });
+    removeQuic(planner, want, index);
   }
   const needed = new Set([...state.services.values()].map(({ key }) => key?.network.address.text));
   removeAddresses(planner, ({ text }) => needed.has(text) || want.virtualAddresses.has(text));
@@ -361,5 +369,6 @@ function isServed(state: KernelState, { index, version: want }: ServiceImage): b
   return ring?.key === want.ringKey && held.ringSize === want.ringSize && held.hashSeed === want.hashSeed
     && held.flowIdleNs === want.flowIdleNs && held.hashInput === want.hashInput && held.tracking === want.tracking
     && held.denyByDefault === want.denyByDefault && held.hasPolicy === want.hasPolicy
+    && held.hasQuicLb === want.hasQuicLb
     && held.sourcePrefixIpv4 === want.sourcePrefixIpv4 && held.sourcePrefixIpv6 === want.sourcePrefixIpv6;
 }

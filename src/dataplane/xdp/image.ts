@@ -10,6 +10,10 @@ import {
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import { hashMask } from "../../model/tunnel_source.ts";
 import { groupsOf, type GroupImage, type Wildcard } from "./groups.ts";
+import {
+  quicConfigImages, quicConfigText, quicServerImages, quicServerText,
+  type QuicConfigImage, type QuicServerImage,
+} from "./quic_maps.ts";
 
 /** Rings come in sizes, one outer map each; the names are those of the maps without `rings_`. */
 export const RING_CLASSES = ["small", "medium", "large"] as const;
@@ -41,6 +45,7 @@ export interface VersionImage {
   readonly tracking: Tracking;
   readonly denyByDefault: boolean;
   readonly hasPolicy: boolean;
+  readonly hasQuicLb: boolean;
   readonly sourcePrefixIpv4: number;
   readonly sourcePrefixIpv6: number;
 }
@@ -115,6 +120,7 @@ export type Feature =
   | "featureL2" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
   | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan"
   | "featureWildcard"
+  | "featureQuicLb"
   | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
 
 export interface Image {
@@ -128,6 +134,9 @@ export interface Image {
   readonly destinations: ReadonlyMap<number, DestinationImage>;
   /** By key. */
   readonly rings: ReadonlyMap<string, RingImage>;
+  /** By quicConfigText() and quicServerText(). */
+  readonly quicConfigs: ReadonlyMap<string, QuicConfigImage>;
+  readonly quicServers: ReadonlyMap<string, QuicServerImage>;
   /** Interfaces that packets may leave by. */
   readonly devices: ReadonlySet<number>;
   readonly orphan: { readonly afterNs: bigint; readonly action: OrphanAction };
@@ -179,6 +188,8 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
       return address === null ? [] : [[address.text, address]];
     })),
     destinations,
+    quicConfigs: new Map(table.services.flatMap(quicConfigImages).map((each) => [quicConfigText(each), each])),
+    quicServers: new Map(table.services.flatMap(quicServerImages).map((each) => [quicServerText(each), each])),
     rings: new Map(table.services.map(({ ring }) => [ring.key, { key: ring.key, size: ring.size, slots: ring.slots }])),
     devices,
     orphan: { afterNs: nanoseconds(table.orphan.afterMs), action: table.orphan.action },
@@ -212,7 +223,7 @@ export function wildcardsOf(
     key === null || isExact(key) ? [] : [{ ...key, index }]);
 }
 
-function serviceImage({ index, config, ring, hashSeed }: Service): ServiceImage {
+function serviceImage({ index, config, ring, hashSeed, quicLb }: Service): ServiceImage {
   const policy = new Map<string, PolicyImage>();
   // Deny comes last, so that it wins where both lists name the same prefix.
   for (const action of ["allow", "deny"] as const) {
@@ -234,6 +245,7 @@ function serviceImage({ index, config, ring, hashSeed }: Service): ServiceImage 
       tracking: config.tracking,
       denyByDefault: config.policy.allow.length > 0,
       hasPolicy: policy.size > 0,
+      hasQuicLb: quicLb !== null,
       sourcePrefixIpv4: config.sourcePrefix.ipv4,
       sourcePrefixIpv6: config.sourcePrefix.ipv6,
     },
@@ -263,7 +275,7 @@ const TUNNEL_FEATURES = ["featureIpip", "featureGue", "featureGre"] as const;
 /** What decides which parts of the program are needed: of an image, or of what the kernel holds. */
 export interface FeatureSource {
   readonly keys: Iterable<ServiceAddress>;
-  readonly versions: Iterable<Pick<VersionImage, "ringSize" | "tracking" | "hasPolicy" | "hashInput">>;
+  readonly versions: Iterable<Pick<VersionImage, "ringSize" | "tracking" | "hasPolicy" | "hasQuicLb" | "hashInput">>;
   readonly forwardings: Iterable<XdpForwarding>;
   readonly tunnelSources: Iterable<Prefix | null>;
   readonly action: OrphanAction;
@@ -272,10 +284,11 @@ export interface FeatureSource {
 export function featuresOf(source: FeatureSource): Set<Feature> {
   const { keys, versions, forwardings, tunnelSources, action } = source;
   const features = new Set<Feature>();
-  for (const { ringSize, tracking, hasPolicy, hashInput } of versions) {
+  for (const { ringSize, tracking, hasPolicy, hasQuicLb, hashInput } of versions) {
     features.add(RING_FEATURES[ringClassOf(ringSize)]);
     if (tracking === "full") features.add("featureTracking");
     if (hasPolicy) features.add("featurePolicy");
+    if (hasQuicLb) features.add("featureQuicLb");
     if (hashInput === "source-ip") features.add("featureSourceHash");
   }
   for (const forwarding of forwardings) features.add(FORWARDING_FEATURES[forwarding]);

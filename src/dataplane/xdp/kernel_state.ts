@@ -13,6 +13,7 @@ import {
   type AssignedAddress, type Feature, type NextHop, type PolicyImage, type RingClass, type ServiceKey,
   type VersionImage, type XdpForwarding,
 } from "./image.ts";
+import { quicConfigText, quicServerText, type QuicConfigImage, type QuicServerImage } from "./quic_maps.ts";
 import type { Capacities, Step } from "./steps.ts";
 
 /** A version as it stands in the map: the ring is a place, not a content. */
@@ -82,6 +83,11 @@ export interface KernelState {
   groups: Map<number, HeldGroup>;
   /** Of the last exact service that was added. */
   keyMark: number;
+  /** By quicConfigText() and quicServerText(). */
+  quicConfigs: Map<string, QuicConfigImage>;
+  quicServers: Map<string, QuicServerImage>;
+  /** Of the element of `quicConfigs` that went last. */
+  quicMark: number;
   devices: Set<number>;
   orphan: { afterNs: bigint; action: OrphanAction };
   assigned: Map<string, AssignedAddress>;
@@ -97,6 +103,7 @@ export function emptyState(capacities: Capacities, features: ReadonlySet<Feature
   return {
     services: new Map(), destinations: new Map(), rings: new Map(), virtualAddresses: new Map(),
     prefixes: new Map(), groups: new Map(), keyMark: 0,
+    quicConfigs: new Map(), quicServers: new Map(), quicMark: 0,
     devices: new Set(), orphan: { afterNs: 0n, action: "keep" }, assigned: new Map(), features, capacities,
     marks: 0, quiet: 0,
   };
@@ -112,6 +119,8 @@ export function copyState(state: KernelState): KernelState {
     virtualAddresses: new Map(state.virtualAddresses),
     prefixes: new Map(state.prefixes),
     groups: copied(state.groups, (held) => ({ ...held, entries: new Map(held.entries) })),
+    quicConfigs: new Map(state.quicConfigs),
+    quicServers: new Map(state.quicServers),
     devices: new Set(state.devices),
     assigned: new Map(state.assigned),
   };
@@ -185,10 +194,29 @@ export function record(state: KernelState, step: Step): void {
     case "add-group-ports": case "remove-group-ports":
     case "set-address-group": case "remove-address-group": recordGroups(state, step); return;
     case "remove-virtual-address": state.virtualAddresses.delete(step.address.text); return;
+    case "write-quic-config": case "remove-quic-config": case "write-quic-server": case "remove-quic-server":
+      recordQuic(state, step);
+      return;
     default:
       if ("index" in step) recordService(state, step);
       else recordDestination(state, step);
   }
+}
+
+type QuicStep = Extract<Step, { kind:
+  "write-quic-config" | "remove-quic-config" | "write-quic-server" | "remove-quic-server" }>;
+
+/** What is replaced or removed may be read for one grace period more. */
+function recordQuic(state: KernelState, step: QuicStep): void {
+  if ("config" in step) {
+    const text = quicConfigText(step.config);
+    if (state.quicConfigs.delete(text)) state.quicMark = state.marks += 1;
+    if (step.kind === "write-quic-config") state.quicConfigs.set(text, step.config);
+    return;
+  }
+  const text = quicServerText(step.server);
+  if (state.quicServers.delete(text)) state.marks += 1;
+  if (step.kind === "write-quic-server") state.quicServers.set(text, step.server);
 }
 
 type ServiceStep = Extract<Step, { kind:

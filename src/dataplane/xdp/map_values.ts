@@ -118,7 +118,8 @@ export function encodeVersion(version: HeldVersion): Uint8Array {
     hashInput: version.hashInput === "source-ip" ? HashInput.HASH_SOURCE_IP : HashInput.HASH_5_TUPLE,
     tracking: version.tracking === "full" ? Tracking.TRACKING_FULL : Tracking.TRACKING_NONE,
     flags: (version.denyByDefault ? ServiceFlags.SERVICE_DENY_BY_DEFAULT : 0)
-      | (version.hasPolicy ? ServiceFlags.SERVICE_HAS_POLICY : 0),
+      | (version.hasPolicy ? ServiceFlags.SERVICE_HAS_POLICY : 0)
+      | (version.hasQuicLb ? ServiceFlags.SERVICE_QUIC_LB : 0),
     sourcePrefixIpv4: version.sourcePrefixIpv4,
     sourcePrefixIpv6: version.sourcePrefixIpv6,
   });
@@ -138,6 +139,7 @@ export function decodeVersion(bytes: Uint8Array): HeldVersion | null {
     tracking: version.tracking === Tracking.TRACKING_FULL ? "full" : "none",
     denyByDefault: (version.flags & ServiceFlags.SERVICE_DENY_BY_DEFAULT) !== 0,
     hasPolicy: (version.flags & ServiceFlags.SERVICE_HAS_POLICY) !== 0,
+    hasQuicLb: (version.flags & ServiceFlags.SERVICE_QUIC_LB) !== 0,
     sourcePrefixIpv4: version.sourcePrefixIpv4,
     sourcePrefixIpv6: version.sourcePrefixIpv6,
   };

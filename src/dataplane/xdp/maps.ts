@@ -18,6 +18,10 @@ import {
 } from "./map_values.ts";
 import { RING_CLASS_SLOTS, type NextHop, type PolicyImage, type RingClass, type ServiceKey } from "./image.ts";
 import type { BpfMap, Native } from "./native.ts";
+import {
+  encodeQuicConfig, encodeQuicConfigKey, encodeQuicServerKey,
+  type QuicConfigImage, type QuicServerImage,
+} from "./quic_maps.ts";
 
 export type MapName = (typeof POINTSMAN_MAPS)[number];
 export type MapSet = Readonly<Record<MapName, BpfMap>>;
@@ -167,6 +171,23 @@ export class PlaneMaps {
 
   removePolicy(index: number, entry: PolicyImage): void {
     this.maps.policies.delete(encodePolicyKey(index, entry));
+  }
+
+  /** Another element takes its place at once; the one before may be read until a grace period has passed. */
+  writeQuicConfig(config: QuicConfigImage): void {
+    this.maps.quic_configs.update(encodeQuicConfigKey(config), encodeQuicConfig(config), ANY);
+  }
+
+  removeQuicConfig(config: QuicConfigImage): void {
+    this.maps.quic_configs.delete(encodeQuicConfigKey(config));
+  }
+
+  writeQuicServer(server: QuicServerImage): void {
+    this.maps.quic_servers.update(encodeQuicServerKey(server), encodeU32(server.destination), ANY);
+  }
+
+  removeQuicServer(server: QuicServerImage): void {
+    this.maps.quic_servers.delete(encodeQuicServerKey(server));
   }
 
   // ---- destinations

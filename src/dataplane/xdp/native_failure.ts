@@ -21,6 +21,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
   flows: "raise limits.flows",
   wildcards: "raise limits.services", address_groups: "raise limits.services",
   group_services: "give the services fewer prefixes, or ranges of ports that begin and end at rounder numbers",
+  quic_configs: "give the services fewer quicLb configs",
+  quic_servers: "give the backends fewer serverIds",
   policies: "give the services fewer allow and deny prefixes, or wider ones",
 };
 

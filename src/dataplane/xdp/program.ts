@@ -37,7 +37,7 @@ export interface LoadedProgram {
 
 /** Entries of each map whose size follows from the capacities. */
 export function mapSizes(capacities: Capacities): Partial<Record<MapName, number>> {
-  const { services, destinations, flows, policies, groupEntries } = capacities;
+  const { services, destinations, flows, policies, groupEntries, quicConfigs, quicServers } = capacities;
   const rings = ringsMax(capacities);
   return {
     services, virtual_addresses: services, service_active: services, service_versions: services * 2,
@@ -45,6 +45,7 @@ export function mapSizes(capacities: Capacities): Partial<Record<MapName, number
     destinations, destination_traffic: destinations, flows, policies,
     // Old and new prefixes stand side by side during a change.
     wildcards: services, address_groups: services * 2, group_services: groupEntries,
+    quic_configs: quicConfigs, quic_servers: quicServers,
   };
 }
 
@@ -60,6 +61,7 @@ export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
   const found = {
     services, destinations, flows: size("flows"), policies: size("policies"),
     groupEntries: size("group_services"),
+    quicConfigs: size("quic_configs"), quicServers: size("quic_servers"),
   };
   return Object.values(found).every(Number.isFinite) ? found : null;
 }
@@ -122,6 +124,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featurePolicy: features.has("featurePolicy"),
     featureSourceHash: features.has("featureSourceHash"),
     featureOrphan: features.has("featureOrphan"),
+    featureQuicLb: features.has("featureQuicLb"),
     ringClassSmall: features.has("ringClassSmall"),
     ringClassMedium: features.has("ringClassMedium"),
     ringClassLarge: features.has("ringClassLarge"),

@@ -12,6 +12,7 @@ import {
 } from "./map_values.ts";
 import { entriesOf, walk, type PlaneMaps } from "./maps.ts";
 import type { Pins } from "./pins.ts";
+import { decodeQuicConfig, decodeQuicServer, quicConfigText, quicServerText } from "./quic_maps.ts";
 import type { Capacities } from "./steps.ts";
 
 export interface RecoverOptions {
@@ -31,6 +32,14 @@ export function recoverState(maps: PlaneMaps, options: RecoverOptions): KernelSt
   for (const { key, value } of walk(maps.maps.policies)) {
     const { index, entry } = decodePolicy(key, value);
     serviceAt(state, index).policy.set(policyText(entry), entry);
+  }
+  for (const { key, value } of walk(maps.maps.quic_configs)) {
+    const config = decodeQuicConfig(key, value);
+    state.quicConfigs.set(quicConfigText(config), config);
+  }
+  for (const { key, value } of walk(maps.maps.quic_servers)) {
+    const server = decodeQuicServer(key, decodeU32(value));
+    state.quicServers.set(quicServerText(server), server);
   }
   for (const { key } of entriesOf(maps.maps.virtual_addresses)) {
     const address = addressFromBytes(AddressKey.decode(key).address);

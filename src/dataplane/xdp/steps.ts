@@ -13,6 +13,7 @@ import {
   type RingImage, type ServiceKey,
 } from "./image.ts";
 import type { HeldVersion } from "./kernel_state.ts";
+import type { QuicConfigImage, QuicServerImage } from "./quic_maps.ts";
 
 /** How much the maps hold. */
 export interface Capacities {
@@ -23,6 +24,8 @@ export interface Capacities {
   readonly policies: number;
   /** Entries of all groups of wildcard services. */
   readonly groupEntries: number;
+  readonly quicConfigs: number;
+  readonly quicServers: number;
 }
 
 /** Rings of each class: every service may show one while the next one is being written. */
@@ -66,6 +69,8 @@ export type Step =
   /** From now on the addresses of this prefix, as far as no longer one holds them, have this group. */
   | { readonly kind: "set-address-group"; readonly network: Prefix; readonly group: number }
   | { readonly kind: "remove-address-group"; readonly network: Prefix }
+  | { readonly kind: "write-quic-config" | "remove-quic-config"; readonly config: QuicConfigImage }
+  | { readonly kind: "write-quic-server" | "remove-quic-server"; readonly server: QuicServerImage }
   | { readonly kind: "add-virtual-address" | "remove-virtual-address"; readonly address: Address }
   | { readonly kind: "assign-address" | "unassign-address"; readonly assigned: AssignedAddress };
 
@@ -100,6 +105,15 @@ function words(step: Step): { object: string; detail: string } {
       detail: `version ${step.version}: ring ${step.value.ringClass} ${step.value.ringId}`,
     };
     case "activate-version": return { object: `service ${step.index}`, detail: `version ${step.version}` };
+    case "write-quic-config": case "remove-quic-config": {
+      const { index, id, mode, serverIdBytes, plaintextBytes } = step.config;
+      const lengths = `server ID of ${serverIdBytes} of ${plaintextBytes} bytes`;
+      return { object: `service ${index}`, detail: `connection IDs ${id}: ${mode}, ${lengths}` };
+    }
+    case "write-quic-server": case "remove-quic-server": return {
+      object: `service ${step.server.index}`,
+      detail: `server ID ${step.server.serverId} is destination ${step.server.destination}`,
+    };
     case "zero-service-traffic": return { object: `service ${step.index}`, detail: "" };
     case "add-group-ports": case "remove-group-ports": return {
       object: `group ${step.group}`, detail: `${portPrefixText(step.entry)} to service ${step.entry.index}`,
