@@ -182,7 +182,7 @@ function resultOf(runners: readonly Runner[], rounds: number, load: number): Pac
   };
 }
 
-/** Three tables: ways of forwarding by flows, programs by what is switched on, verdicts. */
+/** Tables: ways of forwarding by flows, programs by what is switched on, connection IDs, verdicts. */
 export function packetTable(result: PacketBench): string {
   const of = (group: Case["group"]): PacketRow[] =>
     result.rows.filter((row) => row.group === group);
@@ -200,6 +200,9 @@ export function packetTable(result: PacketBench): string {
 One packet, l2, IPv4, no tracking, through programs with more switched on than it needs:
 
 ${markdown(["switched on", "ns", "instructions", "bytes of machine code"], features)}
+QUIC, l2, IPv4, no tracking, by how the connection ID hides its server:
+
+${markdown(["connection ID", "ns"], of("quic").map((row) => [row.name, cell(row)]))}
 One frame per verdict, everything switched on but the redirect:
 
 ${markdown(["verdict", "ns"], of("verdict").map((row) => [row.name, cell(row)]))}

@@ -6,6 +6,7 @@ import { PointsmanRodata } from "../src/dataplane/xdp/abi.gen.ts";
 import { parseAddress } from "../src/model/address.ts";
 import { compile } from "../src/model/compile.ts";
 import type { VerdictName } from "../src/model/decide.ts";
+import { encodeCid } from "../src/model/quic_lb.ts";
 import {
   EMPTY_LEDGER, type BackendHealth, type Destination, type ForwardingTable,
 } from "../src/model/table.ts";
@@ -45,7 +46,7 @@ export interface WorldSpec {
 }
 
 export interface Case {
-  readonly group: "forwarding" | "features" | "verdict";
+  readonly group: "forwarding" | "features" | "quic" | "verdict";
   readonly name: string;
   readonly world: WorldSpec;
   readonly flows: Flows;
@@ -63,7 +64,8 @@ function service(
   const address = (index: number): string =>
     family === 4 ? `10.0.0.${index + 1}` : `2001:db8:2::${(index + 1).toString(16)}`;
   const list = Array.from({ length: backends }, (_, index) =>
-    `      - { name: b${index}, address: "${address(index)}" }\n`).join("");
+    `      - { name: b${index}, address: "${address(index)}"${rest.includes("quicLb") ? serverIds(index) : ""} }\n`)
+    .join("");
   return `  - name: ${name}
     address: "${VIP[family]}"
     port: ${port}
@@ -71,6 +73,12 @@ function service(
     ${rest.replaceAll("; ", "\n    ")}
     backends:
 ${list}`;
+}
+
+/** One of each length that quicCases() asks for. */
+function serverIds(index: number): string {
+  const byte = (index + 1).toString(16).padStart(2, "0");
+  return `, serverIds: ["${byte.repeat(3)}", "${byte.repeat(8)}", "${byte.repeat(10)}"]`;
 }
 
 function configText(services: string, orphan = "keep"): string {
@@ -164,6 +172,7 @@ function featureCases(): Case[] {
     ["l2, a prefix with any port", [...least, "featureWildcard"], wildcard],
     ["l2 and ipip", [...least, "featureIpip"]],
     ["l2 and every tunnel", [...least, "featureIpip", "featureGue", "featureGre"]],
+    ["l2, connection IDs", [...least, "featureQuicLb"]],
     ["l2, transmit by redirect", [...least, "transmitByRedirect"]],
     ["everything but redirect", allBut("transmitByRedirect")],
   ];
@@ -172,6 +181,41 @@ function featureCases(): Case[] {
     frame: frame(4, {}),
     world: { key: `features ${name}`, text: own ?? text, switches, flowsMax: FEW_FLOWS },
   }));
+}
+
+const QUIC_KEY = "8f95f09245765f80256934e50c66207f";
+const QUIC_WAYS = [
+  ["plaintext", 3, 4, false],
+  ["one pass", 8, 8, true],
+  ["four-pass encoding, three passes", 3, 4, true],
+  ["four-pass encoding, four passes", 10, 5, true],
+] as const;
+
+/** What reading a connection ID costs, next to the same packet of a service that reads none. */
+function quicCases(): Case[] {
+  const configs = QUIC_WAYS.map(([, serverIdBytes, nonceBytes, hasKey], id) =>
+    `{ id: ${id}, serverIdBytes: ${serverIdBytes}, nonceBytes: ${nonceBytes}`
+    + `${hasKey ? `, key: "${QUIC_KEY}"` : ""} }`);
+  const way = "protocol: udp; forwarding: l2; tracking: none";
+  const text = configText(service("quic", 443, 4, `${way}; quicLb: { configs: [${configs.join(", ")}] }`)
+    + service("plain", 444, 4, way));
+  const table = tableOf(text);
+  const { quicLb } = table.services[0]!;
+  const spec: WorldSpec = {
+    key: "quic", text, switches: ["featureL2", "ringClassMedium", "featureQuicLb"], flowsMax: FEW_FLOWS,
+  };
+  const packet = (name: string, port: number, cid: Uint8Array): Case => ({
+    group: "quic", name, world: spec, flows: "1 flow", verdict: "TX_FORWARDED", family: 4,
+    frame: frame(4, {
+      protocol: UDP, destinationPort: port, payload: Uint8Array.of(0x41, ...cid, ...new Uint8Array(30 - cid.length)),
+    }),
+  });
+  const ids = QUIC_WAYS.map(([name, serverIdBytes, nonceBytes], id) => packet(name, 443, encodeCid(
+    quicLb!.configs.get(id)!, new Uint8Array(serverIdBytes).fill(1), new Uint8Array(nonceBytes).fill(9), 0)));
+  return [
+    packet("no quicLb", 444, new Uint8Array(20)), ...ids,
+    packet("no config: by ring", 443, new Uint8Array(20).fill(0xff)),
+  ];
 }
 
 const arp = (): Uint8Array => {
@@ -240,5 +284,5 @@ function verdictCases(): Case[] {
 }
 
 export function packetCases(): Case[] {
-  return [...forwardingCases(), ...featureCases(), ...verdictCases()];
+  return [...forwardingCases(), ...featureCases(), ...quicCases(), ...verdictCases()];
 }

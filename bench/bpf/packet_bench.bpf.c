@@ -7,7 +7,7 @@
  */
 #include "pointsman.bpf.c"
 
-enum { BENCH_FRAME_BYTES = 80, OFFSET_MASK = 63 };
+enum { BENCH_FRAME_BYTES = 80, PLAN_OFFSET_MASK = 63 };
 enum { NEXT_POINTSMAN = 0, NEXT_BASELINE = 1 };
 
 /* bench/packet.ts writes this by hand: keep both alike. */
@@ -75,8 +75,8 @@ static __always_inline bool restore(struct xdp_md *ctx)
 	for (int i = 0; i < BENCH_FRAME_BYTES / 8; i++)
 		to[i] = plan->frame[i];
 	flow = plan->next_flow++ & plan->flow_mask;
-	source = data + (plan->source_offset & OFFSET_MASK);
-	port = data + (plan->port_offset & OFFSET_MASK);
+	source = data + (plan->source_offset & PLAN_OFFSET_MASK);
+	port = data + (plan->port_offset & PLAN_OFFSET_MASK);
 	if ((void *)(source + 1) > end || (void *)(port + 1) > end)
 		return false;
 	*port ^= bpf_htons(flow & 0xffff);
