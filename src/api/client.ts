@@ -147,7 +147,7 @@ function unreachable({ socket, instance }: Where, error: unknown): Failure | nul
   if (code !== "ENOENT" && code !== "ECONNREFUSED" && code !== "ENOTSOCK") return null;
   return new Failure("INSTANCE_NOT_RUNNING", { instance, socket },
     `no pointsman runs as instance ${instance}: nothing listens on ${socket}`
-    + " (start it with pointsman run, or name another one with --instance)", error);
+    + " (start it with pointsman run, or name another one with --instance or --socket)", error);
 }
 
 /** The failure that the server met. Its text was checked there; a stranger's answer is shown as it is. */

@@ -115,14 +115,7 @@ export async function overrideVerb(
   change: { readonly kind: "drain" } | { readonly kind: "weight"; readonly weight: number },
   options: OverrideOptions,
 ): Promise<number> {
-  const expiresInMs = options.expires === null ? null : parseDuration(options.expires);
-  if (options.expires !== null && expiresInMs === null) {
-    throw new Failure(
-      "REQUEST_INVALID",
-      { path: "expires" },
-      `"${options.expires}" is not a duration such as 90s, 10m or 1h30m`,
-    );
-  }
+  const expiresInMs = options.expires === null ? null : expiry(options.expires);
   const set = await client.override({ target, change, actor: io.actor, reason: options.reason, expiresInMs });
   if (options.output === "json") io.out(`${JSON.stringify(set, null, 2)}\n`);
   else {
@@ -130,6 +123,16 @@ export async function overrideVerb(
     io.out(`${set.target}: ${change.kind === "drain" ? "draining" : `weight ${change.weight}`} ${until}\n`);
   }
   return EXIT.done;
+}
+
+const EXPIRY_DAYS_MAX = 3650;
+
+function expiry(text: string): number {
+  const ms = parseDuration(text);
+  if (ms !== null && ms > 0 && ms <= EXPIRY_DAYS_MAX * 86_400_000) return ms;
+  throw new Failure("REQUEST_INVALID", { path: "expires" },
+    `--for: "${text}" is not a duration from 1ms to ${EXPIRY_DAYS_MAX}d, such as 90s, 10m or 1h30m`
+    + " (without --for the override stays until cleared)");
 }
 
 export function printRemoved(io: Io, removed: readonly OverrideView[], output: "table" | "json"): number {

@@ -29,12 +29,17 @@ export function command(
   const made = parent.command(name).description(description);
   if (wants.instance === true) {
     made.option("--instance <name>", "the instance to speak to", instanceName, "main");
-    made.option("--socket <path>", "its control socket, when it is not in the usual place");
+    made.option("--socket <path>", "its control socket, when it is not in the usual place", socketPath);
   }
   if (wants.output === true)
     made.addOption(new Option("-o, --output <format>", "how to print").choices(["table", "json"]).default("table"));
   if (wants.watch === true) made.option("-w, --watch", "print again as things change", false);
   return made;
+}
+
+/** Where the instance is spoken to. Throws when the kernel would cut the path. */
+export function socketOf(io: Io, options: { readonly instance: string; readonly socket?: string }): string {
+  return controlSocketPath(options.instance, io.env, options.socket ?? null);
 }
 
 /** Connects, uses, and closes also when the use fails. */
@@ -43,7 +48,7 @@ export async function withClient<T>(
   options: { readonly instance: string; readonly socket?: string },
   use: (client: Client) => Promise<T>,
 ): Promise<T> {
-  const client = io.connect(options.socket ?? controlSocketPath(options.instance, io.env), options.instance);
+  const client = io.connect(socketOf(io, options), options.instance);
   try {
     return await use(client);
   } finally {
@@ -54,6 +59,12 @@ export async function withClient<T>(
 /** The name ends up in paths of sockets and pins, so it is checked before it is used. */
 function instanceName(text: string): string {
   if (!new RegExp(NAME_PATTERN).test(text)) throw new InvalidArgumentError(`A name matches ${NAME_PATTERN}.`);
+  return text;
+}
+
+/** Node takes an empty path for the name of a host. */
+function socketPath(text: string): string {
+  if (text === "") throw new InvalidArgumentError("It has to be the path of a socket.");
   return text;
 }
 

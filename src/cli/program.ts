@@ -4,14 +4,13 @@
 import { Command, CommanderError, Option } from "commander";
 import { formatProblems } from "../config/format.ts";
 import { Failure, isFailure, systemFailure } from "../errors.ts";
-import { controlSocketPath } from "../supervisor/places.ts";
 import { VERSION } from "../version.ts";
 import { applyVerb, overrideVerb, planVerb, printApplied, printRemoved } from "./changes.ts";
 import type { BenchOptions } from "./bench.ts";
 import { checkVerb, showConfigVerb } from "./check.ts";
 import type { DecapVerbOptions } from "./decap.ts";
 import type { Common, End, Output } from "./command.ts";
-import { collect, command, wholeNumber, withClient } from "./command.ts";
+import { collect, command, socketOf, wholeNumber, withClient } from "./command.ts";
 import type { Io } from "./io.ts";
 import { EXIT, exitCodeOf } from "./io.ts";
 import { layBackends, layOverrides, layServices, layStatus, printEvents, printNoun } from "./nouns.ts";
@@ -96,7 +95,7 @@ function addRunning(program: Command, io: Io, end: End): void {
     instance: true,
   }).action(async (options: Common) => {
     const { detachVerb } = await import("./unsupervised.ts");
-    end(await detachVerb(io, options.instance, options.socket ?? controlSocketPath(options.instance, io.env)));
+    end(await detachVerb(io, options.instance, socketOf(io, options)));
   });
 }
 

@@ -3,6 +3,7 @@
 
 import type { Client } from "../api/client.ts";
 import type { Explanation, RingReport } from "../api/schemas.ts";
+import { Failure } from "../errors.ts";
 import { compile } from "../model/compile.ts";
 import { EMPTY_LEDGER } from "../model/table.ts";
 import { movedFlows, movements } from "../supervisor/movements.ts";
@@ -24,6 +25,13 @@ type Ask = <T>(use: (client: Client) => Promise<T>) => Promise<T>;
 const ANY_SEED = "0".repeat(16);
 const NOTHING_YET = { ledger: EMPTY_LEDGER, generation: 0 };
 
+/** A running instance answers by the seed that it has. */
+function refuseSeedWithoutFile({ config, hashSeed }: Options): void {
+  if (config !== undefined || hashSeed === undefined) return;
+  throw new Failure("REQUEST_INVALID", { path: "hash-seed" },
+    `--hash-seed goes with -c FILE; the running instance knows its own, so ${hashSeed} would mean nothing`);
+}
+
 function layExplanation(answer: Explanation): string {
   const width = Math.max(...answer.steps.map(({ step }) => step.length));
   const steps = answer.steps.map(({ step, detail }) => `  ${step.padEnd(width)}  ${detail}\n`).join("");
@@ -42,6 +50,7 @@ export async function explainVerb(
   const { connectionId, to = null } = options;
   const request = { client, service, to, ...(connectionId === undefined ? {} : { connectionId }) };
   let answer: Explanation;
+  refuseSeedWithoutFile(options);
   if (options.config === undefined) answer = await ask((instance) => instance.explain(request));
   else {
     const intent = offlineIntent(io, options.config, options.hashSeed);
@@ -69,6 +78,7 @@ export interface RingOptions extends Options {
 }
 
 export async function ringVerb(io: Io, service: string, options: RingOptions, ask: Ask): Promise<number> {
+  refuseSeedWithoutFile(options);
   const { down, remove } = options;
   const alter = (
     from: readonly string[],

@@ -32,7 +32,8 @@ export function controlSocketPath(
   if (bytes <= SOCKET_PATH_BYTES_MAX) return path;
   throw new Failure("SYSTEM", { operation: "name the control socket" },
     `the control socket ${path} has ${bytes} bytes, and a socket's path may have`
-    + ` ${SOCKET_PATH_BYTES_MAX}: set control.socket or POINTSMAN_RUN_DIRECTORY to something shorter`);
+    + ` ${SOCKET_PATH_BYTES_MAX}: choose a shorter one, by control.socket, --socket or`
+    + " POINTSMAN_RUN_DIRECTORY");
 }
 
 /** `configured` is stateDirectory. POINTSMAN_STATE_DIRECTORY names the parent of all instances. */
