@@ -122,11 +122,9 @@ export function ringTable(result: RingBench): string {
     String(backends), weights,
     ...times.map((time) => `${figure(medians[time])} (${figure(fastest[time])})`),
   ]);
-  return `${markdown(head, rows)}
+  return layTable(result, head, rows, `\
 Milliseconds for a ring of ${result.size} slots: the median of ${result.rounds} interleaved rounds and,
-in brackets, the fastest. Load average ${result.load.toFixed(1)} at the start.
-Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
-`;
+in brackets, the fastest. Load average ${result.load.toFixed(1)} at the start.`);
 }
 
 function figure(ms: number): string {
@@ -211,11 +209,9 @@ export function evennessTable(result: Evenness): string {
     String(row.backends), String(row.out), row.weights,
     row.busiestMean.toFixed(3), row.busiestP999.toFixed(3), row.idlestMean.toFixed(3),
   ]);
-  return `${markdown(head, rows)}
+  return layTable(result, head, rows, `\
 Slots ÷ ideal of the busiest and of the idlest survivor over ${result.draws} draws,
-seed ${result.seed}, ${SIZE} slots.
-Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
-`;
+seed ${result.seed}, ${SIZE} slots.`);
 }
 
 export interface Disruption {
@@ -278,11 +274,9 @@ export function disruptionTable(result: Disruption): string {
   const rows = result.rows.map((row) => [
     String(row.backends), ...[row.failure, row.removal, row.addition, row.weight].map(percent),
   ]);
-  return `${markdown(head, rows)}
+  return layTable(result, head, rows, `\
 Share of all ${SIZE} slots that move between two backends that are not concerned: mean of
-${result.draws} draws, seed ${result.seed}, equal weights.
-Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
-`;
+${result.draws} draws, seed ${result.seed}, equal weights.`);
 }
 
 function commandOf(what: string, { draws, seed }: Draws): string {
@@ -305,9 +299,16 @@ function uniform(seed: number): () => number {
   };
 }
 
-function markdown(head: readonly string[], rows: readonly (readonly string[])[]): string {
+/** A Markdown table, what its figures are, and where they come from. */
+function layTable(
+  { machine, command }: { readonly machine: Machine; readonly command: string },
+  head: readonly string[], rows: readonly (readonly string[])[], legend: string,
+): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |\n`;
-  return line(head) + line(head.map(() => "---:")) + rows.map(line).join("");
+  return `${line(head)}${line(head.map(() => "---:"))}${rows.map(line).join("")}
+${legend}
+Machine: ${machineLine(machine)}. Command: \`${command}\`.
+`;
 }
 
 function main(args: readonly string[]): void {

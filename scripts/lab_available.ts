@@ -3,21 +3,21 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { effectiveCapabilities, missingCapabilities } from "../src/dataplane/capabilities.ts";
 import { ROOT } from "./lab_services.ts";
 import { runIn } from "./namespaces.ts";
 import { onPath } from "./search_path.ts";
 
 /** The programs that the lab starts. */
 export const TOOLS = ["ip", "nsenter", "ethtool", "sysctl", "curl", "iperf3", "wrk"];
-/** CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF (capabilities(7)). */
-const CAPABILITIES = 1n << 12n | 1n << 21n | 1n << 38n | 1n << 39n;
 
 /** One sentence saying why the lab cannot be raised, or null when it can. */
 export async function whyNoLab(): Promise<string | null> {
   if (process.platform !== "linux") return `XDP needs Linux; this is ${process.platform}`;
-  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
-  if ((BigInt(`0x${effective}`) & CAPABILITIES) !== CAPABILITIES) {
-    return "XDP needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and the lab CAP_SYS_ADMIN: run as root";
+  const lacked = missingCapabilities(effectiveCapabilities(readFileSync("/proc/self/status", "utf8")));
+  if (lacked.length > 0) {
+    return "XDP needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and the lab CAP_SYS_ADMIN;"
+      + ` there is no ${lacked.join(", ")}: run as root`;
   }
   for (const product of ["build/pointsman.node", "build/bpf/pointsman.bpf.o"]) {
     if (!existsSync(join(ROOT, product))) return `${product} is not built (npm run setup says what is missing)`;

@@ -2,6 +2,7 @@
 // verbs' functions; knows no socket, map or file itself. Ends with an exit code, never with process.exit.
 
 import { Command, CommanderError, Option } from "commander";
+import type { Client } from "../api/client.ts";
 import { formatProblems } from "../config/format.ts";
 import { Failure, isFailure, systemFailure } from "../errors.ts";
 import { VERSION } from "../version.ts";
@@ -162,49 +163,37 @@ function addFiles(program: Command, io: Io, end: End): void {
     });
 }
 
+/** A command that prints what is. */
+function noun(program: Command, name: string, description: string): Command {
+  return command(program, name, description, { output: true, instance: true, watch: true });
+}
+
+function askNoun<T>(
+  io: Io,
+  options: Common,
+  ask: (client: Client) => Promise<T>,
+  lay: (value: T) => string,
+): Promise<void> {
+  const { output, watch = false } = options;
+  return withClient(io, options, (client) => printNoun(io, { output, watch }, () => ask(client), lay));
+}
+
 function addNouns(program: Command, io: Io, end: End): void {
   const now = (): number => io.env.clock.wallMs();
-  command(program, "status", "what is running, in which mode, and why", {
-    output: true,
-    instance: true,
-    watch: true,
-  }).action(async (options: Common) => {
-    const noun = { output: options.output, watch: options.watch ?? false };
+  noun(program, "status", "what is running, in which mode, and why").action(async (options: Common) => {
     end(
       await statusVerb(io, options.instance, () =>
-        withClient(io, options, (client) =>
-          printNoun(
-            io,
-            noun,
-            () => client.status(),
-            (status) => layStatus(status, now()),
-          ),
-        ),
+        askNoun(io, options, (client) => client.status(), (status) => layStatus(status, now())),
       ),
     );
   });
-  command(program, "services", "services and where they listen", { output: true, instance: true, watch: true }).action(
-    async (options: Common) => {
-      await withClient(io, options, (client) =>
-        printNoun(io, { output: options.output, watch: options.watch ?? false }, () => client.services(), layServices),
-      );
-    },
-  );
-  command(program, "backends", "backends: health, weight, slots, flows", {
-    output: true,
-    instance: true,
-    watch: true,
-  }).action(async (options: Common) => {
-    await withClient(io, options, (client) =>
-      printNoun(
-        io,
-        { output: options.output, watch: options.watch ?? false },
-        () => client.backends(),
-        (value) => layBackends(value, now()),
-      ),
-    );
+  noun(program, "services", "services and where they listen").action(async (options: Common) => {
+    await askNoun(io, options, (client) => client.services(), layServices);
   });
-  command(program, "events", "what happened", { output: true, instance: true, watch: true })
+  noun(program, "backends", "backends: health, weight, slots, flows").action(async (options: Common) => {
+    await askNoun(io, options, (client) => client.backends(), (backends) => layBackends(backends, now()));
+  });
+  noun(program, "events", "what happened")
     .option("--since <id>", "only events after this one", wholeNumber(0, Number.MAX_SAFE_INTEGER), 0)
     .action(async (options: Common & { readonly since: number }) => {
       await withClient(io, options, (client) =>
@@ -258,20 +247,12 @@ function addOverrides(program: Command, io: Io, end: End): void {
       ),
     );
   });
-  const overrides = command(program, "overrides", "what operators and programs have overridden", {
-    output: true,
-    instance: true,
-    watch: true,
-  }).action(async (options: Common) => {
-    await withClient(io, options, (client) =>
-      printNoun(
-        io,
-        { output: options.output, watch: options.watch ?? false },
-        () => client.overrides(),
-        (value) => layOverrides(value, io.env.clock.wallMs()),
-      ),
-    );
-  });
+  const now = (): number => io.env.clock.wallMs();
+  const overrides = noun(program, "overrides", "what operators and programs have overridden").action(
+    async (options: Common) => {
+      await askNoun(io, options, (client) => client.overrides(), (value) => layOverrides(value, now()));
+    },
+  );
   command(overrides, "clear [backend]", "clear the overrides of a backend, or all", {}).action(
     async (backend: string | undefined, _: unknown, self: Command) => {
       const options = self.optsWithGlobals<Common>();

@@ -6,6 +6,8 @@ import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
 import { supportOf } from "../model/features.ts";
 import { formatNetwork, singleAddress } from "../model/service_address.ts";
+import { effectiveCapabilities, missingCapabilities } from "./capabilities.ts";
+import type { Capability } from "./capabilities.ts";
 import { addonPath, objectPath, remedyForBuild } from "./xdp/built.ts";
 import { loadNative, type Native } from "./xdp/native.ts";
 import { openRequests } from "./xdp/netlink/requests.ts";
@@ -70,8 +72,6 @@ function textIfReadable(env: Env, path: string): string | null {
 
 /** Older ones lack what the program and its maps use, or were never tried. */
 const KERNEL_MIN = [6, 1] as const;
-/** Bits of CapEff. */
-const CAPABILITIES = { CAP_NET_ADMIN: 12n, CAP_SYS_ADMIN: 21n, CAP_PERFMON: 38n, CAP_BPF: 39n } as const;
 
 function kernelCheck(env: Env): HostCheck {
   const release = textIfReadable(env, "/proc/sys/kernel/osrelease") ?? "unknown";
@@ -81,18 +81,20 @@ function kernelCheck(env: Env): HostCheck {
 }
 
 function capabilityCheck(env: Env): HostCheck {
-  const has = (name: keyof typeof CAPABILITIES): boolean => hasCapability(env, name);
-  const missing = (["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"] as const)
-    // CAP_SYS_ADMIN includes the two that were split off from it.
-    .filter((name) => !has(name) && !(name !== "CAP_NET_ADMIN" && has("CAP_SYS_ADMIN")));
+  // CAP_SYS_ADMIN includes the two that were split off from it.
+  const wanted: Capability[] = hasCapability(env, "CAP_SYS_ADMIN")
+    ? ["CAP_NET_ADMIN"] : ["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"];
+  const missing = missingCapabilities(effectiveOf(env), wanted);
   const found = missing.length === 0 ? "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON" : `without ${missing.join(", ")}`;
   return check("capabilities", missing.length === 0, found, "run as root, or grant them (systemd: AmbientCapabilities)");
 }
 
-function hasCapability(env: Env, name: keyof typeof CAPABILITIES): boolean {
-  const status = textIfReadable(env, "/proc/self/status") ?? "";
-  const mask = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
-  return ((mask >> CAPABILITIES[name]) & 1n) === 1n;
+function effectiveOf(env: Env): bigint {
+  return effectiveCapabilities(textIfReadable(env, "/proc/self/status") ?? "");
+}
+
+function hasCapability(env: Env, name: Capability): boolean {
+  return missingCapabilities(effectiveOf(env), [name]).length === 0;
 }
 
 function bpffsCheck(env: Env): HostCheck {

@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, it } from "vitest";
+import { effectiveCapabilities, missingCapabilities } from "../../src/dataplane/capabilities.ts";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import { mountBpffs, runInSync, startReaper, sweepLeftovers } from "../../scripts/namespaces.ts";
 import { onPath } from "../../scripts/search_path.ts";
@@ -34,27 +35,10 @@ export type Need =
 /** Needed by nearly every kernel suite. */
 export const KERNEL: readonly Need[] = ["capabilities", "addon", "programs", "bpffs", "namespaces"];
 
-/** CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON and CAP_BPF by their bits in /proc/PID/status. */
-const CAPABILITIES = {
-  CAP_NET_ADMIN: 12n,
-  CAP_SYS_ADMIN: 21n,
-  CAP_PERFMON: 38n,
-  CAP_BPF: 39n,
-} as const;
-
-/** The capabilities that kernel tests need and the mask lacks. */
-export function missingCapabilities(effective: bigint): string[] {
-  return Object.entries(CAPABILITIES)
-    .filter(([, bit]) => ((effective >> bit) & 1n) === 0n)
-    .map(([name]) => name);
-}
-
 const checks: Readonly<Record<Exclude<Need, `${string}:${string}`>, () => string | null>> = {
   capabilities() {
     if (process.platform !== "linux") return `BPF needs Linux, this is ${process.platform}`;
-    const mask =
-      /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
-    const missing = missingCapabilities(BigInt(`0x${mask}`));
+    const missing = missingCapabilities(effectiveCapabilities(readFileSync("/proc/self/status", "utf8")));
     return missing.length === 0 ? null : `lacks ${missing.join(", ")} (run as root)`;
   },
   addon() {

@@ -8,7 +8,8 @@ import { TOOLS } from "../../scripts/lab_available.ts";
 import { runIn, runInSync, spawnIn } from "../../scripts/namespaces.ts";
 import { searchPath } from "../../scripts/search_path.ts";
 import { PLAIN } from "../../scripts/setup_plan.mjs";
-import { ROOT, decideSuite, missingCapabilities } from "../support/kernel.ts";
+import { effectiveCapabilities, missingCapabilities } from "../../src/dataplane/capabilities.ts";
+import { ROOT, decideSuite } from "../support/kernel.ts";
 import type { Need } from "../support/kernel.ts";
 
 const nothing = (): null => null;
@@ -54,6 +55,13 @@ describe("missingCapabilities", () => {
       "CAP_BPF",
     ]);
     expect(missingCapabilities(0x1ffffffffffn & ~(1n << 39n))).toEqual(["CAP_BPF"]);
+    expect(missingCapabilities(1n << 12n, ["CAP_NET_ADMIN", "CAP_BPF"])).toEqual(["CAP_BPF"]);
+  });
+
+  it("reads the mask of a process, and none where there is none to read", () => {
+    const status = "Name:\tnode\nCapPrm:\t000001ffffffffff\nCapEff:\t0000008000001000\n";
+    expect(effectiveCapabilities(status)).toBe(1n << 39n | 1n << 12n);
+    expect(effectiveCapabilities("Name:\tnode\n")).toBe(0n);
   });
 });
 
