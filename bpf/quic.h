@@ -202,13 +202,18 @@ static __always_inline enum quic_outcome read_cid(struct xdp_md *ctx, const stru
 	return QUIC_ROUTED;
 }
 
-/* The id of the destination that the packet names and that is alive, or 0: flow and ring decide. */
-static __noinline int named_by_cid(struct xdp_md *ctx, const struct packet *packet, __u32 service)
+/* The id of the destination that the packet names and that is alive, or 0: flow and ring decide. Not
+ * static: the verifier then checks it once, and what follows once and not again for each way out. */
+__noinline int named_by_cid(struct xdp_md *ctx, const struct packet *packet, __u32 service)
 {
 	__u32 named = 0;
-	__u32 outcome = read_cid(ctx, packet, service, &named);
-	__u64 *count = bpf_map_lookup_elem(&quic_counts, &outcome);
+	__u32 outcome;
+	__u64 *count;
 
+	if (!packet)
+		return 0;
+	outcome = read_cid(ctx, packet, service, &named);
+	count = bpf_map_lookup_elem(&quic_counts, &outcome);
 	if (count)
 		*count += 1;
 	return outcome == QUIC_ROUTED ? named : 0;
