@@ -28,6 +28,8 @@ enum verdict {
 	TX_ECHO_REPLY,          /* an echo request to a virtual address, answered */
 	TX_ICMP_ERROR,          /* an ICMP error that quotes a flow of a service, on its way to the
 				 * backend that owns the flow */
+	TX_TOO_BIG,             /* larger than the way to the backend carries: its sender is told, by ICMP,
+				 * how much is */
 	DROP_DENIED,            /* the service's allow and deny prefixes say no */
 	DROP_FRAGMENT,          /* the first fragment of a datagram for a service */
 	DROP_ORPHANED,          /* no heartbeat for too long, and the policy is `drop` */
@@ -35,7 +37,7 @@ enum verdict {
 	DROP_NO_BACKEND,        /* nobody is there to take it */
 	DROP_NO_NEIGHBOUR,      /* the next hop's link address is not known (yet) */
 	DROP_NO_ROOM,           /* no room for the outer header, or for the length in it */
-	DROP_TOO_BIG,           /* larger than the next hop's interface carries */
+	DROP_TOO_BIG,           /* the same, but its sender may not be told, or too many were just now */
 	VERDICTS,               /* how many there are; not an outcome */
 };
 
@@ -232,6 +234,7 @@ struct settings {
 	__u64 heartbeat_ns;     /* CLOCK_MONOTONIC of the supervisor's last sign of life; 0: never */
 	__u64 orphan_after_ns;
 	__u64 orphan_action;    /* enum orphan_action */
+	__u64 icmp_interval_ns; /* between two ICMP errors of one CPU, on average; 0: no limit */
 };
 
 /* What the decapsulation program of the backends (decap.bpf.c) did. Index of `decap_counts`.
@@ -273,6 +276,6 @@ _Static_assert(sizeof(struct policy_key) == 24, "32 + 32 + 128 bits");
 _Static_assert(sizeof(struct quic_config_key) == 8, "two words");
 _Static_assert(sizeof(struct quic_config) == 232, "masks, bytes and 44 words");
 _Static_assert(sizeof(struct quic_server_key) == 20, "made of two double words and a word");
-_Static_assert(sizeof(struct settings) == 32, "four aligned words");
+_Static_assert(sizeof(struct settings) == 40, "five aligned words");
 _Static_assert(sizeof(struct verdict_count) == 16, "per-CPU values are multiples of 8");
 _Static_assert(sizeof(struct traffic_count) == 24, "per-CPU values are multiples of 8");

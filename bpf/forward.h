@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "tunnel.h"
+#include "too_big.h"
 
 enum { ECHO_TTL = 64 };
 
@@ -27,6 +27,12 @@ static __always_inline int leave_by(struct xdp_md *ctx, __u32 ifindex)
 	if (!transmit_by_redirect && ifindex == ctx->ingress_ifindex)
 		return XDP_TX;
 	return bpf_redirect_map(&devices, ifindex, 0);
+}
+
+/* Back where the packet came from. */
+static __always_inline int answer_by(struct xdp_md *ctx)
+{
+	return leave_by(ctx, ctx->ingress_ifindex) == XDP_REDIRECT ? XDP_REDIRECT : XDP_TX;
 }
 
 static __always_inline bool count_hop(struct xdp_md *ctx, const struct packet *packet)
@@ -59,6 +65,20 @@ static __always_inline bool write_macs(struct xdp_md *ctx, const struct next_hop
 	return true;
 }
 
+/* `length` is that of the packet as it would leave. */
+static __always_inline enum verdict refuse_too_big(struct xdp_md *ctx, const struct packet *packet,
+						   struct choice *choice, __u32 mtu, __u32 length)
+{
+	__u32 outer = length - packet->ip_length;
+	enum verdict verdict = DROP_TOO_BIG;
+
+	if (feature_icmp_errors)
+		verdict = tell_too_big(ctx, packet, mtu > outer ? mtu - outer : 0);
+	if (verdict == TX_TOO_BIG)
+		choice->action = answer_by(ctx);
+	return verdict;
+}
+
 /* Nothing is written to the frame before it is sure to leave. */
 static __always_inline enum verdict forward(struct xdp_md *ctx, const struct packet *packet,
 					    struct choice *choice)
@@ -81,7 +101,7 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 	if (tunnel)
 		length += tunnel_bytes(destination);
 	if (hop->mtu && length > hop->mtu)
-		return DROP_TOO_BIG;
+		return refuse_too_big(ctx, packet, choice, hop->mtu, length);
 	if (tunnel && length > IP_LENGTH_MAX + (ipv4_outside ? 0 : sizeof(struct ipv6hdr)))
 		return DROP_NO_ROOM;
 	if (!count_hop(ctx, packet))
@@ -155,8 +175,6 @@ static __noinline int answer_echo(struct xdp_md *ctx, const struct packet *packe
 		turn_ipv6_echo(ip);
 	}
 	swap_macs(data);
-	*action = leave_by(ctx, ctx->ingress_ifindex);
-	if (*action != XDP_REDIRECT)
-		*action = XDP_TX;
+	*action = answer_by(ctx);
 	return TX_ECHO_REPLY;
 }

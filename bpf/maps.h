@@ -26,6 +26,7 @@ const volatile bool feature_policy = true;
 const volatile bool feature_source_hash = true;
 const volatile bool feature_orphan = true;
 const volatile bool feature_quic_lb = true;
+const volatile bool feature_icmp_errors = true;
 const volatile bool ring_class_small = true;
 const volatile bool ring_class_medium = true;
 const volatile bool ring_class_large = true;
@@ -184,6 +185,13 @@ struct {
 	__type(value, struct settings);
 	__uint(max_entries, 1);
 } settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);           /* when the next ICMP error is due, CLOCK_MONOTONIC */
+	__uint(max_entries, 1);
+} icmp_pace SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);

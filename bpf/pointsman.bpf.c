@@ -7,6 +7,7 @@
 #include "packet.h"
 #include "decide.h"
 #include "tunnel.h"
+#include "too_big.h"
 #include "forward.h"
 #include "verdict.h"
 

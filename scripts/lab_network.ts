@@ -10,6 +10,8 @@ export interface LabOptions {
   readonly backends: number;
   /** MTU of the client's link. The other links have room for an outer header. */
   readonly mtu: number;
+  /** How much more the other links carry; absent: room for the largest outer headers. */
+  readonly tunnelRoom?: number;
   /** Puts the virtual addresses on the balancer too, for the proxy plane. */
   readonly localVip: boolean;
 }
@@ -87,9 +89,14 @@ function addVip(namespace: string): void {
   ip(namespace, "addr", "add", `${VIP6}/128`, "dev", "lo", "nodad");
 }
 
+/** Of the links other than the client's. */
+function mtuBehind({ mtu, tunnelRoom }: LabOptions): number {
+  return mtu + (tunnelRoom ?? TUNNEL_ROOM);
+}
+
 /** The backend of direct server return: it owns the VIP, tells nobody, and answers the client itself. */
 function raiseBackend(options: LabOptions, network: string, index: number): LabHost {
-  const host = raiseHost(options.label, network, `web-${index}`, 10 + index, options.mtu + TUNNEL_ROOM);
+  const host = raiseHost(options.label, network, `web-${index}`, 10 + index, mtuBehind(options));
   // A host that owns the VIP on lo must not answer ARP for it, or the client would meet it directly.
   configure(host.namespace, {
     "net.ipv4.conf.all.arp_ignore": "1", "net.ipv4.conf.all.arp_announce": "2",
@@ -140,7 +147,7 @@ export function raiseLab(options: LabOptions): Lab {
   try {
     const network = raiseSwitch(options.label);
     namespaces.push(network);
-    const balancer = raiseHost(options.label, network, "balancer", 1, options.mtu + TUNNEL_ROOM);
+    const balancer = raiseHost(options.label, network, "balancer", 1, mtuBehind(options));
     namespaces.push(balancer.namespace);
     const client = raiseHost(options.label, network, "client", 2, options.mtu);
     namespaces.push(client.namespace);

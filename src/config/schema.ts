@@ -336,8 +336,12 @@ export const configSchema = z.strictObject({
     )
       .default(4096),
     flows: integer("Flows remembered.", 64, 67_108_864).default(1_048_576),
-  }).prefault({}).meta({ description: "Sizes of kernel tables. "
-    + "Those for policies and for ports of services grow when they need to." }),
+    icmpErrors: integer(
+      "ICMP errors (\"fragmentation needed\", \"packet too big\") that each CPU may send in a "
+        + "second; 0: none, and what does not fit is dropped without a word.", 0, 1_000_000,
+    ).default(1000),
+  }).prefault({}).meta({ description: "Sizes of kernel tables, and a rate. "
+    + "Tables for policies and for ports of services grow when they need to." }),
   control: z.strictObject({
     socket: path("Control socket; null: /run/pointsman/INSTANCE.sock, or under $XDG_RUNTIME_DIR "
       + "when not root.",

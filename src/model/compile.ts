@@ -107,6 +107,7 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
     services,
     destinations: new Map([...destinations].sort(([a], [b]) => a - b)),
     orphan: config.dataplane.orphan,
+    icmpErrorsPerSecond: config.limits.icmpErrors,
     ledger,
     warnings,
   };

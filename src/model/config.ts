@@ -145,6 +145,8 @@ export interface Limits {
   readonly services: number;
   readonly backends: number;
   readonly flows: number;
+  /** In a second, of each CPU; 0: none are sent. */
+  readonly icmpErrors: number;
 }
 
 export interface Config {

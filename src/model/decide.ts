@@ -41,6 +41,12 @@ export interface Packet {
   readonly ack: boolean;
   readonly fin: boolean;
   readonly rst: boolean;
+  /**
+   * Whether its sender may be told, by ICMP, that it does not fit: it goes from one host to one
+   * host, is whole and no error itself (RFC 1122, 3.2.2; RFC 4443, 2.4), forbids fragmentation, and
+   * is long enough to be quoted.
+   */
+  readonly tellable: boolean;
   /** Time to live, or hop limit, as received. */
   readonly ttl: number;
   /** What UDP carries, DATAGRAM_BYTES_SEEN of it at least; absent: nothing to look at. */
@@ -66,6 +72,8 @@ export interface State {
    * Why a packet for this destination would not fit, or null. Absent: everything fits (the proxy).
    */
   readonly obstacle?: (destination: number) => "DROP_TOO_BIG" | "DROP_NO_ROOM" | null;
+  /** Whether one more ICMP error may go out now. Absent: yes. */
+  readonly inPace?: boolean;
 }
 
 /** A write that the decision asks for. */
@@ -87,6 +95,7 @@ export type VerdictName =
   | "TX_FORWARDED"
   | "TX_ECHO_REPLY"
   | "TX_ICMP_ERROR"
+  | "TX_TOO_BIG"
   | "DROP_DENIED"
   | "DROP_FRAGMENT"
   | "DROP_ORPHANED"
@@ -126,6 +135,15 @@ type How = NonNullable<Decision["how"]>;
 
 /** What becomes of the packet. */
 export function decide(table: ForwardingTable, state: State, packet: Packet): Decision {
+  const decision = decideSilently(table, state, packet);
+  const tells = table.icmpErrorsPerSecond > 0 && packet.tellable && state.inPace !== false;
+  return decision.verdict === "DROP_TOO_BIG" && tells
+    ? { ...decision, verdict: "TX_TOO_BIG" }
+    : decision;
+}
+
+/** The same, if nobody were told that a packet is too big. */
+function decideSilently(table: ForwardingTable, state: State, packet: Packet): Decision {
   const service = hasPorts(packet.kind)
     ? serviceOf(table, packet.destination, packet.destinationPort, packet.protocol)
     : null;

@@ -103,6 +103,7 @@ function firstPacket({ config }: Service, client: Client, to: Client): Packet {
     ack: false,
     fin: false,
     rst: false,
+    tellable: false,
     ttl: 64,
   };
 }

@@ -101,6 +101,9 @@ export const FEATURES = {
     proxy: { ignored: "the proxy counts connections; proxy.connectionsMax and proxy.sessionsMax "
       + "limit them" },
   },
+  "limits.icmpErrors": {
+    xdp: "honoured", proxy: { ignored: "the host's own stack sends what its sockets need" },
+  },
 } as const satisfies Readonly<Record<string, Feature>>;
 
 export type FeatureKey = keyof typeof FEATURES;

@@ -207,7 +207,10 @@ function parseTransport(
   }
   const flags = protocol === TCP ? frame[at + 13]! : 0;
   const kind = first ? "first-fragment" : "flow";
-  const packet = describe(network, kind, protocol, view.getUint32(at), flags);
+  const tellable = kind === "flow" && isTellable(frame, network);
+  const packet = {
+    ...describe(network, kind, protocol, view.getUint32(at), flags), tellable,
+  };
   if (protocol !== UDP) return packet;
   const end = Math.min(network.ipOffset + network.ipLength, at + UDP_BYTES + DATAGRAM_BYTES_SEEN);
   return { ...packet, datagram: frame.subarray(at + UDP_BYTES, end) };
@@ -303,6 +306,7 @@ function describe(
     ack: (flags & TCP_ACK) !== 0,
     fin: (flags & TCP_FIN) !== 0,
     rst: (flags & TCP_RST) !== 0,
+    tellable: false,
     ttl,
     ipOffset,
     ipLength,
@@ -342,4 +346,13 @@ function isAnswerable({ family, source, destination }: Network): boolean {
 export function flowKeyOf(packet: Packet): FlowTuple {
   const { source, sourcePort, destination, destinationPort, protocol } = packet;
   return { source, sourcePort, destination, destinationPort, protocol };
+}
+
+/** What an answer quotes at least: the largest IPv4 header, or IPv6's and more, and eight bytes. */
+const QUOTABLE_BYTES = 68;
+
+function isTellable(frame: Uint8Array, network: Network): boolean {
+  if (network.ipLength < QUOTABLE_BYTES || !isToOneHost(frame) || !isAnswerable(network))
+    return false;
+  return network.family === 6 || (frame[network.ipOffset + 6]! & 0x40) !== 0;
 }

@@ -133,6 +133,8 @@ export interface ForwardingTable {
   /** By id. */
   readonly destinations: ReadonlyMap<number, Destination>;
   readonly orphan: { readonly afterMs: number; readonly action: OrphanAction };
+  /** ICMP errors that each CPU may send in a second; 0: none. */
+  readonly icmpErrorsPerSecond: number;
   readonly ledger: Ledger;
   /** Things an operator should hear of: a positive weight without a slot, a pool failed open. */
   readonly warnings: readonly string[];

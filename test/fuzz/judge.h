@@ -170,3 +170,27 @@ static inline void expect_echoed(const struct view *before, const struct view *a
 	    residue(new + body, before->ip_length - body))
 		complain("the checksum of an echo reply is off by another value than its request's");
 }
+
+/* An ICMP error for whoever sent the packet, which it quotes as it came; the sums are right. */
+static inline void expect_told(const struct view *before, const struct view *after)
+{
+	const __u8 *old = before->bytes + before->at, *new = after->bytes + after->at;
+	__u32 addresses = before->family == 4 ? 12 : 8, size = before->family == 4 ? 4 : 16;
+	__u32 body = after->header_length, quoted = after->ip_length - body - 8;
+	__u8 protocol = before->family == 4 ? 1 : 58;
+	__u64 sum;
+
+	if (before->family != after->family || !before->family || before->at != after->at ||
+	    after->at + after->ip_length != after->length || after->length > before->length + 48)
+		complain("an ICMP error of another form than its packet");
+	if (memcmp(old + addresses, new + addresses + size, size) ||
+	    memcmp(new + addresses, old + addresses + size, size))
+		complain("an ICMP error that does not go back");
+	if (quoted > before->ip_length || memcmp(new + body + 8, old, quoted))
+		complain("an ICMP error that quotes something else");
+	sum = residue(new + body, after->ip_length - body);
+	if (before->family == 6)
+		sum += residue(new + 8, 32) + (after->ip_length - body) + protocol;
+	if (sum % 65535 || (before->family == 4 && residue(new, body)))
+		complain("an ICMP error with a wrong checksum");
+}

@@ -1,6 +1,7 @@
-// Path MTU discovery through the balancer: backends answer the client directly with full-sized packets
-// that a router in between cannot send on, and its error, which goes to the virtual address, finds the
-// backend that sent them. Without it the transfer stands still: the black hole of many balancers.
+// Path MTU discovery through the balancer, both ways. Backends answer the client directly with
+// full-sized packets that a router in between cannot send on, and its error, which goes to the virtual
+// address, finds the backend that sent them. And a client's full-sized packets do not fit a tunnel: the
+// balancer says so. Without either the transfer stands still: the black hole of many balancers.
 
 import { createHash } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -69,6 +70,48 @@ describeKernel("path MTU discovery in the lab", [...KERNEL, "tool:curl", "tool:e
         const route = await runIn(namespace, "ip", [family, "route", "get", address, "from", vip]);
         expect(route.stdout, name).toContain(`mtu ${FAR_LINK_MTU}`);
       }
+    });
+  });
+});
+
+const NARROW = [
+  { forwarding: "ipip", backendFamily: 4, outerBytes: 20 },
+  { forwarding: "ipip", backendFamily: 6, outerBytes: 40 },
+  { forwarding: "gre", backendFamily: 4, outerBytes: 24 },
+  { forwarding: "gue", backendFamily: 6, outerBytes: 52 },
+] as const;
+
+describeKernel("a tunnel without room in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
+  describe.each(NARROW)("$forwarding to IPv$backendFamily backends", (tunnel) => {
+    const { forwarding, backendFamily, outerBytes } = tunnel;
+    let lab: Lab;
+    let instance: Instance;
+    beforeAll(async () => {
+      const label = `narrow-${forwarding}${backendFamily}`;
+      lab = raiseLab({ label, backends: BACKENDS, mtu: 1500, tunnelRoom: 0, localVip: false });
+      for (const each of lab.backends) await serveBackend(each, { iperf: false, decap: true });
+      const name = instanceName(label);
+      const { backends } = lab;
+      const text = labConfig(name, { forwarding, mode: "xdp", backends, backendFamily, extra: "" });
+      instance = await startInstance(lab, name, text);
+    });
+    afterAll(async () => {
+      await instance?.remove();
+      lab?.close();
+    });
+
+    it.each([VIP4, VIP6] as const)("1 MB to %s arrives, once the client was told", async (vip) => {
+      const before = await verdictPackets(lab, "TX_TOO_BIG");
+      const url = `http://${vip === VIP6 ? `[${vip}]` : vip}/digest`;
+      const bytes = `head -c ${TRANSFER_BYTES} /dev/zero`;
+      const script = `${bytes} | curl -sf -m 30 --data-binary @- -H 'Expect:' '${url}'`;
+      const { stdout } = await runIn(lab.client.namespace, "bash", ["-o", "pipefail", "-c", script]);
+      expect(stdout.trim())
+        .toBe(createHash("sha256").update(new Uint8Array(TRANSFER_BYTES)).digest("hex"));
+      expect(await verdictPackets(lab, "TX_TOO_BIG")).toBeGreaterThan(before);
+      const family = vip === VIP6 ? "-6" : "-4";
+      const route = await runIn(lab.client.namespace, "ip", [family, "route", "get", vip]);
+      expect(route.stdout).toContain(`mtu ${1500 - outerBytes}`);
     });
   });
 });

@@ -38,6 +38,8 @@ describeKernel("loading the packet path", ["capabilities", "addon", "tool:clang"
           }
           for (const plane of [...smallPlanes(object), off(...features)])
             expect(instructions(object, plane)).toBeLessThanOrEqual(whole);
+          // Another way of leaving, and no smaller one: it has to load.
+          expect(instructions(object, { transmit_by_redirect: true })).toBeGreaterThan(0);
         },
         clang,
       );

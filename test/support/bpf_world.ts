@@ -59,6 +59,8 @@ export interface Hop {
 export interface Surroundings {
   readonly hop: (destination: Destination) => Hop;
   readonly heartbeatNs: bigint;
+  /** Absent: ICMP errors go out at any pace. */
+  readonly icmpIntervalNs?: bigint;
   /** Where rings of at most 16384 slots go, to try the other classes with small rings too. */
   readonly ringClass: RingClass;
 }
@@ -139,6 +141,7 @@ export class BpfWorld {
         heartbeatNs: surroundings.heartbeatNs,
         orphanAfterNs: BigInt(table.orphan.afterMs) * 1_000_000n,
         orphanAction: BigInt(ORPHAN_NUMBERS[table.orphan.action]),
+        icmpIntervalNs: surroundings.icmpIntervalNs ?? 0n,
       }),
     );
   }

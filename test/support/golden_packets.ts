@@ -94,6 +94,7 @@ export function readGolden(): Golden {
       services,
       destinations,
       orphan: { afterMs: 1, action },
+      icmpErrorsPerSecond: 1,
       ledger: EMPTY_LEDGER,
       warnings: [],
     }),

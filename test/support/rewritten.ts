@@ -156,6 +156,38 @@ export function echoed(frame: Uint8Array, packet: ParsedPacket): Expected {
   return { frame: expected, sums: packet.family === 4 ? [at + 10, ...sums] : sums };
 }
 
+/**
+ * What the sender of a packet that is too big gets (RFC 1191, 4; RFC 4443, 3.2): the packet, as it
+ * came and no longer than needed, behind ICMP and an IP header of the virtual address.
+ */
+export function toldTooBig(frame: Uint8Array, packet: ParsedPacket, mtu: number): Expected {
+  const at = packet.ipOffset;
+  const quoted = packet.ipLength < 504 ? 68 : 504;
+  const headerBytes = packet.family === 4 ? 20 : 40;
+  const expected = new Uint8Array(at + headerBytes + 8 + quoted);
+  expected.set(frame.subarray(6, 12), 0);
+  expected.set(frame.subarray(0, 6), 6);
+  expected.set(frame.subarray(12, at), 12);
+  const icmp = at + headerBytes;
+  if (packet.family === 4) {
+    expected.set([0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 1], at);
+    put16(expected, at + 2, 28 + quoted);
+    expected.set(packet.destination.subarray(12), at + 12);
+    expected.set(packet.source.subarray(12), at + 16);
+    expected.set([3, 4], icmp);
+    put16(expected, icmp + 6, mtu);
+  } else {
+    expected.set([0x60, 0, 0, 0, 0, 0, 58, 64], at);
+    put16(expected, at + 4, 8 + quoted);
+    expected.set(packet.destination, at + 8);
+    expected.set(packet.source, at + 24);
+    expected[icmp] = 2;
+    put16(expected, icmp + 6, mtu);
+  }
+  expected.set(frame.subarray(at, at + quoted), icmp + 8);
+  return { frame: expected, sums: packet.family === 4 ? [at + 10, icmp + 2] : [icmp + 2] };
+}
+
 /** Whether the frames are the same but for the sums. */
 export function isAsExpected(found: Uint8Array, expected: Expected): boolean {
   if (found.length !== expected.frame.length) return false;

@@ -35,7 +35,7 @@ export function setSwitches(object: BpfObject, path: string, switches: Switches)
   object.setSection(".rodata", rodata);
 }
 
-/** One way of forwarding without more, what a tunnel may want beside, and another way of leaving. */
+/** One way of forwarding without more, and what a tunnel may want beside. */
 export function smallPlanes(path: string): Switches[] {
   const all = featuresOf(path);
   const only = (...names: readonly string[]): Switches =>
@@ -45,7 +45,6 @@ export function smallPlanes(path: string): Switches[] {
       .filter((name) => WAYS.includes(name))
       .map((way) => only(way, "ring_class_medium")),
     only("feature_gue", "feature_tracking", "feature_orphan", "ring_class_medium"),
-    { transmit_by_redirect: true },
   ];
 }
 

@@ -37,11 +37,13 @@ interface Given {
   readonly slots?: readonly number[];
   readonly destinations?: readonly Destination[];
   readonly orphan?: ForwardingTable["orphan"];
+  readonly icmpErrorsPerSecond?: number;
   readonly state?: Partial<State>;
   readonly packet?: Partial<Packet>;
 }
 
-function tableOf({ config = {}, slots = [1], destinations, orphan }: Given): ForwardingTable {
+function tableOf(given: Given): ForwardingTable {
+  const { config = {}, slots = [1], destinations, orphan, icmpErrorsPerSecond = 1000 } = given;
   const template = base.services[0]!;
   const ring = {
     key: "",
@@ -65,6 +67,7 @@ function tableOf({ config = {}, slots = [1], destinations, orphan }: Given): For
     ...base,
     services: [service],
     orphan: orphan ?? { afterMs: 0, action: "keep" },
+    icmpErrorsPerSecond,
     destinations: new Map(
       (destinations ?? [destinationOf(1), destinationOf(2)]).map((one) => [one.id, one]),
     ),
@@ -84,6 +87,7 @@ function packetOf(changes: Partial<Packet> = {}): Packet {
     ack: true,
     fin: false,
     rst: false,
+    tellable: true,
     ttl: 64,
     ...changes,
   };
@@ -230,14 +234,14 @@ describe("a packet on its way", () => {
   });
 
   it("needs a next hop, then room, and leaves no effect without", () => {
-    const state: Partial<State> = { neighbour: () => false, obstacle: () => "DROP_TOO_BIG" };
+    const state: Partial<State> = { neighbour: () => false, obstacle: () => "DROP_NO_ROOM" };
     expect(decided({ state })).toMatchObject({
       verdict: "DROP_NO_NEIGHBOUR",
       destination: { id: 1 },
       effects: [],
     });
-    expect(decided({ state: { obstacle: () => "DROP_TOO_BIG" } })).toMatchObject({
-      verdict: "DROP_TOO_BIG",
+    expect(decided({ state: { obstacle: () => "DROP_NO_ROOM" } })).toMatchObject({
+      verdict: "DROP_NO_ROOM",
       effects: [],
     });
     expect(decided({ state: { obstacle: () => null } }).verdict).toBe("TX_FORWARDED");
@@ -307,6 +311,27 @@ describe("a policy", () => {
   });
 });
 
+describe("a packet that does not fit", () => {
+  const big: Partial<State> = { flow: entry(), obstacle: () => "DROP_TOO_BIG" };
+
+  it("is answered, when its sender may be told and the pace allows it", () => {
+    expect(decided({ state: big }).verdict).toBe("TX_TOO_BIG");
+    expect(decided({ state: { ...big, inPace: true } }).verdict).toBe("TX_TOO_BIG");
+    expect(decided({ state: { ...big, inPace: false } }).verdict).toBe("DROP_TOO_BIG");
+    expect(decided({ state: big, packet: { tellable: false } }).verdict).toBe("DROP_TOO_BIG");
+    expect(decided({ state: big, icmpErrorsPerSecond: 0 }).verdict).toBe("DROP_TOO_BIG");
+    expect(decided({ state: big, packet: { kind: "icmp-error", tellable: false } }).verdict)
+      .toBe("DROP_TOO_BIG");
+    expect(decided({ state: { ...big, obstacle: () => "DROP_NO_ROOM" } }).verdict).toBe("DROP_NO_ROOM");
+  });
+
+  it("leaves no trace", () => {
+    expect(decided({ state: { ...big, flow: null } }).effects).toEqual([]);
+    expect(decided({ state: { ...big, flow: entry({ lastSeenNs: NOW_NS - 2_000_000_000n }) } }).effects)
+      .toEqual([]);
+  });
+});
+
 describe("the order", () => {
   it("is service, policy, orphan, fragment, time to live, ring, next hop", () => {
     const everything: Given = {
@@ -346,6 +371,7 @@ describe("the order", () => {
       TX_FORWARDED: true,
       TX_ECHO_REPLY: true,
       TX_ICMP_ERROR: true,
+      TX_TOO_BIG: true,
       DROP_DENIED: true,
       DROP_FRAGMENT: true,
       DROP_ORPHANED: true,

@@ -56,7 +56,7 @@ describe.each([4, 6] as const)("a quote in ICMP for IPv%i", (family) => {
       expect(about(family, sent(family, { protocol }))).toMatchObject({
         kind: "icmp-error", family, protocol, sourcePort: 40_000, destinationPort: 443,
         source: ADDRESSES[family].client, destination: ADDRESSES[family].virtual,
-        syn: false, ack: false, fin: false, rst: false, ttl: 64,
+        syn: false, ack: false, fin: false, rst: false, tellable: false, ttl: 64,
       });
     }
   });

@@ -51,7 +51,9 @@ describe("an image", () => {
     expect([...image.virtualAddresses.keys()]).toEqual(["203.0.113.10"]);
     expect([...image.rings.keys()]).toEqual([table.services[0]!.ring.key]);
     expect([...image.devices].sort()).toEqual([2, 9]);
-    expect([...image.features].sort()).toEqual(["featureL2", "featureTracking", "ringClassSmall"]);
+    expect([...image.features].sort()).toEqual([
+      "featureIcmpErrors", "featureL2", "featureTracking", "ringClassSmall",
+    ]);
   });
 
   it("shares a ring between services of the same content", () => {
@@ -87,7 +89,7 @@ describe("the steps of", () => {
   it("a first table: whole things first, the key last", () => {
     const state = emptyState(CAPACITIES, new Set());
     expect(go(state, imageFrom(tableOf()))).toEqual([
-      "load-program", "set-orphan", "add-device", "zero-destination-traffic", "write-destination",
+      "load-program", "set-icmp-interval", "set-orphan", "add-device", "zero-destination-traffic", "write-destination",
       "zero-destination-traffic", "write-destination", "zero-destination-traffic", "write-destination", "create-ring",
       "write-ring", "write-version", "activate-version", "add-virtual-address", "zero-service-traffic", "add-service",
     ]);

@@ -77,6 +77,19 @@ describe("parsePacket", () => {
     });
   });
 
+  it("its sender may be told that it is too big: it is whole, from one host to one, and asks for it", () => {
+    const whole = { protocol: UDP, payload: new Uint8Array(40), dontFragment: true };
+    const tellable = (spec: Partial<FrameSpec>): boolean => parsed(spec).tellable;
+    expect(tellable(whole)).toBe(true);
+    expect(tellable({ ...whole, ...V6, dontFragment: false })).toBe(true);
+    expect(tellable({ ...whole, optionBytes: 8 })).toBe(true);
+    for (const change of [
+      { dontFragment: false }, { payload: new Uint8Array(39) }, { more: true },
+      { destinationMac: new Uint8Array(6).fill(0xff) }, { source: ipv4(224, 0, 0, 1) },
+      { source: ipv4(0, 0, 0, 0) }, { source: ipv4(10, 0, 0, 2) }, { protocol: 1, flags: 8 },
+    ]) expect(tellable({ ...whole, ...change }), JSON.stringify(change)).toBe(false);
+  });
+
   it("a key names the flow of a packet and nothing else", () => {
     expect(flowKeyOf(parsed({ protocol: UDP, sourcePort: 9, destinationPort: 8, ttl: 3 }))).toEqual(
       {

@@ -182,7 +182,7 @@ describe("the choice", () => {
       const client = world.client({ host: "127.0.0.1", port });
       const said = await line(client);
       const { destination } = decide(table, { flow: null, nowNs: 0n, heartbeatNs: null, neighbour: () => true }, {
-        kind: "flow", family: 4, protocol: 6, ttl: 64, syn: true, ack: false, fin: false, rst: false,
+        kind: "flow", family: 4, protocol: 6, ttl: 64, tellable: false, syn: true, ack: false, fin: false, rst: false,
         source: address("127.0.0.1").bytes, sourcePort: client.localPort ?? 0,
         destination: address("203.0.113.10").bytes, destinationPort: port - 1000,
       });

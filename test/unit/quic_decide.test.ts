@@ -86,7 +86,7 @@ function decided(
   const packet: Packet = {
     kind: "flow", family: 4, protocol: 17, source: address("198.51.100.7").bytes, sourcePort: port,
     destination: address("203.0.113.10").bytes, destinationPort: 443,
-    syn: false, ack: false, fin: false, rst: false, ttl: 64,
+    syn: false, ack: false, fin: false, rst: false, tellable: false, ttl: 64,
     ...(datagram === null ? {} : { datagram }),
   };
   return decide(table, { flow, nowNs: NOW_NS, heartbeatNs: null, neighbour: () => true }, packet);

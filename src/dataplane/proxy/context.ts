@@ -60,7 +60,7 @@ export function decideFlow(
     kind: "flow", family: address.family, protocol: IPPROTO[protocol],
     source: client.address.bytes, sourcePort: client.port,
     destination: address.bytes, destinationPort: port,
-    syn: protocol === "tcp", ack: false, fin: false, rst: false, ttl: TTL,
+    syn: protocol === "tcp", ack: false, fin: false, rst: false, tellable: false, ttl: TTL,
     ...(datagram === undefined ? {} : { datagram }),
   });
 }

@@ -19,12 +19,12 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x8a66c77dcfb17339n;
+export const ABI_FINGERPRINT = 0x558205f2acddfcd4n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x40263b401bbd8920n,
-  pointsman: 0x8a66c77dcfb17339n,
+  pointsman: 0x558205f2acddfcd4n,
 } as const;
 
 /** enum decap_verdict */
@@ -225,23 +225,25 @@ export const Verdict = {
   TX_FORWARDED: 9,
   TX_ECHO_REPLY: 10,
   TX_ICMP_ERROR: 11,
-  DROP_DENIED: 12,
-  DROP_FRAGMENT: 13,
-  DROP_ORPHANED: 14,
-  DROP_TTL_EXPIRED: 15,
-  DROP_NO_BACKEND: 16,
-  DROP_NO_NEIGHBOUR: 17,
-  DROP_NO_ROOM: 18,
-  DROP_TOO_BIG: 19,
-  VERDICTS: 20,
+  TX_TOO_BIG: 12,
+  DROP_DENIED: 13,
+  DROP_FRAGMENT: 14,
+  DROP_ORPHANED: 15,
+  DROP_TTL_EXPIRED: 16,
+  DROP_NO_BACKEND: 17,
+  DROP_NO_NEIGHBOUR: 18,
+  DROP_NO_ROOM: 19,
+  DROP_TOO_BIG: 20,
+  VERDICTS: 21,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** In the order of their declaration. */
 export const VERDICT_NAMES = [
   "VERDICT_CONTINUE", "PASS_NOT_IP", "PASS_MALFORMED", "PASS_NOT_OURS", "PASS_TRUNCATED",
   "PASS_FRAGMENT", "PASS_ICMP", "PASS_PROTOCOL", "PASS_ORPHANED", "TX_FORWARDED", "TX_ECHO_REPLY",
-  "TX_ICMP_ERROR", "DROP_DENIED", "DROP_FRAGMENT", "DROP_ORPHANED", "DROP_TTL_EXPIRED",
-  "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_ROOM", "DROP_TOO_BIG", "VERDICTS",
+  "TX_ICMP_ERROR", "TX_TOO_BIG", "DROP_DENIED", "DROP_FRAGMENT", "DROP_ORPHANED",
+  "DROP_TTL_EXPIRED", "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_ROOM", "DROP_TOO_BIG",
+  "VERDICTS",
 ] as const satisfies readonly (keyof typeof Verdict)[];
 
 /** struct address_key, 16 bytes */
@@ -834,12 +836,13 @@ export const ServiceVersion = {
   decode: (bytes: Uint8Array): ServiceVersion => readServiceVersion(codec.exactView(bytes, 32, "struct service_version"), 0),
 } as const;
 
-/** struct settings, 32 bytes */
+/** struct settings, 40 bytes */
 export interface Settings {
   readonly abiFingerprint: bigint;
   readonly heartbeatNs: bigint;
   readonly orphanAfterNs: bigint;
   readonly orphanAction: bigint;
+  readonly icmpIntervalNs: bigint;
 }
 
 function writeSettings(view: DataView, at: number, value: Settings): void {
@@ -847,6 +850,7 @@ function writeSettings(view: DataView, at: number, value: Settings): void {
   codec.setU64(view, at + 8, value.heartbeatNs, "settings.heartbeat_ns");
   codec.setU64(view, at + 16, value.orphanAfterNs, "settings.orphan_after_ns");
   codec.setU64(view, at + 24, value.orphanAction, "settings.orphan_action");
+  codec.setU64(view, at + 32, value.icmpIntervalNs, "settings.icmp_interval_ns");
 }
 
 function readSettings(view: DataView, at: number): Settings {
@@ -855,23 +859,25 @@ function readSettings(view: DataView, at: number): Settings {
     heartbeatNs: view.getBigUint64(at + 8, true),
     orphanAfterNs: view.getBigUint64(at + 16, true),
     orphanAction: view.getBigUint64(at + 24, true),
+    icmpIntervalNs: view.getBigUint64(at + 32, true),
   };
 }
 
 export const Settings = {
-  size: 32,
+  size: 40,
   offsets: {
     abiFingerprint: 0,
     heartbeatNs: 8,
     orphanAfterNs: 16,
     orphanAction: 24,
+    icmpIntervalNs: 32,
   },
   encode: (value: Settings): Uint8Array => {
-    const bytes = new Uint8Array(32);
-    writeSettings(codec.exactView(bytes, 32, "struct settings"), 0, value);
+    const bytes = new Uint8Array(40);
+    writeSettings(codec.exactView(bytes, 40, "struct settings"), 0, value);
     return bytes;
   },
-  decode: (bytes: Uint8Array): Settings => readSettings(codec.exactView(bytes, 32, "struct settings"), 0),
+  decode: (bytes: Uint8Array): Settings => readSettings(codec.exactView(bytes, 40, "struct settings"), 0),
 } as const;
 
 /** struct traffic_count, 24 bytes */
@@ -1032,9 +1038,9 @@ export const DecapRodata = {
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "group_services",
-  "policies", "quic_configs", "quic_counts", "quic_servers", "rings_large", "rings_medium",
-  "rings_small", "service_active", "service_traffic", "service_versions", "services", "settings",
-  "verdict_counts", "virtual_addresses", "wildcards",
+  "icmp_pace", "policies", "quic_configs", "quic_counts", "quic_servers", "rings_large",
+  "rings_medium", "rings_small", "service_active", "service_traffic", "service_versions",
+  "services", "settings", "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1054,6 +1060,7 @@ export interface PointsmanRodata {
   readonly featureSourceHash: boolean;
   readonly featureOrphan: boolean;
   readonly featureQuicLb: boolean;
+  readonly featureIcmpErrors: boolean;
   readonly ringClassSmall: boolean;
   readonly ringClassMedium: boolean;
   readonly ringClassLarge: boolean;
@@ -1075,10 +1082,11 @@ export const PointsmanRodata = {
     featureSourceHash: 8,
     featureOrphan: 9,
     featureQuicLb: 10,
-    ringClassSmall: 11,
-    ringClassMedium: 12,
-    ringClassLarge: 13,
-    transmitByRedirect: 14,
+    featureIcmpErrors: 11,
+    ringClassSmall: 12,
+    ringClassMedium: 13,
+    ringClassLarge: 14,
+    transmitByRedirect: 15,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
@@ -1117,17 +1125,20 @@ export const PointsmanRodata = {
     if (value.featureQuicLb !== undefined) {
       codec.setU8(view, 10, Number(value.featureQuicLb), "feature_quic_lb");
     }
+    if (value.featureIcmpErrors !== undefined) {
+      codec.setU8(view, 11, Number(value.featureIcmpErrors), "feature_icmp_errors");
+    }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 11, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 12, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 12, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 13, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 13, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 14, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 14, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 15, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
@@ -1145,10 +1156,11 @@ export const PointsmanRodata = {
       featureSourceHash: view.getUint8(8) !== 0,
       featureOrphan: view.getUint8(9) !== 0,
       featureQuicLb: view.getUint8(10) !== 0,
-      ringClassSmall: view.getUint8(11) !== 0,
-      ringClassMedium: view.getUint8(12) !== 0,
-      ringClassLarge: view.getUint8(13) !== 0,
-      transmitByRedirect: view.getUint8(14) !== 0,
+      featureIcmpErrors: view.getUint8(11) !== 0,
+      ringClassSmall: view.getUint8(12) !== 0,
+      ringClassMedium: view.getUint8(13) !== 0,
+      ringClassLarge: view.getUint8(14) !== 0,
+      transmitByRedirect: view.getUint8(15) !== 0,
     };
   },
 } as const;

@@ -25,6 +25,7 @@ type Actions = {
 const ACTIONS: Actions = {
   "load-program": (kernel, step) => { kernel.loadProgram(step); },
   "grace-period": (kernel) => kernel.gracePeriod(),
+  "set-icmp-interval": ({ maps }, { intervalNs }) => { maps.writeIcmpInterval(intervalNs); },
   "set-orphan": ({ maps }, { afterNs, action }) => { maps.writeOrphan(afterNs, action); },
   "add-device": ({ maps }, { ifindex }) => { maps.addDevice(ifindex); },
   "remove-device": ({ maps }, { ifindex }) => { maps.removeDevice(ifindex); },

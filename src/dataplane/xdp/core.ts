@@ -7,7 +7,7 @@ import { Failure } from "../../errors.ts";
 import type { Config } from "../../model/config.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
 import { attachInterface, type Attachment } from "./attach.ts";
-import { featuresOf, isXdpForwarding, type Feature } from "./image.ts";
+import { featuresOf, icmpIntervalNs, isXdpForwarding, type Feature } from "./image.ts";
 import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
 import { encodeU32 } from "./map_values.ts";
 import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
@@ -72,6 +72,7 @@ function configuredFeatures(config: Config): Set<Feature> {
       isXdpForwarding(forwarding) ? [forwarding] : []),
     tunnelSources: Object.values(config.dataplane.tunnelSource),
     action: config.dataplane.orphan.action,
+    icmpIntervalNs: icmpIntervalNs(config.limits.icmpErrors),
   });
 }
 
@@ -256,6 +257,7 @@ function heldFeatures(state: KernelState): Set<Feature> {
     forwardings: [...state.destinations.values()].filter(({ given }) => given).map(({ forwarding }) => forwarding),
     tunnelSources: [...state.destinations.values()].map(({ tunnelSource }) => tunnelSource),
     action: state.orphan.action,
+    icmpIntervalNs: state.icmpIntervalNs,
   });
 }
 

@@ -74,7 +74,7 @@ export function diffRoutes(
 
 function planChange(planner: Planner, want: Image): void {
   planProgram(planner, want);
-  planOrphan(planner, want);
+  planSettings(planner, want);
   yieldIndexes(planner, want);
   addDevices(planner, want.devices);
   addDestinations(planner, want);
@@ -156,7 +156,8 @@ export function grown(state: KernelState, want: Image): Capacities {
   return same ? capacities : next;
 }
 
-function planOrphan({ state, take }: Planner, { orphan }: Image): void {
+function planSettings({ state, take }: Planner, { orphan, icmpIntervalNs }: Image): void {
+  if (state.icmpIntervalNs !== icmpIntervalNs) take({ kind: "set-icmp-interval", intervalNs: icmpIntervalNs });
   if (state.orphan.afterNs === orphan.afterNs && state.orphan.action === orphan.action) return;
   take({ kind: "set-orphan", ...orphan });
 }

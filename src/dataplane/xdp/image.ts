@@ -118,7 +118,7 @@ export interface AssignedAddress {
 /** Switches of the program: what no table needs is left out when it is loaded. */
 export type Feature =
   | "featureL2" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
-  | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan"
+  | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan" | "featureIcmpErrors"
   | "featureWildcard"
   | "featureQuicLb"
   | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
@@ -140,6 +140,8 @@ export interface Image {
   /** Interfaces that packets may leave by. */
   readonly devices: ReadonlySet<number>;
   readonly orphan: { readonly afterNs: bigint; readonly action: OrphanAction };
+  /** Between two ICMP errors of one CPU, on average; 0: none are sent. */
+  readonly icmpIntervalNs: bigint;
   /** By assignedText(). */
   readonly assigned: ReadonlyMap<string, AssignedAddress>;
   readonly features: ReadonlySet<Feature>;
@@ -193,6 +195,7 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
     rings: new Map(table.services.map(({ ring }) => [ring.key, { key: ring.key, size: ring.size, slots: ring.slots }])),
     devices,
     orphan: { afterNs: nanoseconds(table.orphan.afterMs), action: table.orphan.action },
+    icmpIntervalNs: icmpIntervalNs(table.icmpErrorsPerSecond),
     assigned: assignedAddresses(table),
     features: featuresOf({
       keys: [...services.values()].map(({ key }) => key),
@@ -200,6 +203,7 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
       forwardings: [...destinations.values()].map(({ forwarding }) => forwarding),
       tunnelSources: [...destinations.values()].map(({ route }) => route.tunnelSource),
       action: table.orphan.action,
+      icmpIntervalNs: icmpIntervalNs(table.icmpErrorsPerSecond),
     }),
   };
 }
@@ -279,10 +283,16 @@ export interface FeatureSource {
   readonly forwardings: Iterable<XdpForwarding>;
   readonly tunnelSources: Iterable<Prefix | null>;
   readonly action: OrphanAction;
+  readonly icmpIntervalNs: bigint;
+}
+
+/** From a rate to what the program counts with. */
+export function icmpIntervalNs(perSecond: number): bigint {
+  return perSecond === 0 ? 0n : 1_000_000_000n / BigInt(perSecond);
 }
 
 export function featuresOf(source: FeatureSource): Set<Feature> {
-  const { keys, versions, forwardings, tunnelSources, action } = source;
+  const { keys, versions, forwardings, tunnelSources, action, icmpIntervalNs: interval } = source;
   const features = new Set<Feature>();
   for (const { ringSize, tracking, hasPolicy, hasQuicLb, hashInput } of versions) {
     features.add(RING_FEATURES[ringClassOf(ringSize)]);
@@ -296,6 +306,7 @@ export function featuresOf(source: FeatureSource): Set<Feature> {
   if (varies && TUNNEL_FEATURES.some((tunnel) => features.has(tunnel))) features.add("featureTunnelVariation");
   if (action !== "keep") features.add("featureOrphan");
   if (![...keys].every(isExact)) features.add("featureWildcard");
+  if (interval > 0n) features.add("featureIcmpErrors");
   return features;
 }
 

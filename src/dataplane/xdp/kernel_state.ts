@@ -90,6 +90,7 @@ export interface KernelState {
   quicMark: number;
   devices: Set<number>;
   orphan: { afterNs: bigint; action: OrphanAction };
+  icmpIntervalNs: bigint;
   assigned: Map<string, AssignedAddress>;
   features: ReadonlySet<Feature>;
   capacities: Capacities;
@@ -104,7 +105,8 @@ export function emptyState(capacities: Capacities, features: ReadonlySet<Feature
     services: new Map(), destinations: new Map(), rings: new Map(), virtualAddresses: new Map(),
     prefixes: new Map(), groups: new Map(), keyMark: 0,
     quicConfigs: new Map(), quicServers: new Map(), quicMark: 0,
-    devices: new Set(), orphan: { afterNs: 0n, action: "keep" }, assigned: new Map(), features, capacities,
+    devices: new Set(), orphan: { afterNs: 0n, action: "keep" }, icmpIntervalNs: 0n,
+    assigned: new Map(), features, capacities,
     marks: 0, quiet: 0,
   };
 }
@@ -177,6 +179,7 @@ export function record(state: KernelState, step: Step): void {
     case "grace-period":
       state.quiet = state.marks;
       return;
+    case "set-icmp-interval": state.icmpIntervalNs = step.intervalNs; return;
     case "set-orphan":
       state.orphan = { afterNs: step.afterNs, action: step.action };
       return;

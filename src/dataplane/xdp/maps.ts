@@ -100,6 +100,14 @@ export class PlaneMaps {
     this.#writeSetting("orphanAction", orphanNumber(action));
   }
 
+  readIcmpInterval(): bigint {
+    return this.#readSetting("icmpIntervalNs");
+  }
+
+  writeIcmpInterval(intervalNs: bigint): void {
+    this.#writeSetting("icmpIntervalNs", intervalNs);
+  }
+
   #readSetting(field: keyof typeof Settings.offsets): bigint {
     return Atomics.load(this.#memory.settings, Settings.offsets[field] / 8);
   }

@@ -125,6 +125,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featureSourceHash: features.has("featureSourceHash"),
     featureOrphan: features.has("featureOrphan"),
     featureQuicLb: features.has("featureQuicLb"),
+    featureIcmpErrors: features.has("featureIcmpErrors"),
     ringClassSmall: features.has("ringClassSmall"),
     ringClassMedium: features.has("ringClassMedium"),
     ringClassLarge: features.has("ringClassLarge"),

@@ -56,6 +56,7 @@ export function recoverState(maps: PlaneMaps, options: RecoverOptions): KernelSt
   for (const { key } of walk(maps.maps.devices)) state.devices.add(decodeU32(key));
   for (const assigned of options.assigned) state.assigned.set(assignedText(assigned), assigned);
   state.orphan = maps.readOrphan();
+  state.icmpIntervalNs = maps.readIcmpInterval();
   recoverRings(maps, state);
   return state;
 }

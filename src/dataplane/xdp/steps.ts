@@ -40,6 +40,7 @@ export type Step =
   | { readonly kind: "load-program"; readonly features: ReadonlySet<Feature>; readonly capacities: Capacities }
   /** Waits until no packet is under way that began before. */
   | { readonly kind: "grace-period" }
+  | { readonly kind: "set-icmp-interval"; readonly intervalNs: bigint }
   | { readonly kind: "set-orphan"; readonly afterNs: bigint; readonly action: OrphanAction }
   | { readonly kind: "add-device" | "remove-device"; readonly ifindex: number }
   | { readonly kind: "zero-destination-traffic"; readonly id: number }
@@ -88,6 +89,7 @@ function words(step: Step): { object: string; detail: string } {
       object: "program", detail: [...step.features].sort().join(", ") || "no feature",
     };
     case "grace-period": return { object: "all CPUs", detail: "until no packet is under way that began before" };
+    case "set-icmp-interval": return { object: "settings", detail: `an ICMP error every ${step.intervalNs} ns` };
     case "set-orphan": return { object: "settings", detail: `${step.action} after ${step.afterNs / 1_000_000n} ms` };
     case "add-device": case "remove-device": return { object: `interface ${step.ifindex}`, detail: "" };
     case "create-ring": case "release-ring": return { object: `ring ${step.ringClass} ${step.id}`, detail: "" };

@@ -257,6 +257,24 @@ def reports(name, frame, port, flow=None, backend=None):
     forwards(name, frame, port, verdict="TX_ICMP_ERROR", flow=flow, backend=backend)
 
 
+def tells(name, frame, mtu):
+    """Too big, and the sender hears of it: what came is quoted, at most 504 bytes of it, else 68."""
+    built = Ether(raw(frame))
+    layer = ip_layer(built)
+    length = layer.len if layer.version == 4 else layer.plen + 40
+    quote = raw(layer)[:504 if length >= 504 else 68]
+    if layer.version == 4:
+        answer = IP(src=layer.dst, dst=layer.src, ttl=64, id=0, flags="DF") / ICMP(type=3, code=4, nexthopmtu=mtu)
+    else:
+        answer = IPv6(src=layer.dst, dst=layer.src, hlim=64, fl=0) / ICMPv6PacketTooBig(mtu=mtu)
+    out = copy.deepcopy(built)
+    out[Ether].src, out[Ether].dst = built.dst, built.src
+    ip_layer(out).underlayer.remove_payload()
+    ip_type = 0x0800 if layer.version == 4 else 0x86DD
+    out.lastlayer().type = ip_type
+    case(name, "TX_TOO_BIG", built, out / answer / Raw(quote))
+
+
 def answers(name, frame):
     built = Ether(raw(frame))
     case(name, "TX_ECHO_REPLY", built, replied(built))
@@ -525,7 +543,25 @@ for family in (4, 6):
             continue
         fits = 100 - overhead - (20 if family == 4 else 40) - 8
         forwards(f"{here} {port} just fits", ether() / ip(family) / udp(ports[port], fits), port, padding=b"\1" * 9)
-        case(f"{here} {port} too big", "DROP_TOO_BIG", ether() / ip(family) / udp(ports[port], fits + 1))
+        over = ether() / ip(family) / udp(ports[port], fits + 1)
+        # What is shorter than the least quote is no packet that a real link would refuse.
+        if 100 - overhead < 68:
+            case(f"{here} {port} too big", "DROP_TOO_BIG", over)
+        else:
+            tells(f"{here} {port} too big", over, 100 - overhead)
+        tells(f"{here} {port} much too big", ether() / ip(family) / udp(ports[port], 1300), 100 - overhead)
+        tells(f"{here} {port} too big, one tag", ether() / Dot1Q(vlan=7) / ip(family) / tcp(ports[port], "A") /
+              Raw(bytes(700)), 100 - overhead)
+    # Who may not be told: fragments and groups (RFC 1122, 3.2.2; RFC 4443, 2.4), and who does not ask.
+    big = udp(ports["l2-narrow"], 200)
+    case(f"{here} too big, to all", "DROP_TOO_BIG", ether(dst="ff:ff:ff:ff:ff:ff") / ip(family) / big)
+    case(f"{here} too big, from a group", "DROP_TOO_BIG",
+         ether() / ip(family, src="224.0.0.1" if family == 4 else "ff02::1") / big)
+    case(f"{here} too big, from nowhere", "DROP_TOO_BIG", ether() / ip(family, src="0.0.0.0" if family == 4 else "::") / big)
+    if family == 4:
+        case("v4 too big, may be fragmented", "DROP_TOO_BIG", ether() / ip(4, flags="") / big)
+        options = [IPOption_NOP()] * 40
+        tells("v4 too big, with options", ether() / ip(4, options=options) / big, 100)
     for port, limit in (("ipip4", 65535 - 20), ("gre4", 65535 - 24), ("gue4", 65535 - 32),
                         ("ipip6", 65535), ("gre6", 65535 - 4), ("gue6", 65535 - 12)):
         length = limit - (20 if family == 4 else 40) - 8
