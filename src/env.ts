@@ -33,6 +33,14 @@ export interface Log {
   debug(fields: object, message: string): void;
 }
 
+/** What lies at a path itself: a symbolic link is not followed. */
+export interface FileEntry {
+  readonly kind: "directory" | "link" | "other";
+  readonly uid: number;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
 export interface Files {
   /** Whole file, or null when it does not exist. Other errors throw. */
   read(path: string): Uint8Array | null;
@@ -50,6 +58,8 @@ export interface Files {
   list(directory: string): string[];
   makeDirectory(path: string, mode: number): void;
   exists(path: string): boolean;
+  /** Null when there is nothing. */
+  entry(path: string): FileEntry | null;
 }
 
 export interface Net {

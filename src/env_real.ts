@@ -229,6 +229,11 @@ const realFiles: Files = {
     unlessMissing<string[], string[]>([], () => fs.readdirSync(directory).sort()),
   makeDirectory: (path, mode) => { fs.mkdirSync(path, { recursive: true, mode }); },
   exists: (path) => fs.existsSync(path),
+  entry: (path) => unlessMissing(null, () => {
+    const stat = fs.lstatSync(path);
+    const kind = stat.isSymbolicLink() ? "link" : stat.isDirectory() ? "directory" : "other";
+    return { kind, uid: stat.uid, mode: stat.mode & 0o7777 };
+  }),
 };
 
 // ---- sockets

@@ -5,6 +5,7 @@ import type { Command } from "commander";
 import { InvalidArgumentError, Option } from "commander";
 import type { Client } from "../api/client.ts";
 import { NAME_PATTERN } from "../config/formats.ts";
+import { refuseForeignPlace } from "../supervisor/own_place.ts";
 import { controlSocketPath } from "../supervisor/places.ts";
 import type { Io } from "./io.ts";
 
@@ -37,9 +38,11 @@ export function command(
   return made;
 }
 
-/** Where the instance is spoken to. Throws when the kernel would cut the path. */
+/** Where the instance is spoken to. Throws when the kernel would cut the path, or another user may listen there. */
 export function socketOf(io: Io, options: { readonly instance: string; readonly socket?: string }): string {
-  return controlSocketPath(options.instance, io.env, options.socket ?? null);
+  const path = controlSocketPath(options.instance, io.env, options.socket ?? null);
+  refuseForeignPlace(path, io.env);
+  return path;
 }
 
 /** Connects, uses, and closes also when the use fails. */

@@ -6,6 +6,7 @@
 
 import type { Env } from "../env.ts";
 import { Failure } from "../errors.ts";
+import { makeOwnPlace } from "./own_place.ts";
 import { lockPath } from "./places.ts";
 
 type Host = Pick<Env, "files" | "exec" | "pid" | "uid" | "variables">;
@@ -22,9 +23,10 @@ interface Owner {
   readonly start: string;
 }
 
-/** Throws INSTANCE_RUNNING with the owner's process id. */
+/** Throws INSTANCE_RUNNING with the owner's process id, and SYSTEM where the directory is not ours. */
 export async function acquireInstanceLock(instance: string, host: Host): Promise<InstanceLock> {
   const path = lockPath(instance, host);
+  makeOwnPlace(path, host);
   const own = await ownerText(host);
   if (!claim(path, own, host)) {
     await takeOver(instance, path, own, host);

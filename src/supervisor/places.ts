@@ -16,7 +16,29 @@ export function runDirectoryPath({ uid, variables }: Who): string {
   if (uid === 0) return "/run/pointsman";
   const runtime = variables["XDG_RUNTIME_DIR"];
   if (runtime !== undefined && runtime !== "") return `${runtime}/pointsman`;
+  return temporaryPlace({ uid, variables });
+}
+
+function temporaryPlace({ uid, variables }: Who): string {
   return `${variables["TMPDIR"]?.replace(/\/+$/, "") ?? "/tmp"}/pointsman-${uid}`;
+}
+
+function lastingPlace({ uid }: Who): string {
+  return `/var/tmp/pointsman-${uid}`;
+}
+
+/**
+ * The directory above `path`, or `path` itself, that lies where everybody may make one of this name, and
+ * the variable that names another; null when there is none.
+ */
+export function sharedPlace(
+  path: string, who: Who,
+): { readonly path: string; readonly variable: string } | null {
+  const places = [
+    { path: temporaryPlace(who), variable: "POINTSMAN_RUN_DIRECTORY" },
+    { path: lastingPlace(who), variable: "POINTSMAN_STATE_DIRECTORY" },
+  ];
+  return places.find((place) => `${path}/`.startsWith(`${place.path}/`)) ?? null;
 }
 
 export function lockPath(instance: string, who: Who): string {
@@ -38,9 +60,10 @@ export function controlSocketPath(
 
 /** `configured` is stateDirectory. POINTSMAN_STATE_DIRECTORY names the parent of all instances. */
 export function stateDirectoryPath(
-  instance: string, { uid, variables }: Who, configured: string | null = null,
+  instance: string, who: Who, configured: string | null = null,
 ): string {
   if (configured !== null) return configured;
+  const { uid, variables } = who;
   const chosen = variables["POINTSMAN_STATE_DIRECTORY"];
   if (chosen !== undefined && chosen !== "") return `${chosen}/${instance}`;
   if (uid === 0) return `/var/lib/pointsman/${instance}`;
@@ -49,5 +72,5 @@ export function stateDirectoryPath(
   const own = variables["HOME"];
   if (own !== undefined && own !== "") return `${own}/.local/state/pointsman/${instance}`;
   // Nobody's home: a place of the user's own that outlives a boot.
-  return `/var/tmp/pointsman-${uid}/${instance}`;
+  return `${lastingPlace(who)}/${instance}`;
 }

@@ -10,9 +10,12 @@ import type { Revision } from "../api/schemas.ts";
 import type { Env } from "../env.ts";
 import { Failure } from "../errors.ts";
 import type { BackendHealth, Override } from "../model/table.ts";
+import { refuseForeignPlace } from "./own_place.ts";
 
 /** Applied configs that are kept. */
 export const REVISIONS_MAX = 10;
+
+type Host = Pick<Env, "files" | "clock" | "uid" | "variables">;
 
 export type StoredRevision = Omit<Revision, "current">;
 
@@ -60,13 +63,18 @@ export function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** `tell` hears of each file that cannot be read, and of each that begins to refuse to be written. */
+/**
+ * `tell` hears of each file that cannot be read, and of each that begins to refuse to be written. Throws
+ * SYSTEM where the directory may be somebody else's.
+ */
 export function openStateDirectory(
-  path: string, env: Pick<Env, "files" | "clock">, tell: (message: string) => void,
+  path: string, env: Host, tell: (message: string) => void,
 ): StateDirectory {
+  refuseForeignPlace(path, env);
   const store = new FileStore(env, tell);
   const { files, clock } = env;
   store.makeDirectory(path);
+  refuseForeignPlace(path, env);
   const readJson = <T>(file: string, schema: z.ZodType<T>): T | null => store.read(file, (bytes) => {
     try {
       return schema.parse(JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)));
@@ -151,13 +159,13 @@ function revisionStore(
 
 /** Files that may be broken or refuse to be written, and what is to be said of them. */
 class FileStore {
-  readonly #env: Pick<Env, "files" | "clock">;
+  readonly #env: Host;
   readonly #tell: (message: string) => void;
   readonly #troubles = new Map<string, string>();
   /** Broken, and still under their own names: nothing may be written over them. */
   readonly #inTheWay = new Set<string>();
 
-  constructor(env: Pick<Env, "files" | "clock">, tell: (message: string) => void) {
+  constructor(env: Host, tell: (message: string) => void) {
     this.#env = env;
     this.#tell = tell;
   }
@@ -176,6 +184,7 @@ class FileStore {
   /** What `understand` makes of the bytes; null when there are none, or none that it understands. */
   read<T>(file: string, understand: (bytes: Uint8Array) => T): T | null {
     if (this.#inTheWay.has(file)) return null;
+    refuseForeignPlace(file, this.#env); // its owner may be another one by now
     try {
       const bytes = this.#env.files.read(file);
       return bytes === null ? null : understand(bytes);
@@ -188,6 +197,7 @@ class FileStore {
   /** Throws SYSTEM. */
   write(file: string, bytes: Uint8Array | string): void {
     try {
+      refuseForeignPlace(file, this.#env);
       if (this.#inTheWay.has(file)) this.#moveAside(file);
       this.#env.files.writeAtomic(file, bytes, 0o600);
       this.#troubles.delete(file);

@@ -143,7 +143,7 @@ export function createFakeEnv(options: FakeEnvOptions = {}): FakeEnv {
     clock,
     random: createRandom(options.seed ?? 1),
     log: createLog(logged, clock),
-    files: createFiles(stored, directories),
+    files: createFiles(stored, directories, options.uid ?? 0),
     net: options.net ?? NO_NET,
     exec: options.exec ?? NO_EXEC,
     pid: options.pid ?? 4242,
@@ -189,7 +189,9 @@ function parentOf(path: string): string {
   return end <= 0 ? "/" : path.slice(0, end);
 }
 
-function createFiles(stored: Map<string, FakeFile>, directories: Set<string>): Files {
+function createFiles(
+  stored: Map<string, FakeFile>, directories: Set<string>, uid: number,
+): Files {
   const makeDirectories = (path: string): void => {
     for (let d = path; !directories.has(d); d = parentOf(d)) directories.add(d);
   };
@@ -233,6 +235,11 @@ function createFiles(stored: Map<string, FakeFile>, directories: Set<string>): F
       .sort(),
     makeDirectory: (path) => { makeDirectories(path); },
     exists: (path) => stored.has(path) || directories.has(path),
+    entry: (path) => {
+      if (directories.has(path)) return { kind: "directory", uid, mode: 0o700 };
+      const file = stored.get(path);
+      return file === undefined ? null : { kind: "other", uid, mode: file.mode };
+    },
   };
 }
 

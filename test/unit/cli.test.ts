@@ -38,9 +38,10 @@ async function cli(
     readonly answers?: Readonly<Record<string, unknown>>;
     readonly tty?: boolean;
     readonly confirm?: boolean;
+    readonly uid?: number;
   } = {},
 ): Promise<Ended> {
-  const env = createFakeEnv();
+  const env = createFakeEnv({ uid: options.uid ?? 0 });
   for (const [path, text] of Object.entries({ "/config.yaml": CONFIG, ...options.files }))
     env.files.writeAtomic(path, text, 0o644);
   env.files.writeAtomic("/latin1.yaml", Buffer.from("version: 1\n\xfc: 2\n", "latin1"), 0o644);
@@ -143,6 +144,12 @@ describe("exit codes", () => {
     const error = Object.assign(new Error("EACCES: permission denied, open '/x'"), { code: "EACCES", syscall: "open" });
     const { code, err } = await cli("services", { answers: { services: error } });
     expect([code, err]).toEqual([1, "pointsman: SYSTEM: EACCES: permission denied, open '/x'\n"]);
+  });
+
+  it.each(["status", "apply /config.yaml", "detach"])("%s does not speak to a socket that may be another user's", async (argv) => {
+    const ended = await cli(argv, { uid: 1000, files: { "/tmp/pointsman-1000": "" } });
+    expect([ended.code, ended.asked]).toEqual([1, []]);
+    expect(ended.err).toMatch(/SYSTEM: \/tmp\/pointsman-1000 is no directory, .* by POINTSMAN_RUN_DIRECTORY\n$/);
   });
 
   it("tells a failure from a bug", async () => {

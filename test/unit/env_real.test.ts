@@ -2,7 +2,9 @@
 // bounded.
 
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -66,6 +68,19 @@ describe("files", () => {
     expect(files.createExclusive(path, "second", 0o644)).toBe(false);
     expect(Buffer.from(files.read(path) ?? []).toString()).toBe("first");
     expect(files.list(join(directory, "exclusive"))).toEqual(["lock"]);
+  });
+
+  it("tells what lies at a path, with owner and mode, and follows no link", () => {
+    const [path, link] = [join(directory, "there"), join(directory, "link")];
+    mkdirSync(path);
+    chmodSync(path, 0o1775);
+    symlinkSync(path, link);
+    const uid = process.getuid?.() ?? -1;
+    expect(files.entry(path)).toEqual({ kind: "directory", uid, mode: 0o1775 });
+    expect(files.entry(link)).toMatchObject({ kind: "link", uid });
+    writeFileSync(join(path, "file"), "", { mode: 0o640 });
+    expect(files.entry(join(path, "file"))).toEqual({ kind: "other", uid, mode: 0o640 });
+    expect(files.entry(join(path, "nothing"))).toBeNull();
   });
 
   it("appends, lists in order and removes", () => {

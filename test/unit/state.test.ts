@@ -4,10 +4,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import type { FileEntry } from "../../src/env.ts";
 import { createEnv } from "../../src/env_real.ts";
 import type { Failure } from "../../src/errors.ts";
 import { acquireInstanceLock, lockOwner } from "../../src/supervisor/instance_lock.ts";
-import { controlSocketPath, lockPath, stateDirectoryPath } from "../../src/supervisor/places.ts";
+import { controlSocketPath, lockPath, sharedPlace, stateDirectoryPath } from "../../src/supervisor/places.ts";
 import { formatSeed, openStateDirectory, parseSeed } from "../../src/supervisor/state.ts";
 import type { FakeEnv } from "../support/fake_env.ts";
 import { createFakeEnv } from "../support/fake_env.ts";
@@ -155,6 +156,74 @@ describe("places", () => {
     expect(controlSocketPath("main", who, longest)).toBe(longest);
     expect(() => controlSocketPath("main", who, `${longest}x`)).toThrow("107");
     expect(() => controlSocketPath("main", who, `/${"é".repeat(54)}`)).toThrow("109 bytes");
+  });
+});
+
+describe("a directory where everybody may make one", () => {
+  const STATE = "/var/tmp/pointsman-1000";
+  const foreign: readonly (readonly [string, FileEntry])[] = [
+    ["belongs to user 1001", { kind: "directory", uid: 1001, mode: 0o755 }],
+    ["is a symbolic link", { kind: "link", uid: 1000, mode: 0o777 }],
+    ["is no directory", { kind: "other", uid: 1000, mode: 0o600 }],
+    ["may be written by others (mode 0777)", { kind: "directory", uid: 1000, mode: 0o777 }],
+    ["may be written by others (mode 0775)", { kind: "directory", uid: 1000, mode: 0o775 }],
+  ];
+  /** One whose `entry` of this place is what the test says, once there is something to say. */
+  function user(place: string, entry: () => FileEntry | null): FakeEnv {
+    const env = createFakeEnv({ uid: 1000, variables: {} });
+    const own = env.files.entry;
+    env.files.entry = (path) => path === place ? entry() ?? own(path) : own(path);
+    env.files.writeAtomic("/proc/sys/kernel/random/boot_id", "boot\n", 0o444);
+    return env;
+  }
+
+  it.each(foreign)("and that %s is refused, for the run directory and for the state", async (flaw, entry) => {
+    const runs = user("/tmp/pointsman-1000", () => entry);
+    await expect(acquireInstanceLock("main", runs)).rejects.toMatchObject({
+      code: "SYSTEM", message: expect.stringMatching(/^\/tmp\/pointsman-1000 .* by POINTSMAN_RUN_DIRECTORY$/) as string,
+    });
+    await expect(acquireInstanceLock("main", runs)).rejects.toThrow(flaw);
+    expect(runs.files.list("/tmp/pointsman-1000")).toEqual([]);
+    const keeps = user(STATE, () => entry);
+    const path = stateDirectoryPath("main", keeps);
+    expect(() => openStateDirectory(path, keeps, () => undefined)).toThrow(flaw);
+    expect(() => openStateDirectory(path, keeps, () => undefined)).toThrow("POINTSMAN_STATE_DIRECTORY");
+    expect(keeps.files.exists(path)).toBe(false);
+  });
+
+  it("is made for us alone where there is none, and refused when somebody was faster", async () => {
+    const alone = user("/tmp/pointsman-1000", () => null);
+    await acquireInstanceLock("main", alone);
+    openStateDirectory(stateDirectoryPath("main", alone), alone, () => undefined).saveSeed(1n);
+    expect(alone.files.exists(`${STATE}/main/seed`)).toBe(true);
+
+    let looks = 0;
+    const raced = user("/tmp/pointsman-1000", () => ++looks === 1 ? null : foreign[0]![1]);
+    await expect(acquireInstanceLock("main", raced)).rejects.toThrow("belongs to user 1001");
+    expect(raced.files.list("/tmp/pointsman-1000")).toEqual([]);
+  });
+
+  it("is neither read nor written once it is another's, as after a clean-up of /var/tmp", () => {
+    let entry: FileEntry | null = null;
+    const env = user(STATE, () => entry);
+    const state = openStateDirectory(stateDirectoryPath("main", env), env, () => undefined);
+    state.saveSeed(1n);
+    entry = foreign[0]![1];
+    expect(() => { state.saveSeed(2n); }).toThrow("belongs to user 1001");
+    expect(state.troubles()).toHaveLength(1);
+    expect(() => state.seed()).toThrow("belongs to user 1001");
+    entry = null;
+    expect(state.seed()).toBe(1n);
+  });
+
+  it("is none of those that an operator named, or that belong to root", async () => {
+    const entry: FileEntry = { kind: "link", uid: 5, mode: 0o777 };
+    const env = user("/srv/run", () => entry);
+    Object.assign(env, { variables: { POINTSMAN_RUN_DIRECTORY: "/srv/run", TMPDIR: "/scratch/" } });
+    await acquireInstanceLock("main", env);
+    expect(sharedPlace("/scratch/pointsman-1000/main.sock", env)?.path).toBe("/scratch/pointsman-1000");
+    expect(sharedPlace("/scratch/pointsman-10001/main.sock", env)).toBeNull();
+    expect(sharedPlace("/run/pointsman/main.lock", env)).toBeNull();
   });
 });
 
