@@ -3,7 +3,8 @@
 
 import { execFileSync, spawn } from "node:child_process";
 import {
-  chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync,
+  chmodSync, closeSync, constants, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, statSync, symlinkSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -37,12 +38,14 @@ describe("files", () => {
     const path = join(directory, "pipe");
     execFileSync("mkfifo", [path]);
     expect(files.read(path)).toEqual(new Uint8Array(0));
-    const writer = spawn("sh", ["-c", `printf 'late' > ${path}`]);
-    // The shell opens the pipe when somebody reads: an empty answer means that it was not there yet.
-    let read = files.read(path);
-    while (read?.length === 0) read = files.read(path);
-    expect(Buffer.from(read ?? []).toString()).toBe("late");
+    // What is written before the read opens the pipe is lost unless somebody else has it open to read.
+    const keeper = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const end = openSync(path, constants.O_WRONLY);
+    const writer = spawn("sh", ["-c", "printf late >&3"], { stdio: ["ignore", "ignore", "ignore", end] });
+    closeSync(end);
+    expect(Buffer.from(files.read(path) ?? []).toString()).toBe("late");
     writer.kill();
+    closeSync(keeper);
   });
 
   it("a write that cannot end leaves the old file and no rest", () => {
