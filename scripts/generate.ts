@@ -109,8 +109,10 @@ function listDocuments(root: string): string[] {
 
 async function produceDocument(text: string, header: string): Promise<string | null> {
   if (!text.includes(": generated")) return null;
+  const { commandReference } = await import("../src/cli/reference.ts");
   const { metricsTable } = await import("../src/observe/metrics.ts");
   return fillBlocks(text, new Map([
+    ["commands", { source: "src/cli", text: commandReference() }],
     ["metrics", { source: "src/observe/metrics.ts", text: metricsTable() }],
     ["verdicts", { source: "bpf/abi.h", text: verdictTable(header) }],
   ]));

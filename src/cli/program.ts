@@ -50,7 +50,8 @@ export function bugText(error: unknown): string {
   return `pointsman: this is a bug, please report it: ${text}\n`;
 }
 
-function createProgram(io: Io, result: { code: number }): Command {
+/** `result` gets the exit code of the command that runs. */
+export function createProgram(io: Io, result: { code: number }): Command {
   const program = new Command("pointsman");
   program
     .description(
