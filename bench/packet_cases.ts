@@ -271,7 +271,6 @@ function verdictCases(): Case[] {
     ["TX_ECHO_REPLY", frame(4, { protocol: ICMP, flags: 8 }), keep],
     ["TX_ICMP_ERROR", frame(4, { protocol: ICMP, flags: 3, code: 4, payload: quote() }), keep],
     ["DROP_DENIED", frame(4, { destinationPort: 81 }), keep],
-    ["DROP_FRAGMENT", frame(4, { more: true }), keep],
     ["DROP_ORPHANED", frame(4, {}), world("drop")],
     ["DROP_TTL_EXPIRED", frame(4, { ttl: 1 }), keep],
     ["DROP_NO_BACKEND", frame(4, { destinationPort: 82 }), keep],

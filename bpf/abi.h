@@ -19,7 +19,8 @@ enum verdict {
 				 * or IPv6 with an IPv4-mapped address, which no wire may carry */
 	PASS_NOT_OURS,          /* no service has this address, port and protocol */
 	PASS_TRUNCATED,         /* for a virtual address, but ends within its TCP, UDP or ICMP header */
-	PASS_FRAGMENT,          /* a later fragment for a virtual address: no ports to look at */
+	PASS_FRAGMENT,          /* a later fragment for a virtual address whose first one is not known:
+				 * not seen in the last 30 seconds, or not for a service */
 	PASS_ICMP,              /* ICMP for a virtual address, other than an echo request to answer or
 				 * an error that quotes a packet of a service */
 	PASS_PROTOCOL,          /* neither TCP, UDP nor ICMP, for a virtual address */
@@ -31,7 +32,6 @@ enum verdict {
 	TX_TOO_BIG,             /* larger than the way to the backend carries: its sender is told, by ICMP,
 				 * how much is */
 	DROP_DENIED,            /* the service's allow and deny prefixes say no */
-	DROP_FRAGMENT,          /* the first fragment of a datagram for a service */
 	DROP_ORPHANED,          /* no heartbeat for too long, and the policy is `drop` */
 	DROP_TTL_EXPIRED,       /* its time to live, or hop limit, ends here */
 	DROP_NO_BACKEND,        /* nobody is there to take it */
@@ -193,6 +193,25 @@ struct flow_entry {
 	__u32 destination;      /* id */
 };
 
+/* Key of `fragments`: what the fragments of one datagram have in common (RFC 791, 3.2; RFC 8200,
+ * 4.5, where the protocol is only told in the first). */
+struct fragment_key {
+	__u8 source[16];
+	__u8 destination[16];
+	__be32 identification;  /* of IPv4: its 16 bits, then zeros */
+	__u8 protocol;          /* of IPv4; 0 for IPv6 */
+	__u8 pad[3];
+};
+
+/* What the first fragment had, and the others lack. */
+struct fragment_entry {
+	__u64 remembered_ns;    /* CLOCK_MONOTONIC */
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;          /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 pad[3];
+};
+
 /* Key of `policies`, a longest-prefix-match trie (BPF_MAP_TYPE_LPM_TRIE). */
 struct policy_key {
 	__u32 prefix_bits;      /* 32 bits of the service index, then bits of the mapped address */
@@ -269,6 +288,8 @@ _Static_assert(sizeof(struct address_key) == 16, "an address and nothing else");
 _Static_assert(sizeof(struct prefix_key) == 20, "32 + 128 bits");
 _Static_assert(sizeof(struct flow_key) == 40, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct flow_entry) == 16, "one entry, one quarter of a cache line");
+_Static_assert(sizeof(struct fragment_key) == 40, "no padding that the compiler may leave unset");
+_Static_assert(sizeof(struct fragment_entry) == 16, "two words");
 _Static_assert(sizeof(struct service_version) == 32, "two versions to a cache line");
 _Static_assert(sizeof(struct next_hop) == 24, "two of them in a destination");
 _Static_assert(sizeof(struct destination) == 128, "two cache lines");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * What becomes of a packet, in this order: service, policy, orphan, fragment, time to live,
+ * What becomes of a packet, in this order: fragment, service, policy, orphan, time to live,
  * connection ID, flow, ring. Knows the maps that look-ups need; knows no byte of the frame and
  * writes nothing but `flows`. decide() in src/model/decide.ts is its twin: same order, same
  * verdicts, same effects.
@@ -8,6 +8,7 @@
 #pragma once
 
 #include "flow_hash.h"
+#include "fragment.h"
 #include "maps.h"
 #include "packet.h"
 #include "quic.h"
@@ -76,7 +77,7 @@ static __noinline int decide_without_ports(const struct packet *packet)
 	case KIND_ECHO_REQUEST:
 		return TX_ECHO_REPLY;
 	case KIND_ICMP:
-	case KIND_ICMP_ERROR:
+	case KIND_FLOW: /* ROLE_ICMP_ERROR */
 		return PASS_ICMP;
 	case KIND_LATER_FRAGMENT:
 		return PASS_FRAGMENT;
@@ -226,7 +227,7 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 	choice->id = id_in_ring(version, hash);
 	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
 	if (!choice->destination || choice->destination->forwarding == FORWARDING_NONE) {
-		if (choice->entry && packet->kind != KIND_ICMP_ERROR)
+		if (choice->entry && packet->role != ROLE_ICMP_ERROR)
 			bpf_map_delete_elem(&flows, &packet->flow);
 		return DROP_NO_BACKEND;
 	}
@@ -275,7 +276,7 @@ static __always_inline bool follow_cid(struct choice *choice, __u32 named, bool 
 	return true;
 }
 
-static __always_inline enum verdict decide(struct xdp_md *ctx, const struct packet *packet,
+static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *packet,
 					   struct choice *choice)
 {
 	const struct service_version *version;
@@ -285,11 +286,11 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, const struct pack
 	bool by_ring;
 	const __u32 *service;
 
-	if (packet->kind > KIND_ICMP_ERROR)
+	if (packet->kind != KIND_FLOW && !follows_first(packet))
 		return decide_without_ports(packet);
 	service = service_of(&packet->flow.service);
 	if (!service)
-		return packet->kind == KIND_ICMP_ERROR ? decide_without_ports(packet) : PASS_NOT_OURS;
+		return packet->role == ROLE_ICMP_ERROR ? decide_without_ports(packet) : PASS_NOT_OURS;
 	choice->service = *service;
 	choice->entry = NULL;
 	choice->effect = EFFECT_NONE;
@@ -307,11 +308,9 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, const struct pack
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
 	}
-	if (packet->kind == KIND_FIRST_FRAGMENT)
-		return DROP_FRAGMENT;
 	if (packet->ttl <= 1)
 		return DROP_TTL_EXPIRED;
-	if (feature_quic_lb && version->flags & SERVICE_QUIC_LB && packet->kind == KIND_FLOW)
+	if (feature_quic_lb && version->flags & SERVICE_QUIC_LB && packet->role == ROLE_PACKET)
 		named = named_by_cid(ctx, packet, choice->service);
 	followed = choice->tracking == TRACKING_FULL && follow_flow(packet, version, choice);
 	if (feature_quic_lb && named)

@@ -22,11 +22,14 @@ typedef __u32 __attribute__((may_alias)) word;
 typedef __u64 __attribute__((may_alias)) double_word;
 
 enum { VLAN_TAGS_MAX = 2, VLAN_TAG_BYTES = 4, TAG_BYTES_MASK = 12 };
+enum { FRAME_LENGTH_BITS = 31 };
 enum { EXTENSIONS_MAX = 5, IPV4_MAPPED = 0xffff };
 /* No offset that parsing can reach is larger, within two walks over extension headers. The mask
  * changes nothing: it is a bound for the verifier. */
 enum { OFFSET_MASK = 0x7fff };
+enum { FRAGMENT_MORE_SHIFT = 13 };
 enum { FRAGMENT_MORE = 0x2000, FRAGMENT_OFFSET = 0x1fff, FRAGMENT_DONT = 0x4000 };
+enum { FRAGMENT_OFFSET_V6 = 0xfff8, FRAGMENT_BITS_V6 = 0xfff9 };
 enum { TCP_HEADER_BYTES = 20, UDP_HEADER_BYTES = 8, ICMP_HEADER_BYTES = 8 };
 enum { TCP_FLAGS_OFFSET = 13, TCP_SYN = 0x02, TCP_ACK = 0x10 };
 enum { ECHO_REQUEST = 8, ECHO_REPLY = 0, ECHO_REQUEST_V6 = 128, ECHO_REPLY_V6 = 129 };
@@ -35,18 +38,19 @@ enum { ICMPV6_UNREACHABLE = 1, ICMPV6_PARAMETER_PROBLEM = 4 };
 /* Of a quoted transport header; RFC 792 and RFC 1122 (3.2.2) promise no more. */
 enum { QUOTED_BYTES = 8 };
 
-/* The first three have ports; nothing else can be for a service. An ICMP error that quotes a packet
- * from its own destination has the quoted flow, the way the client sends it. */
+/* The first one has ports; nothing else can be for a service. */
 enum packet_kind {
 	KIND_FLOW = 0,
-	KIND_FIRST_FRAGMENT,
-	KIND_ICMP_ERROR,
 	KIND_ECHO_REQUEST,
 	KIND_ICMP,
 	KIND_LATER_FRAGMENT,
 	KIND_OTHER_PROTOCOL,
 	KIND_TRUNCATED,
 };
+
+/* What a packet with ports is to its flow. An ICMP error that quotes a packet from its own
+ * destination has the quoted flow, the way the client sends it. */
+enum packet_role { ROLE_PACKET = 0, ROLE_FIRST_FRAGMENT, ROLE_LATER_FRAGMENT, ROLE_ICMP_ERROR };
 
 static __always_inline void copy_address(void *to, const void *from)
 {
@@ -82,6 +86,7 @@ struct fragment_extension {
 	__u8 next;
 	__u8 reserved;
 	__be16 offset_and_more; /* 13 bits, 2 reserved, 1 */
+	__be32 identification;
 };
 
 /* A walk over the extension headers of IPv6, and what it finds. */
@@ -90,8 +95,9 @@ struct walk {
 	__u32 stop;             /* nothing from here on is the packet's */
 	__u8 next;              /* what is at `at`; in the end, the transport protocol */
 	__u8 kind;              /* enum packet_kind, where there is no way on; else KIND_FLOW */
-	__u8 fragment;          /* the first one */
+	__u8 role;              /* enum packet_role; of a later fragment: ROLE_FIRST_FRAGMENT too */
 	__u8 pad;
+	__be32 identification;  /* of a fragment */
 };
 
 /* A packet with segments left is for somebody else in the end. Not static: the verifier then checks
@@ -118,12 +124,17 @@ __noinline int skip_extensions(struct xdp_md *ctx, struct walk *walk)
 		if (at + length > walk->stop || (void *)extension + length > end)
 			return -1;
 		if (next == IPPROTO_FRAGMENT) {
-			__u16 word = bpf_ntohs(((struct fragment_extension *)extension)->offset_and_more);
+			struct fragment_extension *fragment = (void *)extension;
+			__u16 word = bpf_ntohs(fragment->offset_and_more);
 
+			/* Neither offset nor more to come: a whole packet (RFC 6946). */
+			if (word & FRAGMENT_BITS_V6) {
+				walk->role = ROLE_FIRST_FRAGMENT;
+				walk->identification = fragment->identification;
+			}
 			walk->kind = KIND_LATER_FRAGMENT;
-			if (word >> 3)
+			if (word & FRAGMENT_OFFSET_V6)
 				return -1;
-			walk->fragment |= word & 1;
 		} else {
 			walk->kind = KIND_OTHER_PROTOCOL;
 			if (next == IPPROTO_ROUTING && extension->segments_left)

@@ -148,6 +148,14 @@ struct {
 	__uint(max_entries, 65536);
 } flows SEC(".maps");
 
+/* A datagram's first fragment may come by another CPU than the others. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment_entry);
+	__uint(max_entries, 16384);
+} fragments SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

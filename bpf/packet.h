@@ -17,9 +17,11 @@ struct packet {
 	__u8 kind;              /* enum packet_kind */
 	__u8 family;            /* 4 or 6 */
 	__u8 ttl;
-	__u8 opens;             /* a TCP SYN without ACK */
 	__u8 plain;             /* to one host's MAC; no IPv4 options, IPv6 extensions or fragments */
-	__u8 fragment;          /* the first one: its ports are there, its length is not the datagram's */
+	__u8 opens;             /* a TCP SYN without ACK */
+	__u8 role;              /* enum packet_role; means nothing where there are no ports */
+	__u8 pad[2];
+	__be32 identification;  /* of a fragment */
 };
 
 /* Where the IP header begins. The mask changes nothing: it is a bound for the verifier, which
@@ -51,8 +53,8 @@ static __always_inline bool is_answerable(const struct packet *packet)
 	return first != 0xff;
 }
 
-/* Takes over the flow of a packet that an ICMP error quotes, if the error's own destination had sent
- * it. Neither the checksum nor the quoted one is verified: the backend does that for its own. */
+/* Takes over the flow of a packet that an ICMP error quotes, if the error's own destination had
+ * sent it. Neither the checksum nor the quoted one is verified: the backend does that for its own. */
 static __noinline int parse_quote(struct xdp_md *ctx, struct packet *packet, __u32 here)
 {
 	const word *own = (const word *)packet->flow.service.address;
@@ -71,7 +73,8 @@ static __noinline int parse_quote(struct xdp_md *ctx, struct packet *packet, __u
 	packet->flow.service.protocol = quote.walk.next;
 	packet->flow.service.port = quote.source_port;
 	packet->flow.source_port = quote.destination_port;
-	packet->kind = KIND_ICMP_ERROR;
+	packet->kind = KIND_FLOW;
+	packet->role = ROLE_ICMP_ERROR;
 	return 0;
 }
 
@@ -97,7 +100,7 @@ static __always_inline void parse_transport(struct xdp_md *ctx, struct packet *p
 		return;
 	if (protocol == icmp) {
 		packet->kind = KIND_ICMP;
-		if (is_error(packet->family, bytes[0]) && !packet->fragment)
+		if (is_error(packet->family, bytes[0]) && packet->role == ROLE_PACKET)
 			parse_quote(ctx, packet, here + ICMP_HEADER_BYTES);
 		else if (packet->plain && bytes[0] == echo && bytes[1] == 0 && is_answerable(packet))
 			packet->kind = KIND_ECHO_REQUEST;
@@ -110,7 +113,7 @@ static __always_inline void parse_transport(struct xdp_md *ctx, struct packet *p
 	}
 	packet->flow.source_port = ((__be16 *)bytes)[0];
 	packet->flow.service.port = ((__be16 *)bytes)[1];
-	packet->kind = packet->fragment ? KIND_FIRST_FRAGMENT : KIND_FLOW;
+	packet->kind = KIND_FLOW;
 }
 
 static __always_inline enum verdict parse_ipv4(struct xdp_md *ctx, struct packet *packet)
@@ -135,12 +138,16 @@ static __always_inline enum verdict parse_ipv4(struct xdp_md *ctx, struct packet
 	map_ipv4(packet->flow.source, ip->saddr);
 	map_ipv4(packet->flow.service.address, ip->daddr);
 	fragment = bpf_ntohs(ip->frag_off);
-	if (fragment & FRAGMENT_OFFSET) {
+	packet->role = fragment >> FRAGMENT_MORE_SHIFT & ROLE_FIRST_FRAGMENT;
+	if (fragment & (FRAGMENT_OFFSET | FRAGMENT_MORE)) {
+		packet->plain = false;
+		packet->identification = ip->id;
+		packet->flow.service.protocol = ip->protocol;
 		packet->kind = KIND_LATER_FRAGMENT;
-		return VERDICT_CONTINUE;
+		if (fragment & FRAGMENT_OFFSET)
+			return VERDICT_CONTINUE;
 	}
-	packet->fragment = (fragment & FRAGMENT_MORE) != 0;
-	if (packet->fragment || header_length != sizeof(*ip))
+	if (header_length != sizeof(*ip))
 		packet->plain = false;
 	parse_transport(ctx, packet, ip_offset(packet) + header_length, ip->protocol);
 	return VERDICT_CONTINUE;
@@ -156,9 +163,11 @@ static __always_inline int pass_extensions(struct xdp_md *ctx, struct packet *pa
 	};
 
 	packet->plain = false;
+	packet->flow.service.protocol = 0;
 	skip_extensions(ctx, &walk);
 	packet->kind = walk.kind;
-	packet->fragment = walk.fragment;
+	packet->role = walk.role;
+	packet->identification = walk.identification;
 	*here = walk.at & OFFSET_MASK;
 	return walk.kind == KIND_FLOW ? walk.next : -1;
 }
@@ -204,8 +213,13 @@ static __always_inline enum verdict parse_packet(struct xdp_md *ctx, struct pack
 	if ((void *)(ethernet + 1) > end)
 		return PASS_NOT_IP;
 	packet->plain = !(ethernet->h_dest[0] & 1);
-	packet->opens = false;
-	packet->fragment = false;
+	/* Zeros, and a number that means nothing yet; the verifier knows neither. With constants it
+	 * would try everything behind once for each that may be here. */
+	packet->opens = packet->frame_length >> FRAME_LENGTH_BITS;
+	packet->role = packet->frame_length >> FRAME_LENGTH_BITS;
+	packet->identification = packet->frame_length;
+	packet->pad[0] = 0;
+	packet->pad[1] = 0;
 	packet->flow.service.pad = 0;
 	packet->flow.service.port = 0;
 	packet->flow.source_port = 0;

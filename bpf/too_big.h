@@ -44,7 +44,7 @@ static __always_inline bool may_be_told(struct xdp_md *ctx, const struct packet 
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	struct iphdr *ip = ip_header(ctx, packet);
 
-	if (packet->kind != KIND_FLOW || packet->ip_length < QUOTE_LEAST_BYTES ||
+	if (packet->role != ROLE_PACKET || packet->ip_length < QUOTE_LEAST_BYTES ||
 	    !is_answerable(packet) || !is_there(ctx, ethernet, sizeof(*ethernet)) ||
 	    ethernet->h_dest[0] & 1 || !is_there(ctx, ip, QUOTE_LEAST_BYTES))
 		return false;

@@ -43,11 +43,18 @@ static __always_inline void count_forwarded(const struct packet *packet,
 		      new_flow);
 }
 
-/* Traffic of the service and of the backend, but no packet of a flow: nothing is settled. */
-static __noinline int count_error(const struct packet *packet, const struct choice *choice)
+/* What is forwarded and no plain packet of a flow. An error is traffic of the service and of the
+ * backend, but nothing is settled for it; a first fragment goes ahead of the others. */
+static __noinline int settle_special(const struct packet *packet, const struct choice *choice)
 {
-	count_forwarded(packet, choice, false);
-	return TX_ICMP_ERROR;
+	if (packet->role == ROLE_ICMP_ERROR) {
+		count_forwarded(packet, choice, false);
+		return TX_ICMP_ERROR;
+	}
+	if (packet->role == ROLE_FIRST_FRAGMENT)
+		remember_ports(packet);
+	count_forwarded(packet, choice, settle(packet, choice));
+	return TX_FORWARDED;
 }
 
 static __always_inline int finish(enum verdict verdict, const struct packet *packet,

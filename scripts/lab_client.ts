@@ -1,7 +1,7 @@
 // The lab's client for what curl cannot do: datagrams and connections from many ports, and byte streams
 // that are checked. Prints one line per answer. Every loop is bounded in count and time.
 //
-//   udp ADDRESS PORT COUNT        COUNT datagrams, a socket each; prints who answered
+//   udp ADDRESS PORT COUNT [BYTES]  COUNT datagrams, of so many bytes, a socket each; prints who answered
 //   tcp ADDRESS PORT COUNT        COUNT GET / requests, a connection each; prints who answered
 //   hold ADDRESS PORT COUNT SECONDS  COUNT connections to an echo server that each send and check a
 //                                 line every 100 ms; prints "held N, broken M"
@@ -12,7 +12,8 @@ import { createSocket } from "node:dgram";
 import { connect } from "node:net";
 import type { Socket } from "node:net";
 
-const [, , what = "", address = "", portText = "0", countText = "0", secondsText = "5"] = process.argv;
+const [, , what = "", address = "", portText = "0", countText = "0", lastText = ""] = process.argv;
+const secondsText = lastText === "" ? "5" : lastText;
 const port = Number(portText);
 const count = Number(countText);
 const ANSWER_MS = 2000;
@@ -32,8 +33,10 @@ async function inParallel(one: (index: number) => Promise<void>): Promise<void> 
 function askByUdp(index: number): Promise<void> {
   return new Promise((resolve) => {
     const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
+    // Padded with what tells one place from another.
+    const question = `datagram ${index}`.padEnd(what === "udp" ? Number(lastText) : 0, " 0123456789");
     const send = (): void => {
-      socket.send(`datagram ${index}`, port, address);
+      socket.send(question, port, address);
     };
     const again = setInterval(send, ANSWER_MS / 4);
     const end = (answer: string): void => {
@@ -51,7 +54,7 @@ function askByUdp(index: number): Promise<void> {
     });
     socket.on("message", (message) => {
       const [name = "", ...rest] = message.toString().split("\n");
-      end(rest.join("\n") === `datagram ${index}` ? name : "corrupt");
+      end(rest.join("\n") === question ? name : "corrupt");
     });
     send();
   });
@@ -156,6 +159,6 @@ else if (what === "tcp") await inParallel(askByTcp);
 else if (what === "hold") await hold();
 else if (what === "stream") await stream();
 else {
-  process.stderr.write("usage: lab_client udp|tcp|hold|stream ADDRESS PORT COUNT [SECONDS]\n");
+  process.stderr.write("usage: lab_client udp|tcp|hold|stream ADDRESS PORT COUNT [BYTES|SECONDS]\n");
   process.exitCode = 2;
 }

@@ -104,7 +104,9 @@ function raiseBackend(options: LabOptions, network: string, index: number): LabH
   });
   // Replies must fit the client's link although ours has room for tunnels.
   ip(host.namespace, "route", "replace", "198.18.0.0/24", "dev", "eth0", "mtu", String(options.mtu));
-  ip(host.namespace, "-6", "route", "replace", "2001:db8::/64", "dev", "eth0", "mtu", String(options.mtu));
+  // With the metric of the kernel's own route: with another one, that one would stay and be preferred.
+  ip(host.namespace, "-6", "route", "replace", "2001:db8::/64", "dev", "eth0", "metric", "256",
+    "mtu", String(options.mtu));
   addVip(host.namespace);
   return host;
 }

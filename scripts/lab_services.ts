@@ -277,14 +277,17 @@ export async function curlShares(lab: Lab, address: string, count: number): Prom
   );
 }
 
-/** `count` datagrams from the client, each from a port of its own. */
-export async function udpShares(lab: Lab, address: string, count: number): Promise<Shares> {
+/** `count` datagrams from the client, of at least so many bytes, each from a port of its own. */
+export async function udpShares(
+  lab: Lab, address: string, count: number, bytes = 0,
+): Promise<Shares> {
   const ended = await runIn(lab.client.namespace, process.execPath, [
     join(BUILT, "scripts/lab_client.js"),
     "udp",
     address,
     "7",
     String(count),
+    String(bytes),
   ]);
   return tally(
     ended.stdout.split("\n").filter((line) => line !== ""),

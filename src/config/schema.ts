@@ -336,6 +336,10 @@ export const configSchema = z.strictObject({
     )
       .default(4096),
     flows: integer("Flows remembered.", 64, 67_108_864).default(1_048_576),
+    fragments: integer(
+      "Fragmented datagrams under way: their first fragments' ports are remembered for the later "
+        + "ones.", 64, 1_048_576,
+    ).default(16_384),
     icmpErrors: integer(
       "ICMP errors (\"fragmentation needed\", \"packet too big\") that each CPU may send in a "
         + "second; 0: none, and what does not fit is dropped without a word.", 0, 1_000_000,

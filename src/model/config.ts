@@ -145,6 +145,7 @@ export interface Limits {
   readonly services: number;
   readonly backends: number;
   readonly flows: number;
+  readonly fragments: number;
   /** In a second, of each CPU; 0: none are sent. */
   readonly icmpErrors: number;
 }

@@ -1,12 +1,14 @@
 // The packet path as a pure function: what becomes of one packet, given the table and what the
 // look-ups returned. The proxy runs it for real connections, explain shows it, and the XDP program
 // is tested against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin:
-// same order: service, policy, orphan, fragment, time to live, connection ID, flow, ring, next hop,
+// same order: fragment, service, policy, orphan, time to live, connection ID, flow, ring, next hop,
 // room.
 
 import type { Prefix } from "./address.ts";
 import type { ServiceConfig } from "./config.ts";
 import { flowHash, slotOf, sourceHash } from "./flow_hash.ts";
+import { leavingPorts, withPorts } from "./fragment.ts";
+import type { FragmentEntry } from "./fragment.ts";
 import { namedByCid } from "./quic_named.ts";
 import type { QuicOutcome } from "./quic_route.ts";
 import { holdsAddress, mappedBits } from "./service_address.ts";
@@ -61,7 +63,11 @@ export interface FlowEntry {
 
 /** What the look-ups returned, and the time. */
 export interface State {
-  /** The entry of this packet's flow, or null. */
+  /**
+   * What is known of the datagram of a later fragment. Absent: fragments are not met (the proxy).
+   */
+  readonly fragment?: FragmentEntry | null;
+  /** The entry of this packet's flow, or null. A later fragment's is that of withPorts(). */
   readonly flow: FlowEntry | null;
   readonly nowNs: bigint;
   /** The supervisor's last heartbeat; null: taken as fresh. */
@@ -80,7 +86,9 @@ export interface State {
 export type Effect =
   | { readonly kind: "remember"; readonly destination: number; readonly generation: number }
   | { readonly kind: "touch" }
-  | { readonly kind: "forget" };
+  | { readonly kind: "forget" }
+  /** The ports of this first fragment, for the later ones. */
+  | { readonly kind: "remember-fragment" };
 
 /** Generated verdict names are the currency; this is their type. */
 export type VerdictName =
@@ -97,7 +105,6 @@ export type VerdictName =
   | "TX_ICMP_ERROR"
   | "TX_TOO_BIG"
   | "DROP_DENIED"
-  | "DROP_FRAGMENT"
   | "DROP_ORPHANED"
   | "DROP_TTL_EXPIRED"
   | "DROP_NO_BACKEND"
@@ -143,7 +150,8 @@ export function decide(table: ForwardingTable, state: State, packet: Packet): De
 }
 
 /** The same, if nobody were told that a packet is too big. */
-function decideSilently(table: ForwardingTable, state: State, packet: Packet): Decision {
+function decideSilently(table: ForwardingTable, state: State, received: Packet): Decision {
+  const packet = withPorts(received, state);
   const service = hasPorts(packet.kind)
     ? serviceOf(table, packet.destination, packet.destinationPort, packet.protocol)
     : null;
@@ -151,9 +159,11 @@ function decideSilently(table: ForwardingTable, state: State, packet: Packet): D
   if (isDenied(service.config, packet.source)) return end("DROP_DENIED", service);
   const orphaned = orphanVerdict(table, state);
   if (orphaned !== null) return end(orphaned, service);
-  if (packet.kind === "first-fragment") return end("DROP_FRAGMENT", service);
   if (packet.ttl <= 1) return end("DROP_TTL_EXPIRED", service);
   if (packet.kind === "icmp-error") return asError(byFlowOrRing(table, state, packet, service));
+  // By no connection ID: the later fragments have none (and QUIC is never cut: RFC 9000, 14).
+  if (packet.kind === "first-fragment")
+    return leavingPorts(byFlowOrRing(table, state, packet, service));
   const named =
     packet.datagram === undefined ? null : namedByCid(table, service, packet.datagram);
   if (named === null) return byFlowOrRing(table, state, packet, service);

@@ -96,6 +96,9 @@ export const FEATURES = {
     },
     proxy: { ignored: "the proxy builds no tunnel" },
   },
+  "limits.fragments": {
+    xdp: "honoured", proxy: { ignored: "the kernel reassembles what the proxy's sockets get" },
+  },
   "limits.flows": {
     xdp: "honoured",
     proxy: { ignored: "the proxy counts connections; proxy.connectionsMax and proxy.sessionsMax "

@@ -11,6 +11,17 @@ export interface ParsedPacket extends Packet {
   readonly ipOffset: number;
   /** The IP packet's own length, header included; the frame may be padded. */
   readonly ipLength: number;
+  /** What the fragments of a datagram have in common; 0 for what is no fragment. */
+  readonly identification: number;
+}
+
+/** Key of a fragment's datagram, as the table of fragments has it. */
+export interface FragmentTuple {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly identification: number;
+  /** Of IPv4; 0 for IPv6, where later fragments may say something else (RFC 8200, 4.5). */
+  readonly protocol: number;
 }
 
 /** Key of a packet's flow, as the flow table has it. */
@@ -51,6 +62,7 @@ interface Network {
   readonly ttl: number;
   readonly ipOffset: number;
   readonly ipLength: number;
+  readonly identification: number;
 }
 
 /** Where the transport header is, or the kind of packet that has none we can read. */
@@ -88,6 +100,7 @@ function parseIpv4(frame: Uint8Array, view: DataView, at: number): ParsedPacket 
   const ipLength = view.getUint16(at + 2);
   if (frame[at]! >> 4 !== 4 || headerBytes < 20 || ipLength < headerBytes) return "PASS_MALFORMED";
   if (frame.length < at + ipLength) return "PASS_MALFORMED";
+  const fragment = view.getUint16(at + 6);
   const network: Network = {
     family: 4,
     source: mapped(frame, at + 12),
@@ -95,9 +108,9 @@ function parseIpv4(frame: Uint8Array, view: DataView, at: number): ParsedPacket 
     ttl: frame[at + 8]!,
     ipOffset: at,
     ipLength,
+    identification: (fragment & 0x3fff) === 0 ? 0 : view.getUint16(at + 4),
   };
   const protocol = frame[at + 9]!;
-  const fragment = view.getUint16(at + 6);
   if ((fragment & 0x1fff) !== 0) return without(network, "later-fragment", protocol);
   const first = (fragment & 0x2000) !== 0;
   const plain = !first && headerBytes === 20 && isToOneHost(frame);
@@ -120,13 +133,16 @@ function parseIpv6(frame: Uint8Array, view: DataView, at: number): ParsedPacket 
     ttl: frame[at + 7]!,
     ipOffset: at,
     ipLength,
+    identification: 0,
   };
   return walkExtensions(frame, view, network);
 }
 
-function walkExtensions(frame: Uint8Array, view: DataView, network: Network): ParsedPacket {
+function walkExtensions(frame: Uint8Array, view: DataView, plainNetwork: Network): ParsedPacket {
+  let network = plainNetwork;
   const start = { protocol: frame[network.ipOffset + 6]!, at: network.ipOffset + IPV6_BYTES };
   const reached = skipExtensions(frame, view, start, network.ipOffset + network.ipLength);
+  network = { ...network, identification: reached.identification };
   if (reached.kind !== null) return without(network, reached.kind, reached.protocol);
   const { protocol, at, first, extensions } = reached;
   const plain = extensions === 0 && isToOneHost(frame);
@@ -134,15 +150,15 @@ function walkExtensions(frame: Uint8Array, view: DataView, network: Network): Pa
 }
 
 /** Where the extension headers end, or the kind of packet that lets nobody look so far. */
-type Reached =
+type Reached = { readonly protocol: number; readonly identification: number } & (
   | {
       readonly kind: null;
-      readonly protocol: number;
       readonly at: number;
       readonly first: boolean;
       readonly extensions: number;
     }
-  | { readonly kind: PacketKind; readonly protocol: number };
+  | { readonly kind: PacketKind }
+);
 
 /** Over the extension headers to the transport header (RFC 8200, 4). */
 function skipExtensions(
@@ -153,24 +169,28 @@ function skipExtensions(
 ): Reached {
   let { protocol, at } = start;
   let first = false;
+  let identification = 0;
   let extensions = 0;
   for (; extensions < EXTENSIONS_MAX && isExtension(protocol); extensions += 1) {
-    if (at + 8 > stop) return { kind: "truncated", protocol };
+    if (at + 8 > stop) return { kind: "truncated", protocol, identification };
     let length = 8;
     if (protocol === FRAGMENT) {
       const fragment = view.getUint16(at + 2);
-      if (fragment >> 3 !== 0) return { kind: "later-fragment", protocol: frame[at]! };
       // Neither offset nor more to come: an atomic fragment is a whole packet (RFC 6946).
+      if ((fragment & 0xfff9) !== 0) identification = view.getUint32(at + 4);
+      if (fragment >> 3 !== 0)
+        return { kind: "later-fragment", protocol: frame[at]!, identification };
       if ((fragment & 1) !== 0) first = true;
     } else {
       // With segments left the packet is on its way to somebody else.
-      if (protocol === ROUTING && frame[at + 3] !== 0) return { kind: "other-protocol", protocol };
+      if (protocol === ROUTING && frame[at + 3] !== 0)
+        return { kind: "other-protocol", protocol, identification };
       length += frame[at + 1]! * 8;
     }
     protocol = frame[at]!;
     at += length;
   }
-  return { kind: null, protocol, at, first, extensions };
+  return { kind: null, protocol, at, first, extensions, identification };
 }
 
 function isExtension(protocol: number): boolean {
@@ -293,7 +313,7 @@ function describe(
   ports: number,
   flags: number,
 ): ParsedPacket {
-  const { family, source, destination, ttl, ipOffset, ipLength } = network;
+  const { family, source, destination, ttl, ipOffset, ipLength, identification } = network;
   return {
     kind,
     family,
@@ -310,6 +330,7 @@ function describe(
     ttl,
     ipOffset,
     ipLength,
+    identification,
   };
 }
 
@@ -346,6 +367,12 @@ function isAnswerable({ family, source, destination }: Network): boolean {
 export function flowKeyOf(packet: Packet): FlowTuple {
   const { source, sourcePort, destination, destinationPort, protocol } = packet;
   return { source, sourcePort, destination, destinationPort, protocol };
+}
+
+/** The key under which the datagram of this fragment is remembered. */
+export function fragmentKeyOf(packet: ParsedPacket): FragmentTuple {
+  const { source, destination, identification, family } = packet;
+  return { source, destination, identification, protocol: family === 4 ? packet.protocol : 0 };
 }
 
 /** What an answer quotes at least: the largest IPv4 header, or IPv6's and more, and eight bytes. */

@@ -33,7 +33,7 @@ function expectedDigest(): string {
 }
 
 describeKernel("path MTU discovery in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
-  describe.each(CASES)("$forwarding to IPv$backendFamily backends", ({ forwarding, backendFamily }) => {
+  describe.each(CASES)("$forwarding to IPv$backendFamily", ({ forwarding, backendFamily }) => {
     let lab: Lab;
     let far: LabHost;
     let instance: Instance;

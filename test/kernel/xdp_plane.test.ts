@@ -4,6 +4,8 @@
 import { existsSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { detachInstance } from "../../src/dataplane/xdp/detach.ts";
+import { FragmentEntry, FragmentKey } from "../../src/dataplane/xdp/abi.gen.ts";
+import type { Config } from "../../src/model/config.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { XdpPlane } from "../../src/dataplane/xdp/xdp_plane.ts";
 import { deleteOwn } from "../../scripts/namespaces.ts";
@@ -254,6 +256,25 @@ describeKernel("the XDP plane", KERNEL, () => {
     const adopted = await opening(instance, more);
     expect(adopted.inside.state.capacities.services).toBeGreaterThanOrEqual(6);
     for (let at = 0; at < 6; at++) expect(send(adopted, 1000, 80 + at).action).toBe(REDIRECT);
+  });
+
+  it("adopts the ports of fragments, and makes room for more", async () => {
+    const instance = freshInstance();
+    const room = (fragments: number): Config =>
+      config({ instance, limits: `{ services: 8, backends: 16, flows: 1024, fragments: ${fragments} }` });
+    const plane = await opening(instance, room(64));
+    const [key, value] = [new Uint8Array(FragmentKey.size).fill(7), new Uint8Array(FragmentEntry.size).fill(8)];
+    plane.inside.maps.maps.fragments.update(key, value, 0);
+    await abandon(plane);
+    const adopted = await opening(instance, room(256));
+    const { fragments } = adopted.inside.maps.maps;
+    expect([fragments.info().maxEntries, adopted.inside.state.capacities.fragments]).toEqual([256, 256]);
+    expect(fragments.lookup(key)).toEqual(value);
+    // A smaller limit takes nothing away.
+    await abandon(adopted);
+    const again = await opening(instance, room(64));
+    expect(again.inside.state.capacities.fragments).toBe(256);
+    expect(again.inside.maps.maps.fragments.lookup(key)).toEqual(value);
   });
 
   describe("detachInstance", () => {

@@ -8,6 +8,8 @@ import {
   Destination as DestinationValue,
   FlowEntry,
   FlowKey,
+  FragmentEntry,
+  FragmentKey,
   NextHopFlags,
   PolicyKey,
   ServiceKey,
@@ -27,7 +29,7 @@ import {
 } from "../../src/dataplane/xdp/quic_maps.ts";
 import type { Prefix } from "../../src/model/address.ts";
 import { isExact, mappedBits } from "../../src/model/service_address.ts";
-import type { FlowTuple } from "../../src/model/packet.ts";
+import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
 import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { groupEntries } from "./bpf_groups.ts";
@@ -125,7 +127,8 @@ export class BpfWorld {
   /** Replaces everything but counters by what the table says; flows go. */
   fill(table: ForwardingTable, surroundings: Surroundings): void {
     for (const { map, key } of this.#written.splice(0)) this.map(map).delete(key);
-    for (const key of this.#flowKeys()) this.map("flows").delete(key);
+    for (const map of ["flows", "fragments"])
+      for (const key of this.#keysOf(map)) this.map(map).delete(key);
     this.#memoryOf("destinations").fill(0);
     for (const destination of table.destinations.values()) {
       const bytes = destinationBytes(destination, surroundings.hop(destination));
@@ -234,19 +237,23 @@ export class BpfWorld {
     return bytes === null ? null : FlowEntry.decode(bytes);
   }
 
-  flowCount(): number {
-    return this.#flowKeys().length;
+  putFragment(tuple: FragmentTuple, entry: FragmentEntry): void {
+    this.map("fragments").update(fragmentKey(tuple), FragmentEntry.encode(entry), 0);
   }
 
-  #flowKeys(): Uint8Array[] {
+  fragment(tuple: FragmentTuple): FragmentEntry | null {
+    const found = this.map("fragments").lookup(fragmentKey(tuple));
+    return found && FragmentEntry.decode(found);
+  }
+
+  countOf(map: "flows" | "fragments"): number {
+    return this.#keysOf(map).length;
+  }
+
+  #keysOf(name: string): Uint8Array[] {
+    const map = this.map(name);
     const keys: Uint8Array[] = [];
-    for (
-      let key = this.map("flows").nextKey(null);
-      key !== null;
-      key = this.map("flows").nextKey(key)
-    ) {
-      keys.push(key);
-    }
+    for (let key = map.nextKey(null); key !== null; key = map.nextKey(key)) keys.push(key);
     return keys;
   }
 
@@ -372,6 +379,16 @@ function flowKey({
     source,
     sourcePort,
   });
+}
+
+/** Byte by byte: a codec's mistake cannot hide one in the program. */
+function fragmentKey({ source, destination, identification, protocol }: FragmentTuple): Uint8Array {
+  const bytes = new Uint8Array(FragmentKey.size);
+  bytes.set(source, 0);
+  bytes.set(destination, 16);
+  new DataView(bytes.buffer).setUint32(32, identification << (protocol === 0 ? 0 : 16));
+  bytes[36] = protocol;
+  return bytes;
 }
 
 function u32(value: number): Uint8Array {

@@ -83,7 +83,8 @@ export function configOf(sketch: ConfigSketch): Config {
       tunnelSource: { ipv4: null, ipv6: null },
     },
     limits: {
-      services: sketch.limits?.services ?? 256, backends: sketch.limits?.backends ?? 4096, flows: 65_536, icmpErrors: 1000,
+      services: sketch.limits?.services ?? 256, backends: sketch.limits?.backends ?? 4096, flows: 65_536,
+      fragments: 1024, icmpErrors: 1000,
     },
     control: { socket: null, group: null },
     observe: { listen: null },

@@ -3,9 +3,16 @@
 // sides and how they are compared; the random part comes from random_tables.ts and
 // random_frames.ts.
 
-import type { FlowEntry as FlowValue } from "../../src/dataplane/xdp/abi.gen.ts";
 import { decide, opensConnection } from "../../src/model/decide.ts";
-import type { Decision, FlowEntry, Packet, State, VerdictName } from "../../src/model/decide.ts";
+import type {
+  Decision,
+  FlowEntry,
+  Packet,
+  State,
+  VerdictName,
+} from "../../src/model/decide.ts";
+import { withPorts } from "../../src/model/fragment.ts";
+import type { FragmentEntry } from "../../src/model/fragment.ts";
 import { flowHash } from "../../src/model/flow_hash.ts";
 import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
@@ -16,6 +23,8 @@ import { fixedSource, hashMask } from "../../src/model/tunnel_source.ts";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { BpfWorld, Hop, Traffic } from "./bpf_world.ts";
 import { residuesOf } from "./checksums.ts";
+import { effectProblem, isSameEntry, TICK_NS } from "./flow_effects.ts";
+import { FragmentBook } from "./fragment_book.ts";
 import { randomFrame } from "./random_frames.ts";
 import { randomWorld, tunnelSourceFor } from "./random_tables.ts";
 import type { RandomWorld } from "./random_tables.ts";
@@ -36,8 +45,6 @@ const XDP_DROP = 1,
   XDP_PASS = 2,
   XDP_TX = 3,
   XDP_REDIRECT = 4;
-/** The program reads a clock that ticks; ours does not. */
-const TICK_NS = 50_000_000n;
 const WORD_NUMBER = new Map<string, number>(VERDICT_NAMES.map((name, number) => [name, number]));
 
 export interface Setting {
@@ -93,6 +100,7 @@ function lean(world: RandomWorld): RandomWorld {
 export class Comparison {
   readonly #setting: Setting;
   readonly #world: RandomWorld;
+  readonly #fragments: FragmentBook;
   readonly #flows = new Map<string, { readonly tuple: FlowTuple; entry: FlowEntry }>();
   readonly #before: ReadonlyMap<string, { readonly packets: number; readonly bytes: number }>;
   readonly #counted = new Map<VerdictName, { packets: number; bytes: number }>();
@@ -121,6 +129,7 @@ export class Comparison {
       world.putFlow(tuple, entry);
       this.#flows.set(keyOf(tuple), { tuple, entry });
     }
+    this.#fragments = new FragmentBook(world, made.fragments);
     this.#before = world.verdicts();
     this.#quic = world.quicOutcomes();
     for (const id of hops.keys()) this.#expectTraffic("destination", id);
@@ -141,7 +150,10 @@ export class Comparison {
   }
 
   #compare(frame: Uint8Array): VerdictName {
-    const packet = parsePacket(frame);
+    const parsed = parsePacket(frame);
+    const fragment = typeof parsed === "string" ? null : this.#fragments.held(parsed);
+    const nowNs = process.hrtime.bigint();
+    const packet = typeof parsed === "string" ? parsed : withPorts(parsed, { fragment, nowNs });
     const tuple = typeof packet === "string" ? null : flowKeyOf(packet);
     const key = tuple === null ? "" : keyOf(tuple);
     const held = this.#flows.get(key)?.entry ?? null;
@@ -149,32 +161,36 @@ export class Comparison {
     const run = this.#setting.world.run(this.#setting.program, frame, frame.length + 64);
     const endNs = process.hrtime.bigint();
 
-    const early = this.#decide(packet, held, startNs);
+    const early = this.#decide(parsed, { flow: held, fragment, nowNs: startNs });
     this.#checkVerdict(early.verdict, frame.length);
     this.#checkQuic(early.quic);
     this.#checkFrame(early, packet, frame, run.action, run.output ?? new Uint8Array(0));
     if (tuple !== null && early.service?.config.tracking === "full") {
       const found = this.#setting.world.flow(tuple);
       // A flow that comes of age during the run may be touched or not.
-      const late = this.#decide(packet, held, endNs);
+      const late = this.#decide(parsed, { flow: held, fragment, nowNs: endNs });
       const problem = effectProblem(early, held, found, startNs, endNs);
       if (problem !== null && effectProblem(late, held, found, startNs, endNs) !== null)
         throw new Error(problem);
       if (found === null) this.#flows.delete(key);
       else this.#flows.set(key, { tuple, entry: found });
     }
+    if (typeof parsed !== "string")
+      this.#fragments.check(parsed, early, startNs - TICK_NS, endNs);
     if (early.verdict === "TX_FORWARDED" || early.verdict === "TX_ICMP_ERROR")
       this.#countForwarded(early, packet as ParsedPacket, frame.length);
     return early.verdict;
   }
 
-  #decide(packet: ReturnType<typeof parsePacket>, flow: FlowEntry | null, nowNs: bigint): Decision {
+  #decide(
+    packet: ReturnType<typeof parsePacket>,
+    known: { flow: FlowEntry | null; fragment: FragmentEntry | null; nowNs: bigint },
+  ): Decision {
     if (typeof packet === "string")
       return { verdict: packet, service: null, destination: null, effects: [], how: null };
     const { table, hops, heartbeatNs } = this.#world;
     const state: State = {
-      flow,
-      nowNs,
+      ...known,
       heartbeatNs,
       neighbour: (id) => hops.get(id)!.resolved && hops.get(id)!.ifindex !== this.#setting.absent,
       obstacle: (id) => {
@@ -308,9 +324,10 @@ export class Comparison {
         );
       }
     }
-    if (world.flowCount() !== this.#flows.size) {
-      throw new Error(`${world.flowCount()} flows are remembered and not ${this.#flows.size}`);
-    }
+    this.#fragments.finish();
+    const remembered = world.countOf("flows");
+    if (remembered !== this.#flows.size)
+      throw new Error(`${remembered} flows are remembered and not ${this.#flows.size}`);
     for (const { tuple, entry } of this.#flows.values()) {
       if (!isSameEntry(world.flow(tuple), entry))
         throw new Error("a flow was written that no packet was of");
@@ -351,56 +368,8 @@ function checkNewSums(output: Uint8Array): void {
   throw new Error(`sums off by ${JSON.stringify({ headers, transport })}: ${hex(output)}`);
 }
 
-/** What is wrong with the flow table after this decision, or null. */
-function effectProblem(
-  decision: Decision,
-  held: FlowEntry | null,
-  found: FlowValue | null,
-  startNs: bigint,
-  endNs: bigint,
-): string | null {
-  const effect = decision.effects[0];
-  const isNow =
-    found !== null && found.lastSeenNs >= startNs - TICK_NS && found.lastSeenNs <= endNs;
-  switch (effect?.kind) {
-    case undefined:
-      return isSameEntry(found, held)
-        ? null
-        : `no effect wanted, found ${show(found)} for ${show(held)}`;
-    case "forget":
-      return found === null ? null : `forget wanted, found ${show(found)}`;
-    case "touch":
-      return isNow &&
-        found.destination === held?.destination &&
-        found.generation === held.generation
-        ? null
-        : `touch wanted, found ${show(found)} for ${show(held)}`;
-    case "remember":
-      return isNow &&
-        found.destination === effect.destination &&
-        found.generation === effect.generation
-        ? null
-        : `remember ${effect.destination} wanted, found ${show(found)} for ${show(held)}`;
-  }
-}
-
-function isSameEntry(a: FlowEntry | null, b: FlowEntry | null): boolean {
-  if (a === null || b === null) return a === b;
-  return (
-    a.destination === b.destination &&
-    a.generation === b.generation &&
-    a.lastSeenNs === b.lastSeenNs
-  );
-}
-
 function keyOf({ source, sourcePort, destination, destinationPort, protocol }: FlowTuple): string {
   return String.fromCharCode(...source, ...destination, sourcePort, destinationPort, protocol);
-}
-
-function show(entry: FlowEntry | null): string {
-  return entry === null
-    ? "none"
-    : `${entry.destination}/${entry.generation} at ${entry.lastSeenNs}`;
 }
 
 function hex(bytes: Uint8Array): string {

@@ -16,6 +16,8 @@ export interface GoldenCase {
   readonly verdict: VerdictName;
   readonly orphan: OrphanAction;
   readonly frame: Uint8Array;
+  /** Goes through the program first, whatever becomes of it; null: nothing does. */
+  readonly before: Uint8Array | null;
   /** As it has to look afterwards. */
   readonly expected: Uint8Array;
 }
@@ -57,6 +59,7 @@ interface File {
     readonly orphan: OrphanAction;
     readonly frame: Squeezed;
     readonly expected: Squeezed | null;
+    readonly before?: Squeezed;
   }[];
 }
 
@@ -67,11 +70,12 @@ export function readGolden(): Golden {
   const destinations = new Map(file.destinations.map((one) => [one.id, destinationOf(one)]));
   const services = file.services.map(serviceOf);
   return {
-    cases: file.cases.map(({ name, verdict, orphan, frame, expected }) => ({
+    cases: file.cases.map(({ name, verdict, orphan, frame, expected, before }) => ({
       name,
       verdict,
       orphan,
       frame: expand(frame),
+      before: before === undefined ? null : expand(before),
       expected: expand(expected ?? frame),
     })),
     hops: new Map(

@@ -42,6 +42,7 @@ export class GoldenRun {
 
   run(one: GoldenCase, transmitByRedirect: boolean): Outcome {
     const world = this.#worldFor(one.orphan, transmitByRedirect);
+    if (one.before !== null) world.run("poisoned", one.before, one.before.length + 64);
     const before = world.verdicts();
     const { action, output } = world.run("poisoned", one.frame, one.frame.length + 64);
     const counted = [...world.verdicts()].filter(

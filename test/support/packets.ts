@@ -10,7 +10,7 @@ export interface Extension {
   readonly length: number;
   /** Byte 3: segments left of a routing header. */
   readonly segmentsLeft: number;
-  readonly fragment: { readonly offset: number; readonly more: boolean };
+  readonly fragment: { readonly offset: number; readonly more: boolean; readonly id?: number };
 }
 
 export interface FrameSpec {
@@ -196,7 +196,10 @@ function extensionOf(extension: Extension, next: number): Uint8Array {
   const bytes = new Uint8Array(extension.type === 44 ? 8 : extension.length);
   bytes[0] = next;
   if (extension.type === 44) {
-    put16(bytes, 2, (extension.fragment.offset << 3) | (extension.fragment.more ? 1 : 0));
+    const { offset, more, id = 0 } = extension.fragment;
+    put16(bytes, 2, (offset << 3) | (more ? 1 : 0));
+    put16(bytes, 4, id >>> 16);
+    put16(bytes, 6, id);
     return bytes;
   }
   bytes[1] = extension.length / 8 - 1;

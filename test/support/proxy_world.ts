@@ -67,7 +67,7 @@ export function config(
       proxy: { bind: "vip", portOffset: 0, ...binding },
       orphan: { afterMs: 30_000, action: "keep" }, tunnelSource: { ipv4: null, ipv6: null },
     },
-    limits: { services: 64, backends: 1024, flows: 65_536, icmpErrors: 1000 },
+    limits: { services: 64, backends: 1024, flows: 65_536, fragments: 1024, icmpErrors: 1000 },
     control: { socket: null, group: null }, observe: { listen: null }, log: { level: "info" }, stateDirectory: null,
     pools: Object.entries(pools).map(([name, backends]) => ({
       name, inline: false, health: { type: "none" },

@@ -6,7 +6,12 @@ import type { FlowTuple } from "../../src/model/packet.ts";
 import { serviceOf } from "../../src/model/service_lookup.ts";
 import { ICMP, ICMPV6, TCP, UDP, frameOf, ipv4, mac, put16 } from "./packets.ts";
 import type { Extension, FrameSpec } from "./packets.ts";
-import { familyOf, randomClient, randomVirtualAddress } from "./random_tables.ts";
+import {
+  IDENTIFICATIONS_MAX,
+  familyOf,
+  randomClient,
+  randomVirtualAddress,
+} from "./random_tables.ts";
 import type { RandomWorld } from "./random_tables.ts";
 import { randomDatagram } from "./random_quic.ts";
 import type { Draws } from "./random.ts";
@@ -204,6 +209,7 @@ function randomHeaders(draws: Draws, family: 4 | 6, probability: number): Partia
   if (draws.chance(probability)) {
     headers.more = draws.chance(0.5);
     headers.fragmentOffset = draws.pick([0, 0, 1, 185]);
+    headers.id = draws.below(IDENTIFICATIONS_MAX);
   }
   if (family === 6 && draws.chance(probability * 3)) {
     headers.extensions = Array.from({ length: draws.between(1, 6) }, () => randomExtension(draws));
@@ -216,6 +222,10 @@ function randomExtension(draws: Draws): Extension {
     type: draws.pick([0, 43, 44, 60, 60]),
     length: draws.pick([8, 8, 8, 16, 64]),
     segmentsLeft: draws.pick([0, 0, 0, 1]),
-    fragment: { offset: draws.pick([0, 0, 0, 1, 100]), more: draws.chance(0.4) },
+    fragment: {
+      offset: draws.pick([0, 0, 0, 1, 100]),
+      more: draws.chance(0.4),
+      id: draws.below(IDENTIFICATIONS_MAX),
+    },
   };
 }

@@ -6,11 +6,12 @@ import { addressFromBytes, parsePrefix, prefixOf } from "../../src/model/address
 import type { Prefix } from "../../src/model/address.ts";
 import type { ServiceConfig } from "../../src/model/config.ts";
 import type { FlowEntry } from "../../src/model/decide.ts";
+import type { FragmentEntry } from "../../src/model/fragment.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { formatServiceAddress, mappedBits, parsePorts } from "../../src/model/service_address.ts";
 import type { PortRange } from "../../src/model/service_address.ts";
-import type { FlowTuple } from "../../src/model/packet.ts";
+import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
 import type { Hop } from "./bpf_world.ts";
 import { ipv4, mac } from "./packets.ts";
 import { randomQuicLb } from "./random_quic.ts";
@@ -29,7 +30,12 @@ export interface RandomWorld {
   readonly heartbeatNs: bigint;
   /** Flows that packets are drawn from; some are remembered. */
   readonly flows: readonly { readonly tuple: FlowTuple; readonly entry: FlowEntry | null }[];
+  /** Datagrams whose first fragments were seen, long ago or not. */
+  readonly fragments: readonly { readonly tuple: FragmentTuple; readonly entry: FragmentEntry }[];
 }
+
+/** Fragments have identifications below this: few, so that datagrams are met again. */
+export const IDENTIFICATIONS_MAX = 4;
 
 export function randomWorld(
   draws: Draws,
@@ -49,14 +55,16 @@ export function randomWorld(
     ledger: EMPTY_LEDGER,
     warnings: [],
   };
+  const flows = Array.from({ length: 24 }, () => {
+    const tuple = randomTuple(draws, draws.pick(services));
+    return { tuple, entry: draws.chance(0.6) ? randomEntry(draws, destinations, nowNs) : null };
+  });
   return {
     table,
+    flows,
+    fragments: randomFragments(draws, flows, nowNs),
     heartbeatNs: isFresh ? nowNs + HOUR_NS : 0n,
     hops: new Map([...destinations.keys()].map((id) => [id, randomHop(draws, id, ifindexes)])),
-    flows: Array.from({ length: 24 }, () => {
-      const tuple = randomTuple(draws, draws.pick(services));
-      return { tuple, entry: draws.chance(0.6) ? randomEntry(draws, destinations, nowNs) : null };
-    }),
   };
 }
 
@@ -104,6 +112,31 @@ function addressWithin(draws: Draws, network: Prefix): Uint8Array {
 function portWithin(draws: Draws, { from, to }: PortRange): number {
   const port = draws.pick([from, to, 53, 80, 81, 443, draws.between(from, to)]);
   return Math.min(Math.max(port, from), to);
+}
+
+function randomFragments(
+  draws: Draws,
+  flows: RandomWorld["flows"],
+  nowNs: bigint,
+): RandomWorld["fragments"] {
+  const made = flows
+    .filter(() => draws.chance(0.4))
+    .map(({ tuple }) => {
+      const { source, destination, sourcePort, destinationPort, protocol } = tuple;
+      const identification = draws.below(IDENTIFICATIONS_MAX);
+      const key = { source, destination, identification };
+      return {
+        tuple: { ...key, protocol: familyOf(source) === 4 ? protocol : 0 },
+        entry: {
+          sourcePort,
+          destinationPort: draws.chance(0.95) ? destinationPort : 9,
+          protocol,
+          rememberedNs: draws.chance(0.3) ? 0n : nowNs + HOUR_NS,
+        },
+      };
+    });
+  const byKey = new Map(made.map((one) => [JSON.stringify(Object.values(one.tuple)), one]));
+  return [...byKey.values()];
 }
 
 function randomEntry(

@@ -333,19 +333,18 @@ describe("a packet that does not fit", () => {
 });
 
 describe("the order", () => {
-  it("is service, policy, orphan, fragment, time to live, ring, next hop", () => {
+  it("is service, policy, orphan, time to live, ring, next hop", () => {
     const everything: Given = {
       config: { policy: { allow: [], deny: [parsePrefix("192.0.2.0/24")!] } },
       slots: [0],
       orphan: { afterMs: 1, action: "drop" },
       state: { heartbeatNs: 0n, neighbour: () => false },
-      packet: { kind: "first-fragment", ttl: 0, destinationPort: 80 },
+      packet: { ttl: 0, destinationPort: 80 },
     };
     const cured: readonly [VerdictName, Partial<Given>][] = [
-      ["PASS_NOT_OURS", { packet: { kind: "first-fragment", ttl: 0 } }],
+      ["PASS_NOT_OURS", { packet: { ttl: 0 } }],
       ["DROP_DENIED", { config: {} }],
       ["DROP_ORPHANED", { orphan: { afterMs: 0, action: "drop" } }],
-      ["DROP_FRAGMENT", { packet: { kind: "flow", ttl: 0 } }],
       ["DROP_TTL_EXPIRED", { packet: {} }],
       ["DROP_NO_BACKEND", { slots: [1] }],
       ["DROP_NO_NEIGHBOUR", { state: {} }],
@@ -373,7 +372,6 @@ describe("the order", () => {
       TX_ICMP_ERROR: true,
       TX_TOO_BIG: true,
       DROP_DENIED: true,
-      DROP_FRAGMENT: true,
       DROP_ORPHANED: true,
       DROP_TTL_EXPIRED: true,
       DROP_NO_BACKEND: true,

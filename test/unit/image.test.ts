@@ -22,7 +22,7 @@ import { serviceAt } from "../support/service_at.ts";
 const HOP: NextHop = {
   resolved: true, destinationMac: "02:00:00:00:00:0b", sourceMac: "02:00:00:00:00:01", ifindex: 2, mtu: 1500,
 };
-const CAPACITIES = { services: 4, destinations: 8, flows: 16, policies: 8, groupEntries: 8, quicConfigs: 8, quicServers: 8 };
+const CAPACITIES = { services: 4, destinations: 8, flows: 16, fragments: 16, policies: 8, groupEntries: 8, quicConfigs: 8, quicServers: 8 };
 
 function tableOf(sketch: Partial<ConfigSketch> = {}, ledger: Ledger = EMPTY_LEDGER, down: readonly string[] = []): ForwardingTable {
   const config = configOf({ pools: { web: ["a", "b", "c"] }, services: [{ name: "web" }], ...sketch });

@@ -1,10 +1,13 @@
 // parsePacket() on frames built field by field, and on every golden packet, which decide() then
 // judges: what the XDP program is tested against is itself tested against scapy's packets.
 
+import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it } from "vitest";
 import { decide } from "../../src/model/decide.ts";
 import type { State } from "../../src/model/decide.ts";
-import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
+import type { FragmentEntry } from "../../src/model/fragment.ts";
+import type { ForwardingTable } from "../../src/model/table.ts";
+import { flowKeyOf, fragmentKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { ParsedPacket } from "../../src/model/packet.ts";
 import { readGolden } from "../support/golden_packets.ts";
 import { ICMP, ICMPV6, TCP, UDP, frameOf, ipv4, put16 } from "../support/packets.ts";
@@ -223,6 +226,25 @@ describe("parsePacket", () => {
   });
 });
 
+/** What a packet that came before leaves to this fragment. */
+function portsLeftBy(
+  frame: Uint8Array,
+  fragment: ParsedPacket,
+  table: ForwardingTable,
+): FragmentEntry | null {
+  const first = parsePacket(frame);
+  if (typeof first === "string") throw new Error(first);
+  const neighbour = (id: number): boolean => golden.hops.get(id)!.resolved;
+  const state = { flow: null, nowNs: 1n, heartbeatNs: null, neighbour };
+  const remembers = decide(table, state, first).effects.some(
+    ({ kind }) => kind === "remember-fragment",
+  );
+  const { sourcePort, destinationPort, protocol } = first;
+  return remembers && isDeepStrictEqual(fragmentKeyOf(first), fragmentKeyOf(fragment))
+    ? { sourcePort, destinationPort, protocol, rememberedNs: 1n }
+    : null;
+}
+
 describe("golden packets, by decide()", () => {
   for (const one of golden.cases) {
     it(`${one.verdict}: ${one.name}`, () => {
@@ -245,6 +267,7 @@ describe("golden packets, by decide()", () => {
       const decision = decide(
         table,
         {
+          fragment: one.before === null ? null : portsLeftBy(one.before, packet, table),
           flow: null,
           nowNs: 1_000_000_000n,
           heartbeatNs: 0n,

@@ -7,9 +7,10 @@ import * as codec from "./abi_codec.ts";
 /** The structs and enums that bpf/abi.h declares: what the fingerprint is taken over. */
 export const ABI_NAMES = {
   structs: [
-    "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "next_hop",
-    "policy_key", "port_prefix", "prefix_key", "quic_config", "quic_config_key", "quic_server_key",
-    "service_key", "service_version", "settings", "traffic_count", "verdict_count", "wildcard_key",
+    "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "fragment_entry",
+    "fragment_key", "next_hop", "policy_key", "port_prefix", "prefix_key", "quic_config",
+    "quic_config_key", "quic_server_key", "service_key", "service_version", "settings",
+    "traffic_count", "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input",
@@ -19,12 +20,12 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x558205f2acddfcd4n;
+export const ABI_FINGERPRINT = 0x103f0bc4ba4f43a5n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x40263b401bbd8920n,
-  pointsman: 0x558205f2acddfcd4n,
+  pointsman: 0x103f0bc4ba4f43a5n,
 } as const;
 
 /** enum decap_verdict */
@@ -227,23 +228,21 @@ export const Verdict = {
   TX_ICMP_ERROR: 11,
   TX_TOO_BIG: 12,
   DROP_DENIED: 13,
-  DROP_FRAGMENT: 14,
-  DROP_ORPHANED: 15,
-  DROP_TTL_EXPIRED: 16,
-  DROP_NO_BACKEND: 17,
-  DROP_NO_NEIGHBOUR: 18,
-  DROP_NO_ROOM: 19,
-  DROP_TOO_BIG: 20,
-  VERDICTS: 21,
+  DROP_ORPHANED: 14,
+  DROP_TTL_EXPIRED: 15,
+  DROP_NO_BACKEND: 16,
+  DROP_NO_NEIGHBOUR: 17,
+  DROP_NO_ROOM: 18,
+  DROP_TOO_BIG: 19,
+  VERDICTS: 20,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** In the order of their declaration. */
 export const VERDICT_NAMES = [
   "VERDICT_CONTINUE", "PASS_NOT_IP", "PASS_MALFORMED", "PASS_NOT_OURS", "PASS_TRUNCATED",
   "PASS_FRAGMENT", "PASS_ICMP", "PASS_PROTOCOL", "PASS_ORPHANED", "TX_FORWARDED", "TX_ECHO_REPLY",
-  "TX_ICMP_ERROR", "TX_TOO_BIG", "DROP_DENIED", "DROP_FRAGMENT", "DROP_ORPHANED",
-  "DROP_TTL_EXPIRED", "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_ROOM", "DROP_TOO_BIG",
-  "VERDICTS",
+  "TX_ICMP_ERROR", "TX_TOO_BIG", "DROP_DENIED", "DROP_ORPHANED", "DROP_TTL_EXPIRED",
+  "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_ROOM", "DROP_TOO_BIG", "VERDICTS",
 ] as const satisfies readonly (keyof typeof Verdict)[];
 
 /** struct address_key, 16 bytes */
@@ -446,6 +445,86 @@ export const FlowKey = {
     return bytes;
   },
   decode: (bytes: Uint8Array): FlowKey => readFlowKey(codec.exactView(bytes, 40, "struct flow_key"), 0),
+} as const;
+
+/** struct fragment_entry, 16 bytes */
+export interface FragmentEntry {
+  readonly rememberedNs: bigint;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly protocol: number;
+}
+
+function writeFragmentEntry(view: DataView, at: number, value: FragmentEntry): void {
+  codec.setU64(view, at, value.rememberedNs, "fragment_entry.remembered_ns");
+  codec.setBe16(view, at + 8, value.sourcePort, "fragment_entry.source_port");
+  codec.setBe16(view, at + 10, value.destinationPort, "fragment_entry.destination_port");
+  codec.setU8(view, at + 12, value.protocol, "fragment_entry.protocol");
+}
+
+function readFragmentEntry(view: DataView, at: number): FragmentEntry {
+  return {
+    rememberedNs: view.getBigUint64(at, true),
+    sourcePort: view.getUint16(at + 8, false),
+    destinationPort: view.getUint16(at + 10, false),
+    protocol: view.getUint8(at + 12),
+  };
+}
+
+export const FragmentEntry = {
+  size: 16,
+  offsets: {
+    rememberedNs: 0,
+    sourcePort: 8,
+    destinationPort: 10,
+    protocol: 12,
+  },
+  encode: (value: FragmentEntry): Uint8Array => {
+    const bytes = new Uint8Array(16);
+    writeFragmentEntry(codec.exactView(bytes, 16, "struct fragment_entry"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): FragmentEntry => readFragmentEntry(codec.exactView(bytes, 16, "struct fragment_entry"), 0),
+} as const;
+
+/** struct fragment_key, 40 bytes */
+export interface FragmentKey {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly identification: number;
+  readonly protocol: number;
+}
+
+function writeFragmentKey(view: DataView, at: number, value: FragmentKey): void {
+  codec.setBytes(view, at, value.source, 16, "fragment_key.source");
+  codec.setBytes(view, at + 16, value.destination, 16, "fragment_key.destination");
+  codec.setBe32(view, at + 32, value.identification, "fragment_key.identification");
+  codec.setU8(view, at + 36, value.protocol, "fragment_key.protocol");
+}
+
+function readFragmentKey(view: DataView, at: number): FragmentKey {
+  return {
+    source: codec.getBytes(view, at, 16),
+    destination: codec.getBytes(view, at + 16, 16),
+    identification: view.getUint32(at + 32, false),
+    protocol: view.getUint8(at + 36),
+  };
+}
+
+export const FragmentKey = {
+  size: 40,
+  offsets: {
+    source: 0,
+    destination: 16,
+    identification: 32,
+    protocol: 36,
+  },
+  encode: (value: FragmentKey): Uint8Array => {
+    const bytes = new Uint8Array(40);
+    writeFragmentKey(codec.exactView(bytes, 40, "struct fragment_key"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): FragmentKey => readFragmentKey(codec.exactView(bytes, 40, "struct fragment_key"), 0),
 } as const;
 
 /** struct next_hop, 24 bytes */
@@ -1037,10 +1116,10 @@ export const DecapRodata = {
 
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
-  "address_groups", "destination_traffic", "destinations", "devices", "flows", "group_services",
-  "icmp_pace", "policies", "quic_configs", "quic_counts", "quic_servers", "rings_large",
-  "rings_medium", "rings_small", "service_active", "service_traffic", "service_versions",
-  "services", "settings", "verdict_counts", "virtual_addresses", "wildcards",
+  "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
+  "group_services", "icmp_pace", "policies", "quic_configs", "quic_counts", "quic_servers",
+  "rings_large", "rings_medium", "rings_small", "service_active", "service_traffic",
+  "service_versions", "services", "settings", "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [

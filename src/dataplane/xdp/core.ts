@@ -55,7 +55,8 @@ export function configuredCapacities({ limits, services, pools }: Config): Capac
   const configs = services.flatMap(({ quicLb }) => quicLb?.configs ?? []);
   const servers = configs.length * Math.max(0, ...pools.map(({ backends }) => backends.length));
   return {
-    services: limits.services, destinations: limits.backends + 1, flows: limits.flows, policies: POLICIES,
+    services: limits.services, destinations: limits.backends + 1, flows: limits.flows,
+    fragments: limits.fragments, policies: POLICIES,
     groupEntries: GROUP_ENTRIES,
     quicConfigs: Math.max(QUIC_MIN, configs.length * 2), quicServers: Math.max(QUIC_MIN, servers * 2),
   };
@@ -264,8 +265,8 @@ function heldFeatures(state: KernelState): Set<Feature> {
 function larger(a: Capacities, b: Capacities): Capacities {
   return {
     services: Math.max(a.services, b.services), destinations: Math.max(a.destinations, b.destinations),
-    flows: Math.max(a.flows, b.flows), policies: Math.max(a.policies, b.policies),
-    groupEntries: Math.max(a.groupEntries, b.groupEntries),
+    flows: Math.max(a.flows, b.flows), fragments: Math.max(a.fragments, b.fragments),
+    policies: Math.max(a.policies, b.policies), groupEntries: Math.max(a.groupEntries, b.groupEntries),
     quicConfigs: Math.max(a.quicConfigs, b.quicConfigs), quicServers: Math.max(a.quicServers, b.quicServers),
   };
 }

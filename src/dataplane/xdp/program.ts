@@ -37,12 +37,12 @@ export interface LoadedProgram {
 
 /** Entries of each map whose size follows from the capacities. */
 export function mapSizes(capacities: Capacities): Partial<Record<MapName, number>> {
-  const { services, destinations, flows, policies, groupEntries, quicConfigs, quicServers } = capacities;
+  const { services, destinations, flows, fragments, policies, groupEntries, quicConfigs, quicServers } = capacities;
   const rings = ringsMax(capacities);
   return {
     services, virtual_addresses: services, service_active: services, service_versions: services * 2,
     service_traffic: services, rings_small: rings, rings_medium: rings, rings_large: rings,
-    destinations, destination_traffic: destinations, flows, policies,
+    destinations, destination_traffic: destinations, flows, fragments, policies,
     // Old and new prefixes stand side by side during a change.
     wildcards: services, address_groups: services * 2, group_services: groupEntries,
     quic_configs: quicConfigs, quic_servers: quicServers,
@@ -59,7 +59,7 @@ export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
   );
   const destinations = Math.min(size("destinations"), size("destination_traffic"));
   const found = {
-    services, destinations, flows: size("flows"), policies: size("policies"),
+    services, destinations, flows: size("flows"), fragments: size("fragments"), policies: size("policies"),
     groupEntries: size("group_services"),
     quicConfigs: size("quic_configs"), quicServers: size("quic_servers"),
   };

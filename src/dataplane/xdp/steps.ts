@@ -21,6 +21,7 @@ export interface Capacities {
   /** The largest id is one less. */
   readonly destinations: number;
   readonly flows: number;
+  readonly fragments: number;
   readonly policies: number;
   /** Entries of all groups of wildcard services. */
   readonly groupEntries: number;

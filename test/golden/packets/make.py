@@ -237,19 +237,21 @@ def squeeze(data):
     return {"hex": kept.hex(), "zeros": len(data) - len(kept)}
 
 
-def case(name, verdict, frame, expected=None, orphan="keep"):
-    """`frame` is a scapy packet or bytes; `expected` the same, None for the frame as it came."""
+def case(name, verdict, frame, expected=None, orphan="keep", before=None):
+    """`frame` is a scapy packet or bytes; `expected` the same, None for the frame as it came. `before` goes
+    through the program first; what becomes of it is another case."""
     bytes_in = frame if isinstance(frame, bytes) else raw(frame)
     out = None if expected is None else squeeze(expected if isinstance(expected, bytes) else raw(expected))
-    cases.append({"name": name, "verdict": verdict, "orphan": orphan, "frame": squeeze(bytes_in), "expected": out})
+    cases.append({"name": name, "verdict": verdict, "orphan": orphan, "frame": squeeze(bytes_in), "expected": out,
+                  **({} if before is None else {"before": squeeze(raw(before))})})
 
 
-def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED", flow=None, backend=None):
+def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED", flow=None, backend=None, before=None):
     # What lies behind the IP packet is not scapy's to count: it goes along as it came.
     built = Ether(raw(frame))
     assert raw(built) == raw(frame), name
     sent = forwarded(built, backend or backend_of[ports[port]], flow)
-    case(name, verdict, raw(built) + padding, raw(sent) + padding)
+    case(name, verdict, raw(built) + padding, raw(sent) + padding, before=before)
 
 
 def reports(name, frame, port, flow=None, backend=None):
@@ -328,6 +330,85 @@ answers("v4 echo with a sum that carries twice",
         ether() / ip(4, ttl=10, id=first_id(reply_carries)) / echo(4))
 forwards("v4 ipip4 outer sum that carries twice",
          ether() / ip(4, flags="", id=first_id(outer_carries)) / udp(ports["ipip4"], 207), "ipip4")
+
+# --- fragments ----------------------------------------------------------------------------------------
+
+
+def datagram(family, transport, port, **changes):
+    header = TCP(sport=40000, dport=ports[port], flags="A") if transport == "tcp" else UDP(sport=40000, dport=ports[port])
+    return ip(family, **changes) / header / Raw(bytes(range(250)) * 2)
+
+
+def pieces(family, transport, port, number, **changes):
+    """A datagram that scapy itself cut (IPv4), or that was cut by hand, since scapy's fragment6 changes the
+    header it is given: first, middle and last fragment."""
+    whole = datagram(family, transport, port, **changes)
+    if family == 4:
+        whole.id, whole.flags = number, ""
+        cut = whole.fragment(fragsize=200)
+        assert len(cut) == 3 and [one.frag for one in cut] == [0, 25, 50]
+        return [ether() / one for one in cut]
+    body = raw(whole)[40:]
+    kind = 6 if transport == "tcp" else 17
+    return [ether() / ip(6, **changes) / IPv6ExtHdrFragment(nh=kind, offset=start // 8, m=more, id=number) /
+            Raw(body[start:start + 200]) for start, more in ((0, 1), (200, 1), (400, 0))]
+
+
+number = 0x1000
+for family in (4, 6):
+    for port in ("l2", *TUNNELS):
+        for transport in ("tcp", "udp"):
+            number += 1
+            flow = datagram(family, transport, port)
+            first, middle, last = pieces(family, transport, port, number)
+            there = f"v{family} {port} {transport}"
+            forwards(f"{there} first fragment", first, port, flow=flow)
+            forwards(f"{there} middle fragment", middle, port, flow=flow, before=first)
+            forwards(f"{there} last fragment", last, port, flow=flow, before=first)
+            # Reversed: whoever comes before the first is not known to be ours.
+            first, middle, last = pieces(family, transport, port, number + 0x100)
+            case(f"{there} last fragment ahead", "PASS_FRAGMENT", last, before=middle)
+    here = f"v{family} fragment"
+    client, other = {4: ("192.0.2.8", "203.0.113.11"), 6: ("2001:db8::8", "fd00::11")}[family]
+    first, middle, last = pieces(family, "udp", "l2", 0x2000 + family)
+    for what, changes, theirs in (("client", {"src": client}, 0x2000), ("number", {}, 0x2100)):
+        stranger = pieces(family, "udp", "l2", theirs + family, **changes)[2]
+        case(f"{here} of another {what}", "PASS_FRAGMENT", stranger, before=first)
+    if family == 4:
+        case(f"{here} of another protocol", "PASS_FRAGMENT", pieces(4, "tcp", "l2", 0x2000 + 4)[2], before=first)
+        first = pieces(4, "udp", "l2", 0x2010)[0]
+        marked = pieces(4, "udp", "l2", 0x2010, options=[IPOption_NOP()] * 4)[2]
+        forwards(f"{here} with options", marked, "l2", before=first)
+    else:
+        # RFC 8200, 4.5: the next header counts in the first fragment alone.
+        odd = ether() / ip(6) / IPv6ExtHdrFragment(nh=60, offset=50, m=0, id=0x2000 + 6) / Raw(b"x" * 40)
+        forwards(f"{here} with another next header", odd, "l2", before=first)
+        behind = IPv6ExtHdrFragment(nh=60, offset=0, m=1, id=0x2010) / IPv6ExtHdrDestOpt() / udp(ports["l2"], 200)
+        ahead = ether() / ip(6) / IPv6ExtHdrHopByHop() / behind
+        forwards(f"{here} first, between extensions", ahead, "l2")
+        odd = ether() / ip(6) / IPv6ExtHdrHopByHop() / IPv6ExtHdrFragment(nh=60, offset=27, m=0, id=0x2010) / Raw(b"x" * 40)
+        forwards(f"{here} last, between extensions", odd, "l2", before=ahead)
+    stranger = pieces(family, "udp", "l2", 0x2000 + family, dst=other)
+    case(f"{here} first for somebody else", "PASS_NOT_OURS", stranger[0])
+    case(f"{here} last for somebody else", "PASS_NOT_OURS", stranger[2], before=stranger[0])
+    # What is not forwarded leaves nothing to follow.
+    for what, port, verdict, changes in (
+            ("denied", "ipip4", "DROP_DENIED", {"src": DENIED4 if family == 4 else DENIED6}),
+            ("last hop", "l2", "DROP_TTL_EXPIRED", {"ttl": 1}), ("nobody", "nobody", "DROP_NO_BACKEND", {}),
+            ("unresolved", "l2-unresolved", "DROP_NO_NEIGHBOUR", {})):
+        number += 1
+        first, middle, last = pieces(family, "udp", port, number, **changes)
+        case(f"{here} first, {what}", verdict, first)
+        case(f"{here} last, {what}", "PASS_FRAGMENT", last, before=first)
+    # A later one is measured against the service as every packet is.
+    first, middle, _ = pieces(family, "udp", "l2", 0x2020 + family)
+    last = pieces(family, "udp", "l2", 0x2020 + family, ttl=1)[2]
+    case(f"{here} last, last hop", "DROP_TTL_EXPIRED", last, before=first)
+    ping = ip(family, **({"flags": "MF", "id": 0x2030} if family == 4 else {}))
+    ping = ping / echo(family) if family == 4 else ping / IPv6ExtHdrFragment(offset=0, m=1, id=0x2030) / echo(6)
+    later = (ip(4, frag=9, id=0x2030, proto=1) if family == 4 else
+             ip(6) / IPv6ExtHdrFragment(offset=9, nh=58, id=0x2030)) / Raw(b"x" * 40)
+    case(f"{here} last of an echo", "PASS_FRAGMENT", ether() / later, before=ether() / ping)
 
 # --- answered -----------------------------------------------------------------------------------------
 
@@ -526,9 +607,6 @@ for family in (4, 6):
     case(f"{here} denied", "DROP_DENIED", ether() / denied / udp(ports["ipip4"]))
     case(f"{here} denied, orphaned", "DROP_DENIED", ether() / denied / tcp(ports["ipip4"]), orphan="pass")
     first = ip(4, flags="MF") if family == 4 else ip(6) / IPv6ExtHdrFragment(offset=0, m=1)
-    case(f"{here} first fragment", "DROP_FRAGMENT", ether() / first / udp(ports["l2"]))
-    case(f"{here} first fragment, last hop", "DROP_FRAGMENT",
-         ether() / (ip(4, flags="MF", ttl=1) if family == 4 else ip(6, ttl=1) / IPv6ExtHdrFragment(offset=0, m=1)) / tcp(ports["l2"]))
     case(f"{here} orphaned, dropped", "DROP_ORPHANED", ether() / ip(family) / udp(ports["l2"]), orphan="drop")
     case(f"{here} orphaned first fragment", "DROP_ORPHANED", ether() / first / udp(ports["l2"]), orphan="drop")
     case(f"{here} nobody", "DROP_NO_BACKEND", ether() / ip(family) / tcp(ports["nobody"]))
