@@ -3,6 +3,7 @@
 
 import { existsSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { Settings } from "../../src/dataplane/xdp/abi.gen.ts";
 import { detachInstance } from "../../src/dataplane/xdp/detach.ts";
 import { FragmentEntry, FragmentKey } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { Config } from "../../src/model/config.ts";
@@ -300,7 +301,7 @@ describeKernel("the XDP plane", KERNEL, () => {
     await expect(open(config({ instance: freshInstance() }))).rejects.toMatchObject({
       code: "PLANE_IN_USE", details: { interface: "veth0" },
     });
-    plane.inside.maps.maps.settings.update(new Uint8Array(4), new Uint8Array(32), 0);
+    plane.inside.maps.maps.settings.update(new Uint8Array(4), new Uint8Array(Settings.size), 0);
     await abandon(plane);
     await expect(open(config({ instance }))).rejects.toMatchObject({ code: "ABI_MISMATCH" });
     // It goes on forwarding, and detach works all the same.
