@@ -9,6 +9,7 @@ import { BpfWorld } from "../support/bpf_world.ts";
 import type { Surroundings } from "../support/bpf_world.ts";
 import { VIRTUAL_ADDRESSES, addressKey, prefixKey } from "../support/decap_run.ts";
 import { readGolden } from "../support/golden_packets.ts";
+import type { Golden } from "../support/golden_packets.ts";
 import { BPF_DIRECTORY } from "../support/kernel.ts";
 import { encodeInput } from "./inputs.ts";
 import { Recording } from "./recorded_maps.ts";
@@ -17,7 +18,8 @@ import type { Write } from "./recorded_maps.ts";
 export interface Target {
   readonly name: "pointsman" | "decap";
   readonly worlds: () => Write[][];
-  readonly seeds: () => Uint8Array[];
+  /** Made of the golden packets, or of those with such names. */
+  readonly seeds: (named?: RegExp) => Uint8Array[];
 }
 
 interface World {
@@ -55,8 +57,12 @@ function worldOf({ orphan, service = {}, ringClass = "small", tunnelSourceMask =
   return recording.writes();
 }
 
-function pointsmanSeeds(): Uint8Array[] {
-  return golden.cases.flatMap(({ frame, orphan, verdict }) => {
+function casesNamed(named: RegExp): Golden["cases"] {
+  return golden.cases.filter(({ name }) => named.test(name));
+}
+
+function pointsmanSeeds(named = /^/): Uint8Array[] {
+  return casesNamed(named).flatMap(({ frame, orphan, verdict }) => {
     const own = ORPHANS.indexOf(orphan);
     const others = WORLDS.map((_, world) => world).slice(ORPHANS.length);
     return [own, ...(verdict.startsWith("TX_") ? others : [])].map((world) => encodeInput(frame, { world }));
@@ -74,8 +80,8 @@ function decapWorld(): Write[] {
   return recording.writes();
 }
 
-function decapSeeds(): Uint8Array[] {
-  return golden.cases.flatMap(({ frame, expected }) =>
+function decapSeeds(named = /^/): Uint8Array[] {
+  return casesNamed(named).flatMap(({ frame, expected }) =>
     expected.length > frame.length
       ? [encodeInput(expected, {}), encodeInput(expected, { switched: 1 })]
       : [encodeInput(frame, {})],

@@ -41,7 +41,7 @@ describe.skipIf(without !== null)(
           breakSources(mutant, sources);
           const program = buildTarget(clang, target, scratch, sources);
           // From the golden packets alone: what the corpus knows it need not find.
-          const { complaint } = await fuzz(program, scratch, target.seeds(), {
+          const { complaint } = await fuzz(program, scratch, target.seeds(mutant.near), {
             seed, runs, seconds: null,
           });
           expect(complaint).toMatch(mutant.complaint);
