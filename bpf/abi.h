@@ -37,7 +37,9 @@ enum verdict {
 	DROP_NO_BACKEND,        /* nobody is there to take it */
 	DROP_NO_NEIGHBOUR,      /* the next hop's link address is not known (yet) */
 	DROP_NO_ROOM,           /* no room for the outer header, or for the length in it */
-	DROP_TOO_BIG,           /* the same, but its sender may not be told, or too many were just now */
+	DROP_TOO_BIG,           /* larger than the way to the backend carries, and its sender may not be
+				 * told (a fragment, an error, one that allows fragmentation), or too
+				 * many were just now */
 	VERDICTS,               /* how many there are; not an outcome */
 };
 

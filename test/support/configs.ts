@@ -27,6 +27,7 @@ export interface ServiceSketch {
   readonly protocol?: "tcp" | "udp";
   readonly forwarding?: Forwarding;
   readonly gue?: Partial<Gue>;
+  readonly policy?: ServiceConfig["policy"];
   readonly pool?: string;
   readonly ringSize?: number;
   readonly hash?: HashInput;
@@ -155,7 +156,7 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     failOpen: sketch.failOpen ?? false,
     vip: { assign: "none" },
     pool: sketch.pool ?? "web",
-    policy: { allow: [], deny: [] },
+    policy: sketch.policy ?? { allow: [], deny: [] },
     proxy: {
       connectTimeoutMs: 1000, connectRetries: 1, idleTimeoutMs: 0, udpIdleTimeoutMs: 60_000,
       connectionsMax: 1000, sessionsMax: 1000, proxyProtocol: "none",

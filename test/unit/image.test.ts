@@ -14,6 +14,7 @@ import { RING_CLASS_SLOTS } from "../../src/dataplane/xdp/image.ts";
 import { RingSlots } from "../../src/dataplane/xdp/abi.gen.ts";
 import { describeStep, type Step, type StepKind } from "../../src/dataplane/xdp/steps.ts";
 import { compile } from "../../src/model/compile.ts";
+import { parsePrefix } from "../../src/model/address.ts";
 import { fixedSource } from "../../src/model/tunnel_source.ts";
 import { EMPTY_LEDGER, type BackendHealth, type ForwardingTable, type Ledger } from "../../src/model/table.ts";
 import { address, configOf, type ConfigSketch } from "../support/configs.ts";
@@ -153,6 +154,19 @@ describe("the steps of", () => {
     const image = imageFrom(tableOf({ services }));
     expect(grown(emptyState(CAPACITIES, new Set()), image)).toMatchObject({ services: 16, destinations: 32 });
     expect(grown(emptyState({ ...CAPACITIES, services: 9, destinations: 28 }, new Set()), image)).toMatchObject({ services: 9, destinations: 28 });
+  });
+
+  it("prefixes of a policy that all change: room for the old and the new ones together", () => {
+    const withPolicy = (octet: number, count: number): Image => imageFrom(tableOf({ services: [{
+      name: "web", policy: { allow: [], deny: Array.from({ length: count }, (_, at) =>
+        parsePrefix(`10.${octet}.${at >> 8}.${at & 255}/32`)!) },
+    }] }));
+    const state = emptyState({ ...CAPACITIES, policies: 1024 }, new Set());
+    go(state, withPolicy(1, 600));
+    expect(grown(state, withPolicy(1, 600)).policies).toBe(1024);
+    expect(grown(state, withPolicy(2, 400)).policies).toBe(1024);
+    expect(grown(state, withPolicy(2, 500)).policies).toBe(2048);
+    expect(grown(state, imageFrom(tableOf())).policies).toBe(1024);
   });
 
   it("each kind have words for people", () => {

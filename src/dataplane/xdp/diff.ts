@@ -127,12 +127,10 @@ function planProgram({ state, take }: Planner, want: Image): void {
 /** Room for the image: what is too small is doubled until it fits. The same object when all fits. */
 export function grown(state: KernelState, want: Image): Capacities {
   const { capacities } = state;
-  let policies = 0;
-  for (const service of want.services.values()) policies += service.policy.size;
   const needed = {
     services: 1 + Math.max(-1, ...want.services.keys()),
     destinations: 1 + Math.max(0, ...want.destinations.keys()),
-    policies,
+    policies: policiesNeeded(state, want),
     groupEntries: groupEntriesNeeded(state, [remainingGroups(state, losers(state, want)), want.groups]),
   };
   const fit = (have: number, need: number): number => {
@@ -144,16 +142,31 @@ export function grown(state: KernelState, want: Image): Capacities {
     ...capacities,
     services: fit(capacities.services, needed.services),
     destinations: fit(capacities.destinations, needed.destinations),
-    // Old and new ones stand side by side during a change.
-    policies: fit(capacities.policies, needed.policies * 2),
+    policies: fit(capacities.policies, needed.policies),
     groupEntries: fit(capacities.groupEntries, needed.groupEntries),
-    quicConfigs: fit(capacities.quicConfigs, want.quicConfigs.size * 2),
-    quicServers: fit(capacities.quicServers, want.quicServers.size * 2),
+    quicConfigs: fit(capacities.quicConfigs, together(state.quicConfigs, want.quicConfigs)),
+    quicServers: fit(capacities.quicServers, together(state.quicServers, want.quicServers)),
   };
   const same = next.services === capacities.services && next.destinations === capacities.destinations
     && next.policies === capacities.policies && next.groupEntries === capacities.groupEntries
     && next.quicConfigs === capacities.quicConfigs && next.quicServers === capacities.quicServers;
   return same ? capacities : next;
+}
+
+/** Entries while old and new ones stand side by side, as they do during a change. */
+function together(old: ReadonlyMap<string, unknown>, wanted: ReadonlyMap<string, unknown>): number {
+  let count = old.size;
+  for (const text of wanted.keys()) if (!old.has(text)) count += 1;
+  return count;
+}
+
+function policiesNeeded(state: KernelState, want: Image): number {
+  const none = new Map<string, unknown>();
+  let count = 0;
+  for (const index of new Set([...state.services.keys(), ...want.services.keys()])) {
+    count += together(state.services.get(index)?.policy ?? none, want.services.get(index)?.policy ?? none);
+  }
+  return count;
 }
 
 function planSettings({ state, take }: Planner, { orphan, icmpIntervalNs }: Image): void {
