@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { randomised } from "../support/counts.ts";
+import { randomised, whyNotThorough } from "../support/counts.ts";
 import { buildTarget, fuzzingClang } from "../fuzz/build.ts";
 import { corpusPath, fuzz } from "../fuzz/fuzzing.ts";
 import { readCorpus } from "../fuzz/inputs.ts";
@@ -18,7 +18,7 @@ const PATIENCE_MS = 600_000;
 const CORPUS_BYTES_MAX = 300_000;
 const found = fuzzingClang();
 const clang = "clang" in found ? found.clang : "";
-const without = "reason" in found ? found.reason : missing("programs");
+const without = whyNotThorough() ?? ("reason" in found ? found.reason : missing("programs"));
 
 async function inScratch<T>(body: (directory: string) => Promise<T>): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), "pointsman-fuzz-"));

@@ -41,6 +41,11 @@ export function long(): boolean {
   return process.env["POINTSMAN_LONG"] === "1";
 }
 
+/** Why what takes minutes is left to test:long and to CI, or null where this is one of them. */
+export function whyNotThorough(): string | null {
+  return long() || process.env["CI"] === "true" ? null : "part of `npm run test:long` and of CI";
+}
+
 /** How many runs the randomised test of this name makes. */
 export function count(name: CountName): number {
   return COUNTS[name][long() ? "long" : "short"];
