@@ -20,6 +20,8 @@ import { describeKernel, KERNEL } from "../support/kernel.ts";
 const BACKENDS = 3;
 const CONNECTIONS = 120;
 const TRANSFER_BYTES = 100_000_000;
+/** Of the tunnels that differ from ipip by their headers alone. */
+const SHORT_TRANSFER_BYTES = 20_000_000;
 const CASES = [
   { forwarding: "l2", backendFamily: 4, mode: "xdp" },
   { forwarding: "ipip", backendFamily: 4, mode: "xdp" },
@@ -35,12 +37,12 @@ const host = (address: string): string => (address.includes(":") ? `[${address}]
 const sum = (shares: ReadonlyMap<string, number>): number => [...shares.values()].reduce((a, b) => a + b, 0);
 
 /** SHA-256 of the sequence that /bytes sends, computed here and not by the backend. */
-async function expectedDigest(lab: Lab): Promise<string> {
+async function expectedDigest(lab: Lab, bytes: number): Promise<string> {
   const script = `
     const { createHash } = require("node:crypto");
     const hash = createHash("sha256");
     const block = Buffer.from(Array.from({ length: 251 * 400 }, (_, i) => i % 251));
-    let left = ${TRANSFER_BYTES};
+    let left = ${bytes};
     while (left > 0) { hash.update(left < block.length ? block.subarray(0, left) : block); left -= block.length; }
     console.log(hash.digest("hex"));`;
   return (await runIn(lab.client.namespace, process.execPath, ["-e", script])).stdout.trim();
@@ -48,6 +50,8 @@ async function expectedDigest(lab: Lab): Promise<string> {
 
 describeKernel("forwarding in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
   describe.each(CASES)("$forwarding to IPv$backendFamily backends", ({ forwarding, backendFamily, mode }) => {
+    const isCommon = forwarding === "l2" || forwarding === "ipip";
+    const bytes = isCommon ? TRANSFER_BYTES : SHORT_TRANSFER_BYTES;
     let lab: Lab;
     let instance: Instance;
     beforeAll(async () => {
@@ -80,10 +84,10 @@ describeKernel("forwarding in the lab", [...KERNEL, "tool:curl", "tool:ethtool"]
       });
 
       it("keeps the bytes of a large download and a large upload", async () => {
-        const expected = await expectedDigest(lab);
+        const expected = await expectedDigest(lab, bytes);
         const url = `http://${host(vip)}`;
         const script =
-          `curl -sf -m 120 '${url}/bytes?n=${TRANSFER_BYTES}' | tee >(sha256sum | cut -d' ' -f1 >&2)` +
+          `curl -sf -m 120 '${url}/bytes?n=${bytes}' | tee >(sha256sum | cut -d' ' -f1 >&2)` +
           ` | curl -sf -m 120 --data-binary @- -H 'Expect:' '${url}/digest'`;
         const ended = await runIn(lab.client.namespace, "bash", ["-o", "pipefail", "-c", script], {
           timeoutMs: 150_000,
@@ -92,6 +96,8 @@ describeKernel("forwarding in the lab", [...KERNEL, "tool:curl", "tool:ethtool"]
         expect(ended.stdout.trim()).toBe(expected);
       });
 
+      // What explain says does not depend on the headers of a tunnel.
+      if (!isCommon) return;
       it("meets the backend that explain names", async () => {
         const source = vip === VIP4 ? lab.client.ipv4 : lab.client.ipv6;
         // A port in TIME_WAIT cannot be bound again, be it the other family's or one that the kernel

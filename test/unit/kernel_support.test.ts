@@ -85,8 +85,8 @@ describe("the programs that labs and kernel tests start", () => {
   });
 
   it("come with plain set-up, or with every Debian", () => {
-    // util-linux, which is essential there.
-    const everywhere = ["nsenter", "setpriv", "unshare"];
+    // util-linux and perl-base, which are essential there.
+    const everywhere = ["nsenter", "setpriv", "unshare", "perl"];
     const installed = PLAIN.flatMap(({ shownBy }) => "command" in shownBy ? [shownBy.command] : []);
     const asked = readdirSync(join(ROOT, "test/kernel"), { recursive: true, encoding: "utf8" })
       .filter((name) => name.endsWith(".ts"))
