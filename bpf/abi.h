@@ -99,7 +99,8 @@ struct service_key {
 
 /* Services with several addresses or ports ("wildcard services") are reached through two tries with
  * longest-prefix match (BPF_MAP_TYPE_LPM_TRIE). Key of `address_groups`, whose value is the group
- * that the longest prefix leads to; addresses are mapped, so IPv4 prefixes have 96 bits more. */
+ * that the longest prefix leads to, and of `decap_sources`; addresses are mapped, so IPv4 prefixes
+ * have 96 bits more. */
 struct address_prefix {
 	__u32 prefix_bits;
 	__u8 address[16];
@@ -172,12 +173,6 @@ struct destination {
 
 /* Key of `virtual_addresses` and of `decap_addresses`: an address alone. */
 struct address_key {
-	__u8 address[16];
-};
-
-/* Key of `decap_sources`, a longest-prefix-match trie (BPF_MAP_TYPE_LPM_TRIE). */
-struct prefix_key {
-	__u32 prefix_bits;      /* of the mapped address, 0…128 */
 	__u8 address[16];
 };
 
@@ -287,7 +282,6 @@ _Static_assert(sizeof(struct address_prefix) == 20, "32 + 128 bits");
 _Static_assert(sizeof(struct port_prefix) == 12, "32 + 32 + 16 + 16 bits");
 _Static_assert(sizeof(struct wildcard_key) == 24, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct address_key) == 16, "an address and nothing else");
-_Static_assert(sizeof(struct prefix_key) == 20, "32 + 128 bits");
 _Static_assert(sizeof(struct flow_key) == 40, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct flow_entry) == 16, "one entry, one quarter of a cache line");
 _Static_assert(sizeof(struct fragment_key) == 40, "no padding that the compiler may leave unset");

@@ -24,7 +24,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct prefix_key); /* of outer sources */
+	__type(key, struct address_prefix); /* of outer sources */
 	__type(value, __u32);           /* flags; none yet */
 	__uint(max_entries, 1024);
 } decap_sources SEC(".maps");
@@ -270,7 +270,7 @@ static __always_inline enum decap_verdict strip(struct xdp_md *ctx, const struct
 
 static __always_inline bool is_balancer(const __u8 *source)
 {
-	struct prefix_key key = { .prefix_bits = 128 };
+	struct address_prefix key = { .prefix_bits = 128 };
 
 	copy_address(key.address, source);
 	return bpf_map_lookup_elem(&decap_sources, &key);

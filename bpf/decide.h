@@ -283,7 +283,6 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	enum verdict verdict;
 	__u32 named = 0;
 	bool followed;
-	bool by_ring;
 	const __u32 *service;
 
 	if (packet->kind != KIND_FLOW && !follows_first(packet))
@@ -315,14 +314,13 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	followed = choice->tracking == TRACKING_FULL && follow_flow(packet, version, choice);
 	if (feature_quic_lb && named)
 		followed = follow_cid(choice, named, followed);
-	by_ring = !followed;
-	if (by_ring) {
+	if (!followed) {
 		verdict = choose_by_ring(packet, version, choice);
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
 	}
 	if (feature_tunnel_variation || feature_gue)
-		vary_tunnel(packet, version, choice, by_ring);
+		vary_tunnel(packet, version, choice, !followed);
 	return VERDICT_CONTINUE;
 }
 

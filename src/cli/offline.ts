@@ -6,6 +6,7 @@ import { parseConfig } from "../config/parse.ts";
 import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
 import { readableQuicKeys } from "../supervisor/quic_keys.ts";
+import { parseSeed } from "../supervisor/state.ts";
 import type { Intent } from "../model/table.ts";
 import { readGivenFile } from "./changes.ts";
 import type { Io } from "./io.ts";
@@ -18,10 +19,6 @@ export function loadConfig(io: Io, file: string): Config {
   const result = parseConfig(file, readGivenFile(io, file));
   if ("problems" in result) throw problemsToFailure(file, result.problems);
   return result.config;
-}
-
-function parseSeed(text: string): bigint | null {
-  return /^[0-9a-fA-F]{16}$/.test(text.trim()) ? BigInt(`0x${text.trim()}`) : null;
 }
 
 /** The file's seed, --hash-seed, or the test seed with a word on stderr. */

@@ -5,9 +5,9 @@ import {
   AddressKey,
   DECAP_VERDICT_NAMES,
   DecapRodata,
-  PrefixKey,
   VerdictCount,
 } from "../../src/dataplane/xdp/abi.gen.ts";
+import { encodeAddressPrefix } from "../../src/dataplane/xdp/map_values.ts";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import type { BpfMap, BpfObject } from "../../src/dataplane/xdp/native.ts";
 import { parseAddress, parsePrefix } from "../../src/model/address.ts";
@@ -103,9 +103,7 @@ export function addressKey(text: string): Uint8Array {
 }
 
 export function prefixKey(text: string): Uint8Array {
-  const { address, length } = parsePrefix(text)!;
-  const prefixBits = address.family === 4 ? 96 + length : length;
-  return PrefixKey.encode({ prefixBits, address: address.bytes });
+  return encodeAddressPrefix(parsePrefix(text)!);
 }
 
 /** Which golden packets it does not undo, or touches although they are not for it. */

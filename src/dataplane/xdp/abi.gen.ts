@@ -8,9 +8,9 @@ import * as codec from "./abi_codec.ts";
 export const ABI_NAMES = {
   structs: [
     "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "fragment_entry",
-    "fragment_key", "next_hop", "policy_key", "port_prefix", "prefix_key", "quic_config",
-    "quic_config_key", "quic_server_key", "service_key", "service_version", "settings",
-    "traffic_count", "verdict_count", "wildcard_key",
+    "fragment_key", "next_hop", "policy_key", "port_prefix", "quic_config", "quic_config_key",
+    "quic_server_key", "service_key", "service_version", "settings", "traffic_count",
+    "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input",
@@ -24,7 +24,7 @@ export const ABI_FINGERPRINT = 0x103f0bc4ba4f43a5n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
-  decap: 0x40263b401bbd8920n,
+  decap: 0x5610158e7253bf3bn,
   pointsman: 0x103f0bc4ba4f43a5n,
 } as const;
 
@@ -645,38 +645,6 @@ export const PortPrefix = {
     return bytes;
   },
   decode: (bytes: Uint8Array): PortPrefix => readPortPrefix(codec.exactView(bytes, 12, "struct port_prefix"), 0),
-} as const;
-
-/** struct prefix_key, 20 bytes */
-export interface PrefixKey {
-  readonly prefixBits: number;
-  readonly address: Uint8Array;
-}
-
-function writePrefixKey(view: DataView, at: number, value: PrefixKey): void {
-  codec.setU32(view, at, value.prefixBits, "prefix_key.prefix_bits");
-  codec.setBytes(view, at + 4, value.address, 16, "prefix_key.address");
-}
-
-function readPrefixKey(view: DataView, at: number): PrefixKey {
-  return {
-    prefixBits: view.getUint32(at, true),
-    address: codec.getBytes(view, at + 4, 16),
-  };
-}
-
-export const PrefixKey = {
-  size: 20,
-  offsets: {
-    prefixBits: 0,
-    address: 4,
-  },
-  encode: (value: PrefixKey): Uint8Array => {
-    const bytes = new Uint8Array(20);
-    writePrefixKey(codec.exactView(bytes, 20, "struct prefix_key"), 0, value);
-    return bytes;
-  },
-  decode: (bytes: Uint8Array): PrefixKey => readPrefixKey(codec.exactView(bytes, 20, "struct prefix_key"), 0),
 } as const;
 
 /** struct quic_config, 232 bytes */

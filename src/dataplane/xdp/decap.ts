@@ -5,7 +5,8 @@ import { join } from "node:path";
 import type { Env } from "../../env.ts";
 import { Failure } from "../../errors.ts";
 import type { Address, Prefix } from "../../model/address.ts";
-import { AddressKey, DECAP_VERDICT_NAMES, DecapRodata, PrefixKey, VerdictCount } from "./abi.gen.ts";
+import { AddressKey, DECAP_VERDICT_NAMES, DecapRodata, VerdictCount } from "./abi.gen.ts";
+import { encodeAddressPrefix } from "./map_values.ts";
 import type { BpfMap, BpfObject, Native, XdpLink } from "./native.ts";
 
 /** XDP_FLAGS_DRV_MODE and XDP_FLAGS_SKB_MODE of linux/if_link.h. */
@@ -65,10 +66,7 @@ export function openDecap(native: Native, env: Pick<Env, "root">, options: Decap
     );
     object.load();
     fill(object.map("decap_addresses"), options.addresses.map(({ bytes }) => AddressKey.encode({ address: bytes })));
-    fill(object.map("decap_sources"), options.sources.map(({ address, length }) =>
-      PrefixKey.encode({
-        prefixBits: address.family === 4 ? 96 + length : length, address: address.bytes,
-      })));
+    fill(object.map("decap_sources"), options.sources.map(encodeAddressPrefix));
     const { link, mode } = attach(native, object, ifindex, options);
     return {
       mode,

@@ -5,7 +5,7 @@
 import type { Address, Prefix } from "../../model/address.ts";
 import type { Forwarding, Gue, HashInput, OrphanAction, Protocol, Tracking, VipAssign } from "../../model/config.ts";
 import {
-  formatServiceAddress, isExact, singleAddress, type ServiceAddress,
+  formatServiceAddress, isExact, mappedBits, singleAddress, type ServiceAddress,
 } from "../../model/service_address.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import { hashMask } from "../../model/tunnel_source.ts";
@@ -231,8 +231,8 @@ function serviceImage({ index, config, ring, hashSeed, quicLb }: Service): Servi
   const policy = new Map<string, PolicyImage>();
   // Deny comes last, so that it wins where both lists name the same prefix.
   for (const action of ["allow", "deny"] as const) {
-    for (const { address, length } of config.policy[action]) {
-      const entry = { address, bits: address.family === 4 ? length + 96 : length, action };
+    for (const prefix of config.policy[action]) {
+      const entry = { address: prefix.address, bits: mappedBits(prefix), action };
       policy.set(policyText(entry), entry);
     }
   }
