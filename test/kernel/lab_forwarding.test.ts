@@ -3,20 +3,14 @@
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Lab } from "../../scripts/lab_network.ts";
-import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
+import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import type { Instance } from "../../scripts/lab_services.ts";
-import {
-  curlShares,
-  instanceName,
-  isTunnel,
-  labConfig,
-  serveBackend,
-  startInstance,
-  udpShares,
-} from "../../scripts/lab_services.ts";
+import { curlShares, udpShares } from "../../scripts/lab_services.ts";
 import { runIn } from "../../scripts/namespaces.ts";
 import { whyNotThorough } from "../support/counts.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { serveLab } from "./fixtures/lab_fixture.ts";
+import type { ServedLab } from "./fixtures/lab_fixture.ts";
 
 const BACKENDS = 3;
 const CONNECTIONS = 120;
@@ -26,14 +20,14 @@ const TRANSFER_BYTES = isThorough ? 100_000_000 : 20_000_000;
 /** Of the tunnels that differ from ipip by their headers alone. */
 const SHORT_TRANSFER_BYTES = 20_000_000;
 const ALL_CASES = [
-  { forwarding: "l2", backendFamily: 4, mode: "xdp" },
-  { forwarding: "ipip", backendFamily: 4, mode: "xdp" },
-  { forwarding: "ipip", backendFamily: 6, mode: "xdp" },
-  { forwarding: "gue", backendFamily: 4, mode: "xdp" },
-  { forwarding: "gue", backendFamily: 6, mode: "xdp" },
-  { forwarding: "gue1", backendFamily: 4, mode: "xdp" },
-  { forwarding: "gre", backendFamily: 4, mode: "xdp" },
-  { forwarding: "gre", backendFamily: 6, mode: "xdp" },
+  { forwarding: "l2", backendFamily: 4 },
+  { forwarding: "ipip", backendFamily: 4 },
+  { forwarding: "ipip", backendFamily: 6 },
+  { forwarding: "gue", backendFamily: 4 },
+  { forwarding: "gue", backendFamily: 6 },
+  { forwarding: "gue1", backendFamily: 4 },
+  { forwarding: "gre", backendFamily: 4 },
+  { forwarding: "gre", backendFamily: 6 },
 ] as const;
 const CASES = ALL_CASES.filter(
   ({ forwarding }) => isThorough || forwarding === "l2" || forwarding === "ipip",
@@ -55,26 +49,17 @@ async function expectedDigest(lab: Lab, bytes: number): Promise<string> {
 }
 
 describeKernel("forwarding in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
-  describe.each(CASES)("$forwarding to IPv$backendFamily backends", ({ forwarding, backendFamily, mode }) => {
+  describe.each(CASES)("$forwarding to IPv$backendFamily backends", ({ forwarding, backendFamily }) => {
     const isCommon = forwarding === "l2" || forwarding === "ipip";
     const bytes = isCommon ? TRANSFER_BYTES : SHORT_TRANSFER_BYTES;
+    let served: ServedLab;
     let lab: Lab;
     let instance: Instance;
     beforeAll(async () => {
-      const label = `${forwarding}${backendFamily}`;
-      lab = raiseLab({ label, backends: BACKENDS, mtu: 1500, localVip: false });
-      for (const each of lab.backends) await serveBackend(each, { iperf: false, decap: isTunnel(forwarding) });
-      const name = instanceName(label);
-      instance = await startInstance(
-        lab,
-        name,
-        labConfig(name, { forwarding, mode, backends: lab.backends, backendFamily, extra: "" }),
-      );
+      served = await serveLab({ label: "", forwarding, backendFamily, backends: BACKENDS });
+      ({ lab, instance } = served);
     });
-    afterAll(async () => {
-      await instance?.remove();
-      lab?.close();
-    });
+    afterAll(async () => { await served?.close(); });
 
     describe.each([VIP4, VIP6])("to %s", (vip) => {
       it("spreads TCP connections over all backends and loses none", async () => {

@@ -3,16 +3,15 @@
 // the wrong order are written by hand and sent by perl, which is part of every Debian.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
+import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import type { Lab } from "../../scripts/lab_network.ts";
-import type { Instance } from "../../scripts/lab_services.ts";
-import {
-  instanceName, labConfig, serveBackend, startInstance, udpShares, verdictPackets, waitFor,
-} from "../../scripts/lab_services.ts";
+import { udpShares, verdictPackets, waitFor } from "../../scripts/lab_services.ts";
 import { runIn } from "../../scripts/namespaces.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import { frameOf, UDP } from "../support/packets.ts";
+import { serveLab } from "./fixtures/lab_fixture.ts";
+import type { ServedLab } from "./fixtures/lab_fixture.ts";
 
 const BACKENDS = 3;
 const DATAGRAMS = 60;
@@ -71,22 +70,13 @@ const TOOLS = [...KERNEL, "tool:curl", "tool:ethtool", "tool:perl"] as const;
 
 describeKernel("fragments in the lab", TOOLS, () => {
   describe.each(CASES)("$forwarding to IPv$backendFamily", ({ forwarding, backendFamily }) => {
+    let served: ServedLab;
     let lab: Lab;
-    let instance: Instance;
     beforeAll(async () => {
-      const label = `fragments-${forwarding}${backendFamily}`;
-      lab = raiseLab({ label, backends: BACKENDS, mtu: 1500, localVip: false });
-      for (const each of lab.backends)
-        await serveBackend(each, { iperf: false, decap: forwarding === "ipip" });
-      const name = instanceName(label);
-      const { backends } = lab;
-      const text = labConfig(name, { forwarding, mode: "xdp", backends, backendFamily, extra: "" });
-      instance = await startInstance(lab, name, text);
+      served = await serveLab({ label: "fragments-", forwarding, backendFamily, backends: BACKENDS });
+      ({ lab } = served);
     });
-    afterAll(async () => {
-      await instance?.remove();
-      lab?.close();
-    });
+    afterAll(async () => { await served?.close(); });
 
     it.each([VIP4, VIP6])("8 KB to %s arrive and come back, from every backend", async (vip) => {
       const before = await verdictPackets(lab, "TX_FORWARDED");

@@ -5,15 +5,14 @@
 
 import { createHash } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
+import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import type { Lab, LabHost } from "../../scripts/lab_network.ts";
-import type { Instance } from "../../scripts/lab_services.ts";
-import {
-  instanceName, labConfig, serveBackend, startInstance, verdictPackets,
-} from "../../scripts/lab_services.ts";
+import { verdictPackets } from "../../scripts/lab_services.ts";
 import { runIn } from "../../scripts/namespaces.ts";
 import { whyNotThorough } from "../support/counts.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { serveLab } from "./fixtures/lab_fixture.ts";
+import type { ServedLab } from "./fixtures/lab_fixture.ts";
 
 const BACKENDS = 2;
 const TRANSFER_BYTES = 1_000_000;
@@ -35,24 +34,15 @@ function expectedDigest(): string {
 
 describeKernel("path MTU discovery in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
   describe.each(CASES)("$forwarding to IPv$backendFamily", ({ forwarding, backendFamily }) => {
+    let served: ServedLab;
     let lab: Lab;
     let far: LabHost;
-    let instance: Instance;
     beforeAll(async () => {
-      const label = `mtu-${forwarding}${backendFamily}`;
-      lab = raiseLab({ label, backends: BACKENDS, mtu: 1500, localVip: false });
+      served = await serveLab({ label: "mtu-", forwarding, backendFamily, backends: BACKENDS });
+      ({ lab } = served);
       far = lab.addFarClient(FAR_LINK_MTU);
-      for (const each of lab.backends)
-        await serveBackend(each, { iperf: false, decap: forwarding === "ipip" });
-      const name = instanceName(label);
-      const { backends } = lab;
-      const text = labConfig(name, { forwarding, mode: "xdp", backends, backendFamily, extra: "" });
-      instance = await startInstance(lab, name, text);
     });
-    afterAll(async () => {
-      await instance?.remove();
-      lab?.close();
-    });
+    afterAll(async () => { await served?.close(); });
 
     it.each([VIP4, VIP6] as const)("1 MB from %s arrives, once each backend was told", async (vip) => {
       const url = `http://${vip === VIP6 ? `[${vip}]` : vip}/bytes?n=${TRANSFER_BYTES}`;
@@ -88,21 +78,15 @@ const NARROW = whyNotThorough() === null
 describeKernel("a tunnel without room in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
   describe.each(NARROW)("$forwarding to IPv$backendFamily backends", (tunnel) => {
     const { forwarding, backendFamily, outerBytes } = tunnel;
+    let served: ServedLab;
     let lab: Lab;
-    let instance: Instance;
     beforeAll(async () => {
-      const label = `narrow-${forwarding}${backendFamily}`;
-      lab = raiseLab({ label, backends: BACKENDS, mtu: 1500, tunnelRoom: 0, localVip: false });
-      for (const each of lab.backends) await serveBackend(each, { iperf: false, decap: true });
-      const name = instanceName(label);
-      const { backends } = lab;
-      const text = labConfig(name, { forwarding, mode: "xdp", backends, backendFamily, extra: "" });
-      instance = await startInstance(lab, name, text);
+      served = await serveLab({
+        label: "narrow-", forwarding, backendFamily, backends: BACKENDS, tunnelRoom: 0,
+      });
+      ({ lab } = served);
     });
-    afterAll(async () => {
-      await instance?.remove();
-      lab?.close();
-    });
+    afterAll(async () => { await served?.close(); });
 
     it.each([VIP4, VIP6] as const)("1 MB to %s arrives, once the client was told", async (vip) => {
       const before = await verdictPackets(lab, "TX_TOO_BIG");
