@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Runs the tests: `npm test [-- FILTER…] [--project unit|kernel] [--long]`. Starts vitest once per
-// project, with root for the kernel's, and ends with "N passed, N failed". Knows processes and
+// project, with root for the kernel's, and ends with "N passed, N failed". The projects run side by
+// side, since the kernel's tests mostly wait, and print one after the other. Knows processes and
 // files; what to run and how to count is test_plan.mjs's.
 
 import { spawn, spawnSync } from "node:child_process";
@@ -31,17 +32,43 @@ function testFiles() {
     }));
 }
 
-/** @param {string} command @param {readonly string[]} args @returns {Promise<number>} */
-async function runToEnd(command, args) {
-  const child = spawn(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+/**
+ * Runs a command to its end. Its output is held back until `turn` has come.
+ * @param {string} command @param {readonly string[]} args
+ * @param {Promise<unknown> | null} turn null when it has come
+ * @returns {Promise<number>} the exit status
+ */
+async function runToEnd(command, args, turn) {
+  const child = spawn(command, args, {
+    cwd: root,
+    stdio: turn === null ? ["ignore", "inherit", "inherit"] : ["ignore", "pipe", "pipe"],
+  });
+  /** @type {{ to: NodeJS.WriteStream, bytes: Uint8Array }[] | null} */
+  let held = [];
+  for (const [from, to] of /** @type {const} */ ([
+    [child.stdout, process.stdout],
+    [child.stderr, process.stderr],
+  ]))
+    from?.on("data", (/** @type {Uint8Array} */ bytes) => {
+      if (held === null) to.write(bytes);
+      else held.push({ to, bytes });
+    });
+  const release = () => {
+    for (const { to, bytes } of held ?? []) to.write(bytes);
+    held = null;
+  };
+  const released = Promise.resolve(turn).then(release, release);
   /** @param {NodeJS.Signals} signal */
   const pass = (signal) => child.kill(signal);
   process.on("SIGINT", pass).on("SIGTERM", pass);
   try {
-    return await new Promise((resolve, reject) => {
+    /** @type {number} */
+    const status = await new Promise((resolve, reject) => {
       child.once("error", reject);
       child.once("close", (code) => { resolve(code ?? 1); });
     });
+    await released;
+    return status;
   } finally {
     process.off("SIGINT", pass).off("SIGTERM", pass);
   }
@@ -101,6 +128,8 @@ async function main() {
     return 2;
   }
   if (values.long) process.env["POINTSMAN_LONG"] = "1";
+  // A project whose output is held back sees no terminal.
+  if (process.stdout.isTTY && process.env["NO_COLOR"] === undefined) process.env["FORCE_COLOR"] ??= "1";
   const chosen = chooseFiles(positionals, testFiles());
   const filters = [...chosen.files, ...titlePattern(chosen.titles)];
   const uid = process.getuid?.() ?? 1;
@@ -112,10 +141,12 @@ async function main() {
   const totals = noTotals();
   const begun = process.hrtime.bigint();
   try {
-    for (const run of planRuns(
+    /** @type {Promise<number> | null} */
+    let before = null;
+    const running = planRuns(
       { filters: positionals, project: project ?? null, long: values.long },
       { uid, sudo },
-    )) {
+    ).map((run) => {
       if (run.note !== null) process.stdout.write(`${run.note}\n`);
       const output = join(scratch, `${run.project}.json`);
       const line = commandLine(run, { root, node: process.execPath, variables: process.env }, [
@@ -127,8 +158,14 @@ async function main() {
         `--outputFile.json=${output}`,
         ...filters,
       ]);
-      const status = await runToEnd(line.command, line.args);
-      addReport(totals, readReport(output), status, chosen.titles.length > 0);
+      before = runToEnd(line.command, line.args, before);
+      return { output, ended: before };
+    });
+    // All of them, also when one could not be started: the scratch directory is theirs until then.
+    const ends = await Promise.allSettled(running.map(({ ended }) => ended));
+    for (const [index, end] of ends.entries()) {
+      if (end.status === "rejected") throw end.reason;
+      addReport(totals, readReport(running[index]?.output ?? ""), end.value, chosen.titles.length > 0);
     }
   } finally {
     rmSync(scratch, { recursive: true, force: true });
