@@ -111,6 +111,7 @@ export function hopOf(destination: Destination): Hop {
     destinationMac: mac(3), sourceMac: mac(1), ifindex: 1,
     mtu: destination.pool === "narrow" ? 40 : 1500,
     resolved: destination.pool !== "unresolved",
+    local: false,
     tunnelSource: addressBytes(family === 4 ? "192.0.2.1" : "2001:db8:3::1"),
     tunnelSourceMask: 0,
   };

@@ -25,6 +25,7 @@ enum verdict {
 				 * an error that quotes a packet of a service */
 	PASS_PROTOCOL,          /* neither TCP, UDP nor ICMP, for a virtual address */
 	PASS_ORPHANED,          /* no heartbeat for too long, and the policy is `pass` */
+	PASS_LOCAL,             /* for a backend that is this host itself: as it came, without tunnel */
 	TX_FORWARDED,           /* on its way to a backend */
 	TX_ECHO_REPLY,          /* an echo request to a virtual address, answered */
 	TX_ICMP_ERROR,          /* an ICMP error that quotes a flow of a service, on its way to the
@@ -70,8 +71,8 @@ enum slot_word { SLOT_BACKEND_MASK = 0x7fff, SLOT_EXCEPTION = 0x8000 };
 
 /* Bits of destination.flags: LIVE may keep the flows it has, ADMITS may get new ones. */
 enum destination_flags { DESTINATION_LIVE = 1, DESTINATION_ADMITS = 2 };
-/* Bits of next_hop.flags. */
-enum next_hop_flags { NEXT_HOP_RESOLVED = 1 };
+/* Bits of next_hop.flags; one of them at most. LOCAL: the destination is this host itself. */
+enum next_hop_flags { NEXT_HOP_RESOLVED = 1, NEXT_HOP_LOCAL = 2 };
 enum policy_action { POLICY_NONE = 0, POLICY_ALLOW, POLICY_DENY };
 /* Bits of service_version.flags: without a matching prefix, packets are denied. */
 enum service_flags { SERVICE_DENY_BY_DEFAULT = 1, SERVICE_HAS_POLICY = 2, SERVICE_QUIC_LB = 4 };

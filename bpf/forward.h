@@ -93,7 +93,7 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 	if (!tunnel && !(feature_l2 && destination->forwarding == FORWARDING_L2))
 		return DROP_NO_BACKEND;
 	if (!(hop->flags & NEXT_HOP_RESOLVED))
-		return DROP_NO_NEIGHBOUR;
+		return hop->flags & NEXT_HOP_LOCAL ? PASS_LOCAL : DROP_NO_NEIGHBOUR;
 	choice->action = leave_by(ctx, hop->ifindex);
 	if (choice->action != XDP_TX && choice->action != XDP_REDIRECT)
 		return DROP_NO_NEIGHBOUR;

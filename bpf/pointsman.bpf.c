@@ -25,8 +25,8 @@ int pointsman(struct xdp_md *ctx)
 		verdict = forward(ctx, &packet, &choice);
 	else if (verdict == TX_ECHO_REPLY)
 		verdict = answer_echo(ctx, &packet, &choice.action);
-	if (verdict == TX_FORWARDED && packet.role != ROLE_PACKET)
-		verdict = settle_special(&packet, &choice);
+	if (verdict == PASS_LOCAL || (verdict == TX_FORWARDED && packet.role != ROLE_PACKET))
+		verdict = settle_special(verdict, &packet, &choice);
 	else if (verdict == TX_FORWARDED)
 		count_forwarded(&packet, &choice, settle(&packet, &choice));
 	return finish(verdict, &packet, &choice);

@@ -7,7 +7,7 @@
 
 #include "forward.h"
 
-_Static_assert((int)PASS_ORPHANED + 1 == (int)TX_FORWARDED &&
+_Static_assert((int)PASS_LOCAL + 1 == (int)TX_FORWARDED &&
 	       (int)TX_TOO_BIG + 1 == (int)DROP_DENIED,
 	       "the action is read from the block a verdict stands in");
 
@@ -43,18 +43,20 @@ static __always_inline void count_forwarded(const struct packet *packet,
 		      new_flow);
 }
 
-/* What is forwarded and no plain packet of a flow. An error is traffic of the service and of the
- * backend, but nothing is settled for it; a first fragment goes ahead of the others. */
-static __noinline int settle_special(const struct packet *packet, const struct choice *choice)
+/* What reaches its backend and is no plain packet of a flow on its way. An error is traffic of the
+ * service and of the backend, but nothing is settled for it; a first fragment goes ahead of the
+ * others; what stays on this host is settled like what leaves. */
+static __noinline int settle_special(int verdict, const struct packet *packet,
+				     const struct choice *choice)
 {
 	if (packet->role == ROLE_ICMP_ERROR) {
 		count_forwarded(packet, choice, false);
-		return TX_ICMP_ERROR;
+		return verdict == PASS_LOCAL ? PASS_LOCAL : TX_ICMP_ERROR;
 	}
 	if (packet->role == ROLE_FIRST_FRAGMENT)
 		remember_ports(packet);
 	count_forwarded(packet, choice, settle(packet, choice));
-	return TX_FORWARDED;
+	return verdict;
 }
 
 static __always_inline int finish(enum verdict verdict, const struct packet *packet,

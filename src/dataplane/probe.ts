@@ -192,6 +192,22 @@ function vipChecks(env: Env, config: Config): HostCheck[] {
     `${texts}: not on this host, so nobody here answers ARP or ND for them; route them here, or set vip.assign`, null)];
 }
 
+/** The XDP plane passes packets for such a backend to this host's stack, which takes those for its addresses. */
+function localBackendChecks(env: Env, { pools, services }: Config): HostCheck[] {
+  const local = new Set(env.net.localAddresses());
+  const here = new Map(pools.map(({ name, backends }) =>
+    [name, backends.filter(({ address }) => local.has(address.text)).map((backend) => `${name}/${backend.name}`)]));
+  const served = services.filter(({ pool }) => (here.get(pool)?.length ?? 0) > 0);
+  if (served.length === 0) return [];
+  const unheld = served.filter(({ network, vip }) => vip.assign === "none" && !local.has(formatNetwork(network)));
+  const who = [...new Set(served.flatMap(({ pool }) => here.get(pool) ?? []))].join(", ");
+  const what = [...new Set(unheld.map(({ network }) => formatNetwork(network)))].join(", ");
+  return [check("local backends", unheld.length === 0,
+    `${who}: on this host itself${unheld.length === 0 ? "" : `, which does not hold ${what}`}`,
+    "its stack drops what it is not the address of: set vip.assign: loopback, or for a prefix "
+      + "\"ip route add local PREFIX dev lo\"")];
+}
+
 const NAMES_SHOWN_MAX = 5;
 
 /** What in the config keeps XDP from being used, whatever the host: ways of forwarding, no interface. */
@@ -210,7 +226,7 @@ export function refusedByConfig(config: Config): string[] {
 
 /** The checks that keep XDP from being used. A strict rp_filter hurts some replies, not the forwarding. */
 export function obstacles({ checks }: Pick<HostReport, "checks">): HostCheck[] {
-  const beside = ["virtual addresses", "fallback"];
+  const beside = ["virtual addresses", "fallback", "local backends"];
   return checks.filter(({ name, ok }) => !ok && !beside.includes(name) && !name.endsWith("rp_filter"));
 }
 
@@ -219,7 +235,7 @@ export function probeHost(config: Config | null, env: Env): HostReport {
   const { addon, native } = addonCheck(env);
   const host = [kernelCheck(env), capabilityCheck(env), bpffsCheck(env), ...fileChecks(env), addon];
   const interfaces = config === null || native === null ? [] : checksOfInterfaces(env, native, config);
-  const rest = config === null ? [] : [...vipChecks(env, config), fallbackCheck(env, config)];
+  const rest = config === null ? [] : [...vipChecks(env, config), ...localBackendChecks(env, config), fallbackCheck(env, config)];
   const checks = [...host, ...interfaces, ...rest];
   return { checks, ...choice(config, obstacles({ checks })) };
 }

@@ -74,6 +74,8 @@ export interface State {
   readonly heartbeatNs: bigint | null;
   /** Whether a destination's next hop is resolved (the proxy: always). */
   readonly neighbour: (destination: number) => boolean;
+  /** Whether a destination is this host itself. Absent: none is (the proxy connects as to any). */
+  readonly local?: (destination: number) => boolean;
   /**
    * Why a packet for this destination would not fit, or null. Absent: everything fits (the proxy).
    */
@@ -100,6 +102,7 @@ export type VerdictName =
   | "PASS_ICMP"
   | "PASS_PROTOCOL"
   | "PASS_ORPHANED"
+  | "PASS_LOCAL"
   | "TX_FORWARDED"
   | "TX_ECHO_REPLY"
   | "TX_ICMP_ERROR"
@@ -113,8 +116,8 @@ export type VerdictName =
   | "DROP_TOO_BIG";
 
 /**
- * A packet that is dropped or passed leaves no effect, except that a flow with nobody to go to is
- * forgotten.
+ * A packet that does not reach a backend leaves no effect, except that a flow with nobody to go to
+ * is forgotten. What is passed because its backend is this host has reached it.
  */
 export interface Decision {
   readonly verdict: VerdictName;
@@ -302,6 +305,8 @@ function leave(
   effects: readonly Effect[],
   how: How,
 ): Decision {
+  if (state.local?.(destination.id) === true)
+    return { verdict: "PASS_LOCAL", service, destination, effects, how };
   const obstacle = state.neighbour(destination.id)
     ? (state.obstacle?.(destination.id) ?? null)
     : "DROP_NO_NEIGHBOUR";

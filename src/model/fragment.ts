@@ -33,8 +33,9 @@ export function withPorts<P extends Packet>(
   return { ...packet, kind: "flow", sourcePort, destinationPort, protocol };
 }
 
-/** A first fragment that is on its way leaves its ports to the later ones. */
+/** A first fragment that reaches a backend leaves its ports to the later ones. */
 export function leavingPorts(decision: Decision): Decision {
-  if (decision.verdict !== "TX_FORWARDED") return decision;
+  const { verdict } = decision;
+  if (verdict !== "TX_FORWARDED" && verdict !== "PASS_LOCAL") return decision;
   return { ...decision, effects: [...decision.effects, { kind: "remember-fragment" }] };
 }

@@ -88,6 +88,8 @@ static void try_frame(struct frame *frame, const struct view *before)
 	verdict = counted(packets, bytes, before->length);
 	judge_action(verdict, action);
 	after = view_after(frame);
+	if (verdict == PASS_LOCAL && (!before->family || !is_virtual(before->destination)))
+		complain("local delivery of a frame that is not for a virtual address");
 	if (action == XDP_PASS)
 		return expect_same(before, &after, "passed");
 	if (!before->family || before->mapped || !is_virtual(before->destination))

@@ -7,7 +7,7 @@ import type { XdpPlane } from "../../src/dataplane/xdp/xdp_plane.ts";
 import { deleteOwn, runInSync } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import {
-  BALANCER_MAC, config, createWire, DROP, env, freshInstance, open, PEER_MAC, REDIRECT, send, tableOf, until,
+  BALANCER_MAC, config, createWire, DROP, env, freshInstance, open, PASS, PEER_MAC, REDIRECT, send, tableOf, until,
   type Sketch, type Wire,
 } from "./fixtures/plane_fixture.ts";
 
@@ -160,13 +160,35 @@ describeKernel("the XDP plane in a network", KERNEL, () => {
     wire.ip("neigh", "flush", "dev", "veth0", "nud", "permanent");
   });
 
-  it("uses a static next hop without asking anybody, and refuses a backend on this host", async () => {
+  it("uses a static next hop without asking anybody", async () => {
     const live = await planeWith({
-      backends: "[{ name: a, address: 10.1.0.99, mac: \"02:00:00:00:0b:0b\" }, { name: own, address: 10.1.0.1, weight: 0 }]",
+      backends: "[{ name: a, address: 10.1.0.99, mac: \"02:00:00:00:0b:0b\" }]",
     });
     await goes(live, "02:00:00:00:0b:0b");
-    expect(live.status().neighbours.get("web/own")).toContain("local");
     expect(wire.ip("neigh", "show", "10.1.0.99")).toBe("");
+  });
+
+  it.each(["l2", "ipip", "gue", "gre"])("passes packets for a backend on this host to its stack (%s), as it comes and goes", async (forwarding) => {
+    const services = `[{ name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: ${forwarding},
+      tracking: full, pool: web }]`;
+    wire.ip("neigh", "replace", "10.1.0.66", "lladdr", PEER_MAC, "dev", "veth0", "nud", "permanent");
+    const live = await planeWith({ services, backends: "[{ name: own, address: 10.1.0.66 }]" });
+    await goes(live, PEER_MAC);
+    wire.ip("address", "add", "10.1.0.66/32", "dev", "lo");
+    await until("local", () => send(live, 1000).action === PASS);
+    expect(live.status().neighbours.get("web/own")).toContain("local");
+    const counted = (): number => live.counters().verdicts.PASS_LOCAL?.packets ?? 0;
+    const before = { verdicts: counted(), of: live.counters().backends.get("web/own")! };
+    const { action, frame } = send(live, 2000);
+    expect(action).toBe(PASS);
+    // As it came: no tunnel, no hop less.
+    expect([frame[12], frame[13], frame[22], frame[23]]).toEqual([8, 0, 64, 6]);
+    expect(counted()).toBe(before.verdicts + 1);
+    const { packets, flows } = live.counters().backends.get("web/own")!;
+    expect([packets - before.of.packets, flows - before.of.flows]).toEqual([1, 1]);
+    wire.ip("address", "delete", "10.1.0.66/32", "dev", "lo");
+    await goes(live, PEER_MAC);
+    wire.ip("neigh", "delete", "10.1.0.66", "dev", "veth0");
   });
 
   it("puts virtual addresses where the config says, and takes away only its own", async () => {

@@ -43,6 +43,7 @@ function stateFor(world: RandomWorld, packet: ParsedPacket): State {
     nowNs: NOW_NS,
     heartbeatNs: world.heartbeatNs,
     neighbour: (id) => world.hops.get(id)!.resolved,
+    local: (id) => world.hops.get(id)!.local,
   };
 }
 
@@ -56,6 +57,11 @@ function each(body: (world: RandomWorld, packet: ParsedPacket, decision: Decisio
   );
 }
 
+/** Whether a packet with this verdict has reached its backend, or is on its way there. */
+function reaches(verdict: Decision["verdict"]): boolean {
+  return verdict === "TX_FORWARDED" || verdict === "PASS_LOCAL";
+}
+
 /** What is written to the flow table. */
 function ofFlow(effects: Decision["effects"]): Decision["effects"] {
   return effects.filter(({ kind }) => kind !== "remember-fragment");
@@ -67,7 +73,7 @@ describe("decide()", () => {
     each(({ table }, packet, { verdict, service }) => {
       expect(known).toContain(verdict);
       const ours = serviceOf(table, packet.destination, packet.destinationPort, packet.protocol);
-      if (verdict.startsWith("DROP_") || verdict === "TX_FORWARDED" || verdict === "TX_ICMP_ERROR")
+      if (verdict.startsWith("DROP_") || reaches(verdict) || verdict === "TX_ICMP_ERROR")
         expect(service).not.toBeNull();
       if (service !== null) expect(service).toBe(ours);
       if (!isVirtualAddress(table, packet.destination)) expect(verdict).toBe("PASS_NOT_OURS");
@@ -79,10 +85,10 @@ describe("decide()", () => {
       const effects = ofFlow(all);
       expect(effects.length).toBeLessThanOrEqual(1);
       // The ports of a datagram are remembered with its first fragment, when that gets away.
-      const first = packet.kind === "first-fragment" && verdict === "TX_FORWARDED";
+      const first = packet.kind === "first-fragment" && reaches(verdict);
       expect(all.length - effects.length).toBe(first ? 1 : 0);
       if (packet.kind === "icmp-error") expect(effects).toEqual([]);
-      if (verdict === "TX_FORWARDED")
+      if (reaches(verdict))
         expect(["remember", "touch", undefined]).toContain(effects[0]?.kind);
       else if (verdict === "DROP_NO_BACKEND")
         expect(["forget", undefined]).toContain(effects[0]?.kind);
@@ -97,7 +103,7 @@ describe("decide()", () => {
       const copy = { ...world.table, services: [...world.table.services].reverse() };
       const elsewhere = decide(copy, state, packet);
       expect(elsewhere).toEqual(decision);
-      if (decision.verdict !== "TX_FORWARDED") return;
+      if (!reaches(decision.verdict)) return;
       const service = decision.service!;
       if (decision.quic === "routed") {
         expect([...service.quicLb!.servers.values()]).toContain(decision.destination!.id);
@@ -113,7 +119,7 @@ describe("decide()", () => {
       };
       const next = decide(world.table, { ...state, flow }, { ...packet, syn: false });
       expect(next).toMatchObject({
-        verdict: "TX_FORWARDED",
+        verdict: decision.verdict,
         destination: { id: effect.destination },
       });
       expect(ofFlow(next.effects)).toEqual([]);

@@ -53,6 +53,8 @@ export interface Hop {
   readonly ifindex: number;
   readonly mtu: number;
   readonly resolved: boolean;
+  /** The destination is this host itself. */
+  readonly local: boolean;
   readonly tunnelSource: Uint8Array;
   /** Bits of its last word that the flow's hash sets. */
   readonly tunnelSourceMask: number;
@@ -317,7 +319,7 @@ function destinationBytes(destination: Destination, hop: Hop): Uint8Array {
     sourceMac,
     ifindex,
     mtu,
-    flags: hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0,
+    flags: hop.local ? NextHopFlags.NEXT_HOP_LOCAL : hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0,
   };
   // The idle one is as wrong as can be: whoever takes it shows.
   const idle = {

@@ -177,7 +177,7 @@ export class Comparison {
     }
     if (typeof parsed !== "string")
       this.#fragments.check(parsed, early, startNs - TICK_NS, endNs);
-    if (early.verdict === "TX_FORWARDED" || early.verdict === "TX_ICMP_ERROR")
+    if (["TX_FORWARDED", "TX_ICMP_ERROR", "PASS_LOCAL"].includes(early.verdict))
       this.#countForwarded(early, packet as ParsedPacket, frame.length);
     return early.verdict;
   }
@@ -192,6 +192,7 @@ export class Comparison {
     const state: State = {
       ...known,
       heartbeatNs,
+      local: (id) => hops.get(id)!.local,
       neighbour: (id) => hops.get(id)!.resolved && hops.get(id)!.ifindex !== this.#setting.absent,
       obstacle: (id) => {
         const { mtu } = hops.get(id)!;

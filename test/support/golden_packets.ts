@@ -39,6 +39,7 @@ interface File {
     readonly forwarding: "l2" | "ipip" | "gue" | "gre";
     readonly gueVariant: 0 | 1;
     readonly resolved: boolean;
+    readonly local: boolean;
     readonly mtu: number;
     readonly address: string;
     readonly tunnelSource: string;
@@ -87,6 +88,7 @@ export function readGolden(): Golden {
           ifindex: 1,
           mtu: one.mtu,
           resolved: one.resolved,
+          local: one.local,
           tunnelSource: addressOf(one.tunnelSource).bytes,
           tunnelSourceMask: 0,
         },

@@ -53,7 +53,7 @@ export function emptyMaps(): ModelMaps {
 }
 
 export function hopText(hop: NextHop): string {
-  return hop.resolved ? `${hop.destinationMac} on ${hop.ifindex}` : "unresolved";
+  return hop.resolved ? `${hop.destinationMac} on ${hop.ifindex}` : hop.local ? "local" : "unresolved";
 }
 
 /** The moments of a step: before each of them, packets may read. The last one leaves it done. */

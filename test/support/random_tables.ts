@@ -190,6 +190,7 @@ function randomHop(draws: Draws, id: number, ifindexes: readonly number[]): Hop 
     ifindex: draws.pick(ifindexes),
     mtu: draws.pick([0, 0, 0, 0, 1500, 1500, 60, 100]),
     resolved: draws.chance(0.94),
+    local: draws.chance(0.06),
     tunnelSource: new Uint8Array(16),
     tunnelSourceMask: 0,
   };

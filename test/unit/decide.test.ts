@@ -254,6 +254,18 @@ describe("a packet on its way", () => {
   });
 });
 
+describe("a backend on this host", () => {
+  it("has its packets as they came, whatever their size and its neighbours, and keeps its flows", () => {
+    const local: Partial<State> = {
+      local: (id) => id === 1, neighbour: () => false, obstacle: () => "DROP_TOO_BIG",
+    };
+    expect(decided({ state: local })).toMatchObject({
+      verdict: "PASS_LOCAL", destination: { id: 1 }, effects: [{ kind: "remember", destination: 1 }],
+    });
+    expect(decided({ state: { ...local, flow: entry({ destination: 2 }) } }).verdict).toBe("DROP_NO_NEIGHBOUR");
+  });
+});
+
 describe("an orphaned plane", () => {
   const silent = (
     afterMs: number,
@@ -367,6 +379,7 @@ describe("the order", () => {
       PASS_ICMP: true,
       PASS_PROTOCOL: true,
       PASS_ORPHANED: true,
+      PASS_LOCAL: true,
       TX_FORWARDED: true,
       TX_ECHO_REPLY: true,
       TX_ICMP_ERROR: true,

@@ -1,6 +1,7 @@
 // The way to a destination, for each thing that the kernel can say about links, routes and neighbours.
 
 import { describe, expect, it } from "vitest";
+import { LOCAL } from "../../src/dataplane/xdp/image.ts";
 import { isResolved, needsProof, wayTo, type Network, type Way } from "../../src/dataplane/xdp/next_hops.ts";
 import { NUD, ROUTE_TYPES, type Link, type RouteAnswer } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
 import { parsePrefix } from "../../src/model/address.ts";
@@ -85,11 +86,19 @@ describe("the way to a destination", () => {
     expect(text({ route: 22 })).toContain("blackhole");
     expect(text({ route: 13 })).toContain("prohibits");
     expect(text({ route: 113 })).toContain("unreachable");
-    expect(text({ route: { type: ROUTE_TYPES.LOCAL } })).toContain("local");
     expect(text({ route: { type: ROUTE_TYPES.MULTICAST } })).toContain("not unicast");
     expect(text({ link: null })).toContain("gone");
     expect(text({ link: { up: false } })).toContain("eth0 is down");
     expect(text({ link: { mac: null } })).toContain("no link address");
+  });
+
+  it("ends on this host where the address is its own, whatever the config says of a link address", () => {
+    for (const mac of [null, "02:00:00:00:0b:0b"]) {
+      const { route, text, neighbour } = way({ route: { type: ROUTE_TYPES.LOCAL } }, mac);
+      expect(route).toEqual({ nextHop: LOCAL, tunnelSource: null });
+      expect(text).toContain("local: this host has the address itself");
+      expect(neighbour).toBeNull();
+    }
   });
 
   it("takes the smaller of the interface's and the route's MTU, as far as IP can say it", () => {

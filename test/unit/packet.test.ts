@@ -235,7 +235,8 @@ function portsLeftBy(
   const first = parsePacket(frame);
   if (typeof first === "string") throw new Error(first);
   const neighbour = (id: number): boolean => golden.hops.get(id)!.resolved;
-  const state = { flow: null, nowNs: 1n, heartbeatNs: null, neighbour };
+  const local = (id: number): boolean => golden.hops.get(id)!.local;
+  const state = { flow: null, nowNs: 1n, heartbeatNs: null, neighbour, local };
   const remembers = decide(table, state, first).effects.some(
     ({ kind }) => kind === "remember-fragment",
   );
@@ -272,6 +273,7 @@ describe("golden packets, by decide()", () => {
           nowNs: 1_000_000_000n,
           heartbeatNs: 0n,
           neighbour: (id) => golden.hops.get(id)!.resolved,
+          local: (id) => golden.hops.get(id)!.local,
           obstacle,
         },
         packet,

@@ -71,6 +71,31 @@ describe("the reasons for the proxy", () => {
   });
 });
 
+describe("backends on this host", () => {
+  const checks = (backend: string, vip: string): unknown[] => {
+    const parsed = parseConfig("c.yaml", Buffer.from(`version: 1
+dataplane: { mode: auto, interfaces: [eth9] }
+pools: { web: { health: { type: none }, backends: [{ name: a, address: ${backend} }] } }
+services:
+  - { name: s, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: l2, pool: web, vip: { assign: ${vip} } }
+`));
+    if (!("config" in parsed)) throw new Error(JSON.stringify(parsed.problems));
+    const env = hostWith([]);
+    env.net.localAddresses = () => ["127.0.0.1", "10.0.0.1"];
+    return probeHost(parsed.config, env).checks.filter(({ name }) => name === "local backends");
+  };
+
+  it("are told of, and need the virtual address here", () => {
+    expect(checks("10.0.0.2", "none")).toEqual([]);
+    expect(checks("10.0.0.1", "loopback")).toMatchObject([{ ok: true, found: "web/a: on this host itself" }]);
+    expect(checks("10.0.0.1", "none")).toMatchObject([{
+      ok: false, found: "web/a: on this host itself, which does not hold 203.0.113.10",
+      remedy: "its stack drops what it is not the address of: set vip.assign: loopback, or for a prefix "
+        + "\"ip route add local PREFIX dev lo\"",
+    }]);
+  });
+});
+
 describe("the remedy for a missing native part", () => {
   const remedies = (env: FakeEnv): (string | null)[] => probeHost(null, env).checks
     .filter(({ name, ok }) => !ok && (name === "addon" || name === "programs")).map(({ remedy }) => remedy);

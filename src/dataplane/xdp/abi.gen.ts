@@ -20,12 +20,12 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x103f0bc4ba4f43a5n;
+export const ABI_FINGERPRINT = 0xfc538289c2e861e9n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x5610158e7253bf3bn,
-  pointsman: 0x103f0bc4ba4f43a5n,
+  pointsman: 0xfc538289c2e861e9n,
 } as const;
 
 /** enum decap_verdict */
@@ -94,11 +94,12 @@ export const HASH_INPUT_NAMES = [
 /** enum next_hop_flags */
 export const NextHopFlags = {
   NEXT_HOP_RESOLVED: 1,
+  NEXT_HOP_LOCAL: 2,
 } as const;
 export type NextHopFlags = (typeof NextHopFlags)[keyof typeof NextHopFlags];
 /** In the order of their declaration. */
 export const NEXT_HOP_FLAGS_NAMES = [
-  "NEXT_HOP_RESOLVED",
+  "NEXT_HOP_RESOLVED", "NEXT_HOP_LOCAL",
 ] as const satisfies readonly (keyof typeof NextHopFlags)[];
 
 /** enum orphan_action */
@@ -223,26 +224,28 @@ export const Verdict = {
   PASS_ICMP: 6,
   PASS_PROTOCOL: 7,
   PASS_ORPHANED: 8,
-  TX_FORWARDED: 9,
-  TX_ECHO_REPLY: 10,
-  TX_ICMP_ERROR: 11,
-  TX_TOO_BIG: 12,
-  DROP_DENIED: 13,
-  DROP_ORPHANED: 14,
-  DROP_TTL_EXPIRED: 15,
-  DROP_NO_BACKEND: 16,
-  DROP_NO_NEIGHBOUR: 17,
-  DROP_NO_ROOM: 18,
-  DROP_TOO_BIG: 19,
-  VERDICTS: 20,
+  PASS_LOCAL: 9,
+  TX_FORWARDED: 10,
+  TX_ECHO_REPLY: 11,
+  TX_ICMP_ERROR: 12,
+  TX_TOO_BIG: 13,
+  DROP_DENIED: 14,
+  DROP_ORPHANED: 15,
+  DROP_TTL_EXPIRED: 16,
+  DROP_NO_BACKEND: 17,
+  DROP_NO_NEIGHBOUR: 18,
+  DROP_NO_ROOM: 19,
+  DROP_TOO_BIG: 20,
+  VERDICTS: 21,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** In the order of their declaration. */
 export const VERDICT_NAMES = [
   "VERDICT_CONTINUE", "PASS_NOT_IP", "PASS_MALFORMED", "PASS_NOT_OURS", "PASS_TRUNCATED",
-  "PASS_FRAGMENT", "PASS_ICMP", "PASS_PROTOCOL", "PASS_ORPHANED", "TX_FORWARDED", "TX_ECHO_REPLY",
-  "TX_ICMP_ERROR", "TX_TOO_BIG", "DROP_DENIED", "DROP_ORPHANED", "DROP_TTL_EXPIRED",
-  "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_ROOM", "DROP_TOO_BIG", "VERDICTS",
+  "PASS_FRAGMENT", "PASS_ICMP", "PASS_PROTOCOL", "PASS_ORPHANED", "PASS_LOCAL", "TX_FORWARDED",
+  "TX_ECHO_REPLY", "TX_ICMP_ERROR", "TX_TOO_BIG", "DROP_DENIED", "DROP_ORPHANED",
+  "DROP_TTL_EXPIRED", "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_ROOM", "DROP_TOO_BIG",
+  "VERDICTS",
 ] as const satisfies readonly (keyof typeof Verdict)[];
 
 /** struct address_key, 16 bytes */

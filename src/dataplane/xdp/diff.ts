@@ -314,7 +314,7 @@ function publishNextHop({ state, take, settle }: Planner, id: number, nextHop: N
 }
 
 export function sameNextHop(a: NextHop, b: NextHop): boolean {
-  return a.resolved === b.resolved && a.destinationMac === b.destinationMac && a.sourceMac === b.sourceMac
+  return a.resolved === b.resolved && a.local === b.local && a.destinationMac === b.destinationMac && a.sourceMac === b.sourceMac
     && a.ifindex === b.ifindex && a.mtu === b.mtu;
 }
 

@@ -74,6 +74,8 @@ export interface RingImage {
 /** Link addresses are "aa:bb:cc:dd:ee:ff". */
 export interface NextHop {
   readonly resolved: boolean;
+  /** The destination is this host itself; it is not resolved then, and nothing leaves for it. */
+  readonly local: boolean;
   readonly destinationMac: string;
   readonly sourceMac: string;
   readonly ifindex: number;
@@ -83,8 +85,10 @@ export interface NextHop {
 
 export const NO_MAC = "00:00:00:00:00:00";
 export const UNRESOLVED: NextHop = {
-  resolved: false, destinationMac: NO_MAC, sourceMac: NO_MAC, ifindex: 0, mtu: 0,
+  resolved: false, local: false, destinationMac: NO_MAC, sourceMac: NO_MAC, ifindex: 0, mtu: 0,
 };
+
+export const LOCAL: NextHop = { ...UNRESOLVED, local: true };
 
 /** The way to a destination, as the rtnetlink room sees it now. */
 export interface Route {

@@ -219,13 +219,15 @@ export function encodeNextHop(hop: NextHop): Uint8Array {
 function nextHopBytes(hop: NextHop): NextHopBytes {
   return {
     destinationMac: macBytes(hop.destinationMac), sourceMac: macBytes(hop.sourceMac), mtu: hop.mtu,
-    ifindex: hop.ifindex, flags: hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0,
+    ifindex: hop.ifindex,
+    flags: (hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0) | (hop.local ? NextHopFlags.NEXT_HOP_LOCAL : 0),
   };
 }
 
 function nextHopValue(hop: NextHopBytes): NextHop {
   return {
     resolved: (hop.flags & NextHopFlags.NEXT_HOP_RESOLVED) !== 0,
+    local: (hop.flags & NextHopFlags.NEXT_HOP_LOCAL) !== 0,
     destinationMac: macText(hop.destinationMac) ?? NO_MAC, sourceMac: macText(hop.sourceMac) ?? NO_MAC,
     ifindex: hop.ifindex, mtu: hop.mtu,
   };

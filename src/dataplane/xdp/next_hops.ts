@@ -4,7 +4,7 @@
 
 import type { Address, Prefix } from "../../model/address.ts";
 import { fixedSource, usedPrefix } from "../../model/tunnel_source.ts";
-import { NO_MAC, type NextHop, type Route } from "./image.ts";
+import { LOCAL, NO_MAC, UNRESOLVED, type NextHop, type Route } from "./image.ts";
 import { NUD, ROUTE_TYPES, type Link, type Neighbour, type RouteAnswer } from "./netlink/rtnetlink.ts";
 
 /** Where packets shall go, as far as the way there depends on it. */
@@ -53,11 +53,13 @@ export function needsProof(state: number): boolean {
 export function wayTo(target: Target, network: Network, options: WayOptions): Way {
   const { address, mac: ownMac } = target;
   const found = network.route(address);
+  // Before a link address of the config: where the backends are the balancers, all have one file,
+  // and a frame to this host's own link address reaches nobody.
+  if (typeof found !== "number" && found.type === ROUTE_TYPES.LOCAL) return localWay();
   if (ownMac !== null) return staticWay({ address, mac: ownMac }, found, network, options);
   const configured = configuredSource(address, options.tunnelSource);
   if (typeof found === "number") return unresolved(refusedRoute(found), configured);
   const tunnelSource = configured ?? sourceFor(target.address, found);
-  if (found.type === ROUTE_TYPES.LOCAL) return unresolved("local: this host has the address itself", tunnelSource);
   if (found.type !== ROUTE_TYPES.UNICAST) return unresolved(`a route of type ${found.type}, not unicast`, tunnelSource);
   const link = network.link(found.ifindex);
   const refused = refusal(link, found.ifindex);
@@ -75,6 +77,15 @@ export function wayTo(target: Target, network: Network, options: WayOptions): Wa
     route: { nextHop: nextHop(mac, link, found.mtu), tunnelSource },
     text: `resolved: ${mac} by way of ${where}`,
     neighbour: needs,
+  };
+}
+
+/** To this host itself, by whatever forwarding: a tunnel would begin and end here. */
+function localWay(): Way {
+  return {
+    route: { nextHop: LOCAL, tunnelSource: null },
+    text: "local: this host has the address itself; packets are passed to its own stack",
+    neighbour: null,
   };
 }
 
@@ -119,12 +130,11 @@ function refusal(link: Link | null, ifindex: number): string | null {
 
 function nextHop(destinationMac: string, link: Link, routeMtu: number): NextHop {
   const mtu = Math.min(link.mtu, routeMtu === 0 ? MTU_MAX : routeMtu, MTU_MAX);
-  return { resolved: true, destinationMac, sourceMac: link.mac ?? NO_MAC, ifindex: link.ifindex, mtu };
+  return { resolved: true, local: false, destinationMac, sourceMac: link.mac ?? NO_MAC, ifindex: link.ifindex, mtu };
 }
 
 function unresolved(text: string, tunnelSource: Prefix | null): Way {
-  const none: NextHop = { resolved: false, destinationMac: NO_MAC, sourceMac: NO_MAC, ifindex: 0, mtu: 0 };
-  return { route: { nextHop: none, tunnelSource }, text: `unresolved: ${text}`, neighbour: null };
+  return { route: { nextHop: UNRESOLVED, tunnelSource }, text: `unresolved: ${text}`, neighbour: null };
 }
 
 /** EINVAL, EACCES, EHOSTUNREACH: what blackhole, prohibit and unreachable routes answer. */

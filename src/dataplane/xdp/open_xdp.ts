@@ -94,7 +94,7 @@ export async function openUnattachedPlane({ config, env, native, mac, sourceMac 
   const core = await openCore(context);
   const way = (target: Target): Way => ({
     route: {
-      nextHop: { resolved: true, destinationMac: target.mac ?? mac, sourceMac: sourceMac(), ifindex: LOOPBACK, mtu: 0 },
+      nextHop: { resolved: true, local: false, destinationMac: target.mac ?? mac, sourceMac: sourceMac(), ifindex: LOOPBACK, mtu: 0 },
       tunnelSource: configuredSource(target.address, config.dataplane.tunnelSource)
         ?? configuredSource(target.address, NOWHERE),
     },

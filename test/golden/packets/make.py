@@ -34,10 +34,10 @@ destinations, services, cases = [], [], []
 ports = {}
 
 
-def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0):
+def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0, local=False):
     number = len(destinations) + 1
     destinations.append({
-        "id": number, "forwarding": forwarding, "resolved": resolved, "mtu": mtu,
+        "id": number, "forwarding": forwarding, "resolved": resolved and not local, "local": local, "mtu": mtu,
         "gueVariant": gue_variant,
         "address": BACKEND4 if family == 4 else BACKEND6,
         "tunnelSource": OUTER4 if family == 4 else OUTER6,
@@ -74,6 +74,9 @@ for family in (4, 6):
 service("gre4-narrow", destination("gre", 4, mtu=100))
 service("gue6-narrow", destination("gue", 6, mtu=100))
 service("gue-unresolved", destination("gue", 4, resolved=False))
+for way, family in (("l2", 4), ("ipip", 6), ("gue", 4), ("gre", 6)):
+    service(f"{way}-local", destination(way, family, local=True, mtu=100))
+LOCALS = [f"{way}-local" for way in ("l2", "ipip", "gue", "gre")]
 TUNNELS = [f"{name}{family}" for name in ("ipip", "gre", "gue", "gue1-") for family in (4, 6)]
 backend_of = {one["port"]: one["destination"] for one in services}
 
@@ -598,6 +601,18 @@ forwards("v6 five extensions", ether() / ip(6) / chain / udp(ports["l2"]), "l2")
 case("v6 six extensions", "PASS_PROTOCOL", ether() / ip(6) / chain / IPv6ExtHdrDestOpt() / udp(ports["l2"]))
 case("v6 extension cut short", "PASS_TRUNCATED", ether() / ip(6, nh=60) / Raw(bytes([17, 0, 1, 4])))
 case("v6 extension longer than the packet", "PASS_TRUNCATED", ether() / ip(6, nh=60) / Raw(bytes([17, 9]) + bytes(30)))
+
+# A backend that is this host: the packet stays as it is, whatever the forwarding, and no MTU is in its way.
+for family in (4, 6):
+    for port in LOCALS:
+        case(f"v{family} {port} udp", "PASS_LOCAL", ether() / ip(family) / udp(ports[port], 200))
+        case(f"v{family} {port} tcp, one tag", "PASS_LOCAL", ether() / Dot1Q(vlan=7) / ip(family) / tcp(ports[port]))
+        case(f"v{family} {port}, quoted by an error", "PASS_LOCAL",
+             ether() / too_big(family, shortest(family, "tcp", port)))
+        first, _, last = pieces(family, "udp", port, 0x3000 + ports[port])
+        case(f"v{family} {port} first fragment", "PASS_LOCAL", first)
+        case(f"v{family} {port} last fragment", "PASS_LOCAL", last, before=first)
+        case(f"v{family} {port}, last hop", "DROP_TTL_EXPIRED", ether() / ip(family, ttl=1) / udp(ports[port]))
 
 # --- dropped ------------------------------------------------------------------------------------------
 
