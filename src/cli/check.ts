@@ -4,25 +4,31 @@
 import { effectiveConfigText, formatProblems } from "../config/format.ts";
 import { withoutKeys } from "../config/formats_quic.ts";
 import { parseConfig } from "../config/parse.ts";
+import { findingsOnHost } from "../dataplane/probe.ts";
 import { readGivenFile } from "./changes.ts";
 import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
 import { loadConfig } from "./offline.ts";
 
-/** Prints every problem; 2 when there is an error, 0 for warnings alone. */
+/**
+ * Prints every problem, and what of this host does not suit the config where it has the config's interfaces;
+ * 2 when there is an error, 0 for warnings alone.
+ */
 export function checkVerb(io: Io, file: string, output: "table" | "json"): number {
   const result = parseConfig(file, readGivenFile(io, file));
   const problems = "problems" in result ? result.problems : result.warnings;
   const valid = !("problems" in result);
-  if (output === "json") io.out(`${JSON.stringify({ valid, problems }, null, 2)}\n`);
+  const host = "config" in result ? findingsOnHost(result.config, io.env) : [];
+  if (output === "json") io.out(`${JSON.stringify({ valid, problems, host }, null, 2)}\n`);
   else {
     if (problems.length > 0) io.err(`${formatProblems(problems)}\n`);
     if ("config" in result) {
       const backends = result.config.pools.reduce((sum, pool) => sum + pool.backends.length, 0);
+      for (const { level, name, found, remedy } of host) io.err(`${file}: ${level}: ${name}: ${found} (${remedy})\n`);
       io.out(`${file} is valid: ${result.config.services.length} service(s), ${backends} backend(s)\n`);
     }
   }
-  return valid ? EXIT.done : EXIT.usage;
+  return valid && host.every(({ level }) => level !== "error") ? EXIT.done : EXIT.usage;
 }
 
 /** The file as it is, or with every default; of a running instance, what it has in force. */

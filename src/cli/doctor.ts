@@ -5,6 +5,8 @@ import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
 import { loadConfig } from "./offline.ts";
 
+const LEVEL_WIDTH = "MISSING".length;
+
 export function doctorVerb(io: Io, options: { readonly config?: string; readonly output: "table" | "json" }): number {
   const config = options.config === undefined ? null : loadConfig(io, options.config);
   const report = probeHost(config, io.env);
@@ -13,8 +15,8 @@ export function doctorVerb(io: Io, options: { readonly config?: string; readonly
     return EXIT.done;
   }
   const width = Math.max(...report.checks.map(({ name }) => name.length));
-  for (const { name, ok, found, remedy } of report.checks) {
-    io.out(`${ok ? "ok     " : "MISSING"}  ${name.padEnd(width)}  ${found}\n`);
+  for (const { name, level, found, remedy } of report.checks) {
+    io.out(`${(level === "ok" ? level : level.toUpperCase()).padEnd(LEVEL_WIDTH)}  ${name.padEnd(width)}  ${found}\n`);
     if (remedy !== null) io.out(`${" ".repeat(width + 11)}→ ${remedy}\n`);
   }
   io.out(`\nauto would choose ${report.mode}: ${report.reason}\n`);

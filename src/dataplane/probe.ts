@@ -8,21 +8,12 @@ import { supportOf } from "../model/features.ts";
 import { formatNetwork, singleAddress } from "../model/service_address.ts";
 import { effectiveCapabilities, missingCapabilities } from "./capabilities.ts";
 import type { Capability } from "./capabilities.ts";
+import { check, textIfReadable, type HostCheck } from "./host_check.ts";
+import { checksOfInterfaces, findingsHere } from "./probe_interfaces.ts";
 import { addonPath, objectPath, remedyForBuild } from "./xdp/built.ts";
+import type { Finding } from "./xdp/finding.ts";
 import { loadNative, type Native } from "./xdp/native.ts";
-import { openRequests } from "./xdp/netlink/requests.ts";
-import type { Link } from "./xdp/netlink/rtnetlink.ts";
-import { xdpFeatures } from "./xdp/netlink/xdp_features.ts";
-import { bpffsRoot, pinsOf } from "./xdp/pins.ts";
-
-export interface HostCheck {
-  readonly name: string;
-  readonly ok: boolean;
-  /** What was found, in words. */
-  readonly found: string;
-  /** What would help; null when nothing has to be done. */
-  readonly remedy: string | null;
-}
+import { bpffsRoot } from "./xdp/pins.ts";
 
 export interface HostReport {
   readonly checks: readonly HostCheck[];
@@ -49,24 +40,6 @@ function tryAddon(
   } catch (cause) {
     const said = cause instanceof Error ? cause.message.split("\n")[0] ?? "" : String(cause);
     return { why: `the addon does not load (${said})`, cause };
-  }
-}
-
-function check(name: string, ok: boolean, found: string, remedy: string | null): HostCheck {
-  return { name, ok, found, remedy: ok ? null : remedy };
-}
-
-function text(env: Env, path: string): string | null {
-  const bytes = env.files.read(path);
-  return bytes === null ? null : Buffer.from(bytes).toString("utf8").trim();
-}
-
-/** The same as text(), null too where reading is refused. */
-function textIfReadable(env: Env, path: string): string | null {
-  try {
-    return text(env, path);
-  } catch {
-    return null;
   }
 }
 
@@ -124,46 +97,6 @@ function addonCheck(env: Env): { readonly addon: HostCheck; readonly native: Nat
   return { native, addon: check("addon", true, `loaded, libbpf ${native.libbpfVersion}`, null) };
 }
 
-/** One interface: there, and what XDP it has. */
-function interfaceChecks(env: Env, native: Native, name: string, link: Link | undefined, instance: string): HostCheck[] {
-  const title = `interface ${name}`;
-  if (link === undefined) return [check(title, false, "is not there", "correct dataplane.interfaces")];
-  const driver = /^DRIVER=(.+)$/m.exec(textIfReadable(env, `/sys/class/net/${name}/device/uevent`) ?? "")?.[1];
-  const what = `${link.kind ?? driver ?? "unknown driver"}, MTU ${link.mtu}, ${link.mac ?? "no link address"}`;
-  const features = xdpFeatures(native, link.ifindex);
-  const xdp = features === null ? "native XDP: known only when attached"
-    : features.native ? "native XDP" : "generic XDP only";
-  const checks = [
-    check(title, link.up && link.mac !== null, `${what}, ${link.up ? "up" : "down"}, ${xdp}`,
-      link.up ? "XDP needs an interface with a link address" : `ip link set ${name} up`),
-  ];
-  if (link.xdp.programId !== 0) {
-    const ours = pinnedLinks(env, instance).includes(name);
-    checks.push(check(`${title} program`, ours,
-      ours ? `our own program (${link.xdp.mode}), which will be adopted` : `another XDP program (id ${link.xdp.programId})`,
-      `ip link set ${name} xdp off, or detach its owner`));
-  }
-  if (link.kind === "veth") {
-    checks.push(check(`${title} offloads`, true,
-      "veth: senders need \"ethtool -K IF tx off\", peers of redirects \"ethtool -K IF gro on\"", null));
-  }
-  const rpFilter = ["all", name].map((each) =>
-    Number(textIfReadable(env, `/proc/sys/net/ipv4/conf/${each}/rp_filter`) ?? "0"));
-  const strict = Math.max(...rpFilter) === 1;
-  checks.push(check(`${title} rp_filter`, !strict, strict ? "strict" : "off or loose",
-    "replies of l2 backends that are routed through this host are dropped: set rp_filter to 2"));
-  return checks;
-}
-
-/** None where bpffs may not be read. */
-function pinnedLinks(env: Env, instance: string): string[] {
-  try {
-    return pinsOf(env, instance).links();
-  } catch {
-    return [];
-  }
-}
-
 /** Whether the proxy could listen on the services' addresses. */
 function fallbackCheck(env: Env, config: Config): HostCheck {
   const { bind } = config.dataplane.proxy;
@@ -179,7 +112,7 @@ function fallbackCheck(env: Env, config: Config): HostCheck {
   return check("fallback", foreign.length === 0,
     foreign.length === 0 ? "the proxy can bind every virtual address" : `the proxy cannot bind ${names}`,
     "put the address on lo (vip.assign: loopback, which takes CAP_NET_ADMIN), set "
-      + "ip_nonlocal_bind, or run with --proxy-bind");
+      + "ip_nonlocal_bind, or run with --proxy-bind", "warning");
 }
 
 function vipChecks(env: Env, config: Config): HostCheck[] {
@@ -205,7 +138,7 @@ function localBackendChecks(env: Env, { pools, services }: Config): HostCheck[] 
   return [check("local backends", unheld.length === 0,
     `${who}: on this host itself${unheld.length === 0 ? "" : `, which does not hold ${what}`}`,
     "its stack drops what it is not the address of: set vip.assign: loopback, or for a prefix "
-      + "\"ip route add local PREFIX dev lo\"")];
+      + "\"ip route add local PREFIX dev lo\"", "warning")];
 }
 
 const NAMES_SHOWN_MAX = 5;
@@ -224,10 +157,9 @@ export function refusedByConfig(config: Config): string[] {
   return config.dataplane.interfaces.length === 0 ? [...refused, "dataplane.interfaces is empty"] : refused;
 }
 
-/** The checks that keep XDP from being used. A strict rp_filter hurts some replies, not the forwarding. */
+/** The checks that keep XDP from being used. */
 export function obstacles({ checks }: Pick<HostReport, "checks">): HostCheck[] {
-  const beside = ["virtual addresses", "fallback", "local backends"];
-  return checks.filter(({ name, ok }) => !ok && !beside.includes(name) && !name.endsWith("rp_filter"));
+  return checks.filter(({ level }) => level === "missing");
 }
 
 /** All checks, those of the config only when there is one. */
@@ -240,15 +172,10 @@ export function probeHost(config: Config | null, env: Env): HostReport {
   return { checks, ...choice(config, obstacles({ checks })) };
 }
 
-function checksOfInterfaces(env: Env, native: Native, config: Config): HostCheck[] {
-  const requests = openRequests(native);
-  try {
-    const links = requests.links();
-    return config.dataplane.interfaces.flatMap((name) =>
-      interfaceChecks(env, native, name, links.find((link) => link.name === name), config.instance));
-  } finally {
-    requests.close();
-  }
+/** What about this host does not suit the config, as far as it can be asked: what `check` adds to the file's problems. */
+export function findingsOnHost(config: Config, env: Env): readonly Finding[] {
+  const loaded = tryAddon(env, addonPath(env));
+  return "native" in loaded ? findingsHere(loaded.native, config) : [];
 }
 
 function choice(

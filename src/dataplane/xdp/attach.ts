@@ -1,10 +1,11 @@
 // Puts the program on interfaces, and finds it there again. Knows links, modes and what the kernel's
 // refusals mean; knows no service. Native comes before generic, and a step down is announced.
 
-import { Failure } from "../../errors.ts";
+import { Failure, isFailure } from "../../errors.ts";
 import type { Log } from "../../env.ts";
 import type { XdpMode } from "../../model/config.ts";
 import type { BpfObject, Native, XdpLink } from "./native.ts";
+import type { Obstacle } from "./finding.ts";
 import { failureFrom, isNativeError } from "./native_failure.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Pins } from "./pins.ts";
@@ -24,6 +25,8 @@ export interface Attachment {
   readonly link: XdpLink;
   /** Why it is not native, or null. */
   readonly note: string | null;
+  /** What would let it be native; null: nothing that is known. */
+  readonly remedy: string | null;
 }
 
 export interface AttachContext {
@@ -32,6 +35,8 @@ export interface AttachContext {
   readonly pins: Pins;
   readonly object: BpfObject;
   readonly mode: XdpMode;
+  /** What would lose packets, although the kernel would attach. */
+  readonly obstacle: (link: Link, mode: AttachMode) => Obstacle | null;
 }
 
 /** The interfaces of these names, or DEVICE_MISSING for the first that is not there. */
@@ -52,14 +57,14 @@ export function attachInterface(context: AttachContext, link: Link): Attachment 
     const adopted = adopt(context, link, pin);
     if (adopted !== null) return adopted;
   }
-  const { attached, mode, note } = attachNew(context, link);
+  const { attached, mode, note, remedy } = attachNew(context, link);
   try {
     attached.pin(pin);
   } catch (error) {
     attached.close();
     throw failureFrom(error);
   }
-  return { name: link.name, ifindex: link.ifindex, mode, adopted: false, link: attached, note };
+  return { name: link.name, ifindex: link.ifindex, mode, adopted: false, link: attached, note, remedy };
 }
 
 /** Swaps the program under a live link; null when the link leads nowhere, and then its pin is gone. */
@@ -69,7 +74,7 @@ function adopt({ native, pins, object, mode, log }: AttachContext, link: Link, p
   const isWanted = mode === "auto" || mode === found;
   if (isWanted && attached.info().ifindex === link.ifindex && update(attached, object)) {
     const note = found === "generic" ? "was attached in generic mode before" : null;
-    return { name: link.name, ifindex: link.ifindex, mode: found, adopted: true, link: attached, note };
+    return { name: link.name, ifindex: link.ifindex, mode: found, adopted: true, link: attached, note, remedy: null };
   }
   const reason = isWanted ? "its interface is another one now" : `it is ${found}, and the config says ${mode}`;
   log.warn({ interface: link.name, reason }, "the pinned XDP link cannot be kept: attaching anew");
@@ -90,23 +95,38 @@ function update(link: XdpLink, object: BpfObject): boolean {
   }
 }
 
-function attachNew(
-  { native, log, object, mode }: AttachContext, link: Link,
-): { attached: XdpLink; mode: AttachMode; note: string | null } {
-  const attempt = (as: AttachMode): XdpLink => native.XdpLink.attach(object, PROGRAM, link.ifindex, MODES[as]);
+interface Attached {
+  readonly attached: XdpLink;
+  readonly mode: AttachMode;
+  readonly note: string | null;
+  readonly remedy: string | null;
+}
+
+function attachNew(context: AttachContext, link: Link): Attached {
+  const { log, mode } = context;
   if (mode === "generic") {
-    return { attached: orFailure(link, "generic", () => attempt("generic")), mode, note: "the config says so" };
+    return { attached: attempt(context, link, "generic"), mode, note: "the config says so", remedy: null };
   }
   try {
-    return { attached: attempt("native"), mode: "native", note: null };
+    return { attached: attempt(context, link, "native"), mode: "native", note: null, remedy: null };
   } catch (error) {
-    const failure = attachFailure(error, link, "native");
-    if (mode === "native" || failure.code !== "XDP_UNAVAILABLE") throw failure;
-    const attached = orFailure(link, "generic", () => attempt("generic"));
-    const note = failure.message;
-    log.warn({ interface: link.name, reason: note }, "XDP runs in generic mode on this interface, which is slower");
-    return { attached, mode: "generic", note };
+    if (mode === "native" || !isFailure(error, "XDP_UNAVAILABLE")) throw error;
+    const note = error.message;
+    const remedy = context.obstacle(link, "native")?.remedy ?? null;
+    const attached = attempt(context, link, "generic");
+    log.warn({ interface: link.name, reason: note, remedy }, "XDP runs in generic mode on this interface, which is slower");
+    return { attached, mode: "generic", note, remedy };
   }
+}
+
+/** Throws XDP_UNAVAILABLE too where packets would be lost: nobody would see why. */
+function attempt({ native, object, obstacle }: AttachContext, link: Link, mode: AttachMode): XdpLink {
+  const against = obstacle(link, mode);
+  if (against !== null) {
+    throw new Failure("XDP_UNAVAILABLE", { interface: link.name },
+      `${mode} XDP on ${link.name} would lose packets: ${against.found} (${against.remedy})`);
+  }
+  return orFailure(link, mode, () => native.XdpLink.attach(object, PROGRAM, link.ifindex, MODES[mode]));
 }
 
 function orFailure<T>(link: Link, mode: AttachMode, action: () => T): T {

@@ -6,7 +6,8 @@ import type { Env } from "../../env.ts";
 import { Failure } from "../../errors.ts";
 import type { Config } from "../../model/config.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
-import { attachInterface, type Attachment } from "./attach.ts";
+import { attachInterface, type Attachment, type AttachMode } from "./attach.ts";
+import type { Obstacle } from "./finding.ts";
 import { featuresOf, icmpIntervalNs, isXdpForwarding, type Feature } from "./image.ts";
 import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
 import { encodeU32 } from "./map_values.ts";
@@ -34,6 +35,8 @@ export interface CoreContext {
   /** Where the program goes, as it is now; none for a plane that is only test-run. Throws DEVICE_MISSING. */
   readonly interfaces: () => readonly Link[];
   readonly requests: Requests | null;
+  /** What would lose packets on this interface in this mode, or null. */
+  readonly obstacle: (link: Link, mode: AttachMode) => Obstacle | null;
 }
 
 export interface Core {
@@ -90,7 +93,7 @@ export async function openCore(context: CoreContext): Promise<Core> {
 }
 
 /** On veth, XDP_TX needs a program on the peer: redirecting to the own interface does not. */
-function needsRedirect(interfaces: readonly Link[]): boolean {
+export function needsRedirect(interfaces: readonly Link[]): boolean {
   return interfaces.some(({ kind }) => kind === "veth");
 }
 
@@ -142,8 +145,8 @@ function attachAll(context: CoreContext, pins: Pins, { object }: LoadedProgram):
 }
 
 function attachOne(context: CoreContext, pins: Pins, object: BpfObject, link: Link): Attachment {
-  const { native, env: { log }, config } = context;
-  return attachInterface({ native, log, pins, object, mode: config.dataplane.xdp }, link);
+  const { native, env: { log }, config, obstacle } = context;
+  return attachInterface({ native, log, pins, object, mode: config.dataplane.xdp, obstacle }, link);
 }
 
 /** Interfaces that were made again under their names run nothing: attaches there anew. */

@@ -89,6 +89,24 @@ function localWay(): Way {
   };
 }
 
+/** By which interface packets leave for somewhere, whether its link address is known or not. */
+export interface Egress {
+  readonly link: Link;
+  /** The least of the interface's and the route's. */
+  readonly mtu: number;
+}
+
+/** Null: there is no way. */
+export function egressTo(
+  { address, mac }: Target, network: Pick<Network, "link" | "route">, fallbackIfindex: number,
+): Egress | null {
+  const found = network.route(address);
+  const isRoute = typeof found !== "number" && found.type === ROUTE_TYPES.UNICAST;
+  if (!isRoute && mac === null) return null;
+  const link = network.link(isRoute ? found.ifindex : fallbackIfindex);
+  return link === null ? null : { link, mtu: mtuBy(link, isRoute ? found.mtu : 0) };
+}
+
 /** A link address from the config wins; the interface is still the route's, if there is one. */
 function staticWay(
   { address, mac }: Target & { readonly mac: string }, found: RouteAnswer | number, network: Network,
@@ -129,8 +147,13 @@ function refusal(link: Link | null, ifindex: number): string | null {
 }
 
 function nextHop(destinationMac: string, link: Link, routeMtu: number): NextHop {
-  const mtu = Math.min(link.mtu, routeMtu === 0 ? MTU_MAX : routeMtu, MTU_MAX);
+  const mtu = mtuBy(link, routeMtu);
   return { resolved: true, local: false, destinationMac, sourceMac: link.mac ?? NO_MAC, ifindex: link.ifindex, mtu };
+}
+
+/** `routeMtu` 0: the route says nothing. */
+function mtuBy(link: Link, routeMtu: number): number {
+  return Math.min(link.mtu, routeMtu === 0 ? MTU_MAX : routeMtu, MTU_MAX);
 }
 
 function unresolved(text: string, tunnelSource: Prefix | null): Way {

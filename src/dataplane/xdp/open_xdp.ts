@@ -6,15 +6,19 @@ import { Failure } from "../../errors.ts";
 import { parsePrefix } from "../../model/address.ts";
 import type { Config } from "../../model/config.ts";
 import type { OnStep } from "./apply.ts";
-import { findInterfaces } from "./attach.ts";
+import { findInterfaces, type AttachMode } from "./attach.ts";
 import { objectPath, remedyForBuild } from "./built.ts";
-import { openCore, type CoreContext } from "./core.ts";
+import { needsRedirect, openCore, type CoreContext } from "./core.ts";
+import type { Obstacle } from "./finding.ts";
+import { mtuFindings } from "./mtu_rules.ts";
 import type { Native } from "./native.ts";
 import { failureFrom, withFailures } from "./native_failure.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import { configuredSource, type Target, type Way } from "./next_hops.ts";
+import { genericObstacle, nativeObstacle } from "./offload_rules.ts";
 import { bpffsRoot, pinsOf } from "./pins.ts";
 import { openSource, type ProgramSource } from "./program.ts";
+import { askDevice, surveyOf } from "./survey.ts";
 import { openWatch, type Watch } from "./watch.ts";
 import { XdpPlane, type WaySource } from "./xdp_plane.ts";
 
@@ -57,14 +61,30 @@ export async function openXdpPlane(options: OpenXdpOptions): Promise<XdpPlane> {
     interfaces();
     mountBpffs(native, env);
     const pins = pinsOf(env, config.instance);
-    const context: CoreContext = { native, env, config, source, pins, interfaces, requests: watch.requests };
+    const context: CoreContext = {
+      native, env, config, source, pins, interfaces, requests: watch.requests, obstacle: obstacleIn(native, config, watch),
+    };
     const core = await openCore(context);
+    for (const { name, found, remedy, level } of mtuFindings(config, surveyOf(config, watch, askDevice(native)))) {
+      env.log.warn({ name, level, remedy }, found);
+    }
     plane = new XdpPlane({ context, core, waySource: watch, onStep: options.onStep ?? null });
     return plane;
   } catch (error) {
     watch.close();
     throw failureFrom(error);
   }
+}
+
+/** Asked when a program is attached, on the network as it is then. */
+function obstacleIn(native: Native, config: Config, watch: Watch): CoreContext["obstacle"] {
+  return (link: Link, mode: AttachMode): Obstacle | null => {
+    const { ingress, egress } = surveyOf(config, watch, askDevice(native));
+    const found = ingress.find((each) => each.link.ifindex === link.ifindex);
+    if (found === undefined) return null;
+    return mode === "generic" ? genericObstacle(found)
+      : nativeObstacle(found, egress, needsRedirect(ingress.map((each) => each.link)));
+  };
 }
 
 function mountBpffs(native: Native, env: Env): void {
@@ -89,7 +109,7 @@ export interface UnattachedOptions {
 export async function openUnattachedPlane({ config, env, native, mac, sourceMac }: UnattachedOptions): Promise<XdpPlane> {
   const context: CoreContext = {
     native, env, config, source: packetProgram(native, env), pins: null, interfaces: () => [],
-    requests: null,
+    requests: null, obstacle: () => null,
   };
   const core = await openCore(context);
   const way = (target: Target): Way => ({

@@ -35,6 +35,9 @@ export interface Watch {
   look(targets: readonly Target[]): readonly Way[];
   link(ifindex: number): Link | null;
   linkNamed(name: string): Link | null;
+  links(): readonly Link[];
+  /** The kernel's answer, or the errno of its refusal. */
+  route(address: Address): RouteAnswer | number;
   readonly requests: Requests;
   close(): void;
 }
@@ -94,6 +97,10 @@ class NetworkWatch implements Watch, Network {
   linkNamed(name: string): Link | null {
     for (const link of this.#links.values()) if (link.name === name) return link;
     return null;
+  }
+
+  links(): readonly Link[] {
+    return [...this.#links.values()];
   }
 
   route(address: Address): RouteAnswer | number {

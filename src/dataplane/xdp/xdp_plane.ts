@@ -150,7 +150,7 @@ export class XdpPlane implements Dataplane {
   }
 
   /** Where the program is, and how it got there. */
-  attachments(): readonly Pick<Attachment, "name" | "mode" | "adopted" | "note">[] {
+  attachments(): readonly Pick<Attachment, "name" | "mode" | "adopted" | "note" | "remedy">[] {
     return this.#core.attachments;
   }
 

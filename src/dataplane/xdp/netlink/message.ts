@@ -80,7 +80,12 @@ export function encodeAttribute(type: number, value: Uint8Array): Uint8Array {
 
 /** The attributes behind a message's fixed part, or inside a nested attribute. */
 export function decodeAttributes(bytes: Uint8Array): Attributes {
-  const attributes = new Map<number, Uint8Array>();
+  return new Map(attributeList(bytes));
+}
+
+/** The same in their order, where one type comes several times. */
+export function attributeList(bytes: Uint8Array): [type: number, value: Uint8Array][] {
+  const attributes: [number, Uint8Array][] = [];
   const view = viewOf(bytes);
   for (let at = 0; at + ATTRIBUTE_HEADER_BYTES <= bytes.length;) {
     const length = view.getUint16(at, true);
@@ -88,7 +93,7 @@ export function decodeAttributes(bytes: Uint8Array): Attributes {
       throw new RangeError(`a netlink attribute of ${length} bytes in ${bytes.length - at}`);
     }
     const type = view.getUint16(at + 2, true) & ~ATTRIBUTE_FLAGS;
-    attributes.set(type, bytes.subarray(at + ATTRIBUTE_HEADER_BYTES, at + length));
+    attributes.push([type, bytes.subarray(at + ATTRIBUTE_HEADER_BYTES, at + length)]);
     at += aligned(length);
   }
   return attributes;

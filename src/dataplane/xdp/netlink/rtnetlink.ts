@@ -39,6 +39,13 @@ export interface Link {
   readonly arp: boolean;
   /** "veth", "vlan", "bridge", …; null for hardware. */
   readonly kind: string | null;
+  /**
+   * Interface at the other end of a veth, or below a vlan or macvlan; 0: none, or in another
+   * namespace.
+   */
+  readonly peer: number;
+  /** Of the bridge or bond that it is a port of; 0: none. */
+  readonly master: number;
   readonly xdp: { readonly mode: "none" | "native" | "generic" | "other"; readonly programId: number };
 }
 
@@ -134,7 +141,7 @@ export function macBytes(text: string): Uint8Array {
   return bytes;
 }
 
-const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINKINFO: 18, XDP: 43 } as const;
+const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, LINKINFO: 18, LINK_NETNSID: 37, XDP: 43 } as const;
 const IFLA_INFO_KIND = 1;
 const IFLA_XDP = { ATTACHED: 2, PROGRAM_ID: 4 } as const;
 const XDP_MODES = ["none", "native", "generic"] as const;
@@ -157,6 +164,8 @@ export function decodeLink(payload: Uint8Array): Link | null {
     loopback: (flags & IFF_LOOPBACK) !== 0,
     arp: (flags & IFF_NOARP) === 0,
     kind: attributeText(nested(attributes, IFLA.LINKINFO), IFLA_INFO_KIND),
+    peer: attributes.has(IFLA.LINK_NETNSID) ? 0 : attributeU32(attributes, IFLA.LINK) ?? 0,
+    master: attributeU32(attributes, IFLA.MASTER) ?? 0,
     xdp: xdpOf(nested(attributes, IFLA.XDP)),
   };
 }

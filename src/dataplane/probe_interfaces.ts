@@ -1,0 +1,109 @@
+// What is to be known of the interfaces of a config: whether they are there, what XDP they have, and what of
+// their MTU and offloads does not suit. Reads netlink, /proc and /sys; changes nothing.
+
+import type { Env } from "../env.ts";
+import type { Address } from "../model/address.ts";
+import type { Config } from "../model/config.ts";
+import { check, textIfReadable, type HostCheck } from "./host_check.ts";
+import { needsRedirect } from "./xdp/core.ts";
+import type { Finding } from "./xdp/finding.ts";
+import { mtuFindings } from "./xdp/mtu_rules.ts";
+import type { Native } from "./xdp/native.ts";
+import { openRequests } from "./xdp/netlink/requests.ts";
+import type { Link } from "./xdp/netlink/rtnetlink.ts";
+import { xdpFeatures } from "./xdp/netlink/xdp_features.ts";
+import { genericObstacle, nativeObstacle, offloadFindings } from "./xdp/offload_rules.ts";
+import { pinsOf } from "./xdp/pins.ts";
+import { askDevice, surveyOf, type Survey } from "./xdp/survey.ts";
+
+/** The network as it is now; nothing is followed. */
+export function surveyHost(native: Native, config: Config): { readonly links: readonly Link[]; readonly survey: Survey } {
+  const requests = openRequests(native);
+  try {
+    const links = requests.links();
+    const network = {
+      links: () => links,
+      link: (ifindex: number) => links.find((link) => link.ifindex === ifindex) ?? null,
+      route: (address: Address) => requests.route(address),
+    };
+    return { links, survey: surveyOf(config, network, askDevice(native)) };
+  } finally {
+    requests.close();
+  }
+}
+
+export function checksOfInterfaces(env: Env, native: Native, config: Config): HostCheck[] {
+  const { links, survey } = surveyHost(native, config);
+  const redirects = needsRedirect(survey.ingress.map(({ link }) => link));
+  const findings = config.dataplane.mode === "proxy" ? []
+    : [...mtuFindings(config, survey), ...offloadFindings(survey, redirects)];
+  return [
+    ...config.dataplane.interfaces.flatMap((name) =>
+      interfaceChecks(env, native, name, links.find((link) => link.name === name), config.instance)),
+    ...findings.map(({ name, found, remedy, level }) => check(name, false, found, remedy, level)),
+    ...impossible(config, survey, redirects),
+  ];
+}
+
+/** Interfaces on which no mode is left that the config allows. */
+function impossible({ dataplane: { xdp } }: Config, { ingress, egress }: Survey, redirects: boolean): HostCheck[] {
+  return ingress.flatMap((each) => {
+    const native = each.xdp?.native === false ? { found: "its driver has none", remedy: "dataplane.xdp: auto" }
+      : nativeObstacle(each, egress, redirects);
+    const generic = genericObstacle(each);
+    const against = xdp === "native" ? [native] : xdp === "generic" ? [generic] : [native, generic];
+    if (against.some((obstacle) => obstacle === null)) return [];
+    const told = against.filter((obstacle) => obstacle !== null);
+    return [check(`XDP on ${each.link.name}`, false, told.map(({ found }) => found).join("; "),
+      told.map(({ remedy }) => remedy).join("; "))];
+  });
+}
+
+/** What about this host does not suit the config; none where an interface of it is not here: it is another host's. */
+export function findingsHere(native: Native, config: Config): Finding[] {
+  if (config.dataplane.mode === "proxy" || config.dataplane.interfaces.length === 0) return [];
+  const { survey } = surveyHost(native, config);
+  if (survey.ingress.length < config.dataplane.interfaces.length) return [];
+  return mtuFindings(config, survey);
+}
+
+/** One interface: there, and what XDP it has. */
+function interfaceChecks(env: Env, native: Native, name: string, link: Link | undefined, instance: string): HostCheck[] {
+  const title = `interface ${name}`;
+  if (link === undefined) return [check(title, false, "is not there", "correct dataplane.interfaces")];
+  const driver = /^DRIVER=(.+)$/m.exec(textIfReadable(env, `/sys/class/net/${name}/device/uevent`) ?? "")?.[1];
+  const what = `${link.kind ?? driver ?? "unknown driver"}, MTU ${link.mtu}, ${link.mac ?? "no link address"}`;
+  const features = xdpFeatures(native, link.ifindex);
+  const xdp = features === null ? "native XDP: known only when attached"
+    : features.native ? "native XDP" : "generic XDP only";
+  const checks = [
+    check(title, link.up && link.mac !== null, `${what}, ${link.up ? "up" : "down"}, ${xdp}`,
+      link.up ? "XDP needs an interface with a link address" : `ip link set ${name} up`),
+  ];
+  if (link.xdp.programId !== 0) {
+    const ours = pinnedLinks(env, instance).includes(name);
+    checks.push(check(`${title} program`, ours,
+      ours ? `our own program (${link.xdp.mode}), which will be adopted` : `another XDP program (id ${link.xdp.programId})`,
+      `ip link set ${name} xdp off, or detach its owner`));
+  }
+  if (link.kind === "veth") {
+    checks.push(check(`${title} offloads`, true,
+      "veth: what senders do in other namespaces cannot be seen from here; they need \"ethtool -K IF tx off\", "
+        + "for generic XDP \"tso off gso off\" too", null));
+  }
+  const rpFilter = ["all", name].map((each) =>
+    Number(textIfReadable(env, `/proc/sys/net/ipv4/conf/${each}/rp_filter`) ?? "0"));
+  const strict = Math.max(...rpFilter) === 1;
+  checks.push(check(`${title} rp_filter`, !strict, strict ? "strict" : "off or loose",
+    "replies of l2 backends that are routed through this host are dropped: set rp_filter to 2", "warning"));
+  return checks;
+}
+
+/** None where bpffs may not be read. */
+function pinnedLinks(env: Env, instance: string): string[] {
+  try {
+    return pinsOf(env, instance).links();
+  } catch {
+    return [];
+  }
+}

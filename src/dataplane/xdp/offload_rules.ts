@@ -1,0 +1,119 @@
+// Which offloads keep XDP from working, by mode, and which ones may. Pure: a survey in, findings out. Each rule
+// says what of the kernel it stands on.
+
+import type { Finding, Obstacle } from "./finding.ts";
+import type { Device, Ingress, Survey } from "./survey.ts";
+
+/** A page less head room, the end that the kernel keeps, and the Ethernet header: 4096 - 256 - 320 - 14. */
+const ONE_BUFFER_MTU = 3506;
+
+/** What `ethtool -K` calls them. */
+const MERGING = { "rx-lro": "lro", "rx-gro-hw": "rx-gro-hw" } as const;
+const MERGING_BELOW = { "rx-gro": "gro", ...MERGING } as const;
+const SPLITTING = { "tx-tcp-segmentation": "tso", "tx-tcp6-segmentation": "tso", "tx-generic-segmentation": "gso" } as const;
+const SUMMING = { "tx-checksum-ip-generic": "tx", "tx-checksum-ipv4": "tx", "tx-checksum-ipv6": "tx" } as const;
+
+/** Those of them that are on, each once; none where nobody knows. */
+function active({ offloads }: Device, names: Readonly<Record<string, string>>): string[] {
+  if (offloads === null) return [];
+  return [...new Set(Object.entries(names).flatMap(([name, short]) => offloads.has(name) ? [short] : []))];
+}
+
+function off(interfaceName: string, shorts: readonly string[]): string {
+  return `ethtool -K ${interfaceName} ${shorts.map((short) => `${short} off`).join(" ")}`;
+}
+
+/** Null: nothing that can be seen from here is in the way. `redirects`: of veth, also back by itself. */
+export function nativeObstacle(ingress: Ingress, egress: readonly Device[], redirects: boolean): Obstacle | null {
+  const { link, peer } = ingress;
+  const targets = new Map(egress.map((device) => [device.link.ifindex, device]));
+  if (redirects) targets.set(link.ifindex, ingress);
+  else targets.delete(link.ifindex);
+  for (const target of targets.values()) {
+    const obstacle = redirectObstacle(target, target === ingress ? peer : null);
+    if (obstacle !== null) return obstacle;
+  }
+  const sums = peer === null || !redirects ? [] : active(peer, SUMMING);
+  if (peer === null || sums.length === 0) return null;
+  // veth hands the frame over as its sender left it, and a frame has no place to say that the sum is unfinished.
+  return {
+    found: `${peer.link.name}, the other end of ${link.name}, leaves checksums to be finished by others (tx on), `
+      + "and redirected frames go out as they are",
+    remedy: off(peer.link.name, sums),
+  };
+}
+
+/** dev_map_enqueue() refuses interfaces without NDO_XMIT, and nothing counts what is lost. */
+function redirectObstacle({ link, xdp }: Device, peer: Device | null): Obstacle | null {
+  if (xdp === null || xdp.redirectTarget || !link.up) return null;
+  return link.kind === "veth" ? {
+    found: `${link.name} takes no frames that native XDP redirects: GRO is off at its other end`,
+    remedy: peer === null ? `ethtool -K PEER gro on (the other end of ${link.name}, in its namespace)`
+      : `ethtool -K ${peer.link.name} gro on`,
+  } : {
+    found: `${link.name} takes no frames that native XDP redirects: its driver (${link.kind ?? "unknown"}) cannot`,
+    remedy: "dataplane.xdp: generic (auto takes it by itself)",
+  };
+}
+
+/** The kernel turns off what merges on the interface itself (generic_xdp_install()); not what does so below it. */
+export function genericObstacle({ link, peer, lowers }: Ingress): Obstacle | null {
+  for (const lower of lowers) {
+    const merging = active(lower, MERGING_BELOW);
+    if (merging.length === 0) continue;
+    return {
+      found: `${link.name} gets packets that ${lower.link.name} has merged (${merging.join(", ")} on): `
+        + "larger than any MTU, they cannot be forwarded",
+      remedy: `${off(lower.link.name, merging)}, or name ${lower.link.name} in dataplane.interfaces`,
+    };
+  }
+  const splitting = peer === null ? [] : active(peer, SPLITTING);
+  if (peer === null || splitting.length === 0) return null;
+  return {
+    found: `${link.name} gets packets that ${peer.link.name}, its other end, leaves for a network card to split `
+      + `(${splitting.join(", ")} on): larger than any MTU, they cannot be forwarded`,
+    remedy: off(peer.link.name, splitting),
+  };
+}
+
+/** The obstacles, by mode, and what may be in the way and cannot be seen. */
+export function offloadFindings({ ingress, egress }: Survey, redirects: boolean): Finding[] {
+  return ingress.flatMap((each) => {
+    const { name } = each.link;
+    const finding = (mode: string, obstacle: Obstacle | null): Finding[] => obstacle === null ? []
+      : [{ level: "warning", name: `${mode} XDP on ${name}`, ...obstacle }];
+    return [
+      ...finding("native", each.xdp?.native === false ? null : nativeObstacle(each, egress, redirects)),
+      ...finding("generic", genericObstacle(each)),
+      ...finding("native", oneBuffer(each)), ...finding("native", merging(each)), ...finding("native", stripping(each)),
+    ];
+  });
+}
+
+function oneBuffer({ link: { name, mtu }, xdp }: Device): Obstacle | null {
+  if (xdp?.native !== true || xdp.fragments || mtu <= ONE_BUFFER_MTU) return null;
+  return {
+    found: `the driver hands programs frames of one buffer only, and with an MTU of ${mtu} there are larger ones`,
+    remedy: `ip link set ${name} mtu ${ONE_BUFFER_MTU}, or less where the driver wants it`,
+  };
+}
+
+/** Drivers refuse native XDP with it, or turn it off by themselves (mlx5, virtio_net). */
+function merging(device: Device): Obstacle | null {
+  const merges = device.xdp?.native === true ? active(device, MERGING) : [];
+  if (merges.length === 0) return null;
+  return {
+    found: `the card merges packets (${merges.join(", ")} on), with which drivers may refuse native XDP`,
+    remedy: off(device.link.name, merges),
+  };
+}
+
+/** A tag that the card took out is not in the frame, and so not in what native XDP sends on. */
+function stripping(ingress: Ingress): Obstacle | null {
+  const { link, xdp, offloads, hasVlans } = ingress;
+  if (!hasVlans || xdp?.native !== true || offloads?.has("rx-vlan-hw-parse") !== true) return null;
+  return {
+    found: "the card takes VLAN tags out of the frame (rxvlan on): tagged packets may be sent on without their tag",
+    remedy: `ethtool -K ${link.name} rxvlan off`,
+  };
+}

@@ -1,0 +1,18 @@
+// How much a packet grows on its way to a backend: tunnel_bytes() in bpf/tunnel.h is its twin.
+
+import type { ServiceConfig } from "./config.ts";
+
+const IP_BYTES = { 4: 20, 6: 40 } as const;
+const UDP_BYTES = 8;
+const GUE_BYTES = 4;
+const GRE_BYTES = 4;
+
+/** Bytes of all outer headers; `family` is that of the backend's address. 0: the packet stays as it is. */
+export function tunnelOverhead({ forwarding, gue }: Pick<ServiceConfig, "forwarding" | "gue">, family: 4 | 6): number {
+  switch (forwarding) {
+    case "ipip": return IP_BYTES[family];
+    case "gre": return IP_BYTES[family] + GRE_BYTES;
+    case "gue": return IP_BYTES[family] + UDP_BYTES + (gue.variant === 1 ? 0 : GUE_BYTES);
+    default: return 0;
+  }
+}

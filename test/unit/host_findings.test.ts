@@ -1,0 +1,203 @@
+// What of a host's MTU and offloads does not suit a config: the rules, on networks that are made up. The
+// figures are worked out by hand from the header sizes in the RFCs.
+
+import { describe, expect, it } from "vitest";
+import { parseConfig } from "../../src/config/parse.ts";
+import type { Finding } from "../../src/dataplane/xdp/finding.ts";
+import { mtuFindings } from "../../src/dataplane/xdp/mtu_rules.ts";
+import { encodeAttribute, decodeAttributes } from "../../src/dataplane/xdp/netlink/message.ts";
+import { decodeOffloads } from "../../src/dataplane/xdp/netlink/offloads.ts";
+import { ROUTE_TYPES, type Link } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
+import { genericObstacle, nativeObstacle, offloadFindings } from "../../src/dataplane/xdp/offload_rules.ts";
+import { surveyOf, type Device, type Ingress, type Survey } from "../../src/dataplane/xdp/survey.ts";
+import type { Config } from "../../src/model/config.ts";
+
+function link(ifindex: number, name: string, of: Partial<Link> = {}): Link {
+  return {
+    ifindex, name, mac: "02:00:00:00:00:01", mtu: 1500, up: true, loopback: false, arp: true, kind: null, peer: 0, master: 0,
+    xdp: { mode: "none", programId: 0 }, ...of,
+  };
+}
+
+interface Wanted {
+  readonly forwarding: string;
+  readonly vip?: string;
+  readonly backend?: string;
+  readonly interfaces?: string;
+  readonly icmpErrors?: number;
+  readonly more?: string;
+}
+
+function configOf({ forwarding, vip, backend, interfaces, icmpErrors, more }: Wanted): Config {
+  const parsed = parseConfig("c.yaml", Buffer.from(`version: 1
+dataplane: { mode: auto, interfaces: ${interfaces ?? "[eth0]"} }
+limits: { icmpErrors: ${icmpErrors ?? 1000} }
+pools: { web: { health: { type: none }, backends: [{ name: a, address: "${backend ?? "10.0.0.1"}" }] } }
+services:
+  - { name: web, address: "${vip ?? "203.0.113.10"}", port: 80, protocol: tcp, forwarding: ${forwarding}, pool: web${more ?? ""} }
+`));
+  if (!("config" in parsed)) throw new Error(JSON.stringify(parsed.problems));
+  return parsed.config;
+}
+
+/** Everything leaves by the interface of this index. */
+function survey(config: Config, links: readonly Link[], by: number, routeMtu = 0): Survey {
+  return surveyOf(config, {
+    links: () => links,
+    link: (ifindex) => links.find((each) => each.ifindex === ifindex) ?? null,
+    route: () => ({ type: ROUTE_TYPES.UNICAST, ifindex: by, gateway: null, source: null, mtu: routeMtu }),
+  }, () => ({ xdp: null, offloads: null }));
+}
+
+function findings(wanted: Wanted, mtus: { readonly eth0: number; readonly eth1: number }, routeMtu = 0): Finding[] {
+  const config = configOf(wanted);
+  const links = [link(2, "eth0", { mtu: mtus.eth0 }), link(3, "eth1", { mtu: mtus.eth1 })];
+  return mtuFindings(config, survey(config, links, 3, routeMtu));
+}
+
+describe("the MTU on the way to the backends", () => {
+  it.each([
+    [{ forwarding: "ipip" }, 20],
+    [{ forwarding: "ipip", backend: "2001:db8::1" }, 40],
+    [{ forwarding: "gre" }, 24],
+    [{ forwarding: "gre", backend: "2001:db8::1" }, 44],
+    [{ forwarding: "gue" }, 32],
+    [{ forwarding: "gue", backend: "2001:db8::1" }, 52],
+    [{ forwarding: "gue", more: ", gue: { variant: 1 }" }, 28],
+  ])("is too small by the outer headers of %j where it is the clients' own, and enough with them", (wanted, overhead) => {
+    const [finding, ...others] = findings(wanted, { eth0: 1500, eth1: 1500 });
+    expect(others).toEqual([]);
+    expect(finding).toMatchObject({ level: "warning" });
+    expect(finding?.found).toContain(`are ${1500 + overhead} with the outer headers, and eth1 carries 1500`);
+    expect(finding?.found).toContain(`told by ICMP that ${1500 - overhead} fits`);
+    expect(finding?.remedy).toContain(`ip link set eth1 mtu ${1500 + overhead}`);
+    expect(finding?.remedy).toContain(`TCP segments of ${1500 - overhead - 40}`);
+    expect(findings(wanted, { eth0: 1500, eth1: 1500 + overhead })).toEqual([]);
+    expect(findings(wanted, { eth0: 1500, eth1: 1499 + overhead })).toHaveLength(1);
+  });
+
+  it("is told for l2 as well, where the clients' side carries more", () => {
+    expect(findings({ forwarding: "l2" }, { eth0: 1500, eth1: 1500 })).toEqual([]);
+    const [finding] = findings({ forwarding: "l2" }, { eth0: 9000, eth1: 1500 });
+    expect(finding?.found).toContain("packets of 9000 bytes, as eth0 brings them, do not fit, since eth1 carries 1500");
+    expect(finding?.remedy).toContain("ip link set eth1 mtu 9000");
+  });
+
+  it("says that nobody is told where no ICMP errors are sent", () => {
+    const [finding] = findings({ forwarding: "ipip", icmpErrors: 0 }, { eth0: 1500, eth1: 1500 });
+    expect(finding?.found).toContain("dropped and nobody is told (limits.icmpErrors is 0)");
+  });
+
+  it("is the route's where that is less", () => {
+    const [finding] = findings({ forwarding: "ipip" }, { eth0: 1500, eth1: 9000 }, 1400);
+    expect(finding?.found).toContain("a route by eth1 carries 1400");
+    expect(finding?.remedy).toContain("raise the MTU of the route by eth1 to 1520");
+    expect(finding?.remedy).not.toContain("ip link set");
+  });
+
+  it("is an error where IPv6 has less than 1280 left, and not at 1280", () => {
+    const wanted = { forwarding: "ipip", vip: "2001:db8:1::1" };
+    const [finding] = findings(wanted, { eth0: 1280, eth1: 1299 });
+    expect(finding).toMatchObject({ level: "error" });
+    expect(finding?.found).toContain("the 1279 that are left are less than 1280");
+    expect(finding?.remedy).toContain("ip link set eth1 mtu 1300");
+    expect(findings(wanted, { eth0: 1280, eth1: 1300 })).toEqual([]);
+    expect(findings({ forwarding: "ipip" }, { eth0: 1200, eth1: 1299 })).toEqual([]);
+  });
+
+  it("of an interface that packets come by too is taken as raised for the outer headers", () => {
+    const config = configOf({ forwarding: "ipip" });
+    const by = (mtu: number): Finding[] => mtuFindings(config, survey(config, [link(2, "eth0", { mtu })], 2));
+    expect(by(1500)).toHaveLength(1);
+    expect(by(1520)).toEqual([]);
+    expect(by(9000)).toEqual([]);
+  });
+
+  it("is not judged where no route leads", () => {
+    const config = configOf({ forwarding: "ipip" });
+    const nowhere = surveyOf(config, { links: () => [link(2, "eth0")], link: () => null, route: () => 101 },
+      () => ({ xdp: null, offloads: null }));
+    expect(nowhere.leads).toEqual([]);
+    expect(mtuFindings(config, nowhere)).toEqual([]);
+  });
+});
+
+const CAN = { native: true, redirectTarget: true, fragments: true };
+
+function device(of: Partial<Device> = {}): Device {
+  return { link: link(2, "eth0"), xdp: CAN, offloads: new Set(), ...of };
+}
+
+function ingress(of: Partial<Ingress> = {}): Ingress {
+  return { ...device(), peer: null, lowers: [], hasVlans: false, ...of };
+}
+
+describe("what keeps native XDP from working", () => {
+  const veth = link(2, "veth0", { kind: "veth" });
+
+  it("is an interface that takes no redirected frames", () => {
+    const bridge = device({ link: link(5, "br0", { kind: "bridge" }), xdp: { ...CAN, redirectTarget: false } });
+    expect(nativeObstacle(ingress(), [bridge], false)?.found).toContain("br0 takes no frames that native XDP redirects");
+    expect(nativeObstacle(ingress(), [bridge], false)?.remedy).toContain("dataplane.xdp: generic");
+    expect(nativeObstacle(ingress(), [{ ...bridge, xdp: null }], false)).toBeNull();
+    expect(nativeObstacle(ingress(), [{ ...bridge, link: { ...bridge.link, up: false } }], false)).toBeNull();
+  });
+
+  it("is a veth whose other end has no GRO, itself among them; a card sends back by itself", () => {
+    const without = ingress({ link: veth, xdp: { ...CAN, redirectTarget: false } });
+    expect(nativeObstacle(without, [], true)?.remedy).toContain("ethtool -K PEER gro on (the other end of veth0");
+    const peer = device({ link: link(3, "veth1", { kind: "veth" }) });
+    expect(nativeObstacle({ ...without, peer }, [], true)?.remedy).toBe("ethtool -K veth1 gro on");
+    expect(nativeObstacle(ingress({ link: veth }), [ingress({ link: veth })], true)).toBeNull();
+    const card = ingress({ xdp: { ...CAN, redirectTarget: false } });
+    expect(nativeObstacle(card, [card], false)).toBeNull();
+  });
+
+  it("is the other end of a veth that leaves checksums unfinished", () => {
+    const peer = device({ link: link(3, "veth1", { kind: "veth" }), offloads: new Set(["tx-checksum-ip-generic"]) });
+    expect(nativeObstacle(ingress({ link: veth, peer }), [], true)?.remedy).toBe("ethtool -K veth1 tx off");
+    expect(genericObstacle(ingress({ link: veth, peer }))).toBeNull();
+  });
+});
+
+describe("what keeps generic XDP from working", () => {
+  it("is an interface below that merges packets", () => {
+    const lower = device({ link: link(3, "eth1"), offloads: new Set(["rx-gro", "rx-lro", "tx-tcp-segmentation"]) });
+    const bond = ingress({ link: link(4, "bond0", { kind: "bond" }), lowers: [device(), lower] });
+    expect(genericObstacle(bond)?.remedy).toBe("ethtool -K eth1 gro off lro off, or name eth1 in dataplane.interfaces");
+    expect(genericObstacle({ ...bond, lowers: [device(), { ...lower, offloads: null }] })).toBeNull();
+    // On the interface itself the kernel turns it off.
+    expect(genericObstacle(ingress({ offloads: new Set(["rx-gro", "rx-lro"]) }))).toBeNull();
+  });
+
+  it("is the other end of a veth that leaves packets to be split", () => {
+    const peer = device({ link: link(3, "veth1", { kind: "veth" }), offloads: new Set(["tx-tcp-segmentation", "tx-generic-segmentation"]) });
+    expect(genericObstacle(ingress({ link: link(2, "veth0", { kind: "veth" }), peer }))?.remedy).toBe("ethtool -K veth1 tso off gso off");
+  });
+});
+
+describe("what may keep native XDP from working", () => {
+  const told = (of: Partial<Ingress>): string[] =>
+    offloadFindings({ ingress: [ingress(of)], leads: [], egress: [] }, false).map(({ remedy }) => remedy);
+
+  it("is a card that merges, one buffer for large frames, and tags that the card takes out", () => {
+    expect(told({})).toEqual([]);
+    expect(told({ offloads: new Set(["rx-lro", "rx-gro-hw", "rx-gro"]) })).toEqual(["ethtool -K eth0 lro off rx-gro-hw off"]);
+    expect(told({ link: link(2, "eth0", { mtu: 9000 }), xdp: { ...CAN, fragments: false } }).join()).toContain("mtu 3506");
+    expect(told({ link: link(2, "eth0", { mtu: 9000 }) })).toEqual([]);
+    expect(told({ hasVlans: true, offloads: new Set(["rx-vlan-hw-parse"]) })).toEqual(["ethtool -K eth0 rxvlan off"]);
+    expect(told({ hasVlans: false, offloads: new Set(["rx-vlan-hw-parse"]) })).toEqual([]);
+    expect(told({ xdp: { ...CAN, native: false }, offloads: new Set(["rx-lro"]) })).toEqual([]);
+  });
+});
+
+describe("the kernel's list of offloads", () => {
+  const bit = (name: string): Uint8Array => encodeAttribute(1, encodeAttribute(2, Buffer.from(`${name}\0`)));
+
+  it("is read whole, and null where there is none", () => {
+    const bits = encodeAttribute(3, Buffer.concat([bit("rx-gro"), bit("tx-tcp-segmentation")]));
+    expect(decodeOffloads(decodeAttributes(encodeAttribute(4, bits)))).toEqual(new Set(["rx-gro", "tx-tcp-segmentation"]));
+    expect(decodeOffloads(new Map())).toBeNull();
+    expect(decodeOffloads(decodeAttributes(encodeAttribute(4, new Uint8Array())))).toBeNull();
+  });
+});
