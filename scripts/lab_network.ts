@@ -2,7 +2,8 @@
 // be. Tests, benchmarks, `npm start` and people share it. Knows namespaces, links and addresses; knows no
 // forwarding table. Addresses are from 198.18.0.0/15 (RFC 2544) and 2001:db8::/32 (RFC 3849).
 
-import { createNamespace, deleteNamespace, mountBpffs, runInSync } from "./namespaces.ts";
+import { configure, connect, ip, plug, raiseNamespace, raiseSwitch, takeRedirects } from "./lab_links.ts";
+import { deleteNamespace, mountBpffs } from "./namespaces.ts";
 
 export interface LabOptions {
   /** Part of the namespaces' names; two labs of one process need two labels. */
@@ -46,42 +47,23 @@ export interface Lab {
   close(): void;
 }
 
-function ip(namespace: string, ...args: string[]): void {
-  runInSync(namespace, "ip", args);
-}
-
-function configure(namespace: string, settings: Readonly<Record<string, string>>): void {
-  for (const [key, value] of Object.entries(settings)) {
-    runInSync(namespace, "sysctl", ["-qw", `${key}=${value}`]);
-  }
-}
-
-function raiseSwitch(label: string): string {
-  const namespace = createNamespace(`${label}-switch`);
-  ip(namespace, "link", "add", "bridge", "type", "bridge", "forward_delay", "0", "stp_state", "0", "mcast_snooping", "0");
-  ip(namespace, "link", "set", "bridge", "up");
-  configure(namespace, { "net.ipv6.conf.all.disable_ipv6": "1" });
-  return namespace;
-}
-
 /** A namespace on the switch: eth0 with an address of each family, no route out. */
 function raiseHost(lab: string, network: string, name: string, host: number, mtu: number): LabHost {
-  const namespace = createNamespace(`${lab}-${name}`);
-  configure(namespace, {
-    "net.ipv6.conf.all.accept_dad": "0", "net.ipv6.conf.default.accept_dad": "0",
-    "net.ipv6.conf.all.accept_ra": "0", "net.ipv6.conf.default.accept_ra": "0",
-  });
-  ip(network, "link", "add", name, "mtu", String(mtu), "type", "veth",
-    "peer", "name", "eth0", "netns", namespace, "mtu", String(mtu));
-  ip(network, "link", "set", name, "master", "bridge", "up");
+  const namespace = raiseNamespace(`${lab}-${name}`);
   const ipv4 = `198.18.0.${host}`;
   const ipv6 = `2001:db8::${host.toString(16)}`;
-  ip(namespace, "addr", "add", `${ipv4}/24`, "dev", "eth0");
-  ip(namespace, "addr", "add", `${ipv6}/64`, "dev", "eth0", "nodad");
-  ip(namespace, "link", "set", "eth0", "up");
-  // Frames that native XDP redirects leave veth without their partial checksum being completed.
-  runInSync(namespace, "ethtool", ["-K", "eth0", "tx", "off"]);
+  connect(network, name, mtu, { namespace, link: "eth0", ipv4: `${ipv4}/24`, ipv6: `${ipv6}/64` });
   return { name, namespace, ipv4, ipv6 };
+}
+
+/** Has a host of direct server return hold the virtual addresses, and tell nobody. */
+export function holdVips(namespace: string): void {
+  // A host that owns the VIP on lo must not answer ARP for it, or the client would meet it directly.
+  configure(namespace, {
+    "net.ipv4.conf.all.arp_ignore": "1", "net.ipv4.conf.all.arp_announce": "2",
+    "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.eth0.rp_filter": "0",
+  });
+  addVip(namespace);
 }
 
 function addVip(namespace: string): void {
@@ -97,17 +79,12 @@ function mtuBehind({ mtu, tunnelRoom }: LabOptions): number {
 /** The backend of direct server return: it owns the VIP, tells nobody, and answers the client itself. */
 function raiseBackend(options: LabOptions, network: string, index: number): LabHost {
   const host = raiseHost(options.label, network, `web-${index}`, 10 + index, mtuBehind(options));
-  // A host that owns the VIP on lo must not answer ARP for it, or the client would meet it directly.
-  configure(host.namespace, {
-    "net.ipv4.conf.all.arp_ignore": "1", "net.ipv4.conf.all.arp_announce": "2",
-    "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.eth0.rp_filter": "0",
-  });
   // Replies must fit the client's link although ours has room for tunnels.
   ip(host.namespace, "route", "replace", "198.18.0.0/24", "dev", "eth0", "mtu", String(options.mtu));
   // With the metric of the kernel's own route: with another one, that one would stay and be preferred.
   ip(host.namespace, "-6", "route", "replace", "2001:db8::/64", "dev", "eth0", "metric", "256",
     "mtu", String(options.mtu));
-  addVip(host.namespace);
+  holdVips(host.namespace);
   return host;
 }
 
@@ -117,20 +94,12 @@ const IPV6_SEGMENT_OVERHEAD = 60;
 
 /** The client on the other side of `router`. */
 function raiseFarClient(options: LabOptions, router: LabHost, balancer: LabHost, mtu: number): LabHost {
-  const namespace = createNamespace(`${options.label}-far`);
-  configure(namespace, {
-    "net.ipv6.conf.all.accept_dad": "0", "net.ipv6.conf.default.accept_dad": "0",
-    "net.ipv6.conf.all.accept_ra": "0", "net.ipv6.conf.default.accept_ra": "0",
-  });
+  const namespace = raiseNamespace(`${options.label}-far`);
   const [ipv4, ipv6] = ["198.18.1.2", "2001:db8:1::2"];
   ip(router.namespace, "link", "add", "far", "mtu", String(mtu), "type", "veth",
     "peer", "name", "eth0", "netns", namespace, "mtu", String(mtu));
-  for (const [where, link, last] of [[router.namespace, "far", 1], [namespace, "eth0", 2]] as const) {
-    ip(where, "addr", "add", `198.18.1.${last}/24`, "dev", link);
-    ip(where, "addr", "add", `2001:db8:1::${last}/64`, "dev", link, "nodad");
-    ip(where, "link", "set", link, "up");
-    runInSync(where, "ethtool", ["-K", link, "tx", "off"]);
-  }
+  for (const [where, link, last] of [[router.namespace, "far", 1], [namespace, "eth0", 2]] as const)
+    plug({ namespace: where, link, ipv4: `198.18.1.${last}/24`, ipv6: `2001:db8:1::${last}/64` });
   ip(namespace, "route", "add", "default", "via", "198.18.1.1",
     "advmss", String(options.mtu - IPV4_SEGMENT_OVERHEAD));
   ip(namespace, "-6", "route", "add", "default", "via", "2001:db8:1::1",
@@ -172,8 +141,7 @@ export function raiseLab(options: LabOptions): Lab {
       }
       return far;
     };
-    // XDP_REDIRECT into a veth needs NAPI on its peer, which GRO switches on.
-    runInSync(network, "ethtool", ["-K", balancer.name, "gro", "on"]);
+    takeRedirects(network, balancer.name);
     configure(balancer.namespace, {
       "net.ipv4.ip_forward": "0", "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.eth0.rp_filter": "0",
       // A balancer that sends the client to a backend "directly" would be left out of the path.

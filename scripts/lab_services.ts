@@ -115,7 +115,13 @@ export interface LabConfig {
   /** Family of the backends' addresses; tunnels may mix it with the service's. */
   readonly backendFamily: 4 | 6;
   readonly extra: string;
+  /** Where XDP attaches; absent: eth0. */
+  readonly interfaces?: readonly string[];
+  /** Absent: by HTTP, often. */
+  readonly health?: string;
 }
+
+const HEALTH = "{ type: http, path: /health, port: 80, interval: 500ms, timeout: 300ms, rise: 2, fall: 2 }";
 
 /** The lab's configuration: HTTP and both echo services on each virtual address, iperf3 by source. */
 export function labConfig(instance: string, config: LabConfig): string {
@@ -141,11 +147,11 @@ export function labConfig(instance: string, config: LabConfig): string {
 instance: ${instance}
 dataplane:
   mode: ${config.mode}
-  interfaces: [eth0]
+  interfaces: [${(config.interfaces ?? ["eth0"]).join(", ")}]
   hashSeed: "0123456789abcdef"
 ${config.extra}pools:
   web:
-    health: { type: http, path: /health, port: 80, interval: 500ms, timeout: 300ms, rise: 2, fall: 2 }
+    health: ${config.health ?? HEALTH}
     backends:
 ${backends}
 services:
@@ -233,7 +239,7 @@ export async function startInstance(
 }
 
 /** How many packets ended with this verdict, as the instance's metrics have it. */
-export async function verdictPackets(lab: Lab, verdict: VerdictName): Promise<number> {
+export async function verdictPackets(lab: Pick<Lab, "balancer">, verdict: VerdictName): Promise<number> {
   const url = "http://127.0.0.1:9469/metrics";
   const { stdout } = await runIn(lab.balancer.namespace, "curl", ["-sf", "-m", "5", url]);
   const name = `pointsman_verdict_packets_total{verdict="${verdict}"}`;
@@ -263,7 +269,7 @@ export function tally(answers: readonly string[], wanted: number): Shares {
 }
 
 /** `count` HTTP requests from the client by curl, each on a connection of its own. */
-export async function curlShares(lab: Lab, address: string, count: number): Promise<Shares> {
+export async function curlShares(lab: Pick<Lab, "client">, address: string, count: number): Promise<Shares> {
   const host = address.includes(":") ? `[${address}]` : address;
   const ended = await runIn(
     lab.client.namespace,
@@ -279,7 +285,7 @@ export async function curlShares(lab: Lab, address: string, count: number): Prom
 
 /** `count` datagrams from the client, of at least so many bytes, each from a port of its own. */
 export async function udpShares(
-  lab: Lab, address: string, count: number, bytes = 0,
+  lab: Pick<Lab, "client">, address: string, count: number, bytes = 0,
 ): Promise<Shares> {
   const ended = await runIn(lab.client.namespace, process.execPath, [
     join(BUILT, "scripts/lab_client.js"),
