@@ -1,0 +1,174 @@
+// Tagged frames through a running balancer. This kernel has no VLAN devices, so a packet socket writes the
+// frames and an XDP program at the other end keeps them as they come out of the wire: with their tags, which
+// nobody on the way may change, in front of what each way of forwarding makes of the packet.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
+import { verdictPackets, waitFor,  } from "../../scripts/lab_services.ts";
+import { runInSync } from "../../scripts/namespaces.ts";
+import { macBytes } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
+import type { BpfObject, RingBuffer, XdpLink } from "../../src/dataplane/xdp/native.ts";
+import { parseAddress } from "../../src/model/address.ts";
+import { flowHash } from "../../src/model/flow_hash.ts";
+import { parsePacket } from "../../src/model/packet.ts";
+import { residuesOf } from "../support/checksums.ts";
+import { compileBpf } from "../support/clang.ts";
+import { whyNotThorough } from "../support/counts.ts";
+import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { frameOf, ICMP, ICMPV6, put16, TCP, UDP } from "../support/packets.ts";
+import { echoed, forwardedByL2, forwardedByTunnel, isAsExpected, type Expected } from "../support/rewritten.ts";
+import { addon, filesDirectory, removeFiles } from "./fixtures/native_fixture.ts";
+import { Topology, type TopologyHost } from "./fixtures/topology.ts";
+
+const LAN = 1;
+const NATIVE = 4;
+const SEED = 0x0123456789abcdefn;
+/** Of the sender: priority 3 and number 7; 9 outside 8. */
+const TAGS = [[[0x8100, 0x6007]], [[0x88a8, 0x0009], [0x8100, 0x0008]]] as const;
+const ALL_CASES = [
+  { forwarding: "l2", backendFamily: 4 },
+  { forwarding: "ipip", backendFamily: 4 },
+  { forwarding: "ipip", backendFamily: 6 },
+  { forwarding: "gue", backendFamily: 4 },
+  { forwarding: "gue", backendFamily: 6 },
+  { forwarding: "gre", backendFamily: 4 },
+  { forwarding: "gre", backendFamily: 6 },
+] as const;
+/** In CI and test:long everything; else one without and one with a tunnel. */
+const CASES = whyNotThorough() === null ? ALL_CASES : [ALL_CASES[0], ALL_CASES[4]] as const;
+/** Sends the frames that it gets in lines of hexadecimal by the interface of this index. */
+const SENDER = `
+  my ($ifindex) = @ARGV;
+  socket(my $socket, 17, 3, 0) or die $!;
+  while (my $line = <STDIN>) {
+    chomp $line;
+    my $frame = pack("H*", $line);
+    send($socket, $frame, 0, pack("S n i S C C a8", 17, 0, $ifindex, 0, 0, 6, $frame)) or die $!;
+  }`;
+
+interface Capture {
+  readonly object: BpfObject;
+  readonly link: XdpLink;
+  readonly ring: RingBuffer;
+}
+
+function linkOf(host: TopologyHost): { ifindex: number; address: string } {
+  return (JSON.parse(runInSync(host.namespace, "ip", ["-j", "link", "show", "eth0"]).stdout) as
+    { ifindex: number; address: string }[])[0]!;
+}
+
+/** Keeps the tagged frames that this host gets. */
+function captureAt(host: TopologyHost, file: string): Capture {
+  addon().enterNetworkNamespace(`/run/netns/${host.namespace}`);
+  const object = addon().BpfObject.open(file);
+  object.load();
+  const link = addon().XdpLink.attach(object, "capture", linkOf(host).ifindex, NATIVE);
+  return { object, link, ring: addon().RingBuffer.open(object.map("frames")) };
+}
+
+async function next({ ring }: Capture): Promise<Uint8Array> {
+  let found: Uint8Array | undefined;
+  await waitFor("a tagged frame", 10_000, async () => {
+    [found] = ring.consume(1);
+    return await Promise.resolve(found !== undefined);
+  });
+  const length = new DataView(found!.buffer, found!.byteOffset).getUint32(0, true);
+  return found!.subarray(4, 4 + length);
+}
+
+describeKernel("tagged frames in the lab", [...KERNEL, "tool:ethtool", "tool:perl", "tool:clang"], () => {
+  describe.each(CASES)("$forwarding to IPv$backendFamily", ({ forwarding, backendFamily }) => {
+    let topology: Topology;
+    let balancer: TopologyHost;
+    let client: TopologyHost;
+    let backend: TopologyHost;
+    const captures: Partial<Record<"client" | "backend", Capture>> = {};
+
+    beforeAll(async () => {
+      topology = new Topology(`vlan${forwarding}${backendFamily}`);
+      balancer = topology.balancer("balancer", [{ segment: LAN, last: 1 }]);
+      client = topology.client("client", { segment: LAN, last: 2 }, balancer);
+      backend = topology.host("web-1", [{ segment: LAN, last: 11 }]);
+      // veth hands tags over beside the frame, where no XDP program sees them: like a wire, then.
+      for (const port of ["balancer", "client", "web-1"])
+        runInSync(topology.switchOf(LAN), "ethtool", ["-K", port, "txvlan", "off", "tx-vlan-stag-hw-insert", "off"]);
+      const instance = await topology.run(balancer, {
+        forwarding, backendFamily, backends: [backend], health: "{ type: none }",
+      });
+      await waitFor("the backend's link address", 20_000, async () =>
+        (await instance.verb("status", "-o", "json")).includes("resolved: "));
+      const file = join(filesDirectory(), "capture.bpf.o");
+      writeFileSync(file, compileBpf(readFileSync(join(import.meta.dirname, "fixtures/capture.bpf.c"), "utf8")));
+      captures.client = captureAt(client, file);
+      captures.backend = captureAt(backend, file);
+    });
+    afterAll(async () => {
+      for (const { ring, link, object } of Object.values(captures)) {
+        ring.close();
+        link.close();
+        object.close();
+      }
+      removeFiles();
+      await topology?.close();
+    });
+
+    function taggedFrame(vip: string, tags: typeof TAGS[number], protocol: number): Uint8Array {
+      const frame = frameOf({
+        family: vip === VIP4 ? 4 : 6, tags: tags.map(([type]) => type),
+        destinationMac: macBytes(linkOf(balancer).address), sourceMac: macBytes(linkOf(client).address),
+        source: parseAddress(vip === VIP4 ? client.ipv4 : client.ipv6)!.bytes, destination: parseAddress(vip)!.bytes,
+        protocol, sourcePort: 40_000, destinationPort: protocol === TCP ? 80 : 7,
+        flags: protocol === TCP ? 2 : protocol === ICMP ? 8 : 128, payload: new Uint8Array(64).fill(0x61),
+      });
+      tags.forEach(([, control], at) => { put16(frame, 14 + 4 * at, control); });
+      return frame;
+    }
+
+    function send(frame: Uint8Array): void {
+      const { ifindex } = linkOf(client);
+      runInSync(client.namespace, "perl", ["-e", SENDER, String(ifindex)], { input: `${Buffer.from(frame).toString("hex")}\n` });
+    }
+
+    function expectedOf(frame: Uint8Array): Expected {
+      const packet = parsePacket(frame);
+      if (typeof packet === "string") throw new Error(packet);
+      const source = parseAddress(backendFamily === 4 ? balancer.ipv4 : balancer.ipv6)!.bytes;
+      const hop = {
+        destinationMac: macBytes(linkOf(backend).address), sourceMac: macBytes(linkOf(balancer).address),
+        ifindex: 0, mtu: 0, resolved: true, local: false, tunnelSource: source, tunnelSourceMask: 0,
+      };
+      if (forwarding === "l2") return forwardedByL2(frame, packet, hop);
+      const hash = flowHash(SEED, packet.source, packet.sourcePort, packet.destination, packet.destinationPort, packet.protocol);
+      const destination = parseAddress(backendFamily === 4 ? backend.ipv4 : backend.ipv6)!;
+      const gue = forwarding === "gue" ? { port: 6080, variant: 0 } as const : null;
+      return forwardedByTunnel(frame, packet, hop, { source, destination, forwarding, gue, hash });
+    }
+
+    const kinds = [VIP4, VIP6].flatMap((vip) => TAGS.flatMap((tags) =>
+      (["tcp", "udp"] as const).map((protocol) => ({ vip, tags, count: tags.length, protocol }))));
+    it.each(kinds)("$protocol to $vip with $count tags arrives with them", async ({ vip, tags, protocol }) => {
+      const before = await verdictPackets({ balancer }, "TX_FORWARDED");
+      const frame = taggedFrame(vip, tags, protocol === "tcp" ? TCP : UDP);
+      send(frame);
+      const arrived = await next(captures.backend!);
+      const expected = expectedOf(frame);
+      expect(Buffer.from(arrived.subarray(0, 22)).toString("hex")).toBe(Buffer.from(expected.frame.subarray(0, 22)).toString("hex"));
+      expect(isAsExpected(arrived, expected)).toBe(true);
+      const { headers, transport } = residuesOf(arrived);
+      expect([...headers.map((sum) => sum ?? 0), transport ?? 0].every((sum) => sum === 0)).toBe(true);
+      expect(await verdictPackets({ balancer }, "TX_FORWARDED")).toBe(before + 1);
+    });
+
+    it.each([VIP4, VIP6])("an echo of %s comes back with its tags", async (vip) => {
+      for (const tags of TAGS) {
+        const frame = taggedFrame(vip, tags, vip === VIP4 ? ICMP : ICMPV6);
+        send(frame);
+        const packet = parsePacket(frame);
+        if (typeof packet === "string") throw new Error(packet);
+        expect(isAsExpected(await next(captures.client!), echoed(frame, packet))).toBe(true);
+      }
+    });
+  });
+});
