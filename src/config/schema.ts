@@ -284,7 +284,8 @@ const dataplane = z.strictObject({
   }),
   interfaces: z.array(text(formats.checkInterface, {
     title: "the name of an interface", pattern: formats.INTERFACE_PATTERN, examples: ["eth0"],
-  })).default([]).meta({ title: "a list of interfaces", description: "Where XDP attaches." }),
+  })).default([]).meta({ title: "a list of interfaces", description: "Where XDP attaches: "
+    + "all interfaces that packets for services arrive on. A bond stands for its ports, as they come and go." }),
   xdp: z.enum(["auto", "native", "generic"]).default("auto").meta({
     description: "native: in the driver. generic: in the network stack, slower. auto: native "
       + "where possible.",

@@ -6,6 +6,7 @@ import type { Address } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
 import { check, textIfReadable, type HostCheck } from "./host_check.ts";
 import { needsRedirect } from "./xdp/core.ts";
+import { isBond, portsOf } from "./xdp/bonds.ts";
 import type { Finding } from "./xdp/finding.ts";
 import { mtuFindings } from "./xdp/mtu_rules.ts";
 import type { Native } from "./xdp/native.ts";
@@ -38,8 +39,11 @@ export function checksOfInterfaces(env: Env, native: Native, config: Config): Ho
   const findings = config.dataplane.mode === "proxy" ? []
     : [...mtuFindings(config, survey), ...offloadFindings(survey, redirects)];
   return [
-    ...config.dataplane.interfaces.flatMap((name) =>
-      interfaceChecks(env, native, name, links.find((link) => link.name === name), config.instance)),
+    ...config.dataplane.interfaces.flatMap((name) => {
+      const link = links.find((each) => each.name === name);
+      return link !== undefined && isBond(link) ? bondChecks(env, native, link, links, config.instance)
+        : interfaceChecks(env, native, name, link, config.instance);
+    }),
     ...findings.map(({ name, found, remedy, level }) => check(name, false, found, remedy, level)),
     ...impossible(config, survey, redirects),
   ];
@@ -65,6 +69,22 @@ export function findingsHere(native: Native, config: Config): Finding[] {
   const { survey } = surveyHost(native, config);
   if (survey.ingress.length < config.dataplane.interfaces.length) return [];
   return mtuFindings(config, survey);
+}
+
+/** A bond: whether it has ports, and what XDP they have. */
+function bondChecks(env: Env, native: Native, link: Link, links: readonly Link[], instance: string): HostCheck[] {
+  return [
+    bondCheck(link, links),
+    ...portsOf(link, links).flatMap((port) => interfaceChecks(env, native, port.name, port, instance)),
+  ];
+}
+
+/** Which interfaces XDP goes to instead of this one. */
+export function bondCheck(link: Link, links: readonly Link[]): HostCheck {
+  const ports = portsOf(link, links).map(({ name, isBackup }) => `${name}${isBackup ? " (not in use now)" : ""}`);
+  return check(`interface ${link.name}`, ports.length > 0,
+    ports.length === 0 ? "a bond without ports" : `a bond: XDP is attached to its ports, ${ports.join(" and ")}`,
+    `ip link set PORT master ${link.name}: XDP is attached to the ports of a bond, and this one has none`);
 }
 
 /** One interface: there, and what XDP it has. */

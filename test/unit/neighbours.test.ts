@@ -9,7 +9,7 @@ import { address } from "../support/configs.ts";
 
 const LINK: Link = {
   ifindex: 2, name: "eth0", mac: "02:00:00:00:00:01", mtu: 1500, up: true, loopback: false, arp: true, kind: null,
-  peer: 0, master: 0, xdp: { mode: "none", programId: 0 },
+  peer: 0, master: 0, isBackup: false, xdp: { mode: "none", programId: 0 },
 };
 const ROUTE: RouteAnswer = {
   type: ROUTE_TYPES.UNICAST, ifindex: 2, gateway: null, source: address("10.0.0.1"), mtu: 0,
@@ -27,6 +27,7 @@ interface Said {
 
 function networkOf({ link, route, state, mac, neighbour }: Said): Network {
   return {
+    links: () => [{ ...LINK, ...link }],
     link: (ifindex) => link === null || ifindex !== 2 ? null : { ...LINK, ...link },
     route: () => typeof route === "number" ? route : { ...ROUTE, ...route },
     neighbour: (ifindex, of) => state === undefined || of.text !== (neighbour ?? "10.0.0.11") ? null

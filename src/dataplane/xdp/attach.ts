@@ -5,6 +5,7 @@ import { Failure, isFailure } from "../../errors.ts";
 import type { Log } from "../../env.ts";
 import type { XdpMode } from "../../model/config.ts";
 import type { BpfObject, Native, XdpLink } from "./native.ts";
+import { attachable } from "./bonds.ts";
 import type { Obstacle } from "./finding.ts";
 import { failureFrom, isNativeError } from "./native_failure.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
@@ -39,14 +40,25 @@ export interface AttachContext {
   readonly obstacle: (link: Link, mode: AttachMode) => Obstacle | null;
 }
 
-/** The interfaces of these names, or DEVICE_MISSING for the first that is not there. */
-export function findInterfaces(names: readonly string[], linkNamed: (name: string) => Link | null): Link[] {
-  return names.map((name) => {
-    const link = linkNamed(name);
-    if (link !== null) return link;
-    throw new Failure("DEVICE_MISSING", { name },
-      `there is no interface ${name}: correct dataplane.interfaces, or create it first`);
+/**
+ * The interfaces of these names, each once, bonds by their ports; or DEVICE_MISSING for the first that is not there,
+ * XDP_UNAVAILABLE for a bond that has none.
+ */
+export function findInterfaces(names: readonly string[], links: readonly Link[]): Link[] {
+  const found = names.flatMap((name) => {
+    const link = links.find((each) => each.name === name);
+    if (link === undefined) {
+      throw new Failure("DEVICE_MISSING", { name },
+        `there is no interface ${name}: correct dataplane.interfaces, or create it first`);
+    }
+    const places = attachable(link, links);
+    if (places.length === 0) {
+      throw new Failure("XDP_UNAVAILABLE", { interface: name },
+        `${name} is a bond, whose program goes to its ports, and it has none: "ip link set PORT master ${name}"`);
+    }
+    return places;
   });
+  return [...new Set(found)];
 }
 
 /** Has the program run on this interface: by the link that is pinned, else by a new one, which is then pinned. */

@@ -3,7 +3,7 @@
 // in the maps is diff.ts's business.
 
 import type { Env } from "../../env.ts";
-import { Failure } from "../../errors.ts";
+import { Failure, isFailure } from "../../errors.ts";
 import type { Config } from "../../model/config.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
 import { attachInterface, type Attachment, type AttachMode } from "./attach.ts";
@@ -35,6 +35,8 @@ export interface CoreContext {
   /** Where the program goes, as it is now; none for a plane that is only test-run. Throws DEVICE_MISSING. */
   readonly interfaces: () => readonly Link[];
   readonly requests: Requests | null;
+  /** Where `vip.assign: interface` puts addresses: the first interface, or the bond above it. 0: nowhere. */
+  readonly addressIfindex: () => number;
   /** What would lose packets on this interface in this mode, or null. */
   readonly obstacle: (link: Link, mode: AttachMode) => Obstacle | null;
 }
@@ -161,6 +163,42 @@ export function attachAgain(context: CoreContext, core: Core, linkNamed: (name: 
     attachment.link.close();
     return attachOne(context, pins, core.program.object, link);
   });
+  followPorts(context, pins, core);
+}
+
+/** Interfaces that have become ports of a bond since, and those that are none any more. */
+function followPorts(context: CoreContext, pins: Pins, core: Core): void {
+  const { env: { log } } = context;
+  const wanted = wantedNow(context);
+  if (wanted === null) return;
+  for (const link of wanted) {
+    if (core.attachments.some(({ name }) => name === link.name)) continue;
+    try {
+      core.attachments = [...core.attachments, attachOne(context, pins, core.program.object, link)];
+      log.info({ interface: link.name }, "attached: it has become a port of the bond");
+    } catch (error) {
+      // The others go on; the next change of the network tries again.
+      log.warn({ interface: link.name, error: String(error) }, "a new port of the bond could not be attached");
+    }
+  }
+  const gone = core.attachments.filter(({ name }) => !wanted.some((link) => link.name === name));
+  core.attachments = core.attachments.filter((each) => !gone.includes(each));
+  for (const { name, link } of gone) {
+    link.detach();
+    link.close();
+    pins.remove(pins.linkPath(name));
+    log.info({ interface: name }, "detached: it is no port of the bond any more");
+  }
+}
+
+/** Null while an interface of the config is gone, or a bond has no port: what is attached stays then. */
+function wantedNow({ interfaces }: CoreContext): readonly Link[] | null {
+  try {
+    return interfaces();
+  } catch (error) {
+    if (isFailure(error, "DEVICE_MISSING") || isFailure(error, "XDP_UNAVAILABLE")) return null;
+    throw error;
+  }
 }
 
 async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
@@ -238,14 +276,14 @@ function placePinnedRings(native: Native, pins: Pins, live: PlaneMaps): PinnedRi
   return placed;
 }
 
-function recover({ requests, interfaces }: CoreContext, live: PlaneMaps, rings: readonly PinnedRing[]): KernelState {
-  const [first] = interfaces();
+function recover({ requests, addressIfindex }: CoreContext, live: PlaneMaps, rings: readonly PinnedRing[]): KernelState {
+  const interfaceIfindex = addressIfindex();
   const capacities = capacitiesOf(live.maps);
   if (capacities === null) throw new RangeError("the pinned maps have no sizes");
   const state = recoverState(live, { capacities, features: new Set(), rings: [...rings], assigned: [] });
-  if (requests !== null && first !== undefined) {
+  if (requests !== null && interfaceIfindex !== 0) {
     const addresses = [...state.virtualAddresses.values()];
-    for (const assigned of ownAddresses(requests, addresses, { interfaceIfindex: first.ifindex })) {
+    for (const assigned of ownAddresses(requests, addresses, { interfaceIfindex })) {
       state.assigned.set(`${assigned.address.text} on ${assigned.on}`, assigned);
     }
   }

@@ -4,6 +4,7 @@
 
 import type { Address, Prefix } from "../../model/address.ts";
 import { fixedSource, usedPrefix } from "../../model/tunnel_source.ts";
+import { leavesBy } from "./bonds.ts";
 import { LOCAL, NO_MAC, UNRESOLVED, type NextHop, type Route } from "./image.ts";
 import { NUD, ROUTE_TYPES, type Link, type Neighbour, type RouteAnswer } from "./netlink/rtnetlink.ts";
 
@@ -16,6 +17,7 @@ export interface Target {
 
 export interface Network {
   link(ifindex: number): Link | null;
+  links(): readonly Link[];
   /** The kernel's answer, or the errno of its refusal. */
   route(address: Address): RouteAnswer | number;
   neighbour(ifindex: number, address: Address): Neighbour | null;
@@ -61,20 +63,20 @@ export function wayTo(target: Target, network: Network, options: WayOptions): Wa
   if (typeof found === "number") return unresolved(refusedRoute(found), configured);
   const tunnelSource = configured ?? sourceFor(target.address, found);
   if (found.type !== ROUTE_TYPES.UNICAST) return unresolved(`a route of type ${found.type}, not unicast`, tunnelSource);
-  const link = network.link(found.ifindex);
-  const refused = refusal(link, found.ifindex);
-  if (link === null || refused !== null) return unresolved(refused ?? "no interface", tunnelSource);
   const via = found.gateway ?? target.address;
+  const { link, port, refused } = exitBy(found.ifindex, via, network);
+  if (refused !== null) return unresolved(refused, tunnelSource);
   const neighbour = network.neighbour(found.ifindex, via);
   const state = neighbour?.state ?? 0;
   const needs = { ifindex: found.ifindex, address: via, state };
-  const where = found.gateway === null ? link.name : `${via.text} on ${link.name}`;
+  const name = nameOf(link, port);
+  const where = found.gateway === null ? name : `${via.text} on ${name}`;
   if (neighbour === null || !isResolved(neighbour)) {
     return { ...unresolved(`${stateText(state)} by way of ${where}`, tunnelSource), neighbour: needs };
   }
   const mac = neighbour.mac ?? NO_MAC;
   return {
-    route: { nextHop: nextHop(mac, link, found.mtu), tunnelSource },
+    route: { nextHop: nextHop(mac, port, found.mtu), tunnelSource },
     text: `resolved: ${mac} by way of ${where}`,
     neighbour: needs,
   };
@@ -98,13 +100,15 @@ export interface Egress {
 
 /** Null: there is no way. */
 export function egressTo(
-  { address, mac }: Target, network: Pick<Network, "link" | "route">, fallbackIfindex: number,
+  { address, mac }: Target, network: Pick<Network, "link" | "links" | "route">, fallbackIfindex: number,
 ): Egress | null {
   const found = network.route(address);
   const isRoute = typeof found !== "number" && found.type === ROUTE_TYPES.UNICAST;
   if (!isRoute && mac === null) return null;
   const link = network.link(isRoute ? found.ifindex : fallbackIfindex);
-  return link === null ? null : { link, mtu: mtuBy(link, isRoute ? found.mtu : 0) };
+  const port = link === null ? null
+    : leavesBy(link, network.links(), isRoute ? found.gateway ?? address : address) ?? link;
+  return port === null ? null : { link: port, mtu: mtuBy(port, isRoute ? found.mtu : 0) };
 }
 
 /** A link address from the config wins; the interface is still the route's, if there is one. */
@@ -116,12 +120,11 @@ function staticWay(
   const ifindex = isRoute ? found.ifindex : options.fallbackIfindex;
   const tunnelSource = configuredSource(address, options.tunnelSource)
     ?? (isRoute ? sourceFor(address, found) : null);
-  const link = network.link(ifindex);
-  const refused = refusal(link, ifindex);
-  if (link === null || refused !== null) return unresolved(refused ?? "no interface", tunnelSource);
+  const { link, port, refused } = exitBy(ifindex, isRoute ? found.gateway ?? address : address, network);
+  if (refused !== null) return unresolved(refused, tunnelSource);
   return {
-    route: { nextHop: nextHop(mac, link, isRoute ? found.mtu : 0), tunnelSource },
-    text: `resolved: ${mac} by way of ${link.name}, from the config`,
+    route: { nextHop: nextHop(mac, port, isRoute ? found.mtu : 0), tunnelSource },
+    text: `resolved: ${mac} by way of ${nameOf(link, port)}, from the config`,
     neighbour: null,
   };
 }
@@ -139,11 +142,23 @@ export function configuredSource(
   return prefix === null ? null : usedPrefix(prefix);
 }
 
-function refusal(link: Link | null, ifindex: number): string | null {
-  if (link === null) return `interface ${ifindex} is gone`;
-  if (!link.up) return `${link.name} is down`;
-  if (link.mac === null) return `${link.name} has no link address: packets cannot leave by it`;
-  return null;
+type Exit =
+  /** The route's interface, and what frames leave by: the same, or a port of it. */
+  | { readonly link: Link; readonly port: Link; readonly refused: null }
+  | { readonly link: null; readonly port: null; readonly refused: string };
+
+function exitBy(ifindex: number, neighbour: Address, network: Network): Exit {
+  const refuse = (refused: string): Exit => ({ link: null, port: null, refused });
+  const link = network.link(ifindex);
+  if (link === null) return refuse(`interface ${ifindex} is gone`);
+  if (!link.up) return refuse(`${link.name} is down`);
+  if (link.mac === null) return refuse(`${link.name} has no link address: packets cannot leave by it`);
+  const port = leavesBy(link, network.links(), neighbour);
+  return port === null ? refuse(`${link.name} has no port that is up`) : { link, port, refused: null };
+}
+
+function nameOf(link: Link, port: Link): string {
+  return link === port ? link.name : `${link.name} (port ${port.name})`;
 }
 
 function nextHop(destinationMac: string, link: Link, routeMtu: number): NextHop {

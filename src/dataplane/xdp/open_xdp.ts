@@ -7,6 +7,7 @@ import { parsePrefix } from "../../model/address.ts";
 import type { Config } from "../../model/config.ts";
 import type { OnStep } from "./apply.ts";
 import { findInterfaces, type AttachMode } from "./attach.ts";
+import { addressHolder } from "./bonds.ts";
 import { objectPath, remedyForBuild } from "./built.ts";
 import { needsRedirect, openCore, type CoreContext } from "./core.ts";
 import type { Obstacle } from "./finding.ts";
@@ -57,12 +58,17 @@ export async function openXdpPlane(options: OpenXdpOptions): Promise<XdpPlane> {
   }));
   try {
     const interfaces = (): readonly Link[] =>
-      findInterfaces(config.dataplane.interfaces, (name) => watch.linkNamed(name));
+      findInterfaces(config.dataplane.interfaces, watch.links());
     interfaces();
+    const addressIfindex = (): number => {
+      const first = watch.linkNamed(config.dataplane.interfaces[0] ?? "");
+      return first === null ? 0 : addressHolder(first, watch.links()).ifindex;
+    };
     mountBpffs(native, env);
     const pins = pinsOf(env, config.instance);
     const context: CoreContext = {
-      native, env, config, source, pins, interfaces, requests: watch.requests, obstacle: obstacleIn(native, config, watch),
+      native, env, config, source, pins, interfaces, requests: watch.requests, addressIfindex,
+      obstacle: obstacleIn(native, config, watch),
     };
     const core = await openCore(context);
     for (const { name, found, remedy, level } of mtuFindings(config, surveyOf(config, watch, askDevice(native)))) {
@@ -109,7 +115,7 @@ export interface UnattachedOptions {
 export async function openUnattachedPlane({ config, env, native, mac, sourceMac }: UnattachedOptions): Promise<XdpPlane> {
   const context: CoreContext = {
     native, env, config, source: packetProgram(native, env), pins: null, interfaces: () => [],
-    requests: null, obstacle: () => null,
+    requests: null, addressIfindex: () => 0, obstacle: () => null,
   };
   const core = await openCore(context);
   const way = (target: Target): Way => ({

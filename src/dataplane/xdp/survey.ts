@@ -3,6 +3,7 @@
 // offload_rules.ts do, and need no kernel.
 
 import type { Config, ServiceConfig } from "../../model/config.ts";
+import { attachable } from "./bonds.ts";
 import { isXdpForwarding } from "./image.ts";
 import type { Native } from "./native.ts";
 import { egressTo, type Egress, type Network } from "./next_hops.ts";
@@ -29,7 +30,7 @@ export interface Lead {
 export interface Ingress extends Device {
   /** The other end of a veth, if it is in this namespace. */
   readonly peer: Device | null;
-  /** Whose frames a bridge, a bond, a vlan or a macvlan gets. */
+  /** Whose frames a bridge, a vlan or a macvlan gets; a bond's ports are interfaces of their own here. */
   readonly lowers: readonly Device[];
   /** Whether there is a vlan on it. */
   readonly hasVlans: boolean;
@@ -44,9 +45,7 @@ export interface Survey {
 }
 
 /** What is looked at: watch.ts has it, and a few requests give it. */
-export interface SurveyedNetwork extends Pick<Network, "link" | "route"> {
-  links(): readonly Link[];
-}
+export type SurveyedNetwork = Pick<Network, "link" | "links" | "route">;
 
 type Asked = Pick<Device, "xdp" | "offloads">;
 
@@ -64,10 +63,11 @@ export function surveyOf(config: Config, network: SurveyedNetwork, ask: (link: L
   };
   const links = network.links();
   const named = config.dataplane.interfaces.flatMap((name) => links.filter((link) => link.name === name));
+  const ingress = named.flatMap((link) => attachable(link, links));
   const leads = leadsOf(config, network, named[0]?.ifindex ?? 0);
   const behind = (ifindex: number): Link[] => links.filter((link) => link.ifindex === ifindex && ifindex !== 0);
   return {
-    ingress: named.map((link) => ({
+    ingress: ingress.map((link) => ({
       ...device(link),
       peer: link.kind === "veth" ? behind(link.peer).map(device)[0] ?? null : null,
       lowers: [

@@ -231,7 +231,7 @@ export class XdpPlane implements Dataplane {
   #kernel(): Kernel {
     const core = this.#core;
     const { pins, requests } = this.#context;
-    const devices = { interfaceIfindex: core.attachments[0]?.ifindex ?? 0 };
+    const devices = { interfaceIfindex: this.#context.addressIfindex() };
     return {
       get maps() { return core.program.maps; },
       loadProgram: (step) => { swapProgram(this.#context, core, step); },

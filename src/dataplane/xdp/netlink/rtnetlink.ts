@@ -46,6 +46,8 @@ export interface Link {
   readonly peer: number;
   /** Of the bridge or bond that it is a port of; 0: none. */
   readonly master: number;
+  /** A port that its bond does not use now: the other one of active-backup, or one without a link. */
+  readonly isBackup: boolean;
   readonly xdp: { readonly mode: "none" | "native" | "generic" | "other"; readonly programId: number };
 }
 
@@ -142,7 +144,9 @@ export function macBytes(text: string): Uint8Array {
 }
 
 const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, LINKINFO: 18, LINK_NETNSID: 37, XDP: 43 } as const;
-const IFLA_INFO_KIND = 1;
+const IFLA_INFO = { KIND: 1, SLAVE_KIND: 4, SLAVE_DATA: 5 } as const;
+/** Of the ports of bonds: 1 is backup, and 0 is a link that is up (uapi/linux/if_bonding.h). */
+const IFLA_BOND_SLAVE = { STATE: 1, MII_STATUS: 2 } as const;
 const IFLA_XDP = { ATTACHED: 2, PROGRAM_ID: 4 } as const;
 const XDP_MODES = ["none", "native", "generic"] as const;
 /** AF_BRIDGE messages about the same links say less: they are none of ours. */
@@ -155,6 +159,7 @@ export function decodeLink(payload: Uint8Array): Link | null {
   const flags = view.getUint32(8, true);
   const running = IFF_UP | IFF_RUNNING;
   const mac = macText(attributes.get(IFLA.ADDRESS));
+  const info = nested(attributes, IFLA.LINKINFO);
   return {
     ifindex: view.getInt32(4, true),
     name: attributeText(attributes, IFLA.IFNAME) ?? "",
@@ -163,11 +168,18 @@ export function decodeLink(payload: Uint8Array): Link | null {
     up: (flags & running) === running,
     loopback: (flags & IFF_LOOPBACK) !== 0,
     arp: (flags & IFF_NOARP) === 0,
-    kind: attributeText(nested(attributes, IFLA.LINKINFO), IFLA_INFO_KIND),
+    kind: attributeText(info, IFLA_INFO.KIND),
     peer: attributes.has(IFLA.LINK_NETNSID) ? 0 : attributeU32(attributes, IFLA.LINK) ?? 0,
     master: attributeU32(attributes, IFLA.MASTER) ?? 0,
+    isBackup: isBackup(info),
     xdp: xdpOf(nested(attributes, IFLA.XDP)),
   };
+}
+
+function isBackup(info: Attributes): boolean {
+  if (attributeText(info, IFLA_INFO.SLAVE_KIND) !== "bond") return false;
+  const port = nested(info, IFLA_INFO.SLAVE_DATA);
+  return attributeU8(port, IFLA_BOND_SLAVE.STATE) === 1 || (attributeU8(port, IFLA_BOND_SLAVE.MII_STATUS) ?? 0) !== 0;
 }
 
 function xdpOf(attributes: Attributes): Link["xdp"] {
