@@ -110,9 +110,11 @@ function listDocuments(root: string): string[] {
 async function produceDocument(text: string, header: string): Promise<string | null> {
   if (!text.includes(": generated")) return null;
   const { commandReference } = await import("../src/cli/reference.ts");
+  const { coverageTable } = await import("./lab_coverage.ts");
   const { metricsTable } = await import("../src/observe/metrics.ts");
   return fillBlocks(text, new Map([
     ["commands", { source: "src/cli", text: commandReference() }],
+    ["labs", { source: "scripts/lab_coverage.ts", text: coverageTable() }],
     ["metrics", { source: "src/observe/metrics.ts", text: metricsTable() }],
     ["verdicts", { source: "bpf/abi.h", text: verdictTable(header) }],
   ]));

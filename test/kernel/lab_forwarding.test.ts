@@ -9,6 +9,7 @@ import { curlShares, udpShares } from "../../scripts/lab_services.ts";
 import { runIn } from "../../scripts/namespaces.ts";
 import { whyNotThorough } from "../support/counts.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { waysOf } from "../support/lab_ways.ts";
 import { serveLab } from "./fixtures/lab_fixture.ts";
 import type { ServedLab } from "./fixtures/lab_fixture.ts";
 
@@ -19,19 +20,7 @@ const isThorough = whyNotThorough() === null;
 const TRANSFER_BYTES = isThorough ? 100_000_000 : 20_000_000;
 /** Of the tunnels that differ from ipip by their headers alone. */
 const SHORT_TRANSFER_BYTES = 20_000_000;
-const ALL_CASES = [
-  { forwarding: "l2", backendFamily: 4 },
-  { forwarding: "ipip", backendFamily: 4 },
-  { forwarding: "ipip", backendFamily: 6 },
-  { forwarding: "gue", backendFamily: 4 },
-  { forwarding: "gue", backendFamily: 6 },
-  { forwarding: "gue1", backendFamily: 4 },
-  { forwarding: "gre", backendFamily: 4 },
-  { forwarding: "gre", backendFamily: 6 },
-] as const;
-const CASES = ALL_CASES.filter(
-  ({ forwarding }) => isThorough || forwarding === "l2" || forwarding === "ipip",
-);
+const CASES = waysOf("DIRECT", "l2/4", "ipip/4", "ipip/6");
 
 const host = (address: string): string => (address.includes(":") ? `[${address}]` : address);
 const sum = (shares: ReadonlyMap<string, number>): number => [...shares.values()].reduce((a, b) => a + b, 0);

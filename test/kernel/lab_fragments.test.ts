@@ -9,6 +9,7 @@ import { udpShares, verdictPackets, waitFor } from "../../scripts/lab_services.t
 import { runIn } from "../../scripts/namespaces.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { waysOf } from "../support/lab_ways.ts";
 import { frameOf, UDP } from "../support/packets.ts";
 import { serveLab } from "./fixtures/lab_fixture.ts";
 import type { ServedLab } from "./fixtures/lab_fixture.ts";
@@ -18,11 +19,7 @@ const DATAGRAMS = 60;
 const DATAGRAM_BYTES = 8192;
 /** What a link of 1500 bytes makes of it: of an IPv4 packet 1480 bytes travel in each piece. */
 const PIECES = Math.ceil((DATAGRAM_BYTES + 8) / 1480);
-const CASES = [
-  { forwarding: "l2", backendFamily: 4 },
-  { forwarding: "ipip", backendFamily: 4 },
-  { forwarding: "ipip", backendFamily: 6 },
-] as const;
+const CASES = waysOf("DIRECT", "l2/4", "ipip/4", "ipip/6");
 /** Sends what it gets in lines of hexadecimal, IP header included, in that order. */
 const SENDER = `
   use Socket;

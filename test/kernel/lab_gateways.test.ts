@@ -9,8 +9,8 @@ import {
   curlShares, ROOT, udpShares, verdictPackets, waitFor, type Instance,
 } from "../../scripts/lab_services.ts";
 import { runIn, runInSync } from "../../scripts/namespaces.ts";
-import { whyNotThorough } from "../support/counts.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { waysOf } from "../support/lab_ways.ts";
 import { route, routeToSegment, Topology, type TopologyHost } from "./fixtures/topology.ts";
 
 /** The balancer's network, that of web-1 (two gateways lead there) and that of web-2. */
@@ -20,19 +20,7 @@ const TWO = 3;
 const CONNECTIONS = 40;
 const HELD = 8;
 const NEW_MAC = "02:00:00:00:fe:01";
-const ALL_CASES = [
-  { forwarding: "l2", backendFamily: 4 },
-  { forwarding: "l2", backendFamily: 6 },
-  { forwarding: "ipip", backendFamily: 4 },
-  { forwarding: "ipip", backendFamily: 6 },
-  { forwarding: "gue", backendFamily: 4 },
-  { forwarding: "gue", backendFamily: 6 },
-  { forwarding: "gue1", backendFamily: 4 },
-  { forwarding: "gre", backendFamily: 4 },
-  { forwarding: "gre", backendFamily: 6 },
-] as const;
-/** In CI and test:long everything; else one: how IPv4 is followed, xdp_plane_network.test.ts tries in small. */
-const CASES = whyNotThorough() === null ? ALL_CASES : [ALL_CASES[3]] as const;
+const CASES = waysOf("DIRECT", "ipip/6");
 const VIPS = [VIP4, VIP6];
 
 describeKernel("gateways in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {

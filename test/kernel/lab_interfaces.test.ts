@@ -5,30 +5,18 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import { curlShares, udpShares, verdictPackets, type Instance } from "../../scripts/lab_services.ts";
-import { whyNotThorough } from "../support/counts.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { waysOf } from "../support/lab_ways.ts";
 import { route, Topology, type TopologyHost } from "./fixtures/topology.ts";
 
 const FRONT = 1;
 const BACK = 2;
 const CONNECTIONS = 60;
-const ALL_CASES = [
-  { forwarding: "l2", backendFamily: 4, interfaces: ["eth0", "eth1"] },
-  { forwarding: "l2", backendFamily: 6, interfaces: ["eth1", "eth0"] },
-  { forwarding: "ipip", backendFamily: 4, interfaces: ["eth0", "eth1"] },
-  { forwarding: "ipip", backendFamily: 6, interfaces: ["eth1", "eth0"] },
-  { forwarding: "gue", backendFamily: 4, interfaces: ["eth0", "eth1"] },
-  { forwarding: "gue", backendFamily: 6, interfaces: ["eth1", "eth0"] },
-  { forwarding: "gue1", backendFamily: 4, interfaces: ["eth0", "eth1"] },
-  { forwarding: "gre", backendFamily: 4, interfaces: ["eth0", "eth1"] },
-  { forwarding: "gre", backendFamily: 6, interfaces: ["eth1", "eth0"] },
-] as const;
-/** In CI and test:long everything; else one without and one with a tunnel, in either order. */
-const CASES = whyNotThorough() === null ? ALL_CASES : [ALL_CASES[0], ALL_CASES[3]] as const;
+const CASES = waysOf("DIRECT", "l2/4", "ipip/6");
 
 describeKernel("several interfaces in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
-  describe.each(CASES)("$forwarding to IPv$backendFamily on $interfaces", (of) => {
-    const { forwarding, backendFamily, interfaces } = of;
+  describe.each(CASES)("$forwarding to IPv$backendFamily", ({ forwarding, backendFamily }) => {
+    const interfaces = backendFamily === 4 ? ["eth0", "eth1"] : ["eth1", "eth0"];
     let topology: Topology;
     let balancer: TopologyHost;
     let backends: TopologyHost[];

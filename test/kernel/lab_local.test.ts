@@ -6,26 +6,14 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import { curlShares, udpShares, verdictPackets, type Instance } from "../../scripts/lab_services.ts";
 import { runIn } from "../../scripts/namespaces.ts";
-import { whyNotThorough } from "../support/counts.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { waysOf } from "../support/lab_ways.ts";
 import { Topology, type TopologyHost } from "./fixtures/topology.ts";
 
 const LAN = 1;
 const CONNECTIONS = 60;
 const LONG_BYTES = 8192;
-const ALL_CASES = [
-  { forwarding: "l2", backendFamily: 4 },
-  { forwarding: "l2", backendFamily: 6 },
-  { forwarding: "ipip", backendFamily: 4 },
-  { forwarding: "ipip", backendFamily: 6 },
-  { forwarding: "gue", backendFamily: 4 },
-  { forwarding: "gue", backendFamily: 6 },
-  { forwarding: "gue1", backendFamily: 4 },
-  { forwarding: "gre", backendFamily: 4 },
-  { forwarding: "gre", backendFamily: 6 },
-] as const;
-/** In CI and test:long everything; else one, with a tunnel to the other backend. */
-const CASES = whyNotThorough() === null ? ALL_CASES : [ALL_CASES[3]] as const;
+const CASES = waysOf("DIRECT", "ipip/6");
 
 interface Traffic {
   readonly name: string;
@@ -78,36 +66,40 @@ describeKernel("a backend on the balancer in the lab", [...KERNEL, "tool:curl", 
   });
 });
 
+const MUTUAL = waysOf("MUTUAL", "l2/4");
+
 describeKernel("balancers that are each other's backends in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
-  let topology: Topology;
-  let hosts: readonly TopologyHost[];
-  let client: TopologyHost;
-  beforeAll(async () => {
-    topology = new Topology("mutual");
-    hosts = [1, 3].map((last, index) => topology.balancer(`web-${index + 1}`, [{ segment: LAN, last }]));
-    client = topology.client("client", { segment: LAN, last: 2 }, hosts[0]!);
-    for (const host of hosts) await topology.serve(host, false);
-    for (const host of hosts) await topology.run(host, { forwarding: "l2", backendFamily: 4, backends: hosts });
-  });
-  afterAll(async () => { await topology?.close(); });
+  describe.each(MUTUAL)("$forwarding to IPv$backendFamily", (way) => {
+    let topology: Topology;
+    let hosts: readonly TopologyHost[];
+    let client: TopologyHost;
+    beforeAll(async () => {
+      topology = new Topology("mutual");
+      hosts = [1, 3].map((last, index) => topology.balancer(`web-${index + 1}`, [{ segment: LAN, last }]));
+      client = topology.client("client", { segment: LAN, last: 2 }, hosts[0]!);
+      for (const host of hosts) await topology.serve(host, false);
+      for (const host of hosts) await topology.run(host, { ...way, backends: hosts });
+    });
+    afterAll(async () => { await topology?.close(); });
 
-  it.each([VIP4, VIP6])("share what comes to %s, and send it on once at most", async (vip) => {
-    const count = async (of: number, verdict: "PASS_LOCAL" | "TX_FORWARDED"): Promise<number> =>
-      await verdictPackets({ balancer: hosts[of]! }, verdict);
-    const before = [await count(0, "TX_FORWARDED"), await count(1, "PASS_LOCAL"), await count(0, "PASS_LOCAL")];
-    for (const shares of [await curlShares({ client }, vip, CONNECTIONS), await udpShares({ client }, vip, CONNECTIONS)]) {
-      expect([...shares.keys()]).toEqual(["web-1", "web-2"]);
-      expect([...shares.values()].reduce((sum, one) => sum + one, 0)).toBe(CONNECTIONS);
-    }
-    const sent = await count(0, "TX_FORWARDED") - before[0]!;
-    expect(sent).toBeGreaterThan(0);
-    expect(await count(1, "PASS_LOCAL") - before[1]!).toBe(sent);
-    expect(await count(1, "TX_FORWARDED")).toBe(0);
-    expect(await count(0, "PASS_LOCAL")).toBeGreaterThan(before[2]!);
-  });
+    it.each([VIP4, VIP6])("share what comes to %s, and send it on once at most", async (vip) => {
+      const count = async (of: number, verdict: "PASS_LOCAL" | "TX_FORWARDED"): Promise<number> =>
+        await verdictPackets({ balancer: hosts[of]! }, verdict);
+      const before = [await count(0, "TX_FORWARDED"), await count(1, "PASS_LOCAL"), await count(0, "PASS_LOCAL")];
+      for (const shares of [await curlShares({ client }, vip, CONNECTIONS), await udpShares({ client }, vip, CONNECTIONS)]) {
+        expect([...shares.keys()]).toEqual(["web-1", "web-2"]);
+        expect([...shares.values()].reduce((sum, one) => sum + one, 0)).toBe(CONNECTIONS);
+      }
+      const sent = await count(0, "TX_FORWARDED") - before[0]!;
+      expect(sent).toBeGreaterThan(0);
+      expect(await count(1, "PASS_LOCAL") - before[1]!).toBe(sent);
+      expect(await count(1, "TX_FORWARDED")).toBe(0);
+      expect(await count(0, "PASS_LOCAL")).toBeGreaterThan(before[2]!);
+    });
 
-  it("a client on one of them meets that one", async () => {
-    const ended = await runIn(hosts[1]!.namespace, "curl", ["-sf", "-m", "5", `http://${VIP4}/`]);
-    expect(ended.stdout).toBe("web-2\n");
+    it("a client on one of them meets that one", async () => {
+      const ended = await runIn(hosts[1]!.namespace, "curl", ["-sf", "-m", "5", `http://${VIP4}/`]);
+      expect(ended.stdout).toBe("web-2\n");
+    });
   });
 });

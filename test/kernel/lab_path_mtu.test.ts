@@ -7,10 +7,10 @@ import { createHash } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import type { Lab, LabHost } from "../../scripts/lab_network.ts";
-import { verdictPackets } from "../../scripts/lab_services.ts";
+import { verdictPackets, type LabForwarding } from "../../scripts/lab_services.ts";
 import { runIn } from "../../scripts/namespaces.ts";
-import { whyNotThorough } from "../support/counts.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { waysOf } from "../support/lab_ways.ts";
 import { serveLab } from "./fixtures/lab_fixture.ts";
 import type { ServedLab } from "./fixtures/lab_fixture.ts";
 
@@ -20,11 +20,7 @@ const FAR_LINK_MTU = 1400;
 /** The hash seed is given, so these ports meet both backends today and tomorrow. */
 const PORTS = { [VIP4]: 21_201, [VIP6]: 21_301 } as const;
 const TRANSFERS = 6;
-const CASES = [
-  { forwarding: "l2", backendFamily: 4 },
-  { forwarding: "ipip", backendFamily: 4 },
-  { forwarding: "ipip", backendFamily: 6 },
-] as const;
+const CASES = waysOf("DIRECT", "l2/4", "ipip/4", "ipip/6");
 
 /** SHA-256 of the sequence that /bytes sends. */
 function expectedDigest(): string {
@@ -65,15 +61,12 @@ describeKernel("path MTU discovery in the lab", [...KERNEL, "tool:curl", "tool:e
   });
 });
 
-const TUNNELS = [
-  { forwarding: "ipip", backendFamily: 4, outerBytes: 20 },
-  { forwarding: "ipip", backendFamily: 6, outerBytes: 40 },
-  { forwarding: "gre", backendFamily: 4, outerBytes: 24 },
-  { forwarding: "gue", backendFamily: 6, outerBytes: 52 },
-] as const;
-/** In CI and test:long all of them; else the least and the most outer bytes. */
-const NARROW = whyNotThorough() === null
-  ? TUNNELS : TUNNELS.filter(({ outerBytes }) => outerBytes === 20 || outerBytes === 52);
+/** RFC 791, 8200, 2784, 768 and GUE's first word. */
+const OUTER_IP_BYTES = { 4: 20, 6: 40 } as const;
+const SHIM_BYTES: Readonly<Record<LabForwarding, number>> = { l2: 0, ipip: 0, gre: 4, gue: 12, gue1: 8 };
+/** In short, the least and the most outer bytes. */
+const NARROW = waysOf("TUNNELS", "ipip/4", "gue/6").map((way) =>
+  ({ ...way, outerBytes: OUTER_IP_BYTES[way.backendFamily] + SHIM_BYTES[way.forwarding] }));
 
 describeKernel("a tunnel without room in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
   describe.each(NARROW)("$forwarding to IPv$backendFamily backends", (tunnel) => {

@@ -15,8 +15,8 @@ import { flowHash } from "../../src/model/flow_hash.ts";
 import { parsePacket } from "../../src/model/packet.ts";
 import { residuesOf } from "../support/checksums.ts";
 import { compileBpf } from "../support/clang.ts";
-import { whyNotThorough } from "../support/counts.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { waysOf } from "../support/lab_ways.ts";
 import { frameOf, ICMP, ICMPV6, put16, TCP, UDP } from "../support/packets.ts";
 import { echoed, forwardedByL2, forwardedByTunnel, isAsExpected, type Expected } from "../support/rewritten.ts";
 import { addon, filesDirectory, removeFiles } from "./fixtures/native_fixture.ts";
@@ -27,17 +27,7 @@ const NATIVE = 4;
 const SEED = 0x0123456789abcdefn;
 /** Of the sender: priority 3 and number 7; 9 outside 8. */
 const TAGS = [[[0x8100, 0x6007]], [[0x88a8, 0x0009], [0x8100, 0x0008]]] as const;
-const ALL_CASES = [
-  { forwarding: "l2", backendFamily: 4 },
-  { forwarding: "ipip", backendFamily: 4 },
-  { forwarding: "ipip", backendFamily: 6 },
-  { forwarding: "gue", backendFamily: 4 },
-  { forwarding: "gue", backendFamily: 6 },
-  { forwarding: "gre", backendFamily: 4 },
-  { forwarding: "gre", backendFamily: 6 },
-] as const;
-/** In CI and test:long everything; else one without and one with a tunnel. */
-const CASES = whyNotThorough() === null ? ALL_CASES : [ALL_CASES[0], ALL_CASES[4]] as const;
+const CASES = waysOf("DIRECT", "l2/4", "gue/6");
 /** Sends the frames that it gets in lines of hexadecimal by the interface of this index. */
 const SENDER = `
   my ($ifindex) = @ARGV;
@@ -142,8 +132,11 @@ describeKernel("tagged frames in the lab", [...KERNEL, "tool:ethtool", "tool:per
       if (forwarding === "l2") return forwardedByL2(frame, packet, hop);
       const hash = flowHash(SEED, packet.source, packet.sourcePort, packet.destination, packet.destinationPort, packet.protocol);
       const destination = parseAddress(backendFamily === 4 ? backend.ipv4 : backend.ipv6)!;
-      const gue = forwarding === "gue" ? { port: 6080, variant: 0 } as const : null;
-      return forwardedByTunnel(frame, packet, hop, { source, destination, forwarding, gue, hash });
+      const isGue = forwarding === "gue" || forwarding === "gue1";
+      const gue = isGue ? { port: 6080, variant: forwarding === "gue1" ? 1 : 0 } as const : null;
+      return forwardedByTunnel(frame, packet, hop, {
+        source, destination, gue, hash, forwarding: isGue ? "gue" : forwarding,
+      });
     }
 
     const kinds = [VIP4, VIP6].flatMap((vip) => TAGS.flatMap((tags) =>
