@@ -34,6 +34,8 @@ Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
               Napi::Function::New<EnterNetworkNamespace>(env, "enterNetworkNamespace"));
   exports.Set("mountBpffs", Napi::Function::New<MountBpffs>(env, "mountBpffs"));
   exports.Set("interfaceIndex", Napi::Function::New<InterfaceIndex>(env, "interfaceIndex"));
+  exports.Set("openMarkedSocket",
+              Napi::Function::New<OpenMarkedSocket>(env, "openMarkedSocket"));
   exports.Set("libbpfVersion", Napi::String::New(env, libbpf_version_string()));
   return exports;
 }

@@ -11,5 +11,6 @@ Napi::Value PossibleCpus(const Napi::CallbackInfo& info);
 void EnterNetworkNamespace(const Napi::CallbackInfo& info);
 void MountBpffs(const Napi::CallbackInfo& info);
 Napi::Value InterfaceIndex(const Napi::CallbackInfo& info);
+Napi::Value OpenMarkedSocket(const Napi::CallbackInfo& info);
 
 }  // namespace pointsman

@@ -127,7 +127,7 @@ export class Recording {
       RingBuffer: { open: refuse },
       NetlinkSocket: { open: refuse },
       gracePeriod: refuse, possibleCpus: () => 1, enterNetworkNamespace: refuse, mountBpffs: refuse,
-      interfaceIndex: refuse, libbpfVersion: "none",
+      interfaceIndex: refuse, openMarkedSocket: refuse, libbpfVersion: "none",
     };
   }
 

@@ -80,6 +80,11 @@ function rows(native: Native): Readonly<Record<string, Row>> {
     "interfaceIndex": {
       call: untyped(native, "interfaceIndex"), args: () => ["lo"], refuses: [NOT_STRINGS],
     },
+    "openMarkedSocket": {
+      // An address that this host has not: nothing to close.
+      call: untyped(native, "openMarkedSocket"), args: () => [Uint8Array.of(192, 0, 2, 1), 7],
+      refuses: [[undefined, null, 7, "127.0.0.1", [127, 0, 0, 1], new Uint16Array(4)], NOT_NUMBERS], outcome: "SYSTEM",
+    },
   };
 }
 

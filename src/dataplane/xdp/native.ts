@@ -189,6 +189,11 @@ export interface Native {
   mountBpffs(path: string): void;
   /** Names of interfaces are netlink's; this is the quick way: 0 when there is none of this name. */
   interfaceIndex(name: string): number;
+  /**
+   * A TCP socket, non-blocking and not connected, with SO_MARK set and bound to this address (four or sixteen
+   * bytes) at a free port. The descriptor is the caller's to close. SO_MARK takes CAP_NET_ADMIN.
+   */
+  openMarkedSocket(address: Uint8Array, mark: number): { descriptor: number; port: number };
   readonly libbpfVersion: string;
 }
 
