@@ -4,6 +4,7 @@
 import fc from "fast-check";
 import { describe, it } from "vitest";
 import { concatenated, decodeAttributes, decodeMessages, encodeAttribute, encodeMessage } from "../../src/dataplane/xdp/netlink/message.ts";
+import { decodeAlias, decodeRule, encodeRule } from "../../src/dataplane/xdp/netlink/policy_routing.ts";
 import { decodeEvent, decodeRoute } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
 import { assertProperty } from "../support/counts.ts";
 import * as captured from "../support/netlink_captures.ts";
@@ -24,6 +25,8 @@ function readAll(bytes: Uint8Array): void {
     for (const message of decodeMessages(bytes)) {
       decodeEvent(message);
       decodeRoute(message.payload);
+      decodeRule(message.payload);
+      decodeAlias(message.payload);
     }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
@@ -33,6 +36,16 @@ function readAll(bytes: Uint8Array): void {
 describe("the rtnetlink codec", () => {
   it("answers or refuses, whatever the bytes", () => {
     assertProperty("netlink", fc.property(fc.oneof(bent, fc.uint8Array({ maxLength: 200 })), readAll));
+  });
+
+  it("reads the rules that it wrote", () => {
+    const u32 = fc.nat(0xffff_ffff);
+    const rules = fc.record({
+      family: fc.constantFrom<4 | 6>(4, 6), priority: u32, mark: u32, table: u32, protocol: fc.nat(255),
+    });
+    assertProperty("netlink", fc.property(rules, (rule) => {
+      if (JSON.stringify(decodeRule(encodeRule(rule))) !== JSON.stringify(rule)) throw new Error("another rule came back");
+    }));
   });
 
   it("reads the messages and attributes that it wrote", () => {

@@ -9,6 +9,10 @@ import {
   FLAG_REQUEST, MESSAGE_DONE, type Message,
 } from "./message.ts";
 import {
+  decodeAlias, decodeRule, encodeAlias, encodeDefaultRoute, encodeLinkRemoval, encodeLinkUp, encodeMarkedRouteRequest,
+  encodeRule, encodeVethPair, RTM_RULE, type DefaultRoute, type MarkRule, type VethPair,
+} from "./policy_routing.ts";
+import {
   decodeAddress, decodeLink, decodeNeighbour, decodeRoute, encodeAddress, encodeDumpRequest, encodeNeighbourUse,
   encodeRouteRequest, RTM,
   type InterfaceAddress, type Link, type Neighbour, type RouteAnswer,
@@ -18,7 +22,7 @@ const NETLINK_ROUTE = 0;
 /** A dump that is interrupted by changes is asked for again; then it is taken as it is. */
 const DUMPS_MAX = 5;
 
-export const ERRNO = { PERM: 1, NOENT: 2, EXIST: 17, ADDRNOTAVAIL: 99 } as const;
+export const ERRNO = { PERM: 1, NOENT: 2, EXIST: 17, NODEV: 19, ADDRNOTAVAIL: 99 } as const;
 
 /** What the kernel refused. `errno` is positive. */
 export class NetlinkError extends Error {
@@ -42,6 +46,22 @@ export interface Requests {
   addAddress(address: InterfaceAddress): boolean;
   /** False when it is not there. */
   removeAddress(address: InterfaceAddress): boolean;
+  /** The way of packets with this mark, or the errno with which the kernel refuses one. */
+  markedRoute(address: Address, mark: number): RouteAnswer | number;
+  addVethPair(pair: VethPair): void;
+  setAlias(ifindex: number, alias: string): void;
+  setUp(ifindex: number): void;
+  /** Of the links that have one. */
+  aliases(): { readonly name: string; readonly alias: string }[];
+  /** False when it is not there. */
+  removeLink(ifindex: number): boolean;
+  /** Those that are for one mark. */
+  rules(): MarkRule[];
+  addRule(rule: MarkRule): void;
+  /** False when it is not there. */
+  removeRule(rule: MarkRule): boolean;
+  /** False when the table has a default route already. */
+  addDefaultRoute(route: DefaultRoute): boolean;
   close(): void;
 }
 
@@ -68,15 +88,18 @@ export function openRequests(native: Native): Requests {
     if (errno !== 0 && errno !== no) throw new NetlinkError(what, errno);
     return errno === 0;
   };
+  const way = (payload: Uint8Array): RouteAnswer | number => {
+    const { messages, errno } = ask(RTM.GETROUTE, FLAG_ACK, payload);
+    const route = messages.map((each) => decodeRoute(each.payload)).find((answer) => answer !== null);
+    return route ?? (errno === 0 ? ERRNO.NOENT : errno);
+  };
+  const create = FLAG_CREATE | FLAG_EXCLUSIVE;
   return {
     links: () => dump(RTM.GETLINK, decodeLink),
     addresses: () => dump(RTM.GETADDR, decodeAddress),
     neighbours: () => dump(RTM.GETNEIGH, decodeNeighbour),
-    route: (address) => {
-      const { messages, errno } = ask(RTM.GETROUTE, FLAG_ACK, encodeRouteRequest(address));
-      const route = messages.map(({ payload }) => decodeRoute(payload)).find((answer) => answer !== null);
-      return route ?? (errno === 0 ? ERRNO.NOENT : errno);
-    },
+    route: (address) => way(encodeRouteRequest(address)),
+    markedRoute: (address, mark) => way(encodeMarkedRouteRequest(address, mark)),
     useNeighbour: (ifindex, address) => {
       const payload = encodeNeighbourUse(ifindex, address);
       command(RTM.NEWNEIGH, FLAG_CREATE, payload, 0, `resolve ${address.text}`);
@@ -86,6 +109,25 @@ export function openRequests(native: Native): Requests {
     ),
     removeAddress: (address) => command(
       RTM.DELADDR, 0, encodeAddress(address), ERRNO.ADDRNOTAVAIL, `remove ${address.address.text}`,
+    ),
+    addVethPair: (pair) => { command(RTM.NEWLINK, create, encodeVethPair(pair), 0, `create ${pair.name}`); },
+    setAlias: (ifindex, alias) => {
+      command(RTM.SETLINK, 0, encodeAlias(ifindex, alias), 0, `name interface ${ifindex}`);
+    },
+    setUp: (ifindex) => { command(RTM.SETLINK, 0, encodeLinkUp(ifindex), 0, `set interface ${ifindex} up`); },
+    aliases: () => dump(RTM.GETLINK, decodeAlias),
+    removeLink: (ifindex) => command(
+      RTM.DELLINK, 0, encodeLinkRemoval(ifindex), ERRNO.NODEV, `remove interface ${ifindex}`,
+    ),
+    rules: () => dump(RTM_RULE.GET, decodeRule),
+    addRule: (rule) => {
+      command(RTM_RULE.NEW, create, encodeRule(rule), 0, `add a rule for mark ${rule.mark}`);
+    },
+    removeRule: (rule) => command(
+      RTM_RULE.DELETE, 0, encodeRule(rule), ERRNO.NOENT, `remove the rule for mark ${rule.mark}`,
+    ),
+    addDefaultRoute: (route) => command(
+      RTM.NEWROUTE, create, encodeDefaultRoute(route), ERRNO.EXIST, `add a default route to table ${route.table}`,
     ),
     close: () => { socket.close(); },
   };
