@@ -245,6 +245,20 @@ struct quic_server_key {
 	__u32 service;          /* index */
 };
 
+/* Key of `probe_paths` (probe.bpf.c): where a health probe comes from. */
+struct probe_key {
+	__u8 address[16];
+	__be16 port;
+	__u8 pad[2];
+};
+
+/* Whom it is for. */
+struct probe_path {
+	__u32 destination;      /* id */
+	__u32 generation;       /* of the destination */
+	__u32 flow_hash;        /* stands in for that of a flow, where outer headers vary by it */
+};
+
 /* The only element of `settings`. Each field is written by one aligned store. */
 struct settings {
 	__u64 abi_fingerprint;
@@ -294,6 +308,8 @@ _Static_assert(sizeof(struct policy_key) == 24, "32 + 32 + 128 bits");
 _Static_assert(sizeof(struct quic_config_key) == 8, "two words");
 _Static_assert(sizeof(struct quic_config) == 232, "masks, bytes and 44 words");
 _Static_assert(sizeof(struct quic_server_key) == 20, "made of two double words and a word");
+_Static_assert(sizeof(struct probe_key) == 20, "no padding that the compiler may leave unset");
+_Static_assert(sizeof(struct probe_path) == 12, "three words");
 _Static_assert(sizeof(struct settings) == 40, "five aligned words");
 _Static_assert(sizeof(struct verdict_count) == 16, "per-CPU values are multiples of 8");
 _Static_assert(sizeof(struct traffic_count) == 24, "per-CPU values are multiples of 8");

@@ -103,6 +103,7 @@ function addObjects(image: GuestImage, clang: string, scratch: string): void {
   const sources = {
     pointsman: join(bpf, "pointsman.bpf.c"),
     decap: join(bpf, "decap.bpf.c"),
+    probe: join(bpf, "probe.bpf.c"),
     trial: join(ROOT, "test/kernel/fixtures/trial.bpf.c"),
     newer: join(ROOT, "test/old_kernel/newer.bpf.c"),
   };

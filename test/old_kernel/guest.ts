@@ -105,7 +105,7 @@ function refuseNewer(path: string): void {
 
 for (const compiler of readdirSync(objects)) {
   const at = (name: string): string => join(objects, compiler, `${name}.bpf.o`);
-  for (const name of ["pointsman", "decap", "trial"]) loadAsCompiled(at(name));
+  for (const name of ["pointsman", "decap", "probe", "trial"]) loadAsCompiled(at(name));
   loadSpecialised(at("pointsman"));
   attempt("golden packets", () => { sendGoldenPackets(at("trial")); });
   attempt("decap", () => { decapsulateGoldenPackets(at("decap")); });

@@ -8,9 +8,9 @@ import * as codec from "./abi_codec.ts";
 export const ABI_NAMES = {
   structs: [
     "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "fragment_entry",
-    "fragment_key", "next_hop", "policy_key", "port_prefix", "quic_config", "quic_config_key",
-    "quic_server_key", "service_key", "service_version", "settings", "traffic_count",
-    "verdict_count", "wildcard_key",
+    "fragment_key", "next_hop", "policy_key", "port_prefix", "probe_key", "probe_path",
+    "quic_config", "quic_config_key", "quic_server_key", "service_key", "service_version",
+    "settings", "traffic_count", "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input",
@@ -26,6 +26,7 @@ export const ABI_FINGERPRINT = 0xfc538289c2e861e9n;
 export const FINGERPRINTS = {
   decap: 0x5610158e7253bf3bn,
   pointsman: 0xfc538289c2e861e9n,
+  probe: 0x882697f92326d320n,
 } as const;
 
 /** enum decap_verdict */
@@ -650,6 +651,74 @@ export const PortPrefix = {
   decode: (bytes: Uint8Array): PortPrefix => readPortPrefix(codec.exactView(bytes, 12, "struct port_prefix"), 0),
 } as const;
 
+/** struct probe_key, 20 bytes */
+export interface ProbeKey {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+
+function writeProbeKey(view: DataView, at: number, value: ProbeKey): void {
+  codec.setBytes(view, at, value.address, 16, "probe_key.address");
+  codec.setBe16(view, at + 16, value.port, "probe_key.port");
+}
+
+function readProbeKey(view: DataView, at: number): ProbeKey {
+  return {
+    address: codec.getBytes(view, at, 16),
+    port: view.getUint16(at + 16, false),
+  };
+}
+
+export const ProbeKey = {
+  size: 20,
+  offsets: {
+    address: 0,
+    port: 16,
+  },
+  encode: (value: ProbeKey): Uint8Array => {
+    const bytes = new Uint8Array(20);
+    writeProbeKey(codec.exactView(bytes, 20, "struct probe_key"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): ProbeKey => readProbeKey(codec.exactView(bytes, 20, "struct probe_key"), 0),
+} as const;
+
+/** struct probe_path, 12 bytes */
+export interface ProbePath {
+  readonly destination: number;
+  readonly generation: number;
+  readonly flowHash: number;
+}
+
+function writeProbePath(view: DataView, at: number, value: ProbePath): void {
+  codec.setU32(view, at, value.destination, "probe_path.destination");
+  codec.setU32(view, at + 4, value.generation, "probe_path.generation");
+  codec.setU32(view, at + 8, value.flowHash, "probe_path.flow_hash");
+}
+
+function readProbePath(view: DataView, at: number): ProbePath {
+  return {
+    destination: view.getUint32(at, true),
+    generation: view.getUint32(at + 4, true),
+    flowHash: view.getUint32(at + 8, true),
+  };
+}
+
+export const ProbePath = {
+  size: 12,
+  offsets: {
+    destination: 0,
+    generation: 4,
+    flowHash: 8,
+  },
+  encode: (value: ProbePath): Uint8Array => {
+    const bytes = new Uint8Array(12);
+    writeProbePath(codec.exactView(bytes, 12, "struct probe_path"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): ProbePath => readProbePath(codec.exactView(bytes, 12, "struct probe_path"), 0),
+} as const;
+
 /** struct quic_config, 232 bytes */
 export interface QuicConfig {
   readonly serverMask: readonly bigint[];
@@ -1194,6 +1263,137 @@ export const PointsmanRodata = {
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
     const view = codec.exactView(bytes, 4700, ".rodata of pointsman");
+    return {
+      featureL2: view.getUint8(0) !== 0,
+      featureIpip: view.getUint8(1) !== 0,
+      featureGue: view.getUint8(2) !== 0,
+      featureGre: view.getUint8(3) !== 0,
+      featureTunnelVariation: view.getUint8(4) !== 0,
+      featureWildcard: view.getUint8(5) !== 0,
+      featureTracking: view.getUint8(6) !== 0,
+      featurePolicy: view.getUint8(7) !== 0,
+      featureSourceHash: view.getUint8(8) !== 0,
+      featureOrphan: view.getUint8(9) !== 0,
+      featureQuicLb: view.getUint8(10) !== 0,
+      featureIcmpErrors: view.getUint8(11) !== 0,
+      ringClassSmall: view.getUint8(12) !== 0,
+      ringClassMedium: view.getUint8(13) !== 0,
+      ringClassLarge: view.getUint8(14) !== 0,
+      transmitByRedirect: view.getUint8(15) !== 0,
+    };
+  },
+} as const;
+
+/** Maps that probe.bpf.o declares. */
+export const PROBE_MAPS = [
+  "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
+  "group_services", "icmp_pace", "policies", "probe_paths", "quic_configs", "quic_counts",
+  "quic_servers", "rings_large", "rings_medium", "rings_small", "service_active",
+  "service_traffic", "service_versions", "services", "settings", "verdict_counts",
+  "virtual_addresses", "wildcards",
+] as const;
+/** Programs in probe.bpf.o. */
+export const PROBE_PROGRAMS = [
+  "probe",
+] as const;
+
+/** What probe.bpf.o takes as fixed when it is loaded: its const volatile variables. */
+export interface ProbeRodata {
+  readonly featureL2: boolean;
+  readonly featureIpip: boolean;
+  readonly featureGue: boolean;
+  readonly featureGre: boolean;
+  readonly featureTunnelVariation: boolean;
+  readonly featureWildcard: boolean;
+  readonly featureTracking: boolean;
+  readonly featurePolicy: boolean;
+  readonly featureSourceHash: boolean;
+  readonly featureOrphan: boolean;
+  readonly featureQuicLb: boolean;
+  readonly featureIcmpErrors: boolean;
+  readonly ringClassSmall: boolean;
+  readonly ringClassMedium: boolean;
+  readonly ringClassLarge: boolean;
+  readonly transmitByRedirect: boolean;
+}
+
+export const ProbeRodata = {
+  section: ".rodata",
+  size: 4688,
+  offsets: {
+    featureL2: 0,
+    featureIpip: 1,
+    featureGue: 2,
+    featureGre: 3,
+    featureTunnelVariation: 4,
+    featureWildcard: 5,
+    featureTracking: 6,
+    featurePolicy: 7,
+    featureSourceHash: 8,
+    featureOrphan: 9,
+    featureQuicLb: 10,
+    featureIcmpErrors: 11,
+    ringClassSmall: 12,
+    ringClassMedium: 13,
+    ringClassLarge: 14,
+    transmitByRedirect: 15,
+  },
+  /** The section with these settings in place of the initial ones. */
+  encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
+    const bytes = initial.slice();
+    const view = codec.exactView(bytes, 4688, ".rodata of probe");
+    if (value.featureL2 !== undefined) {
+      codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
+    }
+    if (value.featureIpip !== undefined) {
+      codec.setU8(view, 1, Number(value.featureIpip), "feature_ipip");
+    }
+    if (value.featureGue !== undefined) {
+      codec.setU8(view, 2, Number(value.featureGue), "feature_gue");
+    }
+    if (value.featureGre !== undefined) {
+      codec.setU8(view, 3, Number(value.featureGre), "feature_gre");
+    }
+    if (value.featureTunnelVariation !== undefined) {
+      codec.setU8(view, 4, Number(value.featureTunnelVariation), "feature_tunnel_variation");
+    }
+    if (value.featureWildcard !== undefined) {
+      codec.setU8(view, 5, Number(value.featureWildcard), "feature_wildcard");
+    }
+    if (value.featureTracking !== undefined) {
+      codec.setU8(view, 6, Number(value.featureTracking), "feature_tracking");
+    }
+    if (value.featurePolicy !== undefined) {
+      codec.setU8(view, 7, Number(value.featurePolicy), "feature_policy");
+    }
+    if (value.featureSourceHash !== undefined) {
+      codec.setU8(view, 8, Number(value.featureSourceHash), "feature_source_hash");
+    }
+    if (value.featureOrphan !== undefined) {
+      codec.setU8(view, 9, Number(value.featureOrphan), "feature_orphan");
+    }
+    if (value.featureQuicLb !== undefined) {
+      codec.setU8(view, 10, Number(value.featureQuicLb), "feature_quic_lb");
+    }
+    if (value.featureIcmpErrors !== undefined) {
+      codec.setU8(view, 11, Number(value.featureIcmpErrors), "feature_icmp_errors");
+    }
+    if (value.ringClassSmall !== undefined) {
+      codec.setU8(view, 12, Number(value.ringClassSmall), "ring_class_small");
+    }
+    if (value.ringClassMedium !== undefined) {
+      codec.setU8(view, 13, Number(value.ringClassMedium), "ring_class_medium");
+    }
+    if (value.ringClassLarge !== undefined) {
+      codec.setU8(view, 14, Number(value.ringClassLarge), "ring_class_large");
+    }
+    if (value.transmitByRedirect !== undefined) {
+      codec.setU8(view, 15, Number(value.transmitByRedirect), "transmit_by_redirect");
+    }
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): ProbeRodata => {
+    const view = codec.exactView(bytes, 4688, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
