@@ -143,7 +143,8 @@ function openState(
 }
 
 function checkerIn(env: Env): StartChecker {
-  return (initial, onTransition) => createChecker({ env, probe: createProbe(env), initial, onTransition });
+  return (initial, onTransition, connectThrough) =>
+    createChecker({ env, probe: createProbe(env, connectThrough), initial, onTransition });
 }
 
 interface Control {

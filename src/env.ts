@@ -65,6 +65,8 @@ export interface Files {
 export interface Net {
   connect(options: NetConnectOpts): Socket;
   connectTls(options: ConnectionOptions): TLSSocket;
+  /** A TCP socket around a descriptor that it owns from now on, not connected yet: connect() has to follow at once. */
+  adopt(descriptor: number): Socket;
   createServer(options: ServerOpts, onConnection: (socket: Socket) => void): Server;
   createDatagram(options: DatagramOptions): DatagramSocket;
   /** Addresses of this host's interfaces, canonical text. */

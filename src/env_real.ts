@@ -6,7 +6,7 @@ import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { createSocket } from "node:dgram";
 import * as fs from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect, createServer, Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { connect as connectTls } from "node:tls";
@@ -241,6 +241,14 @@ const realFiles: Files = {
 const realNet: Net = {
   connect: (options) => connect(options),
   connectTls: (options) => connectTls(options),
+  adopt: (descriptor) => {
+    try {
+      return new Socket({ fd: descriptor, readable: true, writable: true });
+    } catch (error) {
+      fs.closeSync(descriptor);
+      throw error;
+    }
+  },
   createServer: (options, onConnection) => createServer(options, onConnection),
   createDatagram: (options) => createSocket(options),
   localAddresses: () => {

@@ -35,6 +35,7 @@ export function convertConfig(raw: RawConfig): Config {
       hashSeed: readHashSeed(dataplane.hashSeed),
       proxy: dataplane.proxy,
       orphan: { afterMs: readDuration(dataplane.orphan.after), action: dataplane.orphan.action },
+      probes: dataplane.probes,
       tunnelSource: {
         ipv4: optional(dataplane.tunnelSource.ipv4, readTunnelSource),
         ipv6: optional(dataplane.tunnelSource.ipv6, readTunnelSource),
@@ -83,7 +84,7 @@ function convertHealth(raw: RawHealth): Health {
   if (raw.type === "none") return { type: "none" };
   const timing = {
     intervalMs: readDuration(raw.interval), timeoutMs: probeTimeoutMs(raw),
-    rise: raw.rise, fall: raw.fall, jitter: raw.jitter, port: raw.port,
+    rise: raw.rise, fall: raw.fall, jitter: raw.jitter, port: raw.port, via: raw.via,
   };
   if (raw.type === "tcp") return { type: "tcp", ...timing };
   const { method, path, host, body, tls } = raw;

@@ -78,6 +78,7 @@ function fileForm(config: Config): Record<string, unknown> {
       hashSeed: formatHashSeed(dataplane.hashSeed),
       proxy: dataplane.proxy,
       orphan: { after: formatDuration(dataplane.orphan.afterMs), action: dataplane.orphan.action },
+      probes: dataplane.probes,
       tunnelSource: {
         ipv4: optional(dataplane.tunnelSource.ipv4, formatTunnelSource),
         ipv6: optional(dataplane.tunnelSource.ipv6, formatTunnelSource),
@@ -112,6 +113,7 @@ function healthForm(health: Health): Record<string, unknown> {
   const timing = {
     interval: formatDuration(health.intervalMs), timeout: formatDuration(health.timeoutMs),
     rise: health.rise, fall: health.fall, jitter: health.jitter, port: health.port,
+    via: health.via,
   };
   if (health.type === "tcp") return { type: "tcp", ...timing };
   const { method, path, host, statuses, body, tls } = health;

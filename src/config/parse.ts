@@ -11,6 +11,7 @@ import type { Finding, Path } from "./problem.ts";
 import { ADDRESS_RULES } from "./rules_addresses.ts";
 import { NAME_RULES } from "./rules_names.ts";
 import { ignoredBy, PLANE_RULES } from "./rules_plane.ts";
+import { PROBE_RULES } from "./rules_probes.ts";
 import { QUIC_RULES } from "./rules_quic.ts";
 import { TRAFFIC_RULES } from "./rules_traffic.ts";
 import { configSchema } from "./schema.ts";
@@ -27,7 +28,9 @@ export type ParseResult =
   }
   | { readonly problems: readonly Problem[] };
 
-const RULES = [...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...QUIC_RULES, ...PLANE_RULES];
+const RULES = [
+  ...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...PROBE_RULES, ...QUIC_RULES, ...PLANE_RULES,
+];
 
 /** `file` is for messages only. Problems include the warnings; at least one of them is an error. */
 export function parseConfig(file: string, bytes: Uint8Array): ParseResult {

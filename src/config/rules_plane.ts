@@ -207,6 +207,13 @@ function occurrences(draft: Draft, key: FeatureKey): Occurrence[] {
     return draft.services.flatMap(({ path, fields }) => fields.forwarding === undefined
       ? [] : [{ path: [...path, ...tail], forwarding: [fields.forwarding] }]);
   }
+  if (rest.length === 1) {
+    return draft.pools.map((pool) => ({
+      path: [...pool.path, ...tail],
+      forwarding: draft.services.filter((service) => service.pool === pool)
+        .map(({ fields }) => fields.forwarding).filter((way) => way !== undefined),
+    }));
+  }
   return draft.pools.flatMap((pool) => (pool.backends ?? [])
     .map(({ path }) => ({ path: [...path, ...tail], forwarding: ways })));
 }

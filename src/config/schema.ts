@@ -6,6 +6,7 @@ import * as z from "zod";
 import * as formats from "./formats.ts";
 import type { Check } from "./formats.ts";
 import { integer, text } from "./schema_parts.ts";
+import { probesSchema, viaSchema } from "./schema_probes.ts";
 import { quicLbSchema, serverIdsSchema } from "./schema_quic.ts";
 
 function name(description: string): z.ZodString {
@@ -85,6 +86,7 @@ const timing = {
       + "out; never late.",
   }),
   port: port("Port to probe; null: the backend's own.").nullable().default(null),
+  via: viaSchema,
 };
 
 export const timingSchema = z.object(timing);
@@ -317,6 +319,7 @@ const dataplane = z.strictObject({
         + "the host, or drop them.",
     }),
   }).prefault({}),
+  probes: probesSchema,
   tunnelSource: z.strictObject({
     ipv4: tunnelSource(4).nullable().default(null),
     ipv6: tunnelSource(6).nullable().default(null),

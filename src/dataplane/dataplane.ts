@@ -1,6 +1,8 @@
 // What a data plane is to the supervisor: something that takes forwarding tables and answers with
 // counts. Both planes implement it; this file knows neither of them.
 
+import type { Socket } from "node:net";
+import type { Address } from "../model/address.ts";
 import type { ForwardingTable, Ledger } from "../model/table.ts";
 import type { VerdictName } from "../model/decide.ts";
 import type { QuicOutcome } from "../model/quic_route.ts";
@@ -64,8 +66,23 @@ export interface PlaneStatus {
   readonly failed: ReadonlyMap<string, string>;
 }
 
+/** What a health probe tries that travels as a client's packets do. */
+export interface ProbePlace {
+  /** The service whose way of forwarding it takes, by name. */
+  readonly service: string;
+  /** "pool/backend". */
+  readonly backend: string;
+  /** The virtual address. */
+  readonly address: Address;
+  readonly port: number;
+}
+
 export interface Dataplane {
   readonly mode: "xdp" | "proxy";
+  /** A socket that is connecting that way; or why there is none, which is no fault of the backend. */
+  connectProbe(place: ProbePlace): Socket | string;
+  /** There are no such probes any more: what they needed of this host goes, also what a dead owner left. */
+  endProbes(): void;
   /** What the kernel already holds; the first compile starts from it. Empty for a new plane. */
   ledger(): Ledger;
   /** The seed of the adopted plane, or null. */

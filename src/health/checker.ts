@@ -119,7 +119,7 @@ class ScheduledChecker implements Checker {
       const old = before.get(target.name);
       if (old !== undefined && isSamePlace(old.target, target)) {
         before.delete(target.name);
-        if (!isSameHealth(old.target.health, target.health)) fresh.push(old);
+        if (!hasSameRules(old.target, target)) fresh.push(old);
         this.#adjust(old, target);
         this.#subjects.set(target.name, old);
       } else {
@@ -165,7 +165,7 @@ class ScheduledChecker implements Checker {
    * anew.
    */
   #adjust(subject: Subject, target: ProbeTarget): void {
-    if (!isSameHealth(subject.target.health, target.health)) {
+    if (!hasSameRules(subject.target, target)) {
       this.#drop(subject);
       const isPaused = target.health.type === "none" || subject.target.health.type === "none";
       const nowMs = this.#env.clock.wallMs();
@@ -255,10 +255,12 @@ class ScheduledChecker implements Checker {
     if (subject.records.length > RECORDS_MAX) subject.records.shift();
     this.#counts[!outcome.conclusive ? "inconclusive" : outcome.ok ? "succeeded" : "failed"] += 1;
     const { state, transition } = judge(subject.state, outcome, rules, atMs);
+    const isNews = state.reason !== subject.state.reason;
     subject.state = state;
-    if (transition === null) return;
+    if (transition === null && !isNews) return;
     subject.health = healthOf(subject.target, state);
     this.#states = null;
+    if (transition === null) return;
     const { name, pool, backend } = subject.target;
     this.#options.onTransition({ ...transition, name, pool, backend, health: subject.health });
   }
@@ -285,6 +287,14 @@ function isSamePlace(a: ProbeTarget, b: ProbeTarget): boolean {
 }
 
 /** Configs are plain values built by the same code, so equal ones have equal texts. */
-function isSameHealth(a: Health, b: Health): boolean {
+function hasSameRules(a: ProbeTarget, b: ProbeTarget): boolean {
+  return isSame(a.health, b.health) && isSame(wayOf(a), wayOf(b));
+}
+
+function wayOf({ through }: ProbeTarget): readonly string[] {
+  return through.map(({ service, address, port }) => `${service} ${address.text} ${port}`);
+}
+
+function isSame(a: unknown, b: unknown): boolean {
   return a === b || JSON.stringify(a) === JSON.stringify(b);
 }

@@ -55,13 +55,19 @@ export function unjudged(nowMs: number): JudgeState {
 export function judge(
   state: JudgeState, outcome: Outcome, rules: JudgeRules, nowMs: number,
 ): Judgement {
-  if (!outcome.conclusive) return { state, transition: null };
+  if (!outcome.conclusive) return { state: stillUnsaid(state, outcome), transition: null };
   if (state.status === "unknown" && outcome.ok) return become(state, "up", outcome.reason, nowMs);
   const isExpected = outcome.ok === (state.status !== "down");
   const streak = isExpected ? 0 : state.streak + 1;
   const isEnough = streak >= (outcome.ok ? rules.rise : rules.fall);
   if (isExpected || !isEnough) return { state: { ...state, streak }, transition: null };
   return become(state, outcome.ok ? "up" : "down", outcome.reason, nowMs);
+}
+
+/** As long as nothing is known, people want to know why. */
+function stillUnsaid(state: JudgeState, { reason }: Outcome): JudgeState {
+  if (state.status !== "unknown" || reason === state.reason) return state;
+  return { ...state, reason };
 }
 
 function become(state: JudgeState, to: HealthStatus, reason: string, nowMs: number): Judgement {

@@ -1,5 +1,6 @@
 // One health probe: a TCP connect, or an HTTP request with or without TLS, answered by an Outcome
-// within the timeout. Knows sockets through Env; must never know schedules, thresholds or other
+// within the timeout. Where it goes through the plane to several virtual addresses, it is one of
+// each. Knows sockets through Env and the plane's; must never know schedules, thresholds or other
 // probes.
 
 import type { ClientRequest, IncomingMessage } from "node:http";
@@ -10,7 +11,13 @@ import { formatEndpoint } from "../model/address.ts";
 import type { Health, ProbeTls } from "../model/config.ts";
 import type { Probe } from "./checker.ts";
 import type { Outcome } from "./judge.ts";
-import type { ProbeTarget } from "./target.ts";
+import type { ProbePlace, ProbeTarget } from "./target.ts";
+
+/**
+ * Connects the way a client's packets go. A text says why that cannot be done; it is no fault of
+ * the backend.
+ */
+export type ConnectThrough = (place: ProbePlace) => Socket | string;
 
 /** How much of a body is read for a match. */
 const BODY_MAX_BYTES = 64 * 1024;
@@ -38,9 +45,57 @@ type Verdict = Omit<Outcome, "durationMs">;
 
 const CANCELLED: Verdict = { ok: false, conclusive: false, reason: "cancelled" };
 
+/** One target by one way. */
+interface Aim {
+  readonly address: ProbeTarget["address"];
+  readonly port: number;
+  readonly health: Health;
+  /** Null: straight to the address. */
+  readonly place: ProbePlace | null;
+}
+
+/** What opens the sockets. */
+interface Doors extends Pick<Env, "net"> {
+  readonly connectThrough: ConnectThrough;
+}
+
+/** The plane cannot send a probe that way. */
+class NoWay extends Error {}
+
 /** The probe of the real (or a simulated) network. */
-export function createProbe(env: Pick<Env, "clock" | "net">): Probe {
-  return (target, signal) => new Promise((resolve) => {
+export function createProbe(
+  env: Pick<Env, "clock" | "net">, connectThrough: ConnectThrough,
+): Probe {
+  const { clock, net } = env;
+  const probe = (aim: Aim, signal: AbortSignal): Promise<Outcome> =>
+    probeOnce({ clock, net, connectThrough }, aim, signal);
+  return async (target, signal) => {
+    const { address, port, health, through } = target;
+    if (through.length === 0) return await probe({ address, port, health, place: null }, signal);
+    const aims = through.map((place) =>
+      ({ address: place.address, port: place.port, health, place }));
+    return joined(aims, await Promise.all(aims.map((aim) => probe(aim, signal))));
+  };
+}
+
+/** Everybody has to have answered: the first failure decides, then the first without an answer. */
+function joined(aims: readonly Aim[], outcomes: readonly Outcome[]): Outcome {
+  const durationMs = Math.max(...outcomes.map((each) => each.durationMs));
+  const failed = outcomes.findIndex(({ ok, conclusive }) => conclusive && !ok);
+  const unsaid = outcomes.findIndex(({ conclusive }) => !conclusive);
+  const at = Math.max(0, failed === -1 ? unsaid : failed);
+  const { address, port } = aims[at]!;
+  const others = failed === -1 && unsaid === -1 && aims.length > 1
+    ? `, and ${aims.length - 1} more` : "";
+  const outcome = outcomes[at]!;
+  const reason = `${formatEndpoint(address, port)}${others}: ${outcome.reason}`;
+  return { ...outcome, reason, durationMs };
+}
+
+function probeOnce(
+  env: Pick<Env, "clock"> & Doors, target: Aim, signal: AbortSignal,
+): Promise<Outcome> {
+  return new Promise((resolve) => {
     const { health } = target;
     if (health.type === "none") {
       resolve({ ok: true, conclusive: true, reason: "no health check", durationMs: 0 });
@@ -110,6 +165,7 @@ function success(reason: string): Verdict {
 
 function verdictOf(error: unknown): Verdict {
   if (!(error instanceof Error)) return failure(String(error));
+  if (error instanceof NoWay) return { ok: false, conclusive: false, reason: error.message };
   const { message } = error;
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
   const local = LOCAL_FAULTS[code];
@@ -121,33 +177,43 @@ function verdictOf(error: unknown): Verdict {
 }
 
 /** Lets go of a socket whose errors no longer interest anybody. */
-function discard(socket: Socket): void {
+function discard(socket: Socket, { place, health }: Aim): void {
   socket.on("error", () => { /* the attempt is over */ });
-  socket.destroy();
+  // A reset leaves no port waiting for a minute. The kernel knows these by their own port alone, and
+  // would run out of them at some hundred probes a second.
+  const isPlain = health.type === "tcp" || (health.type === "http" && health.tls === null);
+  if (place !== null && isPlain && !socket.connecting) socket.resetAndDestroy();
+  else socket.destroy();
 }
 
-function openSocket(env: Pick<Env, "net">, target: ProbeTarget): Socket {
-  const { address, port } = target;
+function openSocket(env: Doors, target: Aim): Socket {
+  const { address, port, place } = target;
+  if (place !== null) {
+    const opened = env.connectThrough(place);
+    if (typeof opened === "string") throw new NoWay(opened);
+    return opened;
+  }
   return env.net.connect({ host: address.text, port, family: address.family, noDelay: true });
 }
 
-function probeTcp(env: Pick<Env, "net">, target: ProbeTarget, attempt: Attempt): void {
+function probeTcp(env: Doors, target: Aim, attempt: Attempt): void {
   const socket = openSocket(env, target);
-  attempt.release = () => { discard(socket); };
+  attempt.release = () => { discard(socket, target); };
   socket.once("connect", () => { attempt.end(success("connected")); });
   socket.once("error", (error) => { attempt.end(verdictOf(error)); });
   socket.once("close", () => { attempt.end(failure("connection closed")); });
 }
 
-function openTls(env: Pick<Env, "net">, target: ProbeTarget, tls: ProbeTls): Socket {
+function openTls(env: Doors, target: Aim, tls: ProbeTls): Socket {
   return env.net.connectTls({
     host: target.address.text, port: target.port, ALPNProtocols: ["http/1.1"],
     rejectUnauthorized: tls.verify,
+    ...(target.place === null ? {} : { socket: openSocket(env, target) }),
     ...(tls.serverName === null ? {} : { servername: tls.serverName }),
   });
 }
 
-function hostHeader(target: ProbeTarget, health: HttpHealth): string {
+function hostHeader(target: Aim, health: HttpHealth): string {
   if (health.host !== null) return health.host;
   const isDefaultPort = target.port === (health.tls === null ? 80 : 443);
   if (!isDefaultPort) return formatEndpoint(target.address, target.port);
@@ -155,10 +221,10 @@ function hostHeader(target: ProbeTarget, health: HttpHealth): string {
 }
 
 function probeHttp(
-  env: Pick<Env, "net">, target: ProbeTarget, health: HttpHealth, attempt: Attempt,
+  env: Doors, target: Aim, health: HttpHealth, attempt: Attempt,
 ): void {
   const socket = health.tls === null ? openSocket(env, target) : openTls(env, target, health.tls);
-  attempt.release = () => { discard(socket); };
+  attempt.release = () => { discard(socket, target); };
   if (health.tls !== null) socket.once("connect", () => { attempt.stage = "shaking hands"; });
   socket.once(health.tls === null ? "connect" : "secureConnect", () => {
     attempt.stage = "waiting for the response";
@@ -172,7 +238,7 @@ function probeHttp(
   });
   attempt.release = () => {
     sent.on("error", () => { /* the attempt is over */ });
-    discard(socket);
+    discard(socket, target);
     sent.destroy();
   };
   const onResponse = (response: IncomingMessage): void => {

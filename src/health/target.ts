@@ -2,8 +2,18 @@
 // the pool. A pure function of the config; knows no schedule and no socket.
 
 import type { Address } from "../model/address.ts";
-import type { Config, Health } from "../model/config.ts";
-import { singlePort } from "../model/service_address.ts";
+import type { Config, Health, PoolConfig, ServiceConfig } from "../model/config.ts";
+import { singleAddress, singlePort } from "../model/service_address.ts";
+
+/** A virtual address, as a service's packets reach it on a backend. */
+export interface ProbePlace {
+  /** The service, by name. */
+  readonly service: string;
+  /** "pool/backend". */
+  readonly backend: string;
+  readonly address: Address;
+  readonly port: number;
+}
 
 export interface ProbeTarget {
   /** "pool/backend". */
@@ -13,25 +23,59 @@ export interface ProbeTarget {
   readonly address: Address;
   readonly port: number;
   readonly health: Health;
+  /** All of these have to answer, instead of the backend's own address; none: that one. */
+  readonly through: readonly ProbePlace[];
 }
 
 /**
  * The port is that of the health check, else the backend's, else the service's. Services with
  * different ports may share a pool: the first in the file that has a single one counts, and
  * `health.port` settles it otherwise. A backend for which no port is named is left out.
+ *
+ * `through`: whether the plane has ways for probes `via: tunnel`; without them every probe is direct.
  */
-export function probeTargets(config: Config): readonly ProbeTarget[] {
+export function probeTargets(config: Config, through: boolean): readonly ProbeTarget[] {
   const servicePorts = new Map<string, number>();
   for (const service of config.services) {
     const port = singlePort(service.ports);
     if (port !== null && !servicePorts.has(service.pool)) servicePorts.set(service.pool, port);
   }
-  return config.pools.flatMap((pool) => pool.backends.flatMap((backend) => {
-    const ownPort = pool.health.type === "none" ? null : pool.health.port;
-    const port = ownPort ?? backend.port ?? servicePorts.get(pool.name);
-    if (port === undefined) return [];
-    const name = `${pool.name}/${backend.name}`;
-    const { address } = backend;
-    return [{ name, pool: pool.name, backend: backend.name, address, port, health: pool.health }];
-  }));
+  return config.pools.flatMap((pool) => {
+    const places = through ? placesOf(pool, config.services) : [];
+    return pool.backends.flatMap((backend) => {
+      const ownPort = pool.health.type === "none" ? null : pool.health.port;
+      const port = ownPort ?? backend.port ?? servicePorts.get(pool.name);
+      if (port === undefined) return [];
+      const name = `${pool.name}/${backend.name}`;
+      const { address } = backend;
+      return [{
+        name, pool: pool.name, backend: backend.name, address, port, health: pool.health,
+        through: places.map((place) => ({ ...place, backend: name })),
+      }];
+    });
+  });
+}
+
+/**
+ * Each virtual address once for each way of forwarding. Without `health.port`, at the port of its
+ * first service in the file, one for TCP if there is one: a server for UDP alone would not answer.
+ */
+function placesOf(
+  pool: PoolConfig, services: readonly ServiceConfig[],
+): readonly Omit<ProbePlace, "backend">[] {
+  if (pool.health.type === "none" || pool.health.via === "direct") return [];
+  const { port: ownPort } = pool.health;
+  const places = new Map<string, Omit<ProbePlace, "backend">>();
+  const users = services.filter((service) => service.pool === pool.name);
+  for (const protocol of ["tcp", "udp"] as const) {
+    for (const service of users) {
+      const address = singleAddress(service.network);
+      const port = ownPort ?? singlePort(service.ports);
+      if (service.protocol !== protocol || address === null || port === null) continue;
+      const way = service.forwarding === "gue" ? JSON.stringify(service.gue) : "";
+      const key = `${address.text} ${service.forwarding} ${way}`;
+      if (!places.has(key)) places.set(key, { service: service.name, address, port });
+    }
+  }
+  return [...places.values()];
 }

@@ -38,6 +38,8 @@ interface HealthTiming {
   readonly jitter: number;
   /** Port to probe, or null for the backend's effective port. */
   readonly port: number | null;
+  /** direct: to the backend's own address. tunnel: to the virtual address, the way clients' packets go. */
+  readonly via: "direct" | "tunnel";
 }
 
 export type Health =
@@ -160,6 +162,8 @@ export interface Config {
     readonly hashSeed: HashSeed;
     readonly proxy: { readonly bind: "vip" | "loopback" | "any"; readonly portOffset: number };
     readonly orphan: { readonly afterMs: number; readonly action: OrphanAction };
+    /** Of health probes that travel as clients' packets do; null: made from the instance's name. */
+    readonly probes: { readonly mark: number | null; readonly table: number | null };
     /**
      * Outer sources of tunnels per family: within a prefix each flow has its own; null: the
      * balancer's own address towards the backend.

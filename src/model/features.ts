@@ -42,6 +42,9 @@ const NO_PACKETS: Support = {
 const ROUTED_BY_HOST: Support = { ignored: "the host's own routes lead to the backends" };
 const NO_TUNNEL: Support = { ignored: "only tunnels have an outer header" };
 const NO_GUE: Support = { ignored: "only gue has a port and a variant" };
+const NO_VIP_THERE: Support = {
+  refused: "its packets reach backends at their own address, as direct probes do",
+};
 const IN_PROCESS: Support = { ignored: "the proxy ends with its process" };
 
 /**
@@ -82,6 +85,13 @@ export const FEATURES = {
   "services[].proxy.sessionsMax": { xdp: PROXY_ONLY, proxy: "honoured" },
   "services[].proxy.proxyProtocol": { xdp: PROXY_ONLY, proxy: "honoured" },
   "pools[].backends[].mac": { xdp: "honoured", proxy: ROUTED_BY_HOST },
+  "pools[].health.via": {
+    xdp: {
+      l2: "honoured", ipip: "honoured", gue: "honoured", gre: "honoured",
+      nat: NO_VIP_THERE, fullnat: NO_VIP_THERE,
+    },
+    proxy: { ignored: "the proxy connects to backends' own addresses, and so do its probes" },
+  },
   "dataplane.interfaces": {
     xdp: "honoured", proxy: { ignored: "the proxy attaches to none" },
   },
@@ -95,6 +105,9 @@ export const FEATURES = {
       nat: NO_TUNNEL, fullnat: NO_TUNNEL,
     },
     proxy: { ignored: "the proxy builds no tunnel" },
+  },
+  "dataplane.probes": {
+    xdp: "honoured", proxy: { ignored: "its probes are ordinary connections" },
   },
   "limits.fragments": {
     xdp: "honoured", proxy: { ignored: "the kernel reassembles what the proxy's sockets get" },

@@ -7,6 +7,7 @@ import type {
 } from "../api/schemas.ts";
 import type { Counters, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
+import type { ConnectThrough } from "../health/probe.ts";
 import type { Config, IgnoredKeys, Problem } from "../model/config.ts";
 import type { BackendHealth, ForwardingTable } from "../model/table.ts";
 
@@ -33,11 +34,12 @@ export type OpenPlane = (config: Config) => Promise<OpenedPlane>;
 
 /**
  * Makes the checker. `initial` is what an earlier supervisor knew; `onTransition` is called after each
- * change of a backend's health.
+ * change of a backend's health; `connectThrough` connects by the plane that serves then.
  */
 export type StartChecker = (
   initial: ReadonlyMap<string, BackendHealth>,
   onTransition: (transition: HealthTransition) => void,
+  connectThrough: ConnectThrough,
 ) => Checker;
 
 /** Totals since the start, for the metrics. */

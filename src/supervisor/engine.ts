@@ -88,7 +88,7 @@ export class Engine {
     this.#backoff = new Backoff(clock, () => { this.#loop.request(); });
     this.#inForce = { accepted: options.first, revision: 0, loadedAtMs: clock.wallMs() };
     this.#promised = { ledger: options.seat.plane.ledger(), generation: 0 };
-    options.checker.update(probeTargets(options.first.config));
+    options.checker.update(probeTargets(options.first.config, options.seat.plane.mode === "xdp"));
   }
 
   get inForce(): InForce { return this.#inForce; }
@@ -224,11 +224,13 @@ export class Engine {
   }
 
   #putInForce(accepted: AcceptedConfig): void {
-    const { checker, env, onInForce } = this.#options;
+    const { checker, env, onInForce, seat } = this.#options;
     const revision = onInForce(accepted, this.#inForce.revision);
     this.#inForce = { accepted, revision, loadedAtMs: env.clock.wallMs() };
     const before = checker.states();
-    checker.update(probeTargets(accepted.config));
+    const targets = probeTargets(accepted.config, seat.plane.mode === "xdp");
+    checker.update(targets);
+    if (targets.every(({ through }) => through.length === 0)) seat.plane.endProbes();
     // A backend that moved is not what the probes of its old address said.
     if (!isDeepStrictEqual(checker.states(), before)) this.#loop.request();
   }

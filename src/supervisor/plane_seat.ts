@@ -108,6 +108,7 @@ export function whyNewPlane(
     ["dataplane.xdp", (each) => each.dataplane.xdp],
     ["dataplane.tunnelSource", ({ dataplane: { tunnelSource } }) =>
       [tunnelSource.ipv4?.text, tunnelSource.ipv6?.text]],
+    ["dataplane.probes", (each) => each.dataplane.probes],
     ["limits", (each) => each.limits],
   ];
   for (const [name, valueOf] of fields) {

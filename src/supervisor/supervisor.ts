@@ -111,7 +111,9 @@ class PointsmanSupervisor implements Supervisor {
     });
     const record = this.#record.bind(this);
     const initial = this.#lastHealth();
-    this.#checker = options.startChecker(initial, (transition) => { this.#hear(transition); });
+    this.#checker = options.startChecker(
+      initial, (transition) => { this.#hear(transition); }, (place) => seat.plane.connectProbe(place),
+    );
     this.#engine = new Engine({
       env,
       seat,

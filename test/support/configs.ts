@@ -61,6 +61,7 @@ export function address(text: string): Address {
 
 const PROBES: Health = {
   type: "tcp", intervalMs: 1000, timeoutMs: 500, rise: 2, fall: 3, jitter: 0, port: null,
+  via: "direct",
 };
 
 export function configOf(sketch: ConfigSketch): Config {
@@ -81,6 +82,7 @@ export function configOf(sketch: ConfigSketch): Config {
       hashSeed: seedOf(sketch),
       proxy: { bind: "vip", portOffset: sketch.portOffset ?? 0 },
       orphan: { afterMs: 30_000, action: "keep" },
+      probes: { mark: null, table: null },
       tunnelSource: { ipv4: null, ipv6: null },
     },
     limits: {

@@ -250,6 +250,7 @@ function refuse(what: string): never {
 const NO_NET: Net = {
   connect: () => refuse("sockets"),
   connectTls: () => refuse("sockets"),
+  adopt: () => refuse("sockets"),
   createServer: () => refuse("sockets"),
   createDatagram: () => refuse("sockets"),
   localAddresses: () => ["127.0.0.1", "::1"],

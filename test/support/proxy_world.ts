@@ -65,7 +65,8 @@ export function config(
     dataplane: {
       mode: "proxy", interfaces: [], xdp: "auto", hashSeed: { from: "inline", seed: 1n },
       proxy: { bind: "vip", portOffset: 0, ...binding },
-      orphan: { afterMs: 30_000, action: "keep" }, tunnelSource: { ipv4: null, ipv6: null },
+      orphan: { afterMs: 30_000, action: "keep" }, probes: { mark: null, table: null },
+      tunnelSource: { ipv4: null, ipv6: null },
     },
     limits: { services: 64, backends: 1024, flows: 65_536, fragments: 1024, icmpErrors: 1000 },
     control: { socket: null, group: null }, observe: { listen: null }, log: { level: "info" }, stateDirectory: null,

@@ -40,6 +40,7 @@ export class SimulatedPlane implements Dataplane {
   /** Services that cannot be served, with the reason. */
   readonly unserved = new Map<string, string>();
   heartbeats = 0;
+  probesEnded = 0;
   applies = 0;
   running = 0;
   closed: { readonly detach: boolean } | null = null;
@@ -51,6 +52,14 @@ export class SimulatedPlane implements Dataplane {
     this.mode = options.mode ?? "xdp";
     this.pinned = options.pinned ?? noPins();
     this.adopted = this.pinned.table !== null;
+  }
+
+  connectProbe(): string {
+    return "a simulated plane has no sockets";
+  }
+
+  endProbes(): void {
+    this.probesEnded += 1;
   }
 
   get table(): ForwardingTable | null {

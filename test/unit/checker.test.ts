@@ -12,12 +12,12 @@ import type { FakeEnv } from "../support/fake_env.ts";
 import { createFakeEnv } from "../support/fake_env.ts";
 
 const TCP: Extract<Health, { type: "tcp" }> =
-  { type: "tcp", intervalMs: 1000, timeoutMs: 400, rise: 2, fall: 3, jitter: 0, port: null };
+  { type: "tcp", intervalMs: 1000, timeoutMs: 400, rise: 2, fall: 3, jitter: 0, port: null, via: "direct" };
 
 function target(backend: string, health: Health = TCP, port = 80): ProbeTarget {
   const address = parseAddress("10.0.0.1");
   if (address === null) throw new Error("a test address that is none");
-  return { name: `web/${backend}`, pool: "web", backend, address, port, health };
+  return { name: `web/${backend}`, pool: "web", backend, address, port, health, through: [] };
 }
 
 interface Start {

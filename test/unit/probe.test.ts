@@ -6,6 +6,7 @@ import { createServer, Socket, type AddressInfo, type Server } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { createEnv } from "../../src/env_real.ts";
 import type { Outcome } from "../../src/health/judge.ts";
+import type { ConnectThrough } from "../../src/health/probe.ts";
 import { createProbe } from "../../src/health/probe.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import type { Health } from "../../src/model/config.ts";
@@ -13,14 +14,15 @@ import { createCertificate } from "../support/certificate.ts";
 
 type HttpHealth = Extract<Health, { type: "http" }>;
 
-const TIMING = { intervalMs: 5000, timeoutMs: 5000, rise: 1, fall: 1, jitter: 0, port: null };
+const TIMING = { intervalMs: 5000, timeoutMs: 5000, rise: 1, fall: 1, jitter: 0, port: null, via: "direct" } as const;
 const TCP: Health = { type: "tcp", ...TIMING };
 const HTTP: HttpHealth = {
   type: "http", method: "GET", path: "/health", host: null, statuses: [{ from: 200, to: 299 }],
   body: null, tls: null, ...TIMING,
 };
 const env = createEnv({ logLevel: "error" });
-const probe = createProbe(env);
+const nowhere = (): string => expect.unreachable("a direct probe goes through nothing");
+const probe = createProbe(env, nowhere);
 
 const closers: (() => Promise<void>)[] = [];
 afterEach(async () => { for (const close of closers.splice(0)) await close(); });
@@ -43,15 +45,15 @@ async function listen(server: Server, host = "127.0.0.1"): Promise<number> {
 function run(port: number, health: Health, host = "127.0.0.1", signal = new AbortController().signal): Promise<Outcome> {
   const address = parseAddress(host);
   if (address === null) throw new Error(`"${host}" is no address`);
-  return probe({ name: "p/b", pool: "p", backend: "b", address, port, health }, signal);
+  return probe({ name: "p/b", pool: "p", backend: "b", address, port, health, through: [] }, signal);
 }
 
 /** A probe whose connections are made by the test. */
 function probeThrough(connect: () => Socket, health: Health): Promise<Outcome> {
   const address = parseAddress("127.0.0.1");
   if (address === null) throw new Error("127.0.0.1 is no address");
-  const target = { name: "p/b", pool: "p", backend: "b", address, port: 1, health };
-  return createProbe({ ...env, net: { ...env.net, connect } })(target, new AbortController().signal);
+  const target = { name: "p/b", pool: "p", backend: "b", address, port: 1, health, through: [] };
+  return createProbe({ ...env, net: { ...env.net, connect } }, nowhere)(target, new AbortController().signal);
 }
 
 function http(answer: RequestListener): Promise<number> {
@@ -308,4 +310,66 @@ describe("leaks", () => {
     await expect.poll(sockets).toBe(before);
   });
   const sockets = (): number => process.getActiveResourcesInfo().filter((name) => name === "TCPSocketWrap").length;
+});
+
+describe("a probe through the plane", () => {
+  const NOWHERE = parseAddress("192.0.2.1")!;
+
+  /** The places are real servers, which the plane stands in front of, or reasons why it has no way there. */
+  function through(places: readonly (number | string)[], health: Health): Promise<Outcome> {
+    const connect: ConnectThrough = ({ port }) => {
+      const place = places[port - 1]!;
+      return typeof place === "string" ? place : env.net.connect({ host: "127.0.0.1", port: place });
+    };
+    const target = {
+      name: "p/b", pool: "p", backend: "b", address: NOWHERE, port: 1, health,
+      through: places.map((_, index) => ({ service: `s${index}`, backend: "p/b", address: NOWHERE, port: index + 1 })),
+    };
+    return createProbe(env, connect)(target, new AbortController().signal);
+  }
+
+  it("asks the virtual address, and says which", async () => {
+    const port = await http((request, response) => {
+      response.statusCode = request.headers.host === "192.0.2.1:1" ? 200 : 500;
+      response.end();
+    });
+    expect(await through([port], HTTP)).toMatchObject({ ok: true, reason: "192.0.2.1:1: status 200" });
+    expect(await through([port], TCP)).toMatchObject({ ok: true, reason: "192.0.2.1:1: connected" });
+  });
+
+  it("succeeds when every address answers, and fails by the first that does not", async () => {
+    const [well, ill] = [await http((_, response) => { response.end(); }), await http((_, response) => {
+      response.statusCode = 503;
+      response.end();
+    })];
+    expect(await through([well, well, well], HTTP)).toMatchObject(
+      { ok: true, conclusive: true, reason: "192.0.2.1:1, and 2 more: status 200" });
+    expect(await through([well, ill, await freePort()], HTTP)).toMatchObject(
+      { ok: false, conclusive: true, reason: "192.0.2.1:2: status 503, expected 200-299" });
+  });
+
+  it("says nothing of the backend where the plane has no way, unless another address failed", async () => {
+    const port = await http((_, response) => { response.end(); });
+    expect(await through([port, "no road"], HTTP)).toMatchObject(
+      { ok: false, conclusive: false, reason: "192.0.2.1:2: no road" });
+    expect(await through(["no road", await freePort()], TCP)).toMatchObject(
+      { ok: false, conclusive: true, reason: "192.0.2.1:2: connection refused" });
+  });
+
+  it("shakes hands over the plane's socket", async () => {
+    const [from, to] = [new Date(Date.now() - 86_400_000), new Date(Date.now() + 86_400_000)];
+    const certificate = createCertificate("web.example", from, to);
+    const port = await listen(createHttpsServer(certificate, (_, response) => { response.end("is well"); }));
+    const tls = { serverName: null, verify: false };
+    expect(await through([port], { ...HTTP, tls, body: "well" })).toMatchObject({ ok: true, conclusive: true });
+    expect(await through([port], { ...HTTP, tls: { ...tls, verify: true } })).toMatchObject({ ok: false, conclusive: true });
+  });
+
+  it("ends plain connections by a reset, which leaves no port waiting", async () => {
+    let reset: Error | null = null;
+    const server = createServer((socket) => { socket.on("error", (error) => { reset = error; }); });
+    const port = await listen(server);
+    expect(await through([port], TCP)).toMatchObject({ ok: true });
+    await expect.poll(() => reset, { timeout: 5000 }).toMatchObject({ code: "ECONNRESET" });
+  });
 });

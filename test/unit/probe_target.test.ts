@@ -5,7 +5,7 @@ import { probeTargets } from "../../src/health/target.ts";
 import type { Config, Health } from "../../src/model/config.ts";
 import { config, service } from "../support/proxy_world.ts";
 
-const TCP: Health = { type: "tcp", intervalMs: 1000, timeoutMs: 500, rise: 1, fall: 1, jitter: 0, port: null };
+const TCP: Extract<Health, { type: "tcp" }> = { type: "tcp", intervalMs: 1000, timeoutMs: 500, rise: 1, fall: 1, jitter: 0, port: null, via: "direct" };
 
 function withHealth(wanted: Config, health: Health, port: number | null = null): Config {
   return {
@@ -19,7 +19,7 @@ function withHealth(wanted: Config, health: Health, port: number | null = null):
 const BACKENDS = { a: { address: "10.0.0.1", port: 8080 }, b: { address: "10.0.0.2", port: 8081 } };
 
 function ports(wanted: Config): string[] {
-  return probeTargets(wanted).map(({ name, address, port }) => `${name} ${address.text} ${port}`);
+  return probeTargets(wanted, true).map(({ name, address, port }) => `${name} ${address.text} ${port}`);
 }
 
 describe("probeTargets", () => {
@@ -42,5 +42,52 @@ describe("probeTargets", () => {
     const open = { ...base, pools: base.pools.map((pool) =>
       ({ ...pool, backends: pool.backends.map((backend) => ({ ...backend, port: null })) })) };
     expect(ports(withHealth(open, TCP))).toEqual([]);
+  });
+});
+
+describe("probeTargets through the plane", () => {
+  const through = (wanted: Config, health: Partial<typeof TCP> = {}): string[] =>
+    probeTargets(withHealth(wanted, { ...TCP, via: "tunnel", ...health }), true)[0]!.through
+      .map(({ service: name, backend, address, port }) => `${name} ${backend} ${address.text} ${port}`);
+  const ipip = { forwarding: "ipip" } as const;
+
+  it("every virtual address of the services once, at its first service's port", () => {
+    const wanted = config([
+      service({ name: "first", address: "203.0.113.1", port: 443, ...ipip }),
+      service({ name: "second", address: "203.0.113.1", port: 80, ...ipip }),
+      service({ name: "third", address: "2001:db8::1", port: 81, ...ipip }),
+      service({ name: "other", address: "203.0.113.9", port: 82, pool: "elsewhere", ...ipip }),
+    ], { web: BACKENDS, elsewhere: BACKENDS });
+    expect(through(wanted)).toEqual(["first web/a 203.0.113.1 443", "third web/a 2001:db8::1 81"]);
+    expect(through(wanted, { port: 9000 })).toEqual(["first web/a 203.0.113.1 9000", "third web/a 2001:db8::1 9000"]);
+  });
+
+  it("once for each way of forwarding, since one may work and the other not", () => {
+    const gue = { port: 6080, variant: 0 } as const;
+    const wanted = config([
+      service({ name: "a", port: 80, ...ipip }), service({ name: "b", port: 81, forwarding: "gue", gue }),
+      service({ name: "c", port: 82, forwarding: "gue", gue: { ...gue, variant: 1 } }),
+      service({ name: "d", port: 83, forwarding: "gue", gue }),
+    ], { web: BACKENDS });
+    expect(through(wanted).map((each) => each[0])).toEqual(["a", "b", "c"]);
+  });
+
+  it("a TCP service's port before one of UDP, where nobody might listen for TCP", () => {
+    const wanted = config([
+      service({ name: "quic", port: 4433, protocol: "udp", ...ipip }), service({ name: "web", port: 443, ...ipip }),
+    ], { web: BACKENDS });
+    expect(through(wanted)).toHaveLength(1);
+    expect(through(wanted)[0]).toMatch(/^web .* 443$/);
+  });
+
+  it("none where the plane has no such ways, the probe is direct, or there is no service", () => {
+    const wanted = config([service({ name: "web", port: 80, ...ipip })], { web: BACKENDS });
+    const tunnel = withHealth(wanted, { ...TCP, via: "tunnel" });
+    for (const targets of [
+      probeTargets(tunnel, false), probeTargets(withHealth(wanted, TCP), true),
+      probeTargets(withHealth(config([], { web: BACKENDS }), { ...TCP, via: "tunnel" }), true),
+    ]) {
+      expect(targets.map((each) => each.through)).toEqual([[], []]);
+    }
   });
 });

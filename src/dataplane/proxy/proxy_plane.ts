@@ -94,6 +94,12 @@ class ProxyPlane implements Dataplane {
     };
   }
 
+  connectProbe(): string {
+    return "the proxy plane has no packets of clients: it connects to backends as direct probes do";
+  }
+
+  endProbes(): void { /* direct ones need nothing */ }
+
   ledger(): Ledger {
     return EMPTY_LEDGER;
   }

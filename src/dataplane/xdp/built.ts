@@ -13,6 +13,11 @@ export function objectPath({ root }: Pick<Env, "root">): string {
   return `${root}/build/bpf/pointsman.bpf.o`;
 }
 
+/** The program that sends health probes on their way. */
+export function probeObjectPath({ root }: Pick<Env, "root">): string {
+  return `${root}/build/bpf/probe.bpf.o`;
+}
+
 /** What helps when the addon or a program is missing, does not load or does not fit. */
 export function remedyForBuild(env: Host): string {
   if (env.files.exists(`${env.root}/scripts/setup.mjs`)) {

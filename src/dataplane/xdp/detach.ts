@@ -1,4 +1,4 @@
-// Removes every trace of an instance: addresses, links, maps, rings, names. Works with and without the
+// Removes every trace of an instance: addresses, the road of its probes, links, maps, rings, names. Works with and without the
 // supervisor that made them, also when that was another version. Knows pins; must never touch what
 // another instance or an operator put there.
 
@@ -8,6 +8,7 @@ import type { Native } from "./native.ts";
 import { withFailures } from "./native_failure.ts";
 import { openRequests, type Requests } from "./netlink/requests.ts";
 import { pinsOf, type Pins } from "./pins.ts";
+import { removeRoad } from "./probe_road.ts";
 import { removeOwnAddresses } from "./vip.ts";
 
 export interface DetachReport {
@@ -18,11 +19,13 @@ export interface DetachReport {
 /** Null when there is nothing of this instance. Takes the program off also under a running supervisor. */
 export function detachInstance(native: Native, env: Env, instance: string): DetachReport | null {
   const pins = pinsOf(env, instance);
-  if (!env.files.exists(pins.directory)) return null;
+  const isPinned = env.files.exists(pins.directory);
   return withFailures(() => {
     const requests = openRequests(native);
     try {
-      return removeInstance(native, pins, requests);
+      // Its owner may have died when the pins were gone already.
+      removeRoad(requests, instance);
+      return isPinned ? removeInstance(native, pins, requests) : null;
     } finally {
       requests.close();
     }

@@ -4,7 +4,8 @@
 
 import type { Cancel } from "../../env.ts";
 import type { Destination, ForwardingTable, Ledger } from "../../model/table.ts";
-import type { ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription } from "../dataplane.ts";
+import type { Socket } from "node:net";
+import type { ApplyReport, Counters, Dataplane, PlaneStatus, ProbePlace, StepDescription } from "../dataplane.ts";
 import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
@@ -18,6 +19,7 @@ import type { PlaneMaps } from "./maps.ts";
 import type { Native, TestRunOptions, TestRunResult } from "./native.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Target, Way } from "./next_hops.ts";
+import { ProbePaths } from "./probe_paths.ts";
 import { PROGRAM } from "./program.ts";
 import { seedOf } from "./recover.ts";
 import { describeStep, type Step } from "./steps.ts";
@@ -52,6 +54,8 @@ export class XdpPlane implements Dataplane {
   readonly #waySource: WaySource;
   readonly #onStep: OnStep | null;
   readonly #flows: FlowCounter;
+  /** Null where nothing is attached: nothing would come back. */
+  readonly #probes: ProbePaths | null;
   #core: Core;
   #table: ForwardingTable | null = null;
   #targets: readonly Destination[] = [];
@@ -68,7 +72,21 @@ export class XdpPlane implements Dataplane {
     this.#waySource = waySource;
     this.#onStep = onStep;
     this.#flows = createFlowCounter(context.env, () => this.#core.program.maps.maps.flows, () => this.#idleNs());
+    const { native, env, config, requests } = context;
+    this.#probes = requests === null ? null : new ProbePaths({
+      native, env, config, requests,
+      nameOf: (ifindex) => this.#core.attachments.find((each) => each.ifindex === ifindex)?.name ?? null,
+    });
     this.#claim();
+  }
+
+  connectProbe(place: ProbePlace): Socket | string {
+    if (this.#isClosed || this.#probes === null) return "the plane is not attached";
+    return this.#probes.connect(place, this.#table, this.#core.program.maps.maps);
+  }
+
+  endProbes(): void {
+    if (!this.#isClosed) this.#probes?.close();
   }
 
   ledger(): Ledger {
@@ -183,6 +201,7 @@ export class XdpPlane implements Dataplane {
     await this.#grace?.done.catch(() => undefined);
     const { pins, native, requests } = this.#context;
     try {
+      this.#probes?.close();
       if (detach && pins !== null && this.#successor() === null) removeInstance(native, pins, requests);
     } finally {
       this.#waySource.close();

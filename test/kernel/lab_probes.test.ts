@@ -1,0 +1,197 @@
+// Health probes that travel to the virtual address as clients' packets do: a backend that lacks it, or has
+// stopped unwrapping tunnels, is down for them and up for direct ones. Then what they need of the host: it
+// is there while they run, made anew after a crash, and gone afterwards.
+
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import type { Lab, LabHost } from "../../scripts/lab_network.ts";
+import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
+import type { Instance } from "../../scripts/lab_services.ts";
+import { instanceName, serveBackend, startDecap, startInstance, waitFor } from "../../scripts/lab_services.ts";
+import { runInSync } from "../../scripts/namespaces.ts";
+import { describeKernel, KERNEL } from "../support/kernel.ts";
+
+const PATIENCE_MS = 20_000;
+/** Two interfaces, and for each family a rule and a route. */
+const ROAD_LINES = 2 + 2 + 2;
+const HTTP = "type: http, path: /health, port: 80";
+const THROUGH = `${HTTP}, via: tunnel`;
+
+interface Backend { readonly name: string; readonly state: string; readonly reason: string }
+
+interface Case {
+  readonly name: string;
+  readonly forwarding: string;
+  /** Family of the backend's address, which the outer header has. */
+  readonly outside: 4 | 6;
+  readonly inside: 4 | 6;
+  readonly health: string;
+}
+
+function through(forwarding: string, inside: 4 | 6, outside: 4 | 6): Case {
+  const name = `${forwarding.split(",")[0]!}-${inside}in${outside}`;
+  return { name, forwarding, outside, inside, health: THROUGH };
+}
+
+const FAMILIES = [4, 6] as const;
+const TUNNELS: readonly Case[] = ["ipip", "gue, gue: { variant: 1 }", "gre"].flatMap((forwarding) =>
+  FAMILIES.flatMap((inside) => FAMILIES.map((outside) => through(forwarding, inside, outside))));
+const L2: readonly Case[] = FAMILIES.map((family) => through("l2", family, family));
+const TCP: Case = {
+  name: "tcp", forwarding: "ipip", inside: 4, outside: 4, health: "type: tcp, port: 80, via: tunnel",
+};
+const DIRECT: Case = { name: "direct", forwarding: "ipip", inside: 4, outside: 4, health: HTTP };
+const CASES = [...TUNNELS, ...L2, TCP, DIRECT];
+
+/** Each case has a pool of one backend and one service, at a port of its own. */
+function configText(instance: string, host: LabHost, cases: readonly Case[], extra = ""): string {
+  const pools = cases.map(({ name, outside, health }) =>
+    `  ${name}: { health: { ${health}, interval: 200ms, timeout: 150ms, rise: 1, fall: 2 },`
+    + ` backends: [{ name: b, address: "${outside === 4 ? host.ipv4 : host.ipv6}" }] }`);
+  const services = cases.map(({ name, forwarding, inside }, index) =>
+    `  - { name: ${name}, address: "${inside === 4 ? VIP4 : VIP6}", port: ${8000 + index},`
+    + ` forwarding: ${forwarding}, pool: ${name} }`);
+  return `version: 1
+instance: ${instance}
+dataplane: { mode: xdp, interfaces: [eth0], hashSeed: "0123456789abcdef"${extra} }
+pools:
+${pools.join("\n")}
+services:
+${services.join("\n")}
+`;
+}
+
+describeKernel("probes via: tunnel", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
+  let lab: Lab;
+  let host: LabHost;
+  let decap: ChildProcess;
+  let instance: Instance;
+  let name: string;
+  const onHost = (...args: string[]): string => runInSync(host.namespace, "ip", args).stdout;
+  const onBalancer = (...args: string[]): string => runInSync(lab.balancer.namespace, "ip", args).stdout;
+  /** What probes need of the balancer: interfaces, rules and routes, as text. */
+  const road = (): string[] => [
+    ...onBalancer("-o", "link").match(/(?<=^\d+: )probex?-\w+/gm) ?? [],
+    ...[["-4", "rule"], ["-6", "rule"]].flatMap((args) =>
+      onBalancer(...args).split("\n").filter((line) => line.includes("fwmark"))),
+    ...onBalancer("route", "show", "table", "all").split("\n").filter((line) => line.includes("default dev probe")),
+  ];
+  const states = async (): Promise<Map<string, string>> => {
+    const all = JSON.parse(await instance.verb("backends", "-o", "json")) as Backend[];
+    return new Map(all.map((each) => [each.name.replace("/b", ""), each.state]));
+  };
+  const becomes = async (what: string, wanted: ReadonlyMap<string, string>): Promise<void> => {
+    let last: ReadonlyMap<string, string> = new Map();
+    await waitFor(what, PATIENCE_MS, async () => {
+      last = await states();
+      return [...wanted].every(([each, state]) => last.get(each) === state);
+    }).catch((error: unknown) => { throw new Error(`${String(error)}: ${JSON.stringify([...last])}\n${instance.log()}`); });
+  };
+  const wanted = (isUp: (each: Case) => boolean): ReadonlyMap<string, string> =>
+    new Map(CASES.map((each) => [each.name, isUp(each) ? "up" : "down"]));
+  const reconfigure = async (cases: readonly Case[], extra = ""): Promise<void> => {
+    instance.configure(configText(name, host, cases, extra));
+    await instance.verb("reload");
+  };
+
+  beforeAll(async () => {
+    lab = raiseLab({ label: "probes", backends: 1, mtu: 1500, localVip: false });
+    host = lab.backends[0]!;
+    await serveBackend(host, { iperf: false, decap: false });
+    decap = await startDecap(host);
+    name = instanceName("probes");
+    instance = await startInstance(lab, name, configText(name, host, CASES));
+  });
+  afterAll(async () => {
+    await instance?.remove();
+    lab?.close();
+  });
+
+  it("finds a backend up that serves the virtual address, in every mode and mix of families", async () => {
+    await becomes("all backends to be up", wanted(() => true));
+  });
+
+  it("finds it down without the virtual address, which direct probes do not see, and up again with it", async () => {
+    onHost("address", "del", `${VIP4}/32`, "dev", "lo");
+    await becomes("those of the IPv4 address to be down", wanted((each) => each.inside === 6 || each === DIRECT));
+    onHost("address", "add", `${VIP4}/32`, "dev", "lo");
+    onHost("address", "del", `${VIP6}/128`, "dev", "lo");
+    await becomes("those of the IPv6 address to be down", wanted((each) => each.inside === 4));
+    onHost("address", "add", `${VIP6}/128`, "dev", "lo", "nodad");
+    await becomes("all backends to be up again", wanted(() => true));
+  });
+
+  it("finds it down when nothing unwraps its tunnels, but for l2", async () => {
+    decap.kill("SIGTERM");
+    await once(decap, "exit");
+    await becomes("those behind tunnels to be down", wanted((each) => L2.includes(each) || each === DIRECT));
+    decap = await startDecap(host);
+    await becomes("all backends to be up again", wanted(() => true));
+  });
+
+  it("is no traffic of any service", async () => {
+    const services = JSON.parse(await instance.verb("services", "-o", "json")) as Record<string, unknown>[];
+    expect(services).toHaveLength(CASES.length);
+    const packets = services.map((each) => (each["traffic"] as { packets?: number } | undefined)?.packets ?? each["packets"]);
+    expect(new Set(packets)).toEqual(new Set([0]));
+  });
+
+  it("lays its road anew after a crash, over what is left of the old one", async () => {
+    const before = road();
+    expect(before).toHaveLength(ROAD_LINES);
+    await instance.stop("SIGKILL");
+    expect(road()).toEqual(before);
+    instance = await startInstance(lab, name, configText(name, host, CASES));
+    await becomes("all backends to be up", wanted(() => true));
+    expect(road()).toHaveLength(before.length);
+  });
+
+  it("takes its road away with the last probe, and lays another one for another mark", async () => {
+    await reconfigure([DIRECT]);
+    await waitFor("the road to be gone", PATIENCE_MS, () => Promise.resolve(road().length === 0));
+    // Another plane, too, in which the program is where drivers need not know of XDP.
+    await reconfigure(CASES, ", xdp: generic, probes: { mark: 4660, table: 4661 }");
+    await becomes("all backends to be up", wanted(() => true));
+    expect(road().join("\n")).toContain("fwmark 0x1234 lookup 4661");
+    expect(road()).toHaveLength(ROAD_LINES);
+  });
+
+  it("says nothing of a backend while this host is in the way, and why", async () => {
+    const settled = async (reason: RegExp): Promise<void> => {
+      await waitFor(`the log to say ${reason.source}`, PATIENCE_MS, () => Promise.resolve(reason.test(instance.log())));
+    };
+    onBalancer("address", "add", `${VIP4}/32`, "dev", "lo");
+    await settled(/this host has 198\.18\.100\.1 itself/);
+    onBalancer("address", "del", `${VIP4}/32`, "dev", "lo");
+    runInSync(lab.balancer.namespace, "sysctl", ["-qw", "net.ipv4.conf.eth0.rp_filter=1"]);
+    await settled(/rp_filter drops what eth0 receives from 198\.18\.100\.1/);
+    runInSync(lab.balancer.namespace, "sysctl", ["-qw", "net.ipv4.conf.eth0.rp_filter=0"]);
+    onBalancer("rule", "add", "priority", "80", "fwmark", "4660", "unreachable");
+    await settled(/mark 4660 does not lead to 198\.18\.100\.1/);
+    expect(await states()).toEqual(wanted(() => true));
+    onBalancer("rule", "del", "priority", "80");
+    await settled(/travel as clients' packets do again/);
+  });
+
+  it("lays its road anew when somebody has taken it away", async () => {
+    const near = road().find((line) => line.startsWith("probe-"))!;
+    onBalancer("link", "del", near);
+    await waitFor("the road to be there again", PATIENCE_MS, () => Promise.resolve(road().length === ROAD_LINES));
+    onHost("address", "del", `${VIP4}/32`, "dev", "lo");
+    await becomes("those of the IPv4 address to be down", wanted((each) => each.inside === 6 || each === DIRECT));
+    onHost("address", "add", `${VIP4}/32`, "dev", "lo");
+    await becomes("all backends to be up again", wanted(() => true));
+  });
+
+  it("leaves nothing behind, neither at the end nor by detach after a crash", async () => {
+    await instance.stop();
+    expect(road()).toEqual([]);
+    instance = await startInstance(lab, name, configText(name, host, [TCP]));
+    await becomes("the backend to be up", new Map([["tcp", "up"]]));
+    await instance.stop("SIGKILL");
+    expect(road()).not.toEqual([]);
+    await instance.verb("detach");
+    expect(road()).toEqual([]);
+  });
+});
