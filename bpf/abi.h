@@ -41,6 +41,7 @@ enum verdict {
 	DROP_TOO_BIG,           /* larger than the way to the backend carries, and its sender may not be
 				 * told (a fragment, an error, one that allows fragmentation), or too
 				 * many were just now */
+	DROP_TUNNEL_ERROR,      /* an ICMP error about a tunnel of ours, noted: it has arrived */
 	VERDICTS,               /* how many there are; not an outcome */
 };
 
@@ -90,7 +91,8 @@ enum quic_outcome {
 	QUIC_OUTCOMES,          /* how many there are; not an outcome */
 };
 
-/* Key of `services`. */
+/* Key of `services`; and of `tunnel_ends`, with the address of a destination, the protocol that its
+ * tunnel's outer header names, and the port of GUE, else 0. */
 struct service_key {
 	__u8 address[16];
 	__be16 port;
@@ -175,6 +177,17 @@ struct destination {
 /* Key of `virtual_addresses` and of `decap_addresses`: an address alone. */
 struct address_key {
 	__u8 address[16];
+};
+
+/* What ICMP errors said of the way to a destination. The supervisor writes the id, and packets the
+ * rest. */
+struct tunnel_end {
+	__u64 mtu_ns;           /* CLOCK_MONOTONIC of the last one that told an MTU; 0: none did */
+	__u64 unreachable_ns;   /* of the last other one; 0: there was none */
+	__u32 destination;      /* id of one that has this tunnel */
+	__u32 mtu;
+	__u32 unreachable;      /* type * 256 + code */
+	__u8 pad[4];
 };
 
 /* Key of `flows`: where it goes, which is a key of `services`, and where it comes from. */
@@ -297,6 +310,7 @@ _Static_assert(sizeof(struct address_prefix) == 20, "32 + 128 bits");
 _Static_assert(sizeof(struct port_prefix) == 12, "32 + 32 + 16 + 16 bits");
 _Static_assert(sizeof(struct wildcard_key) == 24, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct address_key) == 16, "an address and nothing else");
+_Static_assert(sizeof(struct tunnel_end) == 32, "four words");
 _Static_assert(sizeof(struct flow_key) == 40, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct flow_entry) == 16, "one entry, one quarter of a cache line");
 _Static_assert(sizeof(struct fragment_key) == 40, "no padding that the compiler may leave unset");

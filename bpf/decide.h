@@ -12,6 +12,7 @@
 #include "maps.h"
 #include "packet.h"
 #include "quic.h"
+#include "tunnel_error.h"
 
 enum { TOUCH_INTERVAL_NS = 1000000000 };
 
@@ -287,6 +288,8 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 
 	if (packet->kind != KIND_FLOW && !follows_first(packet))
 		return decide_without_ports(packet);
+	if (feature_tunnel_errors && packet->role == ROLE_ICMP_ERROR && is_about_tunnel(ctx, packet))
+		return DROP_TUNNEL_ERROR;
 	service = service_of(&packet->flow.service);
 	if (!service)
 		return packet->role == ROLE_ICMP_ERROR ? decide_without_ports(packet) : PASS_NOT_OURS;

@@ -159,6 +159,12 @@ static __always_inline bool is_error(__u8 family, __u8 type)
 	return type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER_PROBLEM;
 }
 
+/* What may stand behind the outer header of a tunnel that has no ports. */
+static __always_inline bool is_tunnel_protocol(__u8 protocol)
+{
+	return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6 || protocol == IPPROTO_GRE;
+}
+
 /* What an ICMP error quotes. */
 struct quote {
 	__u8 source[16];

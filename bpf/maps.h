@@ -27,6 +27,7 @@ const volatile bool feature_source_hash = true;
 const volatile bool feature_orphan = true;
 const volatile bool feature_quic_lb = true;
 const volatile bool feature_icmp_errors = true;
+const volatile bool feature_tunnel_errors = true;
 const volatile bool ring_class_small = true;
 const volatile bool ring_class_medium = true;
 const volatile bool ring_class_large = true;
@@ -113,6 +114,15 @@ struct {
 	__type(value, struct destination);
 	__uint(max_entries, 4096);
 } destinations SEC(".maps");
+
+/* Has an element for each tunnel of a destination, and memory for no more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct service_key);
+	__type(value, struct tunnel_end);
+	__uint(max_entries, 16384);
+} tunnel_ends SEC(".maps");
 
 /* A ring is one value, so that it is packed and published with one copy. */
 struct ring_small { __u16 slots[RING_SMALL_SLOTS]; };

@@ -21,7 +21,10 @@ struct packet {
 	__u8 opens;             /* a TCP SYN without ACK */
 	__u8 role;              /* enum packet_role; means nothing where there are no ports */
 	__u8 pad[2];
-	__be32 identification;  /* of a fragment */
+	union {
+		__be32 identification; /* of a fragment */
+		__u32 error_at;        /* of an ICMP error: where it begins */
+	};
 };
 
 /* Where the IP header begins. The mask changes nothing: it is a bound for the verifier, which
@@ -67,12 +70,15 @@ static __noinline int parse_quote(struct xdp_md *ctx, struct packet *packet, __u
 	if (read_quote(ctx, &quote) || source[0] != own[0] || source[1] != own[1] ||
 	    source[2] != own[2] || source[3] != own[3])
 		return 0;
-	if (quote.walk.next != IPPROTO_TCP && quote.walk.next != IPPROTO_UDP)
+	if (quote.walk.next == IPPROTO_TCP || quote.walk.next == IPPROTO_UDP) {
+		packet->flow.service.port = quote.source_port;
+		packet->flow.source_port = quote.destination_port;
+	} else if (!is_tunnel_protocol(quote.walk.next)) {
 		return 0;
+	}
 	copy_address(packet->flow.source, quote.destination);
 	packet->flow.service.protocol = quote.walk.next;
-	packet->flow.service.port = quote.source_port;
-	packet->flow.source_port = quote.destination_port;
+	packet->error_at = here - ICMP_HEADER_BYTES;
 	packet->kind = KIND_FLOW;
 	packet->role = ROLE_ICMP_ERROR;
 	return 0;

@@ -13,7 +13,7 @@
  * every host takes (RFC 1122, 3.3.2), and no more than bpf_csum_diff() sums at once with the eight
  * bytes of ICMP. Else the largest IPv4 header, or IPv6's, and eight bytes. */
 enum { QUOTE_BYTES = 504, QUOTE_LEAST_BYTES = 68 };
-enum { ICMP_FRAGMENTATION_NEEDED = 4, ICMPV6_TOO_BIG = 2, ANSWER_TTL = 64 };
+enum { ANSWER_TTL = 64 };
 /* Errors that may go out at once after a quiet time. */
 enum { ICMP_BURST = 64 };
 

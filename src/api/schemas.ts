@@ -78,6 +78,8 @@ export const backendSchema = z.strictObject({
     services: z.array(text),
     /** Next hop text of an xdp plane, or null. */
     neighbour: text.nullable(),
+    /** What a router told of the way that its tunnel takes, or null. */
+    pathMtu: counting.nullable(),
   })),
   state: backendStateSchema,
   reason: text,

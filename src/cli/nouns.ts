@@ -160,7 +160,8 @@ export function layBackends(backends: readonly BackendView[], nowMs: number): st
       percent(backend.share),
       backend.flows === null ? "" : amount(backend.flows),
       amount(backend.rates.packetsPerSecond),
-      [...new Set(backend.destinations.map((each) => each.neighbour ?? ""))].join(" "),
+      [...new Set(backend.destinations.map(({ neighbour, pathMtu }) =>
+        `${neighbour ?? ""}${pathMtu === null ? "" : `, path MTU ${pathMtu}`}`))].join(" "),
       backend.reason,
     ]),
   );

@@ -40,6 +40,7 @@ export function convertConfig(raw: RawConfig): Config {
         ipv4: optional(dataplane.tunnelSource.ipv4, readTunnelSource),
         ipv6: optional(dataplane.tunnelSource.ipv6, readTunnelSource),
       },
+      pathMtuAgeMs: readDuration(dataplane.pathMtuAge),
     },
     limits: raw.limits,
     control: raw.control,

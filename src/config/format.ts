@@ -83,6 +83,7 @@ function fileForm(config: Config): Record<string, unknown> {
         ipv4: optional(dataplane.tunnelSource.ipv4, formatTunnelSource),
         ipv6: optional(dataplane.tunnelSource.ipv6, formatTunnelSource),
       },
+      pathMtuAge: formatDuration(dataplane.pathMtuAgeMs),
     },
     limits: config.limits,
     control: config.control,

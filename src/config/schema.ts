@@ -324,6 +324,9 @@ const dataplane = z.strictObject({
     ipv4: tunnelSource(4).nullable().default(null),
     ipv6: tunnelSource(6).nullable().default(null),
   }).prefault({}),
+  pathMtuAge: duration(
+    "How long a path MTU counts that a router told of a tunnel; 0s: nothing is learned.", "0s", "24h",
+  ).default("10m"),
 });
 
 export const configSchema = z.strictObject({

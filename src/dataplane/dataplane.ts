@@ -54,6 +54,9 @@ export interface InterfaceStatus {
   readonly adopted: boolean;
 }
 
+/** Packets to these backends ("pool/backend") may not arrive: a reason to look, and no verdict, for anybody can send errors. */
+export type DoubtListener = (backends: readonly string[], reason: string) => void;
+
 export interface PlaneStatus {
   readonly mode: "xdp" | "proxy";
   readonly interfaces: readonly InterfaceStatus[];
@@ -63,6 +66,8 @@ export interface PlaneStatus {
   readonly listening: ReadonlyMap<string, string>;
   /** By "pool/backend": next hop text, "resolved" or why not (xdp). */
   readonly neighbours: ReadonlyMap<string, string>;
+  /** By "pool/backend": what a router told of the way that its tunnels take (xdp). */
+  readonly pathMtus: ReadonlyMap<string, number>;
   readonly failed: ReadonlyMap<string, string>;
 }
 
@@ -93,6 +98,8 @@ export interface Dataplane {
   plan(table: ForwardingTable): readonly StepDescription[];
   counters(): Counters;
   status(): PlaneStatus;
+  /** Takes the place of an earlier listener. Absent: the plane hears of nothing. */
+  onDoubt?(listener: DoubtListener): void;
   /** The supervisor lives (xdp: writes the heartbeat). */
   heartbeat(): void;
   /** detach: also stop forwarding and remove every trace; else an xdp plane goes on alone. */

@@ -56,6 +56,11 @@ export interface CheckerCounts {
 export interface Checker {
   /** Replaces the targets. What is probed at the same place as before keeps its state. */
   update(targets: readonly ProbeTarget[]): void;
+  /**
+   * Brings the next probe of a target forward, because of a doubt. False where there is nothing to bring forward, and
+   * within PROBE_NOW_MS of the last time: whoever can raise doubts does not set the pace.
+   */
+  probeNow(name: string): boolean;
   states(): ReadonlyMap<string, BackendHealth>;
   /** The last outcomes of one target, oldest first. */
   records(name: string): readonly ProbeRecord[];
@@ -76,7 +81,11 @@ interface Subject {
   cancelTimer: Cancel | null;
   /** Of the probe under way. */
   abort: AbortController | null;
+  /** When a doubt last brought a probe forward (monotonic). */
+  hurriedAtMs: number;
 }
+
+const PROBE_NOW_MS = 1000;
 
 const PROBES_MAX = 1024;
 const RECORDS_MAX = 20;
@@ -134,6 +143,17 @@ class ScheduledChecker implements Checker {
     this.#spread(fresh);
   }
 
+  probeNow(name: string): boolean {
+    const subject = this.#subjects.get(name);
+    const nowMs = this.#env.clock.monotonicMs();
+    if (subject === undefined || subject.cancelTimer === null || nowMs - subject.hurriedAtMs < PROBE_NOW_MS) return false;
+    subject.hurriedAtMs = nowMs;
+    subject.cancelTimer();
+    subject.cancelTimer = null;
+    this.#request(subject);
+    return true;
+  }
+
   states(): ReadonlyMap<string, BackendHealth> {
     this.#states ??= new Map([...this.#subjects].map(([name, subject]) => [name, subject.health]));
     return this.#states;
@@ -157,7 +177,7 @@ class ScheduledChecker implements Checker {
     const known = this.#initial.get(target.name);
     const state = known?.known === true ? judgedEarlier(known) : unjudged(nowMs);
     const health = healthOf(target, state);
-    return { target, state, health, records: [], cancelTimer: null, abort: null };
+    return { target, state, health, records: [], cancelTimer: null, abort: null, hurriedAtMs: -Infinity };
   }
 
   /**

@@ -108,6 +108,7 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
     destinations: new Map([...destinations].sort(([a], [b]) => a - b)),
     orphan: config.dataplane.orphan,
     icmpErrorsPerSecond: config.limits.icmpErrors,
+    pathMtuAgeMs: config.dataplane.pathMtuAgeMs,
     ledger,
     warnings,
   };

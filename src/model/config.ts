@@ -169,6 +169,8 @@ export interface Config {
      * balancer's own address towards the backend.
      */
     readonly tunnelSource: { readonly ipv4: Prefix | null; readonly ipv6: Prefix | null };
+    /** A path MTU that a router told of a tunnel counts for so long; 0: none is learned. */
+    readonly pathMtuAgeMs: number;
   };
   readonly limits: Limits;
   readonly control: { readonly socket: string | null; readonly group: string | null };

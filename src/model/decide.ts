@@ -1,7 +1,7 @@
 // The packet path as a pure function: what becomes of one packet, given the table and what the
 // look-ups returned. The proxy runs it for real connections, explain shows it, and the XDP program
 // is tested against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin:
-// same order: fragment, service, policy, orphan, time to live, connection ID, flow, ring, next hop,
+// same order: fragment, error about a tunnel, service, policy, orphan, time to live, connection ID, flow, ring, next hop,
 // room.
 
 import type { Prefix } from "./address.ts";
@@ -14,6 +14,8 @@ import type { QuicOutcome } from "./quic_route.ts";
 import { holdsAddress, mappedBits } from "./service_address.ts";
 import { isVirtualAddress, serviceOf } from "./service_lookup.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
+import { tunnelEndOf, tunnelErrorEffects } from "./tunnel_error.ts";
+import type { IcmpError, TunnelSource } from "./tunnel_error.ts";
 
 export type PacketKind =
   | "flow"
@@ -53,6 +55,8 @@ export interface Packet {
   readonly ttl: number;
   /** What UDP carries, DATAGRAM_BYTES_SEEN of it at least; absent: nothing to look at. */
   readonly datagram?: Uint8Array;
+  /** What an ICMP error says; absent in everything else. */
+  readonly error?: IcmpError;
 }
 
 export interface FlowEntry {
@@ -82,6 +86,10 @@ export interface State {
   readonly obstacle?: (destination: number) => "DROP_TOO_BIG" | "DROP_NO_ROOM" | null;
   /** Whether one more ICMP error may go out now. Absent: yes. */
   readonly inPace?: boolean;
+  /** Outer sources of a destination's tunnel; null: not known. Absent: there are no tunnels (the proxy). */
+  readonly tunnelSource?: (destination: number) => TunnelSource | null;
+  /** The MTU in force on the way to a destination; 0: not known. Absent: 0. */
+  readonly mtu?: (destination: number) => number;
 }
 
 /** A write that the decision asks for. */
@@ -90,7 +98,10 @@ export type Effect =
   | { readonly kind: "touch" }
   | { readonly kind: "forget" }
   /** The ports of this first fragment, for the later ones. */
-  | { readonly kind: "remember-fragment" };
+  | { readonly kind: "remember-fragment" }
+  /** What an ICMP error told of a tunnel. */
+  | { readonly kind: "note-mtu"; readonly mtu: number }
+  | { readonly kind: "note-unreachable"; readonly type: number; readonly code: number };
 
 /** Generated verdict names are the currency; this is their type. */
 export type VerdictName =
@@ -113,7 +124,8 @@ export type VerdictName =
   | "DROP_NO_BACKEND"
   | "DROP_NO_NEIGHBOUR"
   | "DROP_NO_ROOM"
-  | "DROP_TOO_BIG";
+  | "DROP_TOO_BIG"
+  | "DROP_TUNNEL_ERROR";
 
 /**
  * A packet that does not reach a backend leaves no effect, except that a flow with nobody to go to
@@ -155,6 +167,8 @@ export function decide(table: ForwardingTable, state: State, packet: Packet): De
 /** The same, if nobody were told that a packet is too big. */
 function decideSilently(table: ForwardingTable, state: State, received: Packet): Decision {
   const packet = withPorts(received, state);
+  const noted = packet.kind === "icmp-error" ? noteTunnelError(table, state, packet) : null;
+  if (noted !== null) return noted;
   const service = hasPorts(packet.kind)
     ? serviceOf(table, packet.destination, packet.destinationPort, packet.protocol)
     : null;
@@ -174,6 +188,16 @@ function decideSilently(table: ForwardingTable, state: State, received: Packet):
   return named.destination === null
     ? { ...byFlowOrRing(table, state, packet, service), quic }
     : { ...followCid(table, state, packet, service, named.destination), quic };
+}
+
+/** One about a tunnel of ours has arrived: nobody else has a use for it. */
+function noteTunnelError(table: ForwardingTable, state: State, packet: Packet): Decision | null {
+  const { tunnelSource, mtu = () => 0 } = state;
+  if (tunnelSource === undefined || table.pathMtuAgeMs === 0 || packet.error === undefined) return null;
+  const destination = tunnelEndOf(table, tunnelSource, packet);
+  if (destination === null) return null;
+  const effects = tunnelErrorEffects(packet.family, packet.error, mtu(destination.id));
+  return { verdict: "DROP_TUNNEL_ERROR", service: null, destination, effects, how: null };
 }
 
 /** An error about a flow goes where the flow goes; it is no packet of it and leaves no trace. */

@@ -109,6 +109,13 @@ export const FEATURES = {
   "dataplane.probes": {
     xdp: "honoured", proxy: { ignored: "its probes are ordinary connections" },
   },
+  "dataplane.pathMtuAge": {
+    xdp: {
+      l2: NO_TUNNEL, ipip: "honoured", gue: "honoured", gre: "honoured",
+      nat: NO_TUNNEL, fullnat: NO_TUNNEL,
+    },
+    proxy: { ignored: "the host's own stack learns it for its sockets" },
+  },
   "limits.fragments": {
     xdp: "honoured", proxy: { ignored: "the kernel reassembles what the proxy's sockets get" },
   },

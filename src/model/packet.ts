@@ -4,6 +4,7 @@
 
 import type { Packet, PacketKind } from "./decide.ts";
 import { DATAGRAM_BYTES_SEEN } from "./quic_route.ts";
+import { isTunnelProtocol } from "./tunnel_error.ts";
 
 /** A packet that was read from a frame, and where things are in it. */
 export interface ParsedPacket extends Packet {
@@ -265,10 +266,16 @@ function quotedFlow(
   if (quote === null || quote.source.some((byte, index) => byte !== network.destination[index]))
     return null;
   const { protocol, transport, destination } = quote;
-  if ((protocol !== TCP && protocol !== UDP) || transport + QUOTED_BYTES > stop) return null;
-  const ports = view.getUint32(transport);
+  const hasPorts = protocol === TCP || protocol === UDP;
+  if ((!hasPorts && !isTunnelProtocol(protocol)) || transport + QUOTED_BYTES > stop) return null;
+  const ports = hasPorts ? view.getUint32(transport) : 0;
   const turned = ((ports << 16) | (ports >>> 16)) >>> 0;
-  return describe({ ...network, source: destination }, "icmp-error", protocol, turned, 0);
+  const error = {
+    type: frame[icmp]!, code: frame[icmp + 1]!,
+    mtu: network.family === 4 ? view.getUint16(icmp + 6) : view.getUint32(icmp + 4),
+    quotedLength: network.family === 4 ? view.getUint16(at + 2) : IPV6_BYTES + view.getUint16(at + 4),
+  };
+  return { ...describe({ ...network, source: destination }, "icmp-error", protocol, turned, 0), error };
 }
 
 interface Quote {

@@ -135,6 +135,8 @@ export interface ForwardingTable {
   readonly orphan: { readonly afterMs: number; readonly action: OrphanAction };
   /** ICMP errors that each CPU may send in a second; 0: none. */
   readonly icmpErrorsPerSecond: number;
+  /** A path MTU that a router told of a tunnel counts for so long; 0: none is learned. */
+  readonly pathMtuAgeMs: number;
   readonly ledger: Ledger;
   /** Things an operator should hear of: a positive weight without a slot, a pool failed open. */
   readonly warnings: readonly string[];

@@ -131,6 +131,14 @@ export const METRICS: readonly MetricDefinition[] = [
   backendGauge("weight", "Effective weight.", ({ weight }) => weight),
   backendGauge("slots", "Ring slots over all services, after lending.", ({ slots }) => slots),
   backendGauge("flows", "Flows now, where the plane can tell.", ({ flows }) => flows),
+  backendGauge(
+    "path_mtu_bytes",
+    "Path MTU of a backend's tunnels that a router told (xdp), while it counts.",
+    ({ destinations }) => {
+      const told = destinations.map(({ pathMtu }) => pathMtu).filter((mtu) => mtu !== null);
+      return told.length === 0 ? null : Math.min(...told);
+    },
+  ),
   serviceGauge("backends", "Backends of a service.", ({ backends }) => backends),
   serviceGauge("backends_up", "Backends of a service that are up.", ({ backendsUp }) => backendsUp),
   serviceGauge("failed_open", "1 when nobody is healthy and failOpen uses all.", ({ failedOpen }) =>

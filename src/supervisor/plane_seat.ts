@@ -2,7 +2,7 @@
 // The newcomer is opened and filled before the old one leaves. Knows the Dataplane interface only.
 
 import type { Log } from "../env.ts";
-import type { ApplyReport, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
+import type { ApplyReport, Dataplane, DoubtListener, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Config } from "../model/config.ts";
 import { supportOf } from "../model/features.ts";
 import type { ForwardingTable, Ledger } from "../model/table.ts";
@@ -18,11 +18,18 @@ export class PlaneSeat {
   readonly #log: Log;
   #opened: OpenedPlane;
   readonly #leaving = new Set<Promise<void>>();
+  #doubt: DoubtListener = () => undefined;
 
   constructor(open: OpenPlane, opened: OpenedPlane, log: Log) {
     this.#open = open;
     this.#opened = opened;
     this.#log = log;
+  }
+
+  /** Hears of doubts of whatever plane has the seat. */
+  onDoubt(listener: DoubtListener): void {
+    this.#doubt = listener;
+    this.plane.onDoubt?.(listener);
   }
 
   get plane(): Dataplane {
@@ -63,6 +70,7 @@ export class PlaneSeat {
       throw error;
     }
     this.#opened = fresh;
+    fresh.plane.onDoubt?.(this.#doubt);
     const isShared = old.plane.mode === "xdp" && fresh.plane.mode === "xdp";
     this.#leave(old.plane, !isShared);
     return { table, report };

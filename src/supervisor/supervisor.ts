@@ -127,6 +127,7 @@ class PointsmanSupervisor implements Supervisor {
       env, instance: this.instance, engine: this.#engine, seat, parse: options.parse, state,
       file: options.file, counters: () => this.counters(), record,
     });
+    seat.onDoubt((names, reason) => { this.#look(names, reason); });
     // What was known of a backend holds for the first targets, not for one that comes back next week.
     initial.clear();
     this.#samples = { now: this.#sample(), before: null };
@@ -283,6 +284,15 @@ class PointsmanSupervisor implements Supervisor {
       this.#env.log.warn({ err: error }, "health cannot be kept for the next start");
     }
     this.#engine.hearVerdict(heardMs);
+  }
+
+  /** A doubt changes nothing by itself: it brings the next probe forward, which does. */
+  #look(names: readonly string[], reason: string): void {
+    for (const name of names) {
+      if (!this.#checker.probeNow(name)) continue;
+      this.#record("health", name, `is probed at once: ${reason}`, { reason });
+      this.#env.log.info({ backend: name }, `${name} is probed at once: ${reason}`);
+    }
   }
 
   #forget(expired: readonly Override[]): void {

@@ -8,6 +8,7 @@ import type { Config } from "../model/config.ts";
 import { activeOverrides, backendState, effectiveBackends } from "../model/effective.ts";
 import type { EffectiveBackend } from "../model/effective.ts";
 import { formatServiceAddress } from "../model/service_address.ts";
+import { outerProtocols } from "../model/tunnel_error.ts";
 import type {
   BackendHealth, Destination, ForwardingTable, Intent, Override, Service,
 } from "../model/table.ts";
@@ -174,6 +175,7 @@ function destinationViews(
     views.set(id, {
       id, generation, endpoint: formatDestination(address, port), forwarding,
       services: [service.name], neighbour: plane.neighbours.get(name) ?? null,
+      pathMtu: outerProtocols(destination).length === 0 ? null : plane.pathMtus.get(name) ?? null,
     });
   }
   return [...views.values()];

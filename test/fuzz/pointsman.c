@@ -73,6 +73,23 @@ static bool is_virtual(const __u8 *address)
 	return peek(&virtual_addresses, address) || peek(&address_groups, &prefix);
 }
 
+/* Whether a tunnel of ours begins there: its words but the last one are that of a destination's
+ * source, and so are the bits of the last one that no flow sets. */
+static bool is_tunnel_source(const __u8 *address)
+{
+	const struct destination *destination;
+	__u32 last, source;
+
+	memcpy(&last, address + 12, sizeof(last));
+	for (__u32 id = 1; (destination = peek(&destinations, &id)); id++) {
+		memcpy(&source, destination->tunnel_source + 12, sizeof(source));
+		if (destination->forwarding > FORWARDING_L2 && !memcmp(destination->tunnel_source, address, 12) &&
+		    (last & ~destination->tunnel_source_mask) == source)
+			return true;
+	}
+	return false;
+}
+
 static void try_frame(struct frame *frame, const struct view *before)
 {
 	__u64 packets[VERDICTS], bytes = 0;
@@ -92,6 +109,11 @@ static void try_frame(struct frame *frame, const struct view *before)
 		complain("local delivery of a frame that is not for a virtual address");
 	if (action == XDP_PASS)
 		return expect_same(before, &after, "passed");
+	if (verdict == DROP_TUNNEL_ERROR) {
+		if (!before->family || !is_tunnel_source(before->destination))
+			complain("a tunnel's error that no tunnel of ours begins for");
+		return;
+	}
 	if (!before->family || before->mapped || !is_virtual(before->destination))
 		complain("verdict %d for a frame that is not for a virtual address", verdict);
 	if (action != XDP_DROP)

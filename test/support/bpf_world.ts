@@ -34,6 +34,7 @@ import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { groupEntries } from "./bpf_groups.ts";
 import { setSwitches } from "./switches.ts";
+import { takeNotes, tunnelEndEntries } from "./tunnel_notes.ts";
 import type { Switches } from "./switches.ts";
 
 const RING_SLOTS = { small: 16_384, medium: 65_540, large: 2_097_152 } as const;
@@ -140,6 +141,7 @@ export class BpfWorld {
       this.#fillService(service, place, surroundings);
     });
     for (const { map, key, value } of groupEntries(table.services)) this.#write(map, key, value);
+    for (const { key, value } of tunnelEndEntries(table)) this.#writeBytes("tunnel_ends", key, value);
     this.#memoryOf("settings").set(
       Settings.encode({
         abiFingerprint: 0n,
@@ -257,6 +259,11 @@ export class BpfWorld {
     const keys: Uint8Array[] = [];
     for (let key = map.nextKey(null); key !== null; key = map.nextKey(key)) keys.push(key);
     return keys;
+  }
+
+  /** What errors about tunnels left, as takeNotes() says it. */
+  notes(): string[] {
+    return takeNotes(this.map("tunnel_ends"));
   }
 
   /** Packets by what their connection ID said. */

@@ -83,7 +83,7 @@ export function configOf(sketch: ConfigSketch): Config {
       proxy: { bind: "vip", portOffset: sketch.portOffset ?? 0 },
       orphan: { afterMs: 30_000, action: "keep" },
       probes: { mark: null, table: null },
-      tunnelSource: { ipv4: null, ipv6: null },
+      tunnelSource: { ipv4: null, ipv6: null }, pathMtuAgeMs: 600_000,
     },
     limits: {
       services: sketch.limits?.services ?? 256, backends: sketch.limits?.backends ?? 4096, flows: 65_536,

@@ -38,6 +38,7 @@ import {
   variedSource,
 } from "./rewritten.ts";
 import type { Expected } from "./rewritten.ts";
+import { notesWanted } from "./tunnel_notes.ts";
 import type { Draws } from "./random.ts";
 
 /** enum xdp_action. */
@@ -74,6 +75,7 @@ export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
   feature_orphan: false,
   feature_quic_lb: false,
   feature_icmp_errors: false,
+  feature_tunnel_errors: false,
   ring_class_small: false,
   ring_class_large: false,
 };
@@ -91,7 +93,7 @@ function lean(world: RandomWorld): RandomWorld {
   });
   const orphan = { afterMs: 0, action: "keep" } as const;
   const table = {
-    ...world.table, services, orphan, icmpErrorsPerSecond: 0, destinations: new Map(destinations),
+    ...world.table, services, orphan, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, destinations: new Map(destinations),
   };
   return { ...world, table };
 }
@@ -163,6 +165,7 @@ export class Comparison {
 
     const early = this.#decide(parsed, { flow: held, fragment, nowNs: startNs });
     this.#checkVerdict(early.verdict, frame.length);
+    if (early.verdict === "DROP_TUNNEL_ERROR") this.#checkNotes(early);
     this.#checkQuic(early.quic);
     this.#checkFrame(early, packet, frame, run.action, run.output ?? new Uint8Array(0));
     if (tuple !== null && early.service?.config.tracking === "full") {
@@ -199,8 +202,19 @@ export class Comparison {
         const outer = outerBytes(table.destinations.get(id)!);
         return mtu > 0 && packet.ipLength + outer > mtu ? "DROP_TOO_BIG" : null;
       },
+      tunnelSource: (id) => {
+        const { tunnelSource, tunnelSourceMask } = hops.get(id)!;
+        return { address: tunnelSource, mask: tunnelSourceMask };
+      },
+      mtu: (id) => hops.get(id)!.mtu,
     };
     return decide(table, state, packet);
+  }
+
+  #checkNotes({ destination, effects }: Decision): void {
+    const found = this.#setting.world.notes().join();
+    const wanted = notesWanted(destination!.id, effects).join();
+    if (found !== wanted) throw new Error(`"${wanted}" to be noted, found "${found}"`);
   }
 
   /** The verdict is read from the counters: an action alone says too little. */
@@ -325,6 +339,8 @@ export class Comparison {
         );
       }
     }
+    const notes = world.notes();
+    if (notes.length > 0) throw new Error(`noted without a cause: ${notes.join(", ")}`);
     this.#fragments.finish();
     const remembered = world.countOf("flows");
     if (remembered !== this.#flows.size)

@@ -20,6 +20,8 @@ export function effectProblem(
   switch (effect?.kind) {
     case undefined:
     case "remember-fragment":
+    case "note-mtu":
+    case "note-unreachable":
       return isSameEntry(found, held)
         ? null
         : `no effect wanted, found ${show(found)} for ${show(held)}`;

@@ -20,6 +20,8 @@ export interface GoldenCase {
   readonly before: Uint8Array | null;
   /** As it has to look afterwards. */
   readonly expected: Uint8Array;
+  /** What is noted of tunnels: "mtu 1400", "unreachable 3/1"; null: nothing. */
+  readonly noted: string | null;
 }
 
 export interface Golden {
@@ -61,6 +63,7 @@ interface File {
     readonly frame: Squeezed;
     readonly expected: Squeezed | null;
     readonly before?: Squeezed;
+    readonly noted?: string;
   }[];
 }
 
@@ -71,13 +74,14 @@ export function readGolden(): Golden {
   const destinations = new Map(file.destinations.map((one) => [one.id, destinationOf(one)]));
   const services = file.services.map(serviceOf);
   return {
-    cases: file.cases.map(({ name, verdict, orphan, frame, expected, before }) => ({
+    cases: file.cases.map(({ name, verdict, orphan, frame, expected, before, noted }) => ({
       name,
       verdict,
       orphan,
       frame: expand(frame),
       before: before === undefined ? null : expand(before),
       expected: expand(expected ?? frame),
+      noted: noted ?? null,
     })),
     hops: new Map(
       file.destinations.map((one) => [
@@ -100,7 +104,7 @@ export function readGolden(): Golden {
       services,
       destinations,
       orphan: { afterMs: 1, action },
-      icmpErrorsPerSecond: 1,
+      icmpErrorsPerSecond: 1, pathMtuAgeMs: 600_000,
       ledger: EMPTY_LEDGER,
       warnings: [],
     }),

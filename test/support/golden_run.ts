@@ -19,6 +19,8 @@ export interface Outcome {
   readonly action: number;
   /** null: nobody looks at the bytes of a packet that is dropped. */
   readonly frame: string | null;
+  /** Of tunnels; null: nothing. */
+  readonly noted: string | null;
 }
 
 export class GoldenRun {
@@ -45,6 +47,7 @@ export class GoldenRun {
     if (one.before !== null) world.run("poisoned", one.before, one.before.length + 64);
     const before = world.verdicts();
     const { action, output } = world.run("poisoned", one.frame, one.frame.length + 64);
+    const [note = null] = one.verdict === "DROP_TUNNEL_ERROR" ? world.notes() : [];
     const counted = [...world.verdicts()].filter(
       ([name, { packets }]) => packets !== before.get(name)!.packets,
     );
@@ -52,6 +55,7 @@ export class GoldenRun {
       verdicts: counted.map(([name]) => name),
       action,
       frame: action === XDP_DROP ? null : hex(output!),
+      noted: note?.replace(/^\d+: /, "") ?? null,
     };
   }
 
@@ -80,6 +84,7 @@ export function expectedOutcome(one: GoldenCase, transmitByRedirect: boolean): O
     verdicts: [one.verdict],
     action,
     frame: action === XDP_DROP ? null : hex(one.expected),
+    noted: one.noted,
   };
 }
 

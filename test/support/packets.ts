@@ -29,6 +29,8 @@ export interface FrameSpec {
   readonly flags: number;
   /** Of an ICMP message. */
   readonly code: number;
+  /** Of an ICMP error: the lower half of what follows the checksum. */
+  readonly mtu: number;
   readonly payload: Uint8Array;
   readonly ttl: number;
   /** DSCP and ECN. */
@@ -68,6 +70,7 @@ export const PLAIN: FrameSpec = {
   destinationPort: 53,
   flags: 0,
   code: 0,
+  mtu: 0,
   payload: new Uint8Array(0),
   ttl: 64,
   trafficClass: 0,
@@ -112,6 +115,7 @@ function transportOf(spec: FrameSpec): Uint8Array {
     segment[0] = spec.flags;
     segment[1] = spec.code;
     put16(segment, 4, spec.sourcePort);
+    put16(segment, 6, spec.mtu);
     const initial = family === 4 ? 0 : pseudoHeader(spec, segment.length);
     put16(segment, 2, complement(residue(segment, initial)));
     return segment;

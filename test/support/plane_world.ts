@@ -121,7 +121,7 @@ export function compileWorld(world: World, ledger: Ledger, attached: readonly nu
   const services = world.services.map((service) => serviceOf(world, service, next, world.pool.map((backend) => ids.get(backend) ?? 0)));
   const table: ForwardingTable = {
     generation: 1, instance: "test", services, destinations,
-    orphan: { afterMs: 1000, action: "keep" }, icmpErrorsPerSecond: 1000, ledger: next, warnings: [],
+    orphan: { afterMs: 1000, action: "keep" }, icmpErrorsPerSecond: 1000, pathMtuAgeMs: 600_000, ledger: next, warnings: [],
   };
   const image = imageOf(table, { attached, view: (destination) => routeOf(world, Number(destination.identity - 1000n)) });
   return { table, image };

@@ -66,7 +66,7 @@ export function config(
       mode: "proxy", interfaces: [], xdp: "auto", hashSeed: { from: "inline", seed: 1n },
       proxy: { bind: "vip", portOffset: 0, ...binding },
       orphan: { afterMs: 30_000, action: "keep" }, probes: { mark: null, table: null },
-      tunnelSource: { ipv4: null, ipv6: null },
+      tunnelSource: { ipv4: null, ipv6: null }, pathMtuAgeMs: 600_000,
     },
     limits: { services: 64, backends: 1024, flows: 65_536, fragments: 1024, icmpErrors: 1000 },
     control: { socket: null, group: null }, observe: { listen: null }, log: { level: "info" }, stateDirectory: null,

@@ -75,6 +75,7 @@ function randomSpec(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
     payload: randomPayload(draws),
   };
   if (draws.chance(0.1)) return { ...outside, ...errorAboutFlow(draws, world) };
+  if (draws.chance(0.05)) return { ...outside, ...errorAboutTunnel(draws, world) };
   if (draws.chance(0.75)) return { ...outside, ...ofFlow(draws, world) };
   const destination = draws.chance(0.8)
     ? randomVirtualAddress(draws)
@@ -150,6 +151,36 @@ function errorAboutFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
     code: draws.below(5),
     payload: quoteOf(draws, tuple, family),
     ...(draws.chance(0.3) ? randomHeaders(draws, family, 0.1) : {}),
+  };
+}
+
+const OUTER_PROTOCOLS: Readonly<Record<string, readonly number[]>> = { ipip: [4, 41], gre: [47], gue: [17] };
+
+/** An ICMP error, or nearly, that quotes an outer header of a destination's tunnel. */
+function errorAboutTunnel(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
+  const { id, address, forwarding, gue } = draws.pick([...world.table.destinations.values()]);
+  const { tunnelSource, tunnelSourceMask } = world.hops.get(id)!;
+  const { family } = address;
+  const source = Uint8Array.from(tunnelSource);
+  const view = new DataView(source.buffer);
+  view.setUint32(12, view.getUint32(12) | (draws.word() & tunnelSourceMask));
+  if (draws.chance(0.05)) source[draws.between(family === 4 ? 12 : 0, 15)]! ^= 1;
+  const protocols = draws.chance(0.95) ? OUTER_PROTOCOLS[forwarding] ?? [4] : [4, 41, 47, UDP, TCP];
+  const outer = frameOf({
+    family, source, destination: draws.chance(0.97) ? address.bytes : randomClient(draws, family),
+    protocol: draws.pick(protocols), sourcePort: draws.between(0xc000, 0xffff),
+    destinationPort: draws.chance(0.95) ? gue?.port ?? 0 : draws.below(65536),
+    payload: draws.bytes(draws.pick([8, 40, 1000, 2100])), ...randomHeaders(draws, family, 0.05),
+  }).subarray(ETHERNET_BYTES);
+  return {
+    family, source: randomClient(draws, family),
+    destination: draws.chance(0.97) ? source : randomVirtualAddress(draws),
+    protocol: family === 4 ? ICMP : ICMPV6,
+    flags: draws.pick(ERROR_TYPES[family]),
+    code: draws.pick([4, 4, 4, 0, 1, 2, 3]),
+    sourcePort: draws.chance(0.95) ? 0 : draws.below(65536),
+    mtu: draws.pick([0, 68, 80, 575, 576, 577, 1279, 1280, 1400, 1499, 1500, 9000, draws.below(65536)]),
+    payload: outer.slice(0, draws.pick([(family === 4 ? 20 : 40) + 8, outer.length, draws.below(outer.length)])),
   };
 }
 

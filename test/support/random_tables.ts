@@ -51,7 +51,7 @@ export function randomWorld(
     services,
     destinations,
     orphan: { afterMs: draws.pick([0, 1000, 1000, 1000]), action: draws.pick(["keep", "pass", "drop"]) },
-    icmpErrorsPerSecond: 1,
+    icmpErrorsPerSecond: 1, pathMtuAgeMs: 600_000,
     ledger: EMPTY_LEDGER,
     warnings: [],
   };

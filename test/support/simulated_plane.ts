@@ -2,7 +2,7 @@
 // What the kernel would keep outlives the object, so that a new supervisor can adopt it.
 
 import type {
-  ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription,
+  ApplyReport, Counters, Dataplane, DoubtListener, PlaneStatus, StepDescription,
 } from "../../src/dataplane/dataplane.ts";
 import { Failure } from "../../src/errors.ts";
 import { formatServiceAddress } from "../../src/model/service_address.ts";
@@ -150,8 +150,15 @@ export class SimulatedPlane implements Dataplane {
       [name, formatServiceAddress(config)]);
     return {
       mode: this.mode, interfaces: [], adopted: this.adopted, listening: new Map(listening),
-      neighbours: new Map(), failed: this.#failed,
+      neighbours: new Map(), pathMtus: new Map(), failed: this.#failed,
     };
+  }
+
+  /** What the supervisor does when packets seem not to arrive. */
+  doubt: DoubtListener = () => { throw new Error("nobody listens to doubts"); };
+
+  onDoubt(listener: DoubtListener): void {
+    this.doubt = listener;
   }
 
   heartbeat(): void {

@@ -267,6 +267,35 @@ describe("update", () => {
     expect(checker.states().get("web/a")).toMatchObject({ alive: true, known: false });
   });
 
+  it("probes at once when there is a doubt, once a second at most, and goes on from there", async () => {
+    const network = new Network();
+    const checker = network.checker();
+    const slow = { ...TCP, intervalMs: 60_000 };
+    expect(checker.probeNow("web/a")).toBe(false);
+    checker.update([target("a", slow), target("quiet", { type: "none" })]);
+    expect(checker.probeNow("web/quiet")).toBe(false);
+    expect(checker.probeNow("web/a")).toBe(true);
+    // That one is still under way.
+    expect(checker.probeNow("web/a")).toBe(false);
+    await network.env.advance(999);
+    expect(checker.probeNow("web/a")).toBe(false);
+    await network.env.advance(1);
+    expect(checker.probeNow("web/a")).toBe(true);
+    await network.env.advance(60_500);
+    expect(network.startsOf("web/a")).toEqual([0, 1000, 61_000]);
+    expect(network.overlaps).toBe(0);
+    // Nobody is down for a doubt; the probes say so.
+    network.down.add("web/a");
+    for (let second = 0; second < 3; second += 1) {
+      expect(network.transitions.filter(({ to }) => to === "down")).toEqual([]);
+      checker.probeNow("web/a");
+      await network.env.advance(1000);
+    }
+    expect(network.transitions.at(-1)).toMatchObject({ to: "down", reason: "timeout" });
+    checker.stop();
+    expect(checker.probeNow("web/a")).toBe(false);
+  });
+
   it("states() is the same value until something changes", async () => {
     const { network, checker } = await downNetwork();
     const before = checker.states();

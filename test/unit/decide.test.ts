@@ -68,6 +68,7 @@ function tableOf(given: Given): ForwardingTable {
     services: [service],
     orphan: orphan ?? { afterMs: 0, action: "keep" },
     icmpErrorsPerSecond,
+    pathMtuAgeMs: 600_000,
     destinations: new Map(
       (destinations ?? [destinationOf(1), destinationOf(2)]).map((one) => [one.id, one]),
     ),
@@ -391,6 +392,7 @@ describe("the order", () => {
       DROP_NO_NEIGHBOUR: true,
       DROP_NO_ROOM: true,
       DROP_TOO_BIG: true,
+      DROP_TUNNEL_ERROR: true,
     };
     expect(Object.keys(named).sort()).toEqual(VERDICT_NAMES.slice(1, -1).sort());
   });

@@ -94,9 +94,13 @@ describe.each([4, 6] as const)("a quote in ICMP for IPv%i", (family) => {
     }
   });
 
-  it("has ports in TCP and UDP, and not in a later fragment", () => {
-    for (const protocol of [ICMP, ICMPV6, 47, 50])
+  it("has ports in TCP and UDP, none in a tunnel, and is not in a later fragment", () => {
+    for (const protocol of [ICMP, ICMPV6, 50])
       expect(about(family, sent(family, { protocol })).kind, `${protocol}`).toBe("icmp");
+    for (const protocol of [4, 41, 47])
+      expect(about(family, sent(family, { protocol }))).toMatchObject({
+        kind: "icmp-error", protocol, sourcePort: 0, destinationPort: 0,
+      });
     const piece = (offset: number, more: boolean): Partial<FrameSpec> => (family === 4
       ? { fragmentOffset: offset, more }
       : { extensions: [{ type: 44, length: 8, segmentsLeft: 0, fragment: { offset, more } }] });

@@ -21,6 +21,7 @@ function supervisorOf(world: World): Supervisor {
     services: [{ name: "web", backends: 2, backendsUp: 1, failedOpen: false, error: null }],
     backends: world.backends.map((backend) => ({
       pool: "pool", backend, state: "up", admission: 32768, weight: 100, slots: 7, flows: null,
+      destinations: [{ pathMtu: null }, { pathMtu: backend === "a" ? 1400 : null }, { pathMtu: backend === "a" ? 1380 : null }],
     })),
   }) as unknown as Status;
   const counters = (): Counters => ({
@@ -57,6 +58,8 @@ describe("the metrics", () => {
     expect(first).toContain('pointsman_backend_admission_ratio{pool="pool",backend="a"} 0.5');
     expect(first).toContain('pointsman_incidents_total{incident="idle_timeout"} 2');
     expect(first).not.toContain("pointsman_backend_flows{");
+    expect(first).toContain('pointsman_backend_path_mtu_bytes{pool="pool",backend="a"} 1380');
+    expect(first).not.toContain('pointsman_backend_path_mtu_bytes{pool="pool",backend="b"}');
     world.backends = ["a"];
     world.packets += 1;
     // Scrapes of one turn of the event loop share what they look at.

@@ -11,6 +11,7 @@ import { flowKeyOf, fragmentKeyOf, parsePacket } from "../../src/model/packet.ts
 import type { ParsedPacket } from "../../src/model/packet.ts";
 import { readGolden } from "../support/golden_packets.ts";
 import { ICMP, ICMPV6, TCP, UDP, frameOf, ipv4, put16 } from "../support/packets.ts";
+import { notesWanted } from "../support/tunnel_notes.ts";
 import { outerBytes } from "../support/rewritten.ts";
 import type { Extension, FrameSpec } from "../support/packets.ts";
 
@@ -275,10 +276,14 @@ describe("golden packets, by decide()", () => {
           neighbour: (id) => golden.hops.get(id)!.resolved,
           local: (id) => golden.hops.get(id)!.local,
           obstacle,
+          tunnelSource: (id) => ({ address: golden.hops.get(id)!.tunnelSource, mask: 0 }),
+          mtu: (id) => golden.hops.get(id)!.mtu,
         },
         packet,
       );
       expect(decision.verdict).toBe(one.verdict);
+      const id = decision.destination?.id ?? 0;
+      expect(notesWanted(id, decision.effects)).toEqual(one.noted === null ? [] : [`${id}: ${one.noted}`]);
     });
   }
 });

@@ -79,7 +79,7 @@ describe("a tunnel source in the kernel", () => {
 
   it("costs nothing unless a tunnel's source varies", () => {
     const features = (forwarding: XdpForwarding, source: string | null): boolean => featuresOf({ keys: [],
-      versions: [], forwardings: [forwarding], action: "keep", icmpIntervalNs: 0n,
+      versions: [], forwardings: [forwarding], action: "keep", icmpIntervalNs: 0n, hasTunnelEnds: false,
       tunnelSources: [null, source === null ? null : prefix(source)],
     }).has("featureTunnelVariation");
     for (const tunnel of ["ipip", "gue", "gre"] as const) {

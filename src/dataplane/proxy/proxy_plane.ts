@@ -57,7 +57,7 @@ interface Unopened extends Wanted {
 
 const EMPTY_TABLE: ForwardingTable = {
   generation: 0, instance: "", services: [], destinations: new Map(),
-  orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, ledger: EMPTY_LEDGER, warnings: [],
+  orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, ledger: EMPTY_LEDGER, warnings: [],
 };
 const SWEEP_MIN_MS = 20;
 const SWEEP_MAX_MS = 5_000;
@@ -150,7 +150,7 @@ class ProxyPlane implements Dataplane {
       [name, textOf(listeners)] as const);
     return {
       mode: "proxy", interfaces: [], adopted: false,
-      listening: new Map(listening), neighbours: new Map(), failed: this.#failed,
+      listening: new Map(listening), neighbours: new Map(), pathMtus: new Map(), failed: this.#failed,
     };
   }
 

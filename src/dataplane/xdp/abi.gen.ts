@@ -10,7 +10,7 @@ export const ABI_NAMES = {
     "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "fragment_entry",
     "fragment_key", "next_hop", "policy_key", "port_prefix", "probe_key", "probe_path",
     "quic_config", "quic_config_key", "quic_server_key", "service_key", "service_version",
-    "settings", "traffic_count", "verdict_count", "wildcard_key",
+    "settings", "traffic_count", "tunnel_end", "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input",
@@ -20,13 +20,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xfc538289c2e861e9n;
+export const ABI_FINGERPRINT = 0x991cebbeb17a8e6dn;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x5610158e7253bf3bn,
-  pointsman: 0xfc538289c2e861e9n,
-  probe: 0x882697f92326d320n,
+  pointsman: 0x991cebbeb17a8e6dn,
+  probe: 0x5483d3f41eb321b8n,
 } as const;
 
 /** enum decap_verdict */
@@ -237,7 +237,8 @@ export const Verdict = {
   DROP_NO_NEIGHBOUR: 18,
   DROP_NO_ROOM: 19,
   DROP_TOO_BIG: 20,
-  VERDICTS: 21,
+  DROP_TUNNEL_ERROR: 21,
+  VERDICTS: 22,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** In the order of their declaration. */
@@ -246,7 +247,7 @@ export const VERDICT_NAMES = [
   "PASS_FRAGMENT", "PASS_ICMP", "PASS_PROTOCOL", "PASS_ORPHANED", "PASS_LOCAL", "TX_FORWARDED",
   "TX_ECHO_REPLY", "TX_ICMP_ERROR", "TX_TOO_BIG", "DROP_DENIED", "DROP_ORPHANED",
   "DROP_TTL_EXPIRED", "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_ROOM", "DROP_TOO_BIG",
-  "VERDICTS",
+  "DROP_TUNNEL_ERROR", "VERDICTS",
 ] as const satisfies readonly (keyof typeof Verdict)[];
 
 /** struct address_key, 16 bytes */
@@ -1035,6 +1036,50 @@ export const TrafficCount = {
   decode: (bytes: Uint8Array): TrafficCount => readTrafficCount(codec.exactView(bytes, 24, "struct traffic_count"), 0),
 } as const;
 
+/** struct tunnel_end, 32 bytes */
+export interface TunnelEnd {
+  readonly mtuNs: bigint;
+  readonly unreachableNs: bigint;
+  readonly destination: number;
+  readonly mtu: number;
+  readonly unreachable: number;
+}
+
+function writeTunnelEnd(view: DataView, at: number, value: TunnelEnd): void {
+  codec.setU64(view, at, value.mtuNs, "tunnel_end.mtu_ns");
+  codec.setU64(view, at + 8, value.unreachableNs, "tunnel_end.unreachable_ns");
+  codec.setU32(view, at + 16, value.destination, "tunnel_end.destination");
+  codec.setU32(view, at + 20, value.mtu, "tunnel_end.mtu");
+  codec.setU32(view, at + 24, value.unreachable, "tunnel_end.unreachable");
+}
+
+function readTunnelEnd(view: DataView, at: number): TunnelEnd {
+  return {
+    mtuNs: view.getBigUint64(at, true),
+    unreachableNs: view.getBigUint64(at + 8, true),
+    destination: view.getUint32(at + 16, true),
+    mtu: view.getUint32(at + 20, true),
+    unreachable: view.getUint32(at + 24, true),
+  };
+}
+
+export const TunnelEnd = {
+  size: 32,
+  offsets: {
+    mtuNs: 0,
+    unreachableNs: 8,
+    destination: 16,
+    mtu: 20,
+    unreachable: 24,
+  },
+  encode: (value: TunnelEnd): Uint8Array => {
+    const bytes = new Uint8Array(32);
+    writeTunnelEnd(codec.exactView(bytes, 32, "struct tunnel_end"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): TunnelEnd => readTunnelEnd(codec.exactView(bytes, 32, "struct tunnel_end"), 0),
+} as const;
+
 /** struct verdict_count, 16 bytes */
 export interface VerdictCount {
   readonly packets: bigint;
@@ -1159,7 +1204,8 @@ export const POINTSMAN_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
   "group_services", "icmp_pace", "policies", "quic_configs", "quic_counts", "quic_servers",
   "rings_large", "rings_medium", "rings_small", "service_active", "service_traffic",
-  "service_versions", "services", "settings", "verdict_counts", "virtual_addresses", "wildcards",
+  "service_versions", "services", "settings", "tunnel_ends", "verdict_counts", "virtual_addresses",
+  "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1180,6 +1226,7 @@ export interface PointsmanRodata {
   readonly featureOrphan: boolean;
   readonly featureQuicLb: boolean;
   readonly featureIcmpErrors: boolean;
+  readonly featureTunnelErrors: boolean;
   readonly ringClassSmall: boolean;
   readonly ringClassMedium: boolean;
   readonly ringClassLarge: boolean;
@@ -1188,7 +1235,7 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 4700,
+  size: 4708,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1202,15 +1249,16 @@ export const PointsmanRodata = {
     featureOrphan: 9,
     featureQuicLb: 10,
     featureIcmpErrors: 11,
-    ringClassSmall: 12,
-    ringClassMedium: 13,
-    ringClassLarge: 14,
-    transmitByRedirect: 15,
+    featureTunnelErrors: 12,
+    ringClassSmall: 13,
+    ringClassMedium: 14,
+    ringClassLarge: 15,
+    transmitByRedirect: 16,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4700, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4708, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1247,22 +1295,25 @@ export const PointsmanRodata = {
     if (value.featureIcmpErrors !== undefined) {
       codec.setU8(view, 11, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
+    if (value.featureTunnelErrors !== undefined) {
+      codec.setU8(view, 12, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+    }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 12, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 13, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 13, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 14, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 14, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 15, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 15, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 16, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 4700, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4708, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1276,10 +1327,11 @@ export const PointsmanRodata = {
       featureOrphan: view.getUint8(9) !== 0,
       featureQuicLb: view.getUint8(10) !== 0,
       featureIcmpErrors: view.getUint8(11) !== 0,
-      ringClassSmall: view.getUint8(12) !== 0,
-      ringClassMedium: view.getUint8(13) !== 0,
-      ringClassLarge: view.getUint8(14) !== 0,
-      transmitByRedirect: view.getUint8(15) !== 0,
+      featureTunnelErrors: view.getUint8(12) !== 0,
+      ringClassSmall: view.getUint8(13) !== 0,
+      ringClassMedium: view.getUint8(14) !== 0,
+      ringClassLarge: view.getUint8(15) !== 0,
+      transmitByRedirect: view.getUint8(16) !== 0,
     };
   },
 } as const;
@@ -1289,7 +1341,7 @@ export const PROBE_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
   "group_services", "icmp_pace", "policies", "probe_paths", "quic_configs", "quic_counts",
   "quic_servers", "rings_large", "rings_medium", "rings_small", "service_active",
-  "service_traffic", "service_versions", "services", "settings", "verdict_counts",
+  "service_traffic", "service_versions", "services", "settings", "tunnel_ends", "verdict_counts",
   "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
@@ -1311,6 +1363,7 @@ export interface ProbeRodata {
   readonly featureOrphan: boolean;
   readonly featureQuicLb: boolean;
   readonly featureIcmpErrors: boolean;
+  readonly featureTunnelErrors: boolean;
   readonly ringClassSmall: boolean;
   readonly ringClassMedium: boolean;
   readonly ringClassLarge: boolean;
@@ -1319,7 +1372,7 @@ export interface ProbeRodata {
 
 export const ProbeRodata = {
   section: ".rodata",
-  size: 4688,
+  size: 4696,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1333,15 +1386,16 @@ export const ProbeRodata = {
     featureOrphan: 9,
     featureQuicLb: 10,
     featureIcmpErrors: 11,
-    ringClassSmall: 12,
-    ringClassMedium: 13,
-    ringClassLarge: 14,
-    transmitByRedirect: 15,
+    featureTunnelErrors: 12,
+    ringClassSmall: 13,
+    ringClassMedium: 14,
+    ringClassLarge: 15,
+    transmitByRedirect: 16,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4688, ".rodata of probe");
+    const view = codec.exactView(bytes, 4696, ".rodata of probe");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1378,22 +1432,25 @@ export const ProbeRodata = {
     if (value.featureIcmpErrors !== undefined) {
       codec.setU8(view, 11, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
+    if (value.featureTunnelErrors !== undefined) {
+      codec.setU8(view, 12, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+    }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 12, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 13, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 13, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 14, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 14, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 15, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 15, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 16, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): ProbeRodata => {
-    const view = codec.exactView(bytes, 4688, ".rodata of probe");
+    const view = codec.exactView(bytes, 4696, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1407,10 +1464,11 @@ export const ProbeRodata = {
       featureOrphan: view.getUint8(9) !== 0,
       featureQuicLb: view.getUint8(10) !== 0,
       featureIcmpErrors: view.getUint8(11) !== 0,
-      ringClassSmall: view.getUint8(12) !== 0,
-      ringClassMedium: view.getUint8(13) !== 0,
-      ringClassLarge: view.getUint8(14) !== 0,
-      transmitByRedirect: view.getUint8(15) !== 0,
+      featureTunnelErrors: view.getUint8(12) !== 0,
+      ringClassSmall: view.getUint8(13) !== 0,
+      ringClassMedium: view.getUint8(14) !== 0,
+      ringClassLarge: view.getUint8(15) !== 0,
+      transmitByRedirect: view.getUint8(16) !== 0,
     };
   },
 } as const;

@@ -5,6 +5,7 @@
 import type { Env } from "../../env.ts";
 import { Failure, isFailure } from "../../errors.ts";
 import type { Config } from "../../model/config.ts";
+import { outerProtocols } from "../../model/tunnel_error.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
 import { attachInterface, type Attachment, type AttachMode } from "./attach.ts";
 import type { Obstacle } from "./finding.ts";
@@ -79,6 +80,8 @@ function configuredFeatures(config: Config): Set<Feature> {
     tunnelSources: Object.values(config.dataplane.tunnelSource),
     action: config.dataplane.orphan.action,
     icmpIntervalNs: icmpIntervalNs(config.limits.icmpErrors),
+    hasTunnelEnds: config.dataplane.pathMtuAgeMs > 0
+      && config.services.some(({ forwarding }) => outerProtocols({ forwarding }).length > 0),
   });
 }
 
@@ -300,6 +303,7 @@ function heldFeatures(state: KernelState): Set<Feature> {
     tunnelSources: [...state.destinations.values()].map(({ tunnelSource }) => tunnelSource),
     action: state.orphan.action,
     icmpIntervalNs: state.icmpIntervalNs,
+    hasTunnelEnds: state.tunnelEnds.size > 0,
   });
 }
 

@@ -7,6 +7,7 @@ import { QUIC_OUTCOMES } from "../../model/quic_route.ts";
 import type { ForwardingTable } from "../../model/table.ts";
 import type { Counters, TrafficCount } from "../dataplane.ts";
 import { FlowEntry, TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi.gen.ts";
+import { encodeU32 } from "./map_values.ts";
 import type { MapSet } from "./maps.ts";
 import type { BpfMap } from "./native.ts";
 
@@ -69,6 +70,13 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, flows:
     quic: new Map(sumPerCpu(maps.quic_counts, QUIC_OUTCOMES.length, 1)
       .map(([packets = 0], outcome) => [QUIC_OUTCOMES[outcome]!, packets])),
   };
+}
+
+/** Packets with this verdict. */
+export function readVerdict(maps: MapSet, name: VerdictName): number {
+  const value = maps.verdict_counts.lookup(encodeU32(VERDICT_NAMES.indexOf(name)));
+  const words = new BigUint64Array((value ?? new Uint8Array()).slice().buffer);
+  return words.reduce((sum, word, at) => at % (VerdictCount.size / U64) === 0 ? sum + Number(word) : sum, 0);
 }
 
 /** The first and the last of the enum are not outcomes. */

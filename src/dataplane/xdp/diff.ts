@@ -19,6 +19,7 @@ import {
 import { removeQuic, writeQuic } from "./quic_diff.ts";
 import { createRingPlaces, releaseRings } from "./ring_places.ts";
 import type { Capacities, Step } from "./steps.ts";
+import { removeTunnelEnds, writeTunnelEnds } from "./tunnel_ends.ts";
 
 /** A copy of the state that moves along with the steps that were planned. */
 interface Planner {
@@ -79,6 +80,7 @@ function planChange(planner: Planner, want: Image): void {
   addDevices(planner, want.devices);
   addDestinations(planner, want);
   planRoutes(planner, new Map([...want.destinations].map(([id, { route }]) => [id, route])));
+  writeTunnelEnds(planner, want);
   addPolicies(planner, want);
   writeQuic(planner, want);
   planServices(planner, want);
@@ -86,6 +88,7 @@ function planChange(planner: Planner, want: Image): void {
   removeServices(planner, want);
   removePolicies(planner, want);
   removeQuic(planner, want);
+  removeTunnelEnds(planner, want);
   lowerFlags(planner, want);
   retireDestinations(planner, want);
   removeDevices(planner, want.devices);
@@ -114,7 +117,8 @@ function withoutDestinations(want: Image, ids: ReadonlySet<number>): Image {
   }
   const destinations = new Map([...want.destinations].filter(([id]) => !ids.has(id)));
   const quicServers = new Map([...want.quicServers].filter(([, { destination }]) => !ids.has(destination)));
-  return { ...want, rings, services, destinations, quicServers };
+  const tunnelEnds = new Map([...want.tunnelEnds].filter(([, { destination }]) => !ids.has(destination)));
+  return { ...want, rings, services, destinations, quicServers, tunnelEnds };
 }
 
 function planProgram({ state, take }: Planner, want: Image): void {

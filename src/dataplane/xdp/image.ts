@@ -10,6 +10,7 @@ import {
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import { hashMask } from "../../model/tunnel_source.ts";
 import { groupsOf, type GroupImage, type Wildcard } from "./groups.ts";
+import { tunnelEndsOf, type TunnelEndImage } from "./tunnel_ends.ts";
 import {
   quicConfigImages, quicConfigText, quicServerImages, quicServerText,
   type QuicConfigImage, type QuicServerImage,
@@ -124,7 +125,7 @@ export type Feature =
   | "featureL2" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
   | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan" | "featureIcmpErrors"
   | "featureWildcard"
-  | "featureQuicLb"
+  | "featureQuicLb" | "featureTunnelErrors"
   | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
 
 export interface Image {
@@ -141,6 +142,8 @@ export interface Image {
   /** By quicConfigText() and quicServerText(). */
   readonly quicConfigs: ReadonlyMap<string, QuicConfigImage>;
   readonly quicServers: ReadonlyMap<string, QuicServerImage>;
+  /** By tunnelEndText(); none where nothing is learned of them. */
+  readonly tunnelEnds: ReadonlyMap<string, TunnelEndImage>;
   /** Interfaces that packets may leave by. */
   readonly devices: ReadonlySet<number>;
   readonly orphan: { readonly afterNs: bigint; readonly action: OrphanAction };
@@ -186,6 +189,7 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
   const devices = new Set<number>(options.attached);
   for (const { route } of destinations.values()) if (route.nextHop.ifindex !== 0) devices.add(route.nextHop.ifindex);
   const services = new Map(table.services.map((service) => [service.index, serviceImage(service)]));
+  const tunnelEnds = tunnelEndsOf(table.pathMtuAgeMs === 0 ? [] : destinations.values());
   return {
     services,
     groups: groupsOf(wildcardsOf(services)),
@@ -197,6 +201,7 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
     quicConfigs: new Map(table.services.flatMap(quicConfigImages).map((each) => [quicConfigText(each), each])),
     quicServers: new Map(table.services.flatMap(quicServerImages).map((each) => [quicServerText(each), each])),
     rings: new Map(table.services.map(({ ring }) => [ring.key, { key: ring.key, size: ring.size, slots: ring.slots }])),
+    tunnelEnds,
     devices,
     orphan: { afterNs: nanoseconds(table.orphan.afterMs), action: table.orphan.action },
     icmpIntervalNs: icmpIntervalNs(table.icmpErrorsPerSecond),
@@ -208,6 +213,7 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
       tunnelSources: [...destinations.values()].map(({ route }) => route.tunnelSource),
       action: table.orphan.action,
       icmpIntervalNs: icmpIntervalNs(table.icmpErrorsPerSecond),
+      hasTunnelEnds: tunnelEnds.size > 0,
     }),
   };
 }
@@ -288,6 +294,7 @@ export interface FeatureSource {
   readonly tunnelSources: Iterable<Prefix | null>;
   readonly action: OrphanAction;
   readonly icmpIntervalNs: bigint;
+  readonly hasTunnelEnds: boolean;
 }
 
 /** From a rate to what the program counts with. */
@@ -311,6 +318,7 @@ export function featuresOf(source: FeatureSource): Set<Feature> {
   if (action !== "keep") features.add("featureOrphan");
   if (![...keys].every(isExact)) features.add("featureWildcard");
   if (interval > 0n) features.add("featureIcmpErrors");
+  if (source.hasTunnelEnds) features.add("featureTunnelErrors");
   return features;
 }
 

@@ -15,6 +15,7 @@ import {
 } from "./image.ts";
 import { quicConfigText, quicServerText, type QuicConfigImage, type QuicServerImage } from "./quic_maps.ts";
 import type { Capacities, Step } from "./steps.ts";
+import { tunnelEndText, type TunnelEndImage } from "./tunnel_ends.ts";
 
 /** A version as it stands in the map: the ring is a place, not a content. */
 export interface HeldVersion extends Omit<VersionImage, "ringKey"> {
@@ -88,6 +89,8 @@ export interface KernelState {
   quicServers: Map<string, QuicServerImage>;
   /** Of the element of `quicConfigs` that went last. */
   quicMark: number;
+  /** By tunnelEndText(). */
+  tunnelEnds: Map<string, TunnelEndImage>;
   devices: Set<number>;
   orphan: { afterNs: bigint; action: OrphanAction };
   icmpIntervalNs: bigint;
@@ -105,7 +108,7 @@ export function emptyState(capacities: Capacities, features: ReadonlySet<Feature
     services: new Map(), destinations: new Map(), rings: new Map(), virtualAddresses: new Map(),
     prefixes: new Map(), groups: new Map(), keyMark: 0,
     quicConfigs: new Map(), quicServers: new Map(), quicMark: 0,
-    devices: new Set(), orphan: { afterNs: 0n, action: "keep" }, icmpIntervalNs: 0n,
+    tunnelEnds: new Map(), devices: new Set(), orphan: { afterNs: 0n, action: "keep" }, icmpIntervalNs: 0n,
     assigned: new Map(), features, capacities,
     marks: 0, quiet: 0,
   };
@@ -123,6 +126,7 @@ export function copyState(state: KernelState): KernelState {
     groups: copied(state.groups, (held) => ({ ...held, entries: new Map(held.entries) })),
     quicConfigs: new Map(state.quicConfigs),
     quicServers: new Map(state.quicServers),
+    tunnelEnds: new Map(state.tunnelEnds),
     devices: new Set(state.devices),
     assigned: new Map(state.assigned),
   };
@@ -183,6 +187,8 @@ export function record(state: KernelState, step: Step): void {
     case "set-orphan":
       state.orphan = { afterNs: step.afterNs, action: step.action };
       return;
+    case "write-tunnel-end": state.tunnelEnds.set(tunnelEndText(step.end), step.end); return;
+    case "remove-tunnel-end": state.tunnelEnds.delete(tunnelEndText(step.end)); return;
     case "add-device": state.devices.add(step.ifindex); return;
     case "remove-device": state.devices.delete(step.ifindex); return;
     case "assign-address": state.assigned.set(assignedText(step.assigned), step.assigned); return;

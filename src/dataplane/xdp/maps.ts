@@ -23,6 +23,10 @@ import {
   type QuicConfigImage, type QuicServerImage,
 } from "./quic_maps.ts";
 
+import {
+  decodeTunnelReport, encodeTunnelEnd, encodeTunnelEndKey, type TunnelEndImage, type TunnelReport,
+} from "./tunnel_ends.ts";
+
 export type MapName = (typeof POINTSMAN_MAPS)[number];
 export type MapSet = Readonly<Record<MapName, BpfMap>>;
 
@@ -260,6 +264,21 @@ export class PlaneMaps {
   removeDevice(ifindex: number): void {
     // The kernel takes out an interface that is gone.
     this.maps.devices.delete(encodeU32(ifindex));
+  }
+
+  // ---- the ends of tunnels
+
+  writeTunnelEnd(end: TunnelEndImage): void {
+    const key = encodeTunnelEndKey(end);
+    this.maps.tunnel_ends.update(key, encodeTunnelEnd(end, this.maps.tunnel_ends.lookup(key)), ANY);
+  }
+
+  removeTunnelEnd(end: TunnelEndImage): void {
+    this.maps.tunnel_ends.delete(encodeTunnelEndKey(end));
+  }
+
+  tunnelReports(): TunnelReport[] {
+    return entriesOf(this.maps.tunnel_ends).map(({ key, value }) => decodeTunnelReport(key, value));
   }
 
   // ---- rings

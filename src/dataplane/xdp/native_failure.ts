@@ -17,7 +17,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   service_active: "raise limits.services", service_versions: "raise limits.services",
   service_traffic: "raise limits.services", rings_small: "raise limits.services",
   rings_medium: "raise limits.services", rings_large: "raise limits.services",
-  destinations: "raise limits.backends", destination_traffic: "raise limits.backends",
+  tunnel_ends: "raise limits.backends", destinations: "raise limits.backends", destination_traffic: "raise limits.backends",
   flows: "raise limits.flows", fragments: "raise limits.fragments",
   wildcards: "raise limits.services", address_groups: "raise limits.services",
   group_services: "give the services fewer prefixes, or ranges of ports that begin and end at rounder numbers",

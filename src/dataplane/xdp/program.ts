@@ -9,6 +9,7 @@ import type { Feature } from "./image.ts";
 import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
 import type { BpfMap, BpfObject, Native } from "./native.ts";
 import { ringsMax, type Capacities } from "./steps.ts";
+import { TUNNEL_ENDS_PER_DESTINATION } from "./tunnel_ends.ts";
 
 export const PROGRAM = POINTSMAN_PROGRAMS[0];
 
@@ -42,7 +43,7 @@ export function mapSizes(capacities: Capacities): Partial<Record<MapName, number
   return {
     services, virtual_addresses: services, service_active: services, service_versions: services * 2,
     service_traffic: services, rings_small: rings, rings_medium: rings, rings_large: rings,
-    destinations, destination_traffic: destinations, flows, fragments, policies,
+    destinations, destination_traffic: destinations, tunnel_ends: destinations * TUNNEL_ENDS_PER_DESTINATION, flows, fragments, policies,
     // Old and new prefixes stand side by side during a change.
     wildcards: services, address_groups: services * 2, group_services: groupEntries,
     quic_configs: quicConfigs, quic_servers: quicServers,
@@ -57,7 +58,9 @@ export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
     size("service_traffic"), size("wildcards"), size("address_groups") / 2,
     ...(["small", "medium", "large"] as const).map((each) => size(`rings_${each}`) / 2),
   );
-  const destinations = Math.min(size("destinations"), size("destination_traffic"));
+  const destinations = Math.min(
+    size("destinations"), size("destination_traffic"), size("tunnel_ends") / TUNNEL_ENDS_PER_DESTINATION,
+  );
   const found = {
     services, destinations, flows: size("flows"), fragments: size("fragments"), policies: size("policies"),
     groupEntries: size("group_services"),
@@ -126,6 +129,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featureOrphan: features.has("featureOrphan"),
     featureQuicLb: features.has("featureQuicLb"),
     featureIcmpErrors: features.has("featureIcmpErrors"),
+    featureTunnelErrors: features.has("featureTunnelErrors"),
     ringClassSmall: features.has("ringClassSmall"),
     ringClassMedium: features.has("ringClassMedium"),
     ringClassLarge: features.has("ringClassLarge"),

@@ -14,6 +14,7 @@ import { entriesOf, walk, type PlaneMaps } from "./maps.ts";
 import type { Pins } from "./pins.ts";
 import { decodeQuicConfig, decodeQuicServer, quicConfigText, quicServerText } from "./quic_maps.ts";
 import type { Capacities } from "./steps.ts";
+import { decodeTunnelEnd, tunnelEndText } from "./tunnel_ends.ts";
 
 export interface RecoverOptions {
   readonly capacities: Capacities;
@@ -40,6 +41,10 @@ export function recoverState(maps: PlaneMaps, options: RecoverOptions): KernelSt
   for (const { key, value } of walk(maps.maps.quic_servers)) {
     const server = decodeQuicServer(key, decodeU32(value));
     state.quicServers.set(quicServerText(server), server);
+  }
+  for (const { key, value } of entriesOf(maps.maps.tunnel_ends)) {
+    const end = decodeTunnelEnd(key, value);
+    state.tunnelEnds.set(tunnelEndText(end), end);
   }
   for (const { key } of entriesOf(maps.maps.virtual_addresses)) {
     const address = addressFromBytes(AddressKey.decode(key).address);

@@ -14,6 +14,7 @@ import {
 } from "./image.ts";
 import type { HeldVersion } from "./kernel_state.ts";
 import type { QuicConfigImage, QuicServerImage } from "./quic_maps.ts";
+import { tunnelEndText, type TunnelEndImage } from "./tunnel_ends.ts";
 
 /** How much the maps hold. */
 export interface Capacities {
@@ -73,6 +74,8 @@ export type Step =
   | { readonly kind: "remove-address-group"; readonly network: Prefix }
   | { readonly kind: "write-quic-config" | "remove-quic-config"; readonly config: QuicConfigImage }
   | { readonly kind: "write-quic-server" | "remove-quic-server"; readonly server: QuicServerImage }
+  /** Errors about this tunnel are known for what they are. */
+  | { readonly kind: "write-tunnel-end" | "remove-tunnel-end"; readonly end: TunnelEndImage }
   | { readonly kind: "add-virtual-address" | "remove-virtual-address"; readonly address: Address }
   | { readonly kind: "assign-address" | "unassign-address"; readonly assigned: AssignedAddress };
 
@@ -116,6 +119,9 @@ function words(step: Step): { object: string; detail: string } {
     case "write-quic-server": case "remove-quic-server": return {
       object: `service ${step.server.index}`,
       detail: `server ID ${step.server.serverId} is destination ${step.server.destination}`,
+    };
+    case "write-tunnel-end": case "remove-tunnel-end": return {
+      object: `tunnel to ${tunnelEndText(step.end)}`, detail: `destination ${step.end.destination}`,
     };
     case "zero-service-traffic": return { object: `service ${step.index}`, detail: "" };
     case "add-group-ports": case "remove-group-ports": return {

@@ -5,11 +5,14 @@
 import type { Cancel } from "../../env.ts";
 import type { Destination, ForwardingTable, Ledger } from "../../model/table.ts";
 import type { Socket } from "node:net";
-import type { ApplyReport, Counters, Dataplane, PlaneStatus, ProbePlace, StepDescription } from "../dataplane.ts";
+import type {
+  ApplyReport, Counters, Dataplane, DoubtListener, PlaneStatus, ProbePlace, StepDescription,
+} from "../dataplane.ts";
+import { outerProtocols } from "../../model/tunnel_error.ts";
 import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
-import { createFlowCounter, readCounters, type FlowCounter } from "./count.ts";
+import { createFlowCounter, readCounters, readVerdict, type FlowCounter } from "./count.ts";
 import { attachAgain, openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
 import { removeInstance } from "./detach.ts";
 import { diff, diffRoutes } from "./diff.ts";
@@ -19,10 +22,13 @@ import type { PlaneMaps } from "./maps.ts";
 import type { Native, TestRunOptions, TestRunResult } from "./native.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Target, Way } from "./next_hops.ts";
+import { unreachableText, withPathMtu, type LearnedMtu } from "./path_mtu.ts";
 import { ProbePaths } from "./probe_paths.ts";
 import { PROGRAM } from "./program.ts";
 import { seedOf } from "./recover.ts";
 import { describeStep, type Step } from "./steps.ts";
+import type { TunnelReport } from "./tunnel_ends.ts";
+import { TunnelNews } from "./tunnel_news.ts";
 import { assignAddress, unassignAddress } from "./vip.ts";
 
 /** Where the ways to destinations come from: the kernel, or whatever a test or a replay says. */
@@ -56,6 +62,8 @@ export class XdpPlane implements Dataplane {
   readonly #flows: FlowCounter;
   /** Null where nothing is attached: nothing would come back. */
   readonly #probes: ProbePaths | null;
+  readonly #news: TunnelNews;
+  #doubt: DoubtListener = () => undefined;
   #core: Core;
   #table: ForwardingTable | null = null;
   #targets: readonly Destination[] = [];
@@ -76,6 +84,13 @@ export class XdpPlane implements Dataplane {
     this.#probes = requests === null ? null : new ProbePaths({
       native, env, config, requests,
       nameOf: (ifindex) => this.#core.attachments.find((each) => each.ifindex === ifindex)?.name ?? null,
+    });
+    this.#news = new TunnelNews({
+      env: context.env,
+      count: () => readVerdict(this.#core.program.maps.maps, "DROP_TUNNEL_ERROR"),
+      reports: () => this.#core.program.maps.tunnelReports(),
+      onChange: () => { this.refresh(); },
+      onUnreachable: (reports) => { this.#tellDoubts(reports); },
     });
     this.#claim();
   }
@@ -105,6 +120,7 @@ export class XdpPlane implements Dataplane {
       const { served, failed } = servable(table);
       this.#table = served;
       this.#targets = [...served.destinations.values()];
+      this.#news.follow(served.pathMtuAgeMs);
       const image = this.#image(served, this.#waySource.ways(this.#targets));
       const steps = diff(this.#core.state, image);
       let lastWriteMs = clock.monotonicMs();
@@ -158,9 +174,17 @@ export class XdpPlane implements Dataplane {
       adopted: this.#core.adopted,
       listening: new Map((this.#table?.services ?? []).map(({ name, config }) =>
         [name, formatServiceAddress(config)])),
+      pathMtus: new Map(this.#targets.flatMap((target) => {
+        const learned = this.#learned(target);
+        return learned === undefined ? [] : [[target.name, learned.mtu] as const];
+      })),
       neighbours: new Map(this.#targets.map(({ name }, at) => [name, ways[at]?.text ?? "not looked up yet"])),
       failed: this.#failed,
     };
+  }
+
+  onDoubt(listener: DoubtListener): void {
+    this.#doubt = listener;
   }
 
   heartbeat(): void {
@@ -196,6 +220,7 @@ export class XdpPlane implements Dataplane {
     this.#isClosed = true;
     this.#cancelRetry?.();
     this.#flows.stop();
+    this.#news.stop();
     await this.#queue;
     // The maps must not go while a grace period for them is under way.
     await this.#grace?.done.catch(() => undefined);
@@ -309,7 +334,8 @@ export class XdpPlane implements Dataplane {
   }
 
   #image(table: ForwardingTable, ways: readonly Way[]): Image {
-    const byId = new Map([...table.destinations.keys()].map((id, at) => [id, ways[at]!.route]));
+    const byId = new Map([...table.destinations.values()].map((destination, at) =>
+      [destination.id, this.#route(destination, ways[at]!)]));
     return imageOf(table, { attached: this.#attachedIfindexes(), view: ({ id }) => byId.get(id)! });
   }
 
@@ -317,8 +343,24 @@ export class XdpPlane implements Dataplane {
     const ways = this.#waySource.current();
     const { destinations } = this.#core.state;
     // After a failed apply an id may still be somebody else's.
-    return new Map(this.#targets.flatMap(({ id, identity }, at) =>
-      destinations.get(id)?.identity === identity ? [[id, ways[at]!.route] as const] : []));
+    return new Map(this.#targets.flatMap((target, at) => destinations.get(target.id)?.identity === target.identity
+      ? [[target.id, this.#route(target, ways[at]!)] as const] : []));
+  }
+
+  /** With what is known of the way that a tunnel takes. */
+  #route(destination: Destination, { route }: Way): Route {
+    return withPathMtu(route, this.#learned(destination));
+  }
+
+  #learned(destination: Destination): LearnedMtu | undefined {
+    return outerProtocols(destination).length === 0 ? undefined : this.#news.mtus.get(destination.address.text);
+  }
+
+  #tellDoubts(reports: ReadonlyMap<string, TunnelReport>): void {
+    for (const [address, report] of reports) {
+      const names = this.#targets.filter((each) => each.address.text === address && outerProtocols(each).length > 0);
+      this.#doubt([...new Set(names.map(({ name }) => name))], unreachableText(report));
+    }
   }
 
   #idleNs(): bigint {

@@ -240,13 +240,14 @@ def squeeze(data):
     return {"hex": kept.hex(), "zeros": len(data) - len(kept)}
 
 
-def case(name, verdict, frame, expected=None, orphan="keep", before=None):
+def case(name, verdict, frame, expected=None, orphan="keep", before=None, noted=None):
     """`frame` is a scapy packet or bytes; `expected` the same, None for the frame as it came. `before` goes
-    through the program first; what becomes of it is another case."""
+    through the program first; what becomes of it is another case. `noted`: what is learned of a tunnel."""
     bytes_in = frame if isinstance(frame, bytes) else raw(frame)
     out = None if expected is None else squeeze(expected if isinstance(expected, bytes) else raw(expected))
     cases.append({"name": name, "verdict": verdict, "orphan": orphan, "frame": squeeze(bytes_in), "expected": out,
-                  **({} if before is None else {"before": squeeze(raw(before))})})
+                  **({} if before is None else {"before": squeeze(raw(before))}),
+                  **({} if noted is None else {"noted": noted})})
 
 
 def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED", flow=None, backend=None, before=None):
@@ -663,6 +664,78 @@ for family in (4, 6):
         forwards(f"{here} {port} as long as can be", ether() / ip(family) / udp(ports[port], length), port)
         if (family, port) != (4, "ipip6"):
             case(f"{here} {port} too long", "DROP_NO_ROOM", ether() / ip(family) / udp(ports[port], length + 1))
+
+# --- errors about tunnels -----------------------------------------------------------------------------
+
+
+def outer(family, kind, inside, inner=4, **changes):
+    """A packet as a tunnel of ours sent it: `kind` is ipip, gre, gue or gue1."""
+    packet = ip(inner) / inside
+    layer = (IP(src=OUTER4, dst=BACKEND4, id=0, flags="DF", ttl=60) if family == 4
+             else IPv6(src=OUTER6, dst=BACKEND6, hlim=60))
+    for key, value in changes.items():
+        setattr(layer, key, value)
+    if kind == "ipip":
+        return raw(layer / packet)
+    if kind == "gre":
+        return raw(layer / GRE() / packet)
+    header = bytes([0, 4 if inner == 4 else 41, 0, 0]) if kind == "gue" else b""
+    return raw(layer / UDP(sport=50000, dport=6080, chksum=0) / Raw(header + raw(packet)))
+
+
+def about(family, quote, kind=None, **changes):
+    """To the outer source, from a router: too big unless `kind` says otherwise."""
+    there = OUTER4 if family == 4 else OUTER6
+    if kind is None:
+        return ether() / too_big(family, quote, **{"dst": there, **changes})
+    source = ROUTER4 if family == 4 else ROUTER6
+    return ether() / ip(family, **{"src": source, "dst": there, **changes}) / kind / Raw(quote)
+
+
+def narrow(mtu):
+    return ICMP(type=3, code=4, nexthopmtu=mtu)
+
+
+for family in (4, 6):
+    here = f"v{family} tunnel error"
+    least = 28 if family == 4 else 48
+    for kind in ("ipip", "gre", "gue", "gue1"):
+        for inner in (4, 6):
+            sent = outer(family, kind, tcp(ports["l2"], "A") / Raw(bytes(600)), inner)
+            case(f"{here} {kind} of v{inner}", "DROP_TUNNEL_ERROR", about(family, sent[:576]), noted="mtu 1400")
+            case(f"{here} {kind} of v{inner}, 8 bytes", "DROP_TUNNEL_ERROR", about(family, sent[:least]), noted="mtu 1400")
+            case(f"{here} {kind} of v{inner}, 7 bytes", "PASS_NOT_OURS", about(family, sent[:least - 1]))
+    sent = outer(family, "ipip", udp(ports["l2"], 1400))
+    case(f"{here}, one tag", "DROP_TUNNEL_ERROR",
+         ether() / Dot1Q(vlan=7) / about(family, sent[:least])[1], noted="mtu 1400")
+    kinds = ([(ICMP(type=3, code=code), f"3/{code}") for code in (0, 1, 2, 3, 13)] + [(ICMP(type=11), "11/0"), (ICMP(type=12, ptr=9), "12/0")]
+             if family == 4 else
+             [(ICMPv6DestUnreach(code=code), f"1/{code}") for code in (0, 1, 3, 4)] +
+             [(ICMPv6TimeExceeded(), "3/0"), (ICMPv6ParamProblem(code=1, ptr=6), "4/1")])
+    for kind, words in kinds:
+        case(f"{here} {words}", "DROP_TUNNEL_ERROR", about(family, sent[:least], kind), noted=f"unreachable {words}")
+    # Somebody else's packets, or not quite ours.
+    others = ([("from elsewhere", outer(4, "ipip", udp(1), src="10.0.0.2")), ("to elsewhere", outer(4, "ipip", udp(1), dst="10.0.0.12"))]
+              if family == 4 else
+              [("from elsewhere", outer(6, "ipip", udp(1), src="fd10::2")), ("to elsewhere", outer(6, "ipip", udp(1), dst="fd10::12"))])
+    for words, quote in others:
+        case(f"{here} {words}", "PASS_NOT_OURS", about(family, quote))
+    quote = bytearray(outer(family, "gue", udp(1)))
+    quote[(20 if family == 4 else 40) + 3] += 1
+    case(f"{here} of another port", "PASS_NOT_OURS", about(family, bytes(quote)))
+    case(f"{here} to somebody else", "PASS_NOT_OURS", about(family, sent, dst="10.0.0.2" if family == 4 else "fd10::2"))
+    if family == 4:
+        for told, noted in ((1399, 1399), (576, 576), (575, 576), (68, 576), (1, 576)):
+            case(f"{here} telling {told}", "DROP_TUNNEL_ERROR", about(4, sent[:least], narrow(told)), noted=f"mtu {noted}")
+        # RFC 1191, 7.1: an old router tells none, and the plateau below the refused length counts.
+        for length, noted in ((1448, 1006), (1492, 1006), (1493, 1492), (9000, 8166), (1006, 576), (300, 576)):
+            old = bytearray(sent[:least])
+            old[2:4] = struct.pack("!H", length)
+            case(f"{here} telling none about {length}", "DROP_TUNNEL_ERROR", about(4, bytes(old), narrow(0)), noted=f"mtu {noted}")
+    else:
+        for told, noted in ((1280, "mtu 1280"), (1279, None), (0, None), (70000, "mtu 70000")):
+            message = ICMPv6PacketTooBig(mtu=told)
+            case(f"{here} telling {told}", "DROP_TUNNEL_ERROR", about(6, sent[:least], message), noted=noted)
 
 # --- several addresses and ports ----------------------------------------------------------------------
 
