@@ -27,9 +27,11 @@ enum verdict {
 	PASS_ORPHANED,          /* no heartbeat for too long, and the policy is `pass` */
 	PASS_LOCAL,             /* for a backend that is this host itself: as it came, without tunnel */
 	TX_FORWARDED,           /* on its way to a backend */
+	TX_REPLY,               /* from a backend that does not know the client's side of the flow (nat,
+				 * fullnat), on its way to the client */
 	TX_ECHO_REPLY,          /* an echo request to a virtual address, answered */
 	TX_ICMP_ERROR,          /* an ICMP error that quotes a flow of a service, on its way to the
-				 * backend that owns the flow */
+				 * backend that owns the flow; or, from behind nat, to its client */
 	TX_TOO_BIG,             /* larger than the way to the backend carries: its sender is told, by ICMP,
 				 * how much is */
 	DROP_DENIED,            /* the service's allow and deny prefixes say no */
@@ -37,6 +39,8 @@ enum verdict {
 	DROP_TTL_EXPIRED,       /* its time to live, or hop limit, ends here */
 	DROP_NO_BACKEND,        /* nobody is there to take it */
 	DROP_NO_NEIGHBOUR,      /* the next hop's link address is not known (yet) */
+	DROP_NO_PORT,           /* nat: every port that was tried is another flow's */
+	DROP_NAT_FULL,          /* nat: as many flows as `limits.natFlows` allows are under way */
 	DROP_NO_ROOM,           /* no room for the outer header, or for the length in it */
 	DROP_TOO_BIG,           /* larger than the way to the backend carries, and its sender may not be
 				 * told (a fragment, an error, one that allows fragmentation), or too
@@ -52,6 +56,8 @@ enum forwarding {
 	FORWARDING_IPIP,        /* RFC 2003, RFC 2473, and both mixed forms (RFC 4213) */
 	FORWARDING_GUE,         /* in UDP (draft-ietf-intarea-gue-09) */
 	FORWARDING_GRE,         /* RFC 2784, RFC 7676; no key, no checksum */
+	FORWARDING_NAT,         /* the destination is translated (RFC 3022); replies come back here */
+	FORWARDING_FULLNAT,     /* the source too */
 };
 
 /* The two forms of GUE: with a header of four bytes or more, or IP right behind UDP. */
@@ -76,7 +82,12 @@ enum destination_flags { DESTINATION_LIVE = 1, DESTINATION_ADMITS = 2 };
 enum next_hop_flags { NEXT_HOP_RESOLVED = 1, NEXT_HOP_LOCAL = 2 };
 enum policy_action { POLICY_NONE = 0, POLICY_ALLOW, POLICY_DENY };
 /* Bits of service_version.flags: without a matching prefix, packets are denied. */
-enum service_flags { SERVICE_DENY_BY_DEFAULT = 1, SERVICE_HAS_POLICY = 2, SERVICE_QUIC_LB = 4 };
+enum service_flags {
+	SERVICE_DENY_BY_DEFAULT = 1,
+	SERVICE_HAS_POLICY = 2,
+	SERVICE_QUIC_LB = 4,
+	SERVICE_NAT = 8,        /* its flows are in `nat_flows`, and not in `flows` */
+};
 
 /* How a QUIC connection ID hides the server ID in it (draft-ietf-quic-load-balancers-21, 5.4). */
 enum quic_mode { QUIC_PLAINTEXT = 0, QUIC_SINGLE_PASS, QUIC_FOUR_PASS };
@@ -170,8 +181,9 @@ struct destination {
 	struct next_hop next_hops[2];
 	__be32 tunnel_source_mask; /* bits of its last word that a flow's hash sets; 0: none */
 	__be16 gue_port;        /* of the outer UDP header */
+	__be16 port;            /* nat: of the backend; 0: the port that a packet came for */
 	__u8 gue_variant;       /* enum gue_variant */
-	__u8 pad[17];           /* to 128 bytes: two cache lines */
+	__u8 pad[15];           /* to 128 bytes: two cache lines */
 };
 
 /* Key of `virtual_addresses` and of `decap_addresses`: an address alone. */
@@ -190,7 +202,8 @@ struct tunnel_end {
 	__u8 pad[4];
 };
 
-/* Key of `flows`: where it goes, which is a key of `services`, and where it comes from. */
+/* Key of `flows` and `nat_flows`: where it goes, which is a key of `services`, and where it comes
+ * from. */
 struct flow_key {
 	struct service_key service;
 	__u8 source[16];
@@ -202,6 +215,38 @@ struct flow_entry {
 	__u64 last_seen_ns;     /* CLOCK_MONOTONIC; touched at most once a second */
 	__u32 generation;       /* of the destination when it was remembered */
 	__u32 destination;      /* id */
+};
+
+/* Bits of nat_flow.flags: what of TCP was seen in this direction, as in its header; whether the
+ * backend has ever answered, and that this is its direction. */
+enum nat_flags { NAT_FIN = 1, NAT_RST = 4, NAT_ANSWERED = 64, NAT_REPLY = 128 };
+
+/* A translated flow stands in `nat_flows` under two keys, both as packets arrive here: the one under
+ * which its client sends and the one under which its backend answers. Each entry has the key of the
+ * other, and that is what the packet is made of: it goes on from where the other direction arrives,
+ * to where the other direction comes from. */
+struct nat_flow {
+	__u64 last_seen_ns;     /* of this direction: CLOCK_MONOTONIC, touched at most once a second */
+	struct flow_key other;
+	__u32 destination;      /* id */
+	__u32 generation;       /* of the destination when the flow began */
+	__u32 service;          /* index */
+	__u32 client_ifindex;   /* of replies: the interface by which the client's packets came, and what frames
+				 * by it to the client begin with; the way back ("auto last hop") */
+	__u8 client_macs[12];
+	__u8 flags;             /* enum nat_flags */
+	__u8 pad[3];
+};
+
+/* Index of `nat_sources`: where the addresses of each family begin. */
+enum nat_sources_at { NAT_SOURCES_IPV4 = 0, NAT_SOURCES_IPV6 = 16, NAT_SOURCES_MAX = 32 };
+
+/* What became of packets that had to begin a translated flow. Index of `nat_counts`. */
+enum nat_outcome {
+	NAT_CLAIMED = 0,        /* a flow began */
+	NAT_PORT_TRANSLATED,    /* of those, in nat: the client's own port was another flow's */
+	NAT_TAKEN_OVER,         /* a port was free again, but its flow had not been swept yet */
+	NAT_OUTCOMES,           /* how many there are; not an outcome */
 };
 
 /* Key of `fragments`: what the fragments of one datagram have in common (RFC 791, 3.2; RFC 8200,
@@ -279,6 +324,13 @@ struct settings {
 	__u64 orphan_after_ns;
 	__u64 orphan_action;    /* enum orphan_action */
 	__u64 icmp_interval_ns; /* between two ICMP errors of one CPU, on average; 0: no limit */
+	__u64 nat_ports;        /* in one word, so that it changes at once: from the lowest bits, 16 of the
+				 * first port, 16 of how many, 8 of how many `nat_sources` of IPv4, 8 of IPv6 */
+	__u64 nat_syn_ns;       /* how long a flow stays without a packet: before the backend answered, */
+	__u64 nat_established_ns; /* after that, */
+	__u64 nat_fin_ns;       /* after a FIN, */
+	__u64 nat_rst_ns;       /* after an RST, */
+	__u64 nat_udp_ns;       /* and of UDP */
 };
 
 /* What the decapsulation program of the backends (decap.bpf.c) did. Index of `decap_counts`.
@@ -313,6 +365,7 @@ _Static_assert(sizeof(struct address_key) == 16, "an address and nothing else");
 _Static_assert(sizeof(struct tunnel_end) == 32, "four words");
 _Static_assert(sizeof(struct flow_key) == 40, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct flow_entry) == 16, "one entry, one quarter of a cache line");
+_Static_assert(sizeof(struct nat_flow) == 80, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct fragment_key) == 40, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct fragment_entry) == 16, "two words");
 _Static_assert(sizeof(struct service_version) == 32, "two versions to a cache line");
@@ -324,6 +377,6 @@ _Static_assert(sizeof(struct quic_config) == 232, "masks, bytes and 44 words");
 _Static_assert(sizeof(struct quic_server_key) == 20, "made of two double words and a word");
 _Static_assert(sizeof(struct probe_key) == 20, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct probe_path) == 12, "three words");
-_Static_assert(sizeof(struct settings) == 40, "five aligned words");
+_Static_assert(sizeof(struct settings) == 88, "eleven aligned words");
 _Static_assert(sizeof(struct verdict_count) == 16, "per-CPU values are multiples of 8");
 _Static_assert(sizeof(struct traffic_count) == 24, "per-CPU values are multiples of 8");

@@ -10,18 +10,22 @@
 #include "flow_hash.h"
 #include "fragment.h"
 #include "maps.h"
+#include "nat.h"
+#include "orphan.h"
 #include "packet.h"
+#include "policy.h"
 #include "quic.h"
 #include "tunnel_error.h"
 
 enum { TOUCH_INTERVAL_NS = 1000000000 };
 
-/* What is to be written to `flows` once the packet is on its way. */
-enum effect { EFFECT_NONE = 0, EFFECT_TOUCH, EFFECT_REMEMBER };
+/* What is to be written to `flows` or `nat_flows` once the packet is on its way. */
+enum effect { EFFECT_NONE = 0, EFFECT_TOUCH, EFFECT_REMEMBER, EFFECT_CLAIM };
 
 struct choice {
 	const struct destination *destination;
 	struct flow_entry *entry; /* the flow's, whether it was followed or not; NULL: none */
+	struct nat_flow *nat;   /* the same of a translated flow, in either direction */
 	__u64 now_ns;
 	__u32 service;
 	__u32 id;               /* of the destination */
@@ -99,44 +103,6 @@ static __always_inline const struct service_version *active_version(__u32 servic
 		return NULL;
 	element = service * 2 + (*active & 1);
 	return bpf_map_lookup_elem(&service_versions, &element);
-}
-
-/* The longest prefix that holds the client decides, else the service's default. */
-static __always_inline bool is_denied(const struct packet *packet,
-				      const struct service_version *version, __u32 service)
-{
-	struct policy_key key = { .prefix_bits = 32 + 128, .service = bpf_htonl(service) };
-	__u32 *action = NULL;
-
-	if (version->flags & SERVICE_HAS_POLICY) {
-		copy_address(key.address, packet->flow.source);
-		action = bpf_map_lookup_elem(&policies, &key);
-	}
-	if (action && *action != POLICY_NONE)
-		return *action == POLICY_DENY;
-	return version->flags & SERVICE_DENY_BY_DEFAULT;
-}
-
-/* Times are added to and never subtracted: another CPU's `now` may be a little ahead of ours. */
-static __always_inline enum verdict decide_orphaned(__u64 now_ns)
-{
-	__u32 only = 0;
-	volatile struct settings *setting = bpf_map_lookup_elem(&settings, &only);
-	__u64 after_ns;
-
-	if (!setting)
-		return VERDICT_CONTINUE;
-	after_ns = setting->orphan_after_ns;
-	if (after_ns == 0 || setting->heartbeat_ns + after_ns >= now_ns)
-		return VERDICT_CONTINUE;
-	switch (setting->orphan_action) {
-	case ORPHAN_PASS:
-		return PASS_ORPHANED;
-	case ORPHAN_DROP:
-		return DROP_ORPHANED;
-	default:
-		return VERDICT_CONTINUE;
-	}
 }
 
 /* Follows the flow to the destination it has, if that is still the one it was and may keep it. A
@@ -277,6 +243,69 @@ static __always_inline bool follow_cid(struct choice *choice, __u32 named, bool 
 	return true;
 }
 
+/* Follows a translated flow to its backend; the same rules as for any other flow. */
+static __always_inline bool follow_nat(const struct packet *packet, struct choice *choice)
+{
+	__u32 wanted = packet->opens ? DESTINATION_LIVE | DESTINATION_ADMITS : DESTINATION_LIVE;
+	struct nat_flow *held = bpf_map_lookup_elem(&nat_flows, &packet->flow);
+	const struct destination *destination;
+	__u64 last_seen_ns;
+	__u32 id;
+
+	if (!held || held->flags & NAT_REPLY)
+		return false;
+	id = held->destination;
+	destination = bpf_map_lookup_elem(&destinations, &id);
+	if (!destination || destination->generation != held->generation ||
+	    (destination->flags & wanted) != wanted)
+		return false;
+	last_seen_ns = *(volatile __u64 *)&held->last_seen_ns;
+	choice->nat = held;
+	choice->destination = destination;
+	choice->id = id;
+	choice->effect = last_seen_ns + TOUCH_INTERVAL_NS < choice->now_ns ? EFFECT_TOUCH : EFFECT_NONE;
+	return true;
+}
+
+/* A flow that is translated stays where it is, whatever its connection ID says: answers know one way
+ * back. An error about a flow that nobody knows has nobody to be translated for. */
+static __always_inline enum verdict decide_nat(const struct packet *packet,
+					       const struct service_version *version,
+					       struct choice *choice, __u32 named)
+{
+	enum verdict verdict;
+
+	choice->tracking = TRACKING_NONE;
+	if (follow_nat(packet, choice))
+		return VERDICT_CONTINUE;
+	if (packet->role == ROLE_ICMP_ERROR)
+		return PASS_ICMP;
+	if (!named || !follow_cid(choice, named, false)) {
+		verdict = choose_by_ring(packet, version, choice);
+		if (verdict != VERDICT_CONTINUE)
+			return verdict;
+	}
+	choice->effect = EFFECT_CLAIM;
+	choice->generation = choice->destination->generation;
+	choice->flow_hash = flow_hash_of(packet, version);
+	return VERDICT_CONTINUE;
+}
+
+/* What a backend answers, or what its side of the network says of a packet to it. */
+static __always_inline enum verdict decide_reply(const struct packet *packet, struct choice *choice)
+{
+	struct nat_flow *held = bpf_map_lookup_elem(&nat_flows, &packet->flow);
+
+	if (!held || !(held->flags & NAT_REPLY))
+		return VERDICT_CONTINUE;
+	if (packet->ttl <= 1)
+		return DROP_TTL_EXPIRED;
+	choice->nat = held;
+	choice->service = held->service;
+	choice->id = held->destination;
+	return packet->role == ROLE_ICMP_ERROR ? TX_ICMP_ERROR : TX_REPLY;
+}
+
 static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *packet,
 					   struct choice *choice)
 {
@@ -291,6 +320,13 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	if (feature_tunnel_errors && packet->role == ROLE_ICMP_ERROR && is_about_tunnel(ctx, packet))
 		return DROP_TUNNEL_ERROR;
 	service = service_of(&packet->flow.service);
+	if (feature_nat)
+		choice->nat = NULL;
+	if (feature_nat && !service) {
+		verdict = decide_reply(packet, choice);
+		if (verdict != VERDICT_CONTINUE)
+			return verdict;
+	}
 	if (!service)
 		return packet->role == ROLE_ICMP_ERROR ? decide_without_ports(packet) : PASS_NOT_OURS;
 	choice->service = *service;
@@ -303,7 +339,7 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	if (feature_policy && version->flags && is_denied(packet, version, choice->service))
 		return DROP_DENIED;
 	choice->tracking = feature_tracking ? version->tracking : TRACKING_NONE;
-	if (feature_orphan || choice->tracking == TRACKING_FULL)
+	if (feature_orphan || feature_nat || choice->tracking == TRACKING_FULL)
 		choice->now_ns = bpf_ktime_get_coarse_ns();
 	if (feature_orphan) {
 		verdict = decide_orphaned(choice->now_ns);
@@ -314,6 +350,8 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 		return DROP_TTL_EXPIRED;
 	if (feature_quic_lb && version->flags & SERVICE_QUIC_LB && packet->role == ROLE_PACKET)
 		named = named_by_cid(ctx, packet, choice->service);
+	if (feature_nat && version->flags & SERVICE_NAT)
+		return decide_nat(packet, version, choice, named);
 	followed = choice->tracking == TRACKING_FULL && follow_flow(packet, version, choice);
 	if (feature_quic_lb && named)
 		followed = follow_cid(choice, named, followed);

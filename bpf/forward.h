@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * Sends a packet on its way: to the next hop as it is (l2), in a tunnel (tunnel.h), or back
- * where it came from (echo). Knows headers and checksums; knows no flow and no ring. Every frame
+ * Sends a packet on its way: to the next hop as it is (l2), in a tunnel (tunnel.h), translated
+ * (translate.h), or back where it came from (echo). Knows headers and checksums; knows no flow and no ring. Every frame
  * that leaves here has right checksums if it came with right ones, and wrong ones if not: sums are
  * carried, not made.
  */
 #pragma once
 
 #include "too_big.h"
+#include "translate.h"
 
 enum { ECHO_TTL = 64 };
 
@@ -79,6 +80,79 @@ static __always_inline enum verdict refuse_too_big(struct xdp_md *ctx, const str
 	return verdict;
 }
 
+static __always_inline bool is_nat(const struct destination *destination)
+{
+	return feature_nat && (destination->forwarding == FORWARDING_NAT ||
+			       destination->forwarding == FORWARDING_FULLNAT);
+}
+
+/* The link-layer ends of the packet as it came: whoever sent it is the way back to the client. */
+static __always_inline bool note_client(struct xdp_md *ctx, struct nat_claim *claim)
+{
+	const void *ethernet = (void *)(long)ctx->data;
+
+	if (!is_there(ctx, ethernet, sizeof(struct ethhdr)))
+		return false;
+	claim->client_ifindex = ctx->ingress_ifindex;
+	for (int i = 0; i < 3; i++) {
+		((half_word *)claim->client_macs)[i] = ((const half_word *)ethernet)[i + 3];
+		((half_word *)claim->client_macs)[i + 3] = ((const half_word *)ethernet)[i];
+	}
+	return true;
+}
+
+/* A flow that is there already. A connection that opens again begins anew, with what it has. */
+static __always_inline void touch_nat(const struct packet *packet, const struct choice *choice,
+				      const struct nat_claim *claim)
+{
+	struct nat_flow *held = choice->nat;
+	__u8 flags = packet->opens ? 0 : held->flags | packet->closes;
+
+	if (packet->role == ROLE_ICMP_ERROR)
+		return;
+	if (held->flags != flags)
+		held->flags = flags;
+	if (choice->effect != EFFECT_TOUCH)
+		return;
+	held->last_seen_ns = choice->now_ns;
+	refresh_reply(&packet->flow, claim);
+}
+
+/* Finds the flow's translation, or begins one, and gives the packet its new addresses and ports. */
+static __always_inline enum verdict enter_nat(struct xdp_md *ctx, const struct packet *packet,
+					      const struct choice *choice)
+{
+	const struct destination *destination = choice->destination;
+	__u32 only = 0;
+	struct nat_claim *claim = bpf_map_lookup_elem(&nat_claims, &only);
+	enum verdict verdict;
+
+	if (!claim || !note_client(ctx, claim))
+		return DROP_NO_ROOM;
+	claim->now_ns = choice->now_ns;
+	claim->destination = choice->id;
+	claim->service = choice->service;
+	if (choice->effect == EFFECT_CLAIM) {
+		claim->hash = choice->flow_hash;
+		claim->generation = choice->generation;
+		claim->keeps_source = destination->forwarding == FORWARDING_NAT;
+		copy_flow_key(&claim->reply, &packet->flow);
+		copy_address(claim->reply.source, destination->address);
+		claim->reply.source_port = destination->port ? destination->port : packet->flow.service.port;
+		copy_address(claim->own_address, destination->tunnel_source);
+		verdict = claim_nat(packet, claim);
+		if (verdict != VERDICT_CONTINUE)
+			return verdict;
+	} else if (choice->nat) {
+		claim->generation = choice->nat->generation;
+		copy_flow_key(&claim->reply, &choice->nat->other);
+		touch_nat(packet, choice, claim);
+	} else {
+		return DROP_NO_BACKEND;
+	}
+	return translate(ctx, packet, &claim->reply) ? VERDICT_CONTINUE : DROP_NO_ROOM;
+}
+
 /* Nothing is written to the frame before it is sure to leave. */
 static __always_inline enum verdict forward(struct xdp_md *ctx, const struct packet *packet,
 					    struct choice *choice)
@@ -90,7 +164,8 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 	const struct next_hop *hop = &destination->next_hops[active];
 	__u32 length = packet->ip_length;
 
-	if (!tunnel && !(feature_l2 && destination->forwarding == FORWARDING_L2))
+	if (!tunnel && !is_nat(destination) &&
+	    !(feature_l2 && destination->forwarding == FORWARDING_L2))
 		return DROP_NO_BACKEND;
 	if (!(hop->flags & NEXT_HOP_RESOLVED))
 		return hop->flags & NEXT_HOP_LOCAL ? PASS_LOCAL : DROP_NO_NEIGHBOUR;
@@ -104,6 +179,12 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 		return refuse_too_big(ctx, packet, choice, hop->mtu, length);
 	if (tunnel && length > IP_LENGTH_MAX + (ipv4_outside ? 0 : sizeof(struct ipv6hdr)))
 		return DROP_NO_ROOM;
+	if (is_nat(destination)) {
+		enum verdict verdict = enter_nat(ctx, packet, choice);
+
+		if (verdict != VERDICT_CONTINUE)
+			return verdict;
+	}
 	if (!count_hop(ctx, packet))
 		return DROP_NO_ROOM;
 	if (tunnel && encapsulate(ctx, packet, choice, ipv4_outside) != VERDICT_CONTINUE)
@@ -111,6 +192,63 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 	if (!write_macs(ctx, hop))
 		return DROP_NO_ROOM;
 	return TX_FORWARDED;
+}
+
+/* Largest IP packet that the interface carries; 0: not known. */
+static __always_inline __u32 mtu_of(struct xdp_md *ctx, __u32 ifindex, __u32 length)
+{
+	__u32 mtu = length;
+
+	return bpf_check_mtu(ctx, ifindex, &mtu, 0, 0) == BPF_MTU_CHK_RET_FRAG_NEEDED ? mtu : 0;
+}
+
+/* The last hop that brought the client's packets is the way back to it. */
+static __always_inline bool turn_to_client(struct xdp_md *ctx, const struct nat_flow *held)
+{
+	void *ethernet = (void *)(long)ctx->data;
+
+	if (!is_there(ctx, ethernet, sizeof(struct ethhdr)))
+		return false;
+	copy_macs(ethernet, held->client_macs);
+	return true;
+}
+
+static __always_inline void touch_reply(const struct packet *packet, struct nat_flow *held)
+{
+	__u8 flags = held->flags | packet->closes | NAT_ANSWERED;
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+
+	/* Of a connection that began anew. */
+	if (packet->answers)
+		flags = NAT_REPLY | NAT_ANSWERED;
+	if (held->flags != flags)
+		held->flags = flags;
+	if (held->last_seen_ns + TOUCH_INTERVAL_NS < now_ns)
+		held->last_seen_ns = now_ns;
+}
+
+/* Sends what a backend answers to the client, from the address that the client knows. */
+static __noinline int reply(struct xdp_md *ctx, const struct packet *packet, struct choice *choice,
+			    enum verdict verdict)
+{
+	struct nat_flow *held = choice->nat;
+	struct flow_key to __attribute__((aligned(8)));
+	__u32 mtu;
+
+	choice->action = leave_by(ctx, held->client_ifindex);
+	if (choice->action != XDP_TX && choice->action != XDP_REDIRECT)
+		return DROP_NO_NEIGHBOUR;
+	mtu = mtu_of(ctx, held->client_ifindex, packet->ip_length);
+	if (mtu)
+		return refuse_too_big(ctx, packet, choice, mtu, packet->ip_length);
+	copy_flow_key(&to, &held->other);
+	if (!translate(ctx, packet, &to) || !count_hop(ctx, packet) || !turn_to_client(ctx, held))
+		return DROP_NO_ROOM;
+	if (verdict == TX_REPLY)
+		touch_reply(packet, held);
+	if (packet->role == ROLE_FIRST_FRAGMENT)
+		remember_ports(packet);
+	return verdict;
 }
 
 static __always_inline void swap_words(void *a, void *b)

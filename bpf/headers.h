@@ -31,7 +31,8 @@ enum { FRAGMENT_MORE_SHIFT = 13 };
 enum { FRAGMENT_MORE = 0x2000, FRAGMENT_OFFSET = 0x1fff, FRAGMENT_DONT = 0x4000 };
 enum { FRAGMENT_OFFSET_V6 = 0xfff8, FRAGMENT_BITS_V6 = 0xfff9 };
 enum { TCP_HEADER_BYTES = 20, UDP_HEADER_BYTES = 8, ICMP_HEADER_BYTES = 8 };
-enum { TCP_FLAGS_OFFSET = 13, TCP_SYN = 0x02, TCP_ACK = 0x10 };
+enum { TCP_FLAGS_OFFSET = 13, TCP_FIN = 0x01, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
+enum { TCP_SUM_OFFSET = 16, UDP_SUM_OFFSET = 6, ICMP_SUM_OFFSET = 2 };
 enum { ECHO_REQUEST = 8, ECHO_REPLY = 0, ECHO_REQUEST_V6 = 128, ECHO_REPLY_V6 = 129 };
 enum { ICMP_UNREACHABLE = 3, ICMP_TIME_EXCEEDED = 11, ICMP_PARAMETER_PROBLEM = 12 };
 enum { ICMPV6_UNREACHABLE = 1, ICMPV6_PARAMETER_PROBLEM = 4 };
@@ -73,6 +74,14 @@ static __always_inline bool is_ipv4_mapped(const void *address)
 	const word *words = address;
 
 	return !(words[0] | words[1] | (words[2] ^ bpf_htonl(IPV4_MAPPED)));
+}
+
+static __always_inline bool is_same_address(const void *a, const void *b)
+{
+	const word *one = a, *other = b;
+
+	return !((one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) |
+		 (one[3] ^ other[3]));
 }
 
 struct extension {

@@ -19,6 +19,7 @@ const volatile bool feature_l2 = true;
 const volatile bool feature_ipip = true;
 const volatile bool feature_gue = true;
 const volatile bool feature_gre = true;
+const volatile bool feature_nat = true;
 const volatile bool feature_tunnel_variation = true;
 const volatile bool feature_wildcard = true;
 const volatile bool feature_tracking = true;
@@ -50,6 +51,9 @@ const volatile enum destination_flags anchor_destination_flags;
 const volatile enum next_hop_flags anchor_next_hop_flags;
 const volatile enum policy_action anchor_policy_action;
 const volatile enum service_flags anchor_service_flags;
+const volatile enum nat_flags anchor_nat_flags;
+const volatile enum nat_sources_at anchor_nat_sources_at;
+const volatile enum nat_outcome anchor_nat_outcome;
 const volatile enum quic_mode anchor_quic_mode;
 const volatile enum quic_outcome anchor_quic_outcome;
 const volatile enum decap_verdict anchor_decap_verdict;
@@ -157,6 +161,30 @@ struct {
 	__type(value, struct flow_entry);
 	__uint(max_entries, 65536);
 } flows SEC(".maps");
+
+/* Never LRU: that would forget one direction, give its port to somebody else, and send them the
+ * other one's data. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct flow_key);
+	__type(value, struct nat_flow);
+	__uint(max_entries, 1024);
+} nat_flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);             /* enum nat_sources_at and on */
+	__type(value, struct address_key);
+	__uint(max_entries, NAT_SOURCES_MAX);
+} nat_sources SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);             /* enum nat_outcome */
+	__type(value, __u64);
+	__uint(max_entries, NAT_OUTCOMES);
+} nat_counts SEC(".maps");
 
 /* A datagram's first fragment may come by another CPU than the others. */
 struct {

@@ -20,11 +20,12 @@ struct packet {
 	__u8 plain;             /* to one host's MAC; no IPv4 options, IPv6 extensions or fragments */
 	__u8 opens;             /* a TCP SYN without ACK */
 	__u8 role;              /* enum packet_role; means nothing where there are no ports */
-	__u8 pad[2];
-	union {
-		__be32 identification; /* of a fragment */
-		__u32 error_at;        /* of an ICMP error: where it begins */
-	};
+	__u16 transport;        /* where its header begins, from the beginning of the frame; 0: not reached */
+	__be32 identification;  /* of a fragment */
+	__u16 quoted;           /* of an ICMP error: where the quoted ports are */
+	__u8 closes;            /* a TCP FIN or RST: those bits of its flags */
+	__u8 answers;           /* a TCP SYN with ACK */
+	__u8 pad[4];
 };
 
 /* Where the IP header begins. The mask changes nothing: it is a bound for the verifier, which
@@ -78,9 +79,9 @@ static __noinline int parse_quote(struct xdp_md *ctx, struct packet *packet, __u
 	}
 	copy_address(packet->flow.source, quote.destination);
 	packet->flow.service.protocol = quote.walk.next;
-	packet->error_at = here - ICMP_HEADER_BYTES;
 	packet->kind = KIND_FLOW;
 	packet->role = ROLE_ICMP_ERROR;
+	packet->quoted = quote.walk.at & OFFSET_MASK;
 	return 0;
 }
 
@@ -97,6 +98,7 @@ static __always_inline void parse_transport(struct xdp_md *ctx, struct packet *p
 	__u8 *bytes = data + here;
 
 	packet->flow.service.protocol = protocol;
+	packet->transport = here;
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != icmp) {
 		packet->kind = KIND_OTHER_PROTOCOL;
 		return;
@@ -116,6 +118,8 @@ static __always_inline void parse_transport(struct xdp_md *ctx, struct packet *p
 		if (bytes + TCP_HEADER_BYTES > (__u8 *)end)
 			return;
 		packet->opens = (bytes[TCP_FLAGS_OFFSET] & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+		packet->answers = (bytes[TCP_FLAGS_OFFSET] & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
+		packet->closes = bytes[TCP_FLAGS_OFFSET] & (TCP_FIN | TCP_RST);
 	}
 	packet->flow.source_port = ((__be16 *)bytes)[0];
 	packet->flow.service.port = ((__be16 *)bytes)[1];
@@ -224,8 +228,12 @@ static __always_inline enum verdict parse_packet(struct xdp_md *ctx, struct pack
 	packet->opens = packet->frame_length >> FRAME_LENGTH_BITS;
 	packet->role = packet->frame_length >> FRAME_LENGTH_BITS;
 	packet->identification = packet->frame_length;
-	packet->pad[0] = 0;
-	packet->pad[1] = 0;
+	packet->transport = packet->frame_length >> FRAME_LENGTH_BITS;
+	packet->quoted = packet->frame_length >> FRAME_LENGTH_BITS;
+	packet->closes = packet->frame_length >> FRAME_LENGTH_BITS;
+	packet->answers = packet->frame_length >> FRAME_LENGTH_BITS;
+	for (int i = 0; i < 4; i++)
+		packet->pad[i] = 0;
 	packet->flow.service.pad = 0;
 	packet->flow.service.port = 0;
 	packet->flow.source_port = 0;

@@ -7,6 +7,7 @@
 #include "packet.h"
 #include "decide.h"
 #include "tunnel.h"
+#include "translate.h"
 #include "too_big.h"
 #include "forward.h"
 #include "verdict.h"
@@ -25,6 +26,8 @@ int pointsman(struct xdp_md *ctx)
 		verdict = forward(ctx, &packet, &choice);
 	else if (verdict == TX_ECHO_REPLY)
 		verdict = answer_echo(ctx, &packet, &choice.action);
+	else if (feature_nat && (verdict == TX_REPLY || verdict == TX_ICMP_ERROR))
+		verdict = reply(ctx, &packet, &choice, verdict);
 	if (verdict == PASS_LOCAL || (verdict == TX_FORWARDED && packet.role != ROLE_PACKET))
 		verdict = settle_special(verdict, &packet, &choice);
 	else if (verdict == TX_FORWARDED)

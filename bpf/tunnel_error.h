@@ -113,7 +113,7 @@ static __noinline bool is_about_tunnel(struct xdp_md *ctx, const struct packet *
 	destination = bpf_map_lookup_elem(&destinations, &id);
 	if (!destination || !is_end_of(destination, packet))
 		return false;
-	icmp = (__u8 *)(long)ctx->data + (packet->error_at & OFFSET_MASK);
+	icmp = (__u8 *)(long)ctx->data + (packet->transport & OFFSET_MASK);
 	/* As it stands: see ip_header. */
 	asm volatile("" : "+r"(icmp));
 	if (is_there(ctx, icmp, ICMP_HEADER_BYTES + 4))

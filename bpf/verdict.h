@@ -31,11 +31,15 @@ static __always_inline void count_traffic(struct traffic_count *count, __u32 byt
 	count->flows += new_flow;
 }
 
-/* Without a flow table, an opened connection is the only new flow that shows. */
+/* Without a flow table, an opened connection is the only new flow that shows. A packet that is
+ * translated has one. */
 static __always_inline void count_forwarded(const struct packet *packet,
 					    const struct choice *choice, bool remembered)
 {
 	bool new_flow = choice->tracking == TRACKING_FULL ? remembered : packet->opens;
+
+	if (feature_nat && is_nat(choice->destination))
+		new_flow = choice->effect == EFFECT_CLAIM;
 
 	count_traffic(bpf_map_lookup_elem(&service_traffic, &choice->service), packet->frame_length,
 		      new_flow);

@@ -2,21 +2,25 @@
 // test of each. The lab tests take their cases from the lists here, docs/forwarding.md its table, and
 // test/unit/lab_coverage.test.ts looks for the tests in their files. Knows names; raises nothing.
 
-import type { LabForwarding } from "./lab_services.ts";
+import type { DirectForwarding, LabForwarding, TranslatedForwarding } from "./lab_services.ts";
 
 /** A way of forwarding, and the family of the backends' addresses: of a tunnel's outer header. */
-export interface LabWay {
-  readonly forwarding: LabForwarding;
+export interface LabWay<F extends LabForwarding = LabForwarding> {
+  readonly forwarding: F;
   readonly backendFamily: 4 | 6;
 }
 
 /** Of any client to any backend, by direct server return. */
-const DIRECT: readonly LabWay[] = (["l2", "ipip", "gue", "gue1", "gre"] as const).flatMap((forwarding) =>
+const DIRECT: readonly LabWay<DirectForwarding>[] = (["l2", "ipip", "gue", "gue1", "gre"] as const).flatMap((forwarding) =>
+  ([4, 6] as const).map((backendFamily) => ({ forwarding, backendFamily })));
+
+/** Of clients to backends of their family, and back. */
+const TRANSLATED: readonly LabWay<TranslatedForwarding>[] = (["nat", "fullnat"] as const).flatMap((forwarding) =>
   ([4, 6] as const).map((backendFamily) => ({ forwarding, backendFamily })));
 
 /** By the names that the tests use. */
 export const LAB_WAYS = {
-  DIRECT,
+  DIRECT, TRANSLATED,
   TUNNELS: DIRECT.filter(({ forwarding }) => forwarding !== "l2"),
   MUTUAL: DIRECT.filter(({ forwarding, backendFamily }) => forwarding === "l2" && backendFamily === 4),
 } as const satisfies Readonly<Record<string, readonly LabWay[]>>;
@@ -26,7 +30,7 @@ export function wayName({ forwarding, backendFamily }: LabWay): string {
   return `${forwarding}/${backendFamily}`;
 }
 
-/** What a test shows, for every way of its list and for virtual addresses of both families. */
+/** What a test shows, for every way of its list, and for virtual addresses of both families where those may differ. */
 export interface LabShown {
   readonly what: string;
   readonly protocols: readonly ("TCP" | "UDP")[];
@@ -97,15 +101,40 @@ export const LAB_SHOWN: readonly LabShown[] = [
     what: "datagrams of 8 KB, in fragments both ways", protocols: ["UDP"], ways: "DIRECT",
     file: "lab_fragments.test.ts", test: "8 KB to %s arrive and come back, from every backend",
   },
+  {
+    what: "client and backends on one network", protocols: BOTH, ways: "TRANSLATED",
+    file: "lab_nat.test.ts", test: "spreads connections and datagrams over all backends and loses none",
+  },
+  {
+    what: "20 MB down and up", protocols: ["TCP"], ways: "TRANSLATED",
+    file: "lab_nat.test.ts", test: "keeps the bytes of a large download and a large upload",
+  },
+  {
+    what: "datagrams of 8 KB, in fragments both ways", protocols: ["UDP"], ways: "TRANSLATED",
+    file: "lab_nat.test.ts", test: "8 KB arrive and come back in pieces, from every backend",
+  },
+  {
+    what: "path MTU discovery: 1 MB with DF to a client behind a link of 1400 bytes", protocols: ["TCP"], ways: "TRANSLATED",
+    file: "lab_nat.test.ts", test: "1 MB to a client behind a narrow link arrives, once each backend was told",
+  },
+  {
+    what: "one port of a client, two virtual addresses, one backend", protocols: ["UDP"], ways: "TRANSLATED",
+    file: "lab_nat.test.ts", test: "one port of a client meets two virtual addresses, and each answers for itself",
+  },
+  {
+    what: "kill -9 of the supervisor and adoption, connections being open", protocols: ["TCP"], ways: "TRANSLATED",
+    file: "lab_nat.test.ts", test: "open connections outlive the supervisor, and end with their timeouts",
+  },
 ];
 
 /** One column for each way of forwarding, with the families of backends. */
 export function coverageTable(): string {
   const modes = [...new Set(Object.values(LAB_WAYS).flatMap((ways) => ways.map(({ forwarding }) => forwarding)))];
   const rows = LAB_SHOWN.map(({ what, protocols, ways, file, test }) => {
+    const clients = ways === "TRANSLATED" ? "as backends" : "IPv4, IPv6";
     const cells = modes.map((mode) => LAB_WAYS[ways].filter(({ forwarding }) => forwarding === mode)
       .map(({ backendFamily }) => `IPv${backendFamily}`).join(", "));
-    return `| ${[what, protocols.join(", "), "IPv4, IPv6", ...cells, `\`test/kernel/${file}\`: ${test}`].join(" | ")} |`;
+    return `| ${[what, protocols.join(", "), clients, ...cells, `\`test/kernel/${file}\`: ${test}`].join(" | ")} |`;
   });
   return [
     `| what | protocols | clients | ${modes.map((mode) => `\`${mode}\` to`).join(" | ")} | shown by |`,

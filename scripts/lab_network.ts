@@ -43,6 +43,8 @@ export interface Lab {
    * it announces segments that fit the others' links. Both are there for the backends up to now.
    */
   addFarClient(mtu: number): LabHost;
+  /** The backends up to now send what is for the client, and the far one, to the balancer, as nat wants it. */
+  returnThroughBalancer(): void;
   /** Deletes the namespaces with all that runs in them. */
   close(): void;
 }
@@ -136,10 +138,23 @@ export function raiseLab(options: LabOptions): Lab {
       const far = raiseFarClient(options, router, balancer, mtu);
       namespaces.push(far.namespace);
       for (const { namespace } of backends) {
-        ip(namespace, "route", "add", "198.18.1.0/24", "via", router.ipv4);
-        ip(namespace, "-6", "route", "add", "2001:db8:1::/64", "via", router.ipv6);
+        ip(namespace, "route", "replace", "198.18.1.0/24", "via", router.ipv4);
+        ip(namespace, "-6", "route", "replace", "2001:db8:1::/64", "via", router.ipv6);
       }
       return far;
+    };
+    const returnThroughBalancer = (): void => {
+      for (const { namespace } of backends) {
+        ip(namespace, "route", "replace", `${client.ipv4}/32`, "via", balancer.ipv4);
+        ip(namespace, "-6", "route", "replace", `${client.ipv6}/128`, "via", balancer.ipv6);
+        ip(namespace, "route", "replace", "198.18.1.0/24", "via", balancer.ipv4);
+        ip(namespace, "-6", "route", "replace", "2001:db8:1::/64", "via", balancer.ipv6);
+        // The client is on the link, and a router that knows says so.
+        configure(namespace, {
+          "net.ipv4.conf.all.accept_redirects": "0", "net.ipv4.conf.eth0.accept_redirects": "0",
+          "net.ipv6.conf.all.accept_redirects": "0", "net.ipv6.conf.eth0.accept_redirects": "0",
+        });
+      }
     };
     takeRedirects(network, balancer.name);
     configure(balancer.namespace, {
@@ -150,7 +165,7 @@ export function raiseLab(options: LabOptions): Lab {
     if (options.localVip) addVip(balancer.namespace);
     ip(client.namespace, "route", "add", `${VIP4}/32`, "via", balancer.ipv4);
     ip(client.namespace, "-6", "route", "add", `${VIP6}/128`, "via", balancer.ipv6);
-    return { client, balancer, backends, interface: "eth0", addBackend, addFarClient, close };
+    return { client, balancer, backends, interface: "eth0", addBackend, addFarClient, returnThroughBalancer, close };
   } catch (error) {
     close();
     throw error;

@@ -92,8 +92,11 @@ export async function firstLine(child: ChildProcess, what: string): Promise<stri
 }
 
 /** Ways of forwarding that the lab's hosts are made for; gue1 is gue without its header. */
-export const LAB_FORWARDINGS = ["l2", "ipip", "gue", "gue1", "gre"] as const;
+export const LAB_FORWARDINGS = ["l2", "ipip", "gue", "gue1", "gre", "nat", "fullnat"] as const;
 export type LabForwarding = (typeof LAB_FORWARDINGS)[number];
+export type TranslatedForwarding = "nat" | "fullnat";
+/** Backends answer clients themselves. */
+export type DirectForwarding = Exclude<LabForwarding, TranslatedForwarding>;
 
 /** Throws for what the lab cannot do. */
 export function labForwarding(text: string): LabForwarding {
@@ -105,7 +108,12 @@ export function labForwarding(text: string): LabForwarding {
 
 /** Whether the backends have to unwrap what the balancer sends. */
 export function isTunnel(forwarding: LabForwarding): boolean {
-  return forwarding !== "l2";
+  return forwarding !== "l2" && !isTranslated(forwarding);
+}
+
+/** Whether the balancer changes addresses, and the backends answer by way of it. */
+export function isTranslated(forwarding: LabForwarding): forwarding is TranslatedForwarding {
+  return forwarding === "nat" || forwarding === "fullnat";
 }
 
 export interface LabConfig {
@@ -123,7 +131,10 @@ export interface LabConfig {
 
 const HEALTH = "{ type: http, path: /health, port: 80, interval: 500ms, timeout: 300ms, rise: 2, fall: 2 }";
 
-/** The lab's configuration: HTTP and both echo services on each virtual address, iperf3 by source. */
+/**
+ * The lab's configuration: HTTP and both echo services on each virtual address, iperf3 by source. Translation
+ * keeps the family, and has the virtual address of its backends'.
+ */
 export function labConfig(instance: string, config: LabConfig): string {
   const backends = config.backends
     .map((host) => `      - { name: ${host.name}, address: "${config.backendFamily === 4 ? host.ipv4 : host.ipv6}" }`)
@@ -136,7 +147,7 @@ export function labConfig(instance: string, config: LabConfig): string {
       [4, VIP4],
       [6, VIP6],
     ] as const
-  ).flatMap(([family, address]) => [
+  ).filter(([family]) => !isTranslated(config.forwarding) || family === config.backendFamily).flatMap(([family, address]) => [
     service(`web-${family}`, address, 80, "tcp", "5-tuple"),
     service(`echo-tcp-${family}`, address, 7, "tcp", "5-tuple"),
     service(`echo-udp-${family}`, address, 7, "udp", "5-tuple"),

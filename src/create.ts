@@ -6,6 +6,7 @@ import type { FastifyInstance } from "fastify";
 import { listenOnSocket } from "./api/listen.ts";
 import type { ApplyResult, OverrideRequest, OverrideView, Plan, PointsmanEvent, Status } from "./api/schemas.ts";
 import { createApi } from "./api/server.ts";
+import { hostFacts } from "./config/host.ts";
 import { parseConfigInWorker } from "./config/load.ts";
 import { parseConfig } from "./config/parse.ts";
 import type { ParseResult } from "./config/parse.ts";
@@ -67,7 +68,7 @@ export async function createPointsman(options: PointsmanOptions): Promise<Points
   const source = readSource(options.config, env);
   // Nothing runs yet that a slow parser could hold up.
   const first = await parseOrThrow(source.name, source.bytes, (file, bytes) =>
-    adjusted(parseConfig(file, bytes), adjust));
+    adjusted(parseConfig(file, bytes, hostFacts(env.files)), adjust));
   const { config } = first;
   const socket = options.control === false
     ? null : controlSocketPath(config.instance, env, config.control.socket);
@@ -127,7 +128,9 @@ const SMALL_CONFIG_BYTES = 32 * 1024;
 
 /** Heartbeats and probes go on while a large file is read. */
 async function parseAside(file: string, bytes: Uint8Array, env: Env): Promise<ParseResult> {
-  return bytes.length <= SMALL_CONFIG_BYTES ? parseConfig(file, bytes) : await parseConfigInWorker(file, bytes, env.clock);
+  const host = hostFacts(env.files);
+  return bytes.length <= SMALL_CONFIG_BYTES ? parseConfig(file, bytes, host)
+    : await parseConfigInWorker(file, bytes, env.clock, undefined, host);
 }
 
 function adjusted(parsed: ParseResult, adjust: (config: Config) => Config): ParseResult {

@@ -199,6 +199,8 @@ export const statusSchema = z.strictObject({
   flows: z.strictObject({
     count: counting, max: counting, kind: z.enum(["exact", "tracked", "unknown"]),
   }),
+  /** Translated flows, which `flows` counts too; null: nothing is translated. */
+  nat: z.strictObject({ count: counting, max: counting }).nullable(),
   services: z.array(serviceSchema),
   backends: z.array(backendSchema),
   overrides: z.array(overrideSchema),

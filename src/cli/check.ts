@@ -3,6 +3,7 @@
 
 import { effectiveConfigText, formatProblems } from "../config/format.ts";
 import { withoutKeys } from "../config/formats_quic.ts";
+import { hostFacts } from "../config/host.ts";
 import { parseConfig } from "../config/parse.ts";
 import { findingsOnHost } from "../dataplane/probe.ts";
 import { readGivenFile } from "./changes.ts";
@@ -15,7 +16,7 @@ import { loadConfig } from "./offline.ts";
  * 2 when there is an error, 0 for warnings alone.
  */
 export function checkVerb(io: Io, file: string, output: "table" | "json"): number {
-  const result = parseConfig(file, readGivenFile(io, file));
+  const result = parseConfig(file, readGivenFile(io, file), hostFacts(io.env.files));
   const problems = "problems" in result ? result.problems : result.warnings;
   const valid = !("problems" in result);
   const host = "config" in result ? findingsOnHost(result.config, io.env) : [];

@@ -91,6 +91,10 @@ export function layStatus(status: Status, nowMs: number): string {
           : `FAILED ${ago(last.atMs)} ago: ${last.error}`,
     ],
     ["flows", `${amount(status.flows.count)} of ${amount(status.flows.max)} (${status.flows.kind})`],
+    [
+      "translated",
+      status.nat === null ? null : `${amount(status.nat.count)} of ${amount(status.nat.max)} flows`,
+    ],
   ]);
   const attempts = status.plane.attempts.map(({ what, result }) => `  tried ${what}: ${result}\n`).join("");
   const problems = status.config.problems.map((problem) => `  refused: ${problem.path}: ${problem.reason}\n`).join("");

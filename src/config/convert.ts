@@ -6,6 +6,7 @@ import type {
   BackendConfig, Config, Health, PoolConfig, ServiceConfig, ServiceProxyConfig,
 } from "../model/config.ts";
 import { parseEndpoint } from "../model/address.ts";
+import type { NatConfig } from "../model/nat.ts";
 import {
   readAddress, readDuration, readHashSeed, readPorts, readPrefix, readStatuses, readTunnelSource,
   readVirtualAddress,
@@ -41,6 +42,7 @@ export function convertConfig(raw: RawConfig): Config {
         ipv6: optional(dataplane.tunnelSource.ipv6, readTunnelSource),
       },
       pathMtuAgeMs: readDuration(dataplane.pathMtuAge),
+      nat: convertNat(dataplane.nat),
     },
     limits: raw.limits,
     control: raw.control,
@@ -49,6 +51,18 @@ export function convertConfig(raw: RawConfig): Config {
     stateDirectory: raw.stateDirectory,
     pools,
     services: raw.services.map(convertService),
+  };
+}
+
+function convertNat(raw: RawConfig["dataplane"]["nat"]): NatConfig {
+  const { syn, established, fin, rst, udp } = raw.timeouts;
+  return {
+    sources: raw.sources.map(readAddress), ports: readPorts(raw.ports), node: raw.node,
+    nodes: raw.nodes,
+    timeouts: {
+      synMs: readDuration(syn), establishedMs: readDuration(established), finMs: readDuration(fin),
+      rstMs: readDuration(rst), udpMs: readDuration(udp),
+    },
   };
 }
 

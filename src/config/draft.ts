@@ -9,6 +9,7 @@ import { parseAddress } from "../model/address.ts";
 import type { Address, Prefix } from "../model/address.ts";
 import type { PortRange } from "../model/service_address.ts";
 import { readPorts, readVirtualAddress } from "./formats.ts";
+import type { HostFacts } from "./host.ts";
 import type { Path } from "./problem.ts";
 
 export interface DraftBackend {
@@ -45,6 +46,8 @@ export interface DraftService {
 export interface Draft {
   /** The plain value of the whole file. */
   readonly root: unknown;
+  /** What is known of the host; null: nothing. */
+  readonly host: HostFacts | null;
   readonly instance: string | undefined;
   readonly dataplane: Partial<RawConfig["dataplane"]>;
   readonly limits: Partial<RawConfig["limits"]>;
@@ -79,7 +82,7 @@ function recordOf(value: unknown): Readonly<Record<string, unknown>> {
 const headSchema = serviceSchema.omit({ backends: true, health: true });
 const { dataplane: dataplaneSchema, limits: limitsSchema } = configSchema.shape;
 
-export function draftConfig(root: unknown): Draft {
+export function draftConfig(root: unknown, host: HostFacts | null = null): Draft {
   const file = recordOf(root);
   const pools = new Map<string, DraftPool>();
   for (const [name, value] of Object.entries(recordOf(file["pools"]))) {
@@ -90,7 +93,7 @@ export function draftConfig(root: unknown): Draft {
   const inline = services.map((service) => service.pool).filter((pool) => pool?.inline === true);
   const instance = configSchema.shape.instance.safeParse(file["instance"]);
   return {
-    root,
+    root, host,
     instance: instance.data,
     dataplane: parseFields(dataplaneSchema.unwrap(), file["dataplane"]),
     limits: parseFields(limitsSchema.unwrap(), file["limits"]),

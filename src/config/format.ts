@@ -7,6 +7,7 @@ import { formatEndpoint } from "../model/address.ts";
 import type {
   BackendConfig, Config, Health, PoolConfig, Problem, ServiceConfig,
 } from "../model/config.ts";
+import type { NatConfig } from "../model/nat.ts";
 import { formatNetwork, formatPorts, singlePort } from "../model/service_address.ts";
 import { formatTunnelSource } from "../model/tunnel_source.ts";
 import { formatDuration, formatHashSeed, formatStatuses } from "./formats.ts";
@@ -84,6 +85,7 @@ function fileForm(config: Config): Record<string, unknown> {
         ipv6: optional(dataplane.tunnelSource.ipv6, formatTunnelSource),
       },
       pathMtuAge: formatDuration(dataplane.pathMtuAgeMs),
+      nat: effectiveNat(dataplane.nat),
     },
     limits: config.limits,
     control: config.control,
@@ -94,6 +96,17 @@ function fileForm(config: Config): Record<string, unknown> {
     stateDirectory: config.stateDirectory,
     pools: Object.fromEntries(shared.map((pool) => [pool.name, poolForm(pool)])),
     services: config.services.map((service) => serviceForm(service, inline.get(service.pool))),
+  };
+}
+
+function effectiveNat({ sources, ports, nodes, node, timeouts }: NatConfig): unknown {
+  return {
+    sources: sources.map(({ text }) => text), ports: formatPorts(ports), nodes, node,
+    timeouts: {
+      syn: formatDuration(timeouts.synMs), established: formatDuration(timeouts.establishedMs),
+      fin: formatDuration(timeouts.finMs), rst: formatDuration(timeouts.rstMs),
+      udp: formatDuration(timeouts.udpMs),
+    },
   };
 }
 

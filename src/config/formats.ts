@@ -186,6 +186,23 @@ export function checkPorts(value: string | number): Complaint | null {
   return { reason: `${found} is not a port or a range of ports`, hint: portsHint(value) };
 }
 
+/** Ports that a host may take for connections of its own: those that need no privilege. */
+export function checkNatPorts(value: string): Complaint | null {
+  const complaint = value === "any" ? portsComplaint(value) : checkPorts(value);
+  if (complaint !== null) return complaint;
+  const { from } = readPorts(value);
+  if (from >= UNPRIVILEGED_PORT) return null;
+  return {
+    reason: `port ${from} is one of those that services have`, hint: `begin at ${UNPRIVILEGED_PORT} or above`,
+  };
+}
+
+const UNPRIVILEGED_PORT = 1024;
+
+function portsComplaint(value: string): Complaint {
+  return { reason: `${quoted(value)} is not a range of ports`, hint: 'such as "10000-32767"' };
+}
+
 function portsHint(text: string): string {
   if (/^\d+$/.test(text)) return "remove the quotes";
   const range = /^\s*(\d+)\s*(?:-|\.\.|:|–)\s*(\d+)\s*$/.exec(text);

@@ -3,6 +3,7 @@
 
 import { Worker } from "node:worker_threads";
 import type { Clock } from "../env.ts";
+import type { HostFacts } from "./host.ts";
 import type { ParseResult } from "./parse.ts";
 import type { ParseJob } from "./worker.ts";
 
@@ -26,9 +27,9 @@ export interface LoadLimits {
  */
 export function parseConfigInWorker(
   file: string, bytes: Uint8Array, clock: Pick<Clock, "after">,
-  limits: LoadLimits = { timeMs: TIME_LIMIT_MS, heapMb: HEAP_LIMIT_MB },
+  limits: LoadLimits = { timeMs: TIME_LIMIT_MS, heapMb: HEAP_LIMIT_MB }, host: HostFacts | null = null,
 ): Promise<ParseResult> {
-  const job: ParseJob = { file, bytes };
+  const job: ParseJob = { file, bytes, host };
   const worker = new Worker(entry, {
     workerData: job, resourceLimits: { maxOldGenerationSizeMb: limits.heapMb },
   });

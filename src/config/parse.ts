@@ -8,7 +8,9 @@ import { draftConfig } from "./draft.ts";
 import { explainIssue, valueAt } from "./explain.ts";
 import { orderProblems, pathText } from "./problem.ts";
 import type { Finding, Path } from "./problem.ts";
+import type { HostFacts } from "./host.ts";
 import { ADDRESS_RULES } from "./rules_addresses.ts";
+import { NAT_RULES } from "./rules_nat.ts";
 import { NAME_RULES } from "./rules_names.ts";
 import { ignoredBy, PLANE_RULES } from "./rules_plane.ts";
 import { PROBE_RULES } from "./rules_probes.ts";
@@ -29,11 +31,17 @@ export type ParseResult =
   | { readonly problems: readonly Problem[] };
 
 const RULES = [
-  ...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...PROBE_RULES, ...QUIC_RULES, ...PLANE_RULES,
+  ...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...NAT_RULES, ...PROBE_RULES, ...QUIC_RULES,
+  ...PLANE_RULES,
 ];
 
-/** `file` is for messages only. Problems include the warnings; at least one of them is an error. */
-export function parseConfig(file: string, bytes: Uint8Array): ParseResult {
+/**
+ * `file` is for messages only. Problems include the warnings; at least one of them is an error. Rules
+ * about a host that nobody speaks of are silent.
+ */
+export function parseConfig(
+  file: string, bytes: Uint8Array, host: HostFacts | null = null,
+): ParseResult {
   const decoded = decodeText(bytes);
   if ("problem" in decoded) {
     return { problems: [{ severity: "error", file, path: "", ...decoded.problem }] };
@@ -49,17 +57,17 @@ export function parseConfig(file: string, bytes: Uint8Array): ParseResult {
     const hint = "a config starts with version: 1";
     return { problems: [{ severity: "error", file, line: 1, column: 1, path: "", reason, hint }] };
   }
-  return validate(file, source);
+  return validate(file, source, host);
 }
 
-function validate(file: string, source: Source): ParseResult {
+function validate(file: string, source: Source, host: HostFacts | null): ParseResult {
   const { value } = source;
   const parsed = configSchema.safeParse(value);
   const issues = (parsed.error?.issues ?? []).flatMap(
     (issue) => explainIssue(issue, value, (path) => source.written(path)),
   );
   const findings = withoutEchoes(source.findings, issues, value);
-  const draft = typeof value === "object" && !Array.isArray(value) ? draftConfig(value) : null;
+  const draft = typeof value === "object" && !Array.isArray(value) ? draftConfig(value, host) : null;
   if (draft !== null) for (const rule of RULES) findings.push(...rule(draft));
   const problems = orderProblems(findings.map((finding) => problemOf(file, finding, source)));
   const valid = parsed.success && problems.every((problem) => problem.severity === "warning");

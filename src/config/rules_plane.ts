@@ -133,23 +133,6 @@ function* totals(draft: Draft): Iterable<Finding> {
   }
 }
 
-/** Ways of forwarding that the XDP plane cannot do yet. */
-function* refusedForwarding(draft: Draft): Iterable<Finding> {
-  const { mode, interfaces: names } = draft.dataplane;
-  if (mode === undefined || mode === "proxy") return;
-  for (const { path, fields } of draft.services) {
-    if (fields.forwarding === undefined) continue;
-    const support = supportOf("services[].forwarding", "xdp", fields.forwarding);
-    if (typeof support === "string" || !("refused" in support)) continue;
-    const place = [...path, "forwarding"];
-    const reason = `${fields.forwarding}: ${support.refused}`;
-    if (mode === "xdp") yield error(place, reason);
-    else if (names?.length !== 0) yield warning(
-      place, reason, "with mode: auto, served by the proxy plane",
-    );
-  }
-}
-
 /** With the plane fixed by the mode, each key in the file that this plane ignores. */
 function* ignoredKeys(draft: Draft): Iterable<Finding> {
   const { mode } = draft.dataplane;
@@ -219,5 +202,5 @@ function occurrences(draft: Draft, key: FeatureKey): Occurrence[] {
 }
 
 export const PLANE_RULES: readonly Rule[] = [
-  interfaces, loopback, listeningPorts, unservedByProxy, totals, refusedForwarding, ignoredKeys,
+  interfaces, loopback, listeningPorts, unservedByProxy, totals, ignoredKeys,
 ];

@@ -5,20 +5,14 @@
 import * as z from "zod";
 import * as formats from "./formats.ts";
 import type { Check } from "./formats.ts";
-import { integer, text } from "./schema_parts.ts";
+import { natSchema } from "./schema_nat.ts";
+import { duration, integer, text } from "./schema_parts.ts";
 import { probesSchema, viaSchema } from "./schema_probes.ts";
 import { quicLbSchema, serverIdsSchema } from "./schema_quic.ts";
 
 function name(description: string): z.ZodString {
   return text(formats.checkName, {
     title: "a name", description, pattern: formats.NAME_PATTERN, examples: ["web-1"],
-  });
-}
-
-function duration(description: string, min: string, max: string): z.ZodString {
-  return text(formats.checkDuration(min, max), {
-    title: "a duration", description: `${description} ${min} to ${max}.`,
-    pattern: formats.DURATION_PATTERN, examples: ["500ms", "2s", "1m", "1h"],
   });
 }
 
@@ -221,7 +215,9 @@ export const serviceSchema = z.strictObject({
       + "the same "
       + "link and holds the VIP on its loopback interface. ipip: in an IP tunnel, the backend "
       + "decapsulates. gue: in UDP, which networks spread over their links by its source port. "
-      + "gre: in GRE.",
+      + "gre: in GRE. nat: to the backend's address and port, from the client's; the backend's way "
+      + "back has to lead through this host. fullnat: from an address and port of `dataplane.nat` "
+      + "too, so that the backend needs to know nothing.",
   }),
   gue: z.strictObject({
     port: port("Outer UDP destination port.").default(6080),
@@ -327,6 +323,7 @@ const dataplane = z.strictObject({
   pathMtuAge: duration(
     "How long a path MTU counts that a router told of a tunnel; 0s: nothing is learned.", "0s", "24h",
   ).default("10m"),
+  nat: natSchema.prefault({}),
 });
 
 export const configSchema = z.strictObject({
@@ -347,6 +344,8 @@ export const configSchema = z.strictObject({
       "Fragmented datagrams under way: their first fragments' ports are remembered for the later "
         + "ones.", 64, 1_048_576,
     ).default(16_384),
+    natFlows: integer("Translated flows under way at once; beyond that, new ones are dropped.",
+      64, 33_554_432).default(262_144),
     icmpErrors: integer(
       "ICMP errors (\"fragmentation needed\", \"packet too big\") that each CPU may send in a "
         + "second; 0: none, and what does not fit is dropped without a word.", 0, 1_000_000,

@@ -2,6 +2,7 @@
 // and how a complaint becomes an issue; must never know a key.
 
 import * as z from "zod";
+import { checkDuration, DURATION_PATTERN } from "./formats.ts";
 import type { Check } from "./formats.ts";
 
 interface TextMeta {
@@ -27,4 +28,11 @@ export function text(check: Check, meta: TextMeta): z.ZodString {
 
 export function integer(description: string, min: number, max: number): z.ZodInt {
   return z.int().min(min).max(max).meta({ title: "a whole number", description });
+}
+
+export function duration(description: string, min: string, max: string): z.ZodString {
+  return text(checkDuration(min, max), {
+    title: "a duration", description: `${description} ${min} to ${max}.`,
+    pattern: DURATION_PATTERN, examples: ["500ms", "2s", "1m", "1h"],
+  });
 }

@@ -5,6 +5,7 @@ import type { Socket } from "node:net";
 import type { Address } from "../model/address.ts";
 import type { ForwardingTable, Ledger } from "../model/table.ts";
 import type { VerdictName } from "../model/decide.ts";
+import type { NatOutcome } from "../model/nat.ts";
 import type { QuicOutcome } from "../model/quic_route.ts";
 
 export interface TrafficCount {
@@ -30,6 +31,19 @@ export interface Counters {
   readonly incidents?: ReadonlyMap<string, number>;
   /** Packets of services with quicLb, by what their connection ID said. */
   readonly quic?: ReadonlyMap<QuicOutcome, number>;
+  /** Translated flows; absent: nothing is translated. */
+  readonly nat?: NatCounters;
+}
+
+export interface NatCounters {
+  /** Under way now, as the last walk over the table found them; part of `Counters.flows`. */
+  readonly count: number;
+  readonly max: number;
+  readonly outcomes: ReadonlyMap<NatOutcome, number>;
+  /** Ended since the plane was opened. */
+  readonly ended: number;
+  /** Of those under way, by "pool/backend": without an answer for three seconds. */
+  readonly unanswered: ReadonlyMap<string, number>;
 }
 
 /** One step of an apply, for logs and `plan`: what is done to what. */

@@ -4,7 +4,7 @@
 import type { Env } from "../env.ts";
 import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
-import { supportOf } from "../model/features.ts";
+import { KEEPS_FAMILY, refusedByXdp } from "../model/features.ts";
 import { formatNetwork, singleAddress } from "../model/service_address.ts";
 import { effectiveCapabilities, missingCapabilities } from "./capabilities.ts";
 import type { Capability } from "./capabilities.ts";
@@ -143,17 +143,12 @@ function localBackendChecks(env: Env, { pools, services }: Config): HostCheck[] 
 
 const NAMES_SHOWN_MAX = 5;
 
-/** What in the config keeps XDP from being used, whatever the host: ways of forwarding, no interface. */
+/** What in the config keeps XDP from being used, whatever the host: another family, no interface. */
 export function refusedByConfig(config: Config): string[] {
-  const refused = [...new Set(config.services.map((each) => each.forwarding))].flatMap((forwarding) => {
-    const support = supportOf("services[].forwarding", "xdp", forwarding);
-    if (typeof support === "string" || !("refused" in support)) return [];
-    const names = config.services.filter((each) => each.forwarding === forwarding).map(({ name }) => name);
-    const shown = names.slice(0, NAMES_SHOWN_MAX).join(", ");
-    const others = names.length - NAMES_SHOWN_MAX;
-    const who = `${shown}${others > 0 ? ` and ${others} more` : ""}`;
-    return [`forwarding ${forwarding} (${who}) is refused by XDP: ${support.refused}`];
-  });
+  const names = refusedByXdp(config);
+  const others = names.length - NAMES_SHOWN_MAX;
+  const shown = `${names.slice(0, NAMES_SHOWN_MAX).join(", ")}${others > 0 ? ` and ${others} more` : ""}`;
+  const refused = names.length === 0 ? [] : [`${shown}: ${KEEPS_FAMILY}, and a backend has the other one`];
   return config.dataplane.interfaces.length === 0 ? [...refused, "dataplane.interfaces is empty"] : refused;
 }
 

@@ -7,6 +7,7 @@ import type { BackendConfig, Config, PoolConfig, ServiceConfig } from "./config.
 import type { EffectiveBackend } from "./effective.ts";
 import { activeOverrides, effectiveBackends } from "./effective.ts";
 import { claimDestinations, claimServices } from "./ledger.ts";
+import { natTable } from "./nat.ts";
 import { compareKeys } from "./permutation.ts";
 import { quicRouting } from "./quic_servers.ts";
 import { formatServiceAddress, singlePort } from "./service_address.ts";
@@ -109,6 +110,7 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
     orphan: config.dataplane.orphan,
     icmpErrorsPerSecond: config.limits.icmpErrors,
     pathMtuAgeMs: config.dataplane.pathMtuAgeMs,
+    nat: natTable(config.dataplane.nat, config.limits.natFlows),
     ledger,
     warnings,
   };

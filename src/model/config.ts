@@ -3,6 +3,7 @@
 // else builds one from text. Pure types: this file knows no YAML and no schema.
 
 import type { Address, Prefix } from "./address.ts";
+import type { NatConfig } from "./nat.ts";
 import type { ServiceAddress } from "./service_address.ts";
 
 export type Protocol = "tcp" | "udp";
@@ -148,6 +149,8 @@ export interface Limits {
   readonly backends: number;
   readonly flows: number;
   readonly fragments: number;
+  /** Translated ones. */
+  readonly natFlows: number;
   /** In a second, of each CPU; 0: none are sent. */
   readonly icmpErrors: number;
 }
@@ -171,6 +174,7 @@ export interface Config {
     readonly tunnelSource: { readonly ipv4: Prefix | null; readonly ipv6: Prefix | null };
     /** A path MTU that a router told of a tunnel counts for so long; 0: none is learned. */
     readonly pathMtuAgeMs: number;
+    readonly nat: NatConfig;
   };
   readonly limits: Limits;
   readonly control: { readonly socket: string | null; readonly group: string | null };

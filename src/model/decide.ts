@@ -4,14 +4,16 @@
 // same order: fragment, error about a tunnel, service, policy, orphan, time to live, connection ID, flow, ring, next hop,
 // room.
 
-import type { Prefix } from "./address.ts";
-import type { ServiceConfig } from "./config.ts";
-import { flowHash, slotOf, sourceHash } from "./flow_hash.ts";
 import { leavingPorts, withPorts } from "./fragment.ts";
 import type { FragmentEntry } from "./fragment.ts";
+import type { ClientWay, NatFlow } from "./nat.ts";
+import { claimNat, decideReply, followNat, isNatService, natHolder } from "./nat_decide.ts";
+import type { NatState } from "./nat_decide.ts";
+import type { FlowTuple } from "./packet.ts";
+import { isDenied } from "./policy.ts";
 import { namedByCid } from "./quic_named.ts";
 import type { QuicOutcome } from "./quic_route.ts";
-import { holdsAddress, mappedBits } from "./service_address.ts";
+import { slotFor } from "./slot.ts";
 import { isVirtualAddress, serviceOf } from "./service_lookup.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { tunnelEndOf, tunnelErrorEffects } from "./tunnel_error.ts";
@@ -90,6 +92,8 @@ export interface State {
   readonly tunnelSource?: (destination: number) => TunnelSource | null;
   /** The MTU in force on the way to a destination; 0: not known. Absent: 0. */
   readonly mtu?: (destination: number) => number;
+  /** Translated flows. Absent: none are met (the proxy, which connects by itself). */
+  readonly nat?: NatState;
 }
 
 /** A write that the decision asks for. */
@@ -101,7 +105,9 @@ export type Effect =
   | { readonly kind: "remember-fragment" }
   /** What an ICMP error told of a tunnel. */
   | { readonly kind: "note-mtu"; readonly mtu: number }
-  | { readonly kind: "note-unreachable"; readonly type: number; readonly code: number };
+  | { readonly kind: "note-unreachable"; readonly type: number; readonly code: number }
+  /** What stands under a key of translated flows from now on; null: nothing. */
+  | { readonly kind: "nat-write"; readonly key: FlowTuple; readonly entry: NatFlow | null };
 
 /** Generated verdict names are the currency; this is their type. */
 export type VerdictName =
@@ -115,6 +121,7 @@ export type VerdictName =
   | "PASS_ORPHANED"
   | "PASS_LOCAL"
   | "TX_FORWARDED"
+  | "TX_REPLY"
   | "TX_ECHO_REPLY"
   | "TX_ICMP_ERROR"
   | "TX_TOO_BIG"
@@ -123,6 +130,8 @@ export type VerdictName =
   | "DROP_TTL_EXPIRED"
   | "DROP_NO_BACKEND"
   | "DROP_NO_NEIGHBOUR"
+  | "DROP_NO_PORT"
+  | "DROP_NAT_FULL"
   | "DROP_NO_ROOM"
   | "DROP_TOO_BIG"
   | "DROP_TUNNEL_ERROR";
@@ -144,6 +153,13 @@ export interface Decision {
   } | null;
   /** What the connection ID said; absent where nobody looked. */
   readonly quic?: QuicOutcome;
+  /**
+   * Of a translated packet: how the other direction's packets arrive. This one goes on from where
+   * they go, to where they come from.
+   */
+  readonly to?: FlowTuple;
+  /** Of a reply: by which way. */
+  readonly back?: ClientWay;
 }
 
 export type Decide = (table: ForwardingTable, state: State, packet: Packet) => Decision;
@@ -172,11 +188,13 @@ function decideSilently(table: ForwardingTable, state: State, received: Packet):
   const service = hasPorts(packet.kind)
     ? serviceOf(table, packet.destination, packet.destinationPort, packet.protocol)
     : null;
-  if (service === null) return end(verdictWithoutService(table, packet), null);
+  if (service === null) return withoutService(table, state, packet);
   if (isDenied(service.config, packet.source)) return end("DROP_DENIED", service);
   const orphaned = orphanVerdict(table, state);
   if (orphaned !== null) return end(orphaned, service);
   if (packet.ttl <= 1) return end("DROP_TTL_EXPIRED", service);
+  if (isNatService(service) && state.nat !== undefined)
+    return translated(table, state, packet, service, state.nat);
   if (packet.kind === "icmp-error") return asError(byFlowOrRing(table, state, packet, service));
   // By no connection ID: the later fragments have none (and QUIC is never cut: RFC 9000, 14).
   if (packet.kind === "first-fragment")
@@ -204,6 +222,41 @@ function noteTunnelError(table: ForwardingTable, state: State, packet: Packet): 
 function asError(decision: Decision): Decision {
   const verdict = decision.verdict === "TX_FORWARDED" ? "TX_ICMP_ERROR" : decision.verdict;
   return { ...decision, verdict, effects: NO_EFFECTS };
+}
+
+/** For no service: a backend's answer, or nothing of ours. */
+function withoutService(table: ForwardingTable, state: State, packet: Packet): Decision {
+  const reply = state.nat !== undefined && hasPorts(packet.kind)
+    ? decideReply(table, state.nat, packet, state.nowNs) : null;
+  if (reply === null) return end(verdictWithoutService(table, packet), null);
+  return packet.kind === "first-fragment" ? leavingPorts(reply) : reply;
+}
+
+/**
+ * A flow that is translated stays where it is, whatever its connection ID says: answers know one
+ * way back. An error about a flow that nobody knows has nobody to be translated for.
+ */
+function translated(
+  table: ForwardingTable, state: State, packet: Packet, service: Service, nat: NatState,
+): Decision {
+  const holder = natHolder(table, nat, packet);
+  const isError = packet.kind === "icmp-error";
+  const named = packet.datagram === undefined || isError || packet.kind === "first-fragment"
+    ? null : namedByCid(table, service, packet.datagram);
+  const quic = named === null ? {} : { quic: named.outcome };
+  if (holder !== null) {
+    const how: How = { by: "flow", hash: null, slot: null };
+    const left = leave(state, service, holder.destination, NO_EFFECTS, how);
+    const followed = { ...followNat(left, nat, packet, holder.held, state.nowNs), ...quic };
+    if (isError) return asError(followed);
+    return packet.kind === "first-fragment" ? leavingPorts(followed) : followed;
+  }
+  if (isError) return end("PASS_ICMP", service);
+  const destination = named?.destination ?? null;
+  const chosen = destination === null ? chooseByRing(table, state, packet, service)
+    : leave(state, service, destination, NO_EFFECTS, { by: "connection-id", hash: null, slot: null });
+  const claimed = { ...claimNat(table, nat, packet, chosen, state.nowNs), ...quic };
+  return packet.kind === "first-fragment" ? leavingPorts(claimed) : claimed;
 }
 
 function byFlowOrRing(
@@ -342,44 +395,4 @@ function leave(
 /** A TCP SYN that is no answer to one. */
 export function opensConnection(packet: Packet): boolean {
   return packet.syn && !packet.ack;
-}
-
-/** The flow hash and the ring slot of a packet. */
-export function slotFor(
-  service: Service,
-  packet: Pick<Packet, "source" | "sourcePort" | "destination" | "destinationPort" | "protocol">,
-): { readonly hash: number; readonly slot: number } {
-  const { hashSeed, config, ring } = service;
-  const hash =
-    config.hash === "source-ip"
-      ? sourceHash(hashSeed, packet.source, config.sourcePrefix)
-      : flowHash(
-          hashSeed,
-          packet.source,
-          packet.sourcePort,
-          packet.destination,
-          packet.destinationPort,
-          packet.protocol,
-        );
-  return { hash, slot: slotOf(hash, ring.size) };
-}
-
-/** The longest prefix that holds the client decides; one that is in both lists denies. */
-export function isDenied(config: ServiceConfig, source: Uint8Array): boolean {
-  const { allow, deny } = config.policy;
-  if (allow.length === 0 && deny.length === 0) return false;
-  const allowed = longestMatch(allow, source);
-  const denied = longestMatch(deny, source);
-  if (allowed < 0 && denied < 0) return allow.length > 0;
-  return denied >= allowed;
-}
-
-/** Bits of the longest prefix that holds the address, counted in 128; -1: none does. */
-function longestMatch(prefixes: readonly Prefix[], address: Uint8Array): number {
-  let longest = -1;
-  for (const network of prefixes) {
-    const bits = mappedBits(network);
-    if (bits > longest && holdsAddress(network, address)) longest = bits;
-  }
-  return longest;
 }

@@ -2,13 +2,13 @@
 // check, doctor and the docs. Knows the names of keys and of ways of forwarding; must never know
 // how a plane works.
 
-import type { Forwarding } from "./config.ts";
+import type { Config, Forwarding } from "./config.ts";
 
 export type Plane = "xdp" | "proxy";
 
 /**
  * Honoured; honoured for some values, while services with others stay unserved beside the rest;
- * ignored, which is announced; or refused: the plane cannot serve a config that asks for it.
+ * ignored, which is announced; or refused: a config that asks for it is no config for the plane.
  */
 export type Support =
   | "honoured" | { readonly partly: string } | { readonly ignored: string }
@@ -21,6 +21,19 @@ export const PREFIX_WITHOUT_SOCKETS =
 export const PORTS_WITHOUT_SOCKETS = "the proxy plane has a socket for each port, and serves "
   + `ranges of at most ${PROXY_PORTS_MAX} ports`;
 
+/** Why the XDP plane cannot serve a config, whose other services are then not served by it either. */
+export const KEEPS_FAMILY = "the XDP plane's fullnat keeps the IP version";
+
+/** "web (fullnat)": services that the XDP plane refuses, with their way of forwarding. */
+export function refusedByXdp({ services, pools }: Pick<Config, "services" | "pools">): string[] {
+  return services.filter((service) => {
+    const { forwarding, network } = service;
+    const pool = pools.find(({ name }) => name === service.pool);
+    return forwarding === "fullnat"
+      && pool?.backends.some(({ address }) => address.family !== network.address.family) === true;
+  }).map(({ name, forwarding }) => `${name} (${forwarding})`);
+}
+
 /** The same for every way of forwarding, or an answer for each. */
 type Row = Support | Readonly<Record<Forwarding, Support>>;
 
@@ -30,9 +43,6 @@ interface Feature {
 }
 
 const PROXY_ONLY: Support = { ignored: "packets pass through the kernel; no connection ends here" };
-const NOT_BUILT: Support = {
-  refused: "the XDP plane cannot do this yet; use l2 or a tunnel, or the proxy plane",
-};
 const TERMINATED: Support = {
   ignored: "the proxy ends connections itself; backends see its address, and need no VIP",
 };
@@ -42,6 +52,11 @@ const NO_PACKETS: Support = {
 const ROUTED_BY_HOST: Support = { ignored: "the host's own routes lead to the backends" };
 const NO_TUNNEL: Support = { ignored: "only tunnels have an outer header" };
 const NO_GUE: Support = { ignored: "only gue has a port and a variant" };
+const NO_NAT: Support = { ignored: "only nat and fullnat translate" };
+const OWN_SOURCES: Support = { ignored: "the proxy connects from sockets of the host" };
+const ALWAYS_TRACKED: Support = {
+  ignored: "translated flows are always remembered, for as long as dataplane.nat.timeouts says",
+};
 const NO_VIP_THERE: Support = {
   refused: "its packets reach backends at their own address, as direct probes do",
 };
@@ -57,7 +72,7 @@ export const FEATURES = {
   "services[].forwarding": {
     xdp: {
       l2: "honoured", ipip: "honoured", gue: "honoured", gre: "honoured",
-      nat: NOT_BUILT, fullnat: NOT_BUILT,
+      nat: "honoured", fullnat: { partly: KEEPS_FAMILY },
     },
     proxy: {
       l2: TERMINATED, ipip: TERMINATED, gue: TERMINATED, gre: TERMINATED,
@@ -75,8 +90,20 @@ export const FEATURES = {
   "services[].policy": { xdp: "honoured", proxy: "honoured" },
   "services[].quicLb": { xdp: "honoured", proxy: "honoured" },
   "services[].failOpen": { xdp: "honoured", proxy: "honoured" },
-  "services[].tracking": { xdp: "honoured", proxy: NO_PACKETS },
-  "services[].flowIdle": { xdp: "honoured", proxy: NO_PACKETS },
+  "services[].tracking": {
+    xdp: {
+      l2: "honoured", ipip: "honoured", gue: "honoured", gre: "honoured",
+      nat: ALWAYS_TRACKED, fullnat: ALWAYS_TRACKED,
+    },
+    proxy: NO_PACKETS,
+  },
+  "services[].flowIdle": {
+    xdp: {
+      l2: "honoured", ipip: "honoured", gue: "honoured", gre: "honoured",
+      nat: ALWAYS_TRACKED, fullnat: ALWAYS_TRACKED,
+    },
+    proxy: NO_PACKETS,
+  },
   "services[].proxy.connectTimeout": { xdp: PROXY_ONLY, proxy: "honoured" },
   "services[].proxy.connectRetries": { xdp: PROXY_ONLY, proxy: "honoured" },
   "services[].proxy.idleTimeout": { xdp: PROXY_ONLY, proxy: "honoured" },
@@ -115,6 +142,18 @@ export const FEATURES = {
       nat: NO_TUNNEL, fullnat: NO_TUNNEL,
     },
     proxy: { ignored: "the host's own stack learns it for its sockets" },
+  },
+  "dataplane.nat": {
+    xdp: {
+      l2: NO_NAT, ipip: NO_NAT, gue: NO_NAT, gre: NO_NAT, nat: "honoured", fullnat: "honoured",
+    },
+    proxy: OWN_SOURCES,
+  },
+  "limits.natFlows": {
+    xdp: {
+      l2: NO_NAT, ipip: NO_NAT, gue: NO_NAT, gre: NO_NAT, nat: "honoured", fullnat: "honoured",
+    },
+    proxy: OWN_SOURCES,
   },
   "limits.fragments": {
     xdp: "honoured", proxy: { ignored: "the kernel reassembles what the proxy's sockets get" },

@@ -36,6 +36,6 @@ export function withPorts<P extends Packet>(
 /** A first fragment that reaches a backend leaves its ports to the later ones. */
 export function leavingPorts(decision: Decision): Decision {
   const { verdict } = decision;
-  if (verdict !== "TX_FORWARDED" && verdict !== "PASS_LOCAL") return decision;
+  if (verdict !== "TX_FORWARDED" && verdict !== "TX_REPLY" && verdict !== "PASS_LOCAL") return decision;
   return { ...decision, effects: [...decision.effects, { kind: "remember-fragment" }] };
 }

@@ -3,6 +3,7 @@
 
 import type { Address } from "./address.ts";
 import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig } from "./config.ts";
+import type { NatTable } from "./nat.ts";
 import type { QuicRouting } from "./quic_route.ts";
 
 /** admission: how much of a backend's share may take new flows. */
@@ -137,6 +138,7 @@ export interface ForwardingTable {
   readonly icmpErrorsPerSecond: number;
   /** A path MTU that a router told of a tunnel counts for so long; 0: none is learned. */
   readonly pathMtuAgeMs: number;
+  readonly nat: NatTable;
   readonly ledger: Ledger;
   /** Things an operator should hear of: a positive weight without a slot, a pool failed open. */
   readonly warnings: readonly string[];

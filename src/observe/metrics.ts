@@ -160,6 +160,26 @@ export const METRICS: readonly MetricDefinition[] = [
       "Packets of services with quicLb by what their connection ID said: routed by it, or why flow and ring decided.",
     samples: ({ counters }) => [...(counters.quic ?? [])].map(([outcome, n]) => [{ outcome }, n]),
   },
+  one("pointsman_nat_flows", "gauge", "Translated flows under way.", ({ counters }) => counters.nat?.count ?? 0),
+  one("pointsman_nat_flows_max", "gauge", "Translated flows that fit.", ({ counters }) => counters.nat?.max ?? 0),
+  {
+    name: "pointsman_nat_claims_total",
+    type: "counter",
+    labels: ["outcome"],
+    help:
+      "Translated flows begun: claimed, all of them; port_translated, in nat with another port than the client's;"
+      + " taken_over, with a port whose flow was over and not swept yet.",
+    samples: ({ counters }) => [...(counters.nat?.outcomes ?? [])].map(([outcome, n]) => [{ outcome }, n]),
+  },
+  one("pointsman_nat_ended_total", "counter", "Translated flows that sweeps ended.",
+    ({ counters }) => counters.nat?.ended ?? 0),
+  {
+    name: "pointsman_nat_unanswered",
+    type: "gauge",
+    labels: ["pool", "backend"],
+    help: "Translated flows without an answer for three seconds; the way back may not lead through this host.",
+    samples: ({ counters }) => [...(counters.nat?.unanswered ?? [])].map(([name, n]) => [backendLabels(name), n]),
+  },
   {
     name: "pointsman_flows",
     type: "gauge",

@@ -4,7 +4,7 @@
 import type { Log } from "../env.ts";
 import type { ApplyReport, Dataplane, DoubtListener, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Config } from "../model/config.ts";
-import { supportOf } from "../model/features.ts";
+import { refusedByXdp } from "../model/features.ts";
 import type { ForwardingTable, Ledger } from "../model/table.ts";
 import type { OpenedPlane, OpenPlane } from "./contract.ts";
 
@@ -124,14 +124,6 @@ export function whyNewPlane(
     if (from !== to) return `${name} changes from ${from} to ${to}`;
   }
   return null;
-}
-
-/** "web (nat)": services that the XDP plane refuses, with their way of forwarding. */
-function refusedByXdp(config: Config): string[] {
-  return config.services.flatMap(({ name, forwarding }) => {
-    const support = supportOf("services[].forwarding", "xdp", forwarding);
-    return typeof support === "object" && "refused" in support ? [`${name} (${forwarding})`] : [];
-  });
 }
 
 /** Whether a proxy plane opened for `before` is right for `after`; services come by tables. */

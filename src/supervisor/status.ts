@@ -2,7 +2,7 @@
 // plane, a clock or a file.
 
 import type { OverrideView, ProblemView, Status } from "../api/schemas.ts";
-import type { PlaneChoice } from "../dataplane/dataplane.ts";
+import type { Counters, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { ApplyState } from "../api/schemas.ts";
 import { warningsFor } from "./accepted.ts";
 import type { InForce } from "./engine.ts";
@@ -51,12 +51,25 @@ export function describeStatus(input: StatusInput): Status {
       ...warningsFor(inForce.accepted, plane.mode),
       ...table?.warnings ?? [],
       ...input.stateTroubles,
+      ...silentBackends(now.counters),
     ],
     generation: table?.generation ?? 0,
     lastApply: input.lastApply,
     flows: { ...now.counters.flows },
+    nat: natView(now.counters),
     services: serviceViews(input),
     backends: backendViews(input),
     overrides: [...input.overrides],
   };
+}
+
+function natView({ nat }: Counters): Status["nat"] {
+  return nat === undefined ? null : { count: nat.count, max: nat.max };
+}
+
+/** Backends that answer none of their translated flows: their answers go another way, or nowhere. */
+function silentBackends({ nat, backendFlows }: Counters): string[] {
+  return [...nat?.unanswered ?? []].filter(([name, flows]) => flows >= (backendFlows.get(name) ?? 0)).map(([name, flows]) =>
+    `${name}: none of its ${flows} translated flow(s) got an answer through this host;`
+    + " is the way from the backend to the clients this host, and does the backend listen?");
 }

@@ -133,6 +133,68 @@ static inline void expect_carried(const struct view *before, const struct view *
 		complain("the checksum of the outer IPv4 header is wrong");
 }
 
+/* What a change of addresses and ports leaves as it was: the sum that a transport header carries, with
+ * the addresses that count for it. A later fragment has none; ICMP sums no addresses, ICMPv6 does. */
+static inline __u32 translated_residue(const struct view *view)
+{
+	const __u8 *ip = view->bytes + view->at;
+	__u32 total = residue(ip + view->header_length, view->ip_length - view->header_length);
+
+	if (view->family == 6)
+		return (total + residue(ip + 8, 32)) % 65535;
+	return ip[9] == 1 ? total : (total + residue(ip + 12, 8)) % 65535;
+}
+
+/* A UDP sum of zero is none, and nothing is carried in it; a later fragment of IPv6, or a UDP header
+ * behind extensions, is not looked for here. */
+static inline bool has_sum(const struct view *view)
+{
+	const __u8 *ip = view->bytes + view->at, *body = ip + view->header_length;
+
+	if (view->family == 4 && (word_at(ip + 6) & 0x1fff))
+		return false;
+	if (view->family == 6 && ip[6] != 6 && ip[6] != 17 && ip[6] != 58)
+		return false;
+	return ip[view->family == 4 ? 9 : 6] != 17 || word_at(body + 6);
+}
+
+static inline bool is_readdressed(const struct view *before, const struct view *after)
+{
+	__u32 at = before->at + (before->family == 4 ? 12 : 8);
+
+	return before->length == after->length && before->family && before->family == after->family &&
+	       memcmp(before->bytes + at, after->bytes + at, before->family == 4 ? 8 : 32);
+}
+
+/* The packet that came, with other addresses and ports, and so with other sums; what an ICMP error
+ * quotes may change as much again. Whatever was right or wrong by so much still is. */
+static inline void expect_translated(const struct view *before, const struct view *after)
+{
+	const __u8 *old = before->bytes + before->at, *new = after->bytes + after->at;
+	__u32 body = before->header_length, addresses = before->family == 4 ? 12 : 8;
+	__u32 ttl_at = before->family == 4 ? 8 : 7, changed = 0;
+
+	if (!before->family || before->family != after->family || before->at != after->at ||
+	    before->length != after->length || before->header_length != after->header_length)
+		complain("a translated packet of another form");
+	for (__u32 i = 0; i < before->length - before->at; i++) {
+		bool free = (i >= addresses && i < addresses + (before->family == 4 ? 8u : 32u)) ||
+			    (before->family == 4 && (i == 10 || i == 11));
+
+		if (i >= body)
+			changed += old[i] != new[i];
+		else if (!free && new[i] != (__u8)(old[i] - (i == ttl_at)))
+			complain("byte %u of a translated header is %02x instead of %02x", i, new[i], old[i]);
+	}
+	/* Two ports and a sum; of a quote the same, its addresses and its header's sum; and ICMP's. */
+	if (changed > (before->family == 4 ? 18u : 40u))
+		complain("%u bytes of a translated packet are others", changed);
+	if (before->family == 4)
+		expect_same_residue(old, new, body);
+	if (has_sum(before) && translated_residue(before) != translated_residue(after))
+		complain("the checksum of a translated packet is off by another value than before");
+}
+
 /* The packet that came is there without what was before it, but for marks of congestion. */
 static inline void expect_uncovered(const struct view *before, const struct view *after)
 {

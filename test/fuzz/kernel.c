@@ -16,6 +16,7 @@
 #include <string.h>
 
 /* Whoever reads head-room that was never written reads this. */
+enum { MTU = 1500 };
 enum { UNWRITTEN = 0xff, JOURNAL_MAX = 256, JOURNAL_BYTES = 256, WORLDS_MAX = 32 };
 
 struct journal_line {
@@ -257,6 +258,25 @@ long bpf_redirect_map(const void *id, __u64 key, __u64 flags)
 	__u32 index = key;
 
 	return value_in(map_of(id), &index) ? XDP_REDIRECT : (long)(flags & 3);
+}
+
+/* Every interface carries as much. */
+long bpf_check_mtu(void *ctx, __u32 ifindex, __u32 *mtu, __s32 difference, __u64 flags)
+{
+	bool fits = *mtu + difference <= MTU;
+
+	if (!ctx || !ifindex || flags)
+		return -EINVAL;
+	*mtu = MTU;
+	return fits ? BPF_MTU_CHK_RET_SUCCESS : BPF_MTU_CHK_RET_FRAG_NEEDED;
+}
+
+bool any_key_begins(const void *id, const void *bytes, __u32 length)
+{
+	for (const struct entry *entry = map_of(id)->entries; entry; entry = entry->next)
+		if (entry->present && !memcmp(entry->key, bytes, length))
+			return true;
+	return false;
 }
 
 const void *peek(const void *id, const void *key)

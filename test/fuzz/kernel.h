@@ -74,6 +74,9 @@ void restore_world(void);
 /* A look-up that is not the program's: NULL when absent. */
 const void *peek(const void *map, const void *key);
 
+/* Whether a hash has a key that begins with these bytes. */
+bool any_key_begins(const void *map, const void *bytes, __u32 length);
+
 void make_frame(struct frame *frame, const __u8 *bytes, __u32 length, __u32 linear_length,
 		__u32 room);
 void free_frame(struct frame *frame);

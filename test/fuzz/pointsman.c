@@ -51,10 +51,14 @@ static void judge_action(enum verdict verdict, int action)
 
 static void judge_sent(enum verdict verdict, const struct view *before, const struct view *after)
 {
+	bool readdressed = is_readdressed(before, after);
+
 	switch (verdict) {
 	case TX_FORWARDED:
 	case TX_ICMP_ERROR:
-		return expect_carried(before, after);
+		return readdressed ? expect_translated(before, after) : expect_carried(before, after);
+	case TX_REPLY:
+		return expect_translated(before, after);
 	case TX_ECHO_REPLY:
 		return expect_echoed(before, after);
 	case TX_TOO_BIG:
@@ -114,7 +118,9 @@ static void try_frame(struct frame *frame, const struct view *before)
 			complain("a tunnel's error that no tunnel of ours begins for");
 		return;
 	}
-	if (!before->family || before->mapped || !is_virtual(before->destination))
+	if (!before->family || before->mapped ||
+	    (!is_virtual(before->destination) &&
+	     !any_key_begins(&nat_flows, before->destination, sizeof(before->destination))))
 		complain("verdict %d for a frame that is not for a virtual address", verdict);
 	if (action != XDP_DROP)
 		judge_sent(verdict, before, &after);

@@ -62,10 +62,10 @@ function casesNamed(named: RegExp): Golden["cases"] {
 }
 
 function pointsmanSeeds(named = /^/): Uint8Array[] {
-  return casesNamed(named).flatMap(({ frame, orphan, verdict }) => {
+  return casesNamed(named).flatMap(({ frame, before, orphan, verdict }) => {
     const own = ORPHANS.indexOf(orphan);
     const others = WORLDS.map((_, world) => world).slice(ORPHANS.length);
-    return [own, ...(verdict.startsWith("TX_") ? others : [])].map((world) => encodeInput(frame, { world }));
+    return [own, ...(verdict.startsWith("TX_") ? others : [])].map((world) => encodeInput(frame, { world, before }));
   });
 }
 

@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import type { Lab, LabHost } from "../../scripts/lab_network.ts";
-import { verdictPackets, type LabForwarding } from "../../scripts/lab_services.ts";
+import { verdictPackets, type DirectForwarding } from "../../scripts/lab_services.ts";
 import { runIn } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import { waysOf } from "../support/lab_ways.ts";
@@ -63,7 +63,7 @@ describeKernel("path MTU discovery in the lab", [...KERNEL, "tool:curl", "tool:e
 
 /** RFC 791, 8200, 2784, 768 and GUE's first word. */
 const OUTER_IP_BYTES = { 4: 20, 6: 40 } as const;
-const SHIM_BYTES: Readonly<Record<LabForwarding, number>> = { l2: 0, ipip: 0, gre: 4, gue: 12, gue1: 8 };
+const SHIM_BYTES: Readonly<Record<DirectForwarding, number>> = { l2: 0, ipip: 0, gre: 4, gue: 12, gue1: 8 };
 /** In short, the least and the most outer bytes. */
 const NARROW = waysOf("TUNNELS", "ipip/4", "gue/6").map((way) =>
   ({ ...way, outerBytes: OUTER_IP_BYTES[way.backendFamily] + SHIM_BYTES[way.forwarding] }));

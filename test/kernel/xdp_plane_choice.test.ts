@@ -1,6 +1,8 @@
 // Which plane is chosen, and what is said about it; two planes of one instance in one process; flows that
 // are counted; and what the host is said to be able to do.
 
+import { parseAddress } from "../../src/model/address.ts";
+import { fixedSource } from "../../src/model/tunnel_source.ts";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { openDataplane } from "../../src/dataplane/open.ts";
 import { probeHost } from "../../src/dataplane/probe.ts";
@@ -61,7 +63,10 @@ describeKernel("the choice of a plane", KERNEL, () => {
       return choice.reason;
     };
     expect(await reasonOf(changed(of, { interfaces: [] }))).toContain("dataplane.interfaces is empty");
-    expect(await reasonOf({ ...of, services: of.services.map((each) => ({ ...each, forwarding: "nat" as const })) })).toContain("forwarding nat");
+    const network = fixedSource(parseAddress("2001:db8::99")!);
+    expect(await reasonOf({
+      ...of, services: of.services.map((each) => ({ ...each, network, forwarding: "fullnat" as const })),
+    })).toContain("keeps the IP version");
     expect(await reasonOf(of, { ...env, root: "/nowhere" })).toContain("the addon is not built");
     kept(await open(config({ instance: freshInstance() })));
     expect(await reasonOf(of)).toContain("veth0 runs");

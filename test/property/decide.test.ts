@@ -5,7 +5,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
-import { decide, slotFor } from "../../src/model/decide.ts";
+import { decide } from "../../src/model/decide.ts";
+import { slotFor } from "../../src/model/slot.ts";
 import type { Decision, State } from "../../src/model/decide.ts";
 import { parsePacket } from "../../src/model/packet.ts";
 import { isVirtualAddress, serviceOf } from "../../src/model/service_lookup.ts";

@@ -27,6 +27,7 @@ import {
   quicConfigImages,
   quicServerImages,
 } from "../../src/dataplane/xdp/quic_maps.ts";
+import { natPortsWord } from "../../src/dataplane/xdp/nat_values.ts";
 import type { Prefix } from "../../src/model/address.ts";
 import { isExact, mappedBits } from "../../src/model/service_address.ts";
 import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
@@ -40,11 +41,13 @@ import type { Switches } from "./switches.ts";
 const RING_SLOTS = { small: 16_384, medium: 65_540, large: 2_097_152 } as const;
 const RING_CLASS_NUMBERS = { small: 0, medium: 1, large: 2 } as const;
 type RingClass = keyof typeof RING_SLOTS;
-const FORWARDING_NUMBERS: Readonly<Record<string, number>> = { l2: 1, ipip: 2, gue: 3, gre: 4 };
+const FORWARDING_NUMBERS: Readonly<Record<string, number>> = {
+  l2: 1, ipip: 2, gue: 3, gre: 4, nat: 5, fullnat: 6,
+};
 const ORPHAN_NUMBERS = { keep: 0, pass: 1, drop: 2 } as const;
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 /** Elements of the arrays that are indexed by service or by destination. */
-const ENTRIES_MAX = 128;
+const ENTRIES_MAX = 192;
 const QUIC_ENTRIES_MAX = 1024;
 
 /** The way to a destination, and what the tables of the model do not say. */
@@ -74,6 +77,8 @@ export interface WorldOptions {
   readonly object: string;
   readonly switches: Switches;
   readonly flowsMax: number;
+  /** Entries of translated flows, two each. */
+  readonly natFlowsMax?: number;
   readonly devices: readonly number[];
 }
 
@@ -112,6 +117,7 @@ export class BpfWorld {
       this.object.setMaxEntries(map, ENTRIES_MAX);
     this.object.setMaxEntries("service_versions", ENTRIES_MAX * 2);
     this.object.setMaxEntries("flows", options.flowsMax);
+    this.object.setMaxEntries("nat_flows", options.natFlowsMax ?? 65_536);
     for (const map of ["quic_configs", "quic_servers"])
       this.object.setMaxEntries(map, QUIC_ENTRIES_MAX);
     this.object.load();
@@ -130,7 +136,7 @@ export class BpfWorld {
   /** Replaces everything but counters by what the table says; flows go. */
   fill(table: ForwardingTable, surroundings: Surroundings): void {
     for (const { map, key } of this.#written.splice(0)) this.map(map).delete(key);
-    for (const map of ["flows", "fragments"])
+    for (const map of ["flows", "fragments", "nat_flows"])
       for (const key of this.#keysOf(map)) this.map(map).delete(key);
     this.#memoryOf("destinations").fill(0);
     for (const destination of table.destinations.values()) {
@@ -140,6 +146,8 @@ export class BpfWorld {
     table.services.forEach((service, place) => {
       this.#fillService(service, place, surroundings);
     });
+    for (const [from, addresses] of [[0, table.nat.sources.ipv4], [16, table.nat.sources.ipv6]] as const)
+      addresses.forEach(({ bytes }, at) => { this.map("nat_sources").update(u32(from + at), bytes, 0); });
     for (const { map, key, value } of groupEntries(table.services)) this.#write(map, key, value);
     for (const { key, value } of tunnelEndEntries(table)) this.#writeBytes("tunnel_ends", key, value);
     this.#memoryOf("settings").set(
@@ -149,6 +157,12 @@ export class BpfWorld {
         orphanAfterNs: BigInt(table.orphan.afterMs) * 1_000_000n,
         orphanAction: BigInt(ORPHAN_NUMBERS[table.orphan.action]),
         icmpIntervalNs: surroundings.icmpIntervalNs ?? 0n,
+        natPorts: natPortsWord(table.nat),
+        natSynNs: BigInt(table.nat.timeouts.synMs) * 1_000_000n,
+        natEstablishedNs: BigInt(table.nat.timeouts.establishedMs) * 1_000_000n,
+        natFinNs: BigInt(table.nat.timeouts.finMs) * 1_000_000n,
+        natRstNs: BigInt(table.nat.timeouts.rstMs) * 1_000_000n,
+        natUdpNs: BigInt(table.nat.timeouts.udpMs) * 1_000_000n,
       }),
     );
   }
@@ -344,6 +358,7 @@ function destinationBytes(destination: Destination, hop: Hop): Uint8Array {
     generation: destination.generation,
     flags: (destination.alive ? 1 : 0) | (destination.admission > 0 ? 2 : 0),
     forwarding: FORWARDING_NUMBERS[destination.forwarding] ?? 0,
+    port: destination.port ?? 0,
     guePort: destination.gue?.port ?? 0,
     gueVariant: destination.gue?.variant ?? 0,
     nextHopActive: active,
@@ -365,7 +380,8 @@ function versionBytes(service: Service, ringClass: RingClass, place: number): Ui
     flags:
       (allow.length > 0 ? 1 : 0) |
       (allow.length + deny.length > 0 ? 2 : 0) |
-      (service.quicLb === null ? 0 : 4),
+      (service.quicLb === null ? 0 : 4) |
+      (config.forwarding === "nat" || config.forwarding === "fullnat" ? 8 : 0),
     sourcePrefixIpv4: config.sourcePrefix.ipv4,
     sourcePrefixIpv6: config.sourcePrefix.ipv6,
   });

@@ -1,6 +1,7 @@
 // Configs for tests without the YAML parser: a sketch of what matters, everything else at its default.
 // Knows the shape of Config; must never grow rules of its own.
 
+import type { NatConfig } from "../../src/model/nat.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
 import type {
@@ -9,6 +10,12 @@ import type {
 } from "../../src/model/config.ts";
 import { serviceAt } from "./service_at.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
+
+/** As the schema has it by default. */
+export const NAT: NatConfig = {
+  sources: [], ports: { from: 10_000, to: 32_767 }, node: 0, nodes: 1,
+  timeouts: { synMs: 30_000, establishedMs: 7_200_000, finMs: 120_000, rstMs: 10_000, udpMs: 120_000 },
+};
 
 export interface BackendSketch {
   readonly name: string;
@@ -84,10 +91,11 @@ export function configOf(sketch: ConfigSketch): Config {
       orphan: { afterMs: 30_000, action: "keep" },
       probes: { mark: null, table: null },
       tunnelSource: { ipv4: null, ipv6: null }, pathMtuAgeMs: 600_000,
+      nat: NAT,
     },
     limits: {
       services: sketch.limits?.services ?? 256, backends: sketch.limits?.backends ?? 4096, flows: 65_536,
-      fragments: 1024, icmpErrors: 1000,
+      fragments: 1024, natFlows: 1024, icmpErrors: 1000,
     },
     control: { socket: null, group: null },
     observe: { listen: null },

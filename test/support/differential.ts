@@ -24,6 +24,9 @@ import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { BpfWorld, Hop, Traffic } from "./bpf_world.ts";
 import { residuesOf } from "./checksums.ts";
 import { effectProblem, isSameEntry, TICK_NS } from "./flow_effects.ts";
+import { NO_NAT } from "../../src/model/nat.ts";
+import { isNatService } from "../../src/model/nat_decide.ts";
+import { NatBook } from "./nat_book.ts";
 import { FragmentBook } from "./fragment_book.ts";
 import { randomFrame } from "./random_frames.ts";
 import { randomWorld, tunnelSourceFor } from "./random_tables.ts";
@@ -35,6 +38,7 @@ import {
   isAsExpected,
   outerBytes,
   toldTooBig,
+  translatedTo,
   variedSource,
 } from "./rewritten.ts";
 import type { Expected } from "./rewritten.ts";
@@ -67,6 +71,7 @@ export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
   feature_ipip: false,
   feature_gue: false,
   feature_gre: false,
+  feature_nat: false,
   feature_tunnel_variation: false,
   feature_wildcard: false,
   feature_tracking: false,
@@ -88,14 +93,15 @@ function lean(world: RandomWorld): RandomWorld {
   const services = world.table.services.map((service) => {
     const { network: { address }, ports } = service.config;
     const exact = { network: fixedSource(address), ports: { from: ports.from, to: ports.from } };
-    const config = { ...service.config, ...exact, tracking: "none", hash: "5-tuple" } as const;
+    const config = { ...service.config, ...exact, tracking: "none", hash: "5-tuple", forwarding: "l2" } as const;
     return { ...service, quicLb: null, config: { ...config, policy: { allow: [], deny: [] } } };
   });
   const orphan = { afterMs: 0, action: "keep" } as const;
   const table = {
-    ...world.table, services, orphan, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, destinations: new Map(destinations),
+    ...world.table, services, nat: NO_NAT, orphan, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0,
+    destinations: new Map(destinations),
   };
-  return { ...world, table };
+  return { ...world, table, natFlows: [], replies: () => [] };
 }
 
 /** One random world and the packets that meet it. */
@@ -103,6 +109,7 @@ export class Comparison {
   readonly #setting: Setting;
   readonly #world: RandomWorld;
   readonly #fragments: FragmentBook;
+  readonly #nat: NatBook;
   readonly #flows = new Map<string, { readonly tuple: FlowTuple; entry: FlowEntry }>();
   readonly #before: ReadonlyMap<string, { readonly packets: number; readonly bytes: number }>;
   readonly #counted = new Map<VerdictName, { packets: number; bytes: number }>();
@@ -120,7 +127,7 @@ export class Comparison {
     const hops = new Map(
       [...made.hops].map(([id, hop]) => [id, withTunnel(hop, made.table.destinations.get(id)!)]),
     );
-    this.#world = { ...made, hops };
+    this.#world = { ...made, hops, replies: () => this.#nat.replies() };
     world.fill(made.table, {
       hop: ({ id }) => hops.get(id)!,
       heartbeatNs: made.heartbeatNs,
@@ -132,6 +139,7 @@ export class Comparison {
       this.#flows.set(keyOf(tuple), { tuple, entry });
     }
     this.#fragments = new FragmentBook(world, made.fragments);
+    this.#nat = new NatBook(world, made.natFlows);
     this.#before = world.verdicts();
     this.#quic = world.quicOutcomes();
     for (const id of hops.keys()) this.#expectTraffic("destination", id);
@@ -163,15 +171,19 @@ export class Comparison {
     const run = this.#setting.world.run(this.#setting.program, frame, frame.length + 64);
     const endNs = process.hrtime.bigint();
 
-    const early = this.#decide(parsed, { flow: held, fragment, nowNs: startNs });
+    const early = this.#decide(parsed, { flow: held, fragment, nowNs: startNs, frame });
     this.#checkVerdict(early.verdict, frame.length);
     if (early.verdict === "DROP_TUNNEL_ERROR") this.#checkNotes(early);
     this.#checkQuic(early.quic);
     this.#checkFrame(early, packet, frame, run.action, run.output ?? new Uint8Array(0));
-    if (tuple !== null && early.service?.config.tracking === "full") {
+    const late = this.#decide(parsed, { flow: held, fragment, nowNs: endNs, frame });
+    const problem = this.#nat.take(early, startNs, endNs);
+    if (problem !== null && this.#nat.take(late, startNs, endNs) !== null) throw new Error(problem);
+    const isTranslated =
+      early.back !== undefined || (early.service !== null && isNatService(early.service));
+    if (tuple !== null && early.service?.config.tracking === "full" && !isTranslated) {
       const found = this.#setting.world.flow(tuple);
       // A flow that comes of age during the run may be touched or not.
-      const late = this.#decide(parsed, { flow: held, fragment, nowNs: endNs });
       const problem = effectProblem(early, held, found, startNs, endNs);
       if (problem !== null && effectProblem(late, held, found, startNs, endNs) !== null)
         throw new Error(problem);
@@ -180,20 +192,38 @@ export class Comparison {
     }
     if (typeof parsed !== "string")
       this.#fragments.check(parsed, early, startNs - TICK_NS, endNs);
-    if (["TX_FORWARDED", "TX_ICMP_ERROR", "PASS_LOCAL"].includes(early.verdict))
+    const isReply = early.back !== undefined;
+    if (!isReply && ["TX_FORWARDED", "TX_ICMP_ERROR", "PASS_LOCAL"].includes(early.verdict))
       this.#countForwarded(early, packet as ParsedPacket, frame.length);
     return early.verdict;
   }
 
   #decide(
     packet: ReturnType<typeof parsePacket>,
-    known: { flow: FlowEntry | null; fragment: FragmentEntry | null; nowNs: bigint },
+    known: {
+      flow: FlowEntry | null; fragment: FragmentEntry | null; nowNs: bigint; frame: Uint8Array;
+    },
   ): Decision {
     if (typeof packet === "string")
       return { verdict: packet, service: null, destination: null, effects: [], how: null };
     const { table, hops, heartbeatNs } = this.#world;
+    const { absent, ingress, egress } = this.#setting;
     const state: State = {
-      ...known,
+      flow: known.flow,
+      fragment: known.fragment,
+      nowNs: known.nowNs,
+      nat: {
+        find: (key) => this.#nat.find(key),
+        way: {
+          ifindex: ingress, clientMac: known.frame.slice(6, 12), ownMac: known.frame.slice(0, 6),
+        },
+        ownAddress: (id) => hops.get(id)!.tunnelSource,
+        obstacle: ({ ifindex }) => {
+          if (ifindex === absent) return "DROP_NO_NEIGHBOUR";
+          return ifindex === egress && packet.ipLength > EGRESS_MTU ? "DROP_TOO_BIG" : null;
+        },
+        hasRoom: true,
+      },
       heartbeatNs,
       local: (id) => hops.get(id)!.local,
       neighbour: (id) => hops.get(id)!.resolved && hops.get(id)!.ifindex !== this.#setting.absent,
@@ -268,7 +298,7 @@ export class Comparison {
     const ifindex =
       isAnswer
         ? ingress
-        : this.#world.hops.get(decision.destination!.id)!.ifindex;
+        : (decision.back?.ifindex ?? this.#world.hops.get(decision.destination!.id)!.ifindex);
     expectAction(
       action,
       ifindex === ingress && !transmitByRedirect ? XDP_TX : XDP_REDIRECT,
@@ -279,15 +309,21 @@ export class Comparison {
       throw new Error(`${verdict}: the frame is ${hex(output)} and not ${hex(expected.frame)}`);
     }
     if (verdict === "TX_TOO_BIG") checkNewSums(output);
-    else checkSums(frame, output, !isAnswer && decision.destination!.forwarding !== "l2");
+    else checkSums(frame, output, !isAnswer && outerOf(decision) > 0);
   }
 
   #expectedFrame(decision: Decision, packet: ParsedPacket, frame: Uint8Array): Expected {
     if (decision.verdict === "TX_ECHO_REPLY") return echoed(frame, packet);
+    if (decision.back !== undefined) {
+      if (decision.verdict === "TX_TOO_BIG") return toldTooBig(frame, packet, EGRESS_MTU);
+      const macs = { destinationMac: decision.back.clientMac, sourceMac: decision.back.ownMac };
+      return translatedTo(frame, packet, macs, decision.to!);
+    }
     const { id, forwarding, address, gue } = decision.destination!;
     const hop = this.#world.hops.get(id)!;
     if (decision.verdict === "TX_TOO_BIG")
       return toldTooBig(frame, packet, Math.max(0, hop.mtu - outerBytes(decision.destination!)));
+    if (decision.to !== undefined) return translatedTo(frame, packet, hop, decision.to);
     if (forwarding === "l2") return forwardedByL2(frame, packet, hop);
     if (forwarding !== "ipip" && forwarding !== "gue" && forwarding !== "gre")
       throw new Error(`the random tables have no ${forwarding}`);
@@ -309,12 +345,12 @@ export class Comparison {
 
   /** A flow is new when it is remembered or, where none are, when a connection opens. */
   #countForwarded(
-    { service, destination, effects }: Decision,
+    { service, destination, effects, how }: Decision,
     packet: Packet,
     bytes: number,
   ): void {
     const tracked = service!.config.tracking === "full";
-    const isNew = tracked ? effects[0]?.kind === "remember" : opensConnection(packet);
+    const isNew = isNatService(service!) ? how?.by !== "flow" : tracked ? effects[0]?.kind === "remember" : opensConnection(packet);
     for (const name of [`service ${service!.index}`, `destination ${destination!.id}`]) {
       const count = this.#traffic.get(name)!;
       count.packets += 1;
@@ -342,6 +378,7 @@ export class Comparison {
     const notes = world.notes();
     if (notes.length > 0) throw new Error(`noted without a cause: ${notes.join(", ")}`);
     this.#fragments.finish();
+    this.#nat.finish();
     const remembered = world.countOf("flows");
     if (remembered !== this.#flows.size)
       throw new Error(`${remembered} flows are remembered and not ${this.#flows.size}`);
@@ -350,6 +387,14 @@ export class Comparison {
         throw new Error("a flow was written that no packet was of");
     }
   }
+}
+
+/** Of the interface made for leaving by; the other one is a loopback interface. */
+const EGRESS_MTU = 1500;
+
+/** What a tunnel puts around the packet. */
+function outerOf({ destination, back }: Decision): number {
+  return destination === null || back !== undefined ? 0 : outerBytes(destination);
 }
 
 function withTunnel(hop: Hop, destination: Destination): Hop {

@@ -14,7 +14,9 @@ export function effectProblem(
   startNs: bigint,
   endNs: bigint,
 ): string | null {
-  const effect = decision.effects.find(({ kind }) => kind !== "remember-fragment");
+  const effect = decision.effects.find(
+    ({ kind }) => kind !== "remember-fragment" && kind !== "nat-write",
+  );
   const isNow =
     found !== null && found.lastSeenNs >= startNs - TICK_NS && found.lastSeenNs <= endNs;
   switch (effect?.kind) {
@@ -22,6 +24,7 @@ export function effectProblem(
     case "remember-fragment":
     case "note-mtu":
     case "note-unreachable":
+    case "nat-write":
       return isSameEntry(found, held)
         ? null
         : `no effect wanted, found ${show(found)} for ${show(held)}`;

@@ -4,12 +4,16 @@
 import { readFileSync } from "node:fs";
 import { parseAddress, parsePrefix } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
-import type { OrphanAction } from "../../src/model/config.ts";
+import { NO_NAT } from "../../src/model/nat.ts";
+import type { Forwarding, OrphanAction } from "../../src/model/config.ts";
 import type { VerdictName } from "../../src/model/decide.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import type { Hop } from "./bpf_world.ts";
 import { serviceAt } from "./service_at.ts";
+
+/** As make.py has it. */
+const NAT = { ...NO_NAT, ports: { first: 10_000, count: 22_768 } };
 
 export interface GoldenCase {
   readonly name: string;
@@ -18,6 +22,8 @@ export interface GoldenCase {
   readonly frame: Uint8Array;
   /** Goes through the program first, whatever becomes of it; null: nothing does. */
   readonly before: Uint8Array | null;
+  /** No translated flow fits any more. */
+  readonly full: boolean;
   /** As it has to look afterwards. */
   readonly expected: Uint8Array;
   /** What is noted of tunnels: "mtu 1400", "unreachable 3/1"; null: nothing. */
@@ -38,7 +44,9 @@ interface Squeezed {
 interface File {
   readonly destinations: readonly {
     readonly id: number;
-    readonly forwarding: "l2" | "ipip" | "gue" | "gre";
+    readonly forwarding: Forwarding;
+    /** The backend's own; null: the packet's. */
+    readonly port: number | null;
     readonly gueVariant: 0 | 1;
     readonly resolved: boolean;
     readonly local: boolean;
@@ -64,6 +72,7 @@ interface File {
     readonly expected: Squeezed | null;
     readonly before?: Squeezed;
     readonly noted?: string;
+    readonly full?: true;
   }[];
 }
 
@@ -72,9 +81,11 @@ export function readGolden(): Golden {
     readFileSync(new URL("../golden/packets/packets.json", import.meta.url), "utf8"),
   ) as File;
   const destinations = new Map(file.destinations.map((one) => [one.id, destinationOf(one)]));
-  const services = file.services.map(serviceOf);
+  const services = file.services.map((one, index) =>
+    serviceOf(one, index, destinations.get(one.destination)?.forwarding ?? "l2"));
   return {
-    cases: file.cases.map(({ name, verdict, orphan, frame, expected, before, noted }) => ({
+    cases: file.cases.map(({ name, verdict, orphan, frame, expected, before, noted, full }) => ({
+      full: full === true,
       name,
       verdict,
       orphan,
@@ -104,7 +115,7 @@ export function readGolden(): Golden {
       services,
       destinations,
       orphan: { afterMs: 1, action },
-      icmpErrorsPerSecond: 1, pathMtuAgeMs: 600_000,
+      icmpErrorsPerSecond: 1, pathMtuAgeMs: 600_000, nat: NAT,
       ledger: EMPTY_LEDGER,
       warnings: [],
     }),
@@ -120,7 +131,7 @@ function destinationOf(one: File["destinations"][number]): Destination {
     pool: "pool",
     backend: `${one.id}`,
     address: addressOf(one.address),
-    port: 80,
+    port: one.port,
     forwarding: one.forwarding,
     gue: one.forwarding === "gue" ? { port: 6080, variant: one.gueVariant } : null,
     mac: null,
@@ -132,7 +143,9 @@ function destinationOf(one: File["destinations"][number]): Destination {
   };
 }
 
-function serviceOf(one: File["services"][number], index: number): Service {
+function serviceOf(
+  one: File["services"][number], index: number, forwarding: Forwarding,
+): Service {
   const slots = new Uint16Array(7).fill(one.destination);
   return {
     index,
@@ -146,7 +159,7 @@ function serviceOf(one: File["services"][number], index: number): Service {
       name: one.name,
       ...serviceAt(one.address, one.port),
       protocol: one.protocol,
-      forwarding: "l2",
+      forwarding,
       gue: { port: 6080, variant: 0 },
       algorithm: "maglev",
       hash: "5-tuple",

@@ -4,6 +4,7 @@
 
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import type { VerdictName } from "../../src/model/decide.ts";
+import type { BpfMap } from "../../src/dataplane/xdp/native.ts";
 import { BpfWorld } from "./bpf_world.ts";
 import type { Golden, GoldenCase } from "./golden_packets.ts";
 
@@ -36,6 +37,7 @@ export class GoldenRun {
         new BpfWorld(loadNative(addon), {
           object,
           flowsMax: 1024,
+          natFlowsMax: NAT_FLOWS_MAX,
           devices: [INGRESS],
           switches: { transmit_by_redirect: redirect },
         }),
@@ -46,8 +48,10 @@ export class GoldenRun {
     const world = this.#worldFor(one.orphan, transmitByRedirect);
     if (one.before !== null) world.run("poisoned", one.before, one.before.length + 64);
     const before = world.verdicts();
+    const fillers = one.full ? fill(world.map("nat_flows")) : [];
     const { action, output } = world.run("poisoned", one.frame, one.frame.length + 64);
     const [note = null] = one.verdict === "DROP_TUNNEL_ERROR" ? world.notes() : [];
+    for (const key of fillers) world.map("nat_flows").delete(key);
     const counted = [...world.verdicts()].filter(
       ([name, { packets }]) => packets !== before.get(name)!.packets,
     );
@@ -75,6 +79,26 @@ export class GoldenRun {
   close(): void {
     for (const world of this.#worlds) world.close();
   }
+}
+
+/** Of both directions. */
+const NAT_FLOWS_MAX = 512;
+
+/** Flows that nobody has, until no more fit; their keys. */
+function fill(flows: BpfMap): Uint8Array[] {
+  const { keySize, valueSize } = flows.info();
+  const keys: Uint8Array[] = [];
+  for (let number = 0; number <= NAT_FLOWS_MAX; number += 1) {
+    const key = new Uint8Array(keySize);
+    new DataView(key.buffer).setUint32(0, 0xff00_0000 + number);
+    try {
+      flows.update(key, new Uint8Array(valueSize), 0);
+    } catch {
+      return keys;
+    }
+    keys.push(key);
+  }
+  throw new Error(`${NAT_FLOWS_MAX} entries do not fill the table`);
 }
 
 /** What has to become of it. */

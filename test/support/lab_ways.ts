@@ -1,11 +1,13 @@
 // Which ways of forwarding a lab test tries on this occasion. Knows the list and the counts; raises nothing.
 
-import { LAB_WAYS, wayName, type LabWay } from "../../scripts/lab_coverage.ts";
+import { LAB_WAYS, wayName } from "../../scripts/lab_coverage.ts";
 import { whyNotThorough } from "./counts.ts";
 
 /** In CI and test:long all of the list; else those that are named, as "ipip/6". */
-export function waysOf(list: keyof typeof LAB_WAYS, ...quick: readonly string[]): readonly LabWay[] {
-  const ways: readonly LabWay[] = LAB_WAYS[list];
+export function waysOf<K extends keyof typeof LAB_WAYS>(
+  list: K, ...quick: readonly string[]
+): readonly (typeof LAB_WAYS)[K][number][] {
+  const ways: readonly (typeof LAB_WAYS)[K][number][] = LAB_WAYS[list];
   const names = ways.map(wayName);
   const unknown = quick.filter((name) => !names.includes(name));
   if (unknown.length > 0) throw new RangeError(`${list} has no way ${unknown.join(", ")}`);

@@ -89,7 +89,7 @@ export function moments(maps: ModelMaps, step: Step): (() => void)[] {
     case "write-destination": case "set-destination-flags": case "write-next-hop": case "activate-next-hop":
     case "write-tunnel-source": case "retire-destination":
       return destinationMoments(maps, step);
-    case "load-program": case "grace-period": case "set-orphan": case "set-icmp-interval": case "zero-destination-traffic":
+    case "load-program": case "grace-period": case "set-orphan": case "set-icmp-interval": case "set-nat": case "zero-destination-traffic":
     case "zero-service-traffic": case "assign-address": case "unassign-address":
     case "write-tunnel-end": case "remove-tunnel-end":
       return [];

@@ -1,6 +1,7 @@
 // Random tables for tests of the XDP plane's steps: a few services, backends and next hops, with ids from
 // the real ledger and limits so tight that ids are reused. Deterministic from fast-check's choices.
 
+import { NO_NAT } from "../../src/model/nat.ts";
 import fc from "fast-check";
 import { parseAddress, prefixOf, type Address, type Prefix } from "../../src/model/address.ts";
 import { formatServiceAddress } from "../../src/model/service_address.ts";
@@ -121,7 +122,8 @@ export function compileWorld(world: World, ledger: Ledger, attached: readonly nu
   const services = world.services.map((service) => serviceOf(world, service, next, world.pool.map((backend) => ids.get(backend) ?? 0)));
   const table: ForwardingTable = {
     generation: 1, instance: "test", services, destinations,
-    orphan: { afterMs: 1000, action: "keep" }, icmpErrorsPerSecond: 1000, pathMtuAgeMs: 600_000, ledger: next, warnings: [],
+    orphan: { afterMs: 1000, action: "keep" }, icmpErrorsPerSecond: 1000, pathMtuAgeMs: 600_000, nat: NO_NAT,
+    ledger: next, warnings: [],
   };
   const image = imageOf(table, { attached, view: (destination) => routeOf(world, Number(destination.identity - 1000n)) });
   return { table, image };

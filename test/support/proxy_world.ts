@@ -1,6 +1,7 @@
 // A proxy plane between real sockets on the loopback: configs, tables, backends and clients for its
 // tests. Every port is ephemeral; close() must leave nothing behind, and checks that.
 
+import { NAT } from "./configs.ts";
 import { createSocket, type Socket as DatagramSocket } from "node:dgram";
 import { connect, createServer, type AddressInfo, type NetConnectOpts, type Server, type Socket } from "node:net";
 import { openProxyPlane } from "../../src/dataplane/proxy/proxy_plane.ts";
@@ -67,8 +68,9 @@ export function config(
       proxy: { bind: "vip", portOffset: 0, ...binding },
       orphan: { afterMs: 30_000, action: "keep" }, probes: { mark: null, table: null },
       tunnelSource: { ipv4: null, ipv6: null }, pathMtuAgeMs: 600_000,
+      nat: NAT,
     },
-    limits: { services: 64, backends: 1024, flows: 65_536, fragments: 1024, icmpErrors: 1000 },
+    limits: { services: 64, backends: 1024, flows: 65_536, fragments: 1024, natFlows: 1024, icmpErrors: 1000 },
     control: { socket: null, group: null }, observe: { listen: null }, log: { level: "info" }, stateDirectory: null,
     pools: Object.entries(pools).map(([name, backends]) => ({
       name, inline: false, health: { type: "none" },

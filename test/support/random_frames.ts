@@ -74,6 +74,13 @@ function randomSpec(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
     padding: draws.pick([0, 0, 0, 1, 6, 18]),
     payload: randomPayload(draws),
   };
+  const replies = world.replies();
+  if (replies.length > 0 && draws.chance(0.2)) {
+    const reply = draws.pick(replies);
+    return {
+      ...outside, ...(draws.chance(0.8) ? ofTuple(draws, reply) : errorAbout(draws, reply)),
+    };
+  }
   if (draws.chance(0.1)) return { ...outside, ...errorAboutFlow(draws, world) };
   if (draws.chance(0.05)) return { ...outside, ...errorAboutTunnel(draws, world) };
   if (draws.chance(0.75)) return { ...outside, ...ofFlow(draws, world) };
@@ -132,6 +139,17 @@ function ofFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
   };
 }
 
+/** What a backend answers under this key. */
+function ofTuple(draws: Draws, tuple: FlowTuple): Partial<FrameSpec> {
+  const family = familyOf(tuple.destination);
+  return {
+    family,
+    ...tuple,
+    flags: draws.pick([0x12, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14]),
+    ...randomHeaders(draws, family, 0.06),
+  };
+}
+
 const ERROR_TYPES = {
   4: [3, 3, 3, 3, 11, 12, 4, 5, 2, 10, 13],
   6: [2, 2, 2, 2, 1, 3, 4, 0, 5, 127, 133],
@@ -139,7 +157,10 @@ const ERROR_TYPES = {
 
 /** An ICMP error, or nearly, that quotes what a backend sent to the client of a flow. */
 function errorAboutFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
-  const { tuple } = draws.pick(world.flows);
+  return errorAbout(draws, draws.pick(world.flows).tuple);
+}
+
+function errorAbout(draws: Draws, tuple: FlowTuple): Partial<FrameSpec> {
   const family = familyOf(tuple.destination);
   const virtual = draws.chance(0.95) ? tuple.destination : randomVirtualAddress(draws);
   return {

@@ -14,6 +14,8 @@ import type { PortRange } from "../../src/model/service_address.ts";
 import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
 import type { Hop } from "./bpf_world.ts";
 import { ipv4, mac } from "./packets.ts";
+import type { KnownNat } from "./nat_book.ts";
+import { randomNat, randomNatFlows } from "./random_nat.ts";
 import { randomQuicLb } from "./random_quic.ts";
 import type { Draws } from "./random.ts";
 
@@ -32,6 +34,9 @@ export interface RandomWorld {
   readonly flows: readonly { readonly tuple: FlowTuple; readonly entry: FlowEntry | null }[];
   /** Datagrams whose first fragments were seen, long ago or not. */
   readonly fragments: readonly { readonly tuple: FragmentTuple; readonly entry: FragmentEntry }[];
+  readonly natFlows: readonly KnownNat[];
+  /** Keys under which backends answer, as they come and go. */
+  readonly replies: () => readonly FlowTuple[];
 }
 
 /** Fragments have identifications below this: few, so that datagrams are met again. */
@@ -43,7 +48,8 @@ export function randomWorld(
   nowNs: bigint,
 ): RandomWorld {
   const destinations = randomDestinations(draws);
-  const services = randomServices(draws, [...destinations.keys()]);
+  const services = randomServices(draws, destinations);
+  const nat = randomNat(draws);
   const isFresh = draws.chance(0.6);
   const table: ForwardingTable = {
     generation: 1,
@@ -52,6 +58,7 @@ export function randomWorld(
     destinations,
     orphan: { afterMs: draws.pick([0, 1000, 1000, 1000]), action: draws.pick(["keep", "pass", "drop"]) },
     icmpErrorsPerSecond: 1, pathMtuAgeMs: 600_000,
+    nat,
     ledger: EMPTY_LEDGER,
     warnings: [],
   };
@@ -59,9 +66,14 @@ export function randomWorld(
     const tuple = randomTuple(draws, draws.pick(services));
     return { tuple, entry: draws.chance(0.6) ? randomEntry(draws, destinations, nowNs) : null };
   });
+  const natFlows = randomNatFlows(draws, {
+    nat, flows, destinations: [...destinations.values()], ifindexes, nowNs,
+  });
   return {
     table,
     flows,
+    natFlows,
+    replies: () => natFlows.filter(({ flow }) => flow.reply).map(({ key }) => key),
     fragments: randomFragments(draws, flows, nowNs),
     heartbeatNs: isFresh ? nowNs + HOUR_NS : 0n,
     hops: new Map([...destinations.keys()].map((id) => [id, randomHop(draws, id, ifindexes)])),
@@ -144,10 +156,14 @@ function randomEntry(
   destinations: ReadonlyMap<number, Destination>,
   nowNs: bigint,
 ): FlowEntry {
-  const destination = draws.pick([...destinations.values()]);
+  // Translated flows are remembered elsewhere: no entry leads to such a backend.
+  const fitting = [...destinations.values()].filter(({ forwarding }) => !isTranslated(forwarding));
+  const stray = draws.between(1, NUMBERS_MAX - 1);
+  const destination = fitting.length === 0 ? null : draws.pick(fitting);
+  const isStray = destination === null || (draws.chance(0.1) && !destinations.has(stray));
   return {
-    destination: draws.chance(0.9) ? destination.id : draws.between(1, NUMBERS_MAX - 1),
-    generation: destination.generation + (draws.chance(0.8) ? 0 : draws.pick([-1, 1])),
+    destination: isStray ? stray : destination.id,
+    generation: destination === null ? 9 : destination.generation + (draws.chance(0.8) ? 0 : draws.pick([-1, 1])),
     lastSeenNs: draws.chance(0.5) ? 0n : nowNs + HOUR_NS,
   };
 }
@@ -160,7 +176,7 @@ function randomDestinations(draws: Draws): Map<number, Destination> {
       ? ipv4(10, 9, 0, id)
       : Uint8Array.of(0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, id);
     const name = `pool/${id}`;
-    const forwarding = draws.pick(["l2", "ipip", "gue", "gre"] as const);
+    const forwarding = draws.pick(["l2", "ipip", "gue", "gre", "nat", "fullnat", "nat", "fullnat"] as const);
     destinations.set(id, {
       id,
       generation: draws.between(1, 4),
@@ -169,7 +185,7 @@ function randomDestinations(draws: Draws): Map<number, Destination> {
       pool: "pool",
       backend: `${id}`,
       address: addressFromBytes(bytes),
-      port: 80,
+      port: draws.chance(0.8) ? 80 : null,
       forwarding,
       gue: forwarding === "gue" ? { port: draws.pick([6080, 6081]), variant: draws.pick([0, 1]) } : null,
       mac: null,
@@ -207,11 +223,30 @@ export function tunnelSourceFor({ address, id }: Destination): Prefix {
   return parsePrefix(choices[id % choices.length]!)!;
 }
 
-function randomServices(draws: Draws, ids: readonly number[]): Service[] {
+/** What its rings may lead to: translated or not, and then of its own family. */
+function destinationsFor(
+  draws: Draws, destinations: ReadonlyMap<number, Destination>, family: 4 | 6,
+): { readonly forwarding: ServiceConfig["forwarding"]; readonly ids: readonly number[] } {
+  const all = [...destinations.values()];
+  const forwarding = draws.pick(["l2", "nat", "fullnat"] as const);
+  const translated = all.filter((one) => one.forwarding === forwarding && one.address.family === family);
+  if (forwarding !== "l2" && translated.length > 0)
+    return { forwarding, ids: translated.map(({ id }) => id) };
+  const plain = all.filter((one) => !isTranslated(one.forwarding));
+  return { forwarding: "l2", ids: plain.map(({ id }) => id) };
+}
+
+function isTranslated(forwarding: ServiceConfig["forwarding"]): boolean {
+  return forwarding === "nat" || forwarding === "fullnat";
+}
+
+function randomServices(draws: Draws, destinations: ReadonlyMap<number, Destination>): Service[] {
   const services = new Map<string, Service>();
   const indexes = new Set<number>();
   for (let made = draws.between(1, 5); made > 0; made -= 1) {
-    const config = randomConfig(draws);
+    const drawn = randomConfig(draws);
+    const { forwarding, ids } = destinationsFor(draws, destinations, drawn.network.address.family);
+    const config = { ...drawn, forwarding };
     const index = draws.below(NUMBERS_MAX);
     const key = `${config.protocol} ${formatServiceAddress(config)}`;
     if (services.has(key) || indexes.has(index)) continue;
@@ -221,7 +256,7 @@ function randomServices(draws: Draws, ids: readonly number[]): Service[] {
       name: config.name,
       config,
       hashSeed: (BigInt(draws.word()) << 32n) | BigInt(draws.word()),
-      ring: randomRing(draws, ids),
+      ring: randomRing(draws, ids, destinations),
       destinations: ids,
       failedOpen: false,
       quicLb: config.protocol === "udp" && draws.chance(0.6) ? randomQuicLb(draws, ids) : null,
@@ -230,13 +265,18 @@ function randomServices(draws: Draws, ids: readonly number[]): Service[] {
   return [...services.values()];
 }
 
-function randomRing(draws: Draws, ids: readonly number[]): Service["ring"] {
+function randomRing(
+  draws: Draws, ids: readonly number[], destinations: ReadonlyMap<number, Destination>,
+): Service["ring"] {
   const size = draws.chance(0.05) ? draws.pick([0, 16381]) : draws.pick([7, 251]);
   const slots = new Uint16Array(size);
   const nobody = draws.chance(0.1) ? 1 : draws.pick([0, 0.1]);
   for (let slot = 0; slot < size; slot += 1) {
     if (draws.chance(nobody)) continue;
-    slots[slot] = draws.chance(0.98) ? draws.pick(ids) : draws.between(1, NUMBERS_MAX - 1);
+    const stray = draws.between(1, NUMBERS_MAX - 1);
+    if (ids.length === 0 || (draws.chance(0.02) && !destinations.has(stray))) slots[slot] = stray;
+    else slots[slot] = draws.pick(ids);
+    if (ids.length === 0 && destinations.has(stray)) slots[slot] = 0;
   }
   return { key: "", size, slots, configured: slots };
 }

@@ -4,7 +4,7 @@
 
 import type { Address } from "../../src/model/address.ts";
 import type { Gue } from "../../src/model/config.ts";
-import type { ParsedPacket } from "../../src/model/packet.ts";
+import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
 import type { Destination } from "../../src/model/table.ts";
 import type { Hop } from "./bpf_world.ts";
 import { put16 } from "./packets.ts";
@@ -16,7 +16,9 @@ export interface Expected {
 }
 
 /** Rewritten link-layer addresses, one hop less. */
-export function forwardedByL2(frame: Uint8Array, packet: ParsedPacket, hop: Hop): Expected {
+export function forwardedByL2(
+  frame: Uint8Array, packet: ParsedPacket, hop: Pick<Hop, "destinationMac" | "sourceMac">,
+): Expected {
   const expected = Uint8Array.from(frame);
   expected.set(hop.destinationMac, 0);
   expected.set(hop.sourceMac, 6);
@@ -24,10 +26,70 @@ export function forwardedByL2(frame: Uint8Array, packet: ParsedPacket, hop: Hop)
   return { frame: expected, sums: packet.family === 4 ? [packet.ipOffset + 10] : [] };
 }
 
+/** Link-layer addresses of a frame that leaves. */
+type Macs = Pick<Hop, "destinationMac" | "sourceMac">;
+
+/**
+ * The same with other addresses and ports (RFC 3022, 4): from where packets of the other direction
+ * arrive, to where they come from. What an error quotes goes the other way.
+ */
+export function translatedTo(frame: Uint8Array, packet: ParsedPacket, macs: Macs, to: FlowTuple): Expected {
+  const { frame: expected, sums: hopSums } = forwardedByL2(frame, packet, macs);
+  const sums = [...hopSums];
+  const at = packet.ipOffset;
+  const isError = packet.kind === "icmp-error";
+  const keeps = isError && Buffer.compare(to.destination, packet.source) === 0;
+  putAddresses(expected, at, packet.family, keeps ? null : to.destination, to.source);
+  const transport = transportOf(frame, at, packet.family);
+  if (transport === null) return { frame: expected, sums };
+  if (!isError) {
+    put16(expected, transport, to.destinationPort);
+    put16(expected, transport + 2, to.sourcePort);
+    const sum = transport + (packet.protocol === 6 ? 16 : 6);
+    // UDP without a sum has none afterwards (RFC 768).
+    const isNone = packet.protocol === 17 && frame[sum] === 0 && frame[sum + 1] === 0;
+    return { frame: expected, sums: isNone ? sums : [...sums, sum] };
+  }
+  const quoted = transport + 8;
+  putAddresses(expected, quoted, packet.family, to.source, to.destination);
+  const ports = transportOf(frame, quoted, packet.family)!;
+  put16(expected, ports, to.sourcePort);
+  put16(expected, ports + 2, to.destinationPort);
+  const sum = ports + (packet.protocol === 6 ? 16 : 6);
+  if (packet.family === 4) sums.push(quoted + 10);
+  const isThere = sum + 2 <= at + packet.ipLength;
+  const isNone = packet.protocol === 17 && frame[sum] === 0 && frame[sum + 1] === 0;
+  if (isThere && !isNone) sums.push(sum);
+  return { frame: expected, sums: [...sums, transport + 2] };
+}
+
+function putAddresses(
+  frame: Uint8Array, at: number, family: 4 | 6, source: Uint8Array | null, destination: Uint8Array,
+): void {
+  const [first, from, length] = family === 4 ? ([12, 12, 4] as const) : ([8, 0, 16] as const);
+  if (source !== null) frame.set(source.subarray(from), at + first);
+  frame.set(destination.subarray(from), at + first + length);
+}
+
+/** Where the transport header of the IP packet there begins; null: a later fragment has none. */
+function transportOf(frame: Uint8Array, at: number, family: 4 | 6): number | null {
+  if (family === 4)
+    return ((frame[at + 6]! & 31) | frame[at + 7]!) === 0 ? at + (frame[at]! & 15) * 4 : null;
+  let next = frame[at + 6]!;
+  let here = at + 40;
+  while ([0, 43, 44, 60].includes(next)) {
+    if (next === 44 && ((frame[here + 2]! << 8) | frame[here + 3]!) >> 3 !== 0) return null;
+    const length = next === 44 ? 8 : 8 + frame[here + 1]! * 8;
+    next = frame[here]!;
+    here += length;
+  }
+  return here;
+}
+
 /** What a way of forwarding adds: the sizes of RFC 791, 8200, 2784, 768 and GUE's first word. */
 export function outerBytes({ forwarding, gue, address }: Destination): number {
-  if (forwarding === "l2") return 0;
-  const shim = { ipip: 0, gre: 4, gue: gue?.variant === 1 ? 8 : 12, nat: 0, fullnat: 0 }[forwarding];
+  if (forwarding === "l2" || forwarding === "nat" || forwarding === "fullnat") return 0;
+  const shim = { ipip: 0, gre: 4, gue: gue?.variant === 1 ? 8 : 12 }[forwarding];
   return shim + (address.family === 4 ? 20 : 40);
 }
 

@@ -127,7 +127,7 @@ describe("the port by which a next hop leaves", () => {
 
 describe("the way by a bond", () => {
   const way = (links: readonly Link[], mac: string | null = null): Way => wayTo(
-    { address: address("10.0.0.11"), mac }, networkOf(links),
+    { address: address("10.0.0.11"), mac, forwarding: "l2" }, networkOf(links),
     { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 5 },
   );
   const networkOf = (links: readonly Link[]): Network => ({
@@ -161,7 +161,7 @@ describe("the way by a bond", () => {
   });
 
   it("is measured and judged by the port", () => {
-    const target = { address: address("10.0.0.11"), mac: null };
+    const target = { address: address("10.0.0.11"), mac: null, forwarding: "l2" } as const;
     expect(egressTo(target, networkOf([BOND, ETH1]), 5)?.link).toBe(ETH1);
     expect(egressTo(target, networkOf([BOND]), 5)?.link).toBe(BOND);
   });

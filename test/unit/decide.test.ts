@@ -1,12 +1,15 @@
 // decide(), step by step: each comparison from both of its sides, and what comes before what. Every
 // test here has a mutant that it kills; the same cases meet the XDP program in test/kernel.
 
+import { NO_NAT } from "../../src/model/nat.ts";
 import { describe, expect, it } from "vitest";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
 import { parseAddress, parsePrefix } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
 import type { ServiceConfig } from "../../src/model/config.ts";
-import { decide, isDenied, slotFor } from "../../src/model/decide.ts";
+import { decide } from "../../src/model/decide.ts";
+import { slotFor } from "../../src/model/slot.ts";
+import { isDenied } from "../../src/model/policy.ts";
 import { isVirtualAddress, serviceOf } from "../../src/model/service_lookup.ts";
 import type { Decision, FlowEntry, Packet, State, VerdictName } from "../../src/model/decide.ts";
 import { flowHash, slotOf, sourceHash } from "../../src/model/flow_hash.ts";
@@ -69,6 +72,7 @@ function tableOf(given: Given): ForwardingTable {
     orphan: orphan ?? { afterMs: 0, action: "keep" },
     icmpErrorsPerSecond,
     pathMtuAgeMs: 600_000,
+    nat: NO_NAT,
     destinations: new Map(
       (destinations ?? [destinationOf(1), destinationOf(2)]).map((one) => [one.id, one]),
     ),
@@ -382,6 +386,9 @@ describe("the order", () => {
       PASS_ORPHANED: true,
       PASS_LOCAL: true,
       TX_FORWARDED: true,
+      TX_REPLY: true,
+      DROP_NO_PORT: true,
+      DROP_NAT_FULL: true,
       TX_ECHO_REPLY: true,
       TX_ICMP_ERROR: true,
       TX_TOO_BIG: true,

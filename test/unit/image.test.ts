@@ -23,7 +23,8 @@ import { serviceAt } from "../support/service_at.ts";
 const HOP: NextHop = {
   resolved: true, local: false, destinationMac: "02:00:00:00:00:0b", sourceMac: "02:00:00:00:00:01", ifindex: 2, mtu: 1500,
 };
-const CAPACITIES = { services: 4, destinations: 8, flows: 16, fragments: 16, policies: 8, groupEntries: 8, quicConfigs: 8, quicServers: 8 };
+const CAPACITIES = { services: 4, destinations: 8, flows: 16, fragments: 16, policies: 8, groupEntries: 8, quicConfigs: 8, quicServers: 8,
+  natFlows: 8 };
 
 function tableOf(sketch: Partial<ConfigSketch> = {}, ledger: Ledger = EMPTY_LEDGER, down: readonly string[] = []): ForwardingTable {
   const config = configOf({ pools: { web: ["a", "b", "c"] }, services: [{ name: "web" }], ...sketch });
@@ -79,10 +80,6 @@ describe("an image", () => {
     expect(RING_CLASS_SLOTS).toEqual({
       small: RingSlots.RING_SMALL_SLOTS, medium: RingSlots.RING_MEDIUM_SLOTS, large: RingSlots.RING_LARGE_SLOTS,
     });
-  });
-
-  it("refuses a forwarding that the program has not", () => {
-    expect(() => imageFrom(tableOf({ services: [{ name: "web", forwarding: "nat" }] }))).toThrow("nat");
   });
 });
 
@@ -196,16 +193,17 @@ describe("values", () => {
     expect(decodeGroupEntry(encodePortPrefix(7, ports), encodeU32(9))).toEqual({ group: 7, entry: ports });
     const version: HeldVersion = {
       hashSeed: 0xfedcba9876543210n, flowIdleNs: 60_000_000_000n, ringClass: "medium", ringId: 7, ringSize: 65_537,
-      hashInput: "source-ip", tracking: "full", denyByDefault: true, hasPolicy: true, hasQuicLb: true, sourcePrefixIpv4: 24, sourcePrefixIpv6: 56,
+      hashInput: "source-ip", tracking: "full", denyByDefault: true, hasPolicy: true, hasQuicLb: true, hasNat: true, sourcePrefixIpv4: 24, sourcePrefixIpv6: 56,
     };
     expect(decodeVersion(encodeVersion(version))).toEqual(version);
     const destination = {
       identity: 42n, generation: 3, given: true, live: true, admits: false, forwarding: "ipip", gue: null,
-      address: address("fd00::1"),
+      address: address("fd00::1"), port: null,
       tunnelSource: fixedSource(address("fd00::2")), nextHopActive: 1, nextHops: [UNRESOLVED, HOP],
     } as const;
     const gue = { ...destination, forwarding: "gue", gue: { port: 6081, variant: 1 } } as const;
-    for (const each of [destination, gue, { ...gue, forwarding: "gre", gue: null } as const]) {
+    for (const each of [destination, gue, { ...gue, forwarding: "gre", gue: null } as const,
+      { ...destination, forwarding: "nat", port: 8080 } as const]) {
       expect(decodeDestination(encodeDestination({ ...each, nextHops: [UNRESOLVED, HOP] }))).toEqual(each);
     }
     for (const action of ["allow", "deny"] as const) {
@@ -222,7 +220,7 @@ describe("values", () => {
   it("of a retired destination keep its identity and generation", () => {
     const bytes = encodeDestination({
       identity: 42n, generation: 3, given: false, live: false, admits: false, forwarding: "l2", gue: null,
-      address: address("10.0.0.1"),
+      address: address("10.0.0.1"), port: null,
       tunnelSource: null, nextHopActive: 0, nextHops: [HOP, HOP],
     });
     expect(decodeDestination(bytes)).toMatchObject({ identity: 42n, generation: 3, given: false });

@@ -1,5 +1,6 @@
 // The way to a destination, for each thing that the kernel can say about links, routes and neighbours.
 
+import type { Forwarding } from "../../src/model/config.ts";
 import { describe, expect, it } from "vitest";
 import { LOCAL } from "../../src/dataplane/xdp/image.ts";
 import { isResolved, needsProof, wayTo, type Network, type Way } from "../../src/dataplane/xdp/next_hops.ts";
@@ -38,7 +39,7 @@ function networkOf({ link, route, state, mac, neighbour }: Said): Network {
 const OPTIONS = { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 2 };
 
 function way(said: Said, mac: string | null = null): Way {
-  return wayTo({ address: address("10.0.0.11"), mac }, networkOf(said), OPTIONS);
+  return wayTo({ address: address("10.0.0.11"), mac, forwarding: "ipip" }, networkOf(said), OPTIONS);
 }
 
 describe("the way to a destination", () => {
@@ -117,11 +118,13 @@ describe("the way to a destination", () => {
   });
 
   it("has the config's outer source before the route's, and none of another family", () => {
-    const source = (ipv4: string | null, said: Said = {}): string | undefined => wayTo(
-      { address: address("10.0.0.11"), mac: null }, networkOf({ state: NUD.REACHABLE, ...said }),
+    const source = (ipv4: string | null, said: Said = {}, forwarding: Forwarding = "ipip"): string | undefined => wayTo(
+      { address: address("10.0.0.11"), mac: null, forwarding }, networkOf({ state: NUD.REACHABLE, ...said }),
       { ...OPTIONS, tunnelSource: { ipv4: ipv4 === null ? null : parsePrefix(ipv4), ipv6: parsePrefix("2001:db8::/64") } },
     ).route.tunnelSource?.text;
     expect(source("192.0.2.9/32")).toBe("192.0.2.9/32");
+    // What is translated comes from this host, whatever tunnels come from.
+    expect(source("192.0.2.9/32", {}, "fullnat")).toBe(source(null));
     expect(source("192.0.2.0/24")).toBe("192.0.2.0/24");
     expect(source(null)).toBe("10.0.0.1/32");
     expect(source(null, { route: { source: address("fd00::1") } })).toBeUndefined();

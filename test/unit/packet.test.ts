@@ -4,11 +4,14 @@
 import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it } from "vitest";
 import { decide } from "../../src/model/decide.ts";
-import type { State } from "../../src/model/decide.ts";
+import type { Decision, State } from "../../src/model/decide.ts";
 import type { FragmentEntry } from "../../src/model/fragment.ts";
+import type { NatFlow } from "../../src/model/nat.ts";
+import { isSameFlow } from "../../src/model/nat_decide.ts";
+import type { NatState } from "../../src/model/nat_decide.ts";
 import type { ForwardingTable } from "../../src/model/table.ts";
 import { flowKeyOf, fragmentKeyOf, parsePacket } from "../../src/model/packet.ts";
-import type { ParsedPacket } from "../../src/model/packet.ts";
+import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
 import { readGolden } from "../support/golden_packets.ts";
 import { ICMP, ICMPV6, TCP, UDP, frameOf, ipv4, put16 } from "../support/packets.ts";
 import { notesWanted } from "../support/tunnel_notes.ts";
@@ -227,20 +230,43 @@ describe("parsePacket", () => {
   });
 });
 
+/** Translated flows, as far as a golden case knows them: what came before, and this frame's own. */
+class NatFlows {
+  readonly #flows: { readonly key: FlowTuple; readonly entry: NatFlow | null }[] = [];
+
+  state(frame: Uint8Array, isFull: boolean): NatState {
+    return {
+      find: (key) => this.#flows.findLast((one) => isSameFlow(one.key, key))?.entry ?? null,
+      way: { ifindex: 1, clientMac: frame.slice(6, 12), ownMac: frame.slice(0, 6) },
+      ownAddress: (id) => {
+        const { tunnelSource } = golden.hops.get(id)!;
+        return tunnelSource.every((byte) => byte === 0) ? null : tunnelSource;
+      },
+      obstacle: () => null,
+      hasRoom: !isFull,
+    };
+  }
+
+  write({ effects }: Decision): void {
+    for (const effect of effects) if (effect.kind === "nat-write") this.#flows.push(effect);
+  }
+}
+
 /** What a packet that came before leaves to this fragment. */
 function portsLeftBy(
   frame: Uint8Array,
   fragment: ParsedPacket,
   table: ForwardingTable,
+  flows: NatFlows,
 ): FragmentEntry | null {
   const first = parsePacket(frame);
   if (typeof first === "string") throw new Error(first);
   const neighbour = (id: number): boolean => golden.hops.get(id)!.resolved;
   const local = (id: number): boolean => golden.hops.get(id)!.local;
-  const state = { flow: null, nowNs: 1n, heartbeatNs: null, neighbour, local };
-  const remembers = decide(table, state, first).effects.some(
-    ({ kind }) => kind === "remember-fragment",
-  );
+  const nat = flows.state(frame, false);
+  const decision = decide(table, { flow: null, nowNs: 1n, heartbeatNs: null, neighbour, local, nat }, first);
+  flows.write(decision);
+  const remembers = decision.effects.some(({ kind }) => kind === "remember-fragment");
   const { sourcePort, destinationPort, protocol } = first;
   return remembers && isDeepStrictEqual(fragmentKeyOf(first), fragmentKeyOf(fragment))
     ? { sourcePort, destinationPort, protocol, rememberedNs: 1n }
@@ -261,15 +287,17 @@ describe("golden packets, by decide()", () => {
         const length = packet.ipLength + outerBytes(destination);
         const { mtu } = golden.hops.get(id)!;
         if (mtu > 0 && length > mtu) return "DROP_TOO_BIG";
-        const { forwarding, address } = destination;
-        return forwarding !== "l2" && length > 65535 + (address.family === 4 ? 0 : 40)
+        const { address } = destination;
+        return outerBytes(destination) > 0 && length > 65535 + (address.family === 4 ? 0 : 40)
           ? "DROP_NO_ROOM"
           : null;
       };
+      const flows = new NatFlows();
       const decision = decide(
         table,
         {
-          fragment: one.before === null ? null : portsLeftBy(one.before, packet, table),
+          fragment: one.before === null ? null : portsLeftBy(one.before, packet, table, flows),
+          nat: flows.state(one.frame, one.full),
           flow: null,
           nowNs: 1_000_000_000n,
           heartbeatNs: 0n,

@@ -23,7 +23,7 @@ function hostWith(paths: readonly string[]): FakeEnv {
 
 function configOf(forwardings: readonly string[], interfaces = "[eth9]"): Config {
   const services = forwardings.map((forwarding, index) =>
-    `  - { name: s${index}, address: 203.0.113.10, port: ${80 + index}, protocol: tcp, `
+    `  - { name: s${index}, address: ${forwarding === "fullnat" ? "'2001:db8::10'" : "203.0.113.10"}, port: ${80 + index}, protocol: tcp, `
       + `forwarding: ${forwarding}, pool: web }\n`);
   const parsed = parseConfig("c.yaml", Buffer.from(`version: 1
 dataplane: { mode: auto, interfaces: ${interfaces} }
@@ -45,7 +45,7 @@ async function choiceOn(env: FakeEnv, config: Config): Promise<{ reason: string;
 
 const ALL = [
   ["l2", /^XDP cannot be used: the addon is not built/],
-  ["nat", /^XDP cannot be used: forwarding nat \(s0\) is refused by XDP: .*; addon: the addon is not built/],
+  ["fullnat", /^XDP cannot be used: s0 \(fullnat\): the XDP plane's fullnat keeps .*; addon: the addon is not built/],
 ] as const;
 
 describe("the reasons for the proxy", () => {
@@ -59,13 +59,12 @@ describe("the reasons for the proxy", () => {
     expect(remedy).toContain("run as root, or grant");
   });
 
-  it("name each way of forwarding once, with those who ask for it, and the empty list of interfaces; doctor names the same", async () => {
-    const config = configOf(["nat", "l2", "fullnat", "nat", "nat", "nat", "nat", "nat"], "[]");
+  it("name who wants what XDP cannot do, and the empty list of interfaces; doctor names the same", async () => {
+    const config = configOf(["fullnat", "l2", "nat", "fullnat", "fullnat", "fullnat", "fullnat", "fullnat"], "[]");
     const env = hostWith([]);
     const { reason } = await choiceOn(env, config);
     for (const told of [reason, probeHost(config, env).reason]) {
-      expect(told).toContain("forwarding nat (s0, s3, s4, s5, s6 and 1 more) is refused");
-      expect(told).toContain("forwarding fullnat (s2) is refused");
+      expect(told).toContain("s6 (fullnat) and 1 more: the XDP plane's fullnat keeps the IP version");
       for (const each of ["dataplane.interfaces is empty", "addon: ", "capabilities: "]) expect(told).toContain(each);
     }
   });

@@ -97,8 +97,8 @@ describe("planes", () => {
   it("auto takes the proxy for what XDP refuses to forward, and XDP again when it can", async () => {
     const world = new World();
     const supervisor = await world.start(WEB);
-    const nat: ConfigSketch = { ...WEB, services: [{ name: "web", forwarding: "nat" }] };
-    expect((await supervisor.plan(request(nat))).replacesPlane).toBe("XDP cannot serve web (nat)");
+    const nat: ConfigSketch = { ...WEB, services: [{ name: "web", forwarding: "fullnat", address: "2001:db8::9" }] };
+    expect((await supervisor.plan(request(nat))).replacesPlane).toBe("XDP cannot serve web (fullnat)");
     world.noXdp = "nat";
     await supervisor.apply(request(nat));
     expect(supervisor.status()).toMatchObject({ mode: "proxy", ready: true });

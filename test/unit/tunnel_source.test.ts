@@ -8,7 +8,8 @@ import {
 } from "../../src/model/tunnel_source.ts";
 import { decodeDestination, encodeDestination } from "../../src/dataplane/xdp/map_values.ts";
 import { UNRESOLVED } from "../../src/dataplane/xdp/image.ts";
-import { featuresOf, type XdpForwarding } from "../../src/dataplane/xdp/image.ts";
+import { featuresOf } from "../../src/dataplane/xdp/image.ts";
+import type { Forwarding } from "../../src/model/config.ts";
 import { address } from "../support/configs.ts";
 import { assertProperty } from "../support/counts.ts";
 
@@ -65,7 +66,7 @@ describe("a tunnel source in the kernel", () => {
       expect(prefixOfMask(each.address, hashMask(each))).toEqual(used);
       const value = {
         identity: 1n, generation: 1, given: true, live: true, admits: true, forwarding: "ipip" as const, gue: null,
-        address: each.address, tunnelSource: used, nextHopActive: 0 as const,
+        address: each.address, port: null, tunnelSource: used, nextHopActive: 0 as const,
         nextHops: [UNRESOLVED, UNRESOLVED] satisfies [unknown, unknown],
       };
       const bytes = encodeDestination({ ...value, nextHops: [UNRESOLVED, UNRESOLVED] });
@@ -78,7 +79,7 @@ describe("a tunnel source in the kernel", () => {
   });
 
   it("costs nothing unless a tunnel's source varies", () => {
-    const features = (forwarding: XdpForwarding, source: string | null): boolean => featuresOf({ keys: [],
+    const features = (forwarding: Forwarding, source: string | null): boolean => featuresOf({ keys: [],
       versions: [], forwardings: [forwarding], action: "keep", icmpIntervalNs: 0n, hasTunnelEnds: false,
       tunnelSources: [null, source === null ? null : prefix(source)],
     }).has("featureTunnelVariation");

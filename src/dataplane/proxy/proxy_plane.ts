@@ -9,6 +9,7 @@ import type { Decide } from "../../model/decide.ts";
 import { decide } from "../../model/decide.ts";
 import { compareSpecificity, singleAddress } from "../../model/service_address.ts";
 import type { ForwardingTable, Ledger, Service } from "../../model/table.ts";
+import { NO_NAT } from "../../model/nat.ts";
 import { EMPTY_LEDGER } from "../../model/table.ts";
 import type {
   ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription,
@@ -57,7 +58,8 @@ interface Unopened extends Wanted {
 
 const EMPTY_TABLE: ForwardingTable = {
   generation: 0, instance: "", services: [], destinations: new Map(),
-  orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, ledger: EMPTY_LEDGER, warnings: [],
+  orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, nat: NO_NAT, ledger: EMPTY_LEDGER,
+  warnings: [],
 };
 const SWEEP_MIN_MS = 20;
 const SWEEP_MAX_MS = 5_000;

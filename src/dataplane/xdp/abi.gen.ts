@@ -8,25 +8,26 @@ import * as codec from "./abi_codec.ts";
 export const ABI_NAMES = {
   structs: [
     "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "fragment_entry",
-    "fragment_key", "next_hop", "policy_key", "port_prefix", "probe_key", "probe_path",
+    "fragment_key", "nat_flow", "next_hop", "policy_key", "port_prefix", "probe_key", "probe_path",
     "quic_config", "quic_config_key", "quic_server_key", "service_key", "service_version",
     "settings", "traffic_count", "tunnel_end", "verdict_count", "wildcard_key",
   ],
   enums: [
-    "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input",
-    "next_hop_flags", "orphan_action", "policy_action", "quic_mode", "quic_outcome", "ring_class",
-    "ring_slots", "service_flags", "slot_word", "tracking", "verdict",
+    "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input", "nat_flags",
+    "nat_outcome", "nat_sources_at", "next_hop_flags", "orphan_action", "policy_action",
+    "quic_mode", "quic_outcome", "ring_class", "ring_slots", "service_flags", "slot_word",
+    "tracking", "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x991cebbeb17a8e6dn;
+export const ABI_FINGERPRINT = 0x0962a69b3405baecn;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x5610158e7253bf3bn,
-  pointsman: 0x991cebbeb17a8e6dn,
-  probe: 0x5483d3f41eb321b8n,
+  pointsman: 0x0962a69b3405baecn,
+  probe: 0x7ee623e633be22c1n,
 } as const;
 
 /** enum decap_verdict */
@@ -63,11 +64,14 @@ export const Forwarding = {
   FORWARDING_IPIP: 2,
   FORWARDING_GUE: 3,
   FORWARDING_GRE: 4,
+  FORWARDING_NAT: 5,
+  FORWARDING_FULLNAT: 6,
 } as const;
 export type Forwarding = (typeof Forwarding)[keyof typeof Forwarding];
 /** In the order of their declaration. */
 export const FORWARDING_NAMES = [
   "FORWARDING_NONE", "FORWARDING_L2", "FORWARDING_IPIP", "FORWARDING_GUE", "FORWARDING_GRE",
+  "FORWARDING_NAT", "FORWARDING_FULLNAT",
 ] as const satisfies readonly (keyof typeof Forwarding)[];
 
 /** enum gue_variant */
@@ -91,6 +95,44 @@ export type HashInput = (typeof HashInput)[keyof typeof HashInput];
 export const HASH_INPUT_NAMES = [
   "HASH_5_TUPLE", "HASH_SOURCE_IP",
 ] as const satisfies readonly (keyof typeof HashInput)[];
+
+/** enum nat_flags */
+export const NatFlags = {
+  NAT_FIN: 1,
+  NAT_RST: 4,
+  NAT_ANSWERED: 64,
+  NAT_REPLY: 128,
+} as const;
+export type NatFlags = (typeof NatFlags)[keyof typeof NatFlags];
+/** In the order of their declaration. */
+export const NAT_FLAGS_NAMES = [
+  "NAT_FIN", "NAT_RST", "NAT_ANSWERED", "NAT_REPLY",
+] as const satisfies readonly (keyof typeof NatFlags)[];
+
+/** enum nat_outcome */
+export const NatOutcome = {
+  NAT_CLAIMED: 0,
+  NAT_PORT_TRANSLATED: 1,
+  NAT_TAKEN_OVER: 2,
+  NAT_OUTCOMES: 3,
+} as const;
+export type NatOutcome = (typeof NatOutcome)[keyof typeof NatOutcome];
+/** In the order of their declaration. */
+export const NAT_OUTCOME_NAMES = [
+  "NAT_CLAIMED", "NAT_PORT_TRANSLATED", "NAT_TAKEN_OVER", "NAT_OUTCOMES",
+] as const satisfies readonly (keyof typeof NatOutcome)[];
+
+/** enum nat_sources_at */
+export const NatSourcesAt = {
+  NAT_SOURCES_IPV4: 0,
+  NAT_SOURCES_IPV6: 16,
+  NAT_SOURCES_MAX: 32,
+} as const;
+export type NatSourcesAt = (typeof NatSourcesAt)[keyof typeof NatSourcesAt];
+/** In the order of their declaration. */
+export const NAT_SOURCES_AT_NAMES = [
+  "NAT_SOURCES_IPV4", "NAT_SOURCES_IPV6", "NAT_SOURCES_MAX",
+] as const satisfies readonly (keyof typeof NatSourcesAt)[];
 
 /** enum next_hop_flags */
 export const NextHopFlags = {
@@ -185,11 +227,12 @@ export const ServiceFlags = {
   SERVICE_DENY_BY_DEFAULT: 1,
   SERVICE_HAS_POLICY: 2,
   SERVICE_QUIC_LB: 4,
+  SERVICE_NAT: 8,
 } as const;
 export type ServiceFlags = (typeof ServiceFlags)[keyof typeof ServiceFlags];
 /** In the order of their declaration. */
 export const SERVICE_FLAGS_NAMES = [
-  "SERVICE_DENY_BY_DEFAULT", "SERVICE_HAS_POLICY", "SERVICE_QUIC_LB",
+  "SERVICE_DENY_BY_DEFAULT", "SERVICE_HAS_POLICY", "SERVICE_QUIC_LB", "SERVICE_NAT",
 ] as const satisfies readonly (keyof typeof ServiceFlags)[];
 
 /** enum slot_word */
@@ -227,27 +270,30 @@ export const Verdict = {
   PASS_ORPHANED: 8,
   PASS_LOCAL: 9,
   TX_FORWARDED: 10,
-  TX_ECHO_REPLY: 11,
-  TX_ICMP_ERROR: 12,
-  TX_TOO_BIG: 13,
-  DROP_DENIED: 14,
-  DROP_ORPHANED: 15,
-  DROP_TTL_EXPIRED: 16,
-  DROP_NO_BACKEND: 17,
-  DROP_NO_NEIGHBOUR: 18,
-  DROP_NO_ROOM: 19,
-  DROP_TOO_BIG: 20,
-  DROP_TUNNEL_ERROR: 21,
-  VERDICTS: 22,
+  TX_REPLY: 11,
+  TX_ECHO_REPLY: 12,
+  TX_ICMP_ERROR: 13,
+  TX_TOO_BIG: 14,
+  DROP_DENIED: 15,
+  DROP_ORPHANED: 16,
+  DROP_TTL_EXPIRED: 17,
+  DROP_NO_BACKEND: 18,
+  DROP_NO_NEIGHBOUR: 19,
+  DROP_NO_PORT: 20,
+  DROP_NAT_FULL: 21,
+  DROP_NO_ROOM: 22,
+  DROP_TOO_BIG: 23,
+  DROP_TUNNEL_ERROR: 24,
+  VERDICTS: 25,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** In the order of their declaration. */
 export const VERDICT_NAMES = [
   "VERDICT_CONTINUE", "PASS_NOT_IP", "PASS_MALFORMED", "PASS_NOT_OURS", "PASS_TRUNCATED",
   "PASS_FRAGMENT", "PASS_ICMP", "PASS_PROTOCOL", "PASS_ORPHANED", "PASS_LOCAL", "TX_FORWARDED",
-  "TX_ECHO_REPLY", "TX_ICMP_ERROR", "TX_TOO_BIG", "DROP_DENIED", "DROP_ORPHANED",
-  "DROP_TTL_EXPIRED", "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_ROOM", "DROP_TOO_BIG",
-  "DROP_TUNNEL_ERROR", "VERDICTS",
+  "TX_REPLY", "TX_ECHO_REPLY", "TX_ICMP_ERROR", "TX_TOO_BIG", "DROP_DENIED", "DROP_ORPHANED",
+  "DROP_TTL_EXPIRED", "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_PORT", "DROP_NAT_FULL",
+  "DROP_NO_ROOM", "DROP_TOO_BIG", "DROP_TUNNEL_ERROR", "VERDICTS",
 ] as const satisfies readonly (keyof typeof Verdict)[];
 
 /** struct address_key, 16 bytes */
@@ -322,6 +368,7 @@ export interface Destination {
   readonly nextHops: readonly NextHop[];
   readonly tunnelSourceMask: number;
   readonly guePort: number;
+  readonly port: number;
   readonly gueVariant: number;
 }
 
@@ -338,7 +385,8 @@ function writeDestination(view: DataView, at: number, value: Destination): void 
   });
   codec.setBe32(view, at + 104, value.tunnelSourceMask, "destination.tunnel_source_mask");
   codec.setBe16(view, at + 108, value.guePort, "destination.gue_port");
-  codec.setU8(view, at + 110, value.gueVariant, "destination.gue_variant");
+  codec.setBe16(view, at + 110, value.port, "destination.port");
+  codec.setU8(view, at + 112, value.gueVariant, "destination.gue_variant");
 }
 
 function readDestination(view: DataView, at: number): Destination {
@@ -353,7 +401,8 @@ function readDestination(view: DataView, at: number): Destination {
     nextHops: codec.getEach(at + 56, 24, 2, (place) => readNextHop(view, place)),
     tunnelSourceMask: view.getUint32(at + 104, false),
     guePort: view.getUint16(at + 108, false),
-    gueVariant: view.getUint8(at + 110),
+    port: view.getUint16(at + 110, false),
+    gueVariant: view.getUint8(at + 112),
   };
 }
 
@@ -370,7 +419,8 @@ export const Destination = {
     nextHops: 56,
     tunnelSourceMask: 104,
     guePort: 108,
-    gueVariant: 110,
+    port: 110,
+    gueVariant: 112,
   },
   encode: (value: Destination): Uint8Array => {
     const bytes = new Uint8Array(128);
@@ -530,6 +580,62 @@ export const FragmentKey = {
     return bytes;
   },
   decode: (bytes: Uint8Array): FragmentKey => readFragmentKey(codec.exactView(bytes, 40, "struct fragment_key"), 0),
+} as const;
+
+/** struct nat_flow, 80 bytes */
+export interface NatFlow {
+  readonly lastSeenNs: bigint;
+  readonly other: FlowKey;
+  readonly destination: number;
+  readonly generation: number;
+  readonly service: number;
+  readonly clientIfindex: number;
+  readonly clientMacs: Uint8Array;
+  readonly flags: number;
+}
+
+function writeNatFlow(view: DataView, at: number, value: NatFlow): void {
+  codec.setU64(view, at, value.lastSeenNs, "nat_flow.last_seen_ns");
+  writeFlowKey(view, at + 8, value.other);
+  codec.setU32(view, at + 48, value.destination, "nat_flow.destination");
+  codec.setU32(view, at + 52, value.generation, "nat_flow.generation");
+  codec.setU32(view, at + 56, value.service, "nat_flow.service");
+  codec.setU32(view, at + 60, value.clientIfindex, "nat_flow.client_ifindex");
+  codec.setBytes(view, at + 64, value.clientMacs, 12, "nat_flow.client_macs");
+  codec.setU8(view, at + 76, value.flags, "nat_flow.flags");
+}
+
+function readNatFlow(view: DataView, at: number): NatFlow {
+  return {
+    lastSeenNs: view.getBigUint64(at, true),
+    other: readFlowKey(view, at + 8),
+    destination: view.getUint32(at + 48, true),
+    generation: view.getUint32(at + 52, true),
+    service: view.getUint32(at + 56, true),
+    clientIfindex: view.getUint32(at + 60, true),
+    clientMacs: codec.getBytes(view, at + 64, 12),
+    flags: view.getUint8(at + 76),
+  };
+}
+
+export const NatFlow = {
+  size: 80,
+  offsets: {
+    lastSeenNs: 0,
+    other: 8,
+    destination: 48,
+    generation: 52,
+    service: 56,
+    clientIfindex: 60,
+    clientMacs: 64,
+    flags: 76,
+  },
+  encode: (value: NatFlow): Uint8Array => {
+    const bytes = new Uint8Array(80);
+    writeNatFlow(codec.exactView(bytes, 80, "struct nat_flow"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): NatFlow => readNatFlow(codec.exactView(bytes, 80, "struct nat_flow"), 0),
 } as const;
 
 /** struct next_hop, 24 bytes */
@@ -956,13 +1062,19 @@ export const ServiceVersion = {
   decode: (bytes: Uint8Array): ServiceVersion => readServiceVersion(codec.exactView(bytes, 32, "struct service_version"), 0),
 } as const;
 
-/** struct settings, 40 bytes */
+/** struct settings, 88 bytes */
 export interface Settings {
   readonly abiFingerprint: bigint;
   readonly heartbeatNs: bigint;
   readonly orphanAfterNs: bigint;
   readonly orphanAction: bigint;
   readonly icmpIntervalNs: bigint;
+  readonly natPorts: bigint;
+  readonly natSynNs: bigint;
+  readonly natEstablishedNs: bigint;
+  readonly natFinNs: bigint;
+  readonly natRstNs: bigint;
+  readonly natUdpNs: bigint;
 }
 
 function writeSettings(view: DataView, at: number, value: Settings): void {
@@ -971,6 +1083,12 @@ function writeSettings(view: DataView, at: number, value: Settings): void {
   codec.setU64(view, at + 16, value.orphanAfterNs, "settings.orphan_after_ns");
   codec.setU64(view, at + 24, value.orphanAction, "settings.orphan_action");
   codec.setU64(view, at + 32, value.icmpIntervalNs, "settings.icmp_interval_ns");
+  codec.setU64(view, at + 40, value.natPorts, "settings.nat_ports");
+  codec.setU64(view, at + 48, value.natSynNs, "settings.nat_syn_ns");
+  codec.setU64(view, at + 56, value.natEstablishedNs, "settings.nat_established_ns");
+  codec.setU64(view, at + 64, value.natFinNs, "settings.nat_fin_ns");
+  codec.setU64(view, at + 72, value.natRstNs, "settings.nat_rst_ns");
+  codec.setU64(view, at + 80, value.natUdpNs, "settings.nat_udp_ns");
 }
 
 function readSettings(view: DataView, at: number): Settings {
@@ -980,24 +1098,36 @@ function readSettings(view: DataView, at: number): Settings {
     orphanAfterNs: view.getBigUint64(at + 16, true),
     orphanAction: view.getBigUint64(at + 24, true),
     icmpIntervalNs: view.getBigUint64(at + 32, true),
+    natPorts: view.getBigUint64(at + 40, true),
+    natSynNs: view.getBigUint64(at + 48, true),
+    natEstablishedNs: view.getBigUint64(at + 56, true),
+    natFinNs: view.getBigUint64(at + 64, true),
+    natRstNs: view.getBigUint64(at + 72, true),
+    natUdpNs: view.getBigUint64(at + 80, true),
   };
 }
 
 export const Settings = {
-  size: 40,
+  size: 88,
   offsets: {
     abiFingerprint: 0,
     heartbeatNs: 8,
     orphanAfterNs: 16,
     orphanAction: 24,
     icmpIntervalNs: 32,
+    natPorts: 40,
+    natSynNs: 48,
+    natEstablishedNs: 56,
+    natFinNs: 64,
+    natRstNs: 72,
+    natUdpNs: 80,
   },
   encode: (value: Settings): Uint8Array => {
-    const bytes = new Uint8Array(40);
-    writeSettings(codec.exactView(bytes, 40, "struct settings"), 0, value);
+    const bytes = new Uint8Array(88);
+    writeSettings(codec.exactView(bytes, 88, "struct settings"), 0, value);
     return bytes;
   },
-  decode: (bytes: Uint8Array): Settings => readSettings(codec.exactView(bytes, 40, "struct settings"), 0),
+  decode: (bytes: Uint8Array): Settings => readSettings(codec.exactView(bytes, 88, "struct settings"), 0),
 } as const;
 
 /** struct traffic_count, 24 bytes */
@@ -1202,10 +1332,10 @@ export const DecapRodata = {
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
-  "group_services", "icmp_pace", "policies", "quic_configs", "quic_counts", "quic_servers",
-  "rings_large", "rings_medium", "rings_small", "service_active", "service_traffic",
-  "service_versions", "services", "settings", "tunnel_ends", "verdict_counts", "virtual_addresses",
-  "wildcards",
+  "group_services", "icmp_pace", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
+  "policies", "quic_configs", "quic_counts", "quic_servers", "rings_large", "rings_medium",
+  "rings_small", "service_active", "service_traffic", "service_versions", "services", "settings",
+  "tunnel_ends", "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1218,6 +1348,7 @@ export interface PointsmanRodata {
   readonly featureIpip: boolean;
   readonly featureGue: boolean;
   readonly featureGre: boolean;
+  readonly featureNat: boolean;
   readonly featureTunnelVariation: boolean;
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
@@ -1235,30 +1366,31 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 4708,
+  size: 4720,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
     featureGue: 2,
     featureGre: 3,
-    featureTunnelVariation: 4,
-    featureWildcard: 5,
-    featureTracking: 6,
-    featurePolicy: 7,
-    featureSourceHash: 8,
-    featureOrphan: 9,
-    featureQuicLb: 10,
-    featureIcmpErrors: 11,
-    featureTunnelErrors: 12,
-    ringClassSmall: 13,
-    ringClassMedium: 14,
-    ringClassLarge: 15,
-    transmitByRedirect: 16,
+    featureNat: 4,
+    featureTunnelVariation: 5,
+    featureWildcard: 6,
+    featureTracking: 7,
+    featurePolicy: 8,
+    featureSourceHash: 9,
+    featureOrphan: 10,
+    featureQuicLb: 11,
+    featureIcmpErrors: 12,
+    featureTunnelErrors: 13,
+    ringClassSmall: 14,
+    ringClassMedium: 15,
+    ringClassLarge: 16,
+    transmitByRedirect: 17,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4708, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4720, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1271,67 +1403,71 @@ export const PointsmanRodata = {
     if (value.featureGre !== undefined) {
       codec.setU8(view, 3, Number(value.featureGre), "feature_gre");
     }
+    if (value.featureNat !== undefined) {
+      codec.setU8(view, 4, Number(value.featureNat), "feature_nat");
+    }
     if (value.featureTunnelVariation !== undefined) {
-      codec.setU8(view, 4, Number(value.featureTunnelVariation), "feature_tunnel_variation");
+      codec.setU8(view, 5, Number(value.featureTunnelVariation), "feature_tunnel_variation");
     }
     if (value.featureWildcard !== undefined) {
-      codec.setU8(view, 5, Number(value.featureWildcard), "feature_wildcard");
+      codec.setU8(view, 6, Number(value.featureWildcard), "feature_wildcard");
     }
     if (value.featureTracking !== undefined) {
-      codec.setU8(view, 6, Number(value.featureTracking), "feature_tracking");
+      codec.setU8(view, 7, Number(value.featureTracking), "feature_tracking");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 7, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 8, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 8, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 9, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 9, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 10, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 10, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 11, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 11, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 12, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 12, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 13, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 13, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 14, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 14, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 15, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 15, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 16, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 16, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 17, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 4708, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4720, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
       featureGue: view.getUint8(2) !== 0,
       featureGre: view.getUint8(3) !== 0,
-      featureTunnelVariation: view.getUint8(4) !== 0,
-      featureWildcard: view.getUint8(5) !== 0,
-      featureTracking: view.getUint8(6) !== 0,
-      featurePolicy: view.getUint8(7) !== 0,
-      featureSourceHash: view.getUint8(8) !== 0,
-      featureOrphan: view.getUint8(9) !== 0,
-      featureQuicLb: view.getUint8(10) !== 0,
-      featureIcmpErrors: view.getUint8(11) !== 0,
-      featureTunnelErrors: view.getUint8(12) !== 0,
-      ringClassSmall: view.getUint8(13) !== 0,
-      ringClassMedium: view.getUint8(14) !== 0,
-      ringClassLarge: view.getUint8(15) !== 0,
-      transmitByRedirect: view.getUint8(16) !== 0,
+      featureNat: view.getUint8(4) !== 0,
+      featureTunnelVariation: view.getUint8(5) !== 0,
+      featureWildcard: view.getUint8(6) !== 0,
+      featureTracking: view.getUint8(7) !== 0,
+      featurePolicy: view.getUint8(8) !== 0,
+      featureSourceHash: view.getUint8(9) !== 0,
+      featureOrphan: view.getUint8(10) !== 0,
+      featureQuicLb: view.getUint8(11) !== 0,
+      featureIcmpErrors: view.getUint8(12) !== 0,
+      featureTunnelErrors: view.getUint8(13) !== 0,
+      ringClassSmall: view.getUint8(14) !== 0,
+      ringClassMedium: view.getUint8(15) !== 0,
+      ringClassLarge: view.getUint8(16) !== 0,
+      transmitByRedirect: view.getUint8(17) !== 0,
     };
   },
 } as const;
@@ -1339,10 +1475,10 @@ export const PointsmanRodata = {
 /** Maps that probe.bpf.o declares. */
 export const PROBE_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
-  "group_services", "icmp_pace", "policies", "probe_paths", "quic_configs", "quic_counts",
-  "quic_servers", "rings_large", "rings_medium", "rings_small", "service_active",
-  "service_traffic", "service_versions", "services", "settings", "tunnel_ends", "verdict_counts",
-  "virtual_addresses", "wildcards",
+  "group_services", "icmp_pace", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
+  "policies", "probe_paths", "quic_configs", "quic_counts", "quic_servers", "rings_large",
+  "rings_medium", "rings_small", "service_active", "service_traffic", "service_versions",
+  "services", "settings", "tunnel_ends", "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
 export const PROBE_PROGRAMS = [
@@ -1355,6 +1491,7 @@ export interface ProbeRodata {
   readonly featureIpip: boolean;
   readonly featureGue: boolean;
   readonly featureGre: boolean;
+  readonly featureNat: boolean;
   readonly featureTunnelVariation: boolean;
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
@@ -1372,30 +1509,31 @@ export interface ProbeRodata {
 
 export const ProbeRodata = {
   section: ".rodata",
-  size: 4696,
+  size: 4708,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
     featureGue: 2,
     featureGre: 3,
-    featureTunnelVariation: 4,
-    featureWildcard: 5,
-    featureTracking: 6,
-    featurePolicy: 7,
-    featureSourceHash: 8,
-    featureOrphan: 9,
-    featureQuicLb: 10,
-    featureIcmpErrors: 11,
-    featureTunnelErrors: 12,
-    ringClassSmall: 13,
-    ringClassMedium: 14,
-    ringClassLarge: 15,
-    transmitByRedirect: 16,
+    featureNat: 4,
+    featureTunnelVariation: 5,
+    featureWildcard: 6,
+    featureTracking: 7,
+    featurePolicy: 8,
+    featureSourceHash: 9,
+    featureOrphan: 10,
+    featureQuicLb: 11,
+    featureIcmpErrors: 12,
+    featureTunnelErrors: 13,
+    ringClassSmall: 14,
+    ringClassMedium: 15,
+    ringClassLarge: 16,
+    transmitByRedirect: 17,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4696, ".rodata of probe");
+    const view = codec.exactView(bytes, 4708, ".rodata of probe");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1408,67 +1546,71 @@ export const ProbeRodata = {
     if (value.featureGre !== undefined) {
       codec.setU8(view, 3, Number(value.featureGre), "feature_gre");
     }
+    if (value.featureNat !== undefined) {
+      codec.setU8(view, 4, Number(value.featureNat), "feature_nat");
+    }
     if (value.featureTunnelVariation !== undefined) {
-      codec.setU8(view, 4, Number(value.featureTunnelVariation), "feature_tunnel_variation");
+      codec.setU8(view, 5, Number(value.featureTunnelVariation), "feature_tunnel_variation");
     }
     if (value.featureWildcard !== undefined) {
-      codec.setU8(view, 5, Number(value.featureWildcard), "feature_wildcard");
+      codec.setU8(view, 6, Number(value.featureWildcard), "feature_wildcard");
     }
     if (value.featureTracking !== undefined) {
-      codec.setU8(view, 6, Number(value.featureTracking), "feature_tracking");
+      codec.setU8(view, 7, Number(value.featureTracking), "feature_tracking");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 7, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 8, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 8, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 9, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 9, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 10, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 10, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 11, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 11, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 12, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 12, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 13, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 13, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 14, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 14, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 15, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 15, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 16, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 16, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 17, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): ProbeRodata => {
-    const view = codec.exactView(bytes, 4696, ".rodata of probe");
+    const view = codec.exactView(bytes, 4708, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
       featureGue: view.getUint8(2) !== 0,
       featureGre: view.getUint8(3) !== 0,
-      featureTunnelVariation: view.getUint8(4) !== 0,
-      featureWildcard: view.getUint8(5) !== 0,
-      featureTracking: view.getUint8(6) !== 0,
-      featurePolicy: view.getUint8(7) !== 0,
-      featureSourceHash: view.getUint8(8) !== 0,
-      featureOrphan: view.getUint8(9) !== 0,
-      featureQuicLb: view.getUint8(10) !== 0,
-      featureIcmpErrors: view.getUint8(11) !== 0,
-      featureTunnelErrors: view.getUint8(12) !== 0,
-      ringClassSmall: view.getUint8(13) !== 0,
-      ringClassMedium: view.getUint8(14) !== 0,
-      ringClassLarge: view.getUint8(15) !== 0,
-      transmitByRedirect: view.getUint8(16) !== 0,
+      featureNat: view.getUint8(4) !== 0,
+      featureTunnelVariation: view.getUint8(5) !== 0,
+      featureWildcard: view.getUint8(6) !== 0,
+      featureTracking: view.getUint8(7) !== 0,
+      featurePolicy: view.getUint8(8) !== 0,
+      featureSourceHash: view.getUint8(9) !== 0,
+      featureOrphan: view.getUint8(10) !== 0,
+      featureQuicLb: view.getUint8(11) !== 0,
+      featureIcmpErrors: view.getUint8(12) !== 0,
+      featureTunnelErrors: view.getUint8(13) !== 0,
+      ringClassSmall: view.getUint8(14) !== 0,
+      ringClassMedium: view.getUint8(15) !== 0,
+      ringClassLarge: view.getUint8(16) !== 0,
+      transmitByRedirect: view.getUint8(17) !== 0,
     };
   },
 } as const;

@@ -26,6 +26,7 @@ const ACTIONS: Actions = {
   "load-program": (kernel, step) => { kernel.loadProgram(step); },
   "grace-period": (kernel) => kernel.gracePeriod(),
   "set-icmp-interval": ({ maps }, { intervalNs }) => { maps.writeIcmpInterval(intervalNs); },
+  "set-nat": ({ maps }, { nat }) => { maps.writeNat(nat); },
   "set-orphan": ({ maps }, { afterNs, action }) => { maps.writeOrphan(afterNs, action); },
   "add-device": ({ maps }, { ifindex }) => { maps.addDevice(ifindex); },
   "remove-device": ({ maps }, { ifindex }) => { maps.removeDevice(ifindex); },

@@ -9,7 +9,7 @@ import { outerProtocols } from "../../model/tunnel_error.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
 import { attachInterface, type Attachment, type AttachMode } from "./attach.ts";
 import type { Obstacle } from "./finding.ts";
-import { featuresOf, icmpIntervalNs, isXdpForwarding, type Feature } from "./image.ts";
+import { featuresOf, icmpIntervalNs, translates, type Feature } from "./image.ts";
 import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
 import { encodeU32 } from "./map_values.ts";
 import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
@@ -54,15 +54,19 @@ const POLICIES = 1024;
 /** Of wildcard services; more are made room for when a table needs them. */
 const GROUP_ENTRIES = 1024;
 const QUIC_MIN = 8;
+/** Where nothing is translated. */
+const NAT_FLOWS_MIN = 8;
 
 /** Room from the config's limits; ids count from 1. */
 export function configuredCapacities({ limits, services, pools }: Config): Capacities {
+  const hasNat = services.some(({ forwarding }) => translates(forwarding));
   // No more than there are: most configs have none, and a program grows when there are more.
   const configs = services.flatMap(({ quicLb }) => quicLb?.configs ?? []);
   const servers = configs.length * Math.max(0, ...pools.map(({ backends }) => backends.length));
   return {
     services: limits.services, destinations: limits.backends + 1, flows: limits.flows,
     fragments: limits.fragments, policies: POLICIES,
+    natFlows: hasNat ? limits.natFlows : NAT_FLOWS_MIN,
     groupEntries: GROUP_ENTRIES,
     quicConfigs: Math.max(QUIC_MIN, configs.length * 2), quicServers: Math.max(QUIC_MIN, servers * 2),
   };
@@ -72,11 +76,11 @@ export function configuredCapacities({ limits, services, pools }: Config): Capac
 function configuredFeatures(config: Config): Set<Feature> {
   return featuresOf({
     keys: config.services,
-    versions: config.services.map(({ ringSize, tracking, hash, policy, quicLb }) => ({
-      hasQuicLb: quicLb !== null, ringSize, tracking, hashInput: hash, hasPolicy: policy.allow.length + policy.deny.length > 0,
+    versions: config.services.map(({ ringSize, tracking, hash, policy, quicLb, forwarding }) => ({
+      hasQuicLb: quicLb !== null, ringSize, tracking: translates(forwarding) ? "none" : tracking,
+      hashInput: hash, hasPolicy: policy.allow.length + policy.deny.length > 0,
     })),
-    forwardings: config.services.flatMap(({ forwarding }) =>
-      isXdpForwarding(forwarding) ? [forwarding] : []),
+    forwardings: config.services.map(({ forwarding }) => forwarding),
     tunnelSources: Object.values(config.dataplane.tunnelSource),
     action: config.dataplane.orphan.action,
     icmpIntervalNs: icmpIntervalNs(config.limits.icmpErrors),
@@ -313,6 +317,7 @@ function larger(a: Capacities, b: Capacities): Capacities {
     flows: Math.max(a.flows, b.flows), fragments: Math.max(a.fragments, b.fragments),
     policies: Math.max(a.policies, b.policies), groupEntries: Math.max(a.groupEntries, b.groupEntries),
     quicConfigs: Math.max(a.quicConfigs, b.quicConfigs), quicServers: Math.max(a.quicServers, b.quicServers),
+    natFlows: Math.max(a.natFlows, b.natFlows),
   };
 }
 

@@ -3,12 +3,14 @@
 
 import type { Cancel, Env } from "../../env.ts";
 import type { VerdictName } from "../../model/decide.ts";
+import { NAT_OUTCOMES } from "../../model/nat.ts";
 import { QUIC_OUTCOMES } from "../../model/quic_route.ts";
 import type { ForwardingTable } from "../../model/table.ts";
 import type { Counters, TrafficCount } from "../dataplane.ts";
 import { FlowEntry, TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi.gen.ts";
 import { encodeU32 } from "./map_values.ts";
 import type { MapSet } from "./maps.ts";
+import type { NatCount } from "./nat_sweep.ts";
 import type { BpfMap } from "./native.ts";
 
 const BATCH = 1024;
@@ -42,7 +44,17 @@ function readTraffic(map: BpfMap, highest: number): TrafficCount[] {
 
 const NO_TRAFFIC: TrafficCount = { packets: 0, bytes: 0, flows: 0 };
 
-export function readCounters(maps: MapSet, table: ForwardingTable | null, flows: FlowCount, flowsMax: number): Counters {
+/** What was found of flows when the tables were walked. */
+export interface FlowsFound {
+  readonly flows: FlowCount;
+  readonly flowsMax: number;
+  /** Null where nothing is translated. */
+  readonly nat: NatCount | null;
+  readonly natFlowsMax: number;
+}
+
+export function readCounters(maps: MapSet, table: ForwardingTable | null, found: FlowsFound): Counters {
+  const { flows, flowsMax, nat } = found;
   const verdicts: Partial<Record<VerdictName, { packets: number; bytes: number }>> = {};
   sumPerCpu(maps.verdict_counts, VERDICT_NAMES.length - 1, VerdictCount.size / U64)
     .forEach(([packets = 0, bytes = 0], verdict) => {
@@ -52,6 +64,7 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, flows:
   const services = new Map<string, TrafficCount>();
   const backends = new Map<string, TrafficCount>();
   const backendFlows = new Map<string, number>();
+  const unanswered = new Map<string, number>();
   if (table !== null) {
     const byIndex = readTraffic(maps.service_traffic, Math.max(-1, ...table.services.map(({ index }) => index)));
     for (const { name, index } of table.services) services.set(name, byIndex[index] ?? NO_TRAFFIC);
@@ -59,16 +72,26 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, flows:
     // A backend with several ports or ways of forwarding has several destinations.
     for (const { id, name, generation } of table.destinations.values()) {
       backends.set(name, plus(backends.get(name) ?? NO_TRAFFIC, byId[id] ?? NO_TRAFFIC));
-      const held = flows.byDestination.get(`${id}/${generation}`) ?? 0;
+      const place = `${id}/${generation}`;
+      const held = (flows.byDestination.get(place) ?? 0) + (nat?.byDestination.get(place) ?? 0);
       backendFlows.set(name, (backendFlows.get(name) ?? 0) + held);
+      const silent = nat?.unanswered.get(place) ?? 0;
+      if (silent > 0) unanswered.set(name, (unanswered.get(name) ?? 0) + silent);
     }
   }
   return {
     verdicts,
     services, backends, backendFlows,
-    flows: { count: flows.count, max: flowsMax, kind: flows.complete ? "tracked" : "unknown" },
+    flows: { count: flows.count + (nat?.count ?? 0), max: flowsMax, kind: flows.complete ? "tracked" : "unknown" },
     quic: new Map(sumPerCpu(maps.quic_counts, QUIC_OUTCOMES.length, 1)
       .map(([packets = 0], outcome) => [QUIC_OUTCOMES[outcome]!, packets])),
+    ...(nat === null ? {} : {
+      nat: {
+        count: nat.count, max: found.natFlowsMax, ended: nat.ended, unanswered,
+        outcomes: new Map(sumPerCpu(maps.nat_counts, NAT_OUTCOMES.length, 1)
+          .map(([flows = 0], outcome) => [NAT_OUTCOMES[outcome]!, flows])),
+      },
+    }),
   };
 }
 

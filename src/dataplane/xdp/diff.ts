@@ -16,6 +16,7 @@ import {
   activeVersion, copyState, isQuiet, record, ringText,
   type HeldDestination, type HeldVersion, type KernelState,
 } from "./kernel_state.ts";
+import { isSameNat } from "./nat_values.ts";
 import { removeQuic, writeQuic } from "./quic_diff.ts";
 import { createRingPlaces, releaseRings } from "./ring_places.ts";
 import type { Capacities, Step } from "./steps.ts";
@@ -150,10 +151,12 @@ export function grown(state: KernelState, want: Image): Capacities {
     groupEntries: fit(capacities.groupEntries, needed.groupEntries),
     quicConfigs: fit(capacities.quicConfigs, together(state.quicConfigs, want.quicConfigs)),
     quicServers: fit(capacities.quicServers, together(state.quicServers, want.quicServers)),
+    natFlows: Math.max(capacities.natFlows, want.features.has("featureNat") ? want.nat.flowsMax : 0),
   };
   const same = next.services === capacities.services && next.destinations === capacities.destinations
     && next.policies === capacities.policies && next.groupEntries === capacities.groupEntries
-    && next.quicConfigs === capacities.quicConfigs && next.quicServers === capacities.quicServers;
+    && next.quicConfigs === capacities.quicConfigs && next.quicServers === capacities.quicServers
+    && next.natFlows === capacities.natFlows;
   return same ? capacities : next;
 }
 
@@ -173,7 +176,9 @@ function policiesNeeded(state: KernelState, want: Image): number {
   return count;
 }
 
-function planSettings({ state, take }: Planner, { orphan, icmpIntervalNs }: Image): void {
+function planSettings({ state, take }: Planner, { orphan, icmpIntervalNs, nat, features }: Image): void {
+  // A table without translated flows leaves them as they are: some may be under way.
+  if (features.has("featureNat") && !isSameNat(state.nat, nat)) take({ kind: "set-nat", nat });
   if (state.icmpIntervalNs !== icmpIntervalNs) take({ kind: "set-icmp-interval", intervalNs: icmpIntervalNs });
   if (state.orphan.afterNs === orphan.afterNs && state.orphan.action === orphan.action) return;
   take({ kind: "set-orphan", ...orphan });
@@ -387,6 +392,6 @@ function isServed(state: KernelState, { index, version: want }: ServiceImage): b
   return ring?.key === want.ringKey && held.ringSize === want.ringSize && held.hashSeed === want.hashSeed
     && held.flowIdleNs === want.flowIdleNs && held.hashInput === want.hashInput && held.tracking === want.tracking
     && held.denyByDefault === want.denyByDefault && held.hasPolicy === want.hasPolicy
-    && held.hasQuicLb === want.hasQuicLb
+    && held.hasQuicLb === want.hasQuicLb && held.hasNat === want.hasNat
     && held.sourcePrefixIpv4 === want.sourcePrefixIpv4 && held.sourcePrefixIpv6 === want.sourcePrefixIpv6;
 }

@@ -7,6 +7,7 @@ import type { Forwarding, Gue, HashInput, OrphanAction, Protocol, Tracking, VipA
 import {
   formatServiceAddress, isExact, mappedBits, singleAddress, type ServiceAddress,
 } from "../../model/service_address.ts";
+import type { NatTable } from "../../model/nat.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import { hashMask } from "../../model/tunnel_source.ts";
 import { groupsOf, type GroupImage, type Wildcard } from "./groups.ts";
@@ -24,12 +25,9 @@ export const RING_CLASS_SLOTS: Readonly<Record<RingClass, number>> = {
   small: 16_384, medium: 65_540, large: 2_097_152,
 };
 
-/** The ways of forwarding that the program knows. */
-export const XDP_FORWARDINGS = ["l2", "ipip", "gue", "gre"] as const;
-export type XdpForwarding = (typeof XDP_FORWARDINGS)[number];
-
-export function isXdpForwarding(forwarding: Forwarding): forwarding is XdpForwarding {
-  return (XDP_FORWARDINGS as readonly Forwarding[]).includes(forwarding);
+/** Whether packets get other addresses, and answers come back this way. */
+export function translates(forwarding: Forwarding): boolean {
+  return forwarding === "nat" || forwarding === "fullnat";
 }
 
 export interface ServiceKey extends ServiceAddress {
@@ -47,6 +45,8 @@ export interface VersionImage {
   readonly denyByDefault: boolean;
   readonly hasPolicy: boolean;
   readonly hasQuicLb: boolean;
+  /** Its flows are translated. */
+  readonly hasNat: boolean;
   readonly sourcePrefixIpv4: number;
   readonly sourcePrefixIpv6: number;
 }
@@ -107,10 +107,12 @@ export interface DestinationImage {
   readonly generation: number;
   readonly live: boolean;
   readonly admits: boolean;
-  readonly forwarding: XdpForwarding;
+  readonly forwarding: Forwarding;
   /** Null unless the forwarding is gue. */
   readonly gue: Gue | null;
   readonly address: Address;
+  /** Of nat and fullnat; null: the port that a packet came for. */
+  readonly port: number | null;
   readonly route: Route;
 }
 
@@ -122,7 +124,7 @@ export interface AssignedAddress {
 
 /** Switches of the program: what no table needs is left out when it is loaded. */
 export type Feature =
-  | "featureL2" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
+  | "featureL2" | "featureNat" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
   | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan" | "featureIcmpErrors"
   | "featureWildcard"
   | "featureQuicLb" | "featureTunnelErrors"
@@ -149,6 +151,7 @@ export interface Image {
   readonly orphan: { readonly afterNs: bigint; readonly action: OrphanAction };
   /** Between two ICMP errors of one CPU, on average; 0: none are sent. */
   readonly icmpIntervalNs: bigint;
+  readonly nat: NatTable;
   /** By assignedText(). */
   readonly assigned: ReadonlyMap<string, AssignedAddress>;
   readonly features: ReadonlySet<Feature>;
@@ -205,6 +208,7 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
     devices,
     orphan: { afterNs: nanoseconds(table.orphan.afterMs), action: table.orphan.action },
     icmpIntervalNs: icmpIntervalNs(table.icmpErrorsPerSecond),
+    nat: table.nat,
     assigned: assignedAddresses(table),
     features: featuresOf({
       keys: [...services.values()].map(({ key }) => key),
@@ -218,15 +222,12 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
   };
 }
 
-/** What XDP cannot do for this destination is refused before a table gets here. */
 function destinationImage(destination: Destination, route: Route): DestinationImage {
   const { id, identity, generation, address, forwarding, gue } = destination;
-  if (!isXdpForwarding(forwarding)) {
-    throw new RangeError(`${destination.name}: the XDP plane has no forwarding "${forwarding}"`);
-  }
+  const port = translates(forwarding) ? destination.port : null;
   const live = destination.alive;
   const admits = live && destination.admission > 0;
-  return { id, identity, generation, live, admits, forwarding, gue, address, route };
+  return { id, identity, generation, live, admits, forwarding, gue, address, port, route };
 }
 
 /** Those that the tries lead to. */
@@ -256,10 +257,12 @@ function serviceImage({ index, config, ring, hashSeed, quicLb }: Service): Servi
       ringKey: ring.key,
       ringSize: ring.size,
       hashInput: config.hash,
-      tracking: config.tracking,
+      // Translated flows have a table of their own.
+      tracking: translates(config.forwarding) ? "none" : config.tracking,
       denyByDefault: config.policy.allow.length > 0,
       hasPolicy: policy.size > 0,
       hasQuicLb: quicLb !== null,
+      hasNat: translates(config.forwarding),
       sourcePrefixIpv4: config.sourcePrefix.ipv4,
       sourcePrefixIpv6: config.sourcePrefix.ipv6,
     },
@@ -283,14 +286,15 @@ const RING_FEATURES = {
 
 const FORWARDING_FEATURES = {
   l2: "featureL2", ipip: "featureIpip", gue: "featureGue", gre: "featureGre",
-} as const satisfies Readonly<Record<XdpForwarding, Feature>>;
+  nat: "featureNat", fullnat: "featureNat",
+} as const satisfies Readonly<Record<Forwarding, Feature>>;
 const TUNNEL_FEATURES = ["featureIpip", "featureGue", "featureGre"] as const;
 
 /** What decides which parts of the program are needed: of an image, or of what the kernel holds. */
 export interface FeatureSource {
   readonly keys: Iterable<ServiceAddress>;
   readonly versions: Iterable<Pick<VersionImage, "ringSize" | "tracking" | "hasPolicy" | "hasQuicLb" | "hashInput">>;
-  readonly forwardings: Iterable<XdpForwarding>;
+  readonly forwardings: Iterable<Forwarding>;
   readonly tunnelSources: Iterable<Prefix | null>;
   readonly action: OrphanAction;
   readonly icmpIntervalNs: bigint;

@@ -3,7 +3,8 @@
 // are restless until a grace period has passed); must never touch a map itself.
 
 import type { Address, Prefix } from "../../model/address.ts";
-import type { Gue, OrphanAction } from "../../model/config.ts";
+import type { Forwarding, Gue, OrphanAction } from "../../model/config.ts";
+import type { NatTable } from "../../model/nat.ts";
 import { isExact } from "../../model/service_address.ts";
 import type { Ledger } from "../../model/table.ts";
 import { recordGroups } from "./group_plan.ts";
@@ -11,7 +12,7 @@ import type { GroupEntry } from "./groups.ts";
 import {
   assignedText, serviceKeyText,
   type AssignedAddress, type Feature, type NextHop, type PolicyImage, type RingClass, type ServiceKey,
-  type VersionImage, type XdpForwarding,
+  type VersionImage,
 } from "./image.ts";
 import { quicConfigText, quicServerText, type QuicConfigImage, type QuicServerImage } from "./quic_maps.ts";
 import type { Capacities, Step } from "./steps.ts";
@@ -44,9 +45,10 @@ export interface HeldDestination {
   given: boolean;
   live: boolean;
   admits: boolean;
-  forwarding: XdpForwarding;
+  forwarding: Forwarding;
   gue: Gue | null;
   address: Address;
+  port: number | null;
   tunnelSource: Prefix | null;
   nextHopActive: 0 | 1;
   nextHops: [NextHop, NextHop];
@@ -94,6 +96,8 @@ export interface KernelState {
   devices: Set<number>;
   orphan: { afterNs: bigint; action: OrphanAction };
   icmpIntervalNs: bigint;
+  /** Null: not written yet. */
+  nat: NatTable | null;
   assigned: Map<string, AssignedAddress>;
   features: ReadonlySet<Feature>;
   capacities: Capacities;
@@ -108,7 +112,7 @@ export function emptyState(capacities: Capacities, features: ReadonlySet<Feature
     services: new Map(), destinations: new Map(), rings: new Map(), virtualAddresses: new Map(),
     prefixes: new Map(), groups: new Map(), keyMark: 0,
     quicConfigs: new Map(), quicServers: new Map(), quicMark: 0,
-    tunnelEnds: new Map(), devices: new Set(), orphan: { afterNs: 0n, action: "keep" }, icmpIntervalNs: 0n,
+    tunnelEnds: new Map(), devices: new Set(), orphan: { afterNs: 0n, action: "keep" }, icmpIntervalNs: 0n, nat: null,
     assigned: new Map(), features, capacities,
     marks: 0, quiet: 0,
   };
@@ -184,6 +188,7 @@ export function record(state: KernelState, step: Step): void {
       state.quiet = state.marks;
       return;
     case "set-icmp-interval": state.icmpIntervalNs = step.intervalNs; return;
+    case "set-nat": state.nat = step.nat; return;
     case "set-orphan":
       state.orphan = { afterNs: step.afterNs, action: step.action };
       return;
@@ -265,9 +270,9 @@ type DestinationStep = Extract<Step, { kind:
 
 function recordDestination(state: KernelState, step: DestinationStep): void {
   if (step.kind === "write-destination") {
-    const { identity, generation, live, admits, forwarding, gue, address, route } = step.destination;
+    const { identity, generation, live, admits, forwarding, gue, address, port, route } = step.destination;
     state.destinations.set(step.id, {
-      identity, generation, given: true, live, admits, forwarding, gue, address,
+      identity, generation, given: true, live, admits, forwarding, gue, address, port,
       tunnelSource: route.tunnelSource,
       nextHopActive: 0, nextHops: [route.nextHop, route.nextHop], mark: 0, hopMark: 0,
     });

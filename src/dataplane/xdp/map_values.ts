@@ -2,17 +2,17 @@
 // file knows which word of ours is which number of theirs. Knows no map.
 
 import { addressFromBytes, prefixOf, type Prefix } from "../../model/address.ts";
-import type { OrphanAction, Protocol } from "../../model/config.ts";
+import type { Forwarding, OrphanAction, Protocol } from "../../model/config.ts";
 import { mappedBits, PROTOCOL_NUMBERS } from "../../model/service_address.ts";
 import { hashMask, prefixOfMask } from "../../model/tunnel_source.ts";
 import {
-  AddressPrefix, Destination, DestinationFlags, Forwarding, GueVariant, HashInput, NextHop as NextHopBytes,
+  AddressPrefix, Destination, DestinationFlags, Forwarding as Forwardings, GueVariant, HashInput, NextHop as NextHopBytes,
   NextHopFlags, OrphanAction as OrphanActions, PolicyAction, PolicyKey, PortPrefix as PortPrefixKey,
   RingClass as RingClasses, ServiceFlags, ServiceKey, ServiceVersion, Tracking, WildcardKey,
 } from "./abi.gen.ts";
 import type { GroupEntry, PortPrefix } from "./groups.ts";
 import {
-  NO_MAC, type NextHop, type PolicyImage, type RingClass, type ServiceKey as Key, type XdpForwarding,
+  NO_MAC, type NextHop, type PolicyImage, type RingClass, type ServiceKey as Key,
 } from "./image.ts";
 import type { HeldDestination, HeldVersion } from "./kernel_state.ts";
 import { macBytes, macText } from "./netlink/rtnetlink.ts";
@@ -22,9 +22,9 @@ const RING_CLASS_NUMBERS: Readonly<Record<RingClass, number>> = {
   small: RingClasses.RING_SMALL, medium: RingClasses.RING_MEDIUM, large: RingClasses.RING_LARGE,
 };
 const FORWARDING_NUMBERS = {
-  l2: Forwarding.FORWARDING_L2, ipip: Forwarding.FORWARDING_IPIP, gue: Forwarding.FORWARDING_GUE,
-  gre: Forwarding.FORWARDING_GRE,
-} as const satisfies Readonly<Record<XdpForwarding, number>>;
+  l2: Forwardings.FORWARDING_L2, ipip: Forwardings.FORWARDING_IPIP, gue: Forwardings.FORWARDING_GUE,
+  gre: Forwardings.FORWARDING_GRE, nat: Forwardings.FORWARDING_NAT, fullnat: Forwardings.FORWARDING_FULLNAT,
+} as const satisfies Readonly<Record<Forwarding, number>>;
 const ORPHAN_NUMBERS: Readonly<Record<OrphanAction, number>> = {
   keep: OrphanActions.ORPHAN_KEEP, pass: OrphanActions.ORPHAN_PASS, drop: OrphanActions.ORPHAN_DROP,
 };
@@ -119,7 +119,8 @@ export function encodeVersion(version: HeldVersion): Uint8Array {
     tracking: version.tracking === "full" ? Tracking.TRACKING_FULL : Tracking.TRACKING_NONE,
     flags: (version.denyByDefault ? ServiceFlags.SERVICE_DENY_BY_DEFAULT : 0)
       | (version.hasPolicy ? ServiceFlags.SERVICE_HAS_POLICY : 0)
-      | (version.hasQuicLb ? ServiceFlags.SERVICE_QUIC_LB : 0),
+      | (version.hasQuicLb ? ServiceFlags.SERVICE_QUIC_LB : 0)
+      | (version.hasNat ? ServiceFlags.SERVICE_NAT : 0),
     sourcePrefixIpv4: version.sourcePrefixIpv4,
     sourcePrefixIpv6: version.sourcePrefixIpv6,
   });
@@ -140,6 +141,7 @@ export function decodeVersion(bytes: Uint8Array): HeldVersion | null {
     denyByDefault: (version.flags & ServiceFlags.SERVICE_DENY_BY_DEFAULT) !== 0,
     hasPolicy: (version.flags & ServiceFlags.SERVICE_HAS_POLICY) !== 0,
     hasQuicLb: (version.flags & ServiceFlags.SERVICE_QUIC_LB) !== 0,
+    hasNat: (version.flags & ServiceFlags.SERVICE_NAT) !== 0,
     sourcePrefixIpv4: version.sourcePrefixIpv4,
     sourcePrefixIpv6: version.sourcePrefixIpv6,
   };
@@ -149,7 +151,7 @@ export function destinationFlags(live: boolean, admits: boolean): number {
   return (live ? DestinationFlags.DESTINATION_LIVE : 0) | (admits ? DestinationFlags.DESTINATION_ADMITS : 0);
 }
 
-export const RETIRED_FORWARDING = Forwarding.FORWARDING_NONE;
+export const RETIRED_FORWARDING = Forwardings.FORWARDING_NONE;
 
 export type DestinationValue = Omit<HeldDestination, "mark" | "hopMark">;
 
@@ -161,6 +163,7 @@ export function encodeDestination(value: DestinationValue): Uint8Array {
     generation: value.generation,
     flags: destinationFlags(value.live, value.admits),
     forwarding: value.given ? FORWARDING_NUMBERS[value.forwarding] : RETIRED_FORWARDING,
+    port: value.port ?? 0,
     guePort: value.gue?.port ?? 0,
     gueVariant: value.gue?.variant === 1 ? GueVariant.GUE_DIRECT : GueVariant.GUE_HEADER,
     nextHopActive: value.nextHopActive,
@@ -186,6 +189,7 @@ export function decodeDestination(bytes: Uint8Array): DestinationValue | null {
     gue: forwarding === "gue"
       ? { port: value.guePort, variant: value.gueVariant === GueVariant.GUE_DIRECT ? 1 : 0 } : null,
     address: addressFromBytes(value.address),
+    port: value.port === 0 ? null : value.port,
     tunnelSource: tunnelSourceValue(value),
     nextHopActive: value.nextHopActive === 1 ? 1 : 0,
     nextHops: [nextHopValue(first), nextHopValue(second)],

@@ -7,6 +7,7 @@ import {
   type POINTSMAN_MAPS,
 } from "./abi.gen.ts";
 import type { Address, Prefix } from "../../model/address.ts";
+import type { NatTable } from "../../model/nat.ts";
 import { isExact } from "../../model/service_address.ts";
 import type { GroupEntry } from "./groups.ts";
 import { ringText, type HeldVersion } from "./kernel_state.ts";
@@ -17,6 +18,7 @@ import {
   type DestinationValue,
 } from "./map_values.ts";
 import { RING_CLASS_SLOTS, type NextHop, type PolicyImage, type RingClass, type ServiceKey } from "./image.ts";
+import { natPortsWord, natSourceElements, natTableOf, natTimes } from "./nat_values.ts";
 import type { BpfMap, Native } from "./native.ts";
 import {
   encodeQuicConfig, encodeQuicConfigKey, encodeQuicServerKey,
@@ -110,6 +112,24 @@ export class PlaneMaps {
 
   writeIcmpInterval(intervalNs: bigint): void {
     this.#writeSetting("icmpIntervalNs", intervalNs);
+  }
+
+  /** Sources first: those that no port count leads to are not looked at. */
+  writeNat(nat: NatTable): void {
+    for (const { index, address } of natSourceElements(nat)) {
+      this.maps.nat_sources.update(encodeU32(index), AddressKey.encode({ address }), ANY);
+    }
+    for (const [field, ns] of natTimes(nat.timeouts)) this.#writeSetting(field, ns);
+    this.#writeSetting("natPorts", natPortsWord(nat));
+  }
+
+  /** Null: it was never written. */
+  readNat(flowsMax: number): NatTable | null {
+    return natTableOf({
+      ports: this.#readSetting("natPorts"), flowsMax,
+      time: (field) => this.#readSetting(field),
+      source: (index) => AddressKey.decode(this.maps.nat_sources.lookup(encodeU32(index))!).address,
+    });
   }
 
   #readSetting(field: keyof typeof Settings.offsets): bigint {

@@ -3,9 +3,10 @@
 // not; must never ask the kernel (watch.ts does).
 
 import type { Address, Prefix } from "../../model/address.ts";
+import type { Forwarding } from "../../model/config.ts";
 import { fixedSource, usedPrefix } from "../../model/tunnel_source.ts";
 import { leavesBy } from "./bonds.ts";
-import { LOCAL, NO_MAC, UNRESOLVED, type NextHop, type Route } from "./image.ts";
+import { LOCAL, NO_MAC, translates, UNRESOLVED, type NextHop, type Route } from "./image.ts";
 import { NUD, ROUTE_TYPES, type Link, type Neighbour, type RouteAnswer } from "./netlink/rtnetlink.ts";
 
 /** Where packets shall go, as far as the way there depends on it. */
@@ -13,6 +14,7 @@ export interface Target {
   readonly address: Address;
   /** A static next hop, or null. */
   readonly mac: string | null;
+  readonly forwarding: Forwarding;
 }
 
 export interface Network {
@@ -53,13 +55,12 @@ export function needsProof(state: number): boolean {
 }
 
 export function wayTo(target: Target, network: Network, options: WayOptions): Way {
-  const { address, mac: ownMac } = target;
-  const found = network.route(address);
+  const found = network.route(target.address);
   // Before a link address of the config: where the backends are the balancers, all have one file,
   // and a frame to this host's own link address reaches nobody.
-  if (typeof found !== "number" && found.type === ROUTE_TYPES.LOCAL) return localWay();
-  if (ownMac !== null) return staticWay({ address, mac: ownMac }, found, network, options);
-  const configured = configuredSource(address, options.tunnelSource);
+  if (typeof found !== "number" && found.type === ROUTE_TYPES.LOCAL) return localWay(target);
+  if (target.mac !== null) return staticWay({ ...target, mac: target.mac }, found, network, options);
+  const configured = configuredSource(target, options.tunnelSource);
   if (typeof found === "number") return unresolved(refusedRoute(found), configured);
   const tunnelSource = configured ?? sourceFor(target.address, found);
   if (found.type !== ROUTE_TYPES.UNICAST) return unresolved(`a route of type ${found.type}, not unicast`, tunnelSource);
@@ -82,8 +83,14 @@ export function wayTo(target: Target, network: Network, options: WayOptions): Wa
   };
 }
 
-/** To this host itself, by whatever forwarding: a tunnel would begin and end here. */
-function localWay(): Way {
+/**
+ * To this host itself, by whatever forwarding: a tunnel would begin and end here. Answers to what was
+ * translated would not come by: the host sends them without asking the program.
+ */
+function localWay({ forwarding }: Target): Way {
+  if (translates(forwarding)) {
+    return unresolved("local: this host has the address itself, and its answers would not be translated", null);
+  }
   return {
     route: { nextHop: LOCAL, tunnelSource: null },
     text: "local: this host has the address itself; packets are passed to its own stack",
@@ -113,12 +120,13 @@ export function egressTo(
 
 /** A link address from the config wins; the interface is still the route's, if there is one. */
 function staticWay(
-  { address, mac }: Target & { readonly mac: string }, found: RouteAnswer | number, network: Network,
+  target: Target & { readonly mac: string }, found: RouteAnswer | number, network: Network,
   options: WayOptions,
 ): Way {
+  const { address, mac } = target;
   const isRoute = typeof found !== "number" && found.type === ROUTE_TYPES.UNICAST;
   const ifindex = isRoute ? found.ifindex : options.fallbackIfindex;
-  const tunnelSource = configuredSource(address, options.tunnelSource)
+  const tunnelSource = configuredSource(target, options.tunnelSource)
     ?? (isRoute ? sourceFor(address, found) : null);
   const { link, port, refused } = exitBy(ifindex, isRoute ? found.gateway ?? address : address, network);
   if (refused !== null) return unresolved(refused, tunnelSource);
@@ -134,10 +142,14 @@ function sourceFor(address: Address, { source }: RouteAnswer): Prefix | null {
   return source?.family === address.family ? fixedSource(source) : null;
 }
 
-/** The outer source that the config names for tunnels to this address, as the kernel holds it. */
+/**
+ * The outer source that the config names for tunnels to this address, as the kernel holds it. What is
+ * translated comes from this host itself, or from addresses of its own list.
+ */
 export function configuredSource(
-  { family }: Address, { ipv4, ipv6 }: WayOptions["tunnelSource"],
+  { address: { family }, forwarding }: Target, { ipv4, ipv6 }: WayOptions["tunnelSource"],
 ): Prefix | null {
+  if (translates(forwarding)) return null;
   const prefix = family === 4 ? ipv4 : ipv6;
   return prefix === null ? null : usedPrefix(prefix);
 }

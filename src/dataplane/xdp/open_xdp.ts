@@ -121,8 +121,8 @@ export async function openUnattachedPlane({ config, env, native, mac, sourceMac 
   const way = (target: Target): Way => ({
     route: {
       nextHop: { resolved: true, local: false, destinationMac: target.mac ?? mac, sourceMac: sourceMac(), ifindex: LOOPBACK, mtu: 0 },
-      tunnelSource: configuredSource(target.address, config.dataplane.tunnelSource)
-        ?? configuredSource(target.address, NOWHERE),
+      tunnelSource: configuredSource(target, config.dataplane.tunnelSource)
+        ?? configuredSource({ ...target, forwarding: "ipip" }, NOWHERE),
     },
     text: "resolved: fixed", neighbour: null,
   });

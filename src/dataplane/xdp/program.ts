@@ -38,7 +38,7 @@ export interface LoadedProgram {
 
 /** Entries of each map whose size follows from the capacities. */
 export function mapSizes(capacities: Capacities): Partial<Record<MapName, number>> {
-  const { services, destinations, flows, fragments, policies, groupEntries, quicConfigs, quicServers } = capacities;
+  const { services, destinations, flows, fragments, policies, groupEntries, quicConfigs, quicServers, natFlows } = capacities;
   const rings = ringsMax(capacities);
   return {
     services, virtual_addresses: services, service_active: services, service_versions: services * 2,
@@ -46,7 +46,7 @@ export function mapSizes(capacities: Capacities): Partial<Record<MapName, number
     destinations, destination_traffic: destinations, tunnel_ends: destinations * TUNNEL_ENDS_PER_DESTINATION, flows, fragments, policies,
     // Old and new prefixes stand side by side during a change.
     wildcards: services, address_groups: services * 2, group_services: groupEntries,
-    quic_configs: quicConfigs, quic_servers: quicServers,
+    quic_configs: quicConfigs, quic_servers: quicServers, nat_flows: natFlows * 2,
   };
 }
 
@@ -64,7 +64,7 @@ export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
   const found = {
     services, destinations, flows: size("flows"), fragments: size("fragments"), policies: size("policies"),
     groupEntries: size("group_services"),
-    quicConfigs: size("quic_configs"), quicServers: size("quic_servers"),
+    quicConfigs: size("quic_configs"), quicServers: size("quic_servers"), natFlows: size("nat_flows") / 2,
   };
   return Object.values(found).every(Number.isFinite) ? found : null;
 }
@@ -121,6 +121,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featureIpip: features.has("featureIpip"),
     featureGue: features.has("featureGue"),
     featureGre: features.has("featureGre"),
+    featureNat: features.has("featureNat"),
     featureTunnelVariation: features.has("featureTunnelVariation"),
     featureWildcard: features.has("featureWildcard"),
     featureTracking: features.has("featureTracking"),

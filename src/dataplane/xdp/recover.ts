@@ -62,6 +62,7 @@ export function recoverState(maps: PlaneMaps, options: RecoverOptions): KernelSt
   for (const assigned of options.assigned) state.assigned.set(assignedText(assigned), assigned);
   state.orphan = maps.readOrphan();
   state.icmpIntervalNs = maps.readIcmpInterval();
+  state.nat = maps.readNat(options.capacities.natFlows);
   recoverRings(maps, state);
   return state;
 }

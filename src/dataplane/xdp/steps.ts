@@ -5,6 +5,7 @@
 import type { Address, Prefix } from "../../model/address.ts";
 import { formatTunnelSource } from "../../model/tunnel_source.ts";
 import type { OrphanAction } from "../../model/config.ts";
+import type { NatTable } from "../../model/nat.ts";
 import type { StepDescription } from "../dataplane.ts";
 import { portPrefixText, type GroupEntry } from "./groups.ts";
 import {
@@ -23,6 +24,8 @@ export interface Capacities {
   readonly destinations: number;
   readonly flows: number;
   readonly fragments: number;
+  /** Each has two entries. */
+  readonly natFlows: number;
   readonly policies: number;
   /** Entries of all groups of wildcard services. */
   readonly groupEntries: number;
@@ -42,6 +45,7 @@ export type Step =
   | { readonly kind: "load-program"; readonly features: ReadonlySet<Feature>; readonly capacities: Capacities }
   /** Waits until no packet is under way that began before. */
   | { readonly kind: "grace-period" }
+  | { readonly kind: "set-nat"; readonly nat: NatTable }
   | { readonly kind: "set-icmp-interval"; readonly intervalNs: bigint }
   | { readonly kind: "set-orphan"; readonly afterNs: bigint; readonly action: OrphanAction }
   | { readonly kind: "add-device" | "remove-device"; readonly ifindex: number }
@@ -94,6 +98,7 @@ function words(step: Step): { object: string; detail: string } {
     };
     case "grace-period": return { object: "all CPUs", detail: "until no packet is under way that began before" };
     case "set-icmp-interval": return { object: "settings", detail: `an ICMP error every ${step.intervalNs} ns` };
+    case "set-nat": return { object: "settings", detail: natDetail(step.nat) };
     case "set-orphan": return { object: "settings", detail: `${step.action} after ${step.afterNs / 1_000_000n} ms` };
     case "add-device": case "remove-device": return { object: `interface ${step.ifindex}`, detail: "" };
     case "create-ring": case "release-ring": return { object: `ring ${step.ringClass} ${step.id}`, detail: "" };
@@ -135,6 +140,11 @@ function words(step: Step): { object: string; detail: string } {
     };
     default: return { object: `destination ${step.id}`, detail: destinationDetail(step) };
   }
+}
+
+function natDetail({ ports: { first, count }, sources }: NatTable): string {
+  const addresses = [...sources.ipv4, ...sources.ipv6].map(({ text }) => text).join(", ");
+  return `translated ports ${first}-${first + count - 1} of ${addresses === "" ? "this host" : addresses}`;
 }
 
 function destinationDetail(step: Extract<Step, { readonly id: number }>): string {

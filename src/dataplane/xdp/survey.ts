@@ -4,7 +4,6 @@
 
 import type { Config, ServiceConfig } from "../../model/config.ts";
 import { attachable } from "./bonds.ts";
-import { isXdpForwarding } from "./image.ts";
 import type { Native } from "./native.ts";
 import { egressTo, type Egress, type Network } from "./next_hops.ts";
 import { activeOffloads, type Offloads } from "./netlink/offloads.ts";
@@ -84,12 +83,12 @@ function leadsOf(config: Config, network: SurveyedNetwork, fallbackIfindex: numb
   const egresses = new Map<string, Egress | null>();
   const pools = new Map(config.pools.map((pool) => [pool.name, pool]));
   const leads = new Map<string, Lead>();
-  for (const service of config.services.filter(({ forwarding }) => isXdpForwarding(forwarding))) {
+  for (const service of config.services) {
     for (const { address, mac } of pools.get(service.pool)?.backends ?? []) {
       const target = `${address.text} ${mac ?? ""}`;
       let egress = egresses.get(target);
       if (egress === undefined) {
-        egress = egressTo({ address, mac }, network, fallbackIfindex);
+        egress = egressTo({ address, mac, forwarding: service.forwarding }, network, fallbackIfindex);
         egresses.set(target, egress);
       }
       if (egress === null) continue;

@@ -13,12 +13,14 @@ import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
 import { createFlowCounter, readCounters, readVerdict, type FlowCounter } from "./count.ts";
+import type { NatTable } from "../../model/nat.ts";
 import { attachAgain, openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
 import { removeInstance } from "./detach.ts";
 import { diff, diffRoutes } from "./diff.ts";
-import { imageOf, isXdpForwarding, type Image, type Route } from "./image.ts";
+import { imageOf, type Image, type Route } from "./image.ts";
 import { ledgerOf, type KernelState } from "./kernel_state.ts";
 import type { PlaneMaps } from "./maps.ts";
+import { createNatSweeper, type NatSweeper } from "./nat_sweep.ts";
 import type { Native, TestRunOptions, TestRunResult } from "./native.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Target, Way } from "./next_hops.ts";
@@ -26,6 +28,7 @@ import { unreachableText, withPathMtu, type LearnedMtu } from "./path_mtu.ts";
 import { ProbePaths } from "./probe_paths.ts";
 import { PROGRAM } from "./program.ts";
 import { seedOf } from "./recover.ts";
+import { servable } from "./servable.ts";
 import { describeStep, type Step } from "./steps.ts";
 import type { TunnelReport } from "./tunnel_ends.ts";
 import { TunnelNews } from "./tunnel_news.ts";
@@ -64,6 +67,7 @@ export class XdpPlane implements Dataplane {
   readonly #probes: ProbePaths | null;
   readonly #news: TunnelNews;
   #doubt: DoubtListener = () => undefined;
+  readonly #nat: NatSweeper;
   #core: Core;
   #table: ForwardingTable | null = null;
   #targets: readonly Destination[] = [];
@@ -92,6 +96,7 @@ export class XdpPlane implements Dataplane {
       onChange: () => { this.refresh(); },
       onUnreachable: (reports) => { this.#tellDoubts(reports); },
     });
+    this.#nat = createNatSweeper(context.env, () => this.#core.program.maps.maps.nat_flows, () => this.#translated());
     this.#claim();
   }
 
@@ -163,7 +168,10 @@ export class XdpPlane implements Dataplane {
 
   counters(): Counters {
     const { program, state } = this.#core;
-    return readCounters(program.maps.maps, this.#table, this.#flows.read(), state.capacities.flows);
+    return readCounters(program.maps.maps, this.#table, {
+      flows: this.#flows.read(), flowsMax: state.capacities.flows,
+      nat: this.#translated() === null ? null : this.#nat.read(), natFlowsMax: state.capacities.natFlows,
+    });
   }
 
   status(): PlaneStatus {
@@ -221,6 +229,7 @@ export class XdpPlane implements Dataplane {
     this.#cancelRetry?.();
     this.#flows.stop();
     this.#news.stop();
+    this.#nat.stop();
     await this.#queue;
     // The maps must not go while a grace period for them is under way.
     await this.#grace?.done.catch(() => undefined);
@@ -363,6 +372,12 @@ export class XdpPlane implements Dataplane {
     }
   }
 
+  /** What the kernel translates by, as long as the program does; null: nothing, or another plane sees to it. */
+  #translated(): NatTable | null {
+    const { state } = this.#core;
+    return state.features.has("featureNat") && this.#successor() === null ? state.nat : null;
+  }
+
   #idleNs(): bigint {
     const services = this.#table?.services ?? [];
     return BigInt(Math.max(0, ...services.map(({ config }) => config.flowIdleMs))) * 1_000_000n;
@@ -373,18 +388,3 @@ export class XdpPlane implements Dataplane {
 const PUBLISHES: ReadonlySet<Step["kind"]> = new Set([
   "activate-version", "add-service", "remove-service", "set-destination-flags", "activate-next-hop",
 ]);
-
-/** The table without the services that this plane cannot serve, and why not. */
-function servable(table: ForwardingTable): { served: ForwardingTable; failed: Map<string, string> } {
-  const failed = new Map<string, string>();
-  for (const { name, config: { forwarding } } of table.services) {
-    if (isXdpForwarding(forwarding)) continue;
-    failed.set(name, `the XDP plane has no forwarding "${forwarding}"`);
-  }
-  if (failed.size === 0) return { served: table, failed };
-  const services = table.services.filter(({ name }) => !failed.has(name));
-  const used = new Set(services.flatMap(({ destinations }) => destinations));
-  const destinations = new Map([...table.destinations].filter(([id]) => used.has(id)));
-  return { served: { ...table, services, destinations }, failed };
-}
-

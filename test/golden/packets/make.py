@@ -34,26 +34,29 @@ destinations, services, cases = [], [], []
 ports = {}
 
 
-def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0, local=False):
+def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0, local=False, port=None, source=None):
+    """`port` is the backend's own, of what is translated; None: the packet's."""
     number = len(destinations) + 1
     destinations.append({
         "id": number, "forwarding": forwarding, "resolved": resolved and not local, "local": local, "mtu": mtu,
         "gueVariant": gue_variant,
         "address": BACKEND4 if family == 4 else BACKEND6,
-        "tunnelSource": OUTER4 if family == 4 else OUTER6,
+        "tunnelSource": source or (OUTER4 if family == 4 else OUTER6), "port": port,
         "destinationMac": HOP_MAC % number, "sourceMac": OUR_MAC,
     })
     return number
 
 
 def service(name, backend, denied=False):
-    """One service of each family and protocol on a port of its own, all with one backend."""
+    """One service of each family and protocol on a port of its own, all with one backend, or one of each
+    family."""
     ports[name] = 1000 + len(ports)
     for family, address in ((4, VIP4), (6, VIP6)):
         for protocol in ("tcp", "udp"):
             services.append({
                 "name": f"{name}-{protocol}-{family}", "address": address, "port": ports[name],
-                "protocol": protocol, "destination": backend,
+                "protocol": protocol,
+                "destination": backend[family] if isinstance(backend, dict) else backend,
                 "deny": ([DENIED4 + "/32"] if family == 4 else [DENIED6 + "/48"]) if denied else [],
             })
 
@@ -77,8 +80,14 @@ service("gue-unresolved", destination("gue", 4, resolved=False))
 for way, family in (("l2", 4), ("ipip", 6), ("gue", 4), ("gre", 6)):
     service(f"{way}-local", destination(way, family, local=True, mtu=100))
 LOCALS = [f"{way}-local" for way in ("l2", "ipip", "gue", "gre")]
+for way in ("nat", "fullnat"):
+    for name, changes in (("", {}), ("-mapped", {"port": 8080}), ("-narrow", {"mtu": 100}),
+                          ("-unresolved", {"resolved": False})):
+        service(way + name, {family: destination(way, family, **changes) for family in (4, 6)})
+service("sourceless", {family: destination("fullnat", family, source="::") for family in (4, 6)})
 TUNNELS = [f"{name}{family}" for name in ("ipip", "gre", "gue", "gue1-") for family in (4, 6)]
 backend_of = {one["port"]: one["destination"] for one in services}
+backends_of = {(one["port"], 6 if ":" in one["address"] else 4): one["destination"] for one in services}
 
 
 def wildcard(name, where4, where6, port, backend, protocols=("tcp", "udp")):
@@ -240,14 +249,16 @@ def squeeze(data):
     return {"hex": kept.hex(), "zeros": len(data) - len(kept)}
 
 
-def case(name, verdict, frame, expected=None, orphan="keep", before=None, noted=None):
+def case(name, verdict, frame, expected=None, orphan="keep", before=None, noted=None, full=False):
     """`frame` is a scapy packet or bytes; `expected` the same, None for the frame as it came. `before` goes
-    through the program first; what becomes of it is another case. `noted`: what is learned of a tunnel."""
+    through the program first; what becomes of it is another case. `noted`: what is learned of a tunnel.
+    `full`: no translated flow fits any more."""
     bytes_in = frame if isinstance(frame, bytes) else raw(frame)
     out = None if expected is None else squeeze(expected if isinstance(expected, bytes) else raw(expected))
     cases.append({"name": name, "verdict": verdict, "orphan": orphan, "frame": squeeze(bytes_in), "expected": out,
                   **({} if before is None else {"before": squeeze(raw(before))}),
-                  **({} if noted is None else {"noted": noted})})
+                  **({} if noted is None else {"noted": noted}),
+                  **({"full": True} if full else {})})
 
 
 def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED", flow=None, backend=None, before=None):
@@ -771,6 +782,178 @@ for family in (4, 6):
     case(f"{here} beside the range", "PASS_NOT_OURS", ether() / ip(family, dst=inside) / tcp(82))
     case(f"{here} beside the addresses", "PASS_NOT_OURS", ether() / ip(family, dst=outside) / tcp(81))
     case(f"{here} echo beside the addresses", "PASS_NOT_OURS", ether() / ip(family, dst=outside) / echo(family))
+
+# --- translated ---------------------------------------------------------------------------------------
+
+# What the tests give translated flows: so many ports from the first on.
+FIRST_PORT, PORT_COUNT = 10000, 22768
+
+
+def ends(frame, port, family):
+    """Where the backend sees the flow come from, and where the flow goes there: addresses and ports."""
+    layer = ip_layer(frame)
+    transport = layer[TCP] if layer.haslayer(TCP) else layer[UDP]
+    hop = destinations[backends_of[ports[port], family] - 1]
+    there = (hop["address"], hop["port"] or transport.dport)
+    if hop["forwarding"] == "nat":
+        return (layer.src, transport.sport), there
+    return (hop["tunnelSource"], FIRST_PORT + (flow_hash(layer) * PORT_COUNT >> 32)), there
+
+
+def moved(frame, source, target):
+    """The packet with other addresses and ports, and every sum made anew by scapy."""
+    frame = copy.deepcopy(frame)
+    layer = ip_layer(frame)
+    layer.src, layer.dst = source[0], target[0]
+    if layer.version == 4:
+        del layer.chksum
+    transport = layer.getlayer(TCP) or layer.getlayer(UDP)
+    if transport is not None:
+        transport.sport, transport.dport = source[1], target[1]
+        if not (isinstance(transport, UDP) and transport.chksum == 0):
+            del transport.chksum
+    return frame
+
+
+def enters(name, frame, port, family, padding=b"", before=None):
+    built = Ether(raw(frame))
+    assert raw(built) == raw(frame), name
+    source, target = ends(built, port, family)
+    sent = set_macs(one_hop_less(moved(built, source, target)), backends_of[ports[port], family])
+    case(name, "TX_FORWARDED", raw(built) + padding, raw(sent) + padding, before=before)
+
+
+def answer_to(frame, port, family, transport, **changes):
+    """What the backend answers to this packet, as it comes to the balancer."""
+    source, target = ends(Ether(raw(frame)), port, family)
+    transport = copy.deepcopy(transport)
+    transport.sport, transport.dport = target[1], source[1]
+    hop = HOP_MAC % backends_of[ports[port], family]
+    return ether(src=hop) / ip(family, src=target[0], dst=source[0], **changes) / transport
+
+
+def to_client(built):
+    """Back by the way that the client's packets came."""
+    built[Ether].src, built[Ether].dst = OUR_MAC, CLIENT_MAC
+    return built
+
+
+def leaves(name, first, answer, padding=b""):
+    asked = ip_layer(Ether(raw(first)))
+    transport = asked[TCP] if asked.haslayer(TCP) else asked[UDP]
+    built = Ether(raw(answer))
+    sent = moved(built, (asked.dst, transport.dport), (asked.src, transport.sport))
+    case(name, "TX_REPLY", raw(built) + padding, raw(to_client(one_hop_less(sent))) + padding, before=first)
+
+
+def carried(check, before, after):
+    """A sum over words that were exchanged, by arithmetic modulo 65535."""
+    def total(data):
+        return sum(int.from_bytes(data[at:at + 2], "big") for at in range(0, len(data), 2))
+    return (check - total(after) + total(before)) % 65535
+
+
+def requoted(quote, source, target):
+    """A quoted packet with other addresses and ports; a sum that is quoted goes along."""
+    data = bytearray(quote)
+    four = data[0] >> 4 == 4
+    addresses = slice(12, 20) if four else slice(8, 40)
+    start, number = ((data[0] & 15) * 4, data[9]) if four else (40, data[6])
+    old = bytes(data[addresses]) + bytes(data[start:start + 4])
+    data[addresses] = b"".join(ipaddress.ip_address(one[0]).packed for one in (source, target))
+    data[start:start + 4] = struct.pack(">HH", source[1], target[1])
+    new = bytes(data[addresses]) + bytes(data[start:start + 4])
+    if four:
+        data[10:12] = carried(int.from_bytes(data[10:12], "big"), old[:8], new[:8]).to_bytes(2, "big")
+    at = start + (16 if number == 6 else 6)
+    if at + 2 <= len(data):
+        data[at:at + 2] = carried(int.from_bytes(data[at:at + 2], "big"), old, new).to_bytes(2, "big")
+    return bytes(data)
+
+
+def error_about(family, quote, source, target):
+    """A router says that the quoted packet is too big for the way behind it."""
+    message = ICMP(type=3, code=4, nexthopmtu=1400) if family == 4 else ICMPv6PacketTooBig(mtu=1400)
+    return ip(family, src=source, dst=target) / message / Raw(quote)
+
+
+WAYS_BACK = ("nat", "fullnat", "nat-mapped", "fullnat-mapped")
+sport = 41000
+for family in (4, 6):
+    client, router, vip = {4: (CLIENT4, ROUTER4, VIP4), 6: (CLIENT6, ROUTER6, VIP6)}[family]
+    for port in WAYS_BACK:
+        for what in ("tcp", "udp"):
+            sport += 1
+            here = f"v{family} {port} {what}"
+
+            def asks(flags="S", **changes):
+                body = TCP(sport=sport, dport=ports[port], flags=flags, seq=1) if what == "tcp" else UDP(sport=sport, dport=ports[port])
+                return ip(family, **changes) / body / Raw(b"hello")
+
+            first = ether() / asks()
+            enters(here, first, port, family)
+            enters(f"{here} again", ether() / asks("A", tos=0xBB), port, family, before=first)
+            enters(f"{here} one tag, padded", ether() / Dot1Q(vlan=7) / asks("PA"), port, family, padding=bytes(range(1, 8)), before=first)
+            said = (TCP(flags="SA", seq=9, ack=2) if what == "tcp" else UDP()) / Raw(b"answer")
+            leaves(f"{here} answer", first, answer_to(first, port, family, said))
+            ended = (TCP(flags="FA", seq=9, ack=2) if what == "tcp" else UDP()) / Raw(bytes(range(250)))
+            leaves(f"{here} long answer, padded", first, answer_to(first, port, family, ended, ttl=2), padding=b"\0" * 5)
+            case(f"{here} answer, last hop", "DROP_TTL_EXPIRED", answer_to(first, port, family, said, ttl=1), before=first)
+            # An error from the backend's side about a packet to it, and one from the client's side about an answer.
+            source, target = ends(Ether(raw(first)), port, family)
+            sent = raw(ip_layer(moved(Ether(raw(first)), source, target)))
+            for length in (len(sent), (28 if family == 4 else 48)):
+                quote = sent[:length]
+                error = ether(src=HOP_MAC % backends_of[ports[port], family]) / error_about(family, quote, router, source[0])
+                mine = requoted(quote, (client, sport), (vip, ports[port]))
+                out = to_client(one_hop_less(ether() / error_about(family, mine, vip, client)))
+                case(f"{here} error about {length} bytes of a request", "TX_ICMP_ERROR", error, out, before=first)
+            there = raw(ip(family, src=vip, dst=client) / (TCP(sport=ports[port], dport=sport, flags="A") if what == "tcp" else
+                        UDP(sport=ports[port], dport=sport)) / Raw(b"x" * 100))
+            for length in (len(there), (28 if family == 4 else 48)):
+                quote = there[:length]
+                error = ether() / error_about(family, quote, router, vip)
+                mine = requoted(quote, target, source)
+                # Its own source stays where the client's does.
+                who = router if port.startswith("nat") else source[0]
+                out = set_macs(one_hop_less(ether() / error_about(family, mine, who, target[0])), backends_of[ports[port], family])
+                case(f"{here} error about {length} bytes of an answer", "TX_ICMP_ERROR", error, out, before=first)
+    for port in ("nat", "fullnat"):
+        here = f"v{family} {port}"
+        plain = UDP(sport=42000, dport=ports[port], chksum=0) / Raw(b"no sum")
+        if family == 4:
+            enters(f"{here} without a sum", ether() / ip(4) / plain, port, 4)
+            options = [IPOption_NOP()] * 8
+            enters(f"{here} with options", ether() / ip(4, options=options) / udp(ports[port]), port, 4)
+        else:
+            chain = IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt() / IPv6ExtHdrRouting(segleft=0)
+            enters(f"{here} with extensions", ether() / ip(6) / chain / udp(ports[port]), port, 6)
+        stranger = raw(ip(family, src=vip, dst=client) / UDP(sport=ports[port], dport=50001) / Raw(b"x" * 40))
+        case(f"{here} error about a flow that is not known", "PASS_ICMP", ether() / error_about(family, stranger, router, vip))
+        case(f"{here} {port}-unresolved", "DROP_NO_NEIGHBOUR", ether() / ip(family) / udp(ports[f"{port}-unresolved"]))
+        tells(f"{here} too big", ether() / ip(family) / udp(ports[f"{port}-narrow"], 200), 100)
+        case(f"{here} ttl 1", "DROP_TTL_EXPIRED", ether() / ip(family, ttl=1) / udp(ports[port]))
+        fresh = UDP(sport=42001, dport=ports[port]) / Raw(b"one too many")
+        case(f"{here} full", "DROP_NAT_FULL", ether() / ip(family) / fresh, full=True)
+        # A datagram in pieces: the ports are in the first alone.
+        cut = pieces(family, "udp", port, 0x3000 + ports[port])
+        whole = ether() / datagram(family, "udp", port)
+        source, target = ends(Ether(raw(whole)), port, family)
+        for which, piece in enumerate(cut):
+            sent = one_hop_less(moved(Ether(raw(whole)), source, target))
+            body = raw(ip_layer(sent))[20 if family == 4 else 40:]
+            out = set_macs(one_hop_less(Ether(raw(piece))), backends_of[ports[port], family])
+            layer = ip_layer(out)
+            layer.src, layer.dst = source[0], target[0]
+            data = bytearray(raw(out))
+            at = 14 + (20 if family == 4 else 48)
+            data[at:at + 8] = body[:8] if which == 0 else data[at:at + 8]
+            if family == 4:
+                data[24:26] = b"\0\0"
+                words = sum(int.from_bytes(data[n:n + 2], "big") for n in range(14, 34, 2))
+                data[24:26] = (0xFFFF - words % 65535).to_bytes(2, "big")
+            case(f"{here} fragment {which}", "TX_FORWARDED", piece, bytes(data), before=None if which == 0 else cut[0])
+    case(f"v{family} no source", "DROP_NO_PORT", ether() / ip(family) / udp(ports["sourceless"]))
 
 here = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(here, "packets.json"), "w", encoding="ascii") as file:

@@ -1,0 +1,148 @@
+// Ends translated flows that nobody needs any more, and counts the others: the table never forgets by
+// itself. It is walked slice by slice, with other work in between. Knows the map; whether a flow is over
+// is src/model/nat.ts's rule, which the program has too, for ports that are wanted before the sweep comes.
+
+import type { Cancel, Env } from "../../env.ts";
+import { isNatOver, type NatTable } from "../../model/nat.ts";
+import { FlowKey, NatFlags, NatFlow as NatFlowBytes } from "./abi.gen.ts";
+import { decodeNatFlow, encodeFlowKey } from "./nat_values.ts";
+import type { BpfMap } from "./native.ts";
+
+/** Entries of one slice. */
+const SLICE = 4096;
+const SLICE_PAUSE_MS = 5;
+/** Between two walks over the whole table. */
+const PAUSE_MS = 1_000;
+/** After so long without an answer, a flow says that its backend's answers do not come this way. */
+const UNANSWERED_NS = 3_000_000_000n;
+const { lastSeenNs: LAST_SEEN_AT, flags: FLAGS_AT, destination: DESTINATION_AT, generation: GENERATION_AT } =
+  NatFlowBytes.offsets;
+
+export interface NatCount {
+  /** Flows under way: entries of the backends' direction. */
+  readonly count: number;
+  /** By "id/generation". */
+  readonly byDestination: ReadonlyMap<string, number>;
+  /** Of those, the ones that were not answered in three seconds. */
+  readonly unanswered: ReadonlyMap<string, number>;
+  /** Ended by sweeps since the plane was opened. */
+  readonly ended: number;
+}
+
+export interface NatSweeper {
+  /** Of the last walk. */
+  read(): NatCount;
+  /** Walks the whole table at once; for tests and for the end of a plane. */
+  sweepNow(): void;
+  stop(): void;
+}
+
+interface Walk {
+  readonly byDestination: Map<string, number>;
+  readonly unanswered: Map<string, number>;
+  count: number;
+}
+
+function newWalk(): Walk {
+  return { byDestination: new Map(), unanswered: new Map(), count: 0 };
+}
+
+function addTo(counts: Map<string, number>, key: string): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}
+
+/** Sweeps while `table()` translates. A failure is logged, and the next walk begins anew. */
+export function createNatSweeper(env: Env, flows: () => BpfMap, table: () => NatTable | null): NatSweeper {
+  let last: NatCount = { ...newWalk(), ended: 0 };
+  let ended = 0;
+  let walk = newWalk();
+  let cancel: Cancel | null = null;
+  const slice = (cursor: Uint8Array | null, nat: NatTable): Uint8Array | null => {
+    const map = flows();
+    const nowNs = env.clock.monotonicNs();
+    const batch = map.lookupBatch(cursor, SLICE);
+    for (let at = 0; at < batch.count; at += 1) {
+      const key = batch.keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size);
+      const value = batch.values.subarray(at * NatFlowBytes.size, (at + 1) * NatFlowBytes.size);
+      if (endIfOver(map, nat, { key, value }, nowNs)) ended += 1;
+      else countReply(walk, value, nowNs);
+    }
+    return batch.cursor;
+  };
+  const finish = (): void => {
+    last = { ...walk, ended };
+    walk = newWalk();
+  };
+  const later = (cursor: Uint8Array | null, ms: number): void => {
+    cancel = env.clock.after(ms, () => {
+      try {
+        const nat = table();
+        const next = nat === null ? null : slice(cursor, nat);
+        if (next === null) finish();
+        later(next, next === null ? PAUSE_MS : SLICE_PAUSE_MS);
+      } catch (error) {
+        env.log.warn({ error: String(error) }, "translated flows could not be swept: trying again");
+        walk = newWalk();
+        later(null, PAUSE_MS);
+      }
+    });
+  };
+  later(null, PAUSE_MS);
+  return {
+    read: () => last,
+    sweepNow: () => {
+      const nat = table();
+      if (nat === null) return;
+      walk = newWalk();
+      for (let cursor = slice(null, nat); cursor !== null;) cursor = slice(cursor, nat);
+      finish();
+    },
+    stop: () => { cancel?.(); },
+  };
+}
+
+function view(value: Uint8Array): DataView {
+  return new DataView(value.buffer, value.byteOffset, value.byteLength);
+}
+
+function isReply(value: Uint8Array): boolean {
+  return (value[FLAGS_AT]! & NatFlags.NAT_REPLY) !== 0;
+}
+
+function countReply(walk: Walk, value: Uint8Array, nowNs: bigint): void {
+  if (!isReply(value)) return;
+  const fields = view(value);
+  const key = `${fields.getUint32(DESTINATION_AT, true)}/${fields.getUint32(GENERATION_AT, true)}`;
+  walk.count += 1;
+  addTo(walk.byDestination, key);
+  const isAnswered = (value[FLAGS_AT]! & NatFlags.NAT_ANSWERED) !== 0;
+  if (!isAnswered && fields.getBigUint64(LAST_SEEN_AT, true) + UNANSWERED_NS < nowNs)
+    addTo(walk.unanswered, key);
+}
+
+interface Entry {
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+}
+
+/** The shortest that any flow lives: what was seen later needs no second look. */
+function shortestNs({ timeouts }: NatTable): bigint {
+  return BigInt(Math.min(...Object.values(timeouts) as number[])) * 1_000_000n;
+}
+
+/**
+ * Both directions go together, the backend's first: until the other one is gone too, packets follow it
+ * and put it back, so the pair is never half of a new flow. A direction without the other goes alone.
+ */
+function endIfOver(map: BpfMap, nat: NatTable, { key, value }: Entry, nowNs: bigint): boolean {
+  if (view(value).getBigUint64(LAST_SEEN_AT, true) + shortestNs(nat) >= nowNs) return false;
+  const flow = decodeNatFlow(value);
+  const otherKey = encodeFlowKey(flow.other);
+  const otherValue = map.lookup(otherKey);
+  const other = otherValue === null ? null : decodeNatFlow(otherValue);
+  const [reply, forward] = flow.reply ? [flow, other] : [other, flow];
+  if (!isNatOver(reply ?? { ...flow, answered: false }, forward, flow.other.protocol, nat.timeouts, nowNs))
+    return false;
+  for (const each of flow.reply ? [key, otherKey] : [otherKey, key]) map.delete(each);
+  return flow.reply;
+}
