@@ -141,6 +141,20 @@ function localBackendChecks(env: Env, { pools, services }: Config): HostCheck[] 
       + "\"ip route add local PREFIX dev lo\"", "warning")];
 }
 
+/** A host that has the virtual address itself sends nothing for it out, not even through a tunnel. */
+function probeChecks(env: Env, { pools, services }: Config): HostCheck[] {
+  const through = new Set(pools.filter(({ health }) => health.type !== "none" && health.via === "tunnel")
+    .map(({ name }) => name));
+  const probed = services.filter(({ pool }) => through.has(pool));
+  if (probed.length === 0) return [];
+  const local = new Set(env.net.localAddresses());
+  const held = [...new Set(probed.map(({ network }) => formatNetwork(network)).filter((text) => local.has(text)))];
+  const found = held.length === 0 ? "no virtual address that they are for is on this host"
+    : `${held.join(", ")}: on this host, so probes via: tunnel say nothing of backends`;
+  return [check("probes via: tunnel", held.length === 0, found,
+    "take the address off and route it here, or probe via: direct", "warning")];
+}
+
 const NAMES_SHOWN_MAX = 5;
 
 /** What in the config keeps XDP from being used, whatever the host: another family, no interface. */
@@ -162,7 +176,9 @@ export function probeHost(config: Config | null, env: Env): HostReport {
   const { addon, native } = addonCheck(env);
   const host = [kernelCheck(env), capabilityCheck(env), bpffsCheck(env), ...fileChecks(env), addon];
   const interfaces = config === null || native === null ? [] : checksOfInterfaces(env, native, config);
-  const rest = config === null ? [] : [...vipChecks(env, config), ...localBackendChecks(env, config), fallbackCheck(env, config)];
+  const rest = config === null ? [] : [
+    ...vipChecks(env, config), ...localBackendChecks(env, config), ...probeChecks(env, config), fallbackCheck(env, config),
+  ];
   const checks = [...host, ...interfaces, ...rest];
   return { checks, ...choice(config, obstacles({ checks })) };
 }

@@ -45,14 +45,14 @@ describeKernel("loading the packet path", ["capabilities", "addon", "tool:clang"
       );
     });
 
-    it(`${clang}: decap`, () => {
+    it.each(["decap", "probe"])(`${clang}: %s`, (name) => {
       withObject(
-        '#include "decap.bpf.c"',
+        `#include "${name}.bpf.c"`,
         (path) => {
           const object = loadNative(ADDON_PATH).BpfObject.open(path);
           try {
             object.load();
-            expect(object.programInfo("decap").xlatedInstructions).toBeGreaterThan(0);
+            expect(object.programInfo(name).xlatedInstructions).toBeGreaterThan(0);
           } finally {
             object.close();
           }

@@ -50,7 +50,7 @@ export interface ConfigSketch {
   readonly seedFile?: string;
   readonly portOffset?: number;
   readonly limits?: { readonly services?: number; readonly backends?: number };
-  readonly probes?: boolean;
+  readonly probes?: boolean | "tunnel";
   /** By pool: backends, or names that get 10.0.0.1, 10.0.0.2, … */
   readonly pools: Readonly<Record<string, readonly (BackendSketch | string)[]>>;
   readonly services: readonly ServiceSketch[];
@@ -66,16 +66,21 @@ export function address(text: string): Address {
   return parsed;
 }
 
-const PROBES: Health = {
+const PROBES: Exclude<Health, { type: "none" }> = {
   type: "tcp", intervalMs: 1000, timeoutMs: 500, rise: 2, fall: 3, jitter: 0, port: null,
   via: "direct",
 };
+
+function healthOf({ probes = false }: ConfigSketch): Health {
+  if (probes === false) return { type: "none" };
+  return probes === "tunnel" ? { ...PROBES, via: "tunnel" } : PROBES;
+}
 
 export function configOf(sketch: ConfigSketch): Config {
   const pools = Object.entries(sketch.pools).map(([name, backends]): PoolConfig => ({
     name,
     inline: false,
-    health: sketch.probes === true ? PROBES : { type: "none" },
+    health: healthOf(sketch),
     backends: backends.map((each, index) =>
       backendOf(typeof each === "string" ? { name: each } : each, index)),
   }));

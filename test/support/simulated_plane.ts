@@ -2,7 +2,7 @@
 // What the kernel would keep outlives the object, so that a new supervisor can adopt it.
 
 import type {
-  ApplyReport, Counters, Dataplane, DoubtListener, PlaneStatus, StepDescription,
+  ApplyReport, Counters, Dataplane, DoubtListener, PlaneStatus, ProbePlace, StepDescription,
 } from "../../src/dataplane/dataplane.ts";
 import { Failure } from "../../src/errors.ts";
 import { formatServiceAddress } from "../../src/model/service_address.ts";
@@ -41,6 +41,8 @@ export class SimulatedPlane implements Dataplane {
   readonly unserved = new Map<string, string>();
   heartbeats = 0;
   probesEnded = 0;
+  /** What probes wanted to go through this plane to. */
+  readonly probed = new Set<string>();
   applies = 0;
   running = 0;
   closed: { readonly detach: boolean } | null = null;
@@ -54,7 +56,8 @@ export class SimulatedPlane implements Dataplane {
     this.adopted = this.pinned.table !== null;
   }
 
-  connectProbe(): string {
+  connectProbe({ service, backend, address, port }: ProbePlace): string {
+    this.probed.add(`${service} ${backend} ${address.text} ${port}`);
     return "a simulated plane has no sockets";
   }
 

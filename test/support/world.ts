@@ -83,9 +83,12 @@ export class World {
       state: openStateDirectory(STATE, env, (message) => { this.setAside.push(message); }),
       parse: parseSketch,
       openPlane: (config) => this.#open(config),
-      startChecker: (initial, onTransition) => createChecker({
+      startChecker: (initial, onTransition, connectThrough) => createChecker({
         env, initial, onTransition,
-        probe: (target) => this.#probe(target),
+        probe: (target) => {
+          for (const place of target.through) connectThrough(place);
+          return this.#probe(target);
+        },
       }),
       file: FILE,
       first: await parseOrThrow(FILE, bytes, parseSketch),

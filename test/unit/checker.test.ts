@@ -173,6 +173,43 @@ describe("detection", () => {
     expect(network.transitions).toEqual([]);
     expect(checker.counts()).toMatchObject({ inconclusive: 10, failed: 0 });
     expect(checker.records("web/a").at(-1)).toMatchObject({ reason: "EMFILE", conclusive: false });
+    // As long as there is none, it says why.
+    expect(checker.states().get("web/a")).toMatchObject({ alive: true, known: false, reason: "EMFILE" });
+  });
+
+  it("a fault of this host changes nothing of what is known", async () => {
+    const network = new Network();
+    let isFaulty = false;
+    const checker = network.checker({ probe: () => Promise.resolve(
+      { ok: !isFaulty, conclusive: !isFaulty, reason: isFaulty ? "EMFILE" : "connected", durationMs: 0 }) });
+    checker.update([target("a")]);
+    await network.env.advance(2000);
+    const before = checker.states().get("web/a");
+    expect(before).toMatchObject({ known: true, reason: "connected" });
+    isFaulty = true;
+    await network.env.advance(10_000);
+    expect(checker.states().get("web/a")).toEqual(before);
+  });
+
+  it("other ways to the same backend count anew, and what is known of it stays", async () => {
+    const network = new Network();
+    const checker = network.checker();
+    const through = (service: string): ProbeTarget => {
+      const each = target("a");
+      return { ...each, through: [{ service, backend: each.name, address: each.address, port: 80 }] };
+    };
+    network.down.add("web/a");
+    checker.update([through("one")]);
+    await network.env.advance(4000);
+    expect(checker.states().get("web/a")).toMatchObject({ alive: false });
+    network.down.clear();
+    await network.env.advance(1000);
+    // One success of two, which is not what the other way has shown.
+    checker.update([through("other")]);
+    await network.env.advance(1000);
+    expect(checker.states().get("web/a")).toMatchObject({ alive: false });
+    await network.env.advance(1000);
+    expect(checker.states().get("web/a")).toMatchObject({ alive: true });
   });
 
   it("keeps the last outcomes with their times, and no more than that", async () => {

@@ -70,6 +70,28 @@ describe("the reasons for the proxy", () => {
   });
 });
 
+describe("probes via: tunnel", () => {
+  const checks = (via: string, vip: string): unknown[] => {
+    const parsed = parseConfig("c.yaml", Buffer.from(`version: 1
+dataplane: { mode: auto, interfaces: [eth9] }
+pools: { web: { health: { type: tcp, via: ${via} }, backends: [{ name: a, address: 10.0.0.2 }] } }
+services: [{ name: s, address: ${vip}, port: 80, protocol: tcp, forwarding: l2, pool: web }]
+`));
+    if (!("config" in parsed)) throw new Error(JSON.stringify(parsed.problems));
+    const env = hostWith([]);
+    env.net.localAddresses = () => ["127.0.0.1", "203.0.113.10"];
+    return probeHost(parsed.config, env).checks.filter(({ name }) => name === "probes via: tunnel");
+  };
+
+  it("need the virtual address to be elsewhere", () => {
+    expect(checks("direct", "203.0.113.10")).toEqual([]);
+    expect(checks("tunnel", "203.0.113.11")).toMatchObject([{ ok: true }]);
+    expect(checks("tunnel", "203.0.113.10")).toMatchObject([{
+      ok: false, level: "warning", found: "203.0.113.10: on this host, so probes via: tunnel say nothing of backends",
+    }]);
+  });
+});
+
 describe("backends on this host", () => {
   const checks = (backend: string, vip: string): unknown[] => {
     const parsed = parseConfig("c.yaml", Buffer.from(`version: 1

@@ -109,6 +109,37 @@ describe("planes", () => {
     expect(supervisor.status()).toMatchObject({ mode: "xdp", ready: true });
   });
 
+  it("probes via: tunnel go through the plane that serves, and not through a proxy", async () => {
+    const world = new World();
+    const through: ConfigSketch = { ...WEB, probes: "tunnel", services: [{ name: "web", forwarding: "ipip" }] };
+    const supervisor = await world.start(through);
+    const first = world.plane;
+    await world.pass(2000);
+    expect([...first.probed].sort()).toEqual(["a", "b", "c"].map((name) => `web web/${name} 203.0.113.10 80`));
+    expect(first.probesEnded).toBe(0);
+
+    // Other services, other places; then none.
+    await supervisor.apply(request({ ...through, services: [{ name: "other", forwarding: "ipip" }] }));
+    first.probed.clear();
+    await world.pass(2000);
+    expect([...first.probed].every((place) => place.startsWith("other "))).toBe(true);
+    await supervisor.apply(request(WEB));
+    expect(first.probesEnded).toBe(1);
+    first.probed.clear();
+    await world.pass(2000);
+    expect(first.probed.size).toBe(0);
+
+    world.noXdp = "no such driver";
+    await supervisor.apply(request({ ...through, interfaces: ["eth1"] }));
+    expect(supervisor.status().mode).toBe("proxy");
+    await world.pass(2000);
+    expect(world.planes.map(({ probed }) => probed.size)).toEqual([0, 0]);
+    world.noXdp = null;
+    await supervisor.apply(request({ ...through, interfaces: ["eth2"] }));
+    await world.pass(2000);
+    expect(world.plane.probed.size).toBe(3);
+  });
+
   it("a proxy that tries XDP in vain stays the one that has the connections", async () => {
     const world = new World();
     world.noXdp = "no such driver";

@@ -9,7 +9,7 @@ import { addressMetric } from "../address_mark.ts";
 import type { Native } from "./native.ts";
 import { turnChecksumsOff } from "./netlink/offloads.ts";
 import type { MarkRule } from "./netlink/policy_routing.ts";
-import type { Requests } from "./netlink/requests.ts";
+import { NetlinkError, type Requests } from "./netlink/requests.ts";
 import { xxh64 } from "../../model/xxh64.ts";
 
 /** FRA_PROTOCOL and RTA_PROTOCOL of what is ours, as IFA_PROTO 0x70 marks our addresses. */
@@ -18,6 +18,9 @@ export const ROAD_PROTOCOL = 0x70;
 export const RULE_PRIORITY = 90;
 /** What every IPv6 link carries (RFC 8200, 5): a probe fits any way to a backend, headers included. */
 const MTU = 1280;
+
+/** EACCES, ENODEV, EINVAL: what routes to an interface without IPv6 are answered with, by version. */
+const NO_IPV6: ReadonlySet<number> = new Set([13, 19, 22]);
 
 export interface RoadMarks {
   /** SO_MARK of the probes' sockets. */
@@ -82,6 +85,9 @@ export function leadThere(requests: Requests, family: 4 | 6, { nearIfindex, mark
     if (requests.addDefaultRoute({ family, table, ifindex: nearIfindex, protocol: ROAD_PROTOCOL })) return null;
   } catch (error) {
     requests.removeRule(rule);
+    if (family === 6 && error instanceof NetlinkError && NO_IPV6.has(error.errno)) {
+      return "IPv6 is switched off for new interfaces (net.ipv6.conf.default.disable_ipv6)";
+    }
     throw error;
   }
   requests.removeRule(rule);
