@@ -50,10 +50,10 @@ export function checksOfInterfaces(env: Env, native: Native, config: Config): Ho
 }
 
 /** Interfaces on which no mode is left that the config allows. */
-function impossible({ dataplane: { xdp } }: Config, { ingress, egress }: Survey, redirects: boolean): HostCheck[] {
-  return ingress.flatMap((each) => {
+function impossible({ dataplane: { xdp } }: Config, survey: Survey, redirects: boolean): HostCheck[] {
+  return survey.ingress.flatMap((each) => {
     const native = each.xdp?.native === false ? { found: "its driver has none", remedy: "dataplane.xdp: auto" }
-      : nativeObstacle(each, egress, redirects);
+      : nativeObstacle(each, survey, redirects);
     const generic = genericObstacle(each);
     const against = xdp === "native" ? [native] : xdp === "generic" ? [generic] : [native, generic];
     if (against.some((obstacle) => obstacle === null)) return [];

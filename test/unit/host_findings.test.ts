@@ -3,7 +3,7 @@
 
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/parse.ts";
-import type { Finding } from "../../src/dataplane/xdp/finding.ts";
+import type { Finding, Obstacle } from "../../src/dataplane/xdp/finding.ts";
 import { mtuFindings } from "../../src/dataplane/xdp/mtu_rules.ts";
 import { encodeAttribute, decodeAttributes } from "../../src/dataplane/xdp/netlink/message.ts";
 import { decodeOffloads } from "../../src/dataplane/xdp/netlink/offloads.ts";
@@ -135,27 +135,38 @@ function ingress(of: Partial<Ingress> = {}): Ingress {
 describe("what keeps native XDP from working", () => {
   const veth = link(2, "veth0", { kind: "veth" });
 
-  it("is an interface that takes no redirected frames", () => {
-    const bridge = device({ link: link(5, "br0", { kind: "bridge" }), xdp: { ...CAN, redirectTarget: false } });
-    expect(nativeObstacle(ingress(), [bridge], false)?.found).toContain("br0 takes no frames that native XDP redirects");
-    expect(nativeObstacle(ingress(), [bridge], false)?.remedy).toContain("dataplane.xdp: generic");
-    expect(nativeObstacle(ingress(), [{ ...bridge, xdp: null }], false)).toBeNull();
-    expect(nativeObstacle(ingress(), [{ ...bridge, link: { ...bridge.link, up: false } }], false)).toBeNull();
+  const obstacle = (of: Ingress, egress: readonly Device[], redirects: boolean, others: readonly Ingress[] = []): Obstacle | null =>
+    nativeObstacle(of, { ingress: [of, ...others], egress }, redirects);
+
+  it("is an interface whose driver takes no redirected frames", () => {
+    const bridge = device({ link: link(5, "br0", { kind: "bridge" }), xdp: { native: false, redirectTarget: false, fragments: false } });
+    expect(obstacle(ingress(), [bridge], false)?.found).toContain("br0 takes no frames that native XDP redirects");
+    expect(obstacle(ingress(), [bridge], false)?.remedy).toContain("dataplane.xdp: generic");
+    expect(obstacle(ingress(), [{ ...bridge, xdp: null }], false)).toBeNull();
+    expect(obstacle(ingress(), [{ ...bridge, link: { ...bridge.link, up: false } }], false)).toBeNull();
+  });
+
+  it("is a card that will have no program, and so no queues for redirected frames; one that will have ours is none", () => {
+    const other = ingress({ link: link(3, "eth1"), xdp: { ...CAN, redirectTarget: false } });
+    expect(obstacle(ingress(), [other], false)?.remedy).toBe("name eth1 in dataplane.interfaces");
+    expect(obstacle(ingress(), [other], false, [other])).toBeNull();
+    // Beside a veth everything is redirected, back to the card as well.
+    expect(obstacle(ingress({ xdp: { ...CAN, redirectTarget: false } }), [], true, [ingress({ link: veth })])).toBeNull();
   });
 
   it("is a veth whose other end has no GRO, itself among them; a card sends back by itself", () => {
     const without = ingress({ link: veth, xdp: { ...CAN, redirectTarget: false } });
-    expect(nativeObstacle(without, [], true)?.remedy).toContain("ethtool -K PEER gro on (the other end of veth0");
+    expect(obstacle(without, [], true)?.remedy).toContain("ethtool -K PEER gro on (the other end of veth0");
     const peer = device({ link: link(3, "veth1", { kind: "veth" }) });
-    expect(nativeObstacle({ ...without, peer }, [], true)?.remedy).toBe("ethtool -K veth1 gro on");
-    expect(nativeObstacle(ingress({ link: veth }), [ingress({ link: veth })], true)).toBeNull();
+    expect(obstacle({ ...without, peer }, [], true)?.remedy).toBe("ethtool -K veth1 gro on");
+    expect(obstacle(ingress({ link: veth }), [ingress({ link: veth })], true)).toBeNull();
     const card = ingress({ xdp: { ...CAN, redirectTarget: false } });
-    expect(nativeObstacle(card, [card], false)).toBeNull();
+    expect(obstacle(card, [card], false)).toBeNull();
   });
 
   it("is the other end of a veth that leaves checksums unfinished", () => {
     const peer = device({ link: link(3, "veth1", { kind: "veth" }), offloads: new Set(["tx-checksum-ip-generic"]) });
-    expect(nativeObstacle(ingress({ link: veth, peer }), [], true)?.remedy).toBe("ethtool -K veth1 tx off");
+    expect(obstacle(ingress({ link: veth, peer }), [], true)?.remedy).toBe("ethtool -K veth1 tx off");
     expect(genericObstacle(ingress({ link: veth, peer }))).toBeNull();
   });
 });
@@ -178,7 +189,7 @@ describe("what keeps generic XDP from working", () => {
 
 describe("what may keep native XDP from working", () => {
   const told = (of: Partial<Ingress>): string[] =>
-    offloadFindings({ ingress: [ingress(of)], leads: [], egress: [] }, false).map(({ remedy }) => remedy);
+    offloadFindings({ ingress: [ingress(of)], egress: [] }, false).map(({ remedy }) => remedy);
 
   it("is a card that merges, one buffer for large frames, and tags that the card takes out", () => {
     expect(told({})).toEqual([]);

@@ -24,13 +24,16 @@ function off(interfaceName: string, shorts: readonly string[]): string {
 }
 
 /** Null: nothing that can be seen from here is in the way. `redirects`: of veth, also back by itself. */
-export function nativeObstacle(ingress: Ingress, egress: readonly Device[], redirects: boolean): Obstacle | null {
+export function nativeObstacle(
+  ingress: Ingress, { ingress: attached, egress }: Pick<Survey, "ingress" | "egress">, redirects: boolean,
+): Obstacle | null {
   const { link, peer } = ingress;
   const targets = new Map(egress.map((device) => [device.link.ifindex, device]));
   if (redirects) targets.set(link.ifindex, ingress);
   else targets.delete(link.ifindex);
   for (const target of targets.values()) {
-    const obstacle = redirectObstacle(target, target === ingress ? peer : null);
+    const isAttached = attached.some((each) => each.link.ifindex === target.link.ifindex);
+    const obstacle = redirectObstacle(target, isAttached, target === ingress ? peer : null);
     if (obstacle !== null) return obstacle;
   }
   const sums = peer === null || !redirects ? [] : active(peer, SUMMING);
@@ -43,16 +46,24 @@ export function nativeObstacle(ingress: Ingress, egress: readonly Device[], redi
   };
 }
 
-/** dev_map_enqueue() refuses interfaces without NDO_XMIT, and nothing counts what is lost. */
-function redirectObstacle({ link, xdp }: Device, peer: Device | null): Obstacle | null {
+/**
+ * dev_map_enqueue() refuses interfaces without NDO_XMIT, and nothing counts what is lost. Cards get their queues for it
+ * with a program of their own (i40e, ice, ena, virtio_net), so one that will have ours will take them.
+ */
+function redirectObstacle({ link, xdp }: Device, isAttached: boolean, peer: Device | null): Obstacle | null {
   if (xdp === null || xdp.redirectTarget || !link.up) return null;
-  return link.kind === "veth" ? {
-    found: `${link.name} takes no frames that native XDP redirects: GRO is off at its other end`,
-    remedy: peer === null ? `ethtool -K PEER gro on (the other end of ${link.name}, in its namespace)`
-      : `ethtool -K ${peer.link.name} gro on`,
-  } : {
-    found: `${link.name} takes no frames that native XDP redirects: its driver (${link.kind ?? "unknown"}) cannot`,
-    remedy: "dataplane.xdp: generic (auto takes it by itself)",
+  const found = `${link.name} takes no frames that native XDP redirects: `;
+  if (link.kind === "veth") {
+    const remedy = peer === null ? `ethtool -K PEER gro on (the other end of ${link.name}, in its namespace)`
+      : `ethtool -K ${peer.link.name} gro on`;
+    return { found: `${found}GRO is off at its other end`, remedy };
+  }
+  if (!xdp.native) {
+    return { found: `${found}its driver (${link.kind ?? "unknown"}) cannot`, remedy: "dataplane.xdp: generic (auto takes it by itself)" };
+  }
+  return isAttached ? null : {
+    found: `${found}its driver does so only with a program of its own`,
+    remedy: `name ${link.name} in dataplane.interfaces`,
   };
 }
 
@@ -77,13 +88,13 @@ export function genericObstacle({ link, peer, lowers }: Ingress): Obstacle | nul
 }
 
 /** The obstacles, by mode, and what may be in the way and cannot be seen. */
-export function offloadFindings({ ingress, egress }: Survey, redirects: boolean): Finding[] {
-  return ingress.flatMap((each) => {
+export function offloadFindings(survey: Pick<Survey, "ingress" | "egress">, redirects: boolean): Finding[] {
+  return survey.ingress.flatMap((each) => {
     const { name } = each.link;
     const finding = (mode: string, obstacle: Obstacle | null): Finding[] => obstacle === null ? []
       : [{ level: "warning", name: `${mode} XDP on ${name}`, ...obstacle }];
     return [
-      ...finding("native", each.xdp?.native === false ? null : nativeObstacle(each, egress, redirects)),
+      ...finding("native", each.xdp?.native === false ? null : nativeObstacle(each, survey, redirects)),
       ...finding("generic", genericObstacle(each)),
       ...finding("native", oneBuffer(each)), ...finding("native", merging(each)), ...finding("native", stripping(each)),
     ];

@@ -85,11 +85,11 @@ export async function openXdpPlane(options: OpenXdpOptions): Promise<XdpPlane> {
 /** Asked when a program is attached, on the network as it is then. */
 function obstacleIn(native: Native, config: Config, watch: Watch): CoreContext["obstacle"] {
   return (link: Link, mode: AttachMode): Obstacle | null => {
-    const { ingress, egress } = surveyOf(config, watch, askDevice(native));
-    const found = ingress.find((each) => each.link.ifindex === link.ifindex);
+    const survey = surveyOf(config, watch, askDevice(native));
+    const found = survey.ingress.find((each) => each.link.ifindex === link.ifindex);
     if (found === undefined) return null;
     return mode === "generic" ? genericObstacle(found)
-      : nativeObstacle(found, egress, needsRedirect(ingress.map((each) => each.link)));
+      : nativeObstacle(found, survey, needsRedirect(survey.ingress.map((each) => each.link)));
   };
 }
 
