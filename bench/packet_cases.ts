@@ -104,6 +104,9 @@ export function tableOf(text: string): ForwardingTable {
   );
 }
 
+const TUNNEL_SOURCE = { 4: "192.0.2.1", 6: "2001:db8:3::1" } as const;
+const IPIP = 4;
+
 /** Interface 1 is where a test run's packets come from; two services have next hops that fail. */
 export function hopOf(destination: Destination): Hop {
   const family = destination.address.family;
@@ -112,7 +115,7 @@ export function hopOf(destination: Destination): Hop {
     mtu: destination.pool === "narrow" ? 40 : 1500,
     resolved: destination.pool !== "unresolved",
     local: false,
-    tunnelSource: addressBytes(family === 4 ? "192.0.2.1" : "2001:db8:3::1"),
+    tunnelSource: addressBytes(TUNNEL_SOURCE[family]),
     tunnelSourceMask: 0,
   };
 }
@@ -244,6 +247,11 @@ const quote = (): Uint8Array => frameOf({
   sourcePort: 80, destinationPort: 0,
 }).slice(14, 42);
 
+/** What a host quotes of a tunnel's packet to the only backend of "narrow": its outer header and eight bytes. */
+const tunnelQuote = (): Uint8Array => frameOf({
+  source: addressBytes(TUNNEL_SOURCE[4]), destination: addressBytes("10.0.0.1"), protocol: IPIP, payload: new Uint8Array(8),
+}).slice(14, 42);
+
 /** One case per verdict that a small frame can reach, through a program with everything on. */
 function verdictCases(): Case[] {
   const rest = "forwarding: l2; tracking: none";
@@ -277,6 +285,9 @@ function verdictCases(): Case[] {
     ["DROP_NO_BACKEND", frame(4, { destinationPort: 82 }), keep],
     ["DROP_NO_NEIGHBOUR", frame(4, { destinationPort: 83 }), keep],
     ["DROP_TOO_BIG", frame(4, { destinationPort: 84 }), keep],
+    ["DROP_TUNNEL_ERROR", frame(4, {
+      destination: addressBytes(TUNNEL_SOURCE[4]), protocol: ICMP, flags: 3, code: 2, payload: tunnelQuote(),
+    }), keep],
   ];
   return frames.map(([verdict, bytes, spec]) => ({
     group: "verdict", name: verdict, world: spec, flows: "1 flow", verdict, family: 4, frame: bytes,

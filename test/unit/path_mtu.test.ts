@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { diff } from "../../src/dataplane/xdp/diff.ts";
 import { imageOf, UNRESOLVED, type Image, type NextHop, type Route } from "../../src/dataplane/xdp/image.ts";
 import { emptyState, record, type KernelState } from "../../src/dataplane/xdp/kernel_state.ts";
-import { pathMtusOf, unreachableText, withPathMtu } from "../../src/dataplane/xdp/path_mtu.ts";
+import { pathMtusOf, tooNarrowForIpv6, unreachableText, withPathMtu } from "../../src/dataplane/xdp/path_mtu.ts";
 import {
   decodeTunnelEnd, decodeTunnelReport, encodeTunnelEnd, encodeTunnelEndKey, tunnelEndsOf, type TunnelReport,
 } from "../../src/dataplane/xdp/tunnel_ends.ts";
@@ -46,6 +46,20 @@ describe("path MTUs", () => {
     expect(mtuOf({ ...hop, mtu: 0 }, 1400)).toBe(1400);
     expect(mtuOf(UNRESOLVED, 1400)).toBe(0);
     expect(withPathMtu(route, undefined)).toBe(route);
+  });
+});
+
+describe("what a path MTU leaves to IPv6", () => {
+  it("is told when it is less than 1280, of tunnels alone and of IPv6 inside alone", () => {
+    const told = (forwarding: "ipip" | "l2", vip: string, mtu: number): string[] => {
+      const table = tableOf({ services: [{ name: "web", forwarding, address: vip }] });
+      const [first] = [...table.destinations.values()];
+      return tooNarrowForIpv6(table, new Map([[first!.address.text, { mtu, untilNs: 1n }]]));
+    };
+    expect(told("ipip", "2001:db8:1::1", 1299)).toEqual(["web to web/a: 1279 bytes"]);
+    expect(told("ipip", "2001:db8:1::1", 1300)).toEqual([]);
+    expect(told("ipip", "203.0.113.10", 1299)).toEqual([]);
+    expect(told("l2", "2001:db8:1::1", 1279)).toEqual([]);
   });
 });
 

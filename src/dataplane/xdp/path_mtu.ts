@@ -2,6 +2,9 @@
 // not be reached. Made of what the packet program noted, so a new supervisor knows what the last one did. Pure; knows
 // no map: xdp_plane.ts reads and asks.
 
+import type { ForwardingTable } from "../../model/table.ts";
+import { PATH_MTU_MIN } from "../../model/tunnel_error.ts";
+import { tunnelOverhead } from "../../model/tunnel_overhead.ts";
 import type { NextHop, Route } from "./image.ts";
 import type { TunnelReport } from "./tunnel_ends.ts";
 
@@ -46,6 +49,18 @@ export function withPathMtu(route: Route, learned: LearnedMtu | undefined): Rout
   if (learned === undefined || !nextHop.resolved || (nextHop.mtu !== 0 && nextHop.mtu <= learned.mtu)) return route;
   const narrowed: NextHop = { ...nextHop, mtu: learned.mtu };
   return { ...route, nextHop: narrowed };
+}
+
+/** Services of IPv6 that a learned path MTU leaves less than every IPv6 sender uses (RFC 8200, 5): "web to pool/a: 1260 bytes". */
+export function tooNarrowForIpv6({ services, destinations }: ForwardingTable, mtus: PathMtus): string[] {
+  return services.filter(({ config }) => config.network.address.family === 6).flatMap(({ name, config, destinations: ids }) =>
+    ids.flatMap((id) => {
+      const to = destinations.get(id);
+      const learned = to === undefined ? undefined : mtus.get(to.address.text);
+      const overhead = to === undefined ? 0 : tunnelOverhead(config, to.address.family);
+      if (to === undefined || learned === undefined || overhead === 0 || learned.mtu - overhead >= PATH_MTU_MIN[6]) return [];
+      return [`${name} to ${to.name}: ${learned.mtu - overhead} bytes`];
+    }));
 }
 
 /** The last error of each address that is newer than `sinceNs`. */

@@ -24,7 +24,7 @@ import { createNatSweeper, type NatSweeper } from "./nat_sweep.ts";
 import type { Native, TestRunOptions, TestRunResult } from "./native.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Target, Way } from "./next_hops.ts";
-import { unreachableText, withPathMtu, type LearnedMtu } from "./path_mtu.ts";
+import { tooNarrowForIpv6, unreachableText, withPathMtu, type LearnedMtu } from "./path_mtu.ts";
 import { ProbePaths } from "./probe_paths.ts";
 import { PROGRAM } from "./program.ts";
 import { seedOf } from "./recover.ts";
@@ -93,7 +93,7 @@ export class XdpPlane implements Dataplane {
       env: context.env,
       count: () => readVerdict(this.#core.program.maps.maps, "DROP_TUNNEL_ERROR"),
       reports: () => this.#core.program.maps.tunnelReports(),
-      onChange: () => { this.refresh(); },
+      onChange: () => { this.#narrow(); },
       onUnreachable: (reports) => { this.#tellDoubts(reports); },
     });
     this.#nat = createNatSweeper(context.env, () => this.#core.program.maps.maps.nat_flows, () => this.#translated());
@@ -363,6 +363,13 @@ export class XdpPlane implements Dataplane {
 
   #learned(destination: Destination): LearnedMtu | undefined {
     return outerProtocols(destination).length === 0 ? undefined : this.#news.mtus.get(destination.address.text);
+  }
+
+  /** Ways have become narrower, or wider again. */
+  #narrow(): void {
+    this.refresh();
+    const narrow = this.#table === null ? [] : tooNarrowForIpv6(this.#table, this.#news.mtus);
+    if (narrow.length > 0) this.#context.env.log.warn({ narrow }, "path MTUs leave tunnels less than the 1280 bytes that IPv6 needs");
   }
 
   #tellDoubts(reports: ReadonlyMap<string, TunnelReport>): void {
