@@ -26,6 +26,8 @@ const GENERIC = 2;
 const ANY = 0;
 /** A road that cannot be laid is tried again, at the next probe after this time. */
 const RETRY_MS = 2_000;
+/** So is a family's way there, less often: each attempt has everybody look up their routes anew. */
+const FAMILY_RETRY_MS = 30_000;
 /** Of rp_filter; 2 is loose. */
 const STRICT = 1;
 /** Spreads ports over 32 bits, as Knuth's multiplicative hash does (2^32 divided by the golden ratio). */
@@ -134,7 +136,8 @@ export class ProbePaths {
   }
 
   #refuse(what: 0 | 4 | 6, reason: string): string {
-    this.#refused.set(what, { reason, untilMs: this.#options.env.clock.monotonicMs() + RETRY_MS });
+    const pauseMs = what === 0 ? RETRY_MS : FAMILY_RETRY_MS;
+    this.#refused.set(what, { reason, untilMs: this.#options.env.clock.monotonicMs() + pauseMs });
     return reason;
   }
 
