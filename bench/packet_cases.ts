@@ -114,7 +114,7 @@ export function hopOf(destination: Destination): Hop {
     destinationMac: mac(3), sourceMac: mac(1), ifindex: 1,
     mtu: destination.pool === "narrow" ? 40 : 1500,
     resolved: destination.pool !== "unresolved",
-    local: false,
+    local: false, vlan: 0,
     tunnelSource: addressBytes(TUNNEL_SOURCE[family]),
     tunnelSourceMask: 0,
   };

@@ -163,7 +163,7 @@ struct next_hop {
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__u16 mtu;              /* largest IP packet that the interface carries; 0: not known, no limit */
-	__u8 pad[2];
+	__u16 vlan;             /* frames leave with this tag alone; 0: with the tags they came with */
 	__u32 ifindex;
 	__u32 flags;            /* enum next_hop_flags */
 };

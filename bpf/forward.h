@@ -9,6 +9,7 @@
 
 #include "too_big.h"
 #include "translate.h"
+#include "vlan.h"
 
 enum { ECHO_TTL = 64 };
 
@@ -188,6 +189,8 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 	if (!count_hop(ctx, packet))
 		return DROP_NO_ROOM;
 	if (tunnel && encapsulate(ctx, packet, choice, ipv4_outside) != VERDICT_CONTINUE)
+		return DROP_NO_ROOM;
+	if (hop->vlan && retag(ctx, packet, hop->vlan) != VERDICT_CONTINUE)
 		return DROP_NO_ROOM;
 	if (!write_macs(ctx, hop))
 		return DROP_NO_ROOM;

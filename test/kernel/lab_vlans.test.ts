@@ -127,7 +127,7 @@ describeKernel("tagged frames in the lab", [...KERNEL, "tool:ethtool", "tool:per
       const source = parseAddress(backendFamily === 4 ? balancer.ipv4 : balancer.ipv6)!.bytes;
       const hop = {
         destinationMac: macBytes(linkOf(backend).address), sourceMac: macBytes(linkOf(balancer).address),
-        ifindex: 0, mtu: 0, resolved: true, local: false, tunnelSource: source, tunnelSourceMask: 0,
+        ifindex: 0, mtu: 0, vlan: 0, resolved: true, local: false, tunnelSource: source, tunnelSourceMask: 0,
       };
       if (forwarding === "l2") return forwardedByL2(frame, packet, hop);
       const hash = flowHash(SEED, packet.source, packet.sourcePort, packet.destination, packet.destinationPort, packet.protocol);

@@ -97,7 +97,7 @@ describeKernel("the draft's connection IDs", [...KERNEL], () => {
     const table = tableOf(vector);
     world.fill(table, {
       hop: ({ id }) => ({
-        destinationMac: mac(id), sourceMac: mac(9), ifindex: 1, mtu: 0, resolved: true, local: false,
+        destinationMac: mac(id), sourceMac: mac(9), ifindex: 1, mtu: 0, vlan: 0, resolved: true, local: false,
         tunnelSource: new Uint8Array(16), tunnelSourceMask: 0,
       }),
       heartbeatNs: 0n, ringClass: "small",

@@ -57,6 +57,8 @@ export interface Hop {
   readonly ifindex: number;
   readonly mtu: number;
   readonly resolved: boolean;
+  /** Frames leave with this tag alone; 0: as they came. */
+  readonly vlan: number;
   /** The destination is this host itself. */
   readonly local: boolean;
   readonly tunnelSource: Uint8Array;
@@ -334,20 +336,16 @@ export class BpfWorld {
 
 function destinationBytes(destination: Destination, hop: Hop): Uint8Array {
   const active = destination.id & 1;
-  const { destinationMac, sourceMac, ifindex, mtu } = hop;
+  const { destinationMac, sourceMac, ifindex, mtu, vlan } = hop;
   const nextHop = {
-    destinationMac,
-    sourceMac,
-    ifindex,
-    mtu,
+    destinationMac, sourceMac, ifindex, mtu, vlan,
     flags: hop.local ? NextHopFlags.NEXT_HOP_LOCAL : hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0,
   };
   // The idle one is as wrong as can be: whoever takes it shows.
   const idle = {
     destinationMac: new Uint8Array(6).fill(0xee),
     sourceMac: new Uint8Array(6).fill(0xee),
-    ifindex: 1,
-    mtu: 1,
+    ifindex: 1, mtu: 1, vlan: 0xfff,
     flags: hop.resolved ? 0 : NextHopFlags.NEXT_HOP_RESOLVED,
   };
   return DestinationValue.encode({

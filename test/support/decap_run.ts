@@ -14,7 +14,7 @@ import { parseAddress, parsePrefix } from "../../src/model/address.ts";
 import { parsePacket } from "../../src/model/packet.ts";
 import { residuesOf } from "./checksums.ts";
 import type { Golden } from "./golden_packets.ts";
-import { forwardedByL2, isAsExpected } from "./rewritten.ts";
+import { forwardedByL2, inVlanOf, isAsExpected } from "./rewritten.ts";
 
 /** UDP port of GUE. */
 export const GUE_PORT = 6080;
@@ -106,6 +106,9 @@ export function prefixKey(text: string): Uint8Array {
   return encodeAddressPrefix(parsePrefix(text)!);
 }
 
+/** What may be added without a tunnel. */
+export const VLAN_TAG_BYTES = 4;
+
 /** Which golden packets it does not undo, or touches although they are not for it. */
 export function compareWithGolden(
   decap: DecapRun,
@@ -116,13 +119,13 @@ export function compareWithGolden(
   for (const { name, verdict, frame, expected } of golden.cases) {
     const packet = parsePacket(frame);
     if (typeof packet === "string") continue;
-    if (verdict === "TX_FORWARDED" && expected.length > frame.length) {
+    if (verdict === "TX_FORWARDED" && expected.length > frame.length + VLAN_TAG_BYTES) {
       const after = decap.run(expected);
       const hop = golden.hops.get(expected[5]!)!;
       compared += 1;
       if (
         after.verdict !== "DECAP_PASS_STRIPPED" ||
-        !isAsExpected(after.output, forwardedByL2(frame, packet, hop)) ||
+        !isAsExpected(after.output, inVlanOf(hop, packet, forwardedByL2(frame, packet, hop))) ||
         JSON.stringify(residuesOf(after.output)) !== JSON.stringify(residuesOf(frame))
       )
         wrong.push(`${name}: ${after.verdict}, ${hex(after.output)}`);

@@ -35,6 +35,7 @@ import {
   echoed,
   forwardedByL2,
   forwardedByTunnel,
+  inVlanOf,
   isAsExpected,
   outerBytes,
   toldTooBig,
@@ -304,7 +305,9 @@ export class Comparison {
       ifindex === ingress && !transmitByRedirect ? XDP_TX : XDP_REDIRECT,
       verdict,
     );
-    const expected = this.#expectedFrame(decision, packet, frame);
+    const plain = this.#expectedFrame(decision, packet, frame);
+    const expected = isAnswer ? plain
+      : inVlanOf(this.#world.hops.get(decision.destination!.id)!, packet, plain);
     if (!isAsExpected(output, expected)) {
       throw new Error(`${verdict}: the frame is ${hex(output)} and not ${hex(expected.frame)}`);
     }

@@ -51,6 +51,7 @@ interface File {
     readonly resolved: boolean;
     readonly local: boolean;
     readonly mtu: number;
+    readonly vlan: number;
     readonly address: string;
     readonly tunnelSource: string;
     readonly destinationMac: string;
@@ -102,6 +103,7 @@ export function readGolden(): Golden {
           sourceMac: macOf(one.sourceMac),
           ifindex: 1,
           mtu: one.mtu,
+          vlan: one.vlan,
           resolved: one.resolved,
           local: one.local,
           tunnelSource: addressOf(one.tunnelSource).bytes,

@@ -133,7 +133,7 @@ export function routeOf(world: World, backend: number): Route {
   const version = world.hops[backend]!;
   const nextHop = version === 0 ? UNRESOLVED : {
     resolved: true, local: false, destinationMac: `02:00:00:00:00:0${backend}`, sourceMac: "02:00:00:00:00:ff", ifindex: version + 1,
-    mtu: 1500,
+    mtu: 1500, vlan: 0,
   };
   return { nextHop, tunnelSource: sourceAddress(backend, world.sources[backend]!) };
 }

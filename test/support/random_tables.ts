@@ -205,6 +205,7 @@ function randomHop(draws: Draws, id: number, ifindexes: readonly number[]): Hop 
     sourceMac: mac(200 + id),
     ifindex: draws.pick(ifindexes),
     mtu: draws.pick([0, 0, 0, 0, 1500, 1500, 60, 100]),
+    vlan: draws.pick([0, 0, 0, 7, 4094]),
     resolved: draws.chance(0.94),
     local: draws.chance(0.06),
     tunnelSource: new Uint8Array(16),

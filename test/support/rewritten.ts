@@ -26,6 +26,20 @@ export function forwardedByL2(
   return { frame: expected, sums: packet.family === 4 ? [packet.ipOffset + 10] : [] };
 }
 
+/** The same in the VLAN of the next hop: with one tag, of the priority that the outermost one had. */
+export function inVlanOf({ vlan }: Hop, packet: ParsedPacket, { frame, sums }: Expected): Expected {
+  if (vlan === 0) return { frame, sums };
+  const tagBytes = packet.ipOffset - 14;
+  const priority = tagBytes === 0 ? 0 : frame[14]! & 0xf0;
+  const tag = Uint8Array.of(0x81, 0, priority | (vlan >> 8), vlan & 255);
+  const rest = frame.subarray(12 + tagBytes);
+  const expected = new Uint8Array(16 + rest.length);
+  expected.set(frame.subarray(0, 12));
+  expected.set(tag, 12);
+  expected.set(rest, 16);
+  return { frame: expected, sums: sums.map((at) => at + 4 - tagBytes) };
+}
+
 /** Link-layer addresses of a frame that leaves. */
 type Macs = Pick<Hop, "destinationMac" | "sourceMac">;
 

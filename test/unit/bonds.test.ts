@@ -141,7 +141,7 @@ describe("the way by a bond", () => {
     for (const mac of [null, MAC]) {
       const { route, text: said, neighbour } = way([BOND, ETH1], mac);
       expect(route.nextHop).toEqual({
-        resolved: true, local: false, destinationMac: MAC, sourceMac: BOND_MAC, ifindex: 3, mtu: 1500,
+        resolved: true, local: false, destinationMac: MAC, sourceMac: BOND_MAC, ifindex: 3, mtu: 1500, vlan: 0,
       });
       expect(said).toContain(`${MAC} by way of bond0 (port eth1)`);
       expect(neighbour?.ifindex ?? 5).toBe(5);

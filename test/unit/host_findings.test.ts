@@ -15,7 +15,7 @@ import type { Config } from "../../src/model/config.ts";
 function link(ifindex: number, name: string, of: Partial<Link> = {}): Link {
   return {
     ifindex, name, mac: "02:00:00:00:00:01", mtu: 1500, up: true, loopback: false, arp: true, kind: null,
-    peer: 0, master: 0, isBackup: false, xdp: { mode: "none", programId: 0 }, ...of,
+    peer: 0, master: 0, vlan: 0, isBackup: false, xdp: { mode: "none", programId: 0 }, ...of,
   };
 }
 

@@ -21,7 +21,7 @@ import { address, configOf, type ConfigSketch } from "../support/configs.ts";
 import { serviceAt } from "../support/service_at.ts";
 
 const HOP: NextHop = {
-  resolved: true, local: false, destinationMac: "02:00:00:00:00:0b", sourceMac: "02:00:00:00:00:01", ifindex: 2, mtu: 1500,
+  resolved: true, local: false, destinationMac: "02:00:00:00:00:0b", sourceMac: "02:00:00:00:00:01", ifindex: 2, mtu: 1500, vlan: 0,
 };
 const CAPACITIES = { services: 4, destinations: 8, flows: 16, fragments: 16, policies: 8, groupEntries: 8, quicConfigs: 8, quicServers: 8,
   natFlows: 8 };

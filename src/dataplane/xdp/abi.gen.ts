@@ -21,13 +21,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x0962a69b3405baecn;
+export const ABI_FINGERPRINT = 0xfcfbcb03310fb5b9n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x5610158e7253bf3bn,
-  pointsman: 0x0962a69b3405baecn,
-  probe: 0x7ee623e633be22c1n,
+  pointsman: 0xfcfbcb03310fb5b9n,
+  probe: 0x790ed603d6459314n,
 } as const;
 
 /** enum decap_verdict */
@@ -643,6 +643,7 @@ export interface NextHop {
   readonly destinationMac: Uint8Array;
   readonly sourceMac: Uint8Array;
   readonly mtu: number;
+  readonly vlan: number;
   readonly ifindex: number;
   readonly flags: number;
 }
@@ -651,6 +652,7 @@ function writeNextHop(view: DataView, at: number, value: NextHop): void {
   codec.setBytes(view, at, value.destinationMac, 6, "next_hop.destination_mac");
   codec.setBytes(view, at + 6, value.sourceMac, 6, "next_hop.source_mac");
   codec.setU16(view, at + 12, value.mtu, "next_hop.mtu");
+  codec.setU16(view, at + 14, value.vlan, "next_hop.vlan");
   codec.setU32(view, at + 16, value.ifindex, "next_hop.ifindex");
   codec.setU32(view, at + 20, value.flags, "next_hop.flags");
 }
@@ -660,6 +662,7 @@ function readNextHop(view: DataView, at: number): NextHop {
     destinationMac: codec.getBytes(view, at, 6),
     sourceMac: codec.getBytes(view, at + 6, 6),
     mtu: view.getUint16(at + 12, true),
+    vlan: view.getUint16(at + 14, true),
     ifindex: view.getUint32(at + 16, true),
     flags: view.getUint32(at + 20, true),
   };
@@ -671,6 +674,7 @@ export const NextHop = {
     destinationMac: 0,
     sourceMac: 6,
     mtu: 12,
+    vlan: 14,
     ifindex: 16,
     flags: 20,
   },

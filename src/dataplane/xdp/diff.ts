@@ -324,7 +324,7 @@ function publishNextHop({ state, take, settle }: Planner, id: number, nextHop: N
 
 export function sameNextHop(a: NextHop, b: NextHop): boolean {
   return a.resolved === b.resolved && a.local === b.local && a.destinationMac === b.destinationMac && a.sourceMac === b.sourceMac
-    && a.ifindex === b.ifindex && a.mtu === b.mtu;
+    && a.ifindex === b.ifindex && a.mtu === b.mtu && a.vlan === b.vlan;
 }
 
 function heldDestination(state: KernelState, id: number): HeldDestination {

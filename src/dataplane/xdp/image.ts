@@ -82,11 +82,13 @@ export interface NextHop {
   readonly ifindex: number;
   /** Largest IP packet that the interface carries; 0: not known. */
   readonly mtu: number;
+  /** Frames leave with this tag alone; 0: with the tags they came with. */
+  readonly vlan: number;
 }
 
 export const NO_MAC = "00:00:00:00:00:00";
 export const UNRESOLVED: NextHop = {
-  resolved: false, local: false, destinationMac: NO_MAC, sourceMac: NO_MAC, ifindex: 0, mtu: 0,
+  resolved: false, local: false, destinationMac: NO_MAC, sourceMac: NO_MAC, ifindex: 0, mtu: 0, vlan: 0,
 };
 
 export const LOCAL: NextHop = { ...UNRESOLVED, local: true };

@@ -223,7 +223,7 @@ export function encodeNextHop(hop: NextHop): Uint8Array {
 function nextHopBytes(hop: NextHop): NextHopBytes {
   return {
     destinationMac: macBytes(hop.destinationMac), sourceMac: macBytes(hop.sourceMac), mtu: hop.mtu,
-    ifindex: hop.ifindex,
+    ifindex: hop.ifindex, vlan: hop.vlan,
     flags: (hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0) | (hop.local ? NextHopFlags.NEXT_HOP_LOCAL : 0),
   };
 }
@@ -233,7 +233,7 @@ function nextHopValue(hop: NextHopBytes): NextHop {
     resolved: (hop.flags & NextHopFlags.NEXT_HOP_RESOLVED) !== 0,
     local: (hop.flags & NextHopFlags.NEXT_HOP_LOCAL) !== 0,
     destinationMac: macText(hop.destinationMac) ?? NO_MAC, sourceMac: macText(hop.sourceMac) ?? NO_MAC,
-    ifindex: hop.ifindex, mtu: hop.mtu,
+    ifindex: hop.ifindex, mtu: hop.mtu, vlan: hop.vlan,
   };
 }
 

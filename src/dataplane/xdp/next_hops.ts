@@ -65,19 +65,19 @@ export function wayTo(target: Target, network: Network, options: WayOptions): Wa
   const tunnelSource = configured ?? sourceFor(target.address, found);
   if (found.type !== ROUTE_TYPES.UNICAST) return unresolved(`a route of type ${found.type}, not unicast`, tunnelSource);
   const via = found.gateway ?? target.address;
-  const { link, port, refused } = exitBy(found.ifindex, via, network);
-  if (refused !== null) return unresolved(refused, tunnelSource);
+  const exit = exitBy(found.ifindex, via, network);
+  if (typeof exit === "string") return unresolved(exit, tunnelSource);
   const neighbour = network.neighbour(found.ifindex, via);
   const state = neighbour?.state ?? 0;
   const needs = { ifindex: found.ifindex, address: via, state };
-  const name = nameOf(link, port);
+  const name = nameOf(exit);
   const where = found.gateway === null ? name : `${via.text} on ${name}`;
   if (neighbour === null || !isResolved(neighbour)) {
     return { ...unresolved(`${stateText(state)} by way of ${where}`, tunnelSource), neighbour: needs };
   }
   const mac = neighbour.mac ?? NO_MAC;
   return {
-    route: { nextHop: nextHop(mac, port, found.mtu), tunnelSource },
+    route: { nextHop: nextHop(mac, exit, found.mtu), tunnelSource },
     text: `resolved: ${mac} by way of ${where}`,
     neighbour: needs,
   };
@@ -113,9 +113,9 @@ export function egressTo(
   const isRoute = typeof found !== "number" && found.type === ROUTE_TYPES.UNICAST;
   if (!isRoute && mac === null) return null;
   const link = network.link(isRoute ? found.ifindex : fallbackIfindex);
-  const port = link === null ? null
-    : leavesBy(link, network.links(), isRoute ? found.gateway ?? address : address) ?? link;
-  return port === null ? null : { link: port, mtu: mtuBy(port, isRoute ? found.mtu : 0) };
+  if (link === null) return null;
+  const exit = exitBy(link.ifindex, isRoute ? found.gateway ?? address : address, network);
+  return { link: typeof exit === "string" ? link : exit.port, mtu: mtuBy(link, isRoute ? found.mtu : 0) };
 }
 
 /** A link address from the config wins; the interface is still the route's, if there is one. */
@@ -128,11 +128,11 @@ function staticWay(
   const ifindex = isRoute ? found.ifindex : options.fallbackIfindex;
   const tunnelSource = configuredSource(target, options.tunnelSource)
     ?? (isRoute ? sourceFor(address, found) : null);
-  const { link, port, refused } = exitBy(ifindex, isRoute ? found.gateway ?? address : address, network);
-  if (refused !== null) return unresolved(refused, tunnelSource);
+  const exit = exitBy(ifindex, isRoute ? found.gateway ?? address : address, network);
+  if (typeof exit === "string") return unresolved(exit, tunnelSource);
   return {
-    route: { nextHop: nextHop(mac, port, isRoute ? found.mtu : 0), tunnelSource },
-    text: `resolved: ${mac} by way of ${nameOf(link, port)}, from the config`,
+    route: { nextHop: nextHop(mac, exit, isRoute ? found.mtu : 0), tunnelSource },
+    text: `resolved: ${mac} by way of ${nameOf(exit)}, from the config`,
     neighbour: null,
   };
 }
@@ -154,28 +154,38 @@ export function configuredSource(
   return prefix === null ? null : usedPrefix(prefix);
 }
 
-type Exit =
-  /** The route's interface, and what frames leave by: the same, or a port of it. */
-  | { readonly link: Link; readonly port: Link; readonly refused: null }
-  | { readonly link: null; readonly port: null; readonly refused: string };
+/** How frames leave: the route's interface, and what is below it. */
+interface Exit {
+  readonly by: Link;
+  /** What frames are handed to: the interface itself, what a vlan is on, a port of a bond. */
+  readonly port: Link;
+}
 
-function exitBy(ifindex: number, neighbour: Address, network: Network): Exit {
-  const refuse = (refused: string): Exit => ({ link: null, port: null, refused });
+/** Or why they cannot. */
+function exitBy(ifindex: number, neighbour: Address, network: Pick<Network, "link" | "links">): Exit | string {
   const link = network.link(ifindex);
-  if (link === null) return refuse(`interface ${ifindex} is gone`);
-  if (!link.up) return refuse(`${link.name} is down`);
-  if (link.mac === null) return refuse(`${link.name} has no link address: packets cannot leave by it`);
-  const port = leavesBy(link, network.links(), neighbour);
-  return port === null ? refuse(`${link.name} has no port that is up`) : { link, port, refused: null };
+  if (link === null) return `interface ${ifindex} is gone`;
+  if (!link.up) return `${link.name} is down`;
+  if (link.mac === null) return `${link.name} has no link address: packets cannot leave by it`;
+  const below = link.kind === "vlan" ? network.link(link.peer) : link;
+  if (below === null) return `${link.name} is on an interface of another namespace`;
+  if (below.kind === "vlan" && below !== link) return `${link.name} is a VLAN within another one`;
+  if (link.kind === "vlan" && link.vlan === 0) return `${link.name} adds tags of another type than 802.1Q`;
+  const port = leavesBy(below, network.links(), neighbour);
+  return port === null ? `${below.name} has no port that is up` : { by: link, port };
 }
 
-function nameOf(link: Link, port: Link): string {
-  return link === port ? link.name : `${link.name} (port ${port.name})`;
+function nameOf({ by, port }: Exit): string {
+  return by === port ? by.name : `${by.name} (${by.kind === "vlan" ? "on" : "port"} ${port.name})`;
 }
 
-function nextHop(destinationMac: string, link: Link, routeMtu: number): NextHop {
-  const mtu = mtuBy(link, routeMtu);
-  return { resolved: true, local: false, destinationMac, sourceMac: link.mac ?? NO_MAC, ifindex: link.ifindex, mtu };
+function nextHop(destinationMac: string, { by, port }: Exit, routeMtu: number): NextHop {
+  // The ports of a bond may have addresses of their own, which switches expect there.
+  const sourceMac = (by.kind === "vlan" ? by.mac : port.mac) ?? NO_MAC;
+  return {
+    resolved: true, local: false, destinationMac, sourceMac, ifindex: port.ifindex, mtu: mtuBy(by, routeMtu),
+    vlan: by.vlan,
+  };
 }
 
 /** `routeMtu` 0: the route says nothing. */

@@ -15,6 +15,7 @@ import { mtuFindings } from "./mtu_rules.ts";
 import type { Native } from "./native.ts";
 import { failureFrom, withFailures } from "./native_failure.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
+import { UNRESOLVED } from "./image.ts";
 import { configuredSource, type Target, type Way } from "./next_hops.ts";
 import { genericObstacle, nativeObstacle } from "./offload_rules.ts";
 import { bpffsRoot, pinsOf } from "./pins.ts";
@@ -120,7 +121,7 @@ export async function openUnattachedPlane({ config, env, native, mac, sourceMac 
   const core = await openCore(context);
   const way = (target: Target): Way => ({
     route: {
-      nextHop: { resolved: true, local: false, destinationMac: target.mac ?? mac, sourceMac: sourceMac(), ifindex: LOOPBACK, mtu: 0 },
+      nextHop: { ...UNRESOLVED, resolved: true, destinationMac: target.mac ?? mac, sourceMac: sourceMac(), ifindex: LOOPBACK },
       tunnelSource: configuredSource(target, config.dataplane.tunnelSource)
         ?? configuredSource({ ...target, forwarding: "ipip" }, NOWHERE),
     },

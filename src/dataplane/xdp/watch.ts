@@ -190,7 +190,8 @@ class NetworkWatch implements Watch, Network {
     else this.#links.set(link.ifindex, link);
     const isSame = before !== undefined && !gone && before.mac === link.mac && before.mtu === link.mtu
       && before.up === link.up && before.name === link.name
-      && before.master === link.master && before.isBackup === link.isBackup;
+      && before.master === link.master && before.isBackup === link.isBackup && before.vlan === link.vlan
+      && before.peer === link.peer;
     if (isSame) return false;
     // The kernel takes routes away with a link and does not always say so.
     this.#routes.clear();

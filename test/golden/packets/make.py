@@ -34,11 +34,11 @@ destinations, services, cases = [], [], []
 ports = {}
 
 
-def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0, local=False, port=None, source=None):
+def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0, local=False, vlan=0, port=None, source=None):
     """`port` is the backend's own, of what is translated; None: the packet's."""
     number = len(destinations) + 1
     destinations.append({
-        "id": number, "forwarding": forwarding, "resolved": resolved and not local, "local": local, "mtu": mtu,
+        "id": number, "forwarding": forwarding, "resolved": resolved and not local, "local": local, "mtu": mtu, "vlan": vlan,
         "gueVariant": gue_variant,
         "address": BACKEND4 if family == 4 else BACKEND6,
         "tunnelSource": source or (OUTER4 if family == 4 else OUTER6), "port": port,
@@ -85,6 +85,9 @@ for way in ("nat", "fullnat"):
                           ("-unresolved", {"resolved": False})):
         service(way + name, {family: destination(way, family, **changes) for family in (4, 6)})
 service("sourceless", {family: destination("fullnat", family, source="::") for family in (4, 6)})
+IN_VLAN = {"l2-vlan": ("l2", 4), "ipip4-vlan": ("ipip", 4), "gue6-vlan": ("gue", 6)}
+for name, (way, family) in IN_VLAN.items():
+    service(name, destination(way, family, vlan=2748))
 TUNNELS = [f"{name}{family}" for name in ("ipip", "gre", "gue", "gue1-") for family in (4, 6)]
 backend_of = {one["port"]: one["destination"] for one in services}
 backends_of = {(one["port"], 6 if ":" in one["address"] else 4): one["destination"] for one in services}
@@ -194,6 +197,14 @@ def flow_hash(layer):
     return v[1] ^ v[3]
 
 
+def in_vlan(frame, vlan):
+    """With this tag alone, of the priority that the outermost one had."""
+    tags = [frame.getlayer(number) for number in range(1, 3) if isinstance(frame.getlayer(number), (Dot1Q, Dot1AD))]
+    packet = tags[-1].payload if tags else frame.payload
+    head = Ether(src=frame.src, dst=frame.dst)
+    return head / Dot1Q(vlan=vlan, prio=tags[0].prio if tags else 0, id=tags[0].id if tags else 0) / packet
+
+
 def forwarded(frame, backend, flow=None):
     """`flow` is a packet of the flow that the frame belongs to, where it is none itself."""
     hop = destinations[backend - 1]
@@ -265,7 +276,10 @@ def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED", flow=None, 
     # What lies behind the IP packet is not scapy's to count: it goes along as it came.
     built = Ether(raw(frame))
     assert raw(built) == raw(frame), name
-    sent = forwarded(built, backend or backend_of[ports[port]], flow)
+    backend = backend or backend_of[ports[port]]
+    sent = forwarded(built, backend, flow)
+    if destinations[backend - 1]["vlan"]:
+        sent = in_vlan(sent, destinations[backend - 1]["vlan"])
     case(name, verdict, raw(built) + padding, raw(sent) + padding, before=before)
 
 
@@ -613,6 +627,16 @@ forwards("v6 five extensions", ether() / ip(6) / chain / udp(ports["l2"]), "l2")
 case("v6 six extensions", "PASS_PROTOCOL", ether() / ip(6) / chain / IPv6ExtHdrDestOpt() / udp(ports["l2"]))
 case("v6 extension cut short", "PASS_TRUNCATED", ether() / ip(6, nh=60) / Raw(bytes([17, 0, 1, 4])))
 case("v6 extension longer than the packet", "PASS_TRUNCATED", ether() / ip(6, nh=60) / Raw(bytes([17, 9]) + bytes(30)))
+
+# A next hop in a VLAN: one tag, that one.
+for family in (4, 6):
+    for port in IN_VLAN:
+        there = f"v{family} {port}"
+        forwards(f"{there} udp", ether() / ip(family) / udp(ports[port], 200), port, padding=bytes(3))
+        forwards(f"{there} tcp, one tag", ether() / Dot1Q(vlan=7, prio=5, id=1) / ip(family) / tcp(ports[port]), port)
+        forwards(f"{there} udp, two tags", ether() / Dot1AD(vlan=9, prio=3) / Dot1Q(vlan=8, prio=1) / ip(family) / udp(ports[port]), port)
+        reports(f"{there}, quoted by an error", ether() / too_big(family, shortest(family, "tcp", port)), port,
+                flow=ip(family) / tcp(ports[port]))
 
 # A backend that is this host: the packet stays as it is, whatever the forwarding, and no MTU is in its way.
 for family in (4, 6):

@@ -46,6 +46,8 @@ export interface Link {
   readonly peer: number;
   /** Of the bridge or bond that it is a port of; 0: none. */
   readonly master: number;
+  /** Number of a vlan's tag; 0 for what is none, or adds tags of another type than 802.1Q. */
+  readonly vlan: number;
   /** A port that its bond does not use now: the other one of active-backup, or one without a link. */
   readonly isBackup: boolean;
   readonly xdp: { readonly mode: "none" | "native" | "generic" | "other"; readonly programId: number };
@@ -144,7 +146,9 @@ export function macBytes(text: string): Uint8Array {
 }
 
 const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, LINKINFO: 18, LINK_NETNSID: 37, XDP: 43 } as const;
-const IFLA_INFO = { KIND: 1, SLAVE_KIND: 4, SLAVE_DATA: 5 } as const;
+const IFLA_INFO = { KIND: 1, DATA: 2, SLAVE_KIND: 4, SLAVE_DATA: 5 } as const;
+const IFLA_VLAN = { ID: 1, PROTOCOL: 5 } as const;
+const ETH_P_8021Q = 0x8100;
 /** Of the ports of bonds: 1 is backup, and 0 is a link that is up (uapi/linux/if_bonding.h). */
 const IFLA_BOND_SLAVE = { STATE: 1, MII_STATUS: 2 } as const;
 const IFLA_XDP = { ATTACHED: 2, PROGRAM_ID: 4 } as const;
@@ -171,9 +175,18 @@ export function decodeLink(payload: Uint8Array): Link | null {
     kind: attributeText(info, IFLA_INFO.KIND),
     peer: attributes.has(IFLA.LINK_NETNSID) ? 0 : attributeU32(attributes, IFLA.LINK) ?? 0,
     master: attributeU32(attributes, IFLA.MASTER) ?? 0,
+    vlan: vlanOf(info),
     isBackup: isBackup(info),
     xdp: xdpOf(nested(attributes, IFLA.XDP)),
   };
+}
+
+function vlanOf(info: Attributes): number {
+  if (attributeText(info, IFLA_INFO.KIND) !== "vlan") return 0;
+  const data = nested(info, IFLA_INFO.DATA);
+  const [id, protocol] = [data.get(IFLA_VLAN.ID), data.get(IFLA_VLAN.PROTOCOL)];
+  const isQ = protocol?.length === 2 && viewOf(protocol).getUint16(0) === ETH_P_8021Q;
+  return isQ && id?.length === 2 ? viewOf(id).getUint16(0, true) : 0;
 }
 
 function isBackup(info: Attributes): boolean {
