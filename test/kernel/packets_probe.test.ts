@@ -35,7 +35,8 @@ describeKernel("the program of the probes", KERNEL, () => {
     object.map("devices").update(encodeU32(LOOPBACK), encodeU32(LOOPBACK), ANY);
     for (const id of BACKENDS) {
       const hop = {
-        destinationMac: mac(10 + id), sourceMac: mac(9), mtu: 1500, ifindex: LOOPBACK, flags: NextHopFlags.NEXT_HOP_RESOLVED,
+        destinationMac: mac(10 + id), sourceMac: mac(9), mtu: 1500, vlan: 0, ifindex: LOOPBACK,
+        flags: NextHopFlags.NEXT_HOP_RESOLVED,
       };
       object.map("destinations").update(encodeU32(id), Destination.encode({
         address: ipv4(10, 0, 0, id), tunnelSource: OWN, identity: 0n, generation: GENERATION, flags: 0,
