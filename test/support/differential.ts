@@ -306,7 +306,7 @@ export class Comparison {
       verdict,
     );
     const plain = this.#expectedFrame(decision, packet, frame);
-    const expected = isAnswer ? plain
+    const expected = isAnswer || decision.back !== undefined ? plain
       : inVlanOf(this.#world.hops.get(decision.destination!.id)!, packet, plain);
     if (!isAsExpected(output, expected)) {
       throw new Error(`${verdict}: the frame is ${hex(output)} and not ${hex(expected.frame)}`);

@@ -99,6 +99,11 @@ describe("a VLAN interface", () => {
     const text = (...links: Link[]): string => way(links).text;
     expect(text(VLAN)).toBe("unresolved: eth0.2748 is on an interface of another namespace");
     expect(text(BELOW, vlan(7, 2, 9, AD))).toBe("unresolved: eth0.9 adds tags of another type than 802.1Q");
+    for (const forwarding of ["nat", "fullnat"] as const) {
+      expect(wayTo({ address: address("10.0.0.11"), mac: null, forwarding }, networkOf([BELOW, VLAN]),
+        { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 2 }).text)
+        .toBe(`unresolved: eth0.2748 is a VLAN, whose tag ${forwarding} cannot turn back`);
+    }
     expect(text(BELOW, vlan(5, 2, 9), vlan(7, 5, 8))).toBe("unresolved: eth0.8 is a VLAN within another one");
   });
 

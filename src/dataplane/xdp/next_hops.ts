@@ -65,7 +65,7 @@ export function wayTo(target: Target, network: Network, options: WayOptions): Wa
   const tunnelSource = configured ?? sourceFor(target.address, found);
   if (found.type !== ROUTE_TYPES.UNICAST) return unresolved(`a route of type ${found.type}, not unicast`, tunnelSource);
   const via = found.gateway ?? target.address;
-  const exit = exitBy(found.ifindex, via, network);
+  const exit = exitBy(found.ifindex, { ...target, address: via }, network);
   if (typeof exit === "string") return unresolved(exit, tunnelSource);
   const neighbour = network.neighbour(found.ifindex, via);
   const state = neighbour?.state ?? 0;
@@ -107,14 +107,14 @@ export interface Egress {
 
 /** Null: there is no way. */
 export function egressTo(
-  { address, mac }: Target, network: Pick<Network, "link" | "links" | "route">, fallbackIfindex: number,
+  { address, mac, forwarding }: Target, network: Pick<Network, "link" | "links" | "route">, fallbackIfindex: number,
 ): Egress | null {
   const found = network.route(address);
   const isRoute = typeof found !== "number" && found.type === ROUTE_TYPES.UNICAST;
   if (!isRoute && mac === null) return null;
   const link = network.link(isRoute ? found.ifindex : fallbackIfindex);
   if (link === null) return null;
-  const exit = exitBy(link.ifindex, isRoute ? found.gateway ?? address : address, network);
+  const exit = exitBy(link.ifindex, { forwarding, address: isRoute ? found.gateway ?? address : address }, network);
   return { link: typeof exit === "string" ? link : exit.port, mtu: mtuBy(link, isRoute ? found.mtu : 0) };
 }
 
@@ -123,12 +123,12 @@ function staticWay(
   target: Target & { readonly mac: string }, found: RouteAnswer | number, network: Network,
   options: WayOptions,
 ): Way {
-  const { address, mac } = target;
+  const { address, mac, forwarding } = target;
   const isRoute = typeof found !== "number" && found.type === ROUTE_TYPES.UNICAST;
   const ifindex = isRoute ? found.ifindex : options.fallbackIfindex;
   const tunnelSource = configuredSource(target, options.tunnelSource)
     ?? (isRoute ? sourceFor(address, found) : null);
-  const exit = exitBy(ifindex, isRoute ? found.gateway ?? address : address, network);
+  const exit = exitBy(ifindex, { forwarding, address: isRoute ? found.gateway ?? address : address }, network);
   if (typeof exit === "string") return unresolved(exit, tunnelSource);
   return {
     route: { nextHop: nextHop(mac, exit, isRoute ? found.mtu : 0), tunnelSource },
@@ -161,8 +161,10 @@ interface Exit {
   readonly port: Link;
 }
 
-/** Or why they cannot. */
-function exitBy(ifindex: number, neighbour: Address, network: Pick<Network, "link" | "links">): Exit | string {
+/** Or why they cannot. `address`: of the neighbour. */
+function exitBy(
+  ifindex: number, { address, forwarding }: Omit<Target, "mac">, network: Pick<Network, "link" | "links">,
+): Exit | string {
   const link = network.link(ifindex);
   if (link === null) return `interface ${ifindex} is gone`;
   if (!link.up) return `${link.name} is down`;
@@ -171,7 +173,9 @@ function exitBy(ifindex: number, neighbour: Address, network: Pick<Network, "lin
   if (below === null) return `${link.name} is on an interface of another namespace`;
   if (below.kind === "vlan" && below !== link) return `${link.name} is a VLAN within another one`;
   if (link.kind === "vlan" && link.vlan === 0) return `${link.name} adds tags of another type than 802.1Q`;
-  const port = leavesBy(below, network.links(), neighbour);
+  // Answers go back by the tags that they came with, which are the backend's.
+  if (link.kind === "vlan" && translates(forwarding)) return `${link.name} is a VLAN, whose tag ${forwarding} cannot turn back`;
+  const port = leavesBy(below, network.links(), address);
   return port === null ? `${below.name} has no port that is up` : { by: link, port };
 }
 
