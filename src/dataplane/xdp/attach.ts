@@ -36,9 +36,11 @@ export interface AttachContext {
   readonly pins: Pins;
   readonly object: BpfObject;
   readonly mode: XdpMode;
-  /** What would lose packets, although the kernel would attach. */
-  readonly obstacle: (link: Link, mode: AttachMode) => Obstacle | null;
+  readonly obstacle: ObstacleTo;
 }
+
+/** What would lose packets in a mode, although the kernel would attach; "refused": why a driver may have refused native. */
+export type ObstacleTo = (link: Link, to: AttachMode | "refused") => Obstacle | null;
 
 /**
  * The interfaces of these names, each once, bonds by their ports; or DEVICE_MISSING for the first that is not there,
@@ -124,7 +126,7 @@ function attachNew(context: AttachContext, link: Link): Attached {
   } catch (error) {
     if (mode === "native" || !isFailure(error, "XDP_UNAVAILABLE")) throw error;
     const note = error.message;
-    const remedy = context.obstacle(link, "native")?.remedy ?? null;
+    const remedy = (context.obstacle(link, "native") ?? context.obstacle(link, "refused"))?.remedy ?? null;
     const attached = attempt(context, link, "generic");
     log.warn({ interface: link.name, reason: note, remedy }, "XDP runs in generic mode on this interface, which is slower");
     return { attached, mode: "generic", note, remedy };
@@ -138,18 +140,14 @@ function attempt({ native, object, obstacle }: AttachContext, link: Link, mode: 
     throw new Failure("XDP_UNAVAILABLE", { interface: link.name },
       `${mode} XDP on ${link.name} would lose packets: ${against.found} (${against.remedy})`);
   }
-  return orFailure(link, mode, () => native.XdpLink.attach(object, PROGRAM, link.ifindex, MODES[mode]));
-}
-
-function orFailure<T>(link: Link, mode: AttachMode, action: () => T): T {
   try {
-    return action();
+    return native.XdpLink.attach(object, PROGRAM, link.ifindex, MODES[mode]);
   } catch (error) {
-    throw attachFailure(error, link, mode);
+    throw attachFailure(error, link, mode, mode === "native" ? obstacle(link, "refused") : null);
   }
 }
 
-function attachFailure(error: unknown, { name, mtu, xdp }: Link, mode: AttachMode): Failure {
+function attachFailure(error: unknown, { name, mtu, xdp }: Link, mode: AttachMode, suspect: Obstacle | null): Failure {
   if (!isNativeError(error)) throw error;
   if (error.code === "BUSY" || error.code === "EXISTS") {
     const owner = xdp.programId === 0 ? "another program" : `the program with id ${xdp.programId}`;
@@ -163,7 +161,7 @@ function attachFailure(error: unknown, { name, mtu, xdp }: Link, mode: AttachMod
   if (error.code === "PERMISSION") return failureFrom(error) as Failure;
   const why = reasonOf(error.errno, mtu);
   return new Failure("XDP_UNAVAILABLE", { interface: name },
-    `${name} refuses ${mode} XDP: ${why ?? error.message}`, error);
+    `${name} refuses ${mode} XDP: ${why ?? error.message}${suspect === null ? "" : `; ${suspect.found} (${suspect.remedy})`}`, error);
 }
 
 function reasonOf(errno: number, mtu: number): string | null {

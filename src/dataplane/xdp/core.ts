@@ -7,8 +7,7 @@ import { Failure, isFailure } from "../../errors.ts";
 import type { Config } from "../../model/config.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
-import { attachInterface, type Attachment, type AttachMode } from "./attach.ts";
-import type { Obstacle } from "./finding.ts";
+import { attachInterface, type Attachment, type ObstacleTo } from "./attach.ts";
 import { featuresOf, icmpIntervalNs, translates, type Feature } from "./image.ts";
 import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
 import { encodeU32 } from "./map_values.ts";
@@ -39,7 +38,7 @@ export interface CoreContext {
   /** Where `vip.assign: interface` puts addresses: the first interface, or the bond above it. 0: nowhere. */
   readonly addressIfindex: () => number;
   /** What would lose packets on this interface in this mode, or null. */
-  readonly obstacle: (link: Link, mode: AttachMode) => Obstacle | null;
+  readonly obstacle: ObstacleTo;
 }
 
 export interface Core {

@@ -96,7 +96,7 @@ export function offloadFindings(survey: Pick<Survey, "ingress" | "egress">, redi
     return [
       ...finding("native", each.xdp?.native === false ? null : nativeObstacle(each, survey, redirects)),
       ...finding("generic", genericObstacle(each)),
-      ...finding("native", oneBuffer(each)), ...finding("native", merging(each)), ...finding("native", stripping(each)),
+      ...finding("native", oneBuffer(each)), ...finding("native", mergingOffloads(each)), ...finding("native", stripping(each)),
     ];
   });
 }
@@ -110,7 +110,7 @@ function oneBuffer({ link: { name, mtu }, xdp }: Device): Obstacle | null {
 }
 
 /** Drivers refuse native XDP with it, or turn it off by themselves (mlx5, virtio_net). */
-function merging(device: Device): Obstacle | null {
+export function mergingOffloads(device: Device): Obstacle | null {
   const merges = device.xdp?.native === true ? active(device, MERGING) : [];
   if (merges.length === 0) return null;
   return {

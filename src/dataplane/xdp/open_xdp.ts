@@ -6,18 +6,17 @@ import { Failure } from "../../errors.ts";
 import { parsePrefix } from "../../model/address.ts";
 import type { Config } from "../../model/config.ts";
 import type { OnStep } from "./apply.ts";
-import { findInterfaces, type AttachMode } from "./attach.ts";
+import { findInterfaces } from "./attach.ts";
 import { addressHolder } from "./bonds.ts";
 import { objectPath, remedyForBuild } from "./built.ts";
 import { needsRedirect, openCore, type CoreContext } from "./core.ts";
-import type { Obstacle } from "./finding.ts";
 import { mtuFindings } from "./mtu_rules.ts";
 import type { Native } from "./native.ts";
 import { failureFrom, withFailures } from "./native_failure.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import { UNRESOLVED } from "./image.ts";
 import { configuredSource, type Target, type Way } from "./next_hops.ts";
-import { genericObstacle, nativeObstacle } from "./offload_rules.ts";
+import { genericObstacle, mergingOffloads, nativeObstacle } from "./offload_rules.ts";
 import { bpffsRoot, pinsOf } from "./pins.ts";
 import { openSource, type ProgramSource } from "./program.ts";
 import { askDevice, surveyOf } from "./survey.ts";
@@ -85,11 +84,12 @@ export async function openXdpPlane(options: OpenXdpOptions): Promise<XdpPlane> {
 
 /** Asked when a program is attached, on the network as it is then. */
 function obstacleIn(native: Native, config: Config, watch: Watch): CoreContext["obstacle"] {
-  return (link: Link, mode: AttachMode): Obstacle | null => {
+  return (link, to) => {
     const survey = surveyOf(config, watch, askDevice(native));
     const found = survey.ingress.find((each) => each.link.ifindex === link.ifindex);
     if (found === undefined) return null;
-    return mode === "generic" ? genericObstacle(found)
+    if (to === "refused") return mergingOffloads(found);
+    return to === "generic" ? genericObstacle(found)
       : nativeObstacle(found, survey, needsRedirect(survey.ingress.map((each) => each.link)));
   };
 }
