@@ -116,7 +116,7 @@ static __always_inline void touch_nat(const struct packet *packet, const struct 
 	if (choice->effect != EFFECT_TOUCH)
 		return;
 	held->last_seen_ns = choice->now_ns;
-	refresh_reply(&packet->flow, claim);
+	refresh_reply(claim);
 }
 
 /* Finds the flow's translation, or begins one, and gives the packet its new addresses and ports. */
@@ -130,6 +130,7 @@ static __always_inline enum verdict enter_nat(struct xdp_md *ctx, const struct p
 
 	if (!claim || !note_client(ctx, claim))
 		return DROP_NO_ROOM;
+	copy_flow_key(&claim->flow, &packet->flow);
 	claim->now_ns = choice->now_ns;
 	claim->destination = choice->id;
 	claim->service = choice->service;
@@ -141,7 +142,7 @@ static __always_inline enum verdict enter_nat(struct xdp_md *ctx, const struct p
 		copy_address(claim->reply.source, destination->address);
 		claim->reply.source_port = destination->port ? destination->port : packet->flow.service.port;
 		copy_address(claim->own_address, destination->tunnel_source);
-		verdict = claim_nat(packet, claim);
+		verdict = claim_nat(packet->closes);
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
 	} else if (choice->nat) {

@@ -17,6 +17,7 @@ enum { NAT_EEXIST = 17 };
 
 /* What a new flow needs, and in the end what it got. */
 struct nat_claim {
+	struct flow_key flow;   /* as its client sends */
 	struct flow_key reply;  /* as its backend will answer: source and protocol to begin with */
 	__u8 own_address[16];   /* this host's towards the backend */
 	__u64 now_ns;
@@ -29,7 +30,9 @@ struct nat_claim {
 	__u32 keeps_source;     /* nat: the client's address, and its port if that is free */
 };
 
-/* Of the packet at hand: with the packet and what was decided, it would not fit the stack. */
+/* Of the packet at hand: with the packet and what was decided, it would not fit the stack. And what
+ * lies here may be a key of a map in functions that are checked by themselves, where Linux 6.1 takes
+ * no other memory. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
@@ -78,8 +81,7 @@ static __always_inline void copy_flow_key(struct flow_key *to, const struct flow
 }
 
 /* The source that a new flow tries as its number `probe`; false: there is none. */
-static __always_inline bool pick_source(struct nat_claim *claim, const struct packet *packet,
-					__u64 ports, __u32 probe)
+static __always_inline bool pick_source(struct nat_claim *claim, __u64 ports, __u32 probe)
 {
 	__u32 hash = claim->hash + probe * NAT_PROBE_STEP;
 	__u32 first = ports & 0xffff, count = ports >> 16 & 0xffff;
@@ -91,8 +93,8 @@ static __always_inline bool pick_source(struct nat_claim *claim, const struct pa
 	__u32 at;
 
 	if (claim->keeps_source) {
-		copy_address(reply->service.address, packet->flow.source);
-		reply->service.port = packet->flow.source_port;
+		copy_address(reply->service.address, claim->flow.source);
+		reply->service.port = claim->flow.source_port;
 		if (probe == 0)
 			return true;
 	}
@@ -156,16 +158,16 @@ static __always_inline bool take_over(const struct nat_claim *claim, const struc
 }
 
 /* The other direction of an entry that leads to a backend that is gone, or may not keep it. */
-static __always_inline void drop_stale(const struct packet *packet)
+static __always_inline void drop_stale(const struct nat_claim *claim)
 {
-	const struct nat_flow *stale = bpf_map_lookup_elem(&nat_flows, &packet->flow);
+	const struct nat_flow *stale = bpf_map_lookup_elem(&nat_flows, &claim->flow);
 	struct flow_key other __attribute__((aligned(8)));
 
 	if (!stale)
 		return;
 	copy_flow_key(&other, &stale->other);
 	bpf_map_delete_elem(&nat_flows, &other);
-	bpf_map_delete_elem(&nat_flows, &packet->flow);
+	bpf_map_delete_elem(&nat_flows, &claim->flow);
 }
 
 static __always_inline void make_nat_flow(struct nat_flow *entry, const struct nat_claim *claim,
@@ -185,8 +187,7 @@ static __always_inline void make_nat_flow(struct nat_flow *entry, const struct n
 }
 
 /* Writes the direction of the backend's answers, under the first source that is free. */
-static __always_inline enum verdict claim_reply(const struct packet *packet,
-						struct nat_claim *claim,
+static __always_inline enum verdict claim_reply(struct nat_claim *claim,
 						const struct settings *setting,
 						const struct nat_flow *entry)
 {
@@ -196,13 +197,13 @@ static __always_inline enum verdict claim_reply(const struct packet *packet,
 		const struct nat_flow *held;
 		long error;
 
-		if (!pick_source(claim, packet, ports, probe))
+		if (!pick_source(claim, ports, probe))
 			return DROP_NO_PORT;
 		error = bpf_map_update_elem(&nat_flows, &claim->reply, entry, BPF_NOEXIST);
 		if (error == -NAT_EEXIST) {
 			held = bpf_map_lookup_elem(&nat_flows, &claim->reply);
 			/* Left by this very flow, or being claimed for it by another CPU. */
-			if (held && is_same_key(&held->other, &packet->flow))
+			if (held && is_same_key(&held->other, &claim->flow))
 				error = bpf_map_update_elem(&nat_flows, &claim->reply, entry, BPF_ANY);
 			else if (held && take_over(claim, held, setting))
 				error = bpf_map_update_elem(&nat_flows, &claim->reply, entry, BPF_NOEXIST);
@@ -219,26 +220,27 @@ static __always_inline enum verdict claim_reply(const struct packet *packet,
 }
 
 /* Begins a translated flow: claims the key of the answers, so that no two flows share one, and only
- * then writes the key of the client's packets. Not static: see skip_extensions. */
-__noinline int claim_nat(const struct packet *packet, struct nat_claim *claim)
+ * then writes the key of the client's packets. `closes` is what the packet has of NAT_FIN and NAT_RST.
+ * Not static: see skip_extensions. */
+__noinline int claim_nat(__u8 closes)
 {
 	struct settings *setting;
+	struct nat_claim *claim;
 	struct nat_flow entry;
 	enum verdict verdict;
 	__u32 only = 0;
 
-	if (!packet || !claim)
-		return DROP_NO_PORT;
 	setting = bpf_map_lookup_elem(&settings, &only);
-	if (!setting)
+	claim = bpf_map_lookup_elem(&nat_claims, &only);
+	if (!setting || !claim)
 		return DROP_NO_PORT;
-	drop_stale(packet);
-	make_nat_flow(&entry, claim, &packet->flow, NAT_REPLY);
-	verdict = claim_reply(packet, claim, setting, &entry);
+	drop_stale(claim);
+	make_nat_flow(&entry, claim, &claim->flow, NAT_REPLY);
+	verdict = claim_reply(claim, setting, &entry);
 	if (verdict != VERDICT_CONTINUE)
 		return verdict;
-	make_nat_flow(&entry, claim, &claim->reply, packet->closes);
-	if (bpf_map_update_elem(&nat_flows, &packet->flow, &entry, BPF_ANY)) {
+	make_nat_flow(&entry, claim, &claim->reply, closes);
+	if (bpf_map_update_elem(&nat_flows, &claim->flow, &entry, BPF_ANY)) {
 		bpf_map_delete_elem(&nat_flows, &claim->reply);
 		return DROP_NAT_FULL;
 	}
@@ -248,13 +250,13 @@ __noinline int claim_nat(const struct packet *packet, struct nat_claim *claim)
 
 /* Where the client's packets come from now is where the answers go. The entry of the answers is put
  * back if it is gone: a sweep may have been broken off between the two. */
-static __noinline int refresh_reply(const struct flow_key *flow, const struct nat_claim *claim)
+static __noinline int refresh_reply(const struct nat_claim *claim)
 {
 	struct nat_flow *reply = bpf_map_lookup_elem(&nat_flows, &claim->reply);
 	struct nat_flow entry;
 
 	if (!reply) {
-		make_nat_flow(&entry, claim, flow, NAT_REPLY);
+		make_nat_flow(&entry, claim, &claim->flow, NAT_REPLY);
 		return bpf_map_update_elem(&nat_flows, &claim->reply, &entry, BPF_NOEXIST);
 	}
 	reply->client_ifindex = claim->client_ifindex;
