@@ -31,7 +31,8 @@ const COUNTS = {
   "proxy": { short: 50, long: 2_000 },
   "simulation": { short: 20, long: 1_000 },
   "fuzz": { short: 50_000, long: 2_000_000 },
-  "packets": { short: 20_000, long: 1_000_000 },
+  /** For each way of forwarding. */
+  "packets": { short: 4_000, long: 5_000_000 },
 } as const satisfies Readonly<Record<string, Runs>>;
 
 export type CountName = keyof typeof COUNTS;

@@ -3,6 +3,7 @@
 // sides and how they are compared; the random part comes from random_tables.ts and
 // random_frames.ts.
 
+import type { Forwarding } from "../../src/model/config.ts";
 import { decide, opensConnection } from "../../src/model/decide.ts";
 import type {
   Decision,
@@ -119,11 +120,12 @@ export class Comparison {
   readonly #quic: number[];
   #number = 0;
 
-  constructor(draws: Draws, setting: Setting) {
+  /** Most destinations have this way of forwarding, unless the program is lean. */
+  constructor(draws: Draws, setting: Setting, forwarding: Forwarding) {
     this.#setting = setting;
     const { world, ingress, egress, absent } = setting;
     const ifindexes = [ingress, ingress, ingress, ingress, egress, egress, egress, absent];
-    const random = randomWorld(draws, ifindexes, process.hrtime.bigint());
+    const random = randomWorld(draws, ifindexes, process.hrtime.bigint(), forwarding);
     const made = setting.lean ? lean(random) : random;
     const hops = new Map(
       [...made.hops].map(([id, hop]) => [id, withTunnel(hop, made.table.destinations.get(id)!)]),

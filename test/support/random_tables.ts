@@ -4,7 +4,7 @@
 
 import { addressFromBytes, parsePrefix, prefixOf } from "../../src/model/address.ts";
 import type { Prefix } from "../../src/model/address.ts";
-import type { ServiceConfig } from "../../src/model/config.ts";
+import type { Forwarding, ServiceConfig } from "../../src/model/config.ts";
 import type { FlowEntry } from "../../src/model/decide.ts";
 import type { FragmentEntry } from "../../src/model/fragment.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
@@ -39,15 +39,19 @@ export interface RandomWorld {
   readonly replies: () => readonly FlowTuple[];
 }
 
+export const FORWARDINGS: readonly Forwarding[] = ["l2", "ipip", "gue", "gre", "nat", "fullnat"];
+
 /** Fragments have identifications below this: few, so that datagrams are met again. */
 export const IDENTIFICATIONS_MAX = 4;
 
+/** With a way of forwarding given, most destinations have that one. */
 export function randomWorld(
   draws: Draws,
   ifindexes: readonly number[],
   nowNs: bigint,
+  forwarding: Forwarding | null = null,
 ): RandomWorld {
-  const destinations = randomDestinations(draws);
+  const destinations = randomDestinations(draws, forwarding);
   const services = randomServices(draws, destinations);
   const nat = randomNat(draws);
   const isFresh = draws.chance(0.6);
@@ -168,7 +172,7 @@ function randomEntry(
   };
 }
 
-function randomDestinations(draws: Draws): Map<number, Destination> {
+function randomDestinations(draws: Draws, most: Forwarding | null): Map<number, Destination> {
   const destinations = new Map<number, Destination>();
   for (let made = draws.between(1, 8); made > 0; made -= 1) {
     const id = draws.between(1, NUMBERS_MAX - 1);
@@ -176,7 +180,8 @@ function randomDestinations(draws: Draws): Map<number, Destination> {
       ? ipv4(10, 9, 0, id)
       : Uint8Array.of(0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, id);
     const name = `pool/${id}`;
-    const forwarding = draws.pick(["l2", "ipip", "gue", "gre", "nat", "fullnat", "nat", "fullnat"] as const);
+    const any = draws.pick(FORWARDINGS);
+    const forwarding = most !== null && draws.chance(0.75) ? most : any;
     destinations.set(id, {
       id,
       generation: draws.between(1, 4),
