@@ -10,6 +10,7 @@ import { applyVerb, overrideVerb, planVerb, printApplied, printRemoved } from ".
 import type { BenchOptions } from "./bench.ts";
 import { checkVerb, showConfigVerb } from "./check.ts";
 import type { DecapVerbOptions } from "./decap.ts";
+import type { DoctorOptions } from "./doctor.ts";
 import type { Common, End, Output } from "./command.ts";
 import { collect, command, socketOf, wholeNumber, withClient } from "./command.ts";
 import type { Io } from "./io.ts";
@@ -324,9 +325,11 @@ function addHost(program: Command, io: Io, end: End): void {
     output: true,
   })
     .option("-c, --config <file>", "check against this file's interfaces and services")
-    .action(async (options: Common & { readonly config?: string }) => {
+    .option("--return-path [address...]", "with -c: test whether answers of nat backends come back through this host, from"
+      + " an address, one for each IP version, that stands in for a client's and is put on lo meanwhile")
+    .action(async (options: DoctorOptions) => {
       const { doctorVerb } = await import("./doctor.ts");
-      end(doctorVerb(io, options));
+      end(await doctorVerb(io, options));
     });
   command(program, "decap", "on a backend: unwrap tunnelled packets for its virtual addresses, until ended", {
     output: true,
