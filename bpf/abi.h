@@ -155,7 +155,7 @@ struct service_version {
 	__u8 flags;             /* enum service_flags */
 	__u8 source_prefix_ipv4; /* bits of the client address that HASH_SOURCE_IP takes, 0…32 */
 	__u8 source_prefix_ipv6; /* 0…128 */
-	__u8 pad[2];
+	__u16 mss_max;          /* largest segment that SYNs may ask for; 0: no limit */
 };
 
 /* The way to a destination. The first twelve bytes are those of the Ethernet header. */

@@ -32,6 +32,7 @@ struct choice {
 	__u32 generation;
 	__u8 effect;            /* enum effect */
 	__u8 tracking;          /* enum tracking */
+	__u16 mss_max;          /* of the service; 0: no limit */
 	__be32 tunnel_source_mask; /* of the destination, if tunnels lead there */
 	__u32 flow_hash;        /* of the 5-tuple; set where the outer header varies by it */
 	int action;             /* enum xdp_action of the TX verdicts */
@@ -339,6 +340,7 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	if (feature_policy && version->flags && is_denied(packet, version, choice->service))
 		return DROP_DENIED;
 	choice->tracking = feature_tracking ? version->tracking : TRACKING_NONE;
+	choice->mss_max = feature_mss_clamp ? version->mss_max : 0;
 	if (feature_orphan || feature_nat || choice->tracking == TRACKING_FULL)
 		choice->now_ns = bpf_ktime_get_coarse_ns();
 	if (feature_orphan) {

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "mss.h"
 #include "too_big.h"
 #include "translate.h"
 #include "vlan.h"
@@ -187,6 +188,8 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
 	}
+	if (feature_mss_clamp && choice->mss_max && packet->opens && packet->role == ROLE_PACKET)
+		clamp_mss(ctx, packet, choice->mss_max);
 	if (!count_hop(ctx, packet))
 		return DROP_NO_ROOM;
 	if (tunnel && encapsulate(ctx, packet, choice, ipv4_outside) != VERDICT_CONTINUE)
@@ -231,6 +234,16 @@ static __always_inline void touch_reply(const struct packet *packet, struct nat_
 		held->last_seen_ns = now_ns;
 }
 
+/* What a backend announces limits what its client sends, and that comes this way too. */
+static __always_inline void clamp_answer(struct xdp_md *ctx, const struct packet *packet,
+					 __u32 service)
+{
+	const struct service_version *version = active_version(service);
+
+	if (version && version->mss_max)
+		clamp_mss(ctx, packet, version->mss_max);
+}
+
 /* Sends what a backend answers to the client, from the address that the client knows. */
 static __noinline int reply(struct xdp_md *ctx, const struct packet *packet, struct choice *choice,
 			    enum verdict verdict)
@@ -245,6 +258,8 @@ static __noinline int reply(struct xdp_md *ctx, const struct packet *packet, str
 	mtu = mtu_of(ctx, held->client_ifindex, packet->ip_length);
 	if (mtu)
 		return refuse_too_big(ctx, packet, choice, mtu, packet->ip_length);
+	if (feature_mss_clamp && packet->answers && packet->role == ROLE_PACKET)
+		clamp_answer(ctx, packet, held->service);
 	copy_flow_key(&to, &held->other);
 	if (!translate(ctx, packet, &to) || !count_hop(ctx, packet) || !turn_to_client(ctx, held))
 		return DROP_NO_ROOM;

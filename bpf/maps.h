@@ -20,6 +20,7 @@ const volatile bool feature_ipip = true;
 const volatile bool feature_gue = true;
 const volatile bool feature_gre = true;
 const volatile bool feature_nat = true;
+const volatile bool feature_mss_clamp = true;
 const volatile bool feature_tunnel_variation = true;
 const volatile bool feature_wildcard = true;
 const volatile bool feature_tracking = true;

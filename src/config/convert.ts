@@ -120,6 +120,7 @@ function convertService(raw: RawService): ServiceConfig {
     gue, algorithm, hash,
     sourcePrefix, ringSize, tracking, flowIdleMs,
     affinityGroup: raw.affinityGroup,
+    mssMax: raw.mssMax,
     quicLb: optional(raw.quicLb, ({ configs }) => ({
       configs: configs.map((each) => ({ ...each, key: optional(each.key, readQuicKey) })),
     })),

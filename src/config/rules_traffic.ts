@@ -196,6 +196,13 @@ function* unprobedUdp(draft: Draft): Iterable<Finding> {
   }
 }
 
+function* segments(draft: Draft): Iterable<Finding> {
+  for (const { path, fields } of draft.services) {
+    if (fields.protocol !== "udp" || fields.mssMax === undefined || fields.mssMax === null) continue;
+    yield error([...path, "mssMax"], "a udp service has no segments", "remove it");
+  }
+}
+
 export const TRAFFIC_RULES: readonly Rule[] = [
-  noServices, noBackends, noWeight, slotless, mappedPorts, families, ringSizes, affinityGroups, policies, probes, unprobedUdp,
+  noServices, noBackends, noWeight, slotless, mappedPorts, families, ringSizes, affinityGroups, policies, probes, unprobedUdp, segments,
 ];

@@ -249,6 +249,11 @@ export const serviceSchema = z.strictObject({
   )
     .nullable().default(null),
   quicLb: quicLbSchema,
+  mssMax: integer(
+    "Largest TCP segment that connections may ask for: larger values in SYNs are lowered, the client's "
+      + "and, with nat and fullnat, the backend's. For networks in which larger packets get lost. null: "
+      + "as they ask.", 536, 65_495,
+  ).nullable().default(null),
   failOpen: z.boolean().default(false).meta({
     description: "With every backend down, treat all of them as up instead of dropping.",
   }),

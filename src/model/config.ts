@@ -133,6 +133,8 @@ export interface ServiceConfig extends ServiceAddress {
   /** A tracked flow without a packet for so long is forgotten. */
   readonly flowIdleMs: number;
   readonly affinityGroup: string | null;
+  /** Largest TCP segment that SYNs may ask for; null: what they ask for. */
+  readonly mssMax: number | null;
   /** How packets say by their QUIC connection ID where they go; null: they do not. */
   readonly quicLb: { readonly configs: readonly ServiceQuicConfig[] } | null;
   readonly failOpen: boolean;

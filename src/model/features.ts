@@ -89,6 +89,9 @@ export const FEATURES = {
   "services[].vip.assign": { xdp: "honoured", proxy: "honoured" },
   "services[].policy": { xdp: "honoured", proxy: "honoured" },
   "services[].quicLb": { xdp: "honoured", proxy: "honoured" },
+  "services[].mssMax": {
+    xdp: "honoured", proxy: { ignored: "the host's own stack says what fits its connections" },
+  },
   "services[].failOpen": { xdp: "honoured", proxy: "honoured" },
   "services[].tracking": {
     xdp: {

@@ -49,9 +49,19 @@ static void judge_action(enum verdict verdict, int action)
 		complain("verdict %d with action %d", verdict, action);
 }
 
+/* Whether a service has this address, alone or within a prefix. */
+static bool is_virtual(const __u8 *address)
+{
+	struct address_prefix prefix = { .prefix_bits = 128 };
+
+	memcpy(prefix.address, address, sizeof(prefix.address));
+	return peek(&virtual_addresses, address) || peek(&address_groups, &prefix);
+}
+
 static void judge_sent(enum verdict verdict, const struct view *before, const struct view *after)
 {
-	bool readdressed = is_readdressed(before, after);
+	/* An error about a request may come from the virtual address that it seems to come from next. */
+	bool readdressed = is_readdressed(before, after) || !is_virtual(before->destination);
 
 	switch (verdict) {
 	case TX_FORWARDED:
@@ -66,15 +76,6 @@ static void judge_sent(enum verdict verdict, const struct view *before, const st
 	default:
 		complain("verdict %d, of which nobody said what is to hold", verdict);
 	}
-}
-
-/* Whether a service has this address, alone or within a prefix. */
-static bool is_virtual(const __u8 *address)
-{
-	struct address_prefix prefix = { .prefix_bits = 128 };
-
-	memcpy(prefix.address, address, sizeof(prefix.address));
-	return peek(&virtual_addresses, address) || peek(&address_groups, &prefix);
 }
 
 /* Whether a tunnel of ours begins there: its words but the last one are that of a destination's

@@ -47,7 +47,7 @@ const FORWARDING_NUMBERS: Readonly<Record<string, number>> = {
 const ORPHAN_NUMBERS = { keep: 0, pass: 1, drop: 2 } as const;
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 /** Elements of the arrays that are indexed by service or by destination. */
-const ENTRIES_MAX = 192;
+const ENTRIES_MAX = 256;
 const QUIC_ENTRIES_MAX = 1024;
 
 /** The way to a destination, and what the tables of the model do not say. */
@@ -140,7 +140,7 @@ export class BpfWorld {
     for (const { map, key } of this.#written.splice(0)) this.map(map).delete(key);
     for (const map of ["flows", "fragments", "nat_flows"])
       for (const key of this.#keysOf(map)) this.map(map).delete(key);
-    this.#memoryOf("destinations").fill(0);
+    for (const map of ["destinations", "service_versions"]) this.#memoryOf(map).fill(0);
     for (const destination of table.destinations.values()) {
       const bytes = destinationBytes(destination, surroundings.hop(destination));
       this.#memoryOf("destinations").set(bytes, destination.id * DestinationValue.size);
@@ -382,6 +382,7 @@ function versionBytes(service: Service, ringClass: RingClass, place: number): Ui
       (config.forwarding === "nat" || config.forwarding === "fullnat" ? 8 : 0),
     sourcePrefixIpv4: config.sourcePrefix.ipv4,
     sourcePrefixIpv6: config.sourcePrefix.ipv6,
+    mssMax: config.mssMax ?? 0,
   });
 }
 

@@ -166,7 +166,7 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     ringSize: sketch.ringSize ?? 251,
     tracking: "full",
     flowIdleMs: 60_000,
-    affinityGroup: sketch.affinityGroup ?? null,
+    affinityGroup: sketch.affinityGroup ?? null, mssMax: null,
     quicLb: null,
     failOpen: sketch.failOpen ?? false,
     vip: { assign: "none" },

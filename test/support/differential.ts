@@ -33,6 +33,7 @@ import { randomFrame } from "./random_frames.ts";
 import { randomWorld, tunnelSourceFor } from "./random_tables.ts";
 import type { RandomWorld } from "./random_tables.ts";
 import {
+  clampedMss,
   echoed,
   forwardedByL2,
   forwardedByTunnel,
@@ -74,6 +75,7 @@ export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
   feature_gue: false,
   feature_gre: false,
   feature_nat: false,
+  feature_mss_clamp: false,
   feature_tunnel_variation: false,
   feature_wildcard: false,
   feature_tracking: false,
@@ -95,7 +97,7 @@ function lean(world: RandomWorld): RandomWorld {
   const services = world.table.services.map((service) => {
     const { network: { address }, ports } = service.config;
     const exact = { network: fixedSource(address), ports: { from: ports.from, to: ports.from } };
-    const config = { ...service.config, ...exact, tracking: "none", hash: "5-tuple", forwarding: "l2" } as const;
+    const config = { ...service.config, ...exact, tracking: "none", hash: "5-tuple", forwarding: "l2", mssMax: null } as const;
     return { ...service, quicLb: null, config: { ...config, policy: { allow: [], deny: [] } } };
   });
   const orphan = { afterMs: 0, action: "keep" } as const;
@@ -317,7 +319,18 @@ export class Comparison {
     else checkSums(frame, output, !isAnswer && outerOf(decision) > 0);
   }
 
-  #expectedFrame(decision: Decision, packet: ParsedPacket, frame: Uint8Array): Expected {
+  #expectedFrame(decision: Decision, packet: ParsedPacket, received: Uint8Array): Expected {
+    // What leaves for a backend or its client; an answer of ours is made of the frame as it came.
+    const carries = decision.verdict === "TX_FORWARDED" || decision.verdict === "TX_REPLY";
+    const isAsked = decision.back === undefined ? !packet.ack : packet.ack;
+    const mssMax = carries && isAsked ? (decision.service?.config.mssMax ?? null) : null;
+    const { frame, sums } = clampedMss(received, packet, mssMax);
+    const expected = this.#rewritten(decision, packet, frame);
+    const shift = expected.frame.length - frame.length;
+    return { frame: expected.frame, sums: [...expected.sums, ...sums.map((sum) => sum + shift)] };
+  }
+
+  #rewritten(decision: Decision, packet: ParsedPacket, frame: Uint8Array): Expected {
     if (decision.verdict === "TX_ECHO_REPLY") return echoed(frame, packet);
     if (decision.back !== undefined) {
       if (decision.verdict === "TX_TOO_BIG") return toldTooBig(frame, packet, EGRESS_MTU);

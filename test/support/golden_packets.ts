@@ -64,6 +64,7 @@ interface File {
     readonly protocol: "tcp" | "udp";
     readonly destination: number;
     readonly deny: readonly string[];
+    readonly mssMax: number | null;
   }[];
   readonly cases: readonly {
     readonly name: string;
@@ -170,6 +171,7 @@ function serviceOf(
       tracking: "none",
       flowIdleMs: 1000,
       affinityGroup: null,
+      mssMax: one.mssMax,
       quicLb: null,
       failOpen: false,
       vip: { assign: "none" },

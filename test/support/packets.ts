@@ -27,6 +27,8 @@ export interface FrameSpec {
   readonly destinationPort: number;
   /** Byte 13 of a TCP header; type of an ICMP message. */
   readonly flags: number;
+  /** Behind a TCP header; a multiple of 4 bytes. */
+  readonly tcpOptions: Uint8Array;
   /** Of an ICMP message. */
   readonly code: number;
   /** Of an ICMP error: the lower half of what follows the checksum. */
@@ -69,6 +71,7 @@ export const PLAIN: FrameSpec = {
   sourcePort: 1024,
   destinationPort: 53,
   flags: 0,
+  tcpOptions: new Uint8Array(0),
   code: 0,
   mtu: 0,
   payload: new Uint8Array(0),
@@ -107,7 +110,7 @@ export function frameOf(changes: Partial<FrameSpec>): Uint8Array {
 
 function transportOf(spec: FrameSpec): Uint8Array {
   const { protocol, payload, family } = spec;
-  const headerBytes = protocol === TCP ? 20 : protocol === UDP || isIcmp(spec) ? 8 : 0;
+  const headerBytes = protocol === TCP ? 20 + spec.tcpOptions.length : protocol === UDP || isIcmp(spec) ? 8 : 0;
   const segment = new Uint8Array(headerBytes + payload.length);
   segment.set(payload, headerBytes);
   if (headerBytes === 0) return segment;
@@ -123,7 +126,8 @@ function transportOf(spec: FrameSpec): Uint8Array {
   put16(segment, 0, spec.sourcePort);
   put16(segment, 2, spec.destinationPort);
   if (protocol === TCP) {
-    segment[12] = 5 << 4;
+    segment[12] = (headerBytes / 4) << 4;
+    segment.set(spec.tcpOptions, 20);
     segment[13] = spec.flags;
     put16(segment, 14, 0xffff);
   } else put16(segment, 4, segment.length);

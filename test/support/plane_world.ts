@@ -180,7 +180,7 @@ const SERVICE_CONFIG: ServiceConfig = {
   name: "s", ...serviceAt("203.0.113.1", 80), protocol: "tcp", forwarding: "ipip",
   gue: { port: 6080, variant: 0 }, algorithm: "maglev",
   hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: RING_SIZE, tracking: "full", flowIdleMs: 60_000,
-  affinityGroup: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: [] },
+  affinityGroup: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: [] },
   proxy: {
     connectTimeoutMs: 1, connectRetries: 0, idleTimeoutMs: 0, udpIdleTimeoutMs: 1, connectionsMax: 1, sessionsMax: 1,
     proxyProtocol: "none",

@@ -34,7 +34,7 @@ export function service({ address: where, port, ...change }: ServiceChange = {})
     name: "web", protocol: "tcp", forwarding: "l2",
     gue: { port: 6080, variant: 0 }, algorithm: "maglev", hash: "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: 1009, tracking: "full", flowIdleMs: 60_000,
-    affinityGroup: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "web",
+    affinityGroup: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "web",
     policy: { allow: [], deny: [] },
     ...change,
     ...serviceAt(where ?? "127.0.0.1", port ?? 80),

@@ -134,9 +134,22 @@ function ofFlow(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
     sourcePort: draws.chance(0.9) ? tuple.sourcePort : draws.below(65536),
     destinationPort: draws.chance(0.97) ? tuple.destinationPort : draws.below(65536),
     flags: draws.pick([0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14, 0x00, 0xc2]),
+    tcpOptions: randomTcpOptions(draws),
     ...(quic === null ? {} : { payload: randomDatagram(draws, quic) }),
     ...randomHeaders(draws, family, 0.06),
   };
+}
+
+/** Often with a segment size, at any place; sometimes nonsense. */
+function randomTcpOptions(draws: Draws): Uint8Array {
+  if (draws.chance(0.4)) return new Uint8Array(0);
+  const mss = [2, draws.chance(0.95) ? 4 : draws.below(256), draws.below(16), draws.below(256)];
+  const others = [[1], [1], [3, 3, 7], [4, 2], [8, 10, 1, 2, 3, 4, 5, 6, 7, 8], [0], [254, draws.below(8)]];
+  const options: number[] = [];
+  for (let count = draws.below(4); count > 0; count -= 1) options.push(...draws.pick(others));
+  if (draws.chance(0.8)) options.push(...mss);
+  if (draws.chance(0.5)) options.push(...draws.pick(others));
+  return Uint8Array.from({ length: Math.min(40, Math.ceil(options.length / 4) * 4) }, (_, at) => options[at] ?? 0);
 }
 
 /** What a backend answers under this key. */
@@ -146,6 +159,7 @@ function ofTuple(draws: Draws, tuple: FlowTuple): Partial<FrameSpec> {
     family,
     ...tuple,
     flags: draws.pick([0x12, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14]),
+    tcpOptions: randomTcpOptions(draws),
     ...randomHeaders(draws, family, 0.06),
   };
 }

@@ -310,6 +310,7 @@ function randomConfig(draws: Draws): ServiceConfig {
     tracking: draws.pick(["none", "full", "full"]),
     flowIdleMs: draws.pick([IDLE_SHORT_MS, IDLE_LONG_MS]),
     affinityGroup: null,
+    mssMax: draws.chance(0.4) ? draws.pick([536, 1000, 1400, 3000]) : null,
     quicLb: null,
     failOpen: false,
     vip: { assign: "none" },

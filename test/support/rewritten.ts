@@ -77,6 +77,30 @@ export function translatedTo(frame: Uint8Array, packet: ParsedPacket, macs: Macs
   return { frame: expected, sums: [...sums, transport + 2] };
 }
 
+/**
+ * A SYN that asks for larger segments than it may (RFC 9293, 3.7.1), asking for the largest it may; any
+ * other frame as it is. The sum of its TCP header is another one then.
+ */
+export function clampedMss(frame: Uint8Array, packet: ParsedPacket, mssMax: number | null): Expected {
+  const untouched = { frame, sums: [] };
+  if (mssMax === null || packet.kind !== "flow" || !packet.syn || packet.protocol !== 6) return untouched;
+  const transport = transportOf(frame, packet.ipOffset, packet.family)!;
+  const end = transport + (frame[transport + 12]! >> 4) * 4;
+  if (end > packet.ipOffset + packet.ipLength) return untouched;
+  for (let at = transport + 20; at + 2 <= end;) {
+    const [kind, length] = [frame[at]!, frame[at + 1]!];
+    if (kind === 0 || (kind > 1 && length < 2)) return untouched;
+    if (kind === 2) {
+      if (length !== 4 || at + 4 > end || ((frame[at + 2]! << 8) | frame[at + 3]!) <= mssMax) return untouched;
+      const clamped = Uint8Array.from(frame);
+      put16(clamped, at + 2, mssMax);
+      return { frame: clamped, sums: [transport + 16] };
+    }
+    at += kind === 1 ? 1 : length;
+  }
+  return untouched;
+}
+
 function putAddresses(
   frame: Uint8Array, at: number, family: 4 | 6, source: Uint8Array | null, destination: Uint8Array,
 ): void {

@@ -21,13 +21,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xfcfbcb03310fb5b9n;
+export const ABI_FINGERPRINT = 0x5720e568f0c1472en;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x5610158e7253bf3bn,
-  pointsman: 0xfcfbcb03310fb5b9n,
-  probe: 0x790ed603d6459314n,
+  pointsman: 0x5720e568f0c1472en,
+  probe: 0x6a41c1a12fb50556n,
 } as const;
 
 /** enum decap_verdict */
@@ -1014,6 +1014,7 @@ export interface ServiceVersion {
   readonly flags: number;
   readonly sourcePrefixIpv4: number;
   readonly sourcePrefixIpv6: number;
+  readonly mssMax: number;
 }
 
 function writeServiceVersion(view: DataView, at: number, value: ServiceVersion): void {
@@ -1027,6 +1028,7 @@ function writeServiceVersion(view: DataView, at: number, value: ServiceVersion):
   codec.setU8(view, at + 27, value.flags, "service_version.flags");
   codec.setU8(view, at + 28, value.sourcePrefixIpv4, "service_version.source_prefix_ipv4");
   codec.setU8(view, at + 29, value.sourcePrefixIpv6, "service_version.source_prefix_ipv6");
+  codec.setU16(view, at + 30, value.mssMax, "service_version.mss_max");
 }
 
 function readServiceVersion(view: DataView, at: number): ServiceVersion {
@@ -1041,6 +1043,7 @@ function readServiceVersion(view: DataView, at: number): ServiceVersion {
     flags: view.getUint8(at + 27),
     sourcePrefixIpv4: view.getUint8(at + 28),
     sourcePrefixIpv6: view.getUint8(at + 29),
+    mssMax: view.getUint16(at + 30, true),
   };
 }
 
@@ -1057,6 +1060,7 @@ export const ServiceVersion = {
     flags: 27,
     sourcePrefixIpv4: 28,
     sourcePrefixIpv6: 29,
+    mssMax: 30,
   },
   encode: (value: ServiceVersion): Uint8Array => {
     const bytes = new Uint8Array(32);
@@ -1353,6 +1357,7 @@ export interface PointsmanRodata {
   readonly featureGue: boolean;
   readonly featureGre: boolean;
   readonly featureNat: boolean;
+  readonly featureMssClamp: boolean;
   readonly featureTunnelVariation: boolean;
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
@@ -1377,19 +1382,20 @@ export const PointsmanRodata = {
     featureGue: 2,
     featureGre: 3,
     featureNat: 4,
-    featureTunnelVariation: 5,
-    featureWildcard: 6,
-    featureTracking: 7,
-    featurePolicy: 8,
-    featureSourceHash: 9,
-    featureOrphan: 10,
-    featureQuicLb: 11,
-    featureIcmpErrors: 12,
-    featureTunnelErrors: 13,
-    ringClassSmall: 14,
-    ringClassMedium: 15,
-    ringClassLarge: 16,
-    transmitByRedirect: 17,
+    featureMssClamp: 5,
+    featureTunnelVariation: 6,
+    featureWildcard: 7,
+    featureTracking: 8,
+    featurePolicy: 9,
+    featureSourceHash: 10,
+    featureOrphan: 11,
+    featureQuicLb: 12,
+    featureIcmpErrors: 13,
+    featureTunnelErrors: 14,
+    ringClassSmall: 15,
+    ringClassMedium: 16,
+    ringClassLarge: 17,
+    transmitByRedirect: 18,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
@@ -1410,44 +1416,47 @@ export const PointsmanRodata = {
     if (value.featureNat !== undefined) {
       codec.setU8(view, 4, Number(value.featureNat), "feature_nat");
     }
+    if (value.featureMssClamp !== undefined) {
+      codec.setU8(view, 5, Number(value.featureMssClamp), "feature_mss_clamp");
+    }
     if (value.featureTunnelVariation !== undefined) {
-      codec.setU8(view, 5, Number(value.featureTunnelVariation), "feature_tunnel_variation");
+      codec.setU8(view, 6, Number(value.featureTunnelVariation), "feature_tunnel_variation");
     }
     if (value.featureWildcard !== undefined) {
-      codec.setU8(view, 6, Number(value.featureWildcard), "feature_wildcard");
+      codec.setU8(view, 7, Number(value.featureWildcard), "feature_wildcard");
     }
     if (value.featureTracking !== undefined) {
-      codec.setU8(view, 7, Number(value.featureTracking), "feature_tracking");
+      codec.setU8(view, 8, Number(value.featureTracking), "feature_tracking");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 8, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 9, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 9, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 10, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 10, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 11, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 11, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 12, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 12, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 13, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 13, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 14, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 14, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 15, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 15, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 16, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 16, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 17, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 17, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 18, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
@@ -1459,19 +1468,20 @@ export const PointsmanRodata = {
       featureGue: view.getUint8(2) !== 0,
       featureGre: view.getUint8(3) !== 0,
       featureNat: view.getUint8(4) !== 0,
-      featureTunnelVariation: view.getUint8(5) !== 0,
-      featureWildcard: view.getUint8(6) !== 0,
-      featureTracking: view.getUint8(7) !== 0,
-      featurePolicy: view.getUint8(8) !== 0,
-      featureSourceHash: view.getUint8(9) !== 0,
-      featureOrphan: view.getUint8(10) !== 0,
-      featureQuicLb: view.getUint8(11) !== 0,
-      featureIcmpErrors: view.getUint8(12) !== 0,
-      featureTunnelErrors: view.getUint8(13) !== 0,
-      ringClassSmall: view.getUint8(14) !== 0,
-      ringClassMedium: view.getUint8(15) !== 0,
-      ringClassLarge: view.getUint8(16) !== 0,
-      transmitByRedirect: view.getUint8(17) !== 0,
+      featureMssClamp: view.getUint8(5) !== 0,
+      featureTunnelVariation: view.getUint8(6) !== 0,
+      featureWildcard: view.getUint8(7) !== 0,
+      featureTracking: view.getUint8(8) !== 0,
+      featurePolicy: view.getUint8(9) !== 0,
+      featureSourceHash: view.getUint8(10) !== 0,
+      featureOrphan: view.getUint8(11) !== 0,
+      featureQuicLb: view.getUint8(12) !== 0,
+      featureIcmpErrors: view.getUint8(13) !== 0,
+      featureTunnelErrors: view.getUint8(14) !== 0,
+      ringClassSmall: view.getUint8(15) !== 0,
+      ringClassMedium: view.getUint8(16) !== 0,
+      ringClassLarge: view.getUint8(17) !== 0,
+      transmitByRedirect: view.getUint8(18) !== 0,
     };
   },
 } as const;
@@ -1496,6 +1506,7 @@ export interface ProbeRodata {
   readonly featureGue: boolean;
   readonly featureGre: boolean;
   readonly featureNat: boolean;
+  readonly featureMssClamp: boolean;
   readonly featureTunnelVariation: boolean;
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
@@ -1520,19 +1531,20 @@ export const ProbeRodata = {
     featureGue: 2,
     featureGre: 3,
     featureNat: 4,
-    featureTunnelVariation: 5,
-    featureWildcard: 6,
-    featureTracking: 7,
-    featurePolicy: 8,
-    featureSourceHash: 9,
-    featureOrphan: 10,
-    featureQuicLb: 11,
-    featureIcmpErrors: 12,
-    featureTunnelErrors: 13,
-    ringClassSmall: 14,
-    ringClassMedium: 15,
-    ringClassLarge: 16,
-    transmitByRedirect: 17,
+    featureMssClamp: 5,
+    featureTunnelVariation: 6,
+    featureWildcard: 7,
+    featureTracking: 8,
+    featurePolicy: 9,
+    featureSourceHash: 10,
+    featureOrphan: 11,
+    featureQuicLb: 12,
+    featureIcmpErrors: 13,
+    featureTunnelErrors: 14,
+    ringClassSmall: 15,
+    ringClassMedium: 16,
+    ringClassLarge: 17,
+    transmitByRedirect: 18,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
@@ -1553,44 +1565,47 @@ export const ProbeRodata = {
     if (value.featureNat !== undefined) {
       codec.setU8(view, 4, Number(value.featureNat), "feature_nat");
     }
+    if (value.featureMssClamp !== undefined) {
+      codec.setU8(view, 5, Number(value.featureMssClamp), "feature_mss_clamp");
+    }
     if (value.featureTunnelVariation !== undefined) {
-      codec.setU8(view, 5, Number(value.featureTunnelVariation), "feature_tunnel_variation");
+      codec.setU8(view, 6, Number(value.featureTunnelVariation), "feature_tunnel_variation");
     }
     if (value.featureWildcard !== undefined) {
-      codec.setU8(view, 6, Number(value.featureWildcard), "feature_wildcard");
+      codec.setU8(view, 7, Number(value.featureWildcard), "feature_wildcard");
     }
     if (value.featureTracking !== undefined) {
-      codec.setU8(view, 7, Number(value.featureTracking), "feature_tracking");
+      codec.setU8(view, 8, Number(value.featureTracking), "feature_tracking");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 8, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 9, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 9, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 10, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 10, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 11, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 11, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 12, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 12, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 13, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 13, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 14, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 14, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 15, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 15, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 16, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 16, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 17, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 17, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 18, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
@@ -1602,19 +1617,20 @@ export const ProbeRodata = {
       featureGue: view.getUint8(2) !== 0,
       featureGre: view.getUint8(3) !== 0,
       featureNat: view.getUint8(4) !== 0,
-      featureTunnelVariation: view.getUint8(5) !== 0,
-      featureWildcard: view.getUint8(6) !== 0,
-      featureTracking: view.getUint8(7) !== 0,
-      featurePolicy: view.getUint8(8) !== 0,
-      featureSourceHash: view.getUint8(9) !== 0,
-      featureOrphan: view.getUint8(10) !== 0,
-      featureQuicLb: view.getUint8(11) !== 0,
-      featureIcmpErrors: view.getUint8(12) !== 0,
-      featureTunnelErrors: view.getUint8(13) !== 0,
-      ringClassSmall: view.getUint8(14) !== 0,
-      ringClassMedium: view.getUint8(15) !== 0,
-      ringClassLarge: view.getUint8(16) !== 0,
-      transmitByRedirect: view.getUint8(17) !== 0,
+      featureMssClamp: view.getUint8(5) !== 0,
+      featureTunnelVariation: view.getUint8(6) !== 0,
+      featureWildcard: view.getUint8(7) !== 0,
+      featureTracking: view.getUint8(8) !== 0,
+      featurePolicy: view.getUint8(9) !== 0,
+      featureSourceHash: view.getUint8(10) !== 0,
+      featureOrphan: view.getUint8(11) !== 0,
+      featureQuicLb: view.getUint8(12) !== 0,
+      featureIcmpErrors: view.getUint8(13) !== 0,
+      featureTunnelErrors: view.getUint8(14) !== 0,
+      ringClassSmall: view.getUint8(15) !== 0,
+      ringClassMedium: view.getUint8(16) !== 0,
+      ringClassLarge: view.getUint8(17) !== 0,
+      transmitByRedirect: view.getUint8(18) !== 0,
     };
   },
 } as const;

@@ -75,8 +75,8 @@ export function configuredCapacities({ limits, services, pools }: Config): Capac
 function configuredFeatures(config: Config): Set<Feature> {
   return featuresOf({
     keys: config.services,
-    versions: config.services.map(({ ringSize, tracking, hash, policy, quicLb, forwarding }) => ({
-      hasQuicLb: quicLb !== null, ringSize, tracking: translates(forwarding) ? "none" : tracking,
+    versions: config.services.map(({ ringSize, tracking, hash, policy, quicLb, forwarding, mssMax }) => ({
+      mssMax: mssMax ?? 0, hasQuicLb: quicLb !== null, ringSize, tracking: translates(forwarding) ? "none" : tracking,
       hashInput: hash, hasPolicy: policy.allow.length + policy.deny.length > 0,
     })),
     forwardings: config.services.map(({ forwarding }) => forwarding),

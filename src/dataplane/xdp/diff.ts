@@ -393,5 +393,6 @@ function isServed(state: KernelState, { index, version: want }: ServiceImage): b
     && held.flowIdleNs === want.flowIdleNs && held.hashInput === want.hashInput && held.tracking === want.tracking
     && held.denyByDefault === want.denyByDefault && held.hasPolicy === want.hasPolicy
     && held.hasQuicLb === want.hasQuicLb && held.hasNat === want.hasNat
-    && held.sourcePrefixIpv4 === want.sourcePrefixIpv4 && held.sourcePrefixIpv6 === want.sourcePrefixIpv6;
+    && held.sourcePrefixIpv4 === want.sourcePrefixIpv4 && held.sourcePrefixIpv6 === want.sourcePrefixIpv6
+    && held.mssMax === want.mssMax;
 }

@@ -49,6 +49,8 @@ export interface VersionImage {
   readonly hasNat: boolean;
   readonly sourcePrefixIpv4: number;
   readonly sourcePrefixIpv6: number;
+  /** 0: no limit. */
+  readonly mssMax: number;
 }
 
 /** One prefix of a service's policy. `bits` counts in the mapped form, 0…128. */
@@ -128,7 +130,7 @@ export interface AssignedAddress {
 export type Feature =
   | "featureL2" | "featureNat" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
   | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan" | "featureIcmpErrors"
-  | "featureWildcard"
+  | "featureWildcard" | "featureMssClamp"
   | "featureQuicLb" | "featureTunnelErrors"
   | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
 
@@ -267,6 +269,7 @@ function serviceImage({ index, config, ring, hashSeed, quicLb }: Service): Servi
       hasNat: translates(config.forwarding),
       sourcePrefixIpv4: config.sourcePrefix.ipv4,
       sourcePrefixIpv6: config.sourcePrefix.ipv6,
+      mssMax: config.mssMax ?? 0,
     },
   };
 }
@@ -295,7 +298,7 @@ const TUNNEL_FEATURES = ["featureIpip", "featureGue", "featureGre"] as const;
 /** What decides which parts of the program are needed: of an image, or of what the kernel holds. */
 export interface FeatureSource {
   readonly keys: Iterable<ServiceAddress>;
-  readonly versions: Iterable<Pick<VersionImage, "ringSize" | "tracking" | "hasPolicy" | "hasQuicLb" | "hashInput">>;
+  readonly versions: Iterable<Pick<VersionImage, "ringSize" | "tracking" | "hasPolicy" | "hasQuicLb" | "hashInput" | "mssMax">>;
   readonly forwardings: Iterable<Forwarding>;
   readonly tunnelSources: Iterable<Prefix | null>;
   readonly action: OrphanAction;
@@ -311,7 +314,8 @@ export function icmpIntervalNs(perSecond: number): bigint {
 export function featuresOf(source: FeatureSource): Set<Feature> {
   const { keys, versions, forwardings, tunnelSources, action, icmpIntervalNs: interval } = source;
   const features = new Set<Feature>();
-  for (const { ringSize, tracking, hasPolicy, hasQuicLb, hashInput } of versions) {
+  for (const { ringSize, tracking, hasPolicy, hasQuicLb, hashInput, mssMax } of versions) {
+    if (mssMax > 0) features.add("featureMssClamp");
     features.add(RING_FEATURES[ringClassOf(ringSize)]);
     if (tracking === "full") features.add("featureTracking");
     if (hasPolicy) features.add("featurePolicy");

@@ -123,6 +123,7 @@ export function encodeVersion(version: HeldVersion): Uint8Array {
       | (version.hasNat ? ServiceFlags.SERVICE_NAT : 0),
     sourcePrefixIpv4: version.sourcePrefixIpv4,
     sourcePrefixIpv6: version.sourcePrefixIpv6,
+    mssMax: version.mssMax,
   });
 }
 
@@ -144,6 +145,7 @@ export function decodeVersion(bytes: Uint8Array): HeldVersion | null {
     hasNat: (version.flags & ServiceFlags.SERVICE_NAT) !== 0,
     sourcePrefixIpv4: version.sourcePrefixIpv4,
     sourcePrefixIpv6: version.sourcePrefixIpv6,
+    mssMax: version.mssMax,
   };
 }
 

@@ -121,6 +121,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featureIpip: features.has("featureIpip"),
     featureGue: features.has("featureGue"),
     featureGre: features.has("featureGre"),
+    featureMssClamp: features.has("featureMssClamp"),
     featureNat: features.has("featureNat"),
     featureTunnelVariation: features.has("featureTunnelVariation"),
     featureWildcard: features.has("featureWildcard"),

@@ -47,7 +47,7 @@ def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0, local=F
     return number
 
 
-def service(name, backend, denied=False):
+def service(name, backend, denied=False, mss_max=None):
     """One service of each family and protocol on a port of its own, all with one backend, or one of each
     family."""
     ports[name] = 1000 + len(ports)
@@ -57,6 +57,7 @@ def service(name, backend, denied=False):
                 "name": f"{name}-{protocol}-{family}", "address": address, "port": ports[name],
                 "protocol": protocol,
                 "destination": backend[family] if isinstance(backend, dict) else backend,
+                "mssMax": mss_max,
                 "deny": ([DENIED4 + "/32"] if family == 4 else [DENIED6 + "/48"]) if denied else [],
             })
 
@@ -84,6 +85,9 @@ for way in ("nat", "fullnat"):
     for name, changes in (("", {}), ("-mapped", {"port": 8080}), ("-narrow", {"mtu": 100}),
                           ("-unresolved", {"resolved": False})):
         service(way + name, {family: destination(way, family, **changes) for family in (4, 6)})
+for way, backend in (("l2", destination("l2", 4)), ("ipip", destination("ipip", 6)),
+                     ("fullnat", {family: destination("fullnat", family) for family in (4, 6)})):
+    service(f"{way}-clamped", backend, mss_max=1200)
 service("sourceless", {family: destination("fullnat", family, source="::") for family in (4, 6)})
 IN_VLAN = {"l2-vlan": ("l2", 4), "ipip4-vlan": ("ipip", 4), "gue6-vlan": ("gue", 6)}
 for name, (way, family) in IN_VLAN.items():
@@ -98,7 +102,7 @@ def wildcard(name, where4, where6, port, backend, protocols=("tcp", "udp")):
     for family, address in ((4, where4), (6, where6)):
         for protocol in protocols:
             services.append({"name": f"{name}-{protocol}-{family}", "address": address, "port": port,
-                             "protocol": protocol, "destination": backend, "deny": []})
+                             "protocol": protocol, "destination": backend, "deny": [], "mssMax": None})
 
 
 # Each within the one before: the longest prefix wins, and in it the narrowest range.
@@ -978,6 +982,58 @@ for family in (4, 6):
                 data[24:26] = (0xFFFF - words % 65535).to_bytes(2, "big")
             case(f"{here} fragment {which}", "TX_FORWARDED", piece, bytes(data), before=None if which == 0 else cut[0])
     case(f"v{family} no source", "DROP_NO_PORT", ether() / ip(family) / udp(ports["sourceless"]))
+
+# --- segments that are too large ----------------------------------------------------------------------
+
+# Where the option stands, and what stands before it; the second one is at an odd place.
+LAYOUTS = (("first", []), ("behind one", [("NOP", None)]), ("behind others", [("SAckOK", b""), ("WScale", 7)]))
+for family in (4, 6):
+    for name, before in LAYOUTS:
+        for asked, left in ((1460, 1200), (1200, 1200), (536, 536), (9000, 1200)):
+            def syn(port, mss, flags="S"):
+                options = [*before, ("MSS", mss), ("NOP", None)]
+                return TCP(sport=43000, dport=ports[port], flags=flags, seq=1, options=options) / Raw(b"early")
+
+            here = f"v{family} segments of {asked}, {name}"
+            for port in ("l2-clamped", "ipip-clamped"):
+                frame = ether() / ip(family) / syn(port, asked)
+                sent = forwarded(Ether(raw(ether() / ip(family) / syn(port, left))), backend_of[ports[port]])
+                case(f"{here}, {port}", "TX_FORWARDED", frame, sent)
+            first = ether() / ip(family) / syn("fullnat-clamped", asked)
+            wanted = Ether(raw(ether() / ip(family) / syn("fullnat-clamped", left)))
+            source, target = ends(wanted, "fullnat-clamped", family)
+            sent = set_macs(one_hop_less(moved(wanted, source, target)), backends_of[ports["fullnat-clamped"], family])
+            case(f"{here}, fullnat", "TX_FORWARDED", first, sent)
+            answer = answer_to(first, "fullnat-clamped", family, syn("fullnat-clamped", asked, "SA"))
+            wanted = Ether(raw(answer_to(first, "fullnat-clamped", family, syn("fullnat-clamped", left, "SA"))))
+            asked_of = ip_layer(Ether(raw(first)))
+            back = moved(wanted, (asked_of.dst, ports["fullnat-clamped"]), (asked_of.src, 43000))
+            case(f"{here}, answer", "TX_REPLY", answer, to_client(one_hop_less(back)), before=first)
+    here = f"v{family} segments"
+    late = TCP(sport=43001, dport=ports["l2-clamped"], flags="A", options=[("MSS", 1460)]) / Raw(b"late")
+    forwards(f"{here} of no SYN", ether() / ip(family) / late, "l2-clamped")
+    for what, options in (("none", b""), ("cut short", b"\x01\x01\x02\x04"), ("of no length", b"\xfe\x00\x02\x04\x05\xb4\x01\x01"),
+                          ("behind the end", b"\x00\x00\x00\x00\x02\x04\x05\xb4"), ("of another length", b"\x02\x06\x05\xb4\x00\x00\x01\x01")):
+        odd = raw(ip(family) / TCP(sport=43002, dport=ports["l2-clamped"], flags="S", options=[("NOP", None)] * len(options)))
+        start = 20 if family == 4 else 40
+        odd = bytearray(odd)
+        odd[start + 20:start + 20 + len(options)] = options
+        data = bytearray(raw(ether() / (IP if family == 4 else IPv6)(bytes(odd))))
+        at = 14 + start
+        data[at + 16:at + 18] = b"\0\0"
+        addresses = bytes(data[26:34]) if family == 4 else bytes(data[22:54])
+        total = sum(int.from_bytes(each[n:n + 2], "big") for each in (addresses, bytes(data[at:])) for n in range(0, len(each), 2))
+        total = (total + 6 + len(data) - at) % 65535
+        data[at + 16:at + 18] = (65535 - total).to_bytes(2, "big")
+        sent = bytearray(data)
+        sent[0:6] = bytes.fromhex((HOP_MAC % backend_of[ports["l2-clamped"]]).replace(":", ""))
+        sent[6:12] = bytes.fromhex(OUR_MAC.replace(":", ""))
+        sent[14 + (8 if family == 4 else 7)] -= 1
+        if family == 4:
+            sent[24:26] = b"\0\0"
+            words = sum(int.from_bytes(sent[n:n + 2], "big") for n in range(14, 34, 2))
+            sent[24:26] = (0xFFFF - words % 65535).to_bytes(2, "big")
+        case(f"{here}, {what}", "TX_FORWARDED", bytes(data), bytes(sent))
 
 here = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(here, "packets.json"), "w", encoding="ascii") as file:
