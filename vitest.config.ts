@@ -1,6 +1,6 @@
-// Two projects: `unit` runs anywhere and in parallel; `kernel` needs privileges and runs one file at a
-// time in a process of its own, since a network namespace belongs to a thread and a crash of the addon
-// must take only its own file along. Knows folders; scripts/test.mjs decides which project can run.
+// Two projects: `unit` runs anywhere and in parallel; `kernel` needs privileges and runs each file in a
+// process of its own, since a network namespace belongs to a thread and a crash of the addon must take
+// only its own file along: two at a time, since they mostly wait, and share nothing but the kernel. Knows folders; scripts/test.mjs decides which project can run.
 
 import { defineConfig } from "vitest/config";
 
@@ -32,7 +32,7 @@ export default defineConfig({
           name: "kernel",
           include: ["test/kernel/**/*.test.ts"],
           pool: "forks",
-          fileParallelism: false,
+          maxWorkers: 2,
           testTimeout: 180_000,
           hookTimeout: 180_000,
           sequence: { groupOrder: 1 },

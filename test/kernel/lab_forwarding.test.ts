@@ -20,7 +20,7 @@ const isThorough = whyNotThorough() === null;
 const TRANSFER_BYTES = isThorough ? 100_000_000 : 20_000_000;
 /** Of the tunnels that differ from ipip by their headers alone. */
 const SHORT_TRANSFER_BYTES = 20_000_000;
-const CASES = waysOf("DIRECT", "l2/4", "ipip/4", "ipip/6");
+const CASES = waysOf("DIRECT", "l2/4", "ipip/6", "gue/4", "gre/6");
 
 const host = (address: string): string => (address.includes(":") ? `[${address}]` : address);
 const sum = (shares: ReadonlyMap<string, number>): number => [...shares.values()].reduce((a, b) => a + b, 0);

@@ -19,7 +19,7 @@ const DATAGRAMS = 60;
 const DATAGRAM_BYTES = 8192;
 /** What a link of 1500 bytes makes of it: of an IPv4 packet 1480 bytes travel in each piece. */
 const PIECES = Math.ceil((DATAGRAM_BYTES + 8) / 1480);
-const CASES = waysOf("DIRECT", "l2/4", "ipip/4", "ipip/6");
+const CASES = waysOf("DIRECT", "l2/6", "ipip/4", "gue/6");
 /** Sends what it gets in lines of hexadecimal, IP header included, in that order. */
 const SENDER = `
   use Socket;

@@ -12,7 +12,7 @@ import { route, Topology, type TopologyHost } from "./fixtures/topology.ts";
 const FRONT = 1;
 const BACK = 2;
 const CONNECTIONS = 60;
-const CASES = waysOf("DIRECT", "l2/4", "ipip/6");
+const CASES = waysOf("DIRECT", "l2/4", "gue/6");
 
 describeKernel("several interfaces in the lab", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
   describe.each(CASES)("$forwarding to IPv$backendFamily", ({ forwarding, backendFamily }) => {

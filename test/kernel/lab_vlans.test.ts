@@ -27,7 +27,7 @@ const NATIVE = 4;
 const SEED = 0x0123456789abcdefn;
 /** Of the sender: priority 3 and number 7; 9 outside 8. */
 const TAGS = [[[0x8100, 0x6007]], [[0x88a8, 0x0009], [0x8100, 0x0008]]] as const;
-const CASES = waysOf("DIRECT", "l2/4", "gue/6");
+const CASES = waysOf("DIRECT", "l2/4", "gre/6");
 /** Sends the frames that it gets in lines of hexadecimal by the interface of this index. */
 const SENDER = `
   my ($ifindex) = @ARGV;

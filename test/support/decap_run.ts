@@ -11,10 +11,11 @@ import { encodeAddressPrefix } from "../../src/dataplane/xdp/map_values.ts";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import type { BpfMap, BpfObject } from "../../src/dataplane/xdp/native.ts";
 import { parseAddress, parsePrefix } from "../../src/model/address.ts";
+import { serviceOf } from "../../src/model/service_lookup.ts";
 import { parsePacket } from "../../src/model/packet.ts";
 import { residuesOf } from "./checksums.ts";
 import type { Golden } from "./golden_packets.ts";
-import { forwardedByL2, inVlanOf, isAsExpected } from "./rewritten.ts";
+import { clampedMss, forwardedByL2, inVlanOf, isAsExpected } from "./rewritten.ts";
 
 /** UDP port of GUE. */
 export const GUE_PORT = 6080;
@@ -114,6 +115,7 @@ export function compareWithGolden(
   decap: DecapRun,
   golden: Golden,
 ): { compared: number; wrong: string[] } {
+  const table = golden.table("keep");
   let compared = 0;
   const wrong: string[] = [];
   for (const { name, verdict, frame, expected } of golden.cases) {
@@ -122,10 +124,14 @@ export function compareWithGolden(
     if (verdict === "TX_FORWARDED" && expected.length > frame.length + VLAN_TAG_BYTES) {
       const after = decap.run(expected);
       const hop = golden.hops.get(expected[5]!)!;
+      const service = serviceOf(table, packet.destination, packet.destinationPort, packet.protocol);
+      const inner = clampedMss(frame, packet, service?.config.mssMax ?? null);
+      const forwarded = inVlanOf(hop, packet, forwardedByL2(inner.frame, packet, hop));
+      const sums = [...forwarded.sums, ...inner.sums.map((at) => at + after.output.length - frame.length)];
       compared += 1;
       if (
         after.verdict !== "DECAP_PASS_STRIPPED" ||
-        !isAsExpected(after.output, inVlanOf(hop, packet, forwardedByL2(frame, packet, hop))) ||
+        !isAsExpected(after.output, { frame: forwarded.frame, sums }) ||
         JSON.stringify(residuesOf(after.output)) !== JSON.stringify(residuesOf(frame))
       )
         wrong.push(`${name}: ${after.verdict}, ${hex(after.output)}`);

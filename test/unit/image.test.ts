@@ -193,7 +193,8 @@ describe("values", () => {
     expect(decodeGroupEntry(encodePortPrefix(7, ports), encodeU32(9))).toEqual({ group: 7, entry: ports });
     const version: HeldVersion = {
       hashSeed: 0xfedcba9876543210n, flowIdleNs: 60_000_000_000n, ringClass: "medium", ringId: 7, ringSize: 65_537,
-      hashInput: "source-ip", tracking: "full", denyByDefault: true, hasPolicy: true, hasQuicLb: true, hasNat: true, mssMax: 1400, sourcePrefixIpv4: 24, sourcePrefixIpv6: 56,
+      hashInput: "source-ip", tracking: "full", denyByDefault: true, hasPolicy: true, hasQuicLb: true,
+      hasNat: true, mssMax: 1400, sourcePrefixIpv4: 24, sourcePrefixIpv6: 56,
     };
     expect(decodeVersion(encodeVersion(version))).toEqual(version);
     const destination = {
