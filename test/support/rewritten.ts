@@ -87,7 +87,8 @@ export function clampedMss(frame: Uint8Array, packet: ParsedPacket, mssMax: numb
   const transport = transportOf(frame, packet.ipOffset, packet.family)!;
   const end = transport + (frame[transport + 12]! >> 4) * 4;
   if (end > packet.ipOffset + packet.ipLength) return untouched;
-  for (let at = transport + 20; at + 2 <= end;) {
+  // Of the first eight options.
+  for (let at = transport + 20, seen = 0; at + 2 <= end && seen < 8; seen += 1) {
     const [kind, length] = [frame[at]!, frame[at + 1]!];
     if (kind === 0 || (kind > 1 && length < 2)) return untouched;
     if (kind === 2) {
