@@ -113,7 +113,7 @@ struct service_key {
 
 /* Services with several addresses or ports ("wildcard services") are reached through two tries with
  * longest-prefix match (BPF_MAP_TYPE_LPM_TRIE). Key of `address_groups`, whose value is the group
- * that the longest prefix leads to, and of `decap_sources`; addresses are mapped, so IPv4 prefixes
+ * that the longest prefix leads to, of `decap_addresses` and of `decap_sources`; addresses are mapped, so IPv4 prefixes
  * have 96 bits more. */
 struct address_prefix {
 	__u32 prefix_bits;
@@ -186,7 +186,7 @@ struct destination {
 	__u8 pad[15];           /* to 128 bytes: two cache lines */
 };
 
-/* Key of `virtual_addresses` and of `decap_addresses`: an address alone. */
+/* Key of `virtual_addresses`: an address alone. */
 struct address_key {
 	__u8 address[16];
 };

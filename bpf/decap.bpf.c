@@ -15,8 +15,9 @@ const volatile bool decap_checks_source = false;
 const volatile __be16 decap_gue_port = bpf_htons(6080);
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, struct address_key); /* virtual addresses, as inner destinations */
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address_prefix); /* of virtual addresses, as inner destinations */
 	__type(value, __u32);           /* flags; none yet */
 	__uint(max_entries, 1024);
 } decap_addresses SEC(".maps");
@@ -197,6 +198,15 @@ static __always_inline enum decap_verdict read_shim(struct tunnel *tunnel, void 
 }
 
 /* Congestion that a router marked on the outer header is not lost with it (RFC 6040, 4.2). */
+/* Whether one of the prefixes holds the address. */
+static __always_inline bool is_within(void *prefixes, const __u8 *address)
+{
+	struct address_prefix key = { .prefix_bits = 128 };
+
+	copy_address(key.address, address);
+	return bpf_map_lookup_elem(prefixes, &key);
+}
+
 static __always_inline enum decap_verdict read_inner_ipv4(struct tunnel *tunnel, struct iphdr *ip,
 							  void *end)
 {
@@ -206,7 +216,7 @@ static __always_inline enum decap_verdict read_inner_ipv4(struct tunnel *tunnel,
 	    bpf_ntohs(ip->tot_len) < ip->ihl * 4 || bpf_ntohs(ip->tot_len) > tunnel->room)
 		return DECAP_PASS_MALFORMED;
 	map_ipv4(tunnel->destination, ip->daddr);
-	if (!bpf_map_lookup_elem(&decap_addresses, tunnel->destination))
+	if (!is_within(&decap_addresses, tunnel->destination))
 		return DECAP_PASS_NOT_OURS;
 	if (tunnel->ecn == ECN_CONGESTED && (ip->tos & ECN_MASK) != ECN_INCAPABLE) {
 		before = *first;
@@ -225,7 +235,7 @@ static __always_inline enum decap_verdict read_inner_ipv6(struct tunnel *tunnel,
 	    sizeof(*ip) + bpf_ntohs(ip->payload_len) > tunnel->room)
 		return DECAP_PASS_MALFORMED;
 	copy_address(tunnel->destination, &ip->daddr);
-	if (!bpf_map_lookup_elem(&decap_addresses, tunnel->destination))
+	if (!is_within(&decap_addresses, tunnel->destination))
 		return DECAP_PASS_NOT_OURS;
 	first = bpf_ntohl(*(word *)ip);
 	if (tunnel->ecn == ECN_CONGESTED && (first >> 20 & ECN_MASK) != ECN_INCAPABLE)
@@ -268,14 +278,6 @@ static __always_inline enum decap_verdict strip(struct xdp_md *ctx, const struct
 	return DECAP_PASS_STRIPPED;
 }
 
-static __always_inline bool is_balancer(const __u8 *source)
-{
-	struct address_prefix key = { .prefix_bits = 128 };
-
-	copy_address(key.address, source);
-	return bpf_map_lookup_elem(&decap_sources, &key);
-}
-
 static __always_inline enum decap_verdict decapsulate(struct xdp_md *ctx, __u32 frame_length)
 {
 	void *data = (void *)(long)ctx->data;
@@ -292,7 +294,7 @@ static __always_inline enum decap_verdict decapsulate(struct xdp_md *ctx, __u32 
 		return verdict;
 	if (tunnel.offset + tunnel.outer_length + tunnel.room > frame_length)
 		return DECAP_PASS_MALFORMED;
-	if (decap_checks_source && !is_balancer(tunnel.source))
+	if (decap_checks_source && !is_within(&decap_sources, tunnel.source))
 		return DECAP_PASS_SOURCE;
 	inner = data + ((tunnel.offset + tunnel.outer_length) & OUTER_MASK);
 	verdict = tunnel.protocol == IPPROTO_IPIP ? read_inner_ipv4(&tunnel, inner, end)

@@ -4,7 +4,7 @@
 import { loadAddon } from "../dataplane/probe.ts";
 import { openDecap } from "../dataplane/xdp/decap.ts";
 import { Failure } from "../errors.ts";
-import type { Address, Prefix } from "../model/address.ts";
+import type { Prefix } from "../model/address.ts";
 import { isLoopback, parseAddress, parsePrefix } from "../model/address.ts";
 import { fixedSource, formatTunnelSource } from "../model/tunnel_source.ts";
 import type { Io } from "./io.ts";
@@ -20,23 +20,15 @@ export interface DecapVerbOptions {
   readonly output: "table" | "json";
 }
 
-function parseAll(what: string, texts: readonly string[]): Address[] {
-  return texts.map((text) => {
-    const address = parseAddress(text);
-    if (address === null) throw new Failure("REQUEST_INVALID", { path: what }, `--${what}: "${text}" is not an IP address`);
-    return address;
-  });
-}
-
-/** An address or a prefix, as `dataplane.tunnelSource` of the balancers says it. */
-function parseSources(texts: readonly string[]): Prefix[] {
+/** Addresses or prefixes, as the balancers' configuration says them. */
+function parseAll(what: "address" | "source", texts: readonly string[]): Prefix[] {
   return texts.map((text) => {
     const address = parseAddress(text);
     const source = address === null ? parsePrefix(text) : fixedSource(address);
     if (source === null || (address === null && source.text !== text)) {
       const hint = source === null ? "" : `; the prefix is ${source.text}`;
-      throw new Failure("REQUEST_INVALID", { path: "source" },
-        `--source: "${text}" is neither an IP address nor a prefix such as 10.9.0.0/24${hint}`);
+      throw new Failure("REQUEST_INVALID", { path: what },
+        `--${what}: "${text}" is neither an IP address nor a prefix such as 10.9.0.0/24${hint}`);
     }
     return source;
   });
@@ -45,12 +37,12 @@ function parseSources(texts: readonly string[]): Prefix[] {
 export async function decapVerb(io: Io, options: DecapVerbOptions): Promise<number> {
   const given = parseAll("address", options.address);
   const own = io.env.net.localAddresses().map(parseAddress).filter((address) => address !== null);
-  const addresses = given.length > 0 ? given : own.filter((address) => !isLoopback(address));
-  const sources = parseSources(options.source);
+  const addresses = given.length > 0 ? given : own.filter((address) => !isLoopback(address)).map(fixedSource);
+  const sources = parseAll("source", options.source);
   const { interface: name, xdp: mode, guePort } = options;
   const decap = openDecap(loadAddon(io.env), io.env, { interface: name, mode, guePort, addresses, sources });
   try {
-    io.out(`unwrapping on ${options.interface} (${decap.mode} XDP) for ${addresses.map(({ text }) => text).join(", ")}`
+    io.out(`unwrapping on ${options.interface} (${decap.mode} XDP) for ${addresses.map(formatTunnelSource).join(", ")}`
       + `${sources.length === 0 ? ", from any source" : `, from ${sources.map(formatTunnelSource).join(", ")}`}\n`);
     await new Promise<void>((resolve) => {
       // An attached program does not keep the process alive; a timer does.

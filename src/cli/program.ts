@@ -335,7 +335,7 @@ function addHost(program: Command, io: Io, end: End): void {
     output: true,
   })
     .requiredOption("--interface <name>", "where they arrive")
-    .option("--address <ip>", "a virtual address (repeatable); every address of this host unless given", collect, [])
+    .option("--address <ip>", "a virtual address or a prefix of them (repeatable); every address of this host unless given", collect, [])
     .option("--source <ip>", "accept tunnels from this balancer, or prefix, only (repeatable)", collect, [])
     .addOption(new Option("--gue-port <port>", "UDP port of gue").argParser(wholeNumber(1, 65535)).default(6080))
     .addOption(new Option("--xdp <mode>", "how to attach").choices(["auto", "native", "generic"]).default("auto"))

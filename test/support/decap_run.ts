@@ -2,7 +2,6 @@
 // its counters; knows no test framework, so that it runs where there is none (test/old_kernel).
 
 import {
-  AddressKey,
   DECAP_VERDICT_NAMES,
   DecapRodata,
   VerdictCount,
@@ -11,6 +10,7 @@ import { encodeAddressPrefix } from "../../src/dataplane/xdp/map_values.ts";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import type { BpfMap, BpfObject } from "../../src/dataplane/xdp/native.ts";
 import { parseAddress, parsePrefix } from "../../src/model/address.ts";
+import { fixedSource } from "../../src/model/tunnel_source.ts";
 import { serviceOf } from "../../src/model/service_lookup.ts";
 import { parsePacket } from "../../src/model/packet.ts";
 import { residuesOf } from "./checksums.ts";
@@ -19,11 +19,12 @@ import { clampedMss, forwardedByL2, inVlanOf, isAsExpected } from "./rewritten.t
 
 /** UDP port of GUE. */
 export const GUE_PORT = 6080;
-/** The virtual addresses of the golden packets: alone, and those of the prefixes that they are for. */
+/** Those of the golden packets: two alone, and prefixes. */
 export const VIRTUAL_ADDRESSES = [
   "203.0.113.10",
   "fd00::10",
-  ...[0, 1, 17, 18, 32, 200].flatMap((last) => [`198.51.100.${last}`, `fd01::${last.toString(16)}`]),
+  "198.51.100.0/24",
+  "fd01::/64",
 ];
 
 export interface DecapOutcome {
@@ -45,11 +46,11 @@ export class DecapRun {
   }
 
   addAddress(address: string): void {
-    this.#map("decap_addresses").update(addressKey(address), new Uint8Array(4), 0);
+    this.#map("decap_addresses").update(prefixKey(address), new Uint8Array(4), 0);
   }
 
   removeAddress(address: string): void {
-    this.#map("decap_addresses").delete(addressKey(address));
+    this.#map("decap_addresses").delete(prefixKey(address));
   }
 
   /** A prefix of outer sources to accept. */
@@ -99,12 +100,10 @@ export class DecapRun {
   }
 }
 
-export function addressKey(text: string): Uint8Array {
-  return AddressKey.encode({ address: parseAddress(text)!.bytes });
-}
-
+/** Of an address or a prefix. */
 export function prefixKey(text: string): Uint8Array {
-  return encodeAddressPrefix(parsePrefix(text)!);
+  const address = parseAddress(text);
+  return encodeAddressPrefix(address === null ? parsePrefix(text)! : fixedSource(address));
 }
 
 /** What may be added without a tunnel. */

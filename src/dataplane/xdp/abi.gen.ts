@@ -25,7 +25,7 @@ export const ABI_FINGERPRINT = 0x5720e568f0c1472en;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
-  decap: 0x5610158e7253bf3bn,
+  decap: 0xf479dc4ad2735b38n,
   pointsman: 0x5720e568f0c1472en,
   probe: 0x6a41c1a12fb50556n,
 } as const;

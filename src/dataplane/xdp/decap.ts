@@ -4,8 +4,8 @@
 import { join } from "node:path";
 import type { Env } from "../../env.ts";
 import { Failure } from "../../errors.ts";
-import type { Address, Prefix } from "../../model/address.ts";
-import { AddressKey, DECAP_VERDICT_NAMES, DecapRodata, VerdictCount } from "./abi.gen.ts";
+import type { Prefix } from "../../model/address.ts";
+import { DECAP_VERDICT_NAMES, DecapRodata, VerdictCount } from "./abi.gen.ts";
 import { encodeAddressPrefix } from "./map_values.ts";
 import type { BpfMap, BpfObject, Native, XdpLink } from "./native.ts";
 
@@ -18,7 +18,7 @@ export interface DecapOptions {
   readonly interface: string;
   readonly mode: "auto" | "native" | "generic";
   /** Inner destinations to unwrap for. */
-  readonly addresses: readonly Address[];
+  readonly addresses: readonly Prefix[];
   /** UDP destination port of GUE. */
   readonly guePort: number;
   /** Outer sources to accept; empty: any. */
@@ -65,7 +65,7 @@ export function openDecap(native: Native, env: Pick<Env, "root">, options: Decap
       }),
     );
     object.load();
-    fill(object.map("decap_addresses"), options.addresses.map(({ bytes }) => AddressKey.encode({ address: bytes })));
+    fill(object.map("decap_addresses"), options.addresses.map(encodeAddressPrefix));
     fill(object.map("decap_sources"), options.sources.map(encodeAddressPrefix));
     const { link, mode } = attach(native, object, ifindex, options);
     return {
