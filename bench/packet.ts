@@ -113,6 +113,9 @@ function compileBench(root: string, directory: string): string {
   return object;
 }
 
+/** Of translated flows, where there are none. */
+const FEW_ENTRIES = 16;
+
 function worldOf(
   native: Native, object: string, spec: WorldSpec, worlds: Map<string, BpfWorld>,
 ): BpfWorld {
@@ -121,7 +124,9 @@ function worldOf(
   const names = Object.keys(PointsmanRodata.offsets) as (keyof PointsmanRodata)[];
   const switches = Object.fromEntries(names.map((name) =>
     [name.replace(/[A-Z0-9]+/g, snake), spec.switches.includes(name)]));
-  const world = new BpfWorld(native, { object, switches, flowsMax: spec.flowsMax, devices: [1] });
+  const world = new BpfWorld(native, {
+    object, switches, flowsMax: spec.flowsMax, natFlowsMax: spec.natFlowsMax ?? FEW_ENTRIES, devices: [1],
+  });
   worlds.set(spec.key, world);
   world.fill(tableOf(spec.text), { hop: hopOf, heartbeatNs: 1n, ringClass: "medium" });
   return world;

@@ -35,6 +35,8 @@ export const FRAME_BYTES = 80;
 /** Of a plane with the usual limits.flows. */
 export const FLOWS_MAX = 1_048_576;
 const FEW_FLOWS = 1024;
+/** Twice as many as 64 K flows take. */
+const NAT_ENTRIES = 262_144;
 const BACKENDS = 16;
 
 /** A loaded program and what its maps are filled with. */
@@ -43,6 +45,8 @@ export interface WorldSpec {
   readonly text: string;
   readonly switches: readonly Switch[];
   readonly flowsMax: number;
+  /** Entries of translated flows, two each; absent: few. */
+  readonly natFlowsMax?: number;
 }
 
 export interface Case {
@@ -294,6 +298,20 @@ function verdictCases(): Case[] {
   }));
 }
 
+/** Translated flows are always remembered, and no more of them than there are ports. */
+function natCases(): Case[] {
+  return (["nat", "fullnat"] as const).flatMap((forwarding) => FAMILIES.flatMap((family) => {
+    const world: WorldSpec = {
+      key: `${forwarding} ${family}`, text: configText(service("web", 80, family, `forwarding: ${forwarding}`)),
+      switches: ["featureNat", "ringClassMedium"], flowsMax: FEW_FLOWS, natFlowsMax: NAT_ENTRIES,
+    };
+    return (["1 flow", "64 K flows"] as const).map((flows): Case => ({
+      group: "forwarding", name: `${forwarding}, IPv${family}`, world, flows,
+      verdict: "TX_FORWARDED", family, frame: frame(family, {}),
+    }));
+  }));
+}
+
 export function packetCases(): Case[] {
-  return [...forwardingCases(), ...featureCases(), ...quicCases(), ...verdictCases()];
+  return [...forwardingCases(), ...natCases(), ...featureCases(), ...quicCases(), ...verdictCases()];
 }
