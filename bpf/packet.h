@@ -265,6 +265,16 @@ static __always_inline void *ip_header(struct xdp_md *ctx, const struct packet *
 	return shifted + sizeof(struct ethhdr);
 }
 
+/* Bytes at an offset that the verifier does not know, or NULL. */
+static __always_inline void *bytes_at(struct xdp_md *ctx, __u32 offset, __u32 length)
+{
+	void *bytes = (void *)(long)ctx->data + (offset & OFFSET_MASK);
+
+	/* As it stands: see ip_header. */
+	asm volatile("" : "+r"(bytes));
+	return bytes + length <= (void *)(long)ctx->data_end ? bytes : NULL;
+}
+
 static __always_inline bool is_there(struct xdp_md *ctx, const void *bytes, __u32 length)
 {
 	return bytes + length <= (void *)(long)ctx->data_end;

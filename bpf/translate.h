@@ -35,16 +35,6 @@ static __always_inline __u64 put_half_word(half_word *at, __u16 value)
 	return delta;
 }
 
-/* Bytes at an offset that the verifier does not know, or NULL. */
-static __always_inline void *bytes_at(struct xdp_md *ctx, __u32 offset, __u32 length)
-{
-	void *bytes = (void *)(long)ctx->data + (offset & OFFSET_MASK);
-
-	/* As it stands: see ip_header. */
-	asm volatile("" : "+r"(bytes));
-	return bytes + length <= (void *)(long)ctx->data_end ? bytes : NULL;
-}
-
 /* What rewriting changed under the sums around. */
 struct changes {
 	__u64 addresses;        /* what a pseudo-header shows of them */

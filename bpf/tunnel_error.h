@@ -26,12 +26,10 @@ static __always_inline bool is_end_of(const struct destination *destination,
 {
 	const word *own = (const word *)packet->flow.service.address;
 	const word *source = (const word *)destination->tunnel_source;
-	const word *there = (const word *)packet->flow.source;
-	const word *end = (const word *)destination->address;
 
 	return own[0] == source[0] && own[1] == source[1] && own[2] == source[2] &&
 	       (own[3] & ~destination->tunnel_source_mask) == source[3] &&
-	       there[0] == end[0] && there[1] == end[1] && there[2] == end[2] && there[3] == end[3];
+	       is_same_address(packet->flow.source, destination->address);
 }
 
 /* What a router of before RFC 1191 would have said, which says 0: the next plateau below what it
@@ -102,7 +100,7 @@ static __noinline bool is_about_tunnel(struct xdp_md *ctx, const struct packet *
 	};
 	const struct destination *destination;
 	struct tunnel_end *end;
-	__u8 *icmp;
+	const __u8 *icmp;
 	__u32 id;
 
 	copy_address(key.address, packet->flow.source);
@@ -113,10 +111,8 @@ static __noinline bool is_about_tunnel(struct xdp_md *ctx, const struct packet *
 	destination = bpf_map_lookup_elem(&destinations, &id);
 	if (!destination || !is_end_of(destination, packet))
 		return false;
-	icmp = (__u8 *)(long)ctx->data + (packet->transport & OFFSET_MASK);
-	/* As it stands: see ip_header. */
-	asm volatile("" : "+r"(icmp));
-	if (is_there(ctx, icmp, ICMP_HEADER_BYTES + 4))
+	icmp = bytes_at(ctx, packet->transport, ICMP_HEADER_BYTES + 4);
+	if (icmp)
 		note_error(end, packet, destination, icmp);
 	return true;
 }

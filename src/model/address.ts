@@ -38,6 +38,16 @@ export function isLoopback(address: Address): boolean {
   return address.text.startsWith("127.") || address.text === "::1";
 }
 
+/** fe80::/10 (RFC 4291, 2.5.6): no source for somebody who may be on another link. */
+export function isLinkLocal({ family, bytes }: Address): boolean {
+  return family === 6 && bytes[0] === 0xfe && (bytes[1]! & 0xc0) === 0x80;
+}
+
+/** Of two addresses in the form of packets and maps, or of as many first bytes of each. */
+export function isSameAddress(a: Uint8Array, b: Uint8Array): boolean {
+  return a.every((byte, at) => byte === b[at]);
+}
+
 /** `a.b.c.d:port` or `[v6]:port`, the form of default hash keys and of everything people read. */
 export function formatEndpoint(address: Address, port: number): string {
   return address.family === 4 ? `${address.text}:${port}` : `[${address.text}]:${port}`;

@@ -7,7 +7,7 @@
 import { leavingPorts, withPorts } from "./fragment.ts";
 import type { FragmentEntry } from "./fragment.ts";
 import type { ClientWay, NatFlow } from "./nat.ts";
-import { claimNat, decideReply, followNat, isNatService, natHolder } from "./nat_decide.ts";
+import { claimNat, decideReply, followNat, isNatService, natHolder, TOUCH_INTERVAL_NS } from "./nat_decide.ts";
 import type { NatState } from "./nat_decide.ts";
 import type { FlowTuple } from "./packet.ts";
 import { isDenied } from "./policy.ts";
@@ -164,8 +164,6 @@ export interface Decision {
 
 export type Decide = (table: ForwardingTable, state: State, packet: Packet) => Decision;
 
-/** A flow is touched at most this often. */
-const TOUCH_INTERVAL_NS = 1_000_000_000n;
 const NS_PER_MS = 1_000_000n;
 const NO_EFFECTS: readonly Effect[] = [];
 

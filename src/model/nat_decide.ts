@@ -2,6 +2,7 @@
 // backend's does, and what has to be written for either. Pure. Knows no byte of a frame;
 // decide_nat(), decide_reply(), claim_nat() and their kin in bpf/ are its twins.
 
+import { isSameAddress } from "./address.ts";
 import type { Decision, Effect, Packet } from "./decide.ts";
 import { flowHash } from "./flow_hash.ts";
 import { isNatOver, NAT_PROBES, natSource } from "./nat.ts";
@@ -25,8 +26,8 @@ export interface NatState {
 
 type NatWrite = Extract<Effect, { readonly kind: "nat-write" }>;
 
-/** A flow is touched at most this often. */
-const TOUCH_INTERVAL_NS = 1_000_000_000n;
+/** A flow, translated or tracked, is touched at most this often. */
+export const TOUCH_INTERVAL_NS = 1_000_000_000n;
 const NO_EFFECTS: readonly Effect[] = [];
 
 export function isNatService({ config }: Service): boolean {
@@ -184,8 +185,4 @@ export function isSameFlow(a: FlowTuple, b: FlowTuple): boolean {
   return a.sourcePort === b.sourcePort && a.destinationPort === b.destinationPort
     && a.protocol === b.protocol && isSameAddress(a.source, b.source)
     && isSameAddress(a.destination, b.destination);
-}
-
-function isSameAddress(a: Uint8Array, b: Uint8Array): boolean {
-  return a.every((byte, at) => byte === b[at]);
 }

@@ -2,6 +2,7 @@
 // or ICMP. Written from the RFCs as the second opinion on bpf/packet.h, not from its code. Knows
 // wire formats; knows no table: whether a packet is for a service is decide()'s business.
 
+import { isSameAddress } from "./address.ts";
 import type { Packet, PacketKind } from "./decide.ts";
 import { DATAGRAM_BYTES_SEEN } from "./quic_route.ts";
 import { isTunnelProtocol } from "./tunnel_error.ts";
@@ -364,7 +365,7 @@ function isToOneHost(frame: Uint8Array): boolean {
  * 4443, 2.4).
  */
 function isAnswerable({ family, source, destination }: Network): boolean {
-  if (source.every((byte, at) => byte === destination[at])) return false;
+  if (isSameAddress(source, destination)) return false;
   if (family === 4) return source[12] !== 0 && source[12] !== 127 && source[12]! < 224;
   if (source[0] === 0xff) return false;
   return source.some((byte, at) => byte !== 0 && (at < 15 || byte !== 1));

@@ -1,6 +1,7 @@
 // ICMP errors about our own tunnels: which they are, and what they say. The specification of bpf/tunnel_error.h,
 // which is its twin. Knows what a packet quotes and where destinations are; knows no map and no clock.
 
+import { isSameAddress } from "./address.ts";
 import type { Effect, Packet, State } from "./decide.ts";
 import type { Destination, ForwardingTable } from "./table.ts";
 
@@ -47,21 +48,17 @@ export function tunnelEndOf(
   const { protocol, source, sourcePort, destination } = packet;
   for (const each of table.destinations.values()) {
     if (!outerProtocols(each).includes(protocol) || (each.gue?.port ?? 0) !== sourcePort) continue;
-    if (!isSame(each.address.bytes, source)) continue;
+    if (!isSameAddress(each.address.bytes, source)) continue;
     const tunnelSource = sourceOf(each.id);
     return tunnelSource !== null && isWithin(destination, tunnelSource) ? each : null;
   }
   return null;
 }
 
-function isSame(a: Uint8Array, b: Uint8Array): boolean {
-  return a.every((byte, at) => byte === b[at]);
-}
-
 function isWithin(address: Uint8Array, { address: first, mask }: TunnelSource): boolean {
   const last = new DataView(address.buffer, address.byteOffset).getUint32(12);
   const begins = new DataView(first.buffer, first.byteOffset).getUint32(12);
-  return isSame(address.subarray(0, 12), first.subarray(0, 12)) && ((last & ~mask) >>> 0) === begins;
+  return isSameAddress(address.subarray(0, 12), first.subarray(0, 12)) && ((last & ~mask) >>> 0) === begins;
 }
 
 /** What the error tells, where that is news: an MTU below the one in force (0: none), or that somebody could not deliver. */

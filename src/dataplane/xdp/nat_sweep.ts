@@ -60,11 +60,13 @@ export function createNatSweeper(env: Env, flows: () => BpfMap, table: () => Nat
   const slice = (cursor: Uint8Array | null, nat: NatTable): Uint8Array | null => {
     const map = flows();
     const nowNs = env.clock.monotonicNs();
+    const recentNs = nowNs - shortestNs(nat);
     const batch = map.lookupBatch(cursor, SLICE);
     for (let at = 0; at < batch.count; at += 1) {
       const key = batch.keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size);
       const value = batch.values.subarray(at * NatFlowBytes.size, (at + 1) * NatFlowBytes.size);
-      if (endIfOver(map, nat, { key, value }, nowNs)) ended += 1;
+      const isRecent = view(value).getBigUint64(LAST_SEEN_AT, true) >= recentNs;
+      if (!isRecent && endIfOver(map, nat, { key, value }, nowNs)) ended += 1;
       else countReply(walk, value, nowNs);
     }
     return batch.cursor;
@@ -135,7 +137,6 @@ function shortestNs({ timeouts }: NatTable): bigint {
  * and put it back, so the pair is never half of a new flow. A direction without the other goes alone.
  */
 function endIfOver(map: BpfMap, nat: NatTable, { key, value }: Entry, nowNs: bigint): boolean {
-  if (view(value).getBigUint64(LAST_SEEN_AT, true) + shortestNs(nat) >= nowNs) return false;
   const flow = decodeNatFlow(value);
   const otherKey = encodeFlowKey(flow.other);
   const otherValue = map.lookup(otherKey);

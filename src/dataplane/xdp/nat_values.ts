@@ -62,16 +62,19 @@ export function natTableOf({ ports, flowsMax, time, source }: {
 
 /** The room is another step's: a program with a larger table. */
 export function isSameNat(a: NatTable | null, b: NatTable): boolean {
+  const sources = natSourceElements(b);
   return a !== null && natPortsWord(a) === natPortsWord(b)
     && TIME_FIELDS.every((field) => a.timeouts[TIMES[field]] === b.timeouts[TIMES[field]])
     && natSourceElements(a).every(({ address }, at) =>
-      addressFromBytes(address).text === addressFromBytes(natSourceElements(b)[at]!.address).text);
+      addressFromBytes(address).text === addressFromBytes(sources[at]!.address).text);
 }
 
-export function encodeFlowKey({ source, sourcePort, destination, destinationPort, protocol }: FlowTuple): Uint8Array {
-  return FlowKey.encode({
-    service: { address: destination, port: destinationPort, protocol }, source, sourcePort,
-  });
+function flowKey({ source, sourcePort, destination, destinationPort, protocol }: FlowTuple): FlowKey {
+  return { service: { address: destination, port: destinationPort, protocol }, source, sourcePort };
+}
+
+export function encodeFlowKey(tuple: FlowTuple): Uint8Array {
+  return FlowKey.encode(flowKey(tuple));
 }
 
 export function decodeFlowKey(bytes: Uint8Array): FlowTuple {
@@ -83,10 +86,9 @@ function flowTuple({ service: { address, port, protocol }, source, sourcePort }:
 }
 
 export function encodeNatFlow(flow: NatFlow): Uint8Array {
-  const { source, sourcePort, destination, destinationPort, protocol } = flow.other;
   return NatFlowBytes.encode({
     lastSeenNs: flow.lastSeenNs,
-    other: { service: { address: destination, port: destinationPort, protocol }, source, sourcePort },
+    other: flowKey(flow.other),
     destination: flow.destination, generation: flow.generation, service: flow.service,
     clientIfindex: flow.way.ifindex, clientMacs: Uint8Array.of(...flow.way.clientMac, ...flow.way.ownMac),
     flags: (flow.fin ? NatFlags.NAT_FIN : 0) | (flow.rst ? NatFlags.NAT_RST : 0)

@@ -5,7 +5,7 @@
 
 import type { Socket } from "node:net";
 import type { Env } from "../../env.ts";
-import type { Address } from "../../model/address.ts";
+import { isLinkLocal, type Address } from "../../model/address.ts";
 import type { Config } from "../../model/config.ts";
 import type { Destination, ForwardingTable } from "../../model/table.ts";
 import type { ProbePlace } from "../dataplane.ts";
@@ -289,9 +289,4 @@ function reasonOf(error: unknown): string {
 function filterMode(env: Env, name: string): number {
   const text = env.files.read(`/proc/sys/net/ipv4/conf/${name}/rp_filter`);
   return text === null ? 0 : Number(new TextDecoder().decode(text));
-}
-
-/** fe80::/10 (RFC 4291, 2.5.6): no source for somebody who may be on another link. */
-function isLinkLocal({ family, bytes }: Address): boolean {
-  return family === 6 && bytes[0] === 0xfe && (bytes[1]! & 0xc0) === 0x80;
 }
