@@ -113,8 +113,8 @@ struct service_key {
 
 /* Services with several addresses or ports ("wildcard services") are reached through two tries with
  * longest-prefix match (BPF_MAP_TYPE_LPM_TRIE). Key of `address_groups`, whose value is the group
- * that the longest prefix leads to, of `decap_addresses` and of `decap_sources`; addresses are mapped, so IPv4 prefixes
- * have 96 bits more. */
+ * that the longest prefix leads to, of `decap_addresses`, `decap_local` and `decap_sources`; addresses are mapped, so IPv4
+ * prefixes have 96 bits more. */
 struct address_prefix {
 	__u32 prefix_bits;
 	__u8 address[16];
@@ -340,6 +340,7 @@ enum decap_verdict {
 	DECAP_PASS_MALFORMED,   /* a tunnel packet whose headers are cut short or contradict themselves */
 	DECAP_PASS_NOT_OURS,    /* the inner destination is none of the virtual addresses */
 	DECAP_PASS_SOURCE,      /* the outer source is none of the balancers */
+	DECAP_PASS_NOT_LOCAL,   /* the outer destination is none of this host's addresses */
 	DECAP_PASS_STRIPPED,    /* without its outer header */
 	DECAP_VERDICTS,         /* how many there are; not an outcome */
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * For backends: takes the outer headers off tunnel packets whose inner destination is a virtual
- * address, so that a kernel without modules for tunnels can serve behind `forwarding: ipip`, `gue`
- * and `gre`. Knows the forms that tunnel.h writes, and GRE keys and private data in GUE, which it
+ * For backends: takes the outer headers off tunnel packets that end on this host and whose inner
+ * destination is a virtual address, so that a kernel without modules for tunnels can serve behind
+ * `forwarding: ipip`, `gue` and `gre`. Knows the forms that tunnel.h writes, and GRE keys and private data in GUE, which it
  * skips; never drops: what it does not know goes on to the kernel as it came.
  */
 #include "checksum.h"
@@ -21,6 +21,16 @@ struct {
 	__type(value, __u32);           /* flags; none yet */
 	__uint(max_entries, 1024);
 } decap_addresses SEC(".maps");
+
+/* A host may route tunnels for others: those are not its to open. Hosts that serve have many
+ * addresses, and what is not there takes no memory. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address_prefix); /* of this host's addresses, as outer destinations */
+	__type(value, __u32);           /* flags; none yet */
+	__uint(max_entries, 16384);
+} decap_local SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -46,6 +56,7 @@ enum { OUTER_MASK = 255 };
 
 struct tunnel {
 	__u8 source[16] __attribute__((aligned(8)));
+	__u8 local[16];         /* outer destination */
 	__u8 destination[16];   /* inner */
 	__u32 offset;           /* where the outer IP header begins */
 	__u32 outer_length;     /* of everything outside: IP and what may stand behind it */
@@ -76,6 +87,7 @@ static __always_inline enum decap_verdict read_outer_ipv4(struct tunnel *tunnel,
 	tunnel->protocol = ip->protocol;
 	tunnel->ecn = ip->tos & ECN_MASK;
 	map_ipv4(tunnel->source, ip->saddr);
+	map_ipv4(tunnel->local, ip->daddr);
 	return bpf_ntohs(ip->tot_len) < sizeof(*ip) ? DECAP_PASS_MALFORMED : DECAP_PASS_STRIPPED;
 }
 
@@ -89,7 +101,10 @@ static __always_inline enum decap_verdict read_outer_ipv6(struct tunnel *tunnel,
 	tunnel->protocol = ip->nexthdr;
 	tunnel->ecn = bpf_ntohl(*(word *)ip) >> 20 & ECN_MASK;
 	copy_address(tunnel->source, &ip->saddr);
-	return DECAP_PASS_STRIPPED;
+	copy_address(tunnel->local, &ip->daddr);
+	/* Mapped addresses are how IPv4 is written in our keys: see parse_ipv6 in packet.h. */
+	return is_ipv4_mapped(tunnel->source) || is_ipv4_mapped(tunnel->local) ? DECAP_PASS_MALFORMED
+									       : DECAP_PASS_STRIPPED;
 }
 
 static __always_inline enum decap_verdict read_outer(struct tunnel *tunnel, void *data, void *end)
@@ -197,7 +212,6 @@ static __always_inline enum decap_verdict read_shim(struct tunnel *tunnel, void 
 	return DECAP_PASS_STRIPPED;
 }
 
-/* Congestion that a router marked on the outer header is not lost with it (RFC 6040, 4.2). */
 /* Whether one of the prefixes holds the address. */
 static __always_inline bool is_within(void *prefixes, const __u8 *address)
 {
@@ -207,6 +221,7 @@ static __always_inline bool is_within(void *prefixes, const __u8 *address)
 	return bpf_map_lookup_elem(prefixes, &key);
 }
 
+/* Congestion that a router marked on the outer header is not lost with it (RFC 6040, 4.2). */
 static __always_inline enum decap_verdict read_inner_ipv4(struct tunnel *tunnel, struct iphdr *ip,
 							  void *end)
 {
@@ -232,7 +247,7 @@ static __always_inline enum decap_verdict read_inner_ipv6(struct tunnel *tunnel,
 	__u32 first;
 
 	if ((void *)(ip + 1) > end || ip->version != 6 ||
-	    sizeof(*ip) + bpf_ntohs(ip->payload_len) > tunnel->room)
+	    sizeof(*ip) + bpf_ntohs(ip->payload_len) > tunnel->room || is_ipv4_mapped(&ip->daddr))
 		return DECAP_PASS_MALFORMED;
 	copy_address(tunnel->destination, &ip->daddr);
 	if (!is_within(&decap_addresses, tunnel->destination))
@@ -294,6 +309,8 @@ static __always_inline enum decap_verdict decapsulate(struct xdp_md *ctx, __u32 
 		return verdict;
 	if (tunnel.offset + tunnel.outer_length + tunnel.room > frame_length)
 		return DECAP_PASS_MALFORMED;
+	if (!is_within(&decap_local, tunnel.local))
+		return DECAP_PASS_NOT_LOCAL;
 	if (decap_checks_source && !is_within(&decap_sources, tunnel.source))
 		return DECAP_PASS_SOURCE;
 	inner = data + ((tunnel.offset + tunnel.outer_length) & OUTER_MASK);

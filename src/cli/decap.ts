@@ -14,6 +14,7 @@ import { table } from "./table.ts";
 export interface DecapVerbOptions {
   readonly interface: string;
   readonly address: readonly string[];
+  readonly local: readonly string[];
   readonly source: readonly string[];
   readonly guePort: number;
   readonly xdp: "auto" | "native" | "generic";
@@ -21,7 +22,7 @@ export interface DecapVerbOptions {
 }
 
 /** Addresses or prefixes, as the balancers' configuration says them. */
-function parseAll(what: "address" | "source", texts: readonly string[]): Prefix[] {
+function parseAll(what: "address" | "local" | "source", texts: readonly string[]): Prefix[] {
   return texts.map((text) => {
     const address = parseAddress(text);
     const source = address === null ? parsePrefix(text) : fixedSource(address);
@@ -38,11 +39,14 @@ export async function decapVerb(io: Io, options: DecapVerbOptions): Promise<numb
   const given = parseAll("address", options.address);
   const own = io.env.net.localAddresses().map(parseAddress).filter((address) => address !== null);
   const addresses = given.length > 0 ? given : own.filter((address) => !isLoopback(address)).map(fixedSource);
+  const led = parseAll("local", options.local);
   const sources = parseAll("source", options.source);
+  const local = led.length > 0 ? led : null;
   const { interface: name, xdp: mode, guePort } = options;
-  const decap = openDecap(loadAddon(io.env), io.env, { interface: name, mode, guePort, addresses, sources });
+  const decap = openDecap(loadAddon(io.env), io.env, { interface: name, mode, guePort, addresses, local, sources });
   try {
     io.out(`unwrapping on ${options.interface} (${decap.mode} XDP) for ${addresses.map(formatTunnelSource).join(", ")}`
+      + (local === null ? "" : `, in tunnels to ${local.map(formatTunnelSource).join(", ")}`)
       + `${sources.length === 0 ? ", from any source" : `, from ${sources.map(formatTunnelSource).join(", ")}`}\n`);
     await new Promise<void>((resolve) => {
       // An attached program does not keep the process alive; a timer does.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
  * The decapsulation program under the fuzzer: it passes everything, counts it once, and changes a
- * frame only by taking an outer header off, in front of a virtual address. How frames are made is
+ * frame only by taking an outer header off that led to this host, in front of a virtual address. How frames are made is
  * input.h's.
  */
 #include "decap.bpf.c"
@@ -34,6 +34,9 @@ static void try_frame(struct frame *frame, const struct view *before)
 	if (!stripped)
 		return expect_same(before, &after, "passed as it came");
 	expect_uncovered(before, &after);
+	memcpy(within.address, before->destination, sizeof(within.address));
+	if (!peek(&decap_local, &within))
+		complain("stripped although it leads to another host");
 	memcpy(within.address, after.destination, sizeof(within.address));
 	if (!peek(&decap_addresses, &within))
 		complain("stripped in front of an address that is not virtual");

@@ -7,7 +7,7 @@ import type { OrphanAction } from "../../src/model/config.ts";
 import type { Service } from "../../src/model/table.ts";
 import { BpfWorld } from "../support/bpf_world.ts";
 import type { Surroundings } from "../support/bpf_world.ts";
-import { VIRTUAL_ADDRESSES, prefixKey } from "../support/decap_run.ts";
+import { LOCAL_ADDRESSES, VIRTUAL_ADDRESSES, prefixKey } from "../support/decap_run.ts";
 import { readGolden } from "../support/golden_packets.ts";
 import type { Golden } from "../support/golden_packets.ts";
 import { BPF_DIRECTORY } from "../support/kernel.ts";
@@ -75,6 +75,7 @@ function decapWorld(): Write[] {
     recording.map(map).update(key, new Uint8Array(4), 0);
   };
   for (const address of VIRTUAL_ADDRESSES) add("decap_addresses", prefixKey(address));
+  for (const address of LOCAL_ADDRESSES) add("decap_local", prefixKey(address));
   // One balancer is known, and the other one is not.
   add("decap_sources", prefixKey("10.0.0.1/32"));
   return recording.writes();

@@ -10,6 +10,7 @@ import { residue, residuesOf } from "../support/checksums.ts";
 import {
   DecapRun,
   GUE_PORT,
+  LOCAL_ADDRESSES,
   VIRTUAL_ADDRESSES,
   compareWithGolden,
   VLAN_TAG_BYTES } from "../support/decap_run.ts";
@@ -68,6 +69,26 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
         expect(run(strict, expected).verdict).toBe("DECAP_PASS_STRIPPED");
       for (const each of prefixes) strict.removeSource(each);
     }
+  });
+
+  it("leaves tunnels that lead to other hosts", () => {
+    for (const address of LOCAL_ADDRESSES) open.removeLocal(address);
+    for (const { expected } of tunnelled) passes(open, expected, "DECAP_PASS_NOT_LOCAL");
+    for (const prefix of ["10.0.0.8/29", "fd10::/120"]) open.addLocal(prefix);
+    for (const { expected } of tunnelled)
+      expect(run(open, expected).verdict).toBe("DECAP_PASS_STRIPPED");
+    for (const prefix of ["10.0.0.8/29", "fd10::/120"]) open.removeLocal(prefix);
+    for (const address of LOCAL_ADDRESSES) open.addLocal(address);
+  });
+
+  it.each([
+    ["outer source", 22], ["outer destination", 38], ["inner destination", 78],
+  ])("does not take an IPv4-mapped %s for IPv4", (_, at) => {
+    const { expected } = tunnelled.find(({ name }) => name === "v6 ipip6 udp")!;
+    const frame = Uint8Array.from(expected);
+    const mapped = parseAddress(at === 78 ? VIRTUAL_ADDRESSES[0]! : LOCAL_ADDRESSES[0]!)!.bytes;
+    frame.set(mapped, at);
+    passes(open, frame, "DECAP_PASS_MALFORMED");
   });
 
   it("leaves packets that are for nobody here", () => {

@@ -27,6 +27,9 @@ export const VIRTUAL_ADDRESSES = [
   "fd01::/64",
 ];
 
+/** The backend's, to which golden tunnels lead. */
+export const LOCAL_ADDRESSES = ["10.0.0.11", "fd10::11"];
+
 export interface DecapOutcome {
   readonly verdict: string;
   readonly action: number;
@@ -43,6 +46,7 @@ export class DecapRun {
     this.object.setSection(DecapRodata.section, DecapRodata.encode(initial, settings));
     this.object.load();
     for (const address of VIRTUAL_ADDRESSES) this.addAddress(address);
+    for (const address of LOCAL_ADDRESSES) this.addLocal(address);
   }
 
   addAddress(address: string): void {
@@ -51,6 +55,15 @@ export class DecapRun {
 
   removeAddress(address: string): void {
     this.#map("decap_addresses").delete(prefixKey(address));
+  }
+
+  /** An address of the host, or a prefix of them: outer destinations. */
+  addLocal(prefix: string): void {
+    this.#map("decap_local").update(prefixKey(prefix), new Uint8Array(4), 0);
+  }
+
+  removeLocal(prefix: string): void {
+    this.#map("decap_local").delete(prefixKey(prefix));
   }
 
   /** A prefix of outer sources to accept. */

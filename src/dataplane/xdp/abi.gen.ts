@@ -21,13 +21,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x5720e568f0c1472en;
+export const ABI_FINGERPRINT = 0x2d9bab3602f55896n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0xf479dc4ad2735b38n,
-  pointsman: 0x5720e568f0c1472en,
-  probe: 0x6a41c1a12fb50556n,
+  pointsman: 0x2d9bab3602f55896n,
+  probe: 0x485ae7083893905an,
 } as const;
 
 /** enum decap_verdict */
@@ -36,14 +36,15 @@ export const DecapVerdict = {
   DECAP_PASS_MALFORMED: 1,
   DECAP_PASS_NOT_OURS: 2,
   DECAP_PASS_SOURCE: 3,
-  DECAP_PASS_STRIPPED: 4,
-  DECAP_VERDICTS: 5,
+  DECAP_PASS_NOT_LOCAL: 4,
+  DECAP_PASS_STRIPPED: 5,
+  DECAP_VERDICTS: 6,
 } as const;
 export type DecapVerdict = (typeof DecapVerdict)[keyof typeof DecapVerdict];
 /** In the order of their declaration. */
 export const DECAP_VERDICT_NAMES = [
   "DECAP_PASS_NOT_TUNNEL", "DECAP_PASS_MALFORMED", "DECAP_PASS_NOT_OURS", "DECAP_PASS_SOURCE",
-  "DECAP_PASS_STRIPPED", "DECAP_VERDICTS",
+  "DECAP_PASS_NOT_LOCAL", "DECAP_PASS_STRIPPED", "DECAP_VERDICTS",
 ] as const satisfies readonly (keyof typeof DecapVerdict)[];
 
 /** enum destination_flags */
@@ -1296,7 +1297,7 @@ export const WildcardKey = {
 
 /** Maps that decap.bpf.o declares. */
 export const DECAP_MAPS = [
-  "decap_addresses", "decap_counts", "decap_sources",
+  "decap_addresses", "decap_counts", "decap_local", "decap_sources",
 ] as const;
 /** Programs in decap.bpf.o. */
 export const DECAP_PROGRAMS = [

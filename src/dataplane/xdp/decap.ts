@@ -8,6 +8,7 @@ import type { Prefix } from "../../model/address.ts";
 import { DECAP_VERDICT_NAMES, DecapRodata, VerdictCount } from "./abi.gen.ts";
 import { encodeAddressPrefix } from "./map_values.ts";
 import type { BpfMap, BpfObject, Native, XdpLink } from "./native.ts";
+import { followOwnAddresses } from "./own_addresses.ts";
 
 /** XDP_FLAGS_DRV_MODE and XDP_FLAGS_SKB_MODE of linux/if_link.h. */
 const MODES = { native: 4, generic: 2 } as const;
@@ -19,6 +20,8 @@ export interface DecapOptions {
   readonly mode: "auto" | "native" | "generic";
   /** Inner destinations to unwrap for. */
   readonly addresses: readonly Prefix[];
+  /** Outer destinations to unwrap for; null: the addresses that this host has, whenever it has them. */
+  readonly local: readonly Prefix[] | null;
   /** UDP destination port of GUE. */
   readonly guePort: number;
   /** Outer sources to accept; empty: any. */
@@ -34,7 +37,7 @@ export interface Decap {
 }
 
 /** Attaches. Throws DEVICE_MISSING, MAP_FULL, XDP_UNAVAILABLE, PERMISSION_DENIED. */
-export function openDecap(native: Native, env: Pick<Env, "root">, options: DecapOptions): Decap {
+export function openDecap(native: Native, env: Pick<Env, "root" | "log">, options: DecapOptions): Decap {
   const ifindex = native.interfaceIndex(options.interface);
   if (ifindex === 0) {
     throw new Failure(
@@ -45,6 +48,7 @@ export function openDecap(native: Native, env: Pick<Env, "root">, options: Decap
   }
   for (const [map, list] of [
     ["decap_addresses", options.addresses],
+    ["decap_local", options.local ?? []],
     ["decap_sources", options.sources],
   ] as const) {
     if (list.length > ENTRIES_MAX)
@@ -56,6 +60,7 @@ export function openDecap(native: Native, env: Pick<Env, "root">, options: Decap
   }
   const path = join(env.root, "build/bpf/decap.bpf.o");
   const object = native.BpfObject.open(path);
+  let unfollow = (): void => undefined;
   try {
     const initial = object.section(DecapRodata.section) ?? new Uint8Array(DecapRodata.size);
     object.setSection(
@@ -67,17 +72,21 @@ export function openDecap(native: Native, env: Pick<Env, "root">, options: Decap
     object.load();
     fill(object.map("decap_addresses"), options.addresses.map(encodeAddressPrefix));
     fill(object.map("decap_sources"), options.sources.map(encodeAddressPrefix));
+    if (options.local === null) unfollow = followOwnAddresses(native, object.map("decap_local"), env.log);
+    else fill(object.map("decap_local"), options.local.map(encodeAddressPrefix));
     const { link, mode } = attach(native, object, ifindex, options);
     return {
       mode,
       counts: () => readCounts(object.map("decap_counts")),
       close: () => {
+        unfollow();
         link.detach();
         link.close();
         object.close();
       },
     };
   } catch (error) {
+    unfollow();
     object.close();
     throw error;
   }

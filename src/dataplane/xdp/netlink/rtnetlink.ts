@@ -19,6 +19,9 @@ export const RTM = {
 /** RTMGRP_LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, and nexthops. */
 export const GROUPS = (0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x40000000) >>> 0;
 
+/** RTMGRP_IPV4_IFADDR and IPV6_IFADDR. */
+export const ADDRESS_GROUPS = 0x10 | 0x100;
+
 const AF_INET = 2;
 const AF_INET6 = 10;
 const IFF_UP = 0x1;
