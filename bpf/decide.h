@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * What becomes of a packet, in this order: fragment, service, policy, orphan, time to live,
- * connection ID, flow, ring. Knows the maps that look-ups need; knows no byte of the frame and
+ * What becomes of a packet, in this order: fragment, answer to a translated flow, service, policy,
+ * orphan, time to live, connection ID, flow, ring. Knows the maps that look-ups need; knows no byte of the frame and
  * writes nothing but `flows`. decide() in src/model/decide.ts is its twin: same order, same
  * verdicts, same effects.
  */
@@ -245,15 +245,15 @@ static __always_inline bool follow_cid(struct choice *choice, __u32 named, bool 
 }
 
 /* Follows a translated flow to its backend; the same rules as for any other flow. */
-static __always_inline bool follow_nat(const struct packet *packet, struct choice *choice)
+static __always_inline bool follow_nat(const struct packet *packet, struct choice *choice,
+				       struct nat_flow *held)
 {
 	__u32 wanted = packet->opens ? DESTINATION_LIVE | DESTINATION_ADMITS : DESTINATION_LIVE;
-	struct nat_flow *held = bpf_map_lookup_elem(&nat_flows, &packet->flow);
 	const struct destination *destination;
 	__u64 last_seen_ns;
 	__u32 id;
 
-	if (!held || held->flags & NAT_REPLY)
+	if (!held)
 		return false;
 	id = held->destination;
 	destination = bpf_map_lookup_elem(&destinations, &id);
@@ -272,12 +272,13 @@ static __always_inline bool follow_nat(const struct packet *packet, struct choic
  * back. An error about a flow that nobody knows has nobody to be translated for. */
 static __always_inline enum verdict decide_nat(const struct packet *packet,
 					       const struct service_version *version,
-					       struct choice *choice, __u32 named)
+					       struct choice *choice, __u32 named,
+					       struct nat_flow *held)
 {
 	enum verdict verdict;
 
 	choice->tracking = TRACKING_NONE;
-	if (follow_nat(packet, choice))
+	if (follow_nat(packet, choice, held))
 		return VERDICT_CONTINUE;
 	if (packet->role == ROLE_ICMP_ERROR)
 		return PASS_ICMP;
@@ -293,12 +294,9 @@ static __always_inline enum verdict decide_nat(const struct packet *packet,
 }
 
 /* What a backend answers, or what its side of the network says of a packet to it. */
-static __always_inline enum verdict decide_reply(const struct packet *packet, struct choice *choice)
+static __always_inline enum verdict decide_reply(const struct packet *packet, struct choice *choice,
+						 struct nat_flow *held)
 {
-	struct nat_flow *held = bpf_map_lookup_elem(&nat_flows, &packet->flow);
-
-	if (!held || !(held->flags & NAT_REPLY))
-		return VERDICT_CONTINUE;
 	if (packet->ttl <= 1)
 		return DROP_TTL_EXPIRED;
 	choice->nat = held;
@@ -311,6 +309,7 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 					   struct choice *choice)
 {
 	const struct service_version *version;
+	struct nat_flow *held = NULL;
 	enum verdict verdict;
 	__u32 named = 0;
 	bool followed;
@@ -320,14 +319,14 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 		return decide_without_ports(packet);
 	if (feature_tunnel_errors && packet->role == ROLE_ICMP_ERROR && is_about_tunnel(ctx, packet))
 		return DROP_TUNNEL_ERROR;
-	service = service_of(&packet->flow.service);
-	if (feature_nat)
+	/* Before any service: a source of flows may be an address of one, and its ports too. */
+	if (feature_nat) {
 		choice->nat = NULL;
-	if (feature_nat && !service) {
-		verdict = decide_reply(packet, choice);
-		if (verdict != VERDICT_CONTINUE)
-			return verdict;
+		held = bpf_map_lookup_elem(&nat_flows, &packet->flow);
+		if (held && held->flags & NAT_REPLY)
+			return decide_reply(packet, choice, held);
 	}
+	service = service_of(&packet->flow.service);
 	if (!service)
 		return packet->role == ROLE_ICMP_ERROR ? decide_without_ports(packet) : PASS_NOT_OURS;
 	choice->service = *service;
@@ -353,7 +352,7 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	if (feature_quic_lb && version->flags & SERVICE_QUIC_LB && packet->role == ROLE_PACKET)
 		named = named_by_cid(ctx, packet, choice->service);
 	if (feature_nat && version->flags & SERVICE_NAT)
-		return decide_nat(packet, version, choice, named);
+		return decide_nat(packet, version, choice, named, held);
 	followed = choice->tracking == TRACKING_FULL && follow_flow(packet, version, choice);
 	if (feature_quic_lb && named)
 		followed = follow_cid(choice, named, followed);

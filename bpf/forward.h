@@ -138,7 +138,9 @@ static __always_inline enum verdict enter_nat(struct xdp_md *ctx, const struct p
 	if (choice->effect == EFFECT_CLAIM) {
 		claim->hash = choice->flow_hash;
 		claim->generation = choice->generation;
-		claim->keeps_source = destination->forwarding == FORWARDING_NAT;
+		/* A backend takes nothing from its own address, and would answer itself. */
+		claim->keeps_source = destination->forwarding == FORWARDING_NAT &&
+			!is_same_address(packet->flow.source, destination->address);
 		copy_flow_key(&claim->reply, &packet->flow);
 		copy_address(claim->reply.source, destination->address);
 		claim->reply.source_port = destination->port ? destination->port : packet->flow.service.port;

@@ -27,7 +27,7 @@ struct nat_claim {
 	__u32 service;
 	__u32 client_ifindex;
 	__u8 client_macs[12];
-	__u32 keeps_source;     /* nat: the client's address, and its port if that is free */
+	__u32 keeps_source;     /* the client's address, and its port if that is free */
 };
 
 /* Of the packet at hand: with the packet and what was decided, it would not fit the stack. And what

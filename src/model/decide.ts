@@ -1,8 +1,8 @@
 // The packet path as a pure function: what becomes of one packet, given the table and what the
 // look-ups returned. The proxy runs it for real connections, explain shows it, and the XDP program
 // is tested against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin:
-// same order: fragment, error about a tunnel, service, policy, orphan, time to live, connection ID, flow, ring, next hop,
-// room.
+// same order: fragment, error about a tunnel, answer to a translated flow, service, policy, orphan, time to live,
+// connection ID, flow, ring, next hop, room.
 
 import { leavingPorts, withPorts } from "./fragment.ts";
 import type { FragmentEntry } from "./fragment.ts";
@@ -183,10 +183,12 @@ function decideSilently(table: ForwardingTable, state: State, received: Packet):
   const packet = withPorts(received, state);
   const noted = packet.kind === "icmp-error" ? noteTunnelError(table, state, packet) : null;
   if (noted !== null) return noted;
+  const answer = asAnswer(table, state, packet);
+  if (answer !== null) return answer;
   const service = hasPorts(packet.kind)
     ? serviceOf(table, packet.destination, packet.destinationPort, packet.protocol)
     : null;
-  if (service === null) return withoutService(table, state, packet);
+  if (service === null) return end(verdictWithoutService(table, packet), null);
   if (isDenied(service.config, packet.source)) return end("DROP_DENIED", service);
   const orphaned = orphanVerdict(table, state);
   if (orphaned !== null) return end(orphaned, service);
@@ -222,12 +224,14 @@ function asError(decision: Decision): Decision {
   return { ...decision, verdict, effects: NO_EFFECTS };
 }
 
-/** For no service: a backend's answer, or nothing of ours. */
-function withoutService(table: ForwardingTable, state: State, packet: Packet): Decision {
+/**
+ * What a backend answers to a translated flow, or null. Before any service: a source of flows may be
+ * an address of one, and its ports too.
+ */
+function asAnswer(table: ForwardingTable, state: State, packet: Packet): Decision | null {
   const reply = state.nat !== undefined && hasPorts(packet.kind)
     ? decideReply(table, state.nat, packet, state.nowNs) : null;
-  if (reply === null) return end(verdictWithoutService(table, packet), null);
-  return packet.kind === "first-fragment" ? leavingPorts(reply) : reply;
+  return reply !== null && packet.kind === "first-fragment" ? leavingPorts(reply) : reply;
 }
 
 /**

@@ -74,7 +74,7 @@ export interface NatSource {
 export interface SourceWanted {
   /** Of the flow's 5-tuple. */
   readonly hash: number;
-  /** The client, for nat, which keeps its address and, if it can, its port; null for fullnat. */
+  /** The client, if its address and, where possible, its port are kept; null: they are not. */
   readonly client: NatSource | null;
   /** Of the backend's address. */
   readonly family: 4 | 6;
@@ -146,7 +146,7 @@ function lifeMs(
   if (protocol === UDP) return timeouts.udpMs;
   if (reply.rst || forward?.rst === true) return timeouts.rstMs;
   if (reply.fin || forward?.fin === true) return timeouts.finMs;
-  return reply.answered ? timeouts.establishedMs : timeouts.synMs;
+  return reply.answered || forward?.answered === true ? timeouts.establishedMs : timeouts.synMs;
 }
 
 /** What became of packets that had to begin a translated flow. */

@@ -126,9 +126,12 @@ function findSource(
 ): Claimed | null {
   const own = keyOfPacket(packet);
   const { source, sourcePort, destination: virtual, destinationPort, protocol } = own;
+  // A backend takes nothing from its own address, and would answer itself.
+  const keepsSource = destination.forwarding === "nat"
+    && !isSameAddress(source, destination.address.bytes);
   const wanted: SourceWanted = {
     hash: flowHash(service.hashSeed, source, sourcePort, virtual, destinationPort, protocol),
-    client: destination.forwarding === "nat" ? { address: source, port: sourcePort } : null,
+    client: keepsSource ? { address: source, port: sourcePort } : null,
     family: destination.address.family,
     ownAddress: nat.ownAddress(destination.id),
   };
@@ -147,7 +150,7 @@ function findSource(
   return null;
 }
 
-/** A packet for no service that may be an answer to a translated flow; null: it is none. */
+/** A packet that may be an answer to a translated flow, whosever address it goes to; null: it is none. */
 export function decideReply(
   table: ForwardingTable, nat: NatState, packet: Packet, nowNs: bigint,
 ): Decision | null {

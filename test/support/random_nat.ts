@@ -18,11 +18,15 @@ const SHORT_MS = 10_000;
 export function randomNat(draws: Draws): NatTable {
   const life = (): number => draws.pick([SHORT_MS, LONG_MS]);
   const from = draws.pick([1024, 20_000]);
+  // A source may be an address of services, whose ports may hold those of flows.
+  const isVirtual = draws.chance(0.4);
   return natTable(
     {
       sources: [
-        ...Array.from({ length: draws.pick([0, 1, 2]) }, (_, at) => addressFromBytes(ipv4(10, 8, 0, at + 1))),
-        ...Array.from({ length: draws.pick([0, 1, 3]) }, (_, at) => addressFromBytes(ownIpv6(at + 1))),
+        ...Array.from({ length: draws.pick([0, 1, 2]) }, (_, at) => addressFromBytes(
+          isVirtual ? ipv4(203, 0, 113, at + 1) : ipv4(10, 8, 0, at + 1))),
+        ...Array.from({ length: draws.pick([0, 1, 3]) }, (_, at) => addressFromBytes(
+          isVirtual ? virtualIpv6(at + 1) : ownIpv6(at + 1))),
       ],
       ports: { from, to: from + draws.pick([1, 3, 7, 12_000]) },
       node: draws.below(2), nodes: 2,
@@ -34,6 +38,10 @@ export function randomNat(draws: Draws): NatTable {
 
 function ownIpv6(last: number): Uint8Array {
   return Uint8Array.of(0xfd, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last);
+}
+
+function virtualIpv6(last: number): Uint8Array {
+  return Uint8Array.of(0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last);
 }
 
 /** Entries of both directions for some of the flows; now and then one direction is missing. */

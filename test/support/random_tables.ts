@@ -67,7 +67,7 @@ export function randomWorld(
     warnings: [],
   };
   const flows = Array.from({ length: 24 }, () => {
-    const tuple = randomTuple(draws, draws.pick(services));
+    const tuple = randomTuple(draws, draws.pick(services), [...destinations.values()]);
     return { tuple, entry: draws.chance(0.6) ? randomEntry(draws, destinations, nowNs) : null };
   });
   const natFlows = randomNatFlows(draws, {
@@ -105,11 +105,17 @@ export function familyOf(address: Uint8Array): 4 | 6 {
   return address[10] === 0xff && address[0] === 0 ? 4 : 6;
 }
 
-function randomTuple(draws: Draws, service: Service): FlowTuple {
+/** Now and then the client is a backend. */
+function randomTuple(
+  draws: Draws, service: Service, destinations: readonly Destination[],
+): FlowTuple {
   const { network, ports, protocol } = service.config;
+  const { family } = network.address;
+  const backends = destinations.filter(({ address }) => address.family === family);
+  const isBackend = backends.length > 0 && draws.chance(0.15);
   return {
-    source: randomClient(draws, network.address.family),
-    sourcePort: draws.between(1024, 1030),
+    source: isBackend ? draws.pick(backends).address.bytes : randomClient(draws, family),
+    sourcePort: isBackend && draws.chance(0.3) ? 80 : draws.between(1024, 1030),
     destination: addressWithin(draws, network),
     destinationPort: portWithin(draws, ports),
     protocol: protocol === "tcp" ? 6 : 17,

@@ -89,6 +89,12 @@ for way, backend in (("l2", destination("l2", 4)), ("ipip", destination("ipip", 
                      ("fullnat", {family: destination("fullnat", family) for family in (4, 6)})):
     service(f"{way}-clamped", backend, mss_max=1200)
 service("sourceless", {family: destination("fullnat", family, source="::") for family in (4, 6)})
+service("nat-sourceless", {family: destination("nat", family, source="::") for family in (4, 6)})
+# Translated to an address of ours that is a virtual one as well.
+OWN4, OWN6 = "198.51.102.1", "fd03::1"
+for way, port in (("fullnat", None), ("fullnat", 8080)):
+    service("own" + ("-mapped" if port else ""), {4: destination(way, 4, port=port, source=OWN4),
+                                                  6: destination(way, 6, port=port, source=OWN6)})
 IN_VLAN = {"l2-vlan": ("l2", 4), "ipip4-vlan": ("ipip", 4), "gue6-vlan": ("gue", 6)}
 for name, (way, family) in IN_VLAN.items():
     service(name, destination(way, family, vlan=2748))
@@ -112,6 +118,7 @@ wildcard("inner", "198.51.100.16/28", "fd01::10/124", "8000-8099", L2)
 wildcard("narrow", "198.51.100.16/28", "fd01::10/124", "8010-8018", IPIP6)
 wildcard("alone", "198.51.100.17", "fd01::11", "any", IPIP6)
 wildcard("exact", "198.51.100.17", "fd01::11", 8000, L2)
+wildcard("own-any", OWN4, OWN6, "any", L2)
 wildcard("tcp-only", "198.51.101.0/30", "fd02::/126", "80-81", L2, protocols=("tcp",))
 
 # --- packets ------------------------------------------------------------------------------------------
@@ -823,7 +830,8 @@ def ends(frame, port, family):
     transport = layer[TCP] if layer.haslayer(TCP) else layer[UDP]
     hop = destinations[backends_of[ports[port], family] - 1]
     there = (hop["address"], hop["port"] or transport.dport)
-    if hop["forwarding"] == "nat":
+    # A backend takes nothing from its own address.
+    if hop["forwarding"] == "nat" and layer.src != hop["address"]:
         return (layer.src, transport.sport), there
     return (hop["tunnelSource"], FIRST_PORT + (flow_hash(layer) * PORT_COUNT >> 32)), there
 
@@ -905,7 +913,7 @@ def error_about(family, quote, source, target):
     return ip(family, src=source, dst=target) / message / Raw(quote)
 
 
-WAYS_BACK = ("nat", "fullnat", "nat-mapped", "fullnat-mapped")
+WAYS_BACK = ("nat", "fullnat", "nat-mapped", "fullnat-mapped", "own", "own-mapped")
 sport = 41000
 for family in (4, 6):
     client, router, vip = {4: (CLIENT4, ROUTER4, VIP4), 6: (CLIENT6, ROUTER6, VIP6)}[family]
@@ -982,6 +990,21 @@ for family in (4, 6):
                 data[24:26] = (0xFFFF - words % 65535).to_bytes(2, "big")
             case(f"{here} fragment {which}", "TX_FORWARDED", piece, bytes(data), before=None if which == 0 else cut[0])
     case(f"v{family} no source", "DROP_NO_PORT", ether() / ip(family) / udp(ports["sourceless"]))
+    own = OWN4 if family == 4 else OWN6
+    case(f"v{family} own address, no answer", "TX_FORWARDED", ether() / ip(family, dst=own) / udp(10001),
+         forwarded(Ether(raw(ether() / ip(family, dst=own) / udp(10001))), L2))
+    # The client is the backend that the ring has for it.
+    backend = BACKEND4 if family == 4 else BACKEND6
+    for port in ("nat", "nat-mapped"):
+        for what in ("tcp", "udp"):
+            sport += 1
+            here = f"v{family} {port} {what}, client on the backend"
+            body = TCP(sport=sport, dport=ports[port], flags="S", seq=1) if what == "tcp" else UDP(sport=sport, dport=ports[port])
+            first = ether() / ip(family, src=backend) / body / Raw(b"hello")
+            enters(here, first, port, family)
+            said = (TCP(flags="SA", seq=9, ack=2) if what == "tcp" else UDP()) / Raw(b"answer")
+            leaves(f"{here}, answer", first, answer_to(first, port, family, said))
+    case(f"v{family} client on the backend, no source", "DROP_NO_PORT", ether() / ip(family, src=backend) / udp(ports["nat-sourceless"]))
 
 # --- segments that are too large ----------------------------------------------------------------------
 
