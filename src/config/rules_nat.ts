@@ -7,8 +7,9 @@ import { NAT_SOURCES_MAX } from "../model/nat.ts";
 import { formatPorts, holdsAddress, portCount } from "../model/service_address.ts";
 import type { PortRange } from "../model/service_address.ts";
 import type { Draft } from "./draft.ts";
-import { checkNatPorts, readPorts } from "./formats.ts";
+import { checkNatPorts, durationMs, readPorts } from "./formats.ts";
 import { portsTaken } from "./host.ts";
+import { quoted } from "./problem.ts";
 import type { Finding, Path } from "./problem.ts";
 import { error, poolUses, serviceName, warning } from "./rules_names.ts";
 import type { Rule } from "./rules_names.ts";
@@ -46,12 +47,48 @@ function* sources(draft: Draft): Iterable<Finding> {
       yield error(path, `more than ${NAT_SOURCES_MAX} IPv${address.family} addresses`,
         "fewer addresses with more ports do as well");
     }
+    const owner = draft.pools.find(({ backends }) =>
+      backends?.some((backend) => backend.address?.text === address.text));
+    if (owner !== undefined) {
+      yield error(path, `${address.text} is the address of a backend of ${quoted(owner.name)}`,
+        "no host takes packets from its own address; use an address of this host");
+    }
     const service = draft.services.find(({ network }) =>
       network !== null && holdsAddress(network, address.bytes));
     if (service === undefined) continue;
-    yield error(path, `${address.text} is an address of ${serviceName(service)}`,
-      "answers to it would be taken for requests; use another address of this host");
+    yield warning(path, `${address.text} is an address of ${serviceName(service)}`,
+      "answers come to whichever host has it: use one that stays with this host");
   }
+}
+
+/** Without a source of a family, backends see what address the host has towards them. */
+function* sourceFamilies(draft: Draft): Iterable<Finding> {
+  const listed = new Set(sourcesOf(draft).map(({ address }) => address.family));
+  if (listed.size !== 1 || !translates(draft)) return;
+  for (const [pool, service] of poolUses(draft)) {
+    if (service?.fields.forwarding !== "fullnat") continue;
+    const other = (pool.backends ?? []).find(({ address }) =>
+      address !== null && !listed.has(address.family));
+    if (other?.address === null || other === undefined) continue;
+    const { family, text } = other.address;
+    yield warning([...NAT, "sources"],
+      `there is no IPv${family} address for ${text}, a backend of ${serviceName(service)}`,
+      "it sees this host's own address; add one to say which");
+    return;
+  }
+}
+
+/** RFC 5382, REQ-5: not less than two hours and four minutes. */
+const ESTABLISHED_MIN_MS = 124 * 60_000;
+
+/** TCP's keepalive begins after two hours (RFC 9293, 3.8.4). */
+function* establishedTimeout(draft: Draft): Iterable<Finding> {
+  const path = [...NAT, "timeouts", "established"];
+  const text = valueAt(draft.root, path);
+  const ms = typeof text === "string" ? durationMs(text) : null;
+  if (ms === null || ms >= ESTABLISHED_MIN_MS || !translates(draft)) return;
+  yield warning(path, `${String(text)} is shorter than 124m, which RFC 5382 asks for`,
+    "connections that are idle longer break, and keepalives of most hosts begin after 2h");
 }
 
 function* nodes(draft: Draft): Iterable<Finding> {
@@ -95,4 +132,6 @@ function* families(draft: Draft): Iterable<Finding> {
   }
 }
 
-export const NAT_RULES: readonly Rule[] = [sources, nodes, localPorts, families];
+export const NAT_RULES: readonly Rule[] = [
+  sources, sourceFamilies, nodes, localPorts, establishedTimeout, families,
+];

@@ -26,7 +26,9 @@ export const natSchema = z.strictObject({
   node: integer("Which of the parts is this node's, from 0.", 0, 255).default(0),
   timeouts: z.strictObject({
     syn: duration("A TCP flow that its backend has not answered yet.", "1s", "1h").default("30s"),
-    established: duration("A TCP flow that it has.", "1s", "168h").default("2h"),
+    established: duration(
+      "A TCP flow that it has. `check` warns below 124m (RFC 5382, REQ-5).", "1s", "168h",
+    ).default("124m"),
     fin: duration("After a FIN of either side.", "1s", "168h").default("2m"),
     rst: duration("After an RST of either side.", "1s", "1h").default("10s"),
     udp: duration("A UDP flow.", "1s", "168h").default("2m"),

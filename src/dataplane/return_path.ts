@@ -161,7 +161,7 @@ export async function testWays(
   const local = new Set(present.map(({ address }) => address.text));
   const targets = all.filter(({ address }) => !local.has(address.text));
   const tested = targets.slice(0, TARGETS_MAX);
-  const ways = new Map(tested.map((each) => [each, remedyFor(each, requests)]));
+  const ways = new Map(tested.map((each) => [each, wayTo(each, requests)]));
   try {
     for (const family of new Set(tested.map(({ address }) => address.family))) {
       if (!putStandIn(requests, chosen[family])) throw refusal(chosen[family].text, "is on lo already");
@@ -171,7 +171,7 @@ export async function testWays(
       checks.push(...await Promise.all(tested.slice(at, at + AT_ONCE).map(async (target) => {
         const from = chosen[target.address.family];
         const [client, own] = await Promise.all([ask(env, target, from, signal), ask(env, target, null, signal)]);
-        return judge(target, from, { client, own }, ways.get(target) ?? "");
+        return judge(target, from, { client, own }, ways.get(target)!);
       })));
     }
     return [...cleared, ...checks, ...untestedOf(all.length - targets.length, targets.length - tested.length)];
@@ -188,15 +188,19 @@ function untestedOf(here: number, more: number): HostCheck[] {
 }
 
 const HERE = "come back through this host";
+/** Its route to them leads to no gateway, whatever its way to other clients is. */
+const BESIDE = "; clients of its own network get answers directly, unless it has a route to them by way of here";
 
 function judge(
-  { name, address, port }: WayTarget, from: Address, { client, own }: { readonly client: Answer; readonly own: Answer }, remedy: string,
+  { name, address, port }: WayTarget, from: Address, { client, own }: { readonly client: Answer; readonly own: Answer },
+  { remedy, isNear }: WayTo,
 ): HostCheck {
   const what = `way back ${name}`;
   const who = `${address.text}, TCP port ${port}`;
+  const ok = `${from.text} ${HERE}${isNear ? BESIDE : ""}`;
   switch (client.kind) {
-    case "accepted": return check(what, true, `${who}: answers to ${from.text} ${HERE}`, null);
-    case "refused": return check(what, true, `${who}: refuses connections, and its answers to ${from.text} ${HERE}`, null);
+    case "accepted": return check(what, true, `${who}: answers to ${ok}`, null);
+    case "refused": return check(what, true, `${who}: refuses connections, and its answers to ${ok}`, null);
     case "fault": return check(what, false, `${who}: could not be tested: ${client.why}`, "try again", "warning");
     case "none":
   }
@@ -208,16 +212,27 @@ function judge(
     "see to the backend, or let it answer or refuse TCP at this port, and test again", "warning");
 }
 
-/** What to do where the backend's answers go elsewhere. */
-function remedyFor({ name, address }: WayTarget, requests: Routes): string {
+interface WayTo {
+  /** What to do where the backend's answers go elsewhere. */
+  readonly remedy: string;
+  /** On a link of this host's. */
+  readonly isNear: boolean;
+}
+
+function wayTo({ name, address }: WayTarget, requests: Routes): WayTo {
   const route = requests.route(address);
   const ip = address.family === 4 ? "ip" : "ip -6";
-  if (typeof route === "number" || route.source === null) return `lead what ${name} sends to clients back to this host`;
-  if (route.gateway === null) {
-    return `on ${name}: "${ip} route replace CLIENTS via ${route.source.text}", CLIENTS being their network, or default`;
+  if (typeof route === "number" || route.source === null) {
+    return { remedy: `lead what ${name} sends to clients back to this host`, isNear: false };
   }
-  return `${name} is behind ${route.gateway.text}: lead what it sends to clients back to ${route.source.text}, by a route on it`
+  const { gateway, source } = route;
+  if (gateway === null) {
+    const remedy = `on ${name}: "${ip} route replace CLIENTS via ${source.text}", CLIENTS being their network, or default`;
+    return { remedy, isNear: true };
+  }
+  const remedy = `${name} is behind ${gateway.text}: lead what it sends to clients back to ${source.text}, by a route on it`
     + " and on every router between";
+  return { remedy, isNear: false };
 }
 
 /** Throws PERMISSION_DENIED, REQUEST_INVALID and ADDON_UNAVAILABLE; an abort ends it early, and the checks are fewer. */

@@ -14,7 +14,7 @@ import type { ParseResult } from "../../src/supervisor/contract.ts";
 /** As the schema has it by default. */
 export const NAT: NatConfig = {
   sources: [], ports: { from: 10_000, to: 32_767 }, node: 0, nodes: 1,
-  timeouts: { synMs: 30_000, establishedMs: 7_200_000, finMs: 120_000, rstMs: 10_000, udpMs: 120_000 },
+  timeouts: { synMs: 30_000, establishedMs: 7_440_000, finMs: 120_000, rstMs: 10_000, udpMs: 120_000 },
 };
 
 export interface BackendSketch {

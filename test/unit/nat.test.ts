@@ -79,6 +79,7 @@ describe("a flow is over", () => {
   it.each([
     ["before the backend answered", TCP, {}, {}, timeouts.synMs],
     ["after it answered", TCP, { answered: true }, {}, timeouts.establishedMs],
+    ["after it answered, seen from the other direction", TCP, {}, { answered: true }, timeouts.establishedMs],
     ["after the backend's FIN", TCP, { answered: true, fin: true }, {}, timeouts.finMs],
     ["after the client's FIN", TCP, { answered: true }, { fin: true }, timeouts.finMs],
     ["after an RST, whatever FIN there was", TCP, { answered: true, fin: true }, { rst: true }, timeouts.rstMs],

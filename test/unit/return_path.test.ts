@@ -162,14 +162,16 @@ describe("what is said of", () => {
     expect(host.env.timers()).toBe(0);
     return texts.join("\n");
   };
-  it("an answer: the way is right", async () => {
-    expect(await said(["connect", "connect"])).toBe(
-      "ok way back web/b1: 10.0.0.1, TCP port 8443: answers to 192.0.2.254 come back through this host");
+  const beside = "; clients of its own network get answers directly, unless it has a route to them by way of here";
+  it("an answer: the way is right, for clients elsewhere", async () => {
+    const text = "ok way back web/b1: 10.0.0.1, TCP port 8443: answers to 192.0.2.254 come back through this host";
+    expect(await said(["connect", "connect"])).toBe(text + beside);
+    expect(await said(["connect", "connect"], (host) => { host.gateway = "10.0.0.254"; })).toBe(text);
   });
   it("a refusal: the way is right, too", async () => {
     for (const code of ["ECONNREFUSED", "ECONNRESET"]) {
       expect(await said([code, code])).toBe("ok way back web/b1: 10.0.0.1, TCP port 8443: refuses connections,"
-        + " and its answers to 192.0.2.254 come back through this host");
+        + ` and its answers to 192.0.2.254 come back through this host${beside}`);
     }
   });
   it("silence where the host itself gets an answer: the way is wrong, and which route mends it", async () => {
