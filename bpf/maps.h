@@ -241,6 +241,13 @@ struct {
 } icmp_pace SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);           /* how many outer identifications this CPU has given */
+	__uint(max_entries, 1);
+} outer_identifications SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
 	__type(key, __u32);             /* ifindex */
 	__type(value, __u32);           /* the same */

@@ -11,6 +11,9 @@
 
 enum { OUTER_TTL = 64, IP_LENGTH_MAX = 65535, CLASS_SHIFT = 20 };
 enum { GRE_HEADER_BYTES = 4, GUE_HEADER_BYTES = 4, ROOM_MASK = 63 };
+/* From where one CPU begins to give identifications to where the next one does: 2^16 by the golden
+ * ratio, which keeps any number of them as far apart as can be. */
+enum { IDENTIFICATION_STRIDE = 40503 };
 /* The dynamic ports (RFC 6335, 6), which GUE asks for in the outer source port. */
 enum { GUE_SOURCE_PORT = 0xc000, GUE_SOURCE_PORT_MASK = 0x3fff };
 
@@ -44,11 +47,11 @@ static __always_inline __u32 tunnel_bytes(const struct destination *destination)
 	       (is_ipv4_outside(destination) ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
 }
 
-/* What an outer header takes over from the inner one (RFC 2003, 3.1; RFC 2473, 6.4; RFC 6040, 4). */
+/* What an outer header takes over from the inner one (RFC 2003, 3.1; RFC 2473, 6.4; RFC 6040, 4). IPv6
+ * inside an IPv4 header forbids fragmentation: no router has the right to it. */
 struct inner {
 	__u8 family;
 	__u8 class;             /* DSCP and ECN */
-	__be16 id;
 	__be16 dont_fragment;
 	__u32 length;
 };
@@ -65,8 +68,6 @@ static __always_inline bool look_inside(struct xdp_md *ctx, const struct packet 
 			return false;
 		inner->class = ip->tos;
 		inner->dont_fragment = ip->frag_off & bpf_htons(FRAGMENT_DONT);
-		/* Without DF somebody may fragment the outer packet, and only an id keeps the pieces together. */
-		inner->id = inner->dont_fragment ? 0 : ip->id;
 	} else {
 		struct ipv6hdr *ip = ip_header(ctx, packet);
 
@@ -74,7 +75,6 @@ static __always_inline bool look_inside(struct xdp_md *ctx, const struct packet 
 			return false;
 		inner->class = bpf_ntohl(*(word *)ip) >> CLASS_SHIFT;
 		inner->dont_fragment = bpf_htons(FRAGMENT_DONT);
-		inner->id = 0;
 	}
 	return true;
 }
@@ -104,6 +104,20 @@ static __always_inline __u8 outer_protocol(const struct destination *destination
 	return inner->family == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
 }
 
+/* Without DF somebody may cut the outer packet to pieces, which only an identification keeps together.
+ * That of the inner one will not do: other clients have the same between the same outer addresses, and
+ * so have the fragments of one datagram (RFC 6864, 4.3; RFC 2003, 3.1). */
+static __always_inline __be16 fresh_identification(void)
+{
+	__u32 only = 0;
+	__u32 *given = bpf_map_lookup_elem(&outer_identifications, &only);
+
+	if (!given)
+		return 0;
+	*given += 1;
+	return bpf_htons(bpf_get_smp_processor_id() * IDENTIFICATION_STRIDE + *given);
+}
+
 static __always_inline void write_outer_ipv4(struct iphdr *ip,
 					     const struct destination *destination, __be32 host,
 					     const struct inner *inner)
@@ -112,7 +126,7 @@ static __always_inline void write_outer_ipv4(struct iphdr *ip,
 	ip->ihl = 5;
 	ip->tos = inner->class;
 	ip->tot_len = bpf_htons(sizeof(*ip) + shim_bytes(destination) + inner->length);
-	ip->id = inner->id;
+	ip->id = inner->dont_fragment ? 0 : fresh_identification();
 	ip->frag_off = inner->dont_fragment;
 	ip->ttl = OUTER_TTL;
 	ip->protocol = outer_protocol(destination, inner);

@@ -26,6 +26,8 @@ export interface GoldenCase {
   readonly full: boolean;
   /** As it has to look afterwards. */
   readonly expected: Uint8Array;
+  /** Where in `expected` an identification stands that is new each time, 0 standing for it; null: nowhere. */
+  readonly fresh: number | null;
   /** What is noted of tunnels: "mtu 1400", "unreachable 3/1"; null: nothing. */
   readonly noted: string | null;
 }
@@ -74,6 +76,7 @@ interface File {
     readonly expected: Squeezed | null;
     readonly before?: Squeezed;
     readonly noted?: string;
+    readonly fresh?: number;
     readonly full?: true;
   }[];
 }
@@ -86,7 +89,7 @@ export function readGolden(): Golden {
   const services = file.services.map((one, index) =>
     serviceOf(one, index, destinations.get(one.destination)?.forwarding ?? "l2"));
   return {
-    cases: file.cases.map(({ name, verdict, orphan, frame, expected, before, noted, full }) => ({
+    cases: file.cases.map(({ name, verdict, orphan, frame, expected, before, noted, fresh, full }) => ({
       full: full === true,
       name,
       verdict,
@@ -95,6 +98,7 @@ export function readGolden(): Golden {
       before: before === undefined ? null : expand(before),
       expected: expand(expected ?? frame),
       noted: noted ?? null,
+      fresh: fresh ?? null,
     })),
     hops: new Map(
       file.destinations.map((one) => [

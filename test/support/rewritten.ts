@@ -1,6 +1,6 @@
 // What a frame has to look like when it leaves, written from the RFCs. Knows wire formats; shares
 // nothing with the program. Checksums are not made here: the bytes that hold them are named, so
-// that the sums can be checked by themselves.
+// that the sums can be checked by themselves; so are those that are new with each packet.
 
 import type { Address } from "../../src/model/address.ts";
 import type { Gue } from "../../src/model/config.ts";
@@ -11,7 +11,7 @@ import { put16 } from "./packets.ts";
 
 export interface Expected {
   readonly frame: Uint8Array;
-  /** Offsets of the 16-bit sums that may differ from `frame`. */
+  /** Offsets of the 16-bit sums, and of fresh identifications, that may differ from `frame`. */
   readonly sums: readonly number[];
 }
 
@@ -164,7 +164,13 @@ export function forwardedByTunnel(
   expected.set(shim, at + header.length);
   expected.set(inner.frame.subarray(at), at + outerBytes);
   const sums = inner.sums.map((sum) => sum + outerBytes);
-  return { frame: expected, sums: isIpv4 ? [at + 10, ...sums] : sums };
+  const fresh = isIpv4 && mayFragment(frame, packet) ? [at + 4] : [];
+  return { frame: expected, sums: isIpv4 ? [at + 10, ...fresh, ...sums] : sums };
+}
+
+/** Whether somebody may cut the packet, and so the outer one, to pieces: IPv6 says no. */
+function mayFragment(frame: Uint8Array, packet: ParsedPacket): boolean {
+  return packet.family === 4 && (frame[packet.ipOffset + 6]! & 0x40) === 0;
 }
 
 /** What stands between the outer IP header and the packet: nothing, GRE, or UDP and perhaps GUE. */
@@ -205,14 +211,11 @@ function outerIpv4(
   tunnel: Tunnel,
   shimBytes: number,
 ): Uint8Array {
-  const at = packet.ipOffset;
   const header = new Uint8Array(20);
   header[0] = 0x45;
   header[1] = trafficClass(frame, packet);
   put16(header, 2, packet.ipLength + shimBytes + 20);
-  const mayFragment = packet.family === 4 && (frame[at + 6]! & 0x40) === 0;
-  if (mayFragment) header.set(frame.subarray(at + 4, at + 6), 4);
-  else header[6] = 0x40;
+  if (!mayFragment(frame, packet)) header[6] = 0x40;
   header[8] = 64;
   header[9] = outerProtocol(packet, tunnel);
   header.set(tunnel.source.subarray(12), 12);

@@ -1342,9 +1342,10 @@ export const DecapRodata = {
 export const POINTSMAN_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
   "group_services", "icmp_pace", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
-  "policies", "quic_configs", "quic_counts", "quic_servers", "rings_large", "rings_medium",
-  "rings_small", "service_active", "service_traffic", "service_versions", "services", "settings",
-  "tunnel_ends", "verdict_counts", "virtual_addresses", "wildcards",
+  "outer_identifications", "policies", "quic_configs", "quic_counts", "quic_servers",
+  "rings_large", "rings_medium", "rings_small", "service_active", "service_traffic",
+  "service_versions", "services", "settings", "tunnel_ends", "verdict_counts", "virtual_addresses",
+  "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1491,9 +1492,10 @@ export const PointsmanRodata = {
 export const PROBE_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
   "group_services", "icmp_pace", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
-  "policies", "probe_paths", "quic_configs", "quic_counts", "quic_servers", "rings_large",
-  "rings_medium", "rings_small", "service_active", "service_traffic", "service_versions",
-  "services", "settings", "tunnel_ends", "verdict_counts", "virtual_addresses", "wildcards",
+  "outer_identifications", "policies", "probe_paths", "quic_configs", "quic_counts",
+  "quic_servers", "rings_large", "rings_medium", "rings_small", "service_active",
+  "service_traffic", "service_versions", "services", "settings", "tunnel_ends", "verdict_counts",
+  "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
 export const PROBE_PROGRAMS = [

@@ -239,8 +239,9 @@ def forwarded(frame, backend, flow=None):
         outer = IPv6(src=hop["tunnelSource"], dst=hop["address"], hlim=64, tc=tos, fl=0, nh=number)
     else:
         free = layer.version == 4 and "DF" not in layer.flags
+        # Each outer packet that may be cut to pieces has an identification of its own: 0 stands for it here.
         outer = IP(src=hop["tunnelSource"], dst=hop["address"], ttl=64, tos=tos, proto=number,
-                   flags="" if free else "DF", id=layer.id if free else 0)
+                   flags="" if free else "DF", id=0)
     below.remove_payload()
     below.type = 0x86DD if ":" in hop["address"] else 0x0800
     return frame / outer / inner
@@ -271,15 +272,17 @@ def squeeze(data):
     return {"hex": kept.hex(), "zeros": len(data) - len(kept)}
 
 
-def case(name, verdict, frame, expected=None, orphan="keep", before=None, noted=None, full=False):
+def case(name, verdict, frame, expected=None, orphan="keep", before=None, noted=None, full=False, fresh=None):
     """`frame` is a scapy packet or bytes; `expected` the same, None for the frame as it came. `before` goes
     through the program first; what becomes of it is another case. `noted`: what is learned of a tunnel.
-    `full`: no translated flow fits any more."""
+    `full`: no translated flow fits any more. `fresh`: where an identification stands that is new each time,
+    and 0 in `expected`."""
     bytes_in = frame if isinstance(frame, bytes) else raw(frame)
     out = None if expected is None else squeeze(expected if isinstance(expected, bytes) else raw(expected))
     cases.append({"name": name, "verdict": verdict, "orphan": orphan, "frame": squeeze(bytes_in), "expected": out,
                   **({} if before is None else {"before": squeeze(raw(before))}),
                   **({} if noted is None else {"noted": noted}),
+                  **({} if fresh is None else {"fresh": fresh}),
                   **({"full": True} if full else {})})
 
 
@@ -291,7 +294,17 @@ def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED", flow=None, 
     sent = forwarded(built, backend, flow)
     if destinations[backend - 1]["vlan"]:
         sent = in_vlan(sent, destinations[backend - 1]["vlan"])
-    case(name, verdict, raw(built) + padding, raw(sent) + padding, before=before)
+    case(name, verdict, raw(built) + padding, raw(sent) + padding, before=before,
+         fresh=identification_of(built, sent, destinations[backend - 1]))
+
+
+def identification_of(built, sent, hop):
+    """Where the outer header's is, if there is an outer header and its packet may be cut to pieces."""
+    is_tunnel = hop["forwarding"] in ("ipip", "gre", "gue") and ":" not in hop["address"]
+    layer = ip_layer(built)
+    if not is_tunnel or layer.version == 6 or "DF" in layer.flags:
+        return None
+    return raw(sent).index(raw(sent[IP])) + 4
 
 
 def reports(name, frame, port, flow=None, backend=None):
@@ -356,20 +369,20 @@ def reply_carries(number):
     return (total & 0xFFFF) + (total >> 16) > 0xFFFF
 
 
-def outer_carries(number):
-    data = raw(IP(src=OUTER4, dst=BACKEND4, ttl=64, proto=4, flags="", id=number, len=48 + 207))
+def outer_carries(length):
+    data = raw(IP(src=OUTER4, dst=BACKEND4, tos=0xFF, ttl=64, proto=4, flags="DF", id=0, len=48 + length))
     total = sum(int.from_bytes(data[at:at + 2], "little") for at in range(0, 20, 2) if at != 10)
     return (total & 0xFFFF) + (total >> 16) > 0xFFFF
 
 
-def first_id(wanted):
+def first_number(wanted):
     return next(number for number in range(65536) if wanted(number))
 
 
 answers("v4 echo with a sum that carries twice",
-        ether() / ip(4, ttl=10, id=first_id(reply_carries)) / echo(4))
+        ether() / ip(4, ttl=10, id=first_number(reply_carries)) / echo(4))
 forwards("v4 ipip4 outer sum that carries twice",
-         ether() / ip(4, flags="", id=first_id(outer_carries)) / udp(ports["ipip4"], 207), "ipip4")
+         ether() / ip(4, tos=0xFF) / udp(ports["ipip4"], first_number(outer_carries)), "ipip4")
 
 # --- fragments ----------------------------------------------------------------------------------------
 
