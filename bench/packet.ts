@@ -14,7 +14,7 @@ import type { VerdictName } from "../src/model/decide.ts";
 import { BpfWorld } from "../test/support/bpf_world.ts";
 import { describeMachine, machineLine, median, type Machine } from "./machine.ts";
 import {
-  FLOWS, FLOWS_MAX, FRAME_BYTES, hopOf, packetCases, tableOf, type Case, type Flows, type WorldSpec,
+  FLOWS, FLOWS_MAX, FRAME_BYTES, hopOf, LINK_ADDRESSES, packetCases, tableOf, type Case, type Flows, type WorldSpec,
 } from "./packet_cases.ts";
 
 export interface PacketBenchOptions {
@@ -128,7 +128,7 @@ function worldOf(
     object, switches, flowsMax: spec.flowsMax, natFlowsMax: spec.natFlowsMax ?? FEW_ENTRIES, devices: [1],
   });
   worlds.set(spec.key, world);
-  world.fill(tableOf(spec.text), { hop: hopOf, heartbeatNs: 1n, ringClass: "medium" });
+  world.fill(tableOf(spec.text), { hop: hopOf, heartbeatNs: 1n, ringClass: "medium", linkAddresses: LINK_ADDRESSES });
   return world;
 }
 

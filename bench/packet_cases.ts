@@ -4,6 +4,7 @@
 import { parseConfig } from "../src/config/parse.ts";
 import { PointsmanRodata } from "../src/dataplane/xdp/abi.gen.ts";
 import { parseAddress } from "../src/model/address.ts";
+import { hexText } from "../src/model/hex.ts";
 import { compile } from "../src/model/compile.ts";
 import type { VerdictName } from "../src/model/decide.ts";
 import { encodeCid } from "../src/model/quic_lb.ts";
@@ -110,6 +111,9 @@ export function tableOf(text: string): ForwardingTable {
 
 const TUNNEL_SOURCE = { 4: "192.0.2.1", 6: "2001:db8:3::1" } as const;
 const IPIP = 4;
+
+/** Interface 1 takes the frames of packets.ts alone, as one of a host takes those to it. */
+export const LINK_ADDRESSES: ReadonlyMap<number, ReadonlySet<string>> = new Map([[1, new Set([hexText(mac(1))])]]);
 
 /** Interface 1 is where a test run's packets come from; two services have next hops that fail. */
 export function hopOf(destination: Destination): Hop {
@@ -274,6 +278,7 @@ function verdictCases(): Case[] {
   const frames: readonly (readonly [VerdictName, Uint8Array, WorldSpec])[] = [
     ["PASS_NOT_IP", arp(), keep],
     ["PASS_MALFORMED", malformed(), keep],
+    ["PASS_OTHER_HOST", frame(4, { destinationMac: mac(9) }), keep],
     ["PASS_NOT_OURS", frame(4, { destinationPort: 9 }), keep],
     ["PASS_TRUNCATED", truncated(), keep],
     ["PASS_FRAGMENT", frame(4, { fragmentOffset: 1, protocol: UDP }), keep],

@@ -17,6 +17,7 @@ enum verdict {
 	PASS_NOT_IP,            /* neither IPv4 nor IPv6 behind at most two VLAN tags */
 	PASS_MALFORMED,         /* an IP header that is cut short or contradicts itself or the frame,
 				 * or IPv6 with an IPv4-mapped address, which no wire may carry */
+	PASS_OTHER_HOST,        /* its link-layer destination is another host's, or a group's */
 	PASS_NOT_OURS,          /* no service has this address, port and protocol */
 	PASS_TRUNCATED,         /* for a virtual address, but ends within its TCP, UDP or ICMP header */
 	PASS_FRAGMENT,          /* a later fragment for a virtual address whose first one is not known:
@@ -184,6 +185,15 @@ struct destination {
 	__be16 port;            /* nat: of the backend; 0: the port that a packet came for */
 	__u8 gue_variant;       /* enum gue_variant */
 	__u8 pad[15];           /* to 128 bytes: two cache lines */
+};
+
+/* Key of `link_addresses`: a destination that frames for this host have when they come by this
+ * interface; or the interface itself, which means that it has no others. */
+struct link_address {
+	__u32 ifindex;
+	__u8 mac[6];
+	__u8 is_interface;      /* 1, with zeros before it */
+	__u8 pad;
 };
 
 /* Key of `virtual_addresses`: an address alone. */
@@ -362,6 +372,7 @@ _Static_assert(sizeof(struct service_key) == 20, "services and flows are keyed b
 _Static_assert(sizeof(struct address_prefix) == 20, "32 + 128 bits");
 _Static_assert(sizeof(struct port_prefix) == 12, "32 + 32 + 16 + 16 bits");
 _Static_assert(sizeof(struct wildcard_key) == 24, "no padding that the compiler may leave unset");
+_Static_assert(sizeof(struct link_address) == 12, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct address_key) == 16, "an address and nothing else");
 _Static_assert(sizeof(struct tunnel_end) == 32, "four words");
 _Static_assert(sizeof(struct flow_key) == 40, "no padding that the compiler may leave unset");

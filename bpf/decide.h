@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * What becomes of a packet, in this order: fragment, answer to a translated flow, service, policy,
- * orphan, time to live, connection ID, flow, ring. Knows the maps that look-ups need; knows no byte of the frame and
- * writes nothing but `flows`. decide() in src/model/decide.ts is its twin: same order, same
- * verdicts, same effects.
+ * What becomes of a packet, in this order: for this host or not, fragment, answer to a translated
+ * flow, service, policy, orphan, time to live, connection ID, flow, ring. Knows the maps that look-ups
+ * need; knows no byte of the frame and writes nothing but `flows`. decide() in src/model/decide.ts is
+ * its twin: same order, same verdicts, same effects.
  */
 #pragma once
 
 #include "flow_hash.h"
 #include "fragment.h"
+#include "link_address.h"
 #include "maps.h"
 #include "nat.h"
 #include "orphan.h"
@@ -315,6 +316,8 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	bool followed;
 	const __u32 *service;
 
+	if (!is_for_this_host(ctx))
+		return PASS_OTHER_HOST;
 	if (packet->kind != KIND_FLOW && !follows_first(packet))
 		return decide_without_ports(packet);
 	if (feature_tunnel_errors && packet->role == ROLE_ICMP_ERROR && is_about_tunnel(ctx, packet))

@@ -59,6 +59,15 @@ const volatile enum quic_mode anchor_quic_mode;
 const volatile enum quic_outcome anchor_quic_outcome;
 const volatile enum decap_verdict anchor_decap_verdict;
 
+/* Has memory for no more than there are. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct link_address);
+	__type(value, __u32);           /* flags; none yet */
+	__uint(max_entries, 4096);
+} link_addresses SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, struct service_key);

@@ -125,6 +125,8 @@ export interface LabConfig {
   readonly extra: string;
   /** Where XDP attaches; absent: eth0. */
   readonly interfaces?: readonly string[];
+  /** Another key of `dataplane`; absent: none. */
+  readonly dataplane?: string;
   /** Absent: by HTTP, often. */
   readonly health?: string;
 }
@@ -160,7 +162,7 @@ dataplane:
   mode: ${config.mode}
   interfaces: [${(config.interfaces ?? ["eth0"]).join(", ")}]
   hashSeed: "0123456789abcdef"
-${config.extra}pools:
+${config.dataplane === undefined ? "" : `  ${config.dataplane}\n`}${config.extra}pools:
   web:
     health: ${config.health ?? HEALTH}
     backends:

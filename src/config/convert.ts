@@ -32,6 +32,7 @@ export function convertConfig(raw: RawConfig): Config {
     dataplane: {
       mode: dataplane.mode,
       interfaces: dataplane.interfaces,
+      macs: dataplane.macs.map((mac) => mac.toLowerCase()),
       xdp: dataplane.xdp,
       hashSeed: readHashSeed(dataplane.hashSeed),
       proxy: dataplane.proxy,

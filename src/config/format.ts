@@ -75,6 +75,7 @@ function fileForm(config: Config): Record<string, unknown> {
     dataplane: {
       mode: dataplane.mode,
       interfaces: dataplane.interfaces,
+      macs: dataplane.macs,
       xdp: dataplane.xdp,
       hashSeed: formatHashSeed(dataplane.hashSeed),
       proxy: dataplane.proxy,

@@ -5,6 +5,7 @@
 import * as z from "zod";
 import * as formats from "./formats.ts";
 import type { Check } from "./formats.ts";
+import { interfacesSchema, macsSchema } from "./schema_interfaces.ts";
 import { natSchema } from "./schema_nat.ts";
 import { duration, integer, text } from "./schema_parts.ts";
 import { probesSchema, viaSchema } from "./schema_probes.ts";
@@ -285,10 +286,8 @@ const dataplane = z.strictObject({
       + "possible, else "
       + "proxy, and the reason is announced.",
   }),
-  interfaces: z.array(text(formats.checkInterface, {
-    title: "the name of an interface", pattern: formats.INTERFACE_PATTERN, examples: ["eth0"],
-  })).default([]).meta({ title: "a list of interfaces", description: "Where XDP attaches: "
-    + "all interfaces that packets for services arrive on. A bond stands for its ports, as they come and go." }),
+  interfaces: interfacesSchema,
+  macs: macsSchema,
   xdp: z.enum(["auto", "native", "generic"]).default("auto").meta({
     description: "native: in the driver. generic: in the network stack, slower. auto: native "
       + "where possible.",

@@ -163,6 +163,8 @@ export interface Config {
   readonly dataplane: {
     readonly mode: DataplaneMode;
     readonly interfaces: readonly string[];
+    /** Link addresses that frames for this host have besides its interfaces' own. */
+    readonly macs: readonly string[];
     readonly xdp: XdpMode;
     readonly hashSeed: HashSeed;
     readonly proxy: { readonly bind: "vip" | "loopback" | "any"; readonly portOffset: number };

@@ -1,14 +1,15 @@
 // The packet path as a pure function: what becomes of one packet, given the table and what the
 // look-ups returned. The proxy runs it for real connections, explain shows it, and the XDP program
-// is tested against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin:
-// same order: fragment, error about a tunnel, answer to a translated flow, service, policy, orphan, time to live,
-// connection ID, flow, ring, next hop, room.
+// is tested against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin, in the
+// same order: for this host or not, fragment, error about a tunnel, answer to a translated flow, service,
+// policy, orphan, time to live, connection ID, flow, ring, next hop, room.
 
 import { leavingPorts, withPorts } from "./fragment.ts";
 import type { FragmentEntry } from "./fragment.ts";
 import type { ClientWay, NatFlow } from "./nat.ts";
 import { claimNat, decideReply, followNat, isNatService, natHolder, TOUCH_INTERVAL_NS } from "./nat_decide.ts";
 import type { NatState } from "./nat_decide.ts";
+import { orphanVerdict } from "./orphan.ts";
 import type { FlowTuple } from "./packet.ts";
 import { isDenied } from "./policy.ts";
 import { namedByCid } from "./quic_named.ts";
@@ -69,6 +70,8 @@ export interface FlowEntry {
 
 /** What the look-ups returned, and the time. */
 export interface State {
+  /** Whether the frame is for this host, by isForThisHost(). Absent: it is (the proxy). */
+  readonly isForThisHost?: boolean;
   /**
    * What is known of the datagram of a later fragment. Absent: fragments are not met (the proxy).
    */
@@ -113,6 +116,7 @@ export type Effect =
 export type VerdictName =
   | "PASS_NOT_IP"
   | "PASS_MALFORMED"
+  | "PASS_OTHER_HOST"
   | "PASS_NOT_OURS"
   | "PASS_TRUNCATED"
   | "PASS_FRAGMENT"
@@ -180,6 +184,7 @@ export function decide(table: ForwardingTable, state: State, packet: Packet): De
 
 /** The same, if nobody were told that a packet is too big. */
 function decideSilently(table: ForwardingTable, state: State, received: Packet): Decision {
+  if (state.isForThisHost === false) return end("PASS_OTHER_HOST", null);
   const packet = withPorts(received, state);
   const noted = packet.kind === "icmp-error" ? noteTunnelError(table, state, packet) : null;
   if (noted !== null) return noted;
@@ -310,17 +315,6 @@ function verdictWithoutService(table: ForwardingTable, packet: Packet): VerdictN
     case "truncated":
       return "PASS_TRUNCATED";
   }
-}
-
-/**
- * Times are added to and never subtracted: a flow may have been seen by a CPU whose clock is a
- * little ahead.
- */
-function orphanVerdict(table: ForwardingTable, state: State): VerdictName | null {
-  const { afterMs, action } = table.orphan;
-  if (action === "keep" || afterMs === 0 || state.heartbeatNs === null) return null;
-  if (state.heartbeatNs + BigInt(afterMs) * NS_PER_MS >= state.nowNs) return null;
-  return action === "pass" ? "PASS_ORPHANED" : "DROP_ORPHANED";
 }
 
 /** The destination that the flow has, if it is still the one it was and may keep it; else null. */

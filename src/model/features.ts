@@ -125,6 +125,9 @@ export const FEATURES = {
   "dataplane.interfaces": {
     xdp: "honoured", proxy: { ignored: "the proxy attaches to none" },
   },
+  "dataplane.macs": {
+    xdp: "honoured", proxy: { ignored: "the host's own stack knows its addresses" },
+  },
   "dataplane.xdp": { xdp: "honoured", proxy: { ignored: "the proxy uses no XDP" } },
   "dataplane.proxy.bind": { xdp: PROXY_ONLY, proxy: "honoured" },
   "dataplane.proxy.portOffset": { xdp: PROXY_ONLY, proxy: "honoured" },

@@ -113,6 +113,7 @@ export function whyNewPlane(
   }
   const fields: readonly (readonly [string, (config: Config) => unknown])[] = [
     ["dataplane.interfaces", (each) => each.dataplane.interfaces],
+    ["dataplane.macs", (each) => each.dataplane.macs],
     ["dataplane.xdp", (each) => each.dataplane.xdp],
     ["dataplane.tunnelSource", ({ dataplane: { tunnelSource } }) =>
       [tunnelSource.ipv4?.text, tunnelSource.ipv6?.text]],

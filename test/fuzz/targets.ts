@@ -27,12 +27,14 @@ interface World {
   readonly service?: Partial<Service["config"]>;
   readonly ringClass?: Surroundings["ringClass"];
   readonly tunnelSourceMask?: number;
+  /** The others take every frame for their own. */
+  readonly hasLinkAddresses?: true;
 }
 
 const ORPHANS: readonly OrphanAction[] = ["keep", "pass", "drop"];
 /** The first three are the golden packets' own; the others turn on what those do without. */
 const WORLDS: readonly World[] = [
-  ...ORPHANS.map((orphan) => ({ orphan })),
+  ...ORPHANS.map((orphan) => ({ orphan, hasLinkAddresses: true as const })),
   { orphan: "keep", service: { tracking: "full", flowIdleMs: 5000 } },
   { orphan: "keep", service: { hash: "source-ip", sourcePrefix: { ipv4: 24, ipv6: 56 } } },
   { orphan: "keep", ringClass: "medium", tunnelSourceMask: 0xff },
@@ -43,8 +45,12 @@ const WORLDS: readonly World[] = [
 ];
 
 const golden = readGolden();
+/** As kernel.c has it. */
+const INGRESS = 1;
 
-function worldOf({ orphan, service = {}, ringClass = "small", tunnelSourceMask = 0 }: World): Write[] {
+function worldOf(
+  { orphan, service = {}, ringClass = "small", tunnelSourceMask = 0, hasLinkAddresses }: World,
+): Write[] {
   const recording = new Recording();
   const object = join(BPF_DIRECTORY, "pointsman.bpf.o");
   const world = new BpfWorld(recording.native(), {
@@ -53,7 +59,8 @@ function worldOf({ orphan, service = {}, ringClass = "small", tunnelSourceMask =
   const table = golden.table(orphan);
   const services = table.services.map((one) => ({ ...one, config: { ...one.config, ...service } }));
   const hop: Surroundings["hop"] = ({ id }) => ({ ...golden.hops.get(id)!, tunnelSourceMask });
-  world.fill({ ...table, services }, { hop, heartbeatNs: 0n, ringClass });
+  const linkAddresses = new Map(hasLinkAddresses === true ? [[INGRESS, golden.linkAddresses]] : []);
+  world.fill({ ...table, services }, { hop, heartbeatNs: 0n, ringClass, linkAddresses });
   return recording.writes();
 }
 

@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
-import { verdictPackets, waitFor,  } from "../../scripts/lab_services.ts";
+import { verdictPackets, waitFor } from "../../scripts/lab_services.ts";
 import { runInSync } from "../../scripts/namespaces.ts";
 import { macBytes } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
 import type { BpfObject, RingBuffer, XdpLink } from "../../src/dataplane/xdp/native.ts";
@@ -20,6 +20,7 @@ import { waysOf } from "../support/lab_ways.ts";
 import { frameOf, ICMP, ICMPV6, put16, TCP, UDP } from "../support/packets.ts";
 import { echoed, forwardedByL2, forwardedByTunnel, isAsExpected, type Expected } from "../support/rewritten.ts";
 import { addon, filesDirectory, removeFiles } from "./fixtures/native_fixture.ts";
+import { linkOf, sendFrame } from "./fixtures/frames.ts";
 import { Topology, type TopologyHost } from "./fixtures/topology.ts";
 
 const LAN = 1;
@@ -28,25 +29,10 @@ const SEED = 0x0123456789abcdefn;
 /** Of the sender: priority 3 and number 7; 9 outside 8. */
 const TAGS = [[[0x8100, 0x6007]], [[0x88a8, 0x0009], [0x8100, 0x0008]]] as const;
 const CASES = waysOf("DIRECT", "l2/4", "gre/6");
-/** Sends the frames that it gets in lines of hexadecimal by the interface of this index. */
-const SENDER = `
-  my ($ifindex) = @ARGV;
-  socket(my $socket, 17, 3, 0) or die $!;
-  while (my $line = <STDIN>) {
-    chomp $line;
-    my $frame = pack("H*", $line);
-    send($socket, $frame, 0, pack("S n i S C C a8", 17, 0, $ifindex, 0, 0, 6, $frame)) or die $!;
-  }`;
-
 interface Capture {
   readonly object: BpfObject;
   readonly link: XdpLink;
   readonly ring: RingBuffer;
-}
-
-function linkOf(host: TopologyHost): { ifindex: number; address: string } {
-  return (JSON.parse(runInSync(host.namespace, "ip", ["-j", "link", "show", "eth0"]).stdout) as
-    { ifindex: number; address: string }[])[0]!;
 }
 
 /** Keeps the tagged frames that this host gets. */
@@ -116,11 +102,6 @@ describeKernel("tagged frames in the lab", [...KERNEL, "tool:ethtool", "tool:per
       return frame;
     }
 
-    function send(frame: Uint8Array): void {
-      const { ifindex } = linkOf(client);
-      runInSync(client.namespace, "perl", ["-e", SENDER, String(ifindex)], { input: `${Buffer.from(frame).toString("hex")}\n` });
-    }
-
     function expectedOf(frame: Uint8Array): Expected {
       const packet = parsePacket(frame);
       if (typeof packet === "string") throw new Error(packet);
@@ -144,7 +125,7 @@ describeKernel("tagged frames in the lab", [...KERNEL, "tool:ethtool", "tool:per
     it.each(kinds)("$protocol to $vip with $count tags arrives with them", async ({ vip, tags, protocol }) => {
       const before = await verdictPackets({ balancer }, "TX_FORWARDED");
       const frame = taggedFrame(vip, tags, protocol === "tcp" ? TCP : UDP);
-      send(frame);
+      sendFrame(client, frame);
       const arrived = await next(captures.backend!);
       const expected = expectedOf(frame);
       expect(Buffer.from(arrived.subarray(0, 22)).toString("hex")).toBe(Buffer.from(expected.frame.subarray(0, 22)).toString("hex"));
@@ -157,7 +138,7 @@ describeKernel("tagged frames in the lab", [...KERNEL, "tool:ethtool", "tool:per
     it.each([VIP4, VIP6])("an echo of %s comes back with its tags", async (vip) => {
       for (const tags of TAGS) {
         const frame = taggedFrame(vip, tags, vip === VIP4 ? ICMP : ICMPV6);
-        send(frame);
+        sendFrame(client, frame);
         const packet = parsePacket(frame);
         if (typeof packet === "string") throw new Error(packet);
         expect(isAsExpected(await next(captures.client!), echoed(frame, packet))).toBe(true);

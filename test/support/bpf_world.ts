@@ -10,6 +10,7 @@ import {
   FlowKey,
   FragmentEntry,
   FragmentKey,
+  LinkAddress,
   NextHopFlags,
   PolicyKey,
   ServiceKey,
@@ -29,6 +30,7 @@ import {
 } from "../../src/dataplane/xdp/quic_maps.ts";
 import { natPortsWord } from "../../src/dataplane/xdp/nat_values.ts";
 import type { Prefix } from "../../src/model/address.ts";
+import { hexBytes } from "../../src/model/hex.ts";
 import { isExact, mappedBits } from "../../src/model/service_address.ts";
 import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
 import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
@@ -69,6 +71,8 @@ export interface Hop {
 export interface Surroundings {
   readonly hop: (destination: Destination) => Hop;
   readonly heartbeatNs: bigint;
+  /** Of interfaces, in hexadecimal; of others none is known. */
+  readonly linkAddresses?: ReadonlyMap<number, ReadonlySet<string>>;
   /** Absent: ICMP errors go out at any pace. */
   readonly icmpIntervalNs?: bigint;
   /** Where rings of at most 16384 slots go, to try the other classes with small rings too. */
@@ -151,6 +155,7 @@ export class BpfWorld {
     for (const [from, addresses] of [[0, table.nat.sources.ipv4], [16, table.nat.sources.ipv6]] as const)
       addresses.forEach(({ bytes }, at) => { this.map("nat_sources").update(u32(from + at), bytes, 0); });
     for (const { map, key, value } of groupEntries(table.services)) this.#write(map, key, value);
+    for (const key of linkAddressKeys(surroundings)) this.#write("link_addresses", key, 0);
     for (const { key, value } of tunnelEndEntries(table)) this.#writeBytes("tunnel_ends", key, value);
     this.#memoryOf("settings").set(
       Settings.encode({
@@ -413,6 +418,13 @@ function fragmentKey({ source, destination, identification, protocol }: Fragment
   new DataView(bytes.buffer).setUint32(32, identification << (protocol === 0 ? 0 : 16));
   bytes[36] = protocol;
   return bytes;
+}
+
+function linkAddressKeys({ linkAddresses = new Map() }: Surroundings): Uint8Array[] {
+  return [...linkAddresses].flatMap(([ifindex, macs]) => [
+    LinkAddress.encode({ ifindex, mac: new Uint8Array(6), isInterface: 1 }),
+    ...[...macs].map((mac) => LinkAddress.encode({ ifindex, mac: hexBytes(mac), isInterface: 0 })),
+  ]);
 }
 
 function u32(value: number): Uint8Array {

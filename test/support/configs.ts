@@ -90,6 +90,7 @@ export function configOf(sketch: ConfigSketch): Config {
     dataplane: {
       mode: sketch.mode ?? "auto",
       interfaces: sketch.interfaces ?? [],
+      macs: [],
       xdp: "auto",
       hashSeed: seedOf(sketch),
       proxy: { bind: "vip", portOffset: sketch.portOffset ?? 0 },

@@ -14,6 +14,7 @@ import type {
 } from "../../src/model/decide.ts";
 import { withPorts } from "../../src/model/fragment.ts";
 import type { FragmentEntry } from "../../src/model/fragment.ts";
+import { isForThisHost } from "../../src/model/link_address.ts";
 import { flowHash } from "../../src/model/flow_hash.ts";
 import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
@@ -136,6 +137,7 @@ export class Comparison {
     world.fill(made.table, {
       hop: ({ id }) => hops.get(id)!,
       heartbeatNs: made.heartbeatNs,
+      linkAddresses: new Map(made.linkAddresses === null ? [] : [[ingress, made.linkAddresses]]),
       ringClass: setting.lean ? "medium" : draws.pick(["small", "small", "medium", "large"]),
     });
     for (const { tuple, entry } of made.flows) {
@@ -211,9 +213,10 @@ export class Comparison {
   ): Decision {
     if (typeof packet === "string")
       return { verdict: packet, service: null, destination: null, effects: [], how: null };
-    const { table, hops, heartbeatNs } = this.#world;
+    const { table, hops, heartbeatNs, linkAddresses } = this.#world;
     const { absent, ingress, egress } = this.#setting;
     const state: State = {
+      isForThisHost: isForThisHost(linkAddresses, known.frame),
       flow: known.flow,
       fragment: known.fragment,
       nowNs: known.nowNs,

@@ -35,6 +35,8 @@ export interface GoldenCase {
 export interface Golden {
   readonly cases: readonly GoldenCase[];
   readonly hops: ReadonlyMap<number, Hop>;
+  /** Of the interface that packets come by, in hexadecimal. */
+  readonly linkAddresses: ReadonlySet<string>;
   readonly table: (orphan: OrphanAction) => ForwardingTable;
 }
 
@@ -44,6 +46,7 @@ interface Squeezed {
 }
 
 interface File {
+  readonly linkAddresses: readonly string[];
   readonly destinations: readonly {
     readonly id: number;
     readonly forwarding: Forwarding;
@@ -89,6 +92,7 @@ export function readGolden(): Golden {
   const services = file.services.map((one, index) =>
     serviceOf(one, index, destinations.get(one.destination)?.forwarding ?? "l2"));
   return {
+    linkAddresses: new Set(file.linkAddresses.map((text) => text.replaceAll(":", ""))),
     cases: file.cases.map(({ name, verdict, orphan, frame, expected, before, noted, fresh, full }) => ({
       full: full === true,
       name,

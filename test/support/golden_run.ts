@@ -70,6 +70,7 @@ export class GoldenRun {
       world.fill(this.#golden.table(orphan), {
         hop: ({ id }) => this.#golden.hops.get(id)!,
         heartbeatNs: 0n,
+        linkAddresses: new Map([[INGRESS, this.#golden.linkAddresses]]),
         ringClass: "small",
       });
       this.#filledFor.set(world, orphan);

@@ -91,7 +91,7 @@ export function moments(maps: ModelMaps, step: Step): (() => void)[] {
       return destinationMoments(maps, step);
     case "load-program": case "grace-period": case "set-orphan": case "set-icmp-interval": case "set-nat": case "zero-destination-traffic":
     case "zero-service-traffic": case "assign-address": case "unassign-address":
-    case "write-tunnel-end": case "remove-tunnel-end":
+    case "write-tunnel-end": case "remove-tunnel-end": case "add-link-address": case "remove-link-address":
       return [];
   }
 }

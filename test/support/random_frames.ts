@@ -17,6 +17,7 @@ import { randomDatagram } from "./random_quic.ts";
 import type { Draws } from "./random.ts";
 
 const ETHERNET_BYTES = 14;
+const NOBODY = new Uint8Array(6);
 const BROADCAST = new Uint8Array(6).fill(0xff);
 
 export function randomFrame(draws: Draws, world: RandomWorld): Uint8Array {
@@ -61,7 +62,7 @@ function noise(draws: Draws): Uint8Array {
 
 function randomSpec(draws: Draws, world: RandomWorld): Partial<FrameSpec> {
   const outside = {
-    destinationMac: draws.chance(0.98) ? mac(1) : BROADCAST,
+    destinationMac: draws.chance(0.95) ? draws.pick([mac(1), mac(3)]) : draws.pick([mac(4), NOBODY, BROADCAST]),
     sourceMac: mac(2),
     tags: Array.from(
       { length: draws.pick([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]) },

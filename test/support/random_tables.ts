@@ -7,6 +7,7 @@ import type { Prefix } from "../../src/model/address.ts";
 import type { Forwarding, ServiceConfig } from "../../src/model/config.ts";
 import type { FlowEntry } from "../../src/model/decide.ts";
 import type { FragmentEntry } from "../../src/model/fragment.ts";
+import { hexText } from "../../src/model/hex.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { formatServiceAddress, mappedBits, parsePorts } from "../../src/model/service_address.ts";
@@ -35,6 +36,8 @@ export interface RandomWorld {
   /** Datagrams whose first fragments were seen, long ago or not. */
   readonly fragments: readonly { readonly tuple: FragmentTuple; readonly entry: FragmentEntry }[];
   readonly natFlows: readonly KnownNat[];
+  /** Of the interface that packets come by, in hexadecimal; null: none is known. */
+  readonly linkAddresses: ReadonlySet<string> | null;
   /** Keys under which backends answer, as they come and go. */
   readonly replies: () => readonly FlowTuple[];
 }
@@ -77,6 +80,7 @@ export function randomWorld(
     table,
     flows,
     natFlows,
+    linkAddresses: draws.chance(0.3) ? null : new Set([mac(1), mac(3)].map(hexText)),
     replies: () => natFlows.filter(({ flow }) => flow.reply).map(({ key }) => key),
     fragments: randomFragments(draws, flows, nowNs),
     heartbeatNs: isFresh ? nowNs + HOUR_NS : 0n,

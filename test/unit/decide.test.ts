@@ -350,15 +350,16 @@ describe("a packet that does not fit", () => {
 });
 
 describe("the order", () => {
-  it("is service, policy, orphan, time to live, ring, next hop", () => {
+  it("is this host or another, service, policy, orphan, time to live, ring, next hop", () => {
     const everything: Given = {
       config: { policy: { allow: [], deny: [parsePrefix("192.0.2.0/24")!] } },
       slots: [0],
       orphan: { afterMs: 1, action: "drop" },
-      state: { heartbeatNs: 0n, neighbour: () => false },
+      state: { isForThisHost: false, heartbeatNs: 0n, neighbour: () => false },
       packet: { ttl: 0, destinationPort: 80 },
     };
     const cured: readonly [VerdictName, Partial<Given>][] = [
+      ["PASS_OTHER_HOST", { state: { heartbeatNs: 0n, neighbour: () => false } }],
       ["PASS_NOT_OURS", { packet: { ttl: 0 } }],
       ["DROP_DENIED", { config: {} }],
       ["DROP_ORPHANED", { orphan: { afterMs: 0, action: "drop" } }],
@@ -378,6 +379,7 @@ describe("the order", () => {
     const named: Record<VerdictName, true> = {
       PASS_NOT_IP: true,
       PASS_MALFORMED: true,
+      PASS_OTHER_HOST: true,
       PASS_NOT_OURS: true,
       PASS_TRUNCATED: true,
       PASS_FRAGMENT: true,

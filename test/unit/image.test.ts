@@ -137,7 +137,7 @@ describe("the steps of", () => {
     const state = emptyState(CAPACITIES, new Set());
     go(state, imageFrom(tableOf()));
     const move = (hop: NextHop): StepKind[] => {
-      const steps = diffRoutes(state, new Map([[1, { nextHop: hop, tunnelSource: null }]]), [2]);
+      const steps = diffRoutes(state, new Map([[1, { nextHop: hop, tunnelSource: null }]]), { attached: [2] });
       for (const step of steps) record(state, step);
       return steps.map(({ kind }) => kind);
     };

@@ -7,6 +7,7 @@ import { decide } from "../../src/model/decide.ts";
 import type { Decision, State } from "../../src/model/decide.ts";
 import type { FragmentEntry } from "../../src/model/fragment.ts";
 import type { NatFlow } from "../../src/model/nat.ts";
+import { isForThisHost } from "../../src/model/link_address.ts";
 import { isSameFlow } from "../../src/model/nat_decide.ts";
 import type { NatState } from "../../src/model/nat_decide.ts";
 import type { ForwardingTable } from "../../src/model/table.ts";
@@ -298,6 +299,7 @@ describe("golden packets, by decide()", () => {
         {
           fragment: one.before === null ? null : portsLeftBy(one.before, packet, table, flows),
           nat: flows.state(one.frame, one.full),
+          isForThisHost: isForThisHost(golden.linkAddresses, one.frame),
           flow: null,
           nowNs: 1_000_000_000n,
           heartbeatNs: 0n,

@@ -8,9 +8,9 @@ import * as codec from "./abi_codec.ts";
 export const ABI_NAMES = {
   structs: [
     "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "fragment_entry",
-    "fragment_key", "nat_flow", "next_hop", "policy_key", "port_prefix", "probe_key", "probe_path",
-    "quic_config", "quic_config_key", "quic_server_key", "service_key", "service_version",
-    "settings", "traffic_count", "tunnel_end", "verdict_count", "wildcard_key",
+    "fragment_key", "link_address", "nat_flow", "next_hop", "policy_key", "port_prefix",
+    "probe_key", "probe_path", "quic_config", "quic_config_key", "quic_server_key", "service_key",
+    "service_version", "settings", "traffic_count", "tunnel_end", "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input", "nat_flags",
@@ -21,13 +21,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x2d9bab3602f55896n;
+export const ABI_FINGERPRINT = 0xca7f99b3c7445f81n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0xf479dc4ad2735b38n,
-  pointsman: 0x2d9bab3602f55896n,
-  probe: 0x485ae7083893905an,
+  pointsman: 0xca7f99b3c7445f81n,
+  probe: 0xd369870e035b9b90n,
 } as const;
 
 /** enum decap_verdict */
@@ -263,38 +263,39 @@ export const Verdict = {
   VERDICT_CONTINUE: 0,
   PASS_NOT_IP: 1,
   PASS_MALFORMED: 2,
-  PASS_NOT_OURS: 3,
-  PASS_TRUNCATED: 4,
-  PASS_FRAGMENT: 5,
-  PASS_ICMP: 6,
-  PASS_PROTOCOL: 7,
-  PASS_ORPHANED: 8,
-  PASS_LOCAL: 9,
-  TX_FORWARDED: 10,
-  TX_REPLY: 11,
-  TX_ECHO_REPLY: 12,
-  TX_ICMP_ERROR: 13,
-  TX_TOO_BIG: 14,
-  DROP_DENIED: 15,
-  DROP_ORPHANED: 16,
-  DROP_TTL_EXPIRED: 17,
-  DROP_NO_BACKEND: 18,
-  DROP_NO_NEIGHBOUR: 19,
-  DROP_NO_PORT: 20,
-  DROP_NAT_FULL: 21,
-  DROP_NO_ROOM: 22,
-  DROP_TOO_BIG: 23,
-  DROP_TUNNEL_ERROR: 24,
-  VERDICTS: 25,
+  PASS_OTHER_HOST: 3,
+  PASS_NOT_OURS: 4,
+  PASS_TRUNCATED: 5,
+  PASS_FRAGMENT: 6,
+  PASS_ICMP: 7,
+  PASS_PROTOCOL: 8,
+  PASS_ORPHANED: 9,
+  PASS_LOCAL: 10,
+  TX_FORWARDED: 11,
+  TX_REPLY: 12,
+  TX_ECHO_REPLY: 13,
+  TX_ICMP_ERROR: 14,
+  TX_TOO_BIG: 15,
+  DROP_DENIED: 16,
+  DROP_ORPHANED: 17,
+  DROP_TTL_EXPIRED: 18,
+  DROP_NO_BACKEND: 19,
+  DROP_NO_NEIGHBOUR: 20,
+  DROP_NO_PORT: 21,
+  DROP_NAT_FULL: 22,
+  DROP_NO_ROOM: 23,
+  DROP_TOO_BIG: 24,
+  DROP_TUNNEL_ERROR: 25,
+  VERDICTS: 26,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** In the order of their declaration. */
 export const VERDICT_NAMES = [
-  "VERDICT_CONTINUE", "PASS_NOT_IP", "PASS_MALFORMED", "PASS_NOT_OURS", "PASS_TRUNCATED",
-  "PASS_FRAGMENT", "PASS_ICMP", "PASS_PROTOCOL", "PASS_ORPHANED", "PASS_LOCAL", "TX_FORWARDED",
-  "TX_REPLY", "TX_ECHO_REPLY", "TX_ICMP_ERROR", "TX_TOO_BIG", "DROP_DENIED", "DROP_ORPHANED",
-  "DROP_TTL_EXPIRED", "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_PORT", "DROP_NAT_FULL",
-  "DROP_NO_ROOM", "DROP_TOO_BIG", "DROP_TUNNEL_ERROR", "VERDICTS",
+  "VERDICT_CONTINUE", "PASS_NOT_IP", "PASS_MALFORMED", "PASS_OTHER_HOST", "PASS_NOT_OURS",
+  "PASS_TRUNCATED", "PASS_FRAGMENT", "PASS_ICMP", "PASS_PROTOCOL", "PASS_ORPHANED", "PASS_LOCAL",
+  "TX_FORWARDED", "TX_REPLY", "TX_ECHO_REPLY", "TX_ICMP_ERROR", "TX_TOO_BIG", "DROP_DENIED",
+  "DROP_ORPHANED", "DROP_TTL_EXPIRED", "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_PORT",
+  "DROP_NAT_FULL", "DROP_NO_ROOM", "DROP_TOO_BIG", "DROP_TUNNEL_ERROR", "VERDICTS",
 ] as const satisfies readonly (keyof typeof Verdict)[];
 
 /** struct address_key, 16 bytes */
@@ -581,6 +582,42 @@ export const FragmentKey = {
     return bytes;
   },
   decode: (bytes: Uint8Array): FragmentKey => readFragmentKey(codec.exactView(bytes, 40, "struct fragment_key"), 0),
+} as const;
+
+/** struct link_address, 12 bytes */
+export interface LinkAddress {
+  readonly ifindex: number;
+  readonly mac: Uint8Array;
+  readonly isInterface: number;
+}
+
+function writeLinkAddress(view: DataView, at: number, value: LinkAddress): void {
+  codec.setU32(view, at, value.ifindex, "link_address.ifindex");
+  codec.setBytes(view, at + 4, value.mac, 6, "link_address.mac");
+  codec.setU8(view, at + 10, value.isInterface, "link_address.is_interface");
+}
+
+function readLinkAddress(view: DataView, at: number): LinkAddress {
+  return {
+    ifindex: view.getUint32(at, true),
+    mac: codec.getBytes(view, at + 4, 6),
+    isInterface: view.getUint8(at + 10),
+  };
+}
+
+export const LinkAddress = {
+  size: 12,
+  offsets: {
+    ifindex: 0,
+    mac: 4,
+    isInterface: 10,
+  },
+  encode: (value: LinkAddress): Uint8Array => {
+    const bytes = new Uint8Array(12);
+    writeLinkAddress(codec.exactView(bytes, 12, "struct link_address"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): LinkAddress => readLinkAddress(codec.exactView(bytes, 12, "struct link_address"), 0),
 } as const;
 
 /** struct nat_flow, 80 bytes */
@@ -1341,11 +1378,11 @@ export const DecapRodata = {
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
-  "group_services", "icmp_pace", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
-  "outer_identifications", "policies", "quic_configs", "quic_counts", "quic_servers",
-  "rings_large", "rings_medium", "rings_small", "service_active", "service_traffic",
-  "service_versions", "services", "settings", "tunnel_ends", "verdict_counts", "virtual_addresses",
-  "wildcards",
+  "group_services", "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows",
+  "nat_sources", "outer_identifications", "policies", "quic_configs", "quic_counts",
+  "quic_servers", "rings_large", "rings_medium", "rings_small", "service_active",
+  "service_traffic", "service_versions", "services", "settings", "tunnel_ends", "verdict_counts",
+  "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1491,8 +1528,8 @@ export const PointsmanRodata = {
 /** Maps that probe.bpf.o declares. */
 export const PROBE_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
-  "group_services", "icmp_pace", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
-  "outer_identifications", "policies", "probe_paths", "quic_configs", "quic_counts",
+  "group_services", "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows",
+  "nat_sources", "outer_identifications", "policies", "probe_paths", "quic_configs", "quic_counts",
   "quic_servers", "rings_large", "rings_medium", "rings_small", "service_active",
   "service_traffic", "service_versions", "services", "settings", "tunnel_ends", "verdict_counts",
   "virtual_addresses", "wildcards",

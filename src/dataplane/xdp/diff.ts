@@ -12,6 +12,7 @@ import {
   assignedText, serviceKeyText, wildcardsOf,
   type Image, type NextHop, type RingImage, type Route, type ServiceImage, type ServiceKey,
 } from "./image.ts";
+import { addInterfaces, removeInterfaces, type Interfaces } from "./interfaces.ts";
 import {
   activeVersion, copyState, isQuiet, record, ringText,
   type HeldDestination, type HeldVersion, type KernelState,
@@ -57,20 +58,21 @@ export function diff(have: KernelState, want: Image): readonly Step[] {
 
 /** The steps for a change of the network alone: the table, as far as it was applied, stays. */
 export function diffRoutes(
-  have: KernelState, routes: ReadonlyMap<number, Route>, attached: readonly number[],
+  have: KernelState, routes: ReadonlyMap<number, Route>,
+  { attached, linkAddresses = new Map() }: Interfaces,
 ): readonly Step[] {
   const planner = createPlanner(have);
   const known = new Map<number, Route>();
   for (const [id, route] of routes) if (have.destinations.get(id)?.given === true) known.set(id, route);
   const devices = new Set<number>(attached);
   for (const { nextHop } of known.values()) if (nextHop.ifindex !== 0) devices.add(nextHop.ifindex);
-  addDevices(planner, devices);
+  addInterfaces(planner, { devices, linkAddresses });
   planRoutes(planner, known);
   // Destinations that the view does not cover keep their way, and with it their interface.
   for (const [id, held] of have.destinations) {
     if (held.given && !known.has(id)) devices.add(held.nextHops[held.nextHopActive].ifindex);
   }
-  removeDevices(planner, devices);
+  removeInterfaces(planner, { devices, linkAddresses });
   return planner.steps;
 }
 
@@ -78,7 +80,7 @@ function planChange(planner: Planner, want: Image): void {
   planProgram(planner, want);
   planSettings(planner, want);
   yieldIndexes(planner, want);
-  addDevices(planner, want.devices);
+  addInterfaces(planner, want);
   addDestinations(planner, want);
   planRoutes(planner, new Map([...want.destinations].map(([id, { route }]) => [id, route])));
   writeTunnelEnds(planner, want);
@@ -92,7 +94,7 @@ function planChange(planner: Planner, want: Image): void {
   removeTunnelEnds(planner, want);
   lowerFlags(planner, want);
   retireDestinations(planner, want);
-  removeDevices(planner, want.devices);
+  removeInterfaces(planner, want);
   releaseRings(planner);
 }
 
@@ -234,14 +236,6 @@ function removeAddresses({ state, take }: Planner, isNeeded: (address: Address) 
   for (const address of [...state.virtualAddresses.values()]) {
     if (!isNeeded(address)) take({ kind: "remove-virtual-address", address });
   }
-}
-
-function addDevices({ state, take }: Planner, devices: ReadonlySet<number>): void {
-  for (const ifindex of devices) if (!state.devices.has(ifindex)) take({ kind: "add-device", ifindex });
-}
-
-function removeDevices({ state, take }: Planner, devices: ReadonlySet<number>): void {
-  for (const ifindex of [...state.devices]) if (!devices.has(ifindex)) take({ kind: "remove-device", ifindex });
 }
 
 function addDestinations(planner: Planner, want: Image): void {

@@ -11,6 +11,7 @@ import type { NatTable } from "../../model/nat.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import { hashMask } from "../../model/tunnel_source.ts";
 import { groupsOf, type GroupImage, type Wildcard } from "./groups.ts";
+import type { Interfaces, LinkAddress } from "./interfaces.ts";
 import { tunnelEndsOf, type TunnelEndImage } from "./tunnel_ends.ts";
 import {
   quicConfigImages, quicConfigText, quicServerImages, quicServerText,
@@ -152,6 +153,8 @@ export interface Image {
   readonly tunnelEnds: ReadonlyMap<string, TunnelEndImage>;
   /** Interfaces that packets may leave by. */
   readonly devices: ReadonlySet<number>;
+  /** By linkAddressText(). */
+  readonly linkAddresses: ReadonlyMap<string, LinkAddress>;
   readonly orphan: { readonly afterNs: bigint; readonly action: OrphanAction };
   /** Between two ICMP errors of one CPU, on average; 0: none are sent. */
   readonly icmpIntervalNs: bigint;
@@ -181,10 +184,8 @@ export function ringClassOf(size: number): RingClass {
   return found;
 }
 
-export interface ImageOptions {
+export interface ImageOptions extends Interfaces {
   readonly view: RouteView;
-  /** Indexes of the interfaces that the program is attached to. */
-  readonly attached: readonly number[];
 }
 
 /** What the maps should hold for this table, given this view of the network. */
@@ -210,6 +211,7 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
     rings: new Map(table.services.map(({ ring }) => [ring.key, { key: ring.key, size: ring.size, slots: ring.slots }])),
     tunnelEnds,
     devices,
+    linkAddresses: options.linkAddresses ?? new Map(),
     orphan: { afterNs: nanoseconds(table.orphan.afterMs), action: table.orphan.action },
     icmpIntervalNs: icmpIntervalNs(table.icmpErrorsPerSecond),
     nat: table.nat,

@@ -14,6 +14,7 @@ import {
   type AssignedAddress, type Feature, type NextHop, type PolicyImage, type RingClass, type ServiceKey,
   type VersionImage,
 } from "./image.ts";
+import { linkAddressText, type LinkAddress } from "./interfaces.ts";
 import { quicConfigText, quicServerText, type QuicConfigImage, type QuicServerImage } from "./quic_maps.ts";
 import type { Capacities, Step } from "./steps.ts";
 import { tunnelEndText, type TunnelEndImage } from "./tunnel_ends.ts";
@@ -94,6 +95,8 @@ export interface KernelState {
   /** By tunnelEndText(). */
   tunnelEnds: Map<string, TunnelEndImage>;
   devices: Set<number>;
+  /** By linkAddressText(). */
+  linkAddresses: Map<string, LinkAddress>;
   orphan: { afterNs: bigint; action: OrphanAction };
   icmpIntervalNs: bigint;
   /** Null: not written yet. */
@@ -112,7 +115,8 @@ export function emptyState(capacities: Capacities, features: ReadonlySet<Feature
     services: new Map(), destinations: new Map(), rings: new Map(), virtualAddresses: new Map(),
     prefixes: new Map(), groups: new Map(), keyMark: 0,
     quicConfigs: new Map(), quicServers: new Map(), quicMark: 0,
-    tunnelEnds: new Map(), devices: new Set(), orphan: { afterNs: 0n, action: "keep" }, icmpIntervalNs: 0n, nat: null,
+    tunnelEnds: new Map(), devices: new Set(), linkAddresses: new Map(),
+    orphan: { afterNs: 0n, action: "keep" }, icmpIntervalNs: 0n, nat: null,
     assigned: new Map(), features, capacities,
     marks: 0, quiet: 0,
   };
@@ -132,6 +136,7 @@ export function copyState(state: KernelState): KernelState {
     quicServers: new Map(state.quicServers),
     tunnelEnds: new Map(state.tunnelEnds),
     devices: new Set(state.devices),
+    linkAddresses: new Map(state.linkAddresses),
     assigned: new Map(state.assigned),
   };
 }
@@ -196,6 +201,8 @@ export function record(state: KernelState, step: Step): void {
     case "remove-tunnel-end": state.tunnelEnds.delete(tunnelEndText(step.end)); return;
     case "add-device": state.devices.add(step.ifindex); return;
     case "remove-device": state.devices.delete(step.ifindex); return;
+    case "add-link-address": state.linkAddresses.set(linkAddressText(step.address), step.address); return;
+    case "remove-link-address": state.linkAddresses.delete(linkAddressText(step.address)); return;
     case "assign-address": state.assigned.set(assignedText(step.assigned), step.assigned); return;
     case "unassign-address": state.assigned.delete(assignedText(step.assigned)); return;
     case "create-ring":

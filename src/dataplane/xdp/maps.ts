@@ -10,6 +10,7 @@ import type { Address, Prefix } from "../../model/address.ts";
 import type { NatTable } from "../../model/nat.ts";
 import { isExact } from "../../model/service_address.ts";
 import type { GroupEntry } from "./groups.ts";
+import { encodeLinkAddress, type LinkAddress } from "./interfaces.ts";
 import { ringText, type HeldVersion } from "./kernel_state.ts";
 import {
   decodeDestination, decodeVersion, destinationFlags, encodeAddressPrefix, encodeDestination, encodeNextHop,
@@ -284,6 +285,14 @@ export class PlaneMaps {
   removeDevice(ifindex: number): void {
     // The kernel takes out an interface that is gone.
     this.maps.devices.delete(encodeU32(ifindex));
+  }
+
+  addLinkAddress(address: LinkAddress): void {
+    this.maps.link_addresses.update(encodeLinkAddress(address), encodeU32(0), ANY);
+  }
+
+  removeLinkAddress(address: LinkAddress): void {
+    this.maps.link_addresses.delete(encodeLinkAddress(address));
   }
 
   // ---- the ends of tunnels

@@ -141,6 +141,7 @@ function fixedWays(way: (target: Target) => Way): WaySource {
     current: () => last,
     look: (targets) => targets.map(way),
     linkNamed: () => null,
+    links: () => [],
     close: () => undefined,
   };
 }

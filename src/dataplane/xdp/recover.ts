@@ -5,6 +5,7 @@ import { xxh64Bytes } from "../../model/xxh64.ts";
 import { assignedText, policyText, type AssignedAddress, type Feature, type PolicyImage } from "./image.ts";
 import { addressFromBytes } from "../../model/address.ts";
 import { AddressKey } from "./abi.gen.ts";
+import { decodeLinkAddress, linkAddressText } from "./interfaces.ts";
 import { emptyState, publishedRings, ringText, type HeldService, type KernelState } from "./kernel_state.ts";
 import { recordGroups } from "./group_plan.ts";
 import {
@@ -59,6 +60,10 @@ export function recoverState(maps: PlaneMaps, options: RecoverOptions): KernelSt
     recordGroups(state, { kind: "add-group-ports", group, entry });
   }
   for (const { key } of walk(maps.maps.devices)) state.devices.add(decodeU32(key));
+  for (const { key } of entriesOf(maps.maps.link_addresses)) {
+    const address = decodeLinkAddress(key);
+    state.linkAddresses.set(linkAddressText(address), address);
+  }
   for (const assigned of options.assigned) state.assigned.set(assignedText(assigned), assigned);
   state.orphan = maps.readOrphan();
   state.icmpIntervalNs = maps.readIcmpInterval();

@@ -13,6 +13,7 @@ import {
   type AssignedAddress, type DestinationImage, type Feature, type NextHop, type PolicyImage, type RingClass,
   type RingImage, type ServiceKey,
 } from "./image.ts";
+import type { LinkAddress } from "./interfaces.ts";
 import type { HeldVersion } from "./kernel_state.ts";
 import type { QuicConfigImage, QuicServerImage } from "./quic_maps.ts";
 import { tunnelEndText, type TunnelEndImage } from "./tunnel_ends.ts";
@@ -49,6 +50,7 @@ export type Step =
   | { readonly kind: "set-icmp-interval"; readonly intervalNs: bigint }
   | { readonly kind: "set-orphan"; readonly afterNs: bigint; readonly action: OrphanAction }
   | { readonly kind: "add-device" | "remove-device"; readonly ifindex: number }
+  | { readonly kind: "add-link-address" | "remove-link-address"; readonly address: LinkAddress }
   | { readonly kind: "zero-destination-traffic"; readonly id: number }
   /** All of an element that nothing refers to. */
   | { readonly kind: "write-destination"; readonly id: number; readonly destination: DestinationImage }
@@ -101,6 +103,9 @@ function words(step: Step): { object: string; detail: string } {
     case "set-nat": return { object: "settings", detail: natDetail(step.nat) };
     case "set-orphan": return { object: "settings", detail: `${step.action} after ${step.afterNs / 1_000_000n} ms` };
     case "add-device": case "remove-device": return { object: `interface ${step.ifindex}`, detail: "" };
+    case "add-link-address": case "remove-link-address": return {
+      object: `interface ${step.address.ifindex}`, detail: `frames to ${step.address.mac ?? "no other address"}`,
+    };
     case "create-ring": case "release-ring": return { object: `ring ${step.ringClass} ${step.id}`, detail: "" };
     case "write-ring": return {
       object: `ring ${step.ringClass} ${step.id}`, detail: `${step.ring.size} slots, ${step.ring.key.slice(0, 12)}`,

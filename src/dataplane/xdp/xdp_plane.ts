@@ -18,6 +18,7 @@ import { attachAgain, openCore, swapProgram, type Core, type CoreContext } from 
 import { removeInstance } from "./detach.ts";
 import { diff, diffRoutes } from "./diff.ts";
 import { imageOf, type Image, type Route } from "./image.ts";
+import { interfacesOf, type Interfaces } from "./interfaces.ts";
 import { ledgerOf, type KernelState } from "./kernel_state.ts";
 import type { PlaneMaps } from "./maps.ts";
 import { createNatSweeper, type NatSweeper } from "./nat_sweep.ts";
@@ -41,6 +42,7 @@ export interface WaySource {
   current(): readonly Way[];
   look(targets: readonly Target[]): readonly Way[];
   linkNamed(name: string): Link | null;
+  links(): readonly Link[];
   close(): void;
 }
 
@@ -156,7 +158,7 @@ export class XdpPlane implements Dataplane {
       if (this.#isClosed || this.#successor() !== null) return;
       await this.#reclaim();
       attachAgain(this.#context, this.#core, (name) => this.#waySource.linkNamed(name));
-      await this.#take(diffRoutes(this.#core.state, this.#routes(), this.#attachedIfindexes()), null);
+      await this.#take(diffRoutes(this.#core.state, this.#routes(), this.#interfaces()), null);
     }).catch((error: unknown) => {
       this.#context.env.log.warn({ error: String(error) }, "next hops could not be written: trying again");
       this.#cancelRetry ??= this.#context.env.clock.after(REFRESH_RETRY_MS, () => {
@@ -338,14 +340,15 @@ export class XdpPlane implements Dataplane {
 
   // ---- tables and ways
 
-  #attachedIfindexes(): number[] {
-    return this.#core.attachments.map(({ ifindex }) => ifindex);
+  #interfaces(): Interfaces {
+    const { macs } = this.#context.config.dataplane;
+    return interfacesOf(this.#core.attachments.map(({ ifindex }) => ifindex), this.#waySource.links(), macs);
   }
 
   #image(table: ForwardingTable, ways: readonly Way[]): Image {
     const byId = new Map([...table.destinations.values()].map((destination, at) =>
       [destination.id, this.#route(destination, ways[at]!)]));
-    return imageOf(table, { attached: this.#attachedIfindexes(), view: ({ id }) => byId.get(id)! });
+    return imageOf(table, { ...this.#interfaces(), view: ({ id }) => byId.get(id)! });
   }
 
   #routes(): ReadonlyMap<number, Route> {

@@ -20,6 +20,8 @@ from scapy.all import (
 )
 
 CLIENT_MAC, OUR_MAC = "02:00:00:00:00:c1", "02:00:00:00:00:01"
+# A virtual router's (RFC 9568, 7.3), which this host has as well; and one that it has not.
+VIRTUAL_MAC, STRANGER_MAC = "00:00:5e:00:01:07", "02:00:00:00:00:99"
 HOP_MAC = "02:00:00:00:0b:%02x"
 CLIENT4, CLIENT6 = "192.0.2.7", "2001:db8::7"
 DENIED4, DENIED6 = "192.0.2.200", "2001:db8:dead::1"
@@ -620,7 +622,6 @@ for family in (4, 6):
     case(f"{here} echo from a group", "PASS_ICMP", ether() / ip(family, src="224.0.0.1" if family == 4 else "ff02::1") / echo(family))
     case(f"{here} echo from nowhere", "PASS_ICMP", ether() / ip(family, src="0.0.0.0" if family == 4 else "::") / echo(family))
     case(f"{here} echo from loopback", "PASS_ICMP", ether() / ip(family, src="127.0.0.1" if family == 4 else "::1") / echo(family))
-    case(f"{here} echo to all", "PASS_ICMP", ether(dst="ff:ff:ff:ff:ff:ff") / ip(family) / echo(family))
     case(f"{here} echo with a code", "PASS_ICMP", ether() / ip(family) / echo(family, code=1))
     marked = ip(4, options=[IPOption_NOP()] * 4) if family == 4 else ip(6) / IPv6ExtHdrDestOpt()
     case(f"{here} echo with options", "PASS_ICMP", ether() / marked / echo(family))
@@ -631,6 +632,28 @@ for family in (4, 6):
     case(f"{here} icmp of the other family", "PASS_PROTOCOL", ether() / foreign)
     case(f"{here} orphaned", "PASS_ORPHANED", ether() / ip(family) / udp(ports["l2"]), orphan="pass")
     case(f"{here} orphaned, last hop", "PASS_ORPHANED", ether() / ip(family, ttl=1) / udp(ports["ipip4"]), orphan="pass")
+
+# Frames for others pass, whatever is in them; those to any address of this host's are its own.
+for family in (4, 6):
+    group = "01:00:5e:00:00:12" if family == 4 else "33:33:00:00:00:12"
+    big = udp(ports["l2-narrow"], 200)
+    for words, mac in (("a stranger", STRANGER_MAC), ("a group", group), ("all", "ff:ff:ff:ff:ff:ff"),
+                       ("nobody", "00:00:00:00:00:00"), ("another virtual router", "00:00:5e:00:01:08")):
+        here = f"v{family} for {words}"
+        rest = (*TUNNELS, *LOCALS, "nat", "fullnat", "nobody", "l2-unresolved") if mac == STRANGER_MAC else ()
+        for port in ("l2", *rest):
+            case(f"{here} {port}", "PASS_OTHER_HOST", ether(dst=mac) / ip(family) / udp(ports[port]))
+        case(f"{here} one tag", "PASS_OTHER_HOST", ether(dst=mac) / Dot1Q(vlan=7) / ip(family) / udp(ports["l2"]))
+        case(f"{here} echo", "PASS_OTHER_HOST", ether(dst=mac) / ip(family) / echo(family))
+        case(f"{here} too big", "PASS_OTHER_HOST", ether(dst=mac) / ip(family) / big)
+        case(f"{here} error", "PASS_OTHER_HOST", ether(dst=mac) / too_big(family, shortest(family, "udp", "l2")))
+        case(f"{here} last hop", "PASS_OTHER_HOST", ether(dst=mac) / ip(family, ttl=1) / udp(ports["l2"]))
+        case(f"{here} denied", "PASS_OTHER_HOST",
+             ether(dst=mac) / ip(family, src=DENIED4 if family == 4 else DENIED6) / udp(ports["ipip4"]))
+    here = f"v{family} by a virtual router's address"
+    for port in ("l2", "ipip4", "gue6"):
+        forwards(f"{here} {port}", ether(dst=VIRTUAL_MAC) / ip(family) / udp(ports[port]), port)
+    answers(f"{here} echo", ether(dst=VIRTUAL_MAC) / ip(family) / echo(family))
 
 bad = bytearray(raw(ether() / ip(4) / udp(ports["l2"])))
 bad[14] = 0x44
@@ -707,7 +730,6 @@ for family in (4, 6):
               Raw(bytes(700)), 100 - overhead)
     # Who may not be told: fragments and groups (RFC 1122, 3.2.2; RFC 4443, 2.4), and who does not ask.
     big = udp(ports["l2-narrow"], 200)
-    case(f"{here} too big, to all", "DROP_TOO_BIG", ether(dst="ff:ff:ff:ff:ff:ff") / ip(family) / big)
     case(f"{here} too big, from a group", "DROP_TOO_BIG",
          ether() / ip(family, src="224.0.0.1" if family == 4 else "ff02::1") / big)
     case(f"{here} too big, from nowhere", "DROP_TOO_BIG", ether() / ip(family, src="0.0.0.0" if family == 4 else "::") / big)
@@ -1074,6 +1096,6 @@ for family in (4, 6):
 here = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(here, "packets.json"), "w", encoding="ascii") as file:
     lines = [json.dumps(one) for one in cases]
-    file.write('{\n"destinations": %s,\n"services": %s,\n"cases": [\n%s\n]\n}\n' %
-               (json.dumps(destinations), json.dumps(services), ",\n".join(lines)))
+    file.write('{\n"linkAddresses": %s,\n"destinations": %s,\n"services": %s,\n"cases": [\n%s\n]\n}\n' %
+               (json.dumps([OUR_MAC, VIRTUAL_MAC]), json.dumps(destinations), json.dumps(services), ",\n".join(lines)))
 print(len(cases), "cases")

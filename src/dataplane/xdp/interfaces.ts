@@ -1,0 +1,93 @@
+// What the program is told of interfaces: those that packets may leave by, and, of those that it is
+// attached to, the destinations that frames for this host have. Pure. Knows which links stand on which;
+// isForThisHost() in src/model/link_address.ts is the rule that they are for.
+
+import { LinkAddress as LinkAddressKey } from "./abi.gen.ts";
+import type { KernelState } from "./kernel_state.ts";
+import { macBytes, macText, type Link } from "./netlink/rtnetlink.ts";
+import type { Step } from "./steps.ts";
+
+/** A destination that frames for this host have when they come by this interface. */
+export interface LinkAddress {
+  readonly ifindex: number;
+  /** Null: the interface has no others. Without such an element, every frame is for this host. */
+  readonly mac: string | null;
+}
+
+export interface Interfaces {
+  /** Indexes of those that the program is attached to. */
+  readonly attached: readonly number[];
+  /** By linkAddressText(). Absent: none are known. */
+  readonly linkAddresses?: ReadonlyMap<string, LinkAddress>;
+}
+
+export function linkAddressText({ ifindex, mac }: LinkAddress): string {
+  return `${mac ?? "nothing else"} on ${ifindex}`;
+}
+
+export function encodeLinkAddress({ ifindex, mac }: LinkAddress): Uint8Array {
+  return mac === null ? LinkAddressKey.encode({ ifindex, mac: new Uint8Array(6), isInterface: 1 })
+    : LinkAddressKey.encode({ ifindex, mac: macBytes(mac), isInterface: 0 });
+}
+
+export function decodeLinkAddress(bytes: Uint8Array): LinkAddress {
+  const { ifindex, mac, isInterface } = LinkAddressKey.decode(bytes);
+  return { ifindex, mac: isInterface === 1 ? null : macText(mac) };
+}
+
+/** `macs`: those that the config adds, on every interface. */
+export function interfacesOf(
+  attached: readonly number[], links: readonly Link[], macs: readonly string[],
+): Interfaces {
+  const addresses = attached.flatMap((ifindex): LinkAddress[] => {
+    const link = links.find((each) => each.ifindex === ifindex);
+    if (link === undefined || link.mac === null) return [];
+    return [...ownMacs(link, links), ...macs, null].map((mac) => ({ ifindex, mac }));
+  });
+  return { attached, linkAddresses: new Map(addresses.map((each) => [linkAddressText(each), each])) };
+}
+
+/** Whose ports hand them their frames. */
+const ABOVE_PORTS: ReadonlySet<string | null> = new Set(["bond", "bridge", "team"]);
+
+/**
+ * The link addresses of an interface, of the bond, team or bridge that it is a port of, and of the VLAN and
+ * macvlan interfaces on any of these. What stands in another namespace is another host here, and so is
+ * a machine behind a macvtap.
+ */
+function ownMacs(link: Link, links: readonly Link[]): Set<string> {
+  const own = new Set([link]);
+  for (const below of own) {
+    for (const each of links) {
+      const isAbove = each.ifindex === below.master && ABOVE_PORTS.has(each.kind);
+      const isOn = each.peer === below.ifindex && (each.kind === "vlan" || (each.kind === "macvlan" && each.up));
+      if (isAbove || isOn) own.add(each);
+    }
+  }
+  return new Set([...own].flatMap(({ mac }) => mac ?? []));
+}
+
+interface Planner {
+  readonly state: KernelState;
+  readonly take: (step: Step) => void;
+}
+
+interface Wanted {
+  readonly devices: ReadonlySet<number>;
+  readonly linkAddresses: ReadonlyMap<string, LinkAddress>;
+}
+
+/** That there are no others is said last, and taken back first: no frame for this host is turned away. */
+export function addInterfaces({ state, take }: Planner, { devices, linkAddresses }: Wanted): void {
+  for (const ifindex of devices) if (!state.devices.has(ifindex)) take({ kind: "add-device", ifindex });
+  const added = [...linkAddresses].filter(([text]) => !state.linkAddresses.has(text)).map(([, each]) => each);
+  for (const address of added) if (address.mac !== null) take({ kind: "add-link-address", address });
+  for (const address of added) if (address.mac === null) take({ kind: "add-link-address", address });
+}
+
+export function removeInterfaces({ state, take }: Planner, { devices, linkAddresses }: Wanted): void {
+  for (const ifindex of [...state.devices]) if (!devices.has(ifindex)) take({ kind: "remove-device", ifindex });
+  const removed = [...state.linkAddresses].filter(([text]) => !linkAddresses.has(text)).map(([, each]) => each);
+  for (const address of removed) if (address.mac === null) take({ kind: "remove-link-address", address });
+  for (const address of removed) if (address.mac !== null) take({ kind: "remove-link-address", address });
+}
