@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
  * What becomes of a packet, in this order: for this host or not, fragment, answer to a translated
- * flow, service, policy, orphan, time to live, connection ID, flow, ring. Knows the maps that look-ups
- * need; knows no byte of the frame and writes nothing but `flows`. decide() in src/model/decide.ts is
- * its twin: same order, same verdicts, same effects.
+ * flow, service, policy, orphan, connection ID, flow, ring. Knows the maps that look-ups need; knows
+ * no byte of the frame and writes nothing but `flows`. decide() in src/model/decide.ts is its twin:
+ * same order, same verdicts, same effects.
  */
 #pragma once
 
@@ -350,8 +350,6 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
 	}
-	if (packet->ttl <= 1)
-		return DROP_TTL_EXPIRED;
 	if (feature_quic_lb && version->flags & SERVICE_QUIC_LB && packet->role == ROLE_PACKET)
 		named = named_by_cid(ctx, packet, choice->service);
 	if (feature_nat && version->flags & SERVICE_NAT)

@@ -177,6 +177,9 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 	choice->action = leave_by(ctx, hop->ifindex);
 	if (choice->action != XDP_TX && choice->action != XDP_REDIRECT)
 		return DROP_NO_NEIGHBOUR;
+	/* A hop is counted where there is one: what is for this host has arrived, and passed above. */
+	if (packet->ttl <= 1)
+		return DROP_TTL_EXPIRED;
 
 	if (tunnel)
 		length += tunnel_bytes(destination);

@@ -2,7 +2,7 @@
 // look-ups returned. The proxy runs it for real connections, explain shows it, and the XDP program
 // is tested against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin, in the
 // same order: for this host or not, fragment, error about a tunnel, answer to a translated flow, service,
-// policy, orphan, time to live, connection ID, flow, ring, next hop, room.
+// policy, orphan, connection ID, flow, ring, next hop, time to live, room.
 
 import { leavingPorts, withPorts } from "./fragment.ts";
 import type { FragmentEntry } from "./fragment.ts";
@@ -86,9 +86,9 @@ export interface State {
   /** Whether a destination is this host itself. Absent: none is (the proxy connects as to any). */
   readonly local?: (destination: number) => boolean;
   /**
-   * Why a packet for this destination would not fit, or null. Absent: everything fits (the proxy).
+   * Why a packet for this destination cannot go there, or null. Absent: it can (the proxy).
    */
-  readonly obstacle?: (destination: number) => "DROP_TOO_BIG" | "DROP_NO_ROOM" | null;
+  readonly obstacle?: (destination: number) => "DROP_TTL_EXPIRED" | "DROP_TOO_BIG" | "DROP_NO_ROOM" | null;
   /** Whether one more ICMP error may go out now. Absent: yes. */
   readonly inPace?: boolean;
   /** Outer sources of a destination's tunnel; null: not known. Absent: there are no tunnels (the proxy). */
@@ -183,7 +183,9 @@ export function decide(table: ForwardingTable, state: State, packet: Packet): De
 }
 
 /** The same, if nobody were told that a packet is too big. */
-function decideSilently(table: ForwardingTable, state: State, received: Packet): Decision {
+function decideSilently(table: ForwardingTable, known: State, received: Packet): Decision {
+  // No hop is left to take: what is for this host needs none (RFC 1122, 3.2.1.7).
+  const state = received.ttl > 1 ? known : { ...known, obstacle: () => "DROP_TTL_EXPIRED" as const };
   if (state.isForThisHost === false) return end("PASS_OTHER_HOST", null);
   const packet = withPorts(received, state);
   const noted = packet.kind === "icmp-error" ? noteTunnelError(table, state, packet) : null;
@@ -197,7 +199,6 @@ function decideSilently(table: ForwardingTable, state: State, received: Packet):
   if (isDenied(service.config, packet.source)) return end("DROP_DENIED", service);
   const orphaned = orphanVerdict(table, state);
   if (orphaned !== null) return end(orphaned, service);
-  if (packet.ttl <= 1) return end("DROP_TTL_EXPIRED", service);
   if (isNatService(service) && state.nat !== undefined)
     return translated(table, state, packet, service, state.nat);
   if (packet.kind === "icmp-error") return asError(byFlowOrRing(table, state, packet, service));

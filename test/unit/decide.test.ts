@@ -268,6 +268,8 @@ describe("a backend on this host", () => {
       verdict: "PASS_LOCAL", destination: { id: 1 }, effects: [{ kind: "remember", destination: 1 }],
     });
     expect(decided({ state: { ...local, flow: entry({ destination: 2 }) } }).verdict).toBe("DROP_NO_NEIGHBOUR");
+    expect(decided({ state: local, packet: { ttl: 1 } }))
+      .toMatchObject({ verdict: "PASS_LOCAL", effects: [{ kind: "remember" }] });
   });
 });
 
@@ -350,7 +352,7 @@ describe("a packet that does not fit", () => {
 });
 
 describe("the order", () => {
-  it("is this host or another, service, policy, orphan, time to live, ring, next hop", () => {
+  it("is this host or another, service, policy, orphan, ring, next hop, time to live", () => {
     const everything: Given = {
       config: { policy: { allow: [], deny: [parsePrefix("192.0.2.0/24")!] } },
       slots: [0],
@@ -363,9 +365,9 @@ describe("the order", () => {
       ["PASS_NOT_OURS", { packet: { ttl: 0 } }],
       ["DROP_DENIED", { config: {} }],
       ["DROP_ORPHANED", { orphan: { afterMs: 0, action: "drop" } }],
-      ["DROP_TTL_EXPIRED", { packet: {} }],
       ["DROP_NO_BACKEND", { slots: [1] }],
       ["DROP_NO_NEIGHBOUR", { state: {} }],
+      ["DROP_TTL_EXPIRED", { packet: {} }],
     ];
     let given = everything;
     for (const [verdict, cure] of cured) {

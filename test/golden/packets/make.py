@@ -695,7 +695,14 @@ for family in (4, 6):
         first, _, last = pieces(family, "udp", port, 0x3000 + ports[port])
         case(f"v{family} {port} first fragment", "PASS_LOCAL", first)
         case(f"v{family} {port} last fragment", "PASS_LOCAL", last, before=first)
-        case(f"v{family} {port}, last hop", "DROP_TTL_EXPIRED", ether() / ip(family, ttl=1) / udp(ports[port]))
+        # It has arrived (RFC 1122, 3.2.1.7): no hop is left to count.
+        for ttl in (0, 1):
+            case(f"v{family} {port}, time to live {ttl}", "PASS_LOCAL", ether() / ip(family, ttl=ttl) / udp(ports[port]))
+        case(f"v{family} {port}, quoted by an error, last hop", "PASS_LOCAL",
+             ether() / too_big(family, shortest(family, "tcp", port), ttl=1))
+        first, _, last = pieces(family, "udp", port, 0x3800 + ports[port], ttl=1)
+        case(f"v{family} {port} first fragment, last hop", "PASS_LOCAL", first)
+        case(f"v{family} {port} last fragment, last hop", "PASS_LOCAL", last, before=first)
 
 # --- dropped ------------------------------------------------------------------------------------------
 
