@@ -44,8 +44,7 @@ enum verdict {
 	DROP_NAT_FULL,          /* nat: as many flows as `limits.natFlows` allows are under way */
 	DROP_NO_ROOM,           /* no room for the outer header, or for the length in it */
 	DROP_TOO_BIG,           /* larger than the way to the backend carries, and its sender may not be
-				 * told (a fragment, an error, one that allows fragmentation), or too
-				 * many were just now */
+				 * told (a later fragment, an error, a group), or too many were just now */
 	DROP_TUNNEL_ERROR,      /* an ICMP error about a tunnel of ours, noted: it has arrived */
 	VERDICTS,               /* how many there are; not an outcome */
 };

@@ -37,18 +37,17 @@ static __always_inline bool is_in_pace(void)
 	return true;
 }
 
-/* Nobody is told about an ICMP error, a fragment, or what went to a group of hosts (RFC 1122, 3.2.2;
- * RFC 4443, 2.4); nor in IPv4 about a packet that may be fragmented, since its sender does not ask. */
+/* Nobody is told about an ICMP error, a later fragment, or what went to a group of hosts (RFC 1122,
+ * 3.2.2; RFC 4443, 2.4). Senders that allow fragmentation are told like the others, although RFC 1191
+ * does not ask for it: nothing here can cut their packets, and hosts that hear of it cut smaller ones. */
 static __always_inline bool may_be_told(struct xdp_md *ctx, const struct packet *packet)
 {
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
-	struct iphdr *ip = ip_header(ctx, packet);
+	const void *ip = ip_header(ctx, packet);
 
-	if (packet->role != ROLE_PACKET || packet->ip_length < QUOTE_LEAST_BYTES ||
-	    !is_answerable(packet) || !is_there(ctx, ethernet, sizeof(*ethernet)) ||
-	    ethernet->h_dest[0] & 1 || !is_there(ctx, ip, QUOTE_LEAST_BYTES))
-		return false;
-	return packet->family == 6 || ip->frag_off & bpf_htons(FRAGMENT_DONT);
+	return packet->role <= ROLE_FIRST_FRAGMENT && packet->ip_length >= QUOTE_LEAST_BYTES &&
+	       is_answerable(packet) && is_there(ctx, ethernet, sizeof(*ethernet)) &&
+	       !(ethernet->h_dest[0] & 1) && is_there(ctx, ip, QUOTE_LEAST_BYTES);
 }
 
 /* The link-layer addresses of the packet, turned round. It lies `length` bytes further back now. */

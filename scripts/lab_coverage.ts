@@ -35,6 +35,8 @@ export interface LabShown {
   readonly what: string;
   readonly protocols: readonly ("TCP" | "UDP")[];
   readonly ways: keyof typeof LAB_WAYS;
+  /** Of one family alone. */
+  readonly clients?: "IPv4";
   /** In test/kernel. */
   readonly file: string;
   /** As it stands in the file. */
@@ -98,6 +100,14 @@ export const LAB_SHOWN: readonly LabShown[] = [
     file: "lab_path_mtu.test.ts", test: "1 MB to %s arrives, once the client was told",
   },
   {
+    what: "datagrams of 8 KB in fragments into a tunnel without room", protocols: ["UDP"], ways: "TUNNELS",
+    file: "lab_may_fragment.test.ts", test: "8 KB to %s arrive, once the client was told by its first fragments",
+  },
+  {
+    what: "packets of IPv4 without DF into a tunnel without room", protocols: BOTH, ways: "TUNNELS", clients: "IPv4",
+    file: "lab_may_fragment.test.ts", test: "datagrams and 1 MB without DF arrive, once the client was told",
+  },
+  {
     what: "datagrams of 8 KB, in fragments both ways", protocols: ["UDP"], ways: "DIRECT",
     file: "lab_fragments.test.ts", test: "8 KB to %s arrive and come back, from every backend",
   },
@@ -130,8 +140,8 @@ export const LAB_SHOWN: readonly LabShown[] = [
 /** One column for each way of forwarding, with the families of backends. */
 export function coverageTable(): string {
   const modes = [...new Set(Object.values(LAB_WAYS).flatMap((ways) => ways.map(({ forwarding }) => forwarding)))];
-  const rows = LAB_SHOWN.map(({ what, protocols, ways, file, test }) => {
-    const clients = ways === "TRANSLATED" ? "as backends" : "IPv4, IPv6";
+  const rows = LAB_SHOWN.map(({ what, protocols, ways, clients: only, file, test }) => {
+    const clients = only ?? (ways === "TRANSLATED" ? "as backends" : "IPv4, IPv6");
     const cells = modes.map((mode) => LAB_WAYS[ways].filter(({ forwarding }) => forwarding === mode)
       .map(({ backendFamily }) => `IPv${backendFamily}`).join(", "));
     return `| ${[what, protocols.join(", "), clients, ...cells, `\`test/kernel/${file}\`: ${test}`].join(" | ")} |`;

@@ -50,8 +50,8 @@ export interface Packet {
   readonly rst: boolean;
   /**
    * Whether its sender may be told, by ICMP, that it does not fit: it goes from one host to one
-   * host, is whole and no error itself (RFC 1122, 3.2.2; RFC 4443, 2.4), forbids fragmentation, and
-   * is long enough to be quoted.
+   * host, is no later fragment and no error itself (RFC 1122, 3.2.2; RFC 4443, 2.4), and is long
+   * enough to be quoted. Whether it forbids fragmentation does not matter: nobody fragments here.
    */
   readonly tellable: boolean;
   /** Time to live, or hop limit, as received. */

@@ -229,7 +229,7 @@ function parseTransport(
   }
   const flags = protocol === TCP ? frame[at + 13]! : 0;
   const kind = first ? "first-fragment" : "flow";
-  const tellable = kind === "flow" && isTellable(frame, network);
+  const tellable = isTellable(frame, network);
   const packet = {
     ...describe(network, kind, protocol, view.getUint32(at), flags), tellable,
   };
@@ -387,7 +387,5 @@ export function fragmentKeyOf(packet: ParsedPacket): FragmentTuple {
 const QUOTABLE_BYTES = 68;
 
 function isTellable(frame: Uint8Array, network: Network): boolean {
-  if (network.ipLength < QUOTABLE_BYTES || !isToOneHost(frame) || !isAnswerable(network))
-    return false;
-  return network.family === 6 || (frame[network.ipOffset + 6]! & 0x40) !== 0;
+  return network.ipLength >= QUOTABLE_BYTES && isToOneHost(frame) && isAnswerable(network);
 }

@@ -85,14 +85,16 @@ describe("parsePacket", () => {
     });
   });
 
-  it("its sender may be told that it is too big: it is whole, from one host to one, and asks for it", () => {
+  it("its sender may be told that it is too big: it goes from one host to one, whether it may be fragmented or not", () => {
     const whole = { protocol: UDP, payload: new Uint8Array(40), dontFragment: true };
     const tellable = (spec: Partial<FrameSpec>): boolean => parsed(spec).tellable;
     expect(tellable(whole)).toBe(true);
     expect(tellable({ ...whole, ...V6, dontFragment: false })).toBe(true);
     expect(tellable({ ...whole, optionBytes: 8 })).toBe(true);
+    expect(tellable({ ...whole, dontFragment: false })).toBe(true);
+    expect(tellable({ ...whole, more: true })).toBe(true);
     for (const change of [
-      { dontFragment: false }, { payload: new Uint8Array(39) }, { more: true },
+      { payload: new Uint8Array(39) }, { fragmentOffset: 185 },
       { destinationMac: new Uint8Array(6).fill(0xff) }, { source: ipv4(224, 0, 0, 1) },
       { source: ipv4(0, 0, 0, 0) }, { source: ipv4(10, 0, 0, 2) }, { protocol: 1, flags: 8 },
     ]) expect(tellable({ ...whole, ...change }), JSON.stringify(change)).toBe(false);

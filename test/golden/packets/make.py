@@ -735,15 +735,25 @@ for family in (4, 6):
         tells(f"{here} {port} much too big", ether() / ip(family) / udp(ports[port], 1300), 100 - overhead)
         tells(f"{here} {port} too big, one tag", ether() / Dot1Q(vlan=7) / ip(family) / tcp(ports[port], "A") /
               Raw(bytes(700)), 100 - overhead)
-    # Who may not be told: fragments and groups (RFC 1122, 3.2.2; RFC 4443, 2.4), and who does not ask.
+    # Who may not be told: later fragments and groups (RFC 1122, 3.2.2; RFC 4443, 2.4).
     big = udp(ports["l2-narrow"], 200)
     case(f"{here} too big, from a group", "DROP_TOO_BIG",
          ether() / ip(family, src="224.0.0.1" if family == 4 else "ff02::1") / big)
     case(f"{here} too big, from nowhere", "DROP_TOO_BIG", ether() / ip(family, src="0.0.0.0" if family == 4 else "::") / big)
     if family == 4:
-        case("v4 too big, may be fragmented", "DROP_TOO_BIG", ether() / ip(4, flags="") / big)
+        tells("v4 too big, may be fragmented", ether() / ip(4, flags="") / big, 100)
         options = [IPOption_NOP()] * 40
         tells("v4 too big, with options", ether() / ip(4, options=options) / big, 100)
+    first, _, _ = pieces(family, "udp", "l2-narrow", 0x4000 + family)
+    tells(f"{here} too big, first fragment", first, 100)
+    # Cut by somebody to a short piece and a long one.
+    number, body = 0x4010 + family, raw(UDP(sport=40000, dport=ports["l2-narrow"], len=208) / Raw(bytes(200)))
+    short, long = [
+        ether() / (ip(4, flags="MF" if more else "", frag=at, id=number, proto=17) if family == 4 else
+                   ip(6) / IPv6ExtHdrFragment(nh=17, offset=at, m=more, id=number)) / Raw(part)
+        for at, more, part in ((0, 1, body[:16]), (2, 0, body[16:]))]
+    forwards(f"{here} l2-narrow short first fragment", short, "l2-narrow", flow=ip(family) / udp(ports["l2-narrow"]))
+    case(f"{here} too big, later fragment", "DROP_TOO_BIG", long, before=short)
     for port, limit in (("ipip4", 65535 - 20), ("gre4", 65535 - 24), ("gue4", 65535 - 32),
                         ("ipip6", 65535), ("gre6", 65535 - 4), ("gue6", 65535 - 12)):
         length = limit - (20 if family == 4 else 40) - 8
