@@ -36,6 +36,8 @@ export interface Lab {
   readonly backends: readonly LabHost[];
   /** The balancer's interface. */
   readonly interface: string;
+  /** Namespace of the switch, whose ports have the names of the hosts. */
+  readonly network: string;
   /** Adds one more backend host while everything runs. */
   addBackend(): LabHost;
   /**
@@ -165,7 +167,7 @@ export function raiseLab(options: LabOptions): Lab {
     if (options.localVip) addVip(balancer.namespace);
     ip(client.namespace, "route", "add", `${VIP4}/32`, "via", balancer.ipv4);
     ip(client.namespace, "-6", "route", "add", `${VIP6}/128`, "via", balancer.ipv6);
-    return { client, balancer, backends, interface: "eth0", addBackend, addFarClient, returnThroughBalancer, close };
+    return { client, balancer, backends, interface: "eth0", network, addBackend, addFarClient, returnThroughBalancer, close };
   } catch (error) {
     close();
     throw error;

@@ -5,17 +5,18 @@ import type { Env } from "../env.ts";
 import type { Address } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
 import { check, textIfReadable, type HostCheck } from "./host_check.ts";
-import { needsRedirect } from "./xdp/core.ts";
+import { configuredFeatures, needsRedirect } from "./xdp/core.ts";
 import { isBond, portsOf } from "./xdp/bonds.ts";
 import type { Finding } from "./xdp/finding.ts";
+import { rewritesSums } from "./xdp/image.ts";
 import { mtuFindings } from "./xdp/mtu_rules.ts";
 import type { Native } from "./xdp/native.ts";
 import { openRequests } from "./xdp/netlink/requests.ts";
 import type { Link } from "./xdp/netlink/rtnetlink.ts";
 import { xdpFeatures } from "./xdp/netlink/xdp_features.ts";
-import { genericObstacle, nativeObstacle, offloadFindings } from "./xdp/offload_rules.ts";
+import { genericDoubts, genericObstacle, nativeObstacle, offloadFindings } from "./xdp/offload_rules.ts";
 import { pinsOf } from "./xdp/pins.ts";
-import { askDevice, surveyOf, type Survey } from "./xdp/survey.ts";
+import { askDevice, surveyOf, type Ingress, type Survey } from "./xdp/survey.ts";
 
 /** The network as it is now; nothing is followed. */
 export function surveyHost(native: Native, config: Config): { readonly links: readonly Link[]; readonly survey: Survey } {
@@ -36,8 +37,12 @@ export function surveyHost(native: Native, config: Config): { readonly links: re
 export function checksOfInterfaces(env: Env, native: Native, config: Config): HostCheck[] {
   const { links, survey } = surveyHost(native, config);
   const redirects = needsRedirect(survey.ingress.map(({ link }) => link));
+  const rewrites = rewritesSums(configuredFeatures(config));
   const findings = config.dataplane.mode === "proxy" ? []
-    : [...mtuFindings(config, survey), ...offloadFindings(survey, redirects)];
+    : [
+      ...mtuFindings(config, survey), ...offloadFindings(survey, { redirects, rewrites }),
+      ...genericDoubts({ ingress: genericOf(config, survey, redirects) }, rewrites),
+    ];
   return [
     ...config.dataplane.interfaces.flatMap((name) => {
       const link = links.find((each) => each.name === name);
@@ -45,16 +50,25 @@ export function checksOfInterfaces(env: Env, native: Native, config: Config): Ho
         : interfaceChecks(env, native, name, link, config.instance);
     }),
     ...findings.map(({ name, found, remedy, level }) => check(name, false, found, remedy, level)),
-    ...impossible(config, survey, redirects),
+    ...impossible(config, survey, { redirects, rewrites }),
   ];
 }
 
+/** Interfaces on which programs would run in generic mode. */
+function genericOf({ dataplane: { xdp } }: Config, survey: Survey, redirects: boolean): Ingress[] {
+  return survey.ingress.filter((each) => xdp === "generic"
+    || (xdp === "auto" && (each.xdp?.native === false || nativeObstacle(each, survey, redirects) !== null)));
+}
+
 /** Interfaces on which no mode is left that the config allows. */
-function impossible({ dataplane: { xdp } }: Config, survey: Survey, redirects: boolean): HostCheck[] {
+function impossible(
+  { dataplane: { xdp } }: Config, survey: Survey,
+  { redirects, rewrites }: { readonly redirects: boolean; readonly rewrites: boolean },
+): HostCheck[] {
   return survey.ingress.flatMap((each) => {
     const native = each.xdp?.native === false ? { found: "its driver has none", remedy: "dataplane.xdp: auto" }
       : nativeObstacle(each, survey, redirects);
-    const generic = genericObstacle(each);
+    const generic = genericObstacle(each, rewrites);
     const against = xdp === "native" ? [native] : xdp === "generic" ? [generic] : [native, generic];
     if (against.some((obstacle) => obstacle === null)) return [];
     const told = against.filter((obstacle) => obstacle !== null);

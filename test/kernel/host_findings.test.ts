@@ -12,7 +12,7 @@ import type { Env } from "../../src/env.ts";
 import type { Config } from "../../src/model/config.ts";
 import { deleteOwn, runInSync } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
-import { config, createWire, env, freshInstance, programOn, type Wire } from "./fixtures/plane_fixture.ts";
+import { config, createWire, env, freshInstance, programOn, tableOf, type Wire } from "./fixtures/plane_fixture.ts";
 
 let wire: Wire;
 const opened: Dataplane[] = [];
@@ -118,6 +118,43 @@ describeKernel("this host's interfaces", [...KERNEL, "tool:ethtool"], () => {
       wire.ip("link", "delete", "br1");
       wire.ip("link", "delete", "port0");
     }
+  });
+
+  it("that bring unfinished checksums run no generic XDP that rewrites, nor begin to", async () => {
+    wire.ip("link", "add", "sum0", "type", "veth", "peer", "name", "sum1");
+    try {
+      for (const name of ["sum0", "sum1"]) wire.ip("link", "set", name, "up");
+      runInSync(wire.balancer, "ethtool", ["-K", "sum1", "tx", "on", "tso", "off", "gso", "off"]);
+      const on = (forwarding: string): Config => wanted({ forwarding, dataplane: { interfaces: ["sum0"], xdp: "generic" } });
+      const [missing] = findings(on("fullnat"), "missing");
+      expect(missing).toMatchObject({ name: "XDP on sum0", remedy: "ethtool -K sum1 tx off" });
+      const { choice, warned } = await opening(on("fullnat"));
+      expect(choice.mode).toBe("proxy");
+      expect(choice.reason).toContain("sum1, the other end of sum0, leaves checksums to be finished by others (tx on)");
+      expect(warned.join()).toContain("falling back to the proxy plane");
+      const only = on("nat");
+      await expect(opening({ ...only, dataplane: { ...only.dataplane, mode: "xdp" } })).rejects.toMatchObject({ code: "XDP_UNAVAILABLE" });
+      // What rewrites nothing runs; it does not become something that does.
+      const { plane, choice: plain } = await opening(on("l2"));
+      expect(plain.reason).toContain("XDP is attached to sum0 (generic)");
+      const next = tableOf(on("fullnat"), plane.ledger());
+      await expect(plane.apply(next)).rejects.toMatchObject({ code: "XDP_UNAVAILABLE", details: { interface: "sum0" } });
+      runInSync(wire.balancer, "ethtool", ["-K", "sum1", "tx", "off"]);
+      expect(await plane.apply(next)).toBeDefined();
+    } finally {
+      wire.ip("link", "delete", "sum0");
+    }
+  });
+
+  it("whose other ends cannot be seen are doubted where generic XDP rewrites", async () => {
+    const of = wanted({ forwarding: "fullnat", dataplane: { xdp: "generic" } });
+    const about = (each: string): boolean => each.includes("whether the other end of veth0 leaves checksums");
+    expect(findings(of, "warning").map(({ found }) => found).filter(about)).toHaveLength(1);
+    const { choice, warned } = await opening(of);
+    expect(choice.reason).toContain("XDP is attached to veth0 (generic)");
+    expect(warned.filter(about)).toHaveLength(1);
+    const native = wanted({ forwarding: "fullnat" });
+    expect(findings(native, "warning").map(({ found }) => found).filter(about)).toEqual([]);
   });
 
   it("that are too narrow for a tunnel are told by doctor, check and run, with the figures", async () => {

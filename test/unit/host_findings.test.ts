@@ -8,13 +8,13 @@ import { mtuFindings } from "../../src/dataplane/xdp/mtu_rules.ts";
 import { encodeAttribute, decodeAttributes } from "../../src/dataplane/xdp/netlink/message.ts";
 import { decodeOffloads } from "../../src/dataplane/xdp/netlink/offloads.ts";
 import { ROUTE_TYPES, type Link } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
-import { genericObstacle, nativeObstacle, offloadFindings } from "../../src/dataplane/xdp/offload_rules.ts";
+import { genericDoubts, genericObstacle, nativeObstacle, offloadFindings } from "../../src/dataplane/xdp/offload_rules.ts";
 import { surveyOf, type Device, type Ingress, type Survey } from "../../src/dataplane/xdp/survey.ts";
 import type { Config } from "../../src/model/config.ts";
 
 function link(ifindex: number, name: string, of: Partial<Link> = {}): Link {
   return {
-    ifindex, name, mac: "02:00:00:00:00:01", mtu: 1500, up: true, loopback: false, arp: true, kind: null,
+    ifindex, name, mac: "02:00:00:00:00:01", mtu: 1500, up: true, loopback: false, arp: true, kind: null, bus: null,
     peer: 0, master: 0, vlan: 0, isBackup: false, xdp: { mode: "none", programId: 0 }, ...of,
   };
 }
@@ -167,7 +167,7 @@ describe("what keeps native XDP from working", () => {
   it("is the other end of a veth that leaves checksums unfinished", () => {
     const peer = device({ link: link(3, "veth1", { kind: "veth" }), offloads: new Set(["tx-checksum-ip-generic"]) });
     expect(obstacle(ingress({ link: veth, peer }), [], true)?.remedy).toBe("ethtool -K veth1 tx off");
-    expect(genericObstacle(ingress({ link: veth, peer }))).toBeNull();
+    expect(genericObstacle(ingress({ link: veth, peer }), false)).toBeNull();
   });
 });
 
@@ -175,21 +175,57 @@ describe("what keeps generic XDP from working", () => {
   it("is an interface below that merges packets", () => {
     const lower = device({ link: link(3, "eth1"), offloads: new Set(["rx-gro", "rx-lro", "tx-tcp-segmentation"]) });
     const bond = ingress({ link: link(4, "bond0", { kind: "bond" }), lowers: [device(), lower] });
-    expect(genericObstacle(bond)?.remedy).toBe("ethtool -K eth1 gro off lro off, or name eth1 in dataplane.interfaces");
-    expect(genericObstacle({ ...bond, lowers: [device(), { ...lower, offloads: null }] })).toBeNull();
+    expect(genericObstacle(bond, true)?.remedy).toBe("ethtool -K eth1 gro off lro off, or name eth1 in dataplane.interfaces");
+    expect(genericObstacle({ ...bond, lowers: [device(), { ...lower, offloads: null }] }, true)).toBeNull();
     // On the interface itself the kernel turns it off.
-    expect(genericObstacle(ingress({ offloads: new Set(["rx-gro", "rx-lro"]) }))).toBeNull();
+    expect(genericObstacle(ingress({ offloads: new Set(["rx-gro", "rx-lro"]) }), true)).toBeNull();
   });
 
   it("is the other end of a veth that leaves packets to be split", () => {
     const peer = device({ link: link(3, "veth1", { kind: "veth" }), offloads: new Set(["tx-tcp-segmentation", "tx-generic-segmentation"]) });
-    expect(genericObstacle(ingress({ link: link(2, "veth0", { kind: "veth" }), peer }))?.remedy).toBe("ethtool -K veth1 tso off gso off");
+    expect(genericObstacle(ingress({ link: link(2, "veth0", { kind: "veth" }), peer }), false)?.remedy).toBe("ethtool -K veth1 tso off gso off");
+  });
+});
+
+describe("what keeps generic XDP from rewriting", () => {
+  const veth = link(2, "veth0", { kind: "veth" });
+  const rewriting = (of: Partial<Ingress>): Obstacle | null => genericObstacle(ingress(of), true);
+
+  it("is the other end of a veth that leaves checksums unfinished, and nothing else of it", () => {
+    const peer = device({ link: link(3, "veth1", { kind: "veth" }), offloads: new Set(["tx-checksum-ip-generic"]) });
+    expect(rewriting({ link: veth, peer })?.remedy).toBe("ethtool -K veth1 tx off");
+    expect(rewriting({ link: veth, peer: { ...peer, offloads: new Set() } })).toBeNull();
+    expect(genericObstacle(ingress({ link: veth, peer }), false)).toBeNull();
+  });
+
+  it("is a guest's card that takes packets of the same machine as they are, itself or below", () => {
+    const virtio = { link: link(4, "eth0", { bus: "virtio" }), offloads: new Set(["rx-checksum"]) };
+    expect(rewriting(virtio)?.remedy).toBe("dataplane.xdp: native, or ethtool -K eth0 rx off");
+    expect(rewriting({ ...virtio, offloads: new Set() })).toBeNull();
+    expect(rewriting({ ...virtio, link: link(4, "eth0", { bus: "pci" }) })).toBeNull();
+    expect(rewriting({ link: link(5, "br0", { kind: "bridge" }), lowers: [device(virtio)] })?.found).toContain("eth0 (virtio)");
+    expect(genericObstacle(ingress(virtio), false)).toBeNull();
+  });
+
+  it.each(["macvlan", "macvtap", "ipvlan", "tun"])("is a %s, which passes packets of the same host on", (kind) => {
+    expect(rewriting({ link: link(6, "some0", { kind }) })?.found).toContain(`some0 (${kind}) may pass packets`);
+    expect(rewriting({ lowers: [device({ link: link(6, "some0", { kind }) })] })?.found).toContain("some0");
+  });
+
+  it("may be what cannot be seen: the other end of a veth in another namespace", () => {
+    const doubts = (of: Partial<Ingress>, rewrites: boolean): string[] =>
+      genericDoubts({ ingress: [ingress(of)] }, rewrites).map(({ remedy }) => remedy);
+    expect(doubts({ link: veth }, true)).toEqual(["ethtool -K PEER tx off (the other end of veth0, in its namespace)"]);
+    expect(doubts({ lowers: [device({ link: veth })] }, true)).toHaveLength(1);
+    expect(doubts({ link: veth }, false)).toEqual([]);
+    expect(doubts({ link: veth, peer: device() }, true)).toEqual([]);
+    expect(doubts({}, true)).toEqual([]);
   });
 });
 
 describe("what may keep native XDP from working", () => {
   const told = (of: Partial<Ingress>): string[] =>
-    offloadFindings({ ingress: [ingress(of)], egress: [] }, false).map(({ remedy }) => remedy);
+    offloadFindings({ ingress: [ingress(of)], egress: [] }, { redirects: false, rewrites: false }).map(({ remedy }) => remedy);
 
   it("is a card that merges, one buffer for large frames, and tags that the card takes out", () => {
     expect(told({})).toEqual([]);

@@ -10,7 +10,7 @@ import { address } from "../support/configs.ts";
 
 const LINK: Link = {
   ifindex: 2, name: "eth0", mac: "02:00:00:00:00:01", mtu: 1500, up: true, loopback: false, arp: true, kind: null,
-  peer: 0, master: 0, vlan: 0, isBackup: false, xdp: { mode: "none", programId: 0 },
+  bus: null, peer: 0, master: 0, vlan: 0, isBackup: false, xdp: { mode: "none", programId: 0 },
 };
 const ROUTE: RouteAnswer = {
   type: ROUTE_TYPES.UNICAST, ifindex: 2, gateway: null, source: address("10.0.0.1"), mtu: 0,

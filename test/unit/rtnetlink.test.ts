@@ -63,7 +63,7 @@ describe("rtnetlink events", () => {
       kind: "link", gone: false,
       link: {
         ifindex: 3, name: "veth0", mac: "02:00:00:00:01:01", mtu: 1500, up: true, loopback: false, arp: true,
-        kind: "veth", peer: 2, master: 0, vlan: 0, isBackup: false, xdp: { mode: "none", programId: 0 },
+        kind: "veth", bus: null, peer: 2, master: 0, vlan: 0, isBackup: false, xdp: { mode: "none", programId: 0 },
       },
     });
   });

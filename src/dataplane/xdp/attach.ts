@@ -136,15 +136,17 @@ function attachNew(context: AttachContext, link: Link): Attached {
 /** Throws XDP_UNAVAILABLE too where packets would be lost: nobody would see why. */
 function attempt({ native, object, obstacle }: AttachContext, link: Link, mode: AttachMode): XdpLink {
   const against = obstacle(link, mode);
-  if (against !== null) {
-    throw new Failure("XDP_UNAVAILABLE", { interface: link.name },
-      `${mode} XDP on ${link.name} would lose packets: ${against.found} (${against.remedy})`);
-  }
+  if (against !== null) throw lossFailure(link, mode, against);
   try {
     return native.XdpLink.attach(object, PROGRAM, link.ifindex, MODES[mode]);
   } catch (error) {
     throw attachFailure(error, link, mode, mode === "native" ? obstacle(link, "refused") : null);
   }
+}
+
+export function lossFailure({ name }: Link, mode: AttachMode, { found, remedy }: Obstacle): Failure {
+  return new Failure("XDP_UNAVAILABLE", { interface: name },
+    `${mode} XDP on ${name} would lose packets: ${found} (${remedy})`);
 }
 
 function attachFailure(error: unknown, { name, mtu, xdp }: Link, mode: AttachMode, suspect: Obstacle | null): Failure {

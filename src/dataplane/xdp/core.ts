@@ -7,7 +7,8 @@ import { Failure, isFailure } from "../../errors.ts";
 import type { Config } from "../../model/config.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
-import { attachInterface, type Attachment, type ObstacleTo } from "./attach.ts";
+import { attachInterface, lossFailure, type AttachMode, type Attachment, type ObstacleTo } from "./attach.ts";
+import type { Obstacle } from "./finding.ts";
 import { featuresOf, icmpIntervalNs, translates, type Feature } from "./image.ts";
 import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
 import { encodeU32 } from "./map_values.ts";
@@ -37,8 +38,10 @@ export interface CoreContext {
   readonly requests: Requests | null;
   /** Where `vip.assign: interface` puts addresses: the first interface, or the bond above it. 0: nowhere. */
   readonly addressIfindex: () => number;
-  /** What would lose packets on this interface in this mode, or null. */
-  readonly obstacle: ObstacleTo;
+  /** What would lose packets on this interface in this mode, of a program with these features, or null. */
+  readonly obstacle: (
+    link: Link, to: AttachMode | "refused", features: ReadonlySet<Feature>,
+  ) => Obstacle | null;
 }
 
 export interface Core {
@@ -72,7 +75,7 @@ export function configuredCapacities({ limits, services, pools }: Config): Capac
 }
 
 /** What the config may need of the program, before there is a table. */
-function configuredFeatures(config: Config): Set<Feature> {
+export function configuredFeatures(config: Config): Set<Feature> {
   return featuresOf({
     keys: config.services,
     versions: config.services.map(({ ringSize, tracking, hash, policy, quicLb, forwarding, mssMax }) => ({
@@ -119,7 +122,7 @@ function createCore(context: CoreContext): Core {
       for (const name of POINTSMAN_MAPS) if (name !== "settings") program.maps.maps[name].pin(pins.mapPath(name));
       program.maps.maps.settings.pin(pins.mapPath("settings"));
     }
-    const attachments = pins === null ? [] : attachAll(context, pins, program);
+    const attachments = pins === null ? [] : attachAll(context, pins, program, features);
     const state = emptyState(capacities, features);
     return { program, state, attachments, transmitByRedirect, adopted: false };
   } catch (error) {
@@ -130,14 +133,16 @@ function createCore(context: CoreContext): Core {
 }
 
 /** All or none: what this call attached goes again when one interface refuses. */
-function attachAll(context: CoreContext, pins: Pins, { object }: LoadedProgram): Attachment[] {
+function attachAll(
+  context: CoreContext, pins: Pins, { object }: LoadedProgram, features: ReadonlySet<Feature>,
+): Attachment[] {
   const interfaces = context.interfaces();
   const isPinned = ({ name }: Link): boolean => pins.has(pins.linkPath(name));
   const attached = new Map<string, Attachment>();
   try {
     // Those that may refuse come first: a live link keeps its program until all of them agreed.
     for (const link of [...interfaces].sort((a, b) => Number(isPinned(a)) - Number(isPinned(b)))) {
-      attached.set(link.name, attachOne(context, pins, object, link));
+      attached.set(link.name, attachOne(context, pins, object, { link, features }));
     }
     return interfaces.map(({ name }) => attached.get(name)!);
   } catch (error) {
@@ -152,8 +157,12 @@ function attachAll(context: CoreContext, pins: Pins, { object }: LoadedProgram):
   }
 }
 
-function attachOne(context: CoreContext, pins: Pins, object: BpfObject, link: Link): Attachment {
-  const { native, env: { log }, config, obstacle } = context;
+function attachOne(
+  context: CoreContext, pins: Pins, object: BpfObject,
+  { link, features }: { readonly link: Link; readonly features: ReadonlySet<Feature> },
+): Attachment {
+  const { native, env: { log }, config } = context;
+  const obstacle: ObstacleTo = (to, mode) => context.obstacle(to, mode, features);
   return attachInterface({ native, log, pins, object, mode: config.dataplane.xdp, obstacle }, link);
 }
 
@@ -167,7 +176,7 @@ export function attachAgain(context: CoreContext, core: Core, linkNamed: (name: 
     if (link === null || link.ifindex === ifindex) return attachment;
     log.warn({ interface: name, before: ifindex, now: link.ifindex }, "the interface was made again: attaching anew");
     attachment.link.close();
-    return attachOne(context, pins, core.program.object, link);
+    return attachOne(context, pins, core.program.object, { link, features: core.state.features });
   });
   followPorts(context, pins, core);
 }
@@ -180,7 +189,9 @@ function followPorts(context: CoreContext, pins: Pins, core: Core): void {
   for (const link of wanted) {
     if (core.attachments.some(({ name }) => name === link.name)) continue;
     try {
-      core.attachments = [...core.attachments, attachOne(context, pins, core.program.object, link)];
+      core.attachments = [...core.attachments, attachOne(
+        context, pins, core.program.object, { link, features: core.state.features },
+      )];
       log.info({ interface: link.name }, "attached: it has become a port of the bond");
     } catch (error) {
       // The others go on; the next change of the network tries again.
@@ -225,7 +236,7 @@ async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
     try {
       moveContents(live, program);
       pinCreated(pins, program);
-      const attachments = attachAll(context, pins, program);
+      const attachments = attachAll(context, pins, program, features);
       for (const name of program.created) pins.replaceMap(name);
       removeOtherLinks(context, pins);
       return { program, state: { ...state, capacities, features }, attachments, transmitByRedirect, adopted: true };
@@ -339,6 +350,19 @@ function removeOtherLinks({ native, interfaces, env: { log } }: CoreContext, pin
   }
 }
 
+/** What was attached may be in the way of what the program is to do from now on. */
+function refuseWhatIsLost(
+  { interfaces, obstacle }: CoreContext, { attachments, state }: Core, features: ReadonlySet<Feature>,
+): void {
+  const links = attachments.length === 0 ? [] : interfaces();
+  for (const { ifindex, mode } of attachments) {
+    const link = links.find((each) => each.ifindex === ifindex);
+    if (link === undefined || obstacle(link, mode, state.features) !== null) continue;
+    const against = obstacle(link, mode, features);
+    if (against !== null) throw lossFailure(link, mode, against);
+  }
+}
+
 /**
  * Another program over the same maps, or larger copies of them, on all interfaces. When one refuses, all of
  * them run the old one again.
@@ -346,6 +370,7 @@ function removeOtherLinks({ native, interfaces, env: { log } }: CoreContext, pin
 export function swapProgram(context: CoreContext, core: Core, step: Extract<Step, { kind: "load-program" }>): void {
   const { features, capacities } = step;
   const { transmitByRedirect, program: old } = core;
+  refuseWhatIsLost(context, core, features);
   const next = loadProgram(context.source, { features, capacities, transmitByRedirect, reuse: old.maps.maps });
   const swapped: Attachment[] = [];
   try {

@@ -337,3 +337,8 @@ export function featuresOf(source: FeatureSource): Set<Feature> {
 function nanoseconds(milliseconds: number): bigint {
   return BigInt(Math.round(milliseconds * 1e6));
 }
+
+/** Whether such a program changes what transport checksums are over. */
+export function rewritesSums(features: ReadonlySet<Feature>): boolean {
+  return features.has("featureNat") || features.has("featureMssClamp");
+}

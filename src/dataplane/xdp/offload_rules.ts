@@ -67,8 +67,12 @@ function redirectObstacle({ link, xdp }: Device, isAttached: boolean, peer: Devi
   };
 }
 
-/** The kernel turns off what merges on the interface itself (generic_xdp_install()); not what does so below it. */
-export function genericObstacle({ link, peer, lowers }: Ingress): Obstacle | null {
+/**
+ * The kernel turns off what merges on the interface itself (generic_xdp_install()); not what does so below it. `rewrites`:
+ * packets are given other addresses, ports or segment sizes.
+ */
+export function genericObstacle(ingress: Ingress, rewrites: boolean): Obstacle | null {
+  const { link, peer, lowers } = ingress;
   for (const lower of lowers) {
     const merging = active(lower, MERGING_BELOW);
     if (merging.length === 0) continue;
@@ -79,7 +83,7 @@ export function genericObstacle({ link, peer, lowers }: Ingress): Obstacle | nul
     };
   }
   const splitting = peer === null ? [] : active(peer, SPLITTING);
-  if (peer === null || splitting.length === 0) return null;
+  if (peer === null || splitting.length === 0) return rewrites ? unfinishedSums(ingress) : null;
   return {
     found: `${link.name} gets packets that ${peer.link.name}, its other end, leaves for a network card to split `
       + `(${splitting.join(", ")} on): larger than any MTU, they cannot be forwarded`,
@@ -87,15 +91,69 @@ export function genericObstacle({ link, peer, lowers }: Ingress): Obstacle | nul
   };
 }
 
+const REWRITTEN = "what nat, fullnat or mssMax changes in such packets leaves them with wrong ones";
+/** Packets of a host's own, of its guests and of its containers reach each other by these as they were made. */
+const PASSING = ["macvlan", "macvtap", "ipvlan", "tun"];
+
+/**
+ * A sum that a card is to finish (CHECKSUM_PARTIAL) is one of the pseudo-header alone, not inverted. Generic XDP sees
+ * neither that nor where the sum begins, and what is carried goes the wrong way.
+ */
+function unfinishedSums({ link, offloads, peer, lowers }: Ingress): Obstacle | null {
+  const sums = peer === null ? [] : active(peer, SUMMING);
+  if (peer !== null && sums.length > 0) {
+    return {
+      found: `${peer.link.name}, the other end of ${link.name}, leaves checksums to be finished by others (tx on), and ${REWRITTEN}`,
+      remedy: off(peer.link.name, sums),
+    };
+  }
+  for (const { link: { name, kind, bus }, offloads: on } of [{ link, offloads }, ...lowers]) {
+    // virtio_net marks what the same machine sent to it as its sender left it.
+    if (bus === "virtio" && on?.has("rx-checksum") === true) {
+      return {
+        found: `${name} (virtio) takes packets of the same machine with unfinished checksums (rx on), and ${REWRITTEN}`,
+        remedy: `dataplane.xdp: native, or ${off(name, ["rx"])}`,
+      };
+    }
+    if (kind === null || !PASSING.includes(kind)) continue;
+    return {
+      found: `${name} (${kind}) may pass packets with unfinished checksums, and ${REWRITTEN}`,
+      remedy: "attach to the network card, or forward by l2 or in a tunnel, without mssMax",
+    };
+  }
+  return null;
+}
+
+/** What unfinishedSums() would be about, if it could be seen. */
+function unseenSums({ link, peer, lowers }: Ingress): Obstacle | null {
+  const [unseen] = [...link.kind === "veth" && peer === null ? [link] : [], ...lowers.flatMap((lower) =>
+    lower.link.kind === "veth" ? [lower.link] : [])];
+  return unseen === undefined ? null : {
+    found: `whether the other end of ${unseen.name} leaves checksums to be finished by others cannot be seen from here; `
+      + `if so, ${REWRITTEN}`,
+    remedy: `ethtool -K PEER tx off (the other end of ${unseen.name}, in its namespace)`,
+  };
+}
+
+/** What may be wrong, and is not seen, where programs run in generic mode. */
+export function genericDoubts(survey: Pick<Survey, "ingress">, rewrites: boolean): Finding[] {
+  return survey.ingress.flatMap((each) => {
+    const doubt = rewrites && genericObstacle(each, rewrites) === null ? unseenSums(each) : null;
+    return doubt === null ? [] : [{ level: "warning" as const, name: `generic XDP on ${each.link.name}`, ...doubt }];
+  });
+}
+
 /** The obstacles, by mode, and what may be in the way and cannot be seen. */
-export function offloadFindings(survey: Pick<Survey, "ingress" | "egress">, redirects: boolean): Finding[] {
+export function offloadFindings(
+  survey: Pick<Survey, "ingress" | "egress">, { redirects, rewrites }: { readonly redirects: boolean; readonly rewrites: boolean },
+): Finding[] {
   return survey.ingress.flatMap((each) => {
     const { name } = each.link;
     const finding = (mode: string, obstacle: Obstacle | null): Finding[] => obstacle === null ? []
       : [{ level: "warning", name: `${mode} XDP on ${name}`, ...obstacle }];
     return [
       ...finding("native", each.xdp?.native === false ? null : nativeObstacle(each, survey, redirects)),
-      ...finding("generic", genericObstacle(each)),
+      ...finding("generic", genericObstacle(each, rewrites)),
       ...finding("native", oneBuffer(each)), ...finding("native", mergingOffloads(each)), ...finding("native", stripping(each)),
     ];
   });

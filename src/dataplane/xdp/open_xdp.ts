@@ -9,17 +9,18 @@ import type { OnStep } from "./apply.ts";
 import { findInterfaces } from "./attach.ts";
 import { addressHolder } from "./bonds.ts";
 import { objectPath, remedyForBuild } from "./built.ts";
-import { needsRedirect, openCore, type CoreContext } from "./core.ts";
+import { needsRedirect, openCore, type Core, type CoreContext } from "./core.ts";
+import type { Finding } from "./finding.ts";
 import { mtuFindings } from "./mtu_rules.ts";
 import type { Native } from "./native.ts";
 import { failureFrom, withFailures } from "./native_failure.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
-import { UNRESOLVED } from "./image.ts";
+import { rewritesSums, UNRESOLVED } from "./image.ts";
 import { configuredSource, type Target, type Way } from "./next_hops.ts";
-import { genericObstacle, mergingOffloads, nativeObstacle } from "./offload_rules.ts";
+import { genericDoubts, genericObstacle, mergingOffloads, nativeObstacle } from "./offload_rules.ts";
 import { bpffsRoot, pinsOf } from "./pins.ts";
 import { openSource, type ProgramSource } from "./program.ts";
-import { askDevice, surveyOf } from "./survey.ts";
+import { askDevice, surveyOf, type Survey } from "./survey.ts";
 import { openWatch, type Watch } from "./watch.ts";
 import { XdpPlane, type WaySource } from "./xdp_plane.ts";
 
@@ -71,7 +72,8 @@ export async function openXdpPlane(options: OpenXdpOptions): Promise<XdpPlane> {
       obstacle: obstacleIn(native, config, watch),
     };
     const core = await openCore(context);
-    for (const { name, found, remedy, level } of mtuFindings(config, surveyOf(config, watch, askDevice(native)))) {
+    const survey = surveyOf(config, watch, askDevice(native));
+    for (const { name, found, remedy, level } of [...mtuFindings(config, survey), ...doubtsOf(core, survey)]) {
       env.log.warn({ name, level, remedy }, found);
     }
     plane = new XdpPlane({ context, core, waySource: watch, onStep: options.onStep ?? null });
@@ -84,14 +86,20 @@ export async function openXdpPlane(options: OpenXdpOptions): Promise<XdpPlane> {
 
 /** Asked when a program is attached, on the network as it is then. */
 function obstacleIn(native: Native, config: Config, watch: Watch): CoreContext["obstacle"] {
-  return (link, to) => {
+  return (link, to, features) => {
     const survey = surveyOf(config, watch, askDevice(native));
     const found = survey.ingress.find((each) => each.link.ifindex === link.ifindex);
     if (found === undefined) return null;
     if (to === "refused") return mergingOffloads(found);
-    return to === "generic" ? genericObstacle(found)
+    return to === "generic" ? genericObstacle(found, rewritesSums(features))
       : nativeObstacle(found, survey, needsRedirect(survey.ingress.map((each) => each.link)));
   };
+}
+
+function doubtsOf({ attachments, state }: Core, survey: Survey): Finding[] {
+  const generic = attachments.filter(({ mode }) => mode === "generic").map(({ ifindex }) => ifindex);
+  const ingress = survey.ingress.filter(({ link }) => generic.includes(link.ifindex));
+  return genericDoubts({ ingress }, rewritesSums(state.features));
 }
 
 function mountBpffs(native: Native, env: Env): void {

@@ -42,6 +42,8 @@ export interface Link {
   readonly arp: boolean;
   /** "veth", "vlan", "bridge", …; null for hardware. */
   readonly kind: string | null;
+  /** Of hardware: "pci", "virtio", …; null where the kernel does not say. */
+  readonly bus: string | null;
   /**
    * Interface at the other end of a veth, or below a vlan or macvlan; 0: none, or in another
    * namespace.
@@ -148,7 +150,10 @@ export function macBytes(text: string): Uint8Array {
   return bytes;
 }
 
-const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, LINKINFO: 18, LINK_NETNSID: 37, XDP: 43 } as const;
+const IFLA = {
+  ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, LINKINFO: 18, LINK_NETNSID: 37, XDP: 43,
+  PARENT_DEV_BUS_NAME: 57,
+} as const;
 const IFLA_INFO = { KIND: 1, DATA: 2, SLAVE_KIND: 4, SLAVE_DATA: 5 } as const;
 const IFLA_VLAN = { ID: 1, PROTOCOL: 5 } as const;
 const ETH_P_8021Q = 0x8100;
@@ -176,6 +181,7 @@ export function decodeLink(payload: Uint8Array): Link | null {
     loopback: (flags & IFF_LOOPBACK) !== 0,
     arp: (flags & IFF_NOARP) === 0,
     kind: attributeText(info, IFLA_INFO.KIND),
+    bus: attributeText(attributes, IFLA.PARENT_DEV_BUS_NAME),
     peer: attributes.has(IFLA.LINK_NETNSID) ? 0 : attributeU32(attributes, IFLA.LINK) ?? 0,
     master: attributeU32(attributes, IFLA.MASTER) ?? 0,
     vlan: vlanOf(info),
