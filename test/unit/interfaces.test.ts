@@ -14,7 +14,7 @@ const mac = (last: number): string => `02:00:00:00:00:${last.toString(16).padSta
 
 function link(ifindex: number, of: Partial<Link> = {}): Link {
   return {
-    ifindex, name: `eth${ifindex}`, mac: mac(ifindex), mtu: 1500, up: true, loopback: false, arp: true, kind: null,
+    ifindex, name: `eth${ifindex}`, mac: mac(ifindex), mtu: 1500, up: true, loopback: false, arp: true, kind: null, bus: null,
     peer: 0, master: 0, vlan: 0, isBackup: false, xdp: { mode: "none", programId: 0 }, ...of,
   };
 }
