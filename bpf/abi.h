@@ -80,6 +80,8 @@ enum slot_word { SLOT_BACKEND_MASK = 0x7fff, SLOT_EXCEPTION = 0x8000 };
 enum destination_flags { DESTINATION_LIVE = 1, DESTINATION_ADMITS = 2 };
 /* Bits of next_hop.flags; one of them at most. LOCAL: the destination is this host itself. */
 enum next_hop_flags { NEXT_HOP_RESOLVED = 1, NEXT_HOP_LOCAL = 2 };
+/* next_hop.vlan: the number of one, or this. */
+enum next_hop_vlan { VLAN_AS_RECEIVED = 0, VLAN_NONE = 4096 };
 enum policy_action { POLICY_NONE = 0, POLICY_ALLOW, POLICY_DENY };
 /* Bits of service_version.flags: without a matching prefix, packets are denied. */
 enum service_flags {
@@ -163,7 +165,8 @@ struct next_hop {
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__u16 mtu;              /* largest IP packet that the interface carries; 0: not known, no limit */
-	__u16 vlan;             /* frames leave with this tag alone; 0: with the tags they came with */
+	__u16 vlan;             /* frames leave with this tag alone; enum next_hop_vlan: with the tags
+				 * they came with, or none */
 	__u32 ifindex;
 	__u32 flags;            /* enum next_hop_flags */
 };
@@ -244,7 +247,9 @@ struct nat_flow {
 				 * by it to the client begin with; the way back ("auto last hop") */
 	__u8 client_macs[12];
 	__u8 flags;             /* enum nat_flags */
-	__u8 pad[3];
+	__u8 client_tag_bytes;  /* 0, 4 or 8 of VLAN tags, in these frames */
+	__u8 pad[2];
+	__u8 client_tags[8];
 };
 
 /* Index of `nat_sources`: where the addresses of each family begin. */
@@ -376,7 +381,7 @@ _Static_assert(sizeof(struct address_key) == 16, "an address and nothing else");
 _Static_assert(sizeof(struct tunnel_end) == 32, "four words");
 _Static_assert(sizeof(struct flow_key) == 40, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct flow_entry) == 16, "one entry, one quarter of a cache line");
-_Static_assert(sizeof(struct nat_flow) == 80, "no padding that the compiler may leave unset");
+_Static_assert(sizeof(struct nat_flow) == 88, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct fragment_key) == 40, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct fragment_entry) == 16, "two words");
 _Static_assert(sizeof(struct service_version) == 32, "two versions to a cache line");

@@ -88,14 +88,20 @@ static __always_inline bool is_nat(const struct destination *destination)
 			       destination->forwarding == FORWARDING_FULLNAT);
 }
 
-/* The link-layer ends of the packet as it came: whoever sent it is the way back to the client. */
-static __always_inline bool note_client(struct xdp_md *ctx, struct nat_claim *claim)
+/* The link-layer header of the packet as it came: whoever sent it is the way back to the client. */
+static __always_inline bool note_client(struct xdp_md *ctx, const struct packet *packet,
+					struct nat_claim *claim)
 {
 	const void *ethernet = (void *)(long)ctx->data;
 
-	if (!is_there(ctx, ethernet, sizeof(struct ethhdr)))
+	/* As far as tags may reach, and no further than the IP header does. */
+	if (!is_there(ctx, ethernet, sizeof(struct ethhdr) + VLAN_TAGS_MAX * VLAN_TAG_BYTES))
 		return false;
 	claim->client_ifindex = ctx->ingress_ifindex;
+	claim->client_tag_bytes = packet->tag_bytes;
+	((word *)claim->client_tags)[0] = packet->tag_bytes ? ((const word *)ethernet)[3] : 0;
+	((word *)claim->client_tags)[1] =
+		packet->tag_bytes > VLAN_TAG_BYTES ? ((const word *)ethernet)[4] : 0;
 	for (int i = 0; i < 3; i++) {
 		((half_word *)claim->client_macs)[i] = ((const half_word *)ethernet)[i + 3];
 		((half_word *)claim->client_macs)[i + 3] = ((const half_word *)ethernet)[i];
@@ -129,7 +135,7 @@ static __always_inline enum verdict enter_nat(struct xdp_md *ctx, const struct p
 	struct nat_claim *claim = bpf_map_lookup_elem(&nat_claims, &only);
 	enum verdict verdict;
 
-	if (!claim || !note_client(ctx, claim))
+	if (!claim || !note_client(ctx, packet, claim))
 		return DROP_NO_ROOM;
 	copy_flow_key(&claim->flow, &packet->flow);
 	claim->now_ns = choice->now_ns;
@@ -214,14 +220,19 @@ static __always_inline __u32 mtu_of(struct xdp_md *ctx, __u32 ifindex, __u32 len
 	return bpf_check_mtu(ctx, ifindex, &mtu, 0, 0) == BPF_MTU_CHK_RET_FRAG_NEEDED ? mtu : 0;
 }
 
-/* The last hop that brought the client's packets is the way back to it. */
-static __always_inline bool turn_to_client(struct xdp_md *ctx, const struct nat_flow *held)
+/* The last hop that brought the client's packets is the way back to it, in the VLAN that they are
+ * in. */
+static __noinline bool turn_to_client(struct xdp_md *ctx, const struct packet *packet,
+				      const struct nat_flow *held)
 {
-	void *ethernet = (void *)(long)ctx->data;
+	const word tags[2] = {
+		((const word *)held->client_tags)[0], ((const word *)held->client_tags)[1],
+	};
+	void *frame = put_tags(ctx, packet, tags, held->client_tag_bytes & TAG_BYTES_MASK);
 
-	if (!is_there(ctx, ethernet, sizeof(struct ethhdr)))
+	if (!frame)
 		return false;
-	copy_macs(ethernet, held->client_macs);
+	copy_macs(frame, held->client_macs);
 	return true;
 }
 
@@ -266,7 +277,8 @@ static __noinline int reply(struct xdp_md *ctx, const struct packet *packet, str
 	if (feature_mss_clamp && packet->answers && packet->role == ROLE_PACKET)
 		clamp_answer(ctx, packet, held->service);
 	copy_flow_key(&to, &held->other);
-	if (!translate(ctx, packet, &to) || !count_hop(ctx, packet) || !turn_to_client(ctx, held))
+	if (!translate(ctx, packet, &to) || !count_hop(ctx, packet) ||
+	    !turn_to_client(ctx, packet, held))
 		return DROP_NO_ROOM;
 	if (verdict == TX_REPLY)
 		touch_reply(packet, held);

@@ -50,6 +50,7 @@ const volatile enum ring_slots anchor_ring_slots;
 const volatile enum slot_word anchor_slot_word;
 const volatile enum destination_flags anchor_destination_flags;
 const volatile enum next_hop_flags anchor_next_hop_flags;
+const volatile enum next_hop_vlan anchor_next_hop_vlan;
 const volatile enum policy_action anchor_policy_action;
 const volatile enum service_flags anchor_service_flags;
 const volatile enum nat_flags anchor_nat_flags;

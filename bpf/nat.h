@@ -27,6 +27,8 @@ struct nat_claim {
 	__u32 service;
 	__u32 client_ifindex;
 	__u8 client_macs[12];
+	__u8 client_tags[8];
+	__u32 client_tag_bytes;
 	__u32 keeps_source;     /* the client's address, and its port if that is free */
 };
 
@@ -170,6 +172,15 @@ static __always_inline void drop_stale(const struct nat_claim *claim)
 	bpf_map_delete_elem(&nat_flows, &claim->flow);
 }
 
+/* What frames to the client begin with. */
+static __always_inline void copy_way(struct nat_flow *entry, const struct nat_claim *claim)
+{
+	copy_macs(entry->client_macs, claim->client_macs);
+	((word *)entry->client_tags)[0] = ((const word *)claim->client_tags)[0];
+	((word *)entry->client_tags)[1] = ((const word *)claim->client_tags)[1];
+	entry->client_tag_bytes = claim->client_tag_bytes;
+}
+
 static __always_inline void make_nat_flow(struct nat_flow *entry, const struct nat_claim *claim,
 					  const struct flow_key *other, __u8 flags)
 {
@@ -179,11 +190,10 @@ static __always_inline void make_nat_flow(struct nat_flow *entry, const struct n
 	entry->generation = claim->generation;
 	entry->service = claim->service;
 	entry->client_ifindex = claim->client_ifindex;
-	copy_macs(entry->client_macs, claim->client_macs);
+	copy_way(entry, claim);
 	entry->flags = flags;
 	entry->pad[0] = 0;
 	entry->pad[1] = 0;
-	entry->pad[2] = 0;
 }
 
 /* Writes the direction of the backend's answers, under the first source that is free. */
@@ -260,6 +270,6 @@ static __noinline int refresh_reply(const struct nat_claim *claim)
 		return bpf_map_update_elem(&nat_flows, &claim->reply, &entry, BPF_NOEXIST);
 	}
 	reply->client_ifindex = claim->client_ifindex;
-	copy_macs(reply->client_macs, claim->client_macs);
+	copy_way(reply, claim);
 	return 0;
 }

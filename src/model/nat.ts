@@ -105,6 +105,8 @@ export interface ClientWay {
   /** Six bytes each. */
   readonly clientMac: Uint8Array;
   readonly ownMac: Uint8Array;
+  /** VLAN tags as they lie in the frame: none, 4 bytes or 8. */
+  readonly tags: Uint8Array;
 }
 
 /** One direction of a translated flow. It stands under the key that its packets arrive with. */

@@ -42,8 +42,10 @@ import {
   isAsExpected,
   outerBytes,
   toldTooBig,
+  tagsOf,
   translatedTo,
   variedSource,
+  withTags,
 } from "./rewritten.ts";
 import type { Expected } from "./rewritten.ts";
 import { notesWanted } from "./tunnel_notes.ts";
@@ -224,6 +226,7 @@ export class Comparison {
         find: (key) => this.#nat.find(key),
         way: {
           ifindex: ingress, clientMac: known.frame.slice(6, 12), ownMac: known.frame.slice(0, 6),
+          tags: tagsOf(known.frame),
         },
         ownAddress: (id) => hops.get(id)!.tunnelSource,
         obstacle: ({ ifindex }) => {
@@ -338,7 +341,7 @@ export class Comparison {
     if (decision.back !== undefined) {
       if (decision.verdict === "TX_TOO_BIG") return toldTooBig(frame, packet, EGRESS_MTU);
       const macs = { destinationMac: decision.back.clientMac, sourceMac: decision.back.ownMac };
-      return translatedTo(frame, packet, macs, decision.to!);
+      return withTags(translatedTo(frame, packet, macs, decision.to!), packet, decision.back.tags);
     }
     const { id, forwarding, address, gue } = decision.destination!;
     const hop = this.#world.hops.get(id)!;

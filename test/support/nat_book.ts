@@ -89,7 +89,8 @@ function textOf({ source, sourcePort, destination, destinationPort, protocol }: 
 function show(flow: NatFlow | null): string {
   if (flow === null) return "none";
   const { way, other, lastSeenNs, ...rest } = flow;
+  const tags = Buffer.from(way.tags).toString("hex");
   const macs = `${Buffer.from(way.clientMac).toString("hex")}/${Buffer.from(way.ownMac).toString("hex")}`;
   const sorted = Object.entries(rest).sort(([a], [b]) => (a < b ? -1 : 1));
-  return `${JSON.stringify(sorted)} at ${lastSeenNs} by ${way.ifindex} ${macs} other ${textOf(other)}`;
+  return `${JSON.stringify(sorted)} at ${lastSeenNs} by ${way.ifindex} ${macs} [${tags}] other ${textOf(other)}`;
 }

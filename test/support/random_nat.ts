@@ -69,7 +69,7 @@ export function randomNatFlows(
       destination: destination.id,
       generation: destination.generation + (draws.chance(0.85) ? 0 : 1),
       service: draws.below(24),
-      way: { ifindex: draws.pick(given.ifindexes), clientMac: mac(draws.below(9)), ownMac: mac(draws.below(9)) },
+      way: { ifindex: draws.pick(given.ifindexes), clientMac: mac(draws.below(9)), ownMac: mac(draws.below(9)), tags: randomTags(draws) },
       fin: draws.chance(0.2), rst: draws.chance(0.1), answered: draws.chance(0.6),
     });
     const forward = { key: tuple, flow: { ...entry(), answered: false, other: reply, reply: false } };
@@ -79,6 +79,11 @@ export function randomNatFlows(
     }
   }
   return [...known.values()];
+}
+
+function randomTags(draws: Draws): Uint8Array {
+  return Uint8Array.from(Array.from({ length: draws.pick([0, 0, 1, 2]) }, () =>
+    [...draws.pick([[0x81, 0], [0x88, 0xa8]]), draws.below(256), draws.below(256)]).flat());
 }
 
 function replyKey(draws: Draws, nat: NatTable, tuple: FlowTuple, destination: Destination): FlowTuple {

@@ -22,6 +22,8 @@ import type { Draws } from "./random.ts";
 
 /** Ids of destinations, indexes of services: below this. */
 export const NUMBERS_MAX = 24;
+/** next_hop.vlan of what leaves without tags. */
+const UNTAGGED = 4096;
 const HOUR_NS = 3_600_000_000_000n;
 /** Longer than any machine has been up, and shorter than this one certainly has. */
 const IDLE_LONG_MS = 1_000_000_000_000;
@@ -220,7 +222,7 @@ function randomHop(draws: Draws, id: number, ifindexes: readonly number[]): Hop 
     sourceMac: mac(200 + id),
     ifindex: draws.pick(ifindexes),
     mtu: draws.pick([0, 0, 0, 0, 1500, 1500, 60, 100]),
-    vlan: draws.pick([0, 0, 0, 7, 4094]),
+    vlan: draws.pick([0, 0, 0, 7, 4094, UNTAGGED]),
     resolved: draws.chance(0.94),
     local: draws.chance(0.06),
     tunnelSource: new Uint8Array(16),

@@ -26,18 +26,37 @@ export function forwardedByL2(
   return { frame: expected, sums: packet.family === 4 ? [packet.ipOffset + 10] : [] };
 }
 
-/** The same in the VLAN of the next hop: with one tag, of the priority that the outermost one had. */
+/** The same in the VLAN of the next hop: with one tag, of the priority that the outermost one had, or none. */
 export function inVlanOf({ vlan }: Hop, packet: ParsedPacket, { frame, sums }: Expected): Expected {
   if (vlan === 0) return { frame, sums };
-  const tagBytes = packet.ipOffset - 14;
-  const priority = tagBytes === 0 ? 0 : frame[14]! & 0xf0;
+  const priority = packet.ipOffset === 14 ? 0 : frame[14]! & 0xf0;
   const tag = Uint8Array.of(0x81, 0, priority | (vlan >> 8), vlan & 255);
+  return withTags({ frame, sums }, packet, vlan === UNTAGGED ? new Uint8Array(0) : tag);
+}
+
+/** next_hop.vlan of what leaves without tags. */
+const UNTAGGED = 4096;
+
+/** The same with these tags, whatever it came with. */
+export function withTags({ frame, sums }: Expected, packet: ParsedPacket, tags: Uint8Array): Expected {
+  const tagBytes = packet.ipOffset - 14;
   const rest = frame.subarray(12 + tagBytes);
-  const expected = new Uint8Array(16 + rest.length);
+  const expected = new Uint8Array(12 + tags.length + rest.length);
   expected.set(frame.subarray(0, 12));
-  expected.set(tag, 12);
-  expected.set(rest, 16);
-  return { frame: expected, sums: sums.map((at) => at + 4 - tagBytes) };
+  expected.set(tags, 12);
+  expected.set(rest, 12 + tags.length);
+  return { frame: expected, sums: sums.map((at) => at + tags.length - tagBytes) };
+}
+
+/** Those that it came with, two at most. */
+export function tagsOf(frame: Uint8Array): Uint8Array {
+  let end = 12;
+  while (end < 20 && isTag(frame, end)) end += 4;
+  return frame.slice(12, end);
+}
+
+function isTag(frame: Uint8Array, at: number): boolean {
+  return [0x8100, 0x88a8].includes((frame[at]! << 8) | frame[at + 1]!);
 }
 
 /** Link-layer addresses of a frame that leaves. */

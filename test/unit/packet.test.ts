@@ -16,7 +16,7 @@ import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
 import { readGolden } from "../support/golden_packets.ts";
 import { ICMP, ICMPV6, TCP, UDP, frameOf, ipv4, put16 } from "../support/packets.ts";
 import { notesWanted } from "../support/tunnel_notes.ts";
-import { outerBytes } from "../support/rewritten.ts";
+import { outerBytes, tagsOf } from "../support/rewritten.ts";
 import type { Extension, FrameSpec } from "../support/packets.ts";
 
 const golden = readGolden();
@@ -240,7 +240,7 @@ class NatFlows {
   state(frame: Uint8Array, isFull: boolean): NatState {
     return {
       find: (key) => this.#flows.findLast((one) => isSameFlow(one.key, key))?.entry ?? null,
-      way: { ifindex: 1, clientMac: frame.slice(6, 12), ownMac: frame.slice(0, 6) },
+      way: { ifindex: 1, clientMac: frame.slice(6, 12), ownMac: frame.slice(0, 6), tags: tagsOf(frame) },
       ownAddress: (id) => {
         const { tunnelSource } = golden.hops.get(id)!;
         return tunnelSource.every((byte) => byte === 0) ? null : tunnelSource;

@@ -49,18 +49,20 @@ function vlan(ifindex: number, below: number, id: number, protocol: readonly [nu
 const BELOW = linkMessage({ ifindex: 2, name: "eth0", mac: BELOW_MAC, mtu: 1500, more: [] });
 const VLAN = vlan(7, 2, 2748);
 
-function networkOf(links: readonly Link[]): Network {
+function networkOf(links: readonly Link[], by = 7): Network {
   return {
     links: () => links,
     link: (ifindex) => links.find((link) => link.ifindex === ifindex) ?? null,
-    route: () => ({ type: ROUTE_TYPES.UNICAST, ifindex: 7, gateway: null, source: address("10.0.0.1"), mtu: 0 }),
-    neighbour: (ifindex, of) => ifindex === 7 ? { ifindex, address: of, mac: MAC, state: NUD.REACHABLE } : null,
+    route: () => ({ type: ROUTE_TYPES.UNICAST, ifindex: by, gateway: null, source: address("10.0.0.1"), mtu: 0 }),
+    neighbour: (ifindex, of) => ifindex === by ? { ifindex, address: of, mac: MAC, state: NUD.REACHABLE } : null,
   };
 }
 
+const OPTIONS = { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 2 } as const;
+
 function way(links: readonly Link[], mac: string | null = null): Way {
   return wayTo({ address: address("10.0.0.11"), mac, forwarding: "l2" }, networkOf(links),
-    { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 2 });
+    OPTIONS);
 }
 
 describe("a VLAN interface", () => {
@@ -99,12 +101,28 @@ describe("a VLAN interface", () => {
     const text = (...links: Link[]): string => way(links).text;
     expect(text(VLAN)).toBe("unresolved: eth0.2748 is on an interface of another namespace");
     expect(text(BELOW, vlan(7, 2, 9, AD))).toBe("unresolved: eth0.9 adds tags of another type than 802.1Q");
-    for (const forwarding of ["nat", "fullnat"] as const) {
-      expect(wayTo({ address: address("10.0.0.11"), mac: null, forwarding }, networkOf([BELOW, VLAN]),
-        { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 2 }).text)
-        .toBe(`unresolved: eth0.2748 is a VLAN, whose tag ${forwarding} cannot turn back`);
-    }
     expect(text(BELOW, vlan(5, 2, 9), vlan(7, 5, 8))).toBe("unresolved: eth0.8 is a VLAN within another one");
+  });
+
+  it("takes translated packets too: answers have their client's tags", () => {
+    for (const forwarding of ["nat", "fullnat"] as const) {
+      expect(wayTo({ address: address("10.0.0.11"), mac: null, forwarding }, networkOf([BELOW, VLAN]), OPTIONS).route.nextHop)
+        .toMatchObject({ resolved: true, ifindex: 2, vlan: 2748 });
+    }
+  });
+
+  it("makes of a way by another interface one without tags, where the host has any VLAN", () => {
+    const to = { address: address("10.0.0.11"), forwarding: "l2" } as const;
+    const plain = (links: readonly Link[], mac: string | null): unknown =>
+      wayTo({ ...to, mac }, networkOf(links, 2), OPTIONS).route.nextHop.vlan;
+    for (const mac of [null, MAC]) {
+      expect(plain([BELOW, VLAN], mac)).toBe("none");
+      expect(plain([BELOW, vlan(7, 2, 9, AD)], mac)).toBe("none");
+      expect(plain([BELOW], mac)).toBe(0);
+    }
+    // To a link address that no route leads to nobody knows the VLAN.
+    const lost = { ...networkOf([BELOW, VLAN], 2), route: () => 101 };
+    expect(wayTo({ ...to, mac: MAC }, lost, OPTIONS).route.nextHop).toMatchObject({ resolved: true, ifindex: 2, vlan: 0 });
   });
 
   it("is measured by its own MTU, and judged by the interface below", () => {

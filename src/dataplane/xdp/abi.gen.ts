@@ -14,20 +14,20 @@ export const ABI_NAMES = {
   ],
   enums: [
     "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input", "nat_flags",
-    "nat_outcome", "nat_sources_at", "next_hop_flags", "orphan_action", "policy_action",
-    "quic_mode", "quic_outcome", "ring_class", "ring_slots", "service_flags", "slot_word",
-    "tracking", "verdict",
+    "nat_outcome", "nat_sources_at", "next_hop_flags", "next_hop_vlan", "orphan_action",
+    "policy_action", "quic_mode", "quic_outcome", "ring_class", "ring_slots", "service_flags",
+    "slot_word", "tracking", "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xca7f99b3c7445f81n;
+export const ABI_FINGERPRINT = 0x418c24fa118f4489n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0xf479dc4ad2735b38n,
-  pointsman: 0xca7f99b3c7445f81n,
-  probe: 0xd369870e035b9b90n,
+  pointsman: 0x418c24fa118f4489n,
+  probe: 0x0901220e6b7798f3n,
 } as const;
 
 /** enum decap_verdict */
@@ -145,6 +145,17 @@ export type NextHopFlags = (typeof NextHopFlags)[keyof typeof NextHopFlags];
 export const NEXT_HOP_FLAGS_NAMES = [
   "NEXT_HOP_RESOLVED", "NEXT_HOP_LOCAL",
 ] as const satisfies readonly (keyof typeof NextHopFlags)[];
+
+/** enum next_hop_vlan */
+export const NextHopVlan = {
+  VLAN_AS_RECEIVED: 0,
+  VLAN_NONE: 4096,
+} as const;
+export type NextHopVlan = (typeof NextHopVlan)[keyof typeof NextHopVlan];
+/** In the order of their declaration. */
+export const NEXT_HOP_VLAN_NAMES = [
+  "VLAN_AS_RECEIVED", "VLAN_NONE",
+] as const satisfies readonly (keyof typeof NextHopVlan)[];
 
 /** enum orphan_action */
 export const OrphanAction = {
@@ -620,7 +631,7 @@ export const LinkAddress = {
   decode: (bytes: Uint8Array): LinkAddress => readLinkAddress(codec.exactView(bytes, 12, "struct link_address"), 0),
 } as const;
 
-/** struct nat_flow, 80 bytes */
+/** struct nat_flow, 88 bytes */
 export interface NatFlow {
   readonly lastSeenNs: bigint;
   readonly other: FlowKey;
@@ -630,6 +641,8 @@ export interface NatFlow {
   readonly clientIfindex: number;
   readonly clientMacs: Uint8Array;
   readonly flags: number;
+  readonly clientTagBytes: number;
+  readonly clientTags: Uint8Array;
 }
 
 function writeNatFlow(view: DataView, at: number, value: NatFlow): void {
@@ -641,6 +654,8 @@ function writeNatFlow(view: DataView, at: number, value: NatFlow): void {
   codec.setU32(view, at + 60, value.clientIfindex, "nat_flow.client_ifindex");
   codec.setBytes(view, at + 64, value.clientMacs, 12, "nat_flow.client_macs");
   codec.setU8(view, at + 76, value.flags, "nat_flow.flags");
+  codec.setU8(view, at + 77, value.clientTagBytes, "nat_flow.client_tag_bytes");
+  codec.setBytes(view, at + 80, value.clientTags, 8, "nat_flow.client_tags");
 }
 
 function readNatFlow(view: DataView, at: number): NatFlow {
@@ -653,11 +668,13 @@ function readNatFlow(view: DataView, at: number): NatFlow {
     clientIfindex: view.getUint32(at + 60, true),
     clientMacs: codec.getBytes(view, at + 64, 12),
     flags: view.getUint8(at + 76),
+    clientTagBytes: view.getUint8(at + 77),
+    clientTags: codec.getBytes(view, at + 80, 8),
   };
 }
 
 export const NatFlow = {
-  size: 80,
+  size: 88,
   offsets: {
     lastSeenNs: 0,
     other: 8,
@@ -667,13 +684,15 @@ export const NatFlow = {
     clientIfindex: 60,
     clientMacs: 64,
     flags: 76,
+    clientTagBytes: 77,
+    clientTags: 80,
   },
   encode: (value: NatFlow): Uint8Array => {
-    const bytes = new Uint8Array(80);
-    writeNatFlow(codec.exactView(bytes, 80, "struct nat_flow"), 0, value);
+    const bytes = new Uint8Array(88);
+    writeNatFlow(codec.exactView(bytes, 88, "struct nat_flow"), 0, value);
     return bytes;
   },
-  decode: (bytes: Uint8Array): NatFlow => readNatFlow(codec.exactView(bytes, 80, "struct nat_flow"), 0),
+  decode: (bytes: Uint8Array): NatFlow => readNatFlow(codec.exactView(bytes, 88, "struct nat_flow"), 0),
 } as const;
 
 /** struct next_hop, 24 bytes */
@@ -1414,7 +1433,7 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 4720,
+  size: 4724,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1439,7 +1458,7 @@ export const PointsmanRodata = {
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4720, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4724, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1500,7 +1519,7 @@ export const PointsmanRodata = {
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 4720, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4724, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1564,7 +1583,7 @@ export interface ProbeRodata {
 
 export const ProbeRodata = {
   section: ".rodata",
-  size: 4708,
+  size: 4712,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1589,7 +1608,7 @@ export const ProbeRodata = {
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4708, ".rodata of probe");
+    const view = codec.exactView(bytes, 4712, ".rodata of probe");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1650,7 +1669,7 @@ export const ProbeRodata = {
     return bytes;
   },
   decode: (bytes: Uint8Array): ProbeRodata => {
-    const view = codec.exactView(bytes, 4708, ".rodata of probe");
+    const view = codec.exactView(bytes, 4712, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,

@@ -85,8 +85,8 @@ export interface NextHop {
   readonly ifindex: number;
   /** Largest IP packet that the interface carries; 0: not known. */
   readonly mtu: number;
-  /** Frames leave with this tag alone; 0: with the tags they came with. */
-  readonly vlan: number;
+  /** Frames leave with this tag alone, or with none; 0: with the tags they came with. */
+  readonly vlan: number | "none";
 }
 
 export const NO_MAC = "00:00:00:00:00:00";

@@ -7,7 +7,7 @@ import { mappedBits, PROTOCOL_NUMBERS } from "../../model/service_address.ts";
 import { hashMask, prefixOfMask } from "../../model/tunnel_source.ts";
 import {
   AddressPrefix, Destination, DestinationFlags, Forwarding as Forwardings, GueVariant, HashInput, NextHop as NextHopBytes,
-  NextHopFlags, OrphanAction as OrphanActions, PolicyAction, PolicyKey, PortPrefix as PortPrefixKey,
+  NextHopFlags, NextHopVlan, OrphanAction as OrphanActions, PolicyAction, PolicyKey, PortPrefix as PortPrefixKey,
   RingClass as RingClasses, ServiceFlags, ServiceKey, ServiceVersion, Tracking, WildcardKey,
 } from "./abi.gen.ts";
 import type { GroupEntry, PortPrefix } from "./groups.ts";
@@ -225,7 +225,7 @@ export function encodeNextHop(hop: NextHop): Uint8Array {
 function nextHopBytes(hop: NextHop): NextHopBytes {
   return {
     destinationMac: macBytes(hop.destinationMac), sourceMac: macBytes(hop.sourceMac), mtu: hop.mtu,
-    ifindex: hop.ifindex, vlan: hop.vlan,
+    ifindex: hop.ifindex, vlan: hop.vlan === "none" ? NextHopVlan.VLAN_NONE : hop.vlan,
     flags: (hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0) | (hop.local ? NextHopFlags.NEXT_HOP_LOCAL : 0),
   };
 }
@@ -235,7 +235,7 @@ function nextHopValue(hop: NextHopBytes): NextHop {
     resolved: (hop.flags & NextHopFlags.NEXT_HOP_RESOLVED) !== 0,
     local: (hop.flags & NextHopFlags.NEXT_HOP_LOCAL) !== 0,
     destinationMac: macText(hop.destinationMac) ?? NO_MAC, sourceMac: macText(hop.sourceMac) ?? NO_MAC,
-    ifindex: hop.ifindex, mtu: hop.mtu, vlan: hop.vlan,
+    ifindex: hop.ifindex, mtu: hop.mtu, vlan: hop.vlan === NextHopVlan.VLAN_NONE ? "none" : hop.vlan,
   };
 }
 

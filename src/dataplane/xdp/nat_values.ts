@@ -85,23 +85,31 @@ function flowTuple({ service: { address, port, protocol }, source, sourcePort }:
   return { source, sourcePort, destination: address, destinationPort: port, protocol };
 }
 
+/** Of two. */
+const TAGS_BYTES = 8;
+
 export function encodeNatFlow(flow: NatFlow): Uint8Array {
   return NatFlowBytes.encode({
     lastSeenNs: flow.lastSeenNs,
     other: flowKey(flow.other),
     destination: flow.destination, generation: flow.generation, service: flow.service,
     clientIfindex: flow.way.ifindex, clientMacs: Uint8Array.of(...flow.way.clientMac, ...flow.way.ownMac),
+    clientTagBytes: flow.way.tags.length,
+    clientTags: Uint8Array.from({ length: TAGS_BYTES }, (_, at) => flow.way.tags[at] ?? 0),
     flags: (flow.fin ? NatFlags.NAT_FIN : 0) | (flow.rst ? NatFlags.NAT_RST : 0)
       | (flow.answered ? NatFlags.NAT_ANSWERED : 0) | (flow.reply ? NatFlags.NAT_REPLY : 0),
   });
 }
 
 export function decodeNatFlow(bytes: Uint8Array): NatFlow {
-  const { lastSeenNs, other, destination, generation, service, clientIfindex, clientMacs, flags } =
+  const { lastSeenNs, other, destination, generation, service, clientIfindex, clientMacs, flags, clientTags, clientTagBytes } =
     NatFlowBytes.decode(bytes);
   return {
     lastSeenNs, other: flowTuple(other), destination, generation, service,
-    way: { ifindex: clientIfindex, clientMac: clientMacs.slice(0, 6), ownMac: clientMacs.slice(6) },
+    way: {
+      ifindex: clientIfindex, clientMac: clientMacs.slice(0, 6), ownMac: clientMacs.slice(6),
+      tags: clientTags.slice(0, clientTagBytes),
+    },
     fin: (flags & NatFlags.NAT_FIN) !== 0, rst: (flags & NatFlags.NAT_RST) !== 0,
     answered: (flags & NatFlags.NAT_ANSWERED) !== 0, reply: (flags & NatFlags.NAT_REPLY) !== 0,
   };

@@ -65,7 +65,7 @@ export function wayTo(target: Target, network: Network, options: WayOptions): Wa
   const tunnelSource = configured ?? sourceFor(target.address, found);
   if (found.type !== ROUTE_TYPES.UNICAST) return unresolved(`a route of type ${found.type}, not unicast`, tunnelSource);
   const via = found.gateway ?? target.address;
-  const exit = exitBy(found.ifindex, { ...target, address: via }, network);
+  const exit = exitBy(found.ifindex, via, network);
   if (typeof exit === "string") return unresolved(exit, tunnelSource);
   const neighbour = network.neighbour(found.ifindex, via);
   const state = neighbour?.state ?? 0;
@@ -107,14 +107,14 @@ export interface Egress {
 
 /** Null: there is no way. */
 export function egressTo(
-  { address, mac, forwarding }: Target, network: Pick<Network, "link" | "links" | "route">, fallbackIfindex: number,
+  { address, mac }: Pick<Target, "address" | "mac">, network: Pick<Network, "link" | "links" | "route">, fallbackIfindex: number,
 ): Egress | null {
   const found = network.route(address);
   const isRoute = typeof found !== "number" && found.type === ROUTE_TYPES.UNICAST;
   if (!isRoute && mac === null) return null;
   const link = network.link(isRoute ? found.ifindex : fallbackIfindex);
   if (link === null) return null;
-  const exit = exitBy(link.ifindex, { forwarding, address: isRoute ? found.gateway ?? address : address }, network);
+  const exit = exitBy(link.ifindex, isRoute ? found.gateway ?? address : address, network);
   return { link: typeof exit === "string" ? link : exit.port, mtu: mtuBy(link, isRoute ? found.mtu : 0) };
 }
 
@@ -123,15 +123,17 @@ function staticWay(
   target: Target & { readonly mac: string }, found: RouteAnswer | number, network: Network,
   options: WayOptions,
 ): Way {
-  const { address, mac, forwarding } = target;
+  const { address, mac } = target;
   const isRoute = typeof found !== "number" && found.type === ROUTE_TYPES.UNICAST;
   const ifindex = isRoute ? found.ifindex : options.fallbackIfindex;
   const tunnelSource = configuredSource(target, options.tunnelSource)
     ?? (isRoute ? sourceFor(address, found) : null);
-  const exit = exitBy(ifindex, { forwarding, address: isRoute ? found.gateway ?? address : address }, network);
+  const exit = exitBy(ifindex, isRoute ? found.gateway ?? address : address, network);
   if (typeof exit === "string") return unresolved(exit, tunnelSource);
+  // Without a route nobody says in which VLAN it is.
+  const vlan = isRoute || exit.by.kind === "vlan" ? exit.vlan : 0;
   return {
-    route: { nextHop: nextHop(mac, exit, isRoute ? found.mtu : 0), tunnelSource },
+    route: { nextHop: nextHop(mac, { ...exit, vlan }, isRoute ? found.mtu : 0), tunnelSource },
     text: `resolved: ${mac} by way of ${nameOf(exit)}, from the config`,
     neighbour: null,
   };
@@ -159,11 +161,12 @@ interface Exit {
   readonly by: Link;
   /** What frames are handed to: the interface itself, what a vlan is on, a port of a bond. */
   readonly port: Link;
+  readonly vlan: NextHop["vlan"];
 }
 
 /** Or why they cannot. `address`: of the neighbour. */
 function exitBy(
-  ifindex: number, { address, forwarding }: Omit<Target, "mac">, network: Pick<Network, "link" | "links">,
+  ifindex: number, address: Address, network: Pick<Network, "link" | "links">,
 ): Exit | string {
   const link = network.link(ifindex);
   if (link === null) return `interface ${ifindex} is gone`;
@@ -173,22 +176,29 @@ function exitBy(
   if (below === null) return `${link.name} is on an interface of another namespace`;
   if (below.kind === "vlan" && below !== link) return `${link.name} is a VLAN within another one`;
   if (link.kind === "vlan" && link.vlan === 0) return `${link.name} adds tags of another type than 802.1Q`;
-  // Answers go back by the tags that they came with, which are the backend's.
-  if (link.kind === "vlan" && translates(forwarding)) return `${link.name} is a VLAN, whose tag ${forwarding} cannot turn back`;
   const port = leavesBy(below, network.links(), address);
-  return port === null ? `${below.name} has no port that is up` : { by: link, port };
+  if (port === null) return `${below.name} has no port that is up`;
+  return { by: link, port, vlan: link.kind === "vlan" ? link.vlan : outsideVlans(network) };
+}
+
+/**
+ * Of what a route leads to by an interface that is no VLAN's. A host that has some takes part in VLANs, and
+ * means by that: without a tag. To one that has none tags are nothing that it knows of.
+ */
+function outsideVlans(network: Pick<Network, "links">): NextHop["vlan"] {
+  return network.links().some(({ kind }) => kind === "vlan") ? "none" : 0;
 }
 
 function nameOf({ by, port }: Exit): string {
   return by === port ? by.name : `${by.name} (${by.kind === "vlan" ? "on" : "port"} ${port.name})`;
 }
 
-function nextHop(destinationMac: string, { by, port }: Exit, routeMtu: number): NextHop {
+function nextHop(destinationMac: string, { by, port, vlan }: Exit, routeMtu: number): NextHop {
   // The ports of a bond may have addresses of their own, which switches expect there.
   const sourceMac = (by.kind === "vlan" ? by.mac : port.mac) ?? NO_MAC;
   return {
     resolved: true, local: false, destinationMac, sourceMac, ifindex: port.ifindex, mtu: mtuBy(by, routeMtu),
-    vlan: by.vlan,
+    vlan,
   };
 }
 

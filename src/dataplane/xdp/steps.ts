@@ -157,10 +157,15 @@ function destinationDetail(step: Extract<Step, { readonly id: number }>): string
     case "write-destination": return `${step.destination.forwarding} to ${step.destination.address.text}`;
     case "set-destination-flags": return step.live ? step.admits ? "live" : "live, no new flows" : "not live";
     case "write-next-hop": return step.nextHop.resolved
-      ? `${step.nextHop.destinationMac} on interface ${step.nextHop.ifindex}${step.nextHop.vlan === 0 ? "" : `, VLAN ${step.nextHop.vlan}`}`
+      ? `${step.nextHop.destinationMac} on interface ${step.nextHop.ifindex}${vlanDetail(step.nextHop)}`
       : step.nextHop.local ? "this host itself" : "unresolved";
     case "activate-next-hop": return `next hop ${step.half}`;
     case "write-tunnel-source": return step.source === null ? "none" : formatTunnelSource(step.source);
     default: return "";
   }
+}
+
+function vlanDetail({ vlan }: NextHop): string {
+  if (vlan === "none") return ", untagged";
+  return vlan === 0 ? "" : `, VLAN ${vlan}`;
 }

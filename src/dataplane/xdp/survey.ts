@@ -88,7 +88,7 @@ function leadsOf(config: Config, network: SurveyedNetwork, fallbackIfindex: numb
       const target = `${address.text} ${mac ?? ""}`;
       let egress = egresses.get(target);
       if (egress === undefined) {
-        egress = egressTo({ address, mac, forwarding: service.forwarding }, network, fallbackIfindex);
+        egress = egressTo({ address, mac }, network, fallbackIfindex);
         egresses.set(target, egress);
       }
       if (egress === null) continue;

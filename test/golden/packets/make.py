@@ -97,9 +97,15 @@ OWN4, OWN6 = "198.51.102.1", "fd03::1"
 for way, port in (("fullnat", None), ("fullnat", 8080)):
     service("own" + ("-mapped" if port else ""), {4: destination(way, 4, port=port, source=OWN4),
                                                   6: destination(way, 6, port=port, source=OWN6)})
-IN_VLAN = {"l2-vlan": ("l2", 4), "ipip4-vlan": ("ipip", 4), "gue6-vlan": ("gue", 6)}
-for name, (way, family) in IN_VLAN.items():
-    service(name, destination(way, family, vlan=2748))
+# A number of a VLAN; or that frames leave without tags (enum next_hop_vlan).
+VLAN, NO_VLAN = 2748, 4096
+IN_VLAN = {"l2-vlan": ("l2", 4, VLAN), "ipip4-vlan": ("ipip", 4, VLAN), "gue6-vlan": ("gue", 6, VLAN),
+           "l2-untagged": ("l2", 4, NO_VLAN), "ipip4-untagged": ("ipip", 4, NO_VLAN), "gre6-untagged": ("gre", 6, NO_VLAN)}
+for name, (way, family, vlan) in IN_VLAN.items():
+    service(name, destination(way, family, vlan=vlan))
+for way in ("nat", "fullnat"):
+    for name, vlan in (("vlan", VLAN), ("untagged", NO_VLAN)):
+        service(f"{way}-{name}", {family: destination(way, family, vlan=vlan) for family in (4, 6)})
 TUNNELS = [f"{name}{family}" for name in ("ipip", "gre", "gue", "gue1-") for family in (4, 6)]
 backend_of = {one["port"]: one["destination"] for one in services}
 backends_of = {(one["port"], 6 if ":" in one["address"] else 4): one["destination"] for one in services}
@@ -210,12 +216,29 @@ def flow_hash(layer):
     return v[1] ^ v[3]
 
 
+def tags_of(frame):
+    """Copies of its VLAN tags, outermost first."""
+    layers = [frame.getlayer(number) for number in range(1, 3)]
+    return [type(one)(prio=one.prio, id=one.id, vlan=one.vlan) for one in layers if isinstance(one, (Dot1Q, Dot1AD))]
+
+
+def with_tags(frame, tags):
+    """The same with these tags, whatever it came with."""
+    old = len(tags_of(frame))
+    packet = frame.getlayer(old).payload if old else frame.payload
+    out = Ether(src=frame.src, dst=frame.dst)
+    for tag in tags:
+        out = out / copy.deepcopy(tag)
+    return out / packet
+
+
 def in_vlan(frame, vlan):
-    """With this tag alone, of the priority that the outermost one had."""
-    tags = [frame.getlayer(number) for number in range(1, 3) if isinstance(frame.getlayer(number), (Dot1Q, Dot1AD))]
-    packet = tags[-1].payload if tags else frame.payload
-    head = Ether(src=frame.src, dst=frame.dst)
-    return head / Dot1Q(vlan=vlan, prio=tags[0].prio if tags else 0, id=tags[0].id if tags else 0) / packet
+    """With this tag alone, of the priority that the outermost one had; or with none."""
+    if vlan == 0:
+        return frame
+    tags = tags_of(frame)
+    tag = Dot1Q(vlan=vlan, prio=tags[0].prio if tags else 0, id=tags[0].id if tags else 0)
+    return with_tags(frame, [] if vlan == NO_VLAN else [tag])
 
 
 def forwarded(frame, backend, flow=None):
@@ -293,9 +316,7 @@ def forwards(name, frame, port, padding=b"", verdict="TX_FORWARDED", flow=None, 
     built = Ether(raw(frame))
     assert raw(built) == raw(frame), name
     backend = backend or backend_of[ports[port]]
-    sent = forwarded(built, backend, flow)
-    if destinations[backend - 1]["vlan"]:
-        sent = in_vlan(sent, destinations[backend - 1]["vlan"])
+    sent = in_vlan(forwarded(built, backend, flow), destinations[backend - 1]["vlan"])
     case(name, verdict, raw(built) + padding, raw(sent) + padding, before=before,
          fresh=identification_of(built, sent, destinations[backend - 1]))
 
@@ -907,7 +928,8 @@ def enters(name, frame, port, family, padding=b"", before=None):
     built = Ether(raw(frame))
     assert raw(built) == raw(frame), name
     source, target = ends(built, port, family)
-    sent = set_macs(one_hop_less(moved(built, source, target)), backends_of[ports[port], family])
+    backend = backends_of[ports[port], family]
+    sent = in_vlan(set_macs(one_hop_less(moved(built, source, target)), backend), destinations[backend - 1]["vlan"])
     case(name, "TX_FORWARDED", raw(built) + padding, raw(sent) + padding, before=before)
 
 
@@ -930,8 +952,8 @@ def leaves(name, first, answer, padding=b""):
     asked = ip_layer(Ether(raw(first)))
     transport = asked[TCP] if asked.haslayer(TCP) else asked[UDP]
     built = Ether(raw(answer))
-    sent = moved(built, (asked.dst, transport.dport), (asked.src, transport.sport))
-    case(name, "TX_REPLY", raw(built) + padding, raw(to_client(one_hop_less(sent))) + padding, before=first)
+    sent = to_client(one_hop_less(moved(built, (asked.dst, transport.dport), (asked.src, transport.sport))))
+    case(name, "TX_REPLY", raw(built) + padding, raw(with_tags(sent, tags_of(Ether(raw(first))))) + padding, before=first)
 
 
 def carried(check, before, after):
@@ -1006,6 +1028,25 @@ for family in (4, 6):
                 who = router if port.startswith("nat") else source[0]
                 out = set_macs(one_hop_less(ether() / error_about(family, mine, who, target[0])), backends_of[ports[port], family])
                 case(f"{here} error about {length} bytes of an answer", "TX_ICMP_ERROR", error, out, before=first)
+    # Requests leave with the tags of the backend's side, answers with those of the client's.
+    TAGS = {"no tag": [], "one tag": [Dot1Q(vlan=7, prio=5)], "two tags": [Dot1AD(vlan=9, prio=3), Dot1Q(vlan=8)]}
+    for port in ("nat", "fullnat", "nat-vlan", "fullnat-vlan", "nat-untagged", "fullnat-untagged"):
+        for words, tags in TAGS.items():
+            sport += 1
+            here = f"v{family} {port} client with {words}"
+            body = UDP(sport=sport, dport=ports[port]) / Raw(b"hello")
+            first = with_tags(ether() / ip(family) / body, tags)
+            enters(here, first, port, family)
+            said = answer_to(with_tags(first, []), port, family, UDP() / Raw(b"answer"))
+            for of, back in TAGS.items():
+                leaves(f"{here}, answer with {of}", first, with_tags(said, back), padding=b"\1" * 3)
+            source, target = ends(Ether(raw(with_tags(first, []))), port, family)
+            quote = raw(ip_layer(moved(Ether(raw(with_tags(first, []))), source, target)))
+            error = ether(src=HOP_MAC % backends_of[ports[port], family]) / error_about(family, quote, router, source[0])
+            mine = requoted(quote, (client, sport), (vip, ports[port]))
+            out = to_client(one_hop_less(ether() / error_about(family, mine, vip, client)))
+            case(f"{here}, error about a request", "TX_ICMP_ERROR", with_tags(error, TAGS["one tag"]),
+                 with_tags(out, tags), before=first)
     for port in ("nat", "fullnat"):
         here = f"v{family} {port}"
         plain = UDP(sport=42000, dport=ports[port], chksum=0) / Raw(b"no sum")
