@@ -19,6 +19,16 @@ static __always_inline __u16 replace_in_sum(__u16 sum, __u16 from, __u16 to)
 	return ~total;
 }
 
+/* The checksum that a sum of words makes. */
+static __always_inline __u16 fold_sum(__s64 sum)
+{
+	__u32 total = sum;
+
+	total = (total & 0xffff) + (total >> 16);
+	total = (total & 0xffff) + (total >> 16);
+	return ~total;
+}
+
 /* The sum over an IPv4 header of 20 bytes whose checksum field is zero. */
 static __always_inline __u16 sum_ipv4_header(const void *header)
 {

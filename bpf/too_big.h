@@ -67,26 +67,17 @@ static __always_inline bool turn_macs(struct xdp_md *ctx, __u32 length)
 	return true;
 }
 
-static __always_inline __u16 fold(__s64 sum)
-{
-	__u32 total = sum;
-
-	total = (total & 0xffff) + (total >> 16);
-	total = (total & 0xffff) + (total >> 16);
-	return ~total;
-}
-
 /* Of the ICMP message, whose checksum field is zero. */
 static __always_inline __u16 sum_message(struct xdp_md *ctx, void *icmp, bool is_long, __u32 seed)
 {
 	if (is_long) {
 		if (!is_there(ctx, icmp, ICMP_HEADER_BYTES + QUOTE_BYTES))
 			return 0;
-		return fold(bpf_csum_diff(NULL, 0, icmp, ICMP_HEADER_BYTES + QUOTE_BYTES, seed));
+		return fold_sum(bpf_csum_diff(NULL, 0, icmp, ICMP_HEADER_BYTES + QUOTE_BYTES, seed));
 	}
 	if (!is_there(ctx, icmp, ICMP_HEADER_BYTES + QUOTE_LEAST_BYTES))
 		return 0;
-	return fold(bpf_csum_diff(NULL, 0, icmp, ICMP_HEADER_BYTES + QUOTE_LEAST_BYTES, seed));
+	return fold_sum(bpf_csum_diff(NULL, 0, icmp, ICMP_HEADER_BYTES + QUOTE_LEAST_BYTES, seed));
 }
 
 /* The answer comes from the virtual address, which is whom the sender knows. */

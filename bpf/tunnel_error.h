@@ -6,16 +6,18 @@
  * it; the supervisor draws the conclusions (src/dataplane/xdp/path_mtu.ts). tunnelErrorOf() in
  * src/model/tunnel_error.ts is its twin.
  *
- * Neither the checksum nor the quoted one is verified. Whoever forges one has to know the outer
- * source, and can neither raise an MTU nor bring it below the minimum.
+ * The checksum is verified here, since nobody does after us: what is damaged passes, and the kernel
+ * drops it. Whoever forges one has to know the outer source, and can neither raise an MTU nor bring it
+ * below the minimum.
  */
 #pragma once
 
-#include "checksum.h"
+#include "icmp_sum.h"
 #include "maps.h"
-#include "packet.h"
 
 enum { ICMP_FRAGMENTATION_NEEDED = 4, ICMPV6_TOO_BIG = 2 };
+/* The least that tunnels of ours have: see write_gue. */
+enum { QUOTED_SOURCE_PORT_MIN = 0xc000 };
 /* Every host takes so much (RFC 791, 3.1), and links that carry less are none. IPv6 has no less than
  * 1280; an error that says so is false (RFC 8201, 4). */
 enum { IPV4_MTU_MIN = 576, IPV6_MTU_MIN = 1280 };
@@ -29,7 +31,9 @@ static __always_inline bool is_end_of(const struct destination *destination,
 
 	return own[0] == source[0] && own[1] == source[1] && own[2] == source[2] &&
 	       (own[3] & ~destination->tunnel_source_mask) == source[3] &&
-	       is_same_address(packet->flow.source, destination->address);
+	       is_same_address(packet->flow.source, destination->address) &&
+	       (packet->flow.service.protocol != IPPROTO_UDP ||
+		bpf_ntohs(packet->flow.service.port) >= QUOTED_SOURCE_PORT_MIN);
 }
 
 /* What a router of before RFC 1191 would have said, which says 0: the next plateau below what it
@@ -109,7 +113,7 @@ static __noinline bool is_about_tunnel(struct xdp_md *ctx, const struct packet *
 		return false;
 	id = end->destination;
 	destination = bpf_map_lookup_elem(&destinations, &id);
-	if (!destination || !is_end_of(destination, packet))
+	if (!destination || !is_end_of(destination, packet) || !is_icmp_sum_right(ctx, packet))
 		return false;
 	icmp = bytes_at(ctx, packet->transport, ICMP_HEADER_BYTES + 4);
 	if (icmp)

@@ -217,7 +217,7 @@ function decideSilently(table: ForwardingTable, known: State, received: Packet):
 /** One about a tunnel of ours has arrived: nobody else has a use for it. */
 function noteTunnelError(table: ForwardingTable, state: State, packet: Packet): Decision | null {
   const { tunnelSource, mtu = () => 0 } = state;
-  if (tunnelSource === undefined || table.pathMtuAgeMs === 0 || packet.error === undefined) return null;
+  if (tunnelSource === undefined || table.pathMtuAgeMs === 0 || packet.error?.sound !== true) return null;
   const destination = tunnelEndOf(table, tunnelSource, packet);
   if (destination === null) return null;
   const effects = tunnelErrorEffects(packet.family, packet.error, mtu(destination.id));

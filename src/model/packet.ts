@@ -4,6 +4,7 @@
 
 import { isSameAddress } from "./address.ts";
 import type { Packet, PacketKind } from "./decide.ts";
+import { isIcmpSumRight } from "./icmp_sum.ts";
 import { DATAGRAM_BYTES_SEEN } from "./quic_route.ts";
 import { isTunnelProtocol } from "./tunnel_error.ts";
 
@@ -249,7 +250,7 @@ const QUOTED_BYTES = 8;
  * seen from the client's side. Null where it is no error or quotes no such flow. The quote may be
  * cut anywhere behind the ports, and its own length is that of the packet as it was. Extensions
  * (RFC 4884) come behind at least 128 bytes of quote; nothing here depends on where that ends.
- * Neither the checksum nor the quoted one is verified: the backend does that for its own.
+ * The quoted checksum is not verified: whoever the error is for does that.
  */
 function quotedFlow(
   frame: Uint8Array,
@@ -275,6 +276,7 @@ function quotedFlow(
     type: frame[icmp]!, code: frame[icmp + 1]!,
     mtu: network.family === 4 ? view.getUint16(icmp + 6) : view.getUint32(icmp + 4),
     quotedLength: network.family === 4 ? view.getUint16(at + 2) : IPV6_BYTES + view.getUint16(at + 4),
+    sound: isIcmpSumRight({ ...network, bytes: frame.subarray(icmp, stop) }),
   };
   return { ...describe({ ...network, source: destination }, "icmp-error", protocol, turned, 0), error };
 }

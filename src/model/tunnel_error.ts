@@ -13,6 +13,8 @@ export interface IcmpError {
   readonly mtu: number;
   /** Length of the quoted packet, as its header says. */
   readonly quotedLength: number;
+  /** Whether its checksum is right. */
+  readonly sound: boolean;
 }
 
 /** Where tunnels begin: an address, and the bits of its last word that flows set. */
@@ -22,6 +24,8 @@ export interface TunnelSource {
 }
 
 const IPIP = 4, UDP = 17, IPV6 = 41, GRE = 47;
+/** The least that tunnels of ours have (RFC 6335, 6). */
+const QUOTED_SOURCE_PORT_MIN = 0xc000;
 /** Nothing that carries less is taken for a link (RFC 791, 3.1; RFC 8200, 5). */
 export const PATH_MTU_MIN = { 4: 576, 6: 1280 } as const;
 /** What routers of before RFC 1191, which name no MTU, may have meant (RFC 1191, 7.1). */
@@ -45,7 +49,8 @@ export function isTunnelProtocol(protocol: number): boolean {
 export function tunnelEndOf(
   table: ForwardingTable, sourceOf: NonNullable<State["tunnelSource"]>, packet: Packet,
 ): Destination | null {
-  const { protocol, source, sourcePort, destination } = packet;
+  const { protocol, source, sourcePort, destination, destinationPort } = packet;
+  if (protocol === UDP && destinationPort < QUOTED_SOURCE_PORT_MIN) return null;
   for (const each of table.destinations.values()) {
     if (!outerProtocols(each).includes(protocol) || (each.gue?.port ?? 0) !== sourcePort) continue;
     if (!isSameAddress(each.address.bytes, source)) continue;

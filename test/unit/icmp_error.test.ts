@@ -69,6 +69,26 @@ describe.each([4, 6] as const)("a quote in ICMP for IPv%i", (family) => {
     }
   });
 
+  it("is sound when its sum is right, at every length up to the longest", () => {
+    const whole = new Uint8Array(1300).map((_, at) => at * 7);
+    whole.set(sent(family));
+    for (let length = least; length <= 1273; length += length < 100 || length > 1250 ? 1 : 37) {
+      expect(about(family, whole.subarray(0, length)).error!.sound, `${length} bytes`).toBe(length <= 1272);
+    }
+    const frame = frameOf({
+      family, source: ADDRESSES[family].router, destination: ADDRESSES[family].virtual, protocol: family === 4 ? ICMP : ICMPV6,
+      flags: ERROR_TYPES[family][0], code: 0, payload: whole.subarray(0, least), padding: 3,
+    });
+    const at = family === 4 ? 34 : 54;
+    for (let place = at + 1; place < frame.length; place += 1) {
+      const damaged = Uint8Array.from(frame);
+      damaged[place]! ^= 0x10;
+      const packet = parsePacket(damaged);
+      if (typeof packet !== "string" && packet.error !== undefined)
+        expect(packet.error.sound, `byte ${place}`).toBe(place >= frame.length - 3);
+    }
+  });
+
   it("ends where the ICMP message ends, whatever pads the frame", () => {
     const short = sent(family).subarray(0, least - 1);
     expect(about(family, short, { padding: 20 }).kind).toBe("icmp");

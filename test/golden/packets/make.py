@@ -842,6 +842,21 @@ for family in (4, 6):
     quote = bytearray(outer(family, "gue", udp(1)))
     quote[(20 if family == 4 else 40) + 3] += 1
     case(f"{here} of another port", "PASS_NOT_OURS", about(family, bytes(quote)))
+    quote = bytearray(outer(family, "gue", udp(1)))
+    at = 20 if family == 4 else 40
+    for port, verdict, noted in ((0xC000, "DROP_TUNNEL_ERROR", "mtu 1400"), (0xBFFF, "PASS_NOT_OURS", None)):
+        quote[at:at + 2] = struct.pack("!H", port)
+        case(f"{here} of gue from port {port}", verdict, about(family, bytes(quote)), noted=noted)
+    # The checksum: damaged anywhere, and over messages of every remainder, up to the longest and beyond.
+    message = 34 if family == 4 else 54
+    for length in (*range(least, least + 4), 1271, 1272):
+        error = raw(about(family, sent[:length]))
+        case(f"{here} of {length} quoted bytes", "DROP_TUNNEL_ERROR", error, noted="mtu 1400")
+        for where, place in (("the sum", message + 2), ("the MTU", message + 7), ("the last byte", len(error) - 1)):
+            bad = bytearray(error)
+            bad[place] ^= 1
+            case(f"{here} of {length} quoted bytes, damaged in {where}", "PASS_NOT_OURS", bytes(bad))
+    case(f"{here} of 1273 quoted bytes", "PASS_NOT_OURS", about(family, sent[:1273]))
     case(f"{here} to somebody else", "PASS_NOT_OURS", about(family, sent, dst="10.0.0.2" if family == 4 else "fd10::2"))
     if family == 4:
         for told, noted in ((1399, 1399), (576, 576), (575, 576), (68, 576), (1, 576)):
