@@ -16,6 +16,7 @@ import type { Link } from "./xdp/netlink/rtnetlink.ts";
 import { xdpFeatures } from "./xdp/netlink/xdp_features.ts";
 import { genericDoubts, genericObstacle, nativeObstacle, offloadFindings } from "./xdp/offload_rules.ts";
 import { pinsOf } from "./xdp/pins.ts";
+import { tagFindings } from "./xdp/tag_rules.ts";
 import { askDevice, surveyOf, type Ingress, type Survey } from "./xdp/survey.ts";
 
 /** The network as it is now; nothing is followed. */
@@ -42,6 +43,7 @@ export function checksOfInterfaces(env: Env, native: Native, config: Config): Ho
     : [
       ...mtuFindings(config, survey), ...offloadFindings(survey, { redirects, rewrites }),
       ...genericDoubts({ ingress: genericOf(config, survey, redirects) }, rewrites),
+      ...tagsOf(config, survey, redirects),
     ];
   return [
     ...config.dataplane.interfaces.flatMap((name) => {
@@ -82,7 +84,14 @@ export function findingsHere(native: Native, config: Config): Finding[] {
   if (config.dataplane.mode === "proxy" || config.dataplane.interfaces.length === 0) return [];
   const { survey } = surveyHost(native, config);
   if (survey.ingress.length < config.dataplane.interfaces.length) return [];
-  return mtuFindings(config, survey);
+  return [...mtuFindings(config, survey), ...tagsOf(config, survey, needsRedirect(survey.ingress.map(({ link }) => link)))];
+}
+
+function tagsOf(config: Config, survey: Survey, redirects: boolean): Finding[] {
+  const generic = genericOf(config, survey, redirects);
+  return [
+    ...tagFindings(survey.ingress.filter((each) => !generic.includes(each)), "native"), ...tagFindings(generic, "generic"),
+  ];
 }
 
 /** A bond: whether it has ports, and what XDP they have. */

@@ -10,6 +10,7 @@ import { decodeOffloads } from "../../src/dataplane/xdp/netlink/offloads.ts";
 import { ROUTE_TYPES, type Link } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
 import { genericDoubts, genericObstacle, nativeObstacle, offloadFindings } from "../../src/dataplane/xdp/offload_rules.ts";
 import { surveyOf, type Device, type Ingress, type Survey } from "../../src/dataplane/xdp/survey.ts";
+import { tagFindings } from "../../src/dataplane/xdp/tag_rules.ts";
 import type { Config } from "../../src/model/config.ts";
 
 function link(ifindex: number, name: string, of: Partial<Link> = {}): Link {
@@ -227,14 +228,48 @@ describe("what may keep native XDP from working", () => {
   const told = (of: Partial<Ingress>): string[] =>
     offloadFindings({ ingress: [ingress(of)], egress: [] }, { redirects: false, rewrites: false }).map(({ remedy }) => remedy);
 
-  it("is a card that merges, one buffer for large frames, and tags that the card takes out", () => {
+  it("is a card that merges, and one buffer for large frames", () => {
     expect(told({})).toEqual([]);
     expect(told({ offloads: new Set(["rx-lro", "rx-gro-hw", "rx-gro"]) })).toEqual(["ethtool -K eth0 lro off rx-gro-hw off"]);
     expect(told({ link: link(2, "eth0", { mtu: 9000 }), xdp: { ...CAN, fragments: false } }).join()).toContain("mtu 3506");
     expect(told({ link: link(2, "eth0", { mtu: 9000 }) })).toEqual([]);
-    expect(told({ hasVlans: true, offloads: new Set(["rx-vlan-hw-parse"]) })).toEqual(["ethtool -K eth0 rxvlan off"]);
-    expect(told({ hasVlans: false, offloads: new Set(["rx-vlan-hw-parse"]) })).toEqual([]);
     expect(told({ xdp: { ...CAN, native: false }, offloads: new Set(["rx-lro"]) })).toEqual([]);
+  });
+});
+
+describe("VLAN tags that no program sees", () => {
+  const told = (of: Partial<Ingress>, mode: "native" | "generic" = "generic"): string[] =>
+    tagFindings([ingress({ hasVlans: true, ...of })], mode).map(({ remedy }) => remedy);
+
+  it("are those that a card takes out of the frame, in either mode", () => {
+    for (const mode of ["native", "generic"] as const) {
+      expect(told({ offloads: new Set(["rx-vlan-hw-parse"]) }, mode)).toEqual(["ethtool -K eth0 rxvlan off"]);
+      expect(told({ offloads: new Set(["rx-vlan-hw-parse"]), hasVlans: false }, mode)).toEqual([]);
+      expect(told({ offloads: new Set(["rx-vlan-filter"]) }, mode)).toEqual([]);
+      expect(told({ offloads: null }, mode)).toEqual([]);
+    }
+    const found = (mode: "native" | "generic"): string =>
+      tagFindings([ingress({ hasVlans: true, offloads: new Set(["rx-vlan-hw-parse"]) })], mode)[0]!.found;
+    expect(found("native")).toContain("without their tag");
+    expect(found("generic")).toContain("with the tag that it came with");
+  });
+
+  it("are of a VLAN on the interface, or on the bond whose port it is", () => {
+    const has = (below: number, interfaces: string): boolean[] => survey(configOf({ forwarding: "l2", interfaces }), [
+      link(2, "eth0", { master: 5 }), link(3, "eth1"), link(5, "bond0", { kind: "bond" }),
+      link(7, "tagged", { kind: "vlan", peer: below, vlan: 7 }),
+    ], 3).ingress.map(({ hasVlans }) => hasVlans);
+    expect(has(5, "[bond0]")).toEqual([true]);
+    expect(has(3, "[eth1]")).toEqual([true]);
+    expect(has(0, "[bond0, eth1]")).toEqual([false, false]);
+  });
+
+  it("are those that the other end of a veth hands over beside the frame", () => {
+    const veth = link(2, "veth0", { kind: "veth" });
+    const peer = (on: readonly string[]): Device => device({ link: link(3, "veth1", { kind: "veth" }), offloads: new Set(on) });
+    expect(told({ link: veth })).toEqual(["ethtool -K PEER txvlan off tx-vlan-stag-hw-insert off"]);
+    expect(told({ link: veth, peer: peer(["tx-vlan-hw-insert"]) })).toEqual(["ethtool -K veth1 txvlan off"]);
+    expect(told({ link: veth, peer: peer([]), offloads: new Set(["rx-vlan-hw-parse"]) })).toEqual([]);
   });
 });
 

@@ -154,7 +154,7 @@ export function offloadFindings(
     return [
       ...finding("native", each.xdp?.native === false ? null : nativeObstacle(each, survey, redirects)),
       ...finding("generic", genericObstacle(each, rewrites)),
-      ...finding("native", oneBuffer(each)), ...finding("native", mergingOffloads(each)), ...finding("native", stripping(each)),
+      ...finding("native", oneBuffer(each)), ...finding("native", mergingOffloads(each)),
     ];
   });
 }
@@ -174,15 +174,5 @@ export function mergingOffloads(device: Device): Obstacle | null {
   return {
     found: `the card merges packets (${merges.join(", ")} on), with which drivers may refuse native XDP`,
     remedy: off(device.link.name, merges),
-  };
-}
-
-/** A tag that the card took out is not in the frame, and so not in what native XDP sends on. */
-function stripping(ingress: Ingress): Obstacle | null {
-  const { link, xdp, offloads, hasVlans } = ingress;
-  if (!hasVlans || xdp?.native !== true || offloads?.has("rx-vlan-hw-parse") !== true) return null;
-  return {
-    found: "the card takes VLAN tags out of the frame (rxvlan on): tagged packets may be sent on without their tag",
-    remedy: `ethtool -K ${link.name} rxvlan off`,
   };
 }

@@ -6,7 +6,7 @@ import { Failure } from "../../errors.ts";
 import { parsePrefix } from "../../model/address.ts";
 import type { Config } from "../../model/config.ts";
 import type { OnStep } from "./apply.ts";
-import { findInterfaces } from "./attach.ts";
+import { findInterfaces, type AttachMode } from "./attach.ts";
 import { addressHolder } from "./bonds.ts";
 import { objectPath, remedyForBuild } from "./built.ts";
 import { needsRedirect, openCore, type Core, type CoreContext } from "./core.ts";
@@ -20,8 +20,9 @@ import { configuredSource, type Target, type Way } from "./next_hops.ts";
 import { genericDoubts, genericObstacle, mergingOffloads, nativeObstacle } from "./offload_rules.ts";
 import { bpffsRoot, pinsOf } from "./pins.ts";
 import { openSource, type ProgramSource } from "./program.ts";
-import { askDevice, surveyOf, type Survey } from "./survey.ts";
+import { askDevice, surveyOf, type Ingress, type Survey } from "./survey.ts";
 import { openWatch, type Watch } from "./watch.ts";
+import { tagFindings } from "./tag_rules.ts";
 import { XdpPlane, type WaySource } from "./xdp_plane.ts";
 
 export interface OpenXdpOptions {
@@ -97,9 +98,12 @@ function obstacleIn(native: Native, config: Config, watch: Watch): CoreContext["
 }
 
 function doubtsOf({ attachments, state }: Core, survey: Survey): Finding[] {
-  const generic = attachments.filter(({ mode }) => mode === "generic").map(({ ifindex }) => ifindex);
-  const ingress = survey.ingress.filter(({ link }) => generic.includes(link.ifindex));
-  return genericDoubts({ ingress }, rewritesSums(state.features));
+  const by = (wanted: AttachMode): Ingress[] => survey.ingress.filter(({ link }) =>
+    attachments.some(({ mode, ifindex }) => mode === wanted && ifindex === link.ifindex));
+  return [
+    ...genericDoubts({ ingress: by("generic") }, rewritesSums(state.features)),
+    ...tagFindings(by("native"), "native"), ...tagFindings(by("generic"), "generic"),
+  ];
 }
 
 function mountBpffs(native: Native, env: Env): void {

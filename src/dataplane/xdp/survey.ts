@@ -31,7 +31,7 @@ export interface Ingress extends Device {
   readonly peer: Device | null;
   /** Whose frames a bridge, a vlan or a macvlan gets; a bond's ports are interfaces of their own here. */
   readonly lowers: readonly Device[];
-  /** Whether there is a vlan on it. */
+  /** Whether there is a vlan on it, or on what it is a port of. */
   readonly hasVlans: boolean;
 }
 
@@ -72,7 +72,8 @@ export function surveyOf(config: Config, network: SurveyedNetwork, ask: (link: L
       lowers: [
         ...link.kind === "veth" ? [] : behind(link.peer), ...links.filter(({ master }) => master === link.ifindex),
       ].map(device),
-      hasVlans: links.some(({ kind, peer }) => kind === "vlan" && peer === link.ifindex),
+      hasVlans: links.some(({ kind, peer }) =>
+        kind === "vlan" && (peer === link.ifindex || (peer === link.master && peer !== 0))),
     })),
     leads,
     egress: [...new Map(leads.map(({ egress: { link } }) => [link.ifindex, link])).values()].map(device),
