@@ -488,7 +488,24 @@ for family in (4, 6):
 
 # --- answered -----------------------------------------------------------------------------------------
 
+def padded(frame):
+    """To the least that Ethernet carries, without its checksum, or further; by what is no zero."""
+    return raw(frame) + b"\xa5" * max(9, 60 - len(raw(frame)))
+
+
 for family in (4, 6):
+    request = Ether(raw(ether() / ip(family) / echo(family)))
+    case(f"v{family} echo, padded", "TX_ECHO_REPLY", padded(request), raw(replied(request)) + padded(request)[len(raw(request)):])
+    answers(f"v{family} echo, two tags", ether() / Dot1AD(vlan=9) / Dot1Q(vlan=8) / ip(family) / echo(family))
+    # Padding is no packet: what ends within it ends too early, and what begins there is not there.
+    head = 20 if family == 4 else 40
+    for port in ("l2", "ipip4", "nat", "l2-local"):
+        for what, header in (("udp", udp(ports[port], 0)), ("tcp", tcp(ports[port]))):
+            number = 17 if what == "udp" else 6
+            short = raw(ip(4, proto=number, len=head + 7)) if family == 4 else raw(ip(6, nh=number, plen=7))
+            whole = raw(ip(family) / header)
+            case(f"v{family} {port} {what} that goes on in the padding", "PASS_TRUNCATED",
+                 raw(ether(type=0x0800 if family == 4 else 0x86DD)) + short + whole[head:] + bytes(20))
     answers(f"v{family} echo", ether() / ip(family) / echo(family))
     answers(f"v{family} echo, one tag", ether() / Dot1Q(vlan=7) / ip(family) / echo(family))
     answers(f"v{family} echo, last hop", ether() / ip(family, ttl=1) / echo(family))
@@ -608,6 +625,39 @@ case("llc", "PASS_NOT_IP", raw(ether(type=0x0026)) + bytes(40))
 case("three tags", "PASS_NOT_IP", ether() / Dot1Q() / Dot1Q() / Dot1Q() / ip(4) / udp(ports["l2"]))
 case("cut in the tag", "PASS_NOT_IP", raw(ether() / Dot1Q() / ip(4))[:17])
 case("no more than a link-layer header", "PASS_MALFORMED", raw(ether(type=0x0800))[:14])
+# IEEE 802.3 with a length instead of a type: LLC, and SNAP, which may carry IP (RFC 1042); up to 1500 it is none.
+inside = raw(ip(4) / udp(ports["l2"]))
+snap = bytes([0xAA, 0xAA, 3, 0, 0, 0, 8, 0]) + inside
+case("snap with IP", "PASS_NOT_IP", raw(ether(type=len(snap))) + snap)
+case("llc in a tag", "PASS_NOT_IP", raw(ether() / Dot1Q(vlan=7, type=0x0026)) + bytes(40))
+case("snap with IP in a tag", "PASS_NOT_IP", raw(ether() / Dot1Q(vlan=7, type=len(snap))) + snap)
+case("the longest length", "PASS_NOT_IP", raw(ether(type=1500)) + bytes(1500))
+for name, number in (("slow protocols", 0x8809), ("lldp", 0x88CC), ("mpls", 0x8847), ("pppoe", 0x8864),
+                     ("loopback", 0x9000), ("an older double tag", 0x9100), ("the type of IP turned round", 0x0008)):
+    case(name, "PASS_NOT_IP", raw(ether(type=number)) + inside)
+# Two tags at most, of either type; the third is not looked at, whatever it is.
+for outer_tag in (Dot1Q, Dot1AD):
+    for inner_tag in (Dot1Q, Dot1AD):
+        words = f"{'q' if outer_tag is Dot1Q else 'ad'} outside {'q' if inner_tag is Dot1Q else 'ad'}"
+        tagged = ether() / outer_tag(vlan=9, prio=7, id=1) / inner_tag(vlan=8)
+        for family in (4, 6):
+            forwards(f"v{family} {words}", tagged / ip(family) / udp(ports["l2"]), "l2")
+        case(f"arp, {words}", "PASS_NOT_IP", tagged / ARP(pdst=VIP4))
+        case(f"{words}, and a third", "PASS_NOT_IP", tagged / Dot1Q(vlan=7) / ip(4) / udp(ports["l2"]))
+        whole = raw(tagged / ip(4) / udp(ports["l2"]))
+        for length in (14, 15, 17, 18, 21):
+            case(f"{words}, cut after {length} bytes", "PASS_NOT_IP", whole[:length])
+        for family in (4, 6):
+            whole = raw(tagged / ip(family) / udp(ports["l2"]))
+            for length in (22, 22 + (19 if family == 4 else 39)):
+                case(f"v{family} {words}, cut after {length} bytes", "PASS_MALFORMED", whole[:length])
+# Number 0 is a priority alone, and 4095 is none that may be used (IEEE 802.1Q, 9.6): what came goes on.
+for number in (0, 1, 4094, 4095):
+    for family in (4, 6):
+        tag = Dot1Q(vlan=number, prio=6)
+        forwards(f"v{family} VLAN {number}", ether() / tag / ip(family) / udp(ports["l2"]), "l2")
+        forwards(f"v{family} VLAN {number} to a VLAN", ether() / tag / ip(family) / udp(ports["l2-vlan"]), "l2-vlan")
+        forwards(f"v{family} VLAN {number} to none", ether() / tag / ip(family) / udp(ports["l2-untagged"]), "l2-untagged")
 
 for family in (4, 6):
     other = {4: "203.0.113.11", 6: "fd00::11"}[family]
