@@ -92,6 +92,10 @@ export const LAB_SHOWN: readonly LabShown[] = [
     file: "lab_vlans.test.ts", test: "$protocol to $vip with $count tags arrives with them",
   },
   {
+    what: "frames with one and with two VLAN tags, and answers with none, one and two", protocols: BOTH, ways: "TRANSLATED",
+    file: "lab_vlans_nat.test.ts", test: "$protocol with $count tags, and answers with none, one and two",
+  },
+  {
     what: "path MTU discovery: 1 MB with DF to a client behind a link of 1400 bytes", protocols: ["TCP"], ways: "DIRECT",
     file: "lab_path_mtu.test.ts", test: "1 MB from %s arrives, once each backend was told",
   },

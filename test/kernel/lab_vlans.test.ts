@@ -2,57 +2,27 @@
 // frames and an XDP program at the other end keeps them as they come out of the wire: with their tags, which
 // nobody on the way may change, in front of what each way of forwarding makes of the packet.
 
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import { verdictPackets, waitFor } from "../../scripts/lab_services.ts";
-import { runInSync } from "../../scripts/namespaces.ts";
 import { macBytes } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
-import type { BpfObject, RingBuffer, XdpLink } from "../../src/dataplane/xdp/native.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import { flowHash } from "../../src/model/flow_hash.ts";
 import { parsePacket } from "../../src/model/packet.ts";
 import { residuesOf } from "../support/checksums.ts";
-import { compileBpf } from "../support/clang.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import { waysOf } from "../support/lab_ways.ts";
 import { frameOf, ICMP, ICMPV6, put16, TCP, UDP } from "../support/packets.ts";
 import { echoed, forwardedByL2, forwardedByTunnel, isAsExpected, type Expected } from "../support/rewritten.ts";
-import { addon, filesDirectory, removeFiles } from "./fixtures/native_fixture.ts";
+import { Captures, keepTagsInFrames } from "./fixtures/captures.ts";
 import { linkOf, sendFrame } from "./fixtures/frames.ts";
 import { Topology, type TopologyHost } from "./fixtures/topology.ts";
 
 const LAN = 1;
-const NATIVE = 4;
 const SEED = 0x0123456789abcdefn;
 /** Of the sender: priority 3 and number 7; 9 outside 8. */
 const TAGS = [[[0x8100, 0x6007]], [[0x88a8, 0x0009], [0x8100, 0x0008]]] as const;
 const CASES = waysOf("DIRECT", "l2/4", "gre/6");
-interface Capture {
-  readonly object: BpfObject;
-  readonly link: XdpLink;
-  readonly ring: RingBuffer;
-}
-
-/** Keeps the tagged frames that this host gets. */
-function captureAt(host: TopologyHost, file: string): Capture {
-  addon().enterNetworkNamespace(`/run/netns/${host.namespace}`);
-  const object = addon().BpfObject.open(file);
-  object.load();
-  const link = addon().XdpLink.attach(object, "capture", linkOf(host).ifindex, NATIVE);
-  return { object, link, ring: addon().RingBuffer.open(object.map("frames")) };
-}
-
-async function next({ ring }: Capture): Promise<Uint8Array> {
-  let found: Uint8Array | undefined;
-  await waitFor("a tagged frame", 10_000, async () => {
-    [found] = ring.consume(1);
-    return await Promise.resolve(found !== undefined);
-  });
-  const length = new DataView(found!.buffer, found!.byteOffset).getUint32(0, true);
-  return found!.subarray(4, 4 + length);
-}
 
 describeKernel("tagged frames in the lab", [...KERNEL, "tool:ethtool", "tool:perl", "tool:clang"], () => {
   describe.each(CASES)("$forwarding to IPv$backendFamily", ({ forwarding, backendFamily }) => {
@@ -60,33 +30,27 @@ describeKernel("tagged frames in the lab", [...KERNEL, "tool:ethtool", "tool:per
     let balancer: TopologyHost;
     let client: TopologyHost;
     let backend: TopologyHost;
-    const captures: Partial<Record<"client" | "backend", Capture>> = {};
+    let captures: Captures;
+    let atClient: () => Promise<Uint8Array>;
+    let atBackend: () => Promise<Uint8Array>;
 
     beforeAll(async () => {
       topology = new Topology(`vlan${forwarding}${backendFamily}`);
       balancer = topology.balancer("balancer", [{ segment: LAN, last: 1 }]);
       client = topology.client("client", { segment: LAN, last: 2 }, balancer);
       backend = topology.host("web-1", [{ segment: LAN, last: 11 }]);
-      // veth hands tags over beside the frame, where no XDP program sees them: like a wire, then.
-      for (const port of ["balancer", "client", "web-1"])
-        runInSync(topology.switchOf(LAN), "ethtool", ["-K", port, "txvlan", "off", "tx-vlan-stag-hw-insert", "off"]);
+      keepTagsInFrames(topology.switchOf(LAN), ["balancer", "client", "web-1"]);
       const instance = await topology.run(balancer, {
         forwarding, backendFamily, backends: [backend], health: "{ type: none }",
       });
       await waitFor("the backend's link address", 20_000, async () =>
         (await instance.verb("status", "-o", "json")).includes("resolved: "));
-      const file = join(filesDirectory(), "capture.bpf.o");
-      writeFileSync(file, compileBpf(readFileSync(join(import.meta.dirname, "fixtures/capture.bpf.c"), "utf8")));
-      captures.client = captureAt(client, file);
-      captures.backend = captureAt(backend, file);
+      captures = new Captures();
+      atClient = captures.at(client);
+      atBackend = captures.at(backend);
     });
     afterAll(async () => {
-      for (const { ring, link, object } of Object.values(captures)) {
-        ring.close();
-        link.close();
-        object.close();
-      }
-      removeFiles();
+      captures?.close();
       await topology?.close();
     });
 
@@ -126,7 +90,7 @@ describeKernel("tagged frames in the lab", [...KERNEL, "tool:ethtool", "tool:per
       const before = await verdictPackets({ balancer }, "TX_FORWARDED");
       const frame = taggedFrame(vip, tags, protocol === "tcp" ? TCP : UDP);
       sendFrame(client, frame);
-      const arrived = await next(captures.backend!);
+      const arrived = await atBackend();
       const expected = expectedOf(frame);
       expect(Buffer.from(arrived.subarray(0, 22)).toString("hex")).toBe(Buffer.from(expected.frame.subarray(0, 22)).toString("hex"));
       expect(isAsExpected(arrived, expected)).toBe(true);
@@ -141,7 +105,7 @@ describeKernel("tagged frames in the lab", [...KERNEL, "tool:ethtool", "tool:per
         sendFrame(client, frame);
         const packet = parsePacket(frame);
         if (typeof packet === "string") throw new Error(packet);
-        expect(isAsExpected(await next(captures.client!), echoed(frame, packet))).toBe(true);
+        expect(isAsExpected(await atClient(), echoed(frame, packet))).toBe(true);
       }
     });
   });
