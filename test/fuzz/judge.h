@@ -120,8 +120,9 @@ static inline void expect_carried(const struct view *before, const struct view *
 
 	if (!before->family || !after->family || after->ip_length < before->ip_length)
 		complain("a packet went out as none, or shorter");
-	/* A next hop in a VLAN has one tag, whatever there was. */
-	if (before->at > after->at && !(after->at == 18 && word_at(after->bytes + 12) == 0x8100))
+	/* A next hop in a VLAN has one tag, and one in none has none, whatever there was. */
+	if (before->at > after->at && after->at != 14 &&
+	    !(after->at == 18 && word_at(after->bytes + 12) == 0x8100))
 		complain("the VLAN tags did not come along");
 	new = after->bytes + inner;
 	for (__u32 i = 0; i < before->ip_length; i++) {
@@ -168,12 +169,15 @@ static inline bool has_sum(const struct view *view)
 	return ip[view->family == 4 ? 9 : 6] != 17 || word_at(body + 6);
 }
 
+/* Tags in front may be others. */
 static inline bool is_readdressed(const struct view *before, const struct view *after)
 {
-	__u32 at = before->at + (before->family == 4 ? 12 : 8);
+	__u32 addresses = before->family == 4 ? 12 : 8;
 
-	return before->length == after->length && before->family && before->family == after->family &&
-	       memcmp(before->bytes + at, after->bytes + at, before->family == 4 ? 8 : 32);
+	return before->length - before->at == after->length - after->at &&
+	       before->family && before->family == after->family &&
+	       memcmp(before->bytes + before->at + addresses, after->bytes + after->at + addresses,
+		      before->family == 4 ? 8 : 32);
 }
 
 /* The packet that came, with other tags, addresses and ports, and so with other sums; what an ICMP error
