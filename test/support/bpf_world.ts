@@ -49,7 +49,7 @@ const FORWARDING_NUMBERS: Readonly<Record<string, number>> = {
 const ORPHAN_NUMBERS = { keep: 0, pass: 1, drop: 2 } as const;
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 /** Elements of the arrays that are indexed by service or by destination. */
-const ENTRIES_MAX = 256;
+const ENTRIES_MAX = 512;
 const QUIC_ENTRIES_MAX = 1024;
 
 /** The way to a destination, and what the tables of the model do not say. */

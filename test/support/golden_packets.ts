@@ -68,6 +68,8 @@ interface File {
     readonly port: number | string;
     readonly protocol: "tcp" | "udp";
     readonly destination: number;
+    /** Of one without a destination. */
+    readonly forwarding?: Forwarding;
     readonly deny: readonly string[];
     readonly mssMax: number | null;
   }[];
@@ -90,7 +92,7 @@ export function readGolden(): Golden {
   ) as File;
   const destinations = new Map(file.destinations.map((one) => [one.id, destinationOf(one)]));
   const services = file.services.map((one, index) =>
-    serviceOf(one, index, destinations.get(one.destination)?.forwarding ?? "l2"));
+    serviceOf(one, index, one.forwarding ?? destinations.get(one.destination)?.forwarding ?? "l2"));
   return {
     linkAddresses: new Set(file.linkAddresses.map((text) => text.replaceAll(":", ""))),
     cases: file.cases.map(({ name, verdict, orphan, frame, expected, before, noted, fresh, full }) => ({

@@ -4,8 +4,9 @@ with the program or with our own packet code. Run it by hand after adding a case
 
     python3 test/golden/packets/make.py
 
-Tests read the JSON and need neither Python nor scapy. Every verdict has at least one case for each
-family of addresses and each way of forwarding that it can meet; the test counts them."""
+Tests read the JSON and need neither Python nor scapy. Every verdict has at least one case for each way of
+forwarding, family of addresses and protocol that it can meet; test/unit/golden_coverage.test.ts looks for
+them."""
 
 import copy
 import ipaddress
@@ -49,9 +50,9 @@ def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0, local=F
     return number
 
 
-def service(name, backend, denied=False, mss_max=None):
+def service(name, backend, denied=False, mss_max=None, forwarding=None):
     """One service of each family and protocol on a port of its own, all with one backend, or one of each
-    family."""
+    family. `forwarding`: of one that has none."""
     ports[name] = 1000 + len(ports)
     for family, address in ((4, VIP4), (6, VIP6)):
         for protocol in ("tcp", "udp"):
@@ -59,7 +60,7 @@ def service(name, backend, denied=False, mss_max=None):
                 "name": f"{name}-{protocol}-{family}", "address": address, "port": ports[name],
                 "protocol": protocol,
                 "destination": backend[family] if isinstance(backend, dict) else backend,
-                "mssMax": mss_max,
+                "mssMax": mss_max, **({} if forwarding is None else {"forwarding": forwarding}),
                 "deny": ([DENIED4 + "/32"] if family == 4 else [DENIED6 + "/48"]) if denied else [],
             })
 
@@ -106,6 +107,23 @@ for name, (way, family, vlan) in IN_VLAN.items():
 for way in ("nat", "fullnat"):
     for name, vlan in (("vlan", VLAN), ("untagged", NO_VLAN)):
         service(f"{way}-{name}", {family: destination(way, family, vlan=vlan) for family in (4, 6)})
+# Every way with every obstacle: the name, the bytes that it adds, and a backend of each family of clients.
+SHIMS = {"ipip": 0, "gre": 4, "gue": 12, "gue1-": 8}
+EVERY_WAY = {"l2": (0, "l2", 4, {}), "nat": (0, "nat", None, {}), "fullnat": (0, "fullnat", None, {})}
+for shim, added in SHIMS.items():
+    for family in (4, 6):
+        EVERY_WAY[f"{shim}{family}"] = (added + (20 if family == 4 else 40), shim.removesuffix("1-"), family,
+                                        {"gue_variant": 1} if shim == "gue1-" else {})
+EVERY_MTU = 300
+for name, (_, way, outer_family, changes) in EVERY_WAY.items():
+    for kind, obstacle in (("denied", {"resolved": False}), ("small", {"mtu": EVERY_MTU}), ("here", {"local": True})):
+        if kind == "here" and outer_family is None:
+            continue
+        backend = {family: destination(way, outer_family or family, **changes, **obstacle) for family in (4, 6)} \
+            if outer_family is None else destination(way, outer_family, **changes, **obstacle)
+        service(f"{name} {kind}", backend, denied=kind == "denied")
+for way in ("nat", "fullnat"):
+    service(f"{way} nobody", 0, forwarding=way)
 TUNNELS = [f"{name}{family}" for name in ("ipip", "gre", "gue", "gue1-") for family in (4, 6)]
 backend_of = {one["port"]: one["destination"] for one in services}
 backends_of = {(one["port"], 6 if ":" in one["address"] else 4): one["destination"] for one in services}
@@ -833,6 +851,40 @@ for family in (4, 6):
         forwards(f"{here} {port} as long as can be", ether() / ip(family) / udp(ports[port], length), port)
         if (family, port) != (4, "ipip6"):
             case(f"{here} {port} too long", "DROP_NO_ROOM", ether() / ip(family) / udp(ports[port], length + 1))
+
+# --- every way, family and protocol -------------------------------------------------------------------
+
+for family in (4, 6):
+    denied = {"src": DENIED4 if family == 4 else DENIED6}
+    nowhere = {"src": "0.0.0.0" if family == 4 else "::"}
+    for transport in ("tcp", "udp"):
+        def to(port, length=10, **changes):
+            header = TCP(sport=44000, dport=ports[port], flags="S") if transport == "tcp" else UDP(sport=44000, dport=ports[port])
+            return ether() / ip(family, **changes) / header / Raw(bytes(length))
+
+        for way, (added, _, outer_family, _) in EVERY_WAY.items():
+            here = f"v{family} {way} {transport},"
+            case(f"{here} denied", "DROP_DENIED", to(f"{way} denied", **denied))
+            case(f"{here} no neighbour", "DROP_NO_NEIGHBOUR", to(f"{way} denied"))
+            case(f"{here} orphaned", "PASS_ORPHANED", to(way), orphan="pass")
+            case(f"{here} orphaned, dropped", "DROP_ORPHANED", to(way), orphan="drop")
+            case(f"{here} last hop here", "DROP_TTL_EXPIRED", to(way, ttl=1))
+            tells(f"{here} too large", to(f"{way} small", 400), EVERY_MTU - added)
+            case(f"{here} too large, from nowhere", "DROP_TOO_BIG", to(f"{way} small", 400, **nowhere))
+            if outer_family is not None:
+                case(f"{here} here", "PASS_LOCAL", to(f"{way} here"))
+            else:
+                case(f"{here} nobody", "DROP_NO_BACKEND", to(f"{way} nobody"))
+                case(f"{here} no room for flows", "DROP_NAT_FULL", to(way), full=True)
+            # One byte more than the length in the outer header can say.
+            longest = 65535 - (added if outer_family == 4 else added - 40)
+            if way in TUNNELS and longest < 65535 + (0 if family == 4 else 40):
+                short = len(raw(to(way, 0))) - 14
+                case(f"{here} too long by one", "DROP_NO_ROOM", to(way, longest + 1 - short))
+        case(f"v{family} fullnat {transport}, no source", "DROP_NO_PORT", to("sourceless"))
+        # The backend itself is the client: its source has to be translated, and there is nothing to translate it to.
+        own = {"src": BACKEND4 if family == 4 else BACKEND6}
+        case(f"v{family} nat {transport}, client on the backend, no source", "DROP_NO_PORT", to("nat-sourceless", **own))
 
 # --- errors about tunnels -----------------------------------------------------------------------------
 
