@@ -4,6 +4,10 @@
 import { readFileSync } from "node:fs";
 import { parseAddress, parsePrefix } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
+import { hexBytes } from "../../src/model/hex.ts";
+import { quicLbConfig } from "../../src/model/quic_lb.ts";
+import type { QuicLbParameters } from "../../src/model/quic_lb.ts";
+import type { QuicRouting } from "../../src/model/quic_route.ts";
 import { NO_NAT } from "../../src/model/nat.ts";
 import type { Forwarding, OrphanAction } from "../../src/model/config.ts";
 import type { VerdictName } from "../../src/model/decide.ts";
@@ -68,6 +72,11 @@ interface File {
     readonly port: number | string;
     readonly protocol: "tcp" | "udp";
     readonly destination: number;
+    /** Server IDs and keys in hexadecimal digits. */
+    readonly quicLb?: {
+      readonly configs: readonly (Omit<QuicLbParameters, "key"> & { readonly key: string | null })[];
+      readonly servers: Readonly<Record<string, number>>;
+    };
     /** Of one without a destination. */
     readonly forwarding?: Forwarding;
     readonly deny: readonly string[];
@@ -165,9 +174,9 @@ function serviceOf(
     name: one.name,
     hashSeed: 1n,
     ring: { key: "", size: 7, slots, configured: slots },
-    destinations: [one.destination],
+    destinations: [one.destination, ...Object.values(one.quicLb?.servers ?? {})],
     failedOpen: false,
-    quicLb: null,
+    quicLb: one.quicLb === undefined ? null : routingOf(one.quicLb),
     config: {
       name: one.name,
       ...serviceAt(one.address, one.port),
@@ -198,6 +207,11 @@ function serviceOf(
       },
     },
   };
+}
+
+function routingOf({ configs, servers }: NonNullable<File["services"][number]["quicLb"]>): QuicRouting {
+  const ready = configs.map((each) => quicLbConfig({ ...each, key: each.key === null ? null : hexBytes(each.key) }));
+  return { configs: new Map(ready.map((each) => [each.id, each])), servers: new Map(Object.entries(servers)) };
 }
 
 function addressOf(text: string): Address {

@@ -50,9 +50,9 @@ def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0, local=F
     return number
 
 
-def service(name, backend, denied=False, mss_max=None, forwarding=None):
+def service(name, backend, denied=False, mss_max=None, forwarding=None, quic=None):
     """One service of each family and protocol on a port of its own, all with one backend, or one of each
-    family. `forwarding`: of one that has none."""
+    family. `forwarding`: of one that has none. `quic`: what connection IDs say, by UDP."""
     ports[name] = 1000 + len(ports)
     for family, address in ((4, VIP4), (6, VIP6)):
         for protocol in ("tcp", "udp"):
@@ -60,7 +60,7 @@ def service(name, backend, denied=False, mss_max=None, forwarding=None):
                 "name": f"{name}-{protocol}-{family}", "address": address, "port": ports[name],
                 "protocol": protocol,
                 "destination": backend[family] if isinstance(backend, dict) else backend,
-                "mssMax": mss_max, **({} if forwarding is None else {"forwarding": forwarding}),
+                "mssMax": mss_max, **({"quicLb": quic} if quic and protocol == "udp" else {}), **({} if forwarding is None else {"forwarding": forwarding}),
                 "deny": ([DENIED4 + "/32"] if family == 4 else [DENIED6 + "/48"]) if denied else [],
             })
 
@@ -124,6 +124,23 @@ for name, (_, way, outer_family, changes) in EVERY_WAY.items():
         service(f"{name} {kind}", backend, denied=kind == "denied")
 for way in ("nat", "fullnat"):
     service(f"{way} nobody", 0, forwarding=way)
+# Connection IDs, and where each says its packets go: the vectors of draft-ietf-quic-load-balancers-21 (appendix B;
+# test/support/quic_lb_vectors.ts says how they are read). Whatever says nothing goes by the ring, to another backend.
+CID_KEY = "8f95f09245765f80256934e50c66207f"
+CIDS = {
+    "l2": ("07c4605e4504cc4f", "c4605e", None), "ipip4": ("20a350d28b4203487d970b", "a350d28b42", None),
+    "ipip6": ("0720b1d07b359d3c", "ed793a", CID_KEY), "gue4": ("2fcc381bc74cb4fbad2823a3d1f8fed2", "ed793a51d49b8f5fab65", CID_KEY),
+    "gue1-6": ("504dd2d05a7b0de9b2b9907afb5ecf8cc3", "ed793a51d49b8f5f", CID_KEY),
+    "gre6": ("125779c9cc86beb3a3a4a3ca96fce4bfe0cdbc", "ed793a51d49b8f5fab", CID_KEY),
+}
+by_ring = destination("l2", 4)
+for way, (cid, server, key) in CIDS.items():
+    named = next(one["destination"] for one in services if one["port"] == ports[way])
+    first, length = int(cid[:2], 16), len(cid) // 2
+    service(f"{way} by id", by_ring, quic={
+        "configs": [{"id": first >> 5, "serverIdBytes": len(server) // 2, "nonceBytes": length - 1 - len(server) // 2,
+                     "lengthEncoded": first & 31 == length - 1, "key": key}],
+        "servers": {server: named}})
 TUNNELS = [f"{name}{family}" for name in ("ipip", "gre", "gue", "gue1-") for family in (4, 6)]
 backend_of = {one["port"]: one["destination"] for one in services}
 backends_of = {(one["port"], 6 if ":" in one["address"] else 4): one["destination"] for one in services}
@@ -885,6 +902,33 @@ for family in (4, 6):
         # The backend itself is the client: its source has to be translated, and there is nothing to translate it to.
         own = {"src": BACKEND4 if family == 4 else BACKEND6}
         case(f"v{family} nat {transport}, client on the backend, no source", "DROP_NO_PORT", to("nat-sourceless", **own))
+
+# --- connection IDs -----------------------------------------------------------------------------------
+
+for family in (4, 6):
+    for way, (text, server, key) in CIDS.items():
+        here, port, cid = f"v{family} {way} by id,", f"{way} by id", bytes.fromhex(text)
+
+        def quic(head, body=bytes(range(40))):
+            return ether() / ip(family) / UDP(sport=44000, dport=ports[port]) / Raw(head + body)
+
+        def long(said):
+            return bytes([0xC3, 0, 0, 0, 1, said]) + cid
+
+        named = backend_of[ports[way]]
+        forwards(f"{here} short header", quic(bytes([0x41]) + cid), None, backend=named)
+        forwards(f"{here} long header", quic(long(len(cid))), None, backend=named)
+        forwards(f"{here} from another address", ether() / ip(family, src="192.0.2.99" if family == 4 else "2001:db8::99") /
+                 UDP(sport=5, dport=ports[port]) / Raw(bytes([0x41]) + cid + bytes(40)), None, backend=named)
+        forwards(f"{here} shorter than its config", quic(long(len(cid) - 1)), None, backend=by_ring)
+        # Servers may append bytes, unless the ID says how long it is (5.4).
+        says_length = cid[0] & 31 == len(cid) - 1
+        forwards(f"{here} longer than its config", quic(long(len(cid) + 1)), None, backend=by_ring if says_length else named)
+        forwards(f"{here} of another config", quic(bytes([0x41, cid[0] ^ 0x60]) + cid[1:]), None, backend=by_ring)
+        forwards(f"{here} of nobody", quic(bytes([0x41, cid[0], cid[1] ^ 1]) + cid[2:]), None, backend=by_ring)
+        forwards(f"{here} cut short", quic(bytes([0x41]) + cid[:-1], b""), None, backend=by_ring)
+        forwards(f"{here} tcp", ether() / ip(family) / TCP(sport=44000, dport=ports[port], flags="A") / Raw(bytes([0x41]) + cid + bytes(40)),
+                 None, backend=by_ring)
 
 # --- errors about tunnels -----------------------------------------------------------------------------
 
