@@ -120,6 +120,22 @@ export const LAB_SHOWN: readonly LabShown[] = [
     file: "lab_nat.test.ts", test: "spreads connections and datagrams over all backends and loses none",
   },
   {
+    what: "clients on one interface, backends on another, one of them behind a router", protocols: BOTH, ways: "TRANSLATED",
+    file: "lab_nat_topologies.test.ts", test: "connections and datagrams reach the backends of either network and come back",
+  },
+  {
+    what: "1 MB down and up by two interfaces, and a router", protocols: ["TCP"], ways: "TRANSLATED",
+    file: "lab_nat_topologies.test.ts", test: "keeps the bytes of a download and an upload",
+  },
+  {
+    what: "a port that nobody has on any backend: the client is told", protocols: ["UDP"], ways: "TRANSLATED",
+    file: "lab_nat_topologies.test.ts", test: "an ICMP error of a backend reaches the client as one of the virtual address's",
+  },
+  {
+    what: "a time to live that ends at a router behind the balancer: the client is told", protocols: ["UDP"], ways: "TRANSLATED",
+    file: "lab_nat_topologies.test.ts", test: "an ICMP error of a router behind the balancer reaches the client",
+  },
+  {
     what: "20 MB down and up", protocols: ["TCP"], ways: "TRANSLATED",
     file: "lab_nat.test.ts", test: "keeps the bytes of a large download and a large upload",
   },

@@ -75,6 +75,12 @@ function addVip(namespace: string): void {
   ip(namespace, "addr", "add", `${VIP6}/128`, "dev", "lo", "nodad");
 }
 
+/** Has a host know no virtual address: whatever reaches it then was translated. */
+export function forgetVips(namespace: string): void {
+  ip(namespace, "addr", "del", `${VIP4}/32`, "dev", "lo");
+  ip(namespace, "addr", "del", `${VIP6}/128`, "dev", "lo");
+}
+
 /** Of the links other than the client's. */
 function mtuBehind({ mtu, tunnelRoom }: LabOptions): number {
   return mtu + (tunnelRoom ?? TUNNEL_ROOM);

@@ -129,6 +129,8 @@ export interface LabConfig {
   readonly dataplane?: string;
   /** Absent: by HTTP, often. */
   readonly health?: string;
+  /** More services, as lines of the list. */
+  readonly services?: string;
 }
 
 const HEALTH = "{ type: http, path: /health, port: 80, interval: 500ms, timeout: 300ms, rise: 2, fall: 2 }";
@@ -169,7 +171,7 @@ ${config.dataplane === undefined ? "" : `  ${config.dataplane}\n`}${config.extra
 ${backends}
 services:
 ${services.join("\n")}
-`;
+${config.services ?? ""}`;
 }
 
 /** A running `pointsman run`, its verbs, and its files. */

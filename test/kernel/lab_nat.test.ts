@@ -4,7 +4,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
+import { forgetVips, VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import type { Lab } from "../../scripts/lab_network.ts";
 import {
   curlShares, firstLine, ROOT, startInstance, udpShares, verdictPackets, waitFor,
@@ -76,11 +76,7 @@ describeKernel("translation in the lab", [...KERNEL, "tool:curl", "tool:ethtool"
       const route = backendFamily === 4 ? ["route", "add", `${other}/32`, "via", lab.balancer.ipv4]
         : ["-6", "route", "add", `${other}/128`, "via", lab.balancer.ipv6];
       runInSync(lab.client.namespace, "ip", route);
-      // They know no virtual address: whatever reaches them was translated.
-      for (const { namespace } of lab.backends) {
-        runInSync(namespace, "ip", ["addr", "del", `${VIP4}/32`, "dev", "lo"]);
-        runInSync(namespace, "ip", ["addr", "del", `${VIP6}/128`, "dev", "lo"]);
-      }
+      for (const { namespace } of lab.backends) forgetVips(namespace);
     });
     afterAll(async () => {
       await instance?.stop();
