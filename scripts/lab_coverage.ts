@@ -120,6 +120,10 @@ export const LAB_SHOWN: readonly LabShown[] = [
     file: "lab_nat.test.ts", test: "spreads connections and datagrams over all backends and loses none",
   },
   {
+    what: "client on a backend, its own host among those that it meets", protocols: BOTH, ways: "TRANSLATED",
+    file: "lab_nat.test.ts", test: "a client on a backend meets every backend, its own host among them",
+  },
+  {
     what: "clients on one interface, backends on another, one of them behind a router", protocols: BOTH, ways: "TRANSLATED",
     file: "lab_nat_topologies.test.ts", test: "connections and datagrams reach the backends of either network and come back",
   },

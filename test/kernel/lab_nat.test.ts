@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { forgetVips, VIP4, VIP6 } from "../../scripts/lab_network.ts";
-import type { Lab } from "../../scripts/lab_network.ts";
+import type { Lab, LabHost } from "../../scripts/lab_network.ts";
 import {
   curlShares, firstLine, ROOT, startInstance, udpShares, verdictPackets, waitFor,
 } from "../../scripts/lab_services.ts";
@@ -118,6 +118,21 @@ describeKernel("translation in the lab", [...KERNEL, "tool:curl", "tool:ethtool"
       const metrics = await runIn(lab.balancer.namespace, "curl", ["-sf", "http://127.0.0.1:9469/metrics"]);
       const translated = /pointsman_nat_claims_total\{outcome="port_translated"\} (\d+)/.exec(metrics.stdout)?.[1];
       expect(Number(translated)).toBeGreaterThan(0);
+    });
+
+    it("a client on a backend meets every backend, its own host among them", async () => {
+      const [one, ...others] = lab.backends;
+      const at = backendFamily === 4 ? "ipv4" : "ipv6";
+      const route = (host: LabHost, to: string): void => {
+        runInSync(host.namespace, "ip", [...backendFamily === 4 ? [] : ["-6"], "route", "replace", to, "via", lab.balancer[at]]);
+      };
+      route(one!, vip);
+      // As docs/nat.md says of clients beside backends.
+      if (forwarding === "nat") for (const host of others) route(host, one![at]);
+      for (const shares of [await curlShares({ client: one! }, vip, CONNECTIONS), await udpShares({ client: one! }, vip, CONNECTIONS)]) {
+        expect([...shares.keys()]).toEqual(["web-1", "web-2", "web-3"]);
+        expect([...shares.values()].reduce((a, b) => a + b, 0)).toBe(CONNECTIONS);
+      }
     });
 
     it("1 MB to a client behind a narrow link arrives, once each backend was told", async () => {
