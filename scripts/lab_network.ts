@@ -153,8 +153,10 @@ export function raiseLab(options: LabOptions): Lab {
     };
     const returnThroughBalancer = (): void => {
       for (const { namespace } of backends) {
-        ip(namespace, "route", "replace", `${client.ipv4}/32`, "via", balancer.ipv4);
-        ip(namespace, "-6", "route", "replace", `${client.ipv6}/128`, "via", balancer.ipv6);
+        // No router is in between that could say how narrow the client's link is.
+        const mtu = ["mtu", String(options.mtu)];
+        ip(namespace, "route", "replace", `${client.ipv4}/32`, "via", balancer.ipv4, ...mtu);
+        ip(namespace, "-6", "route", "replace", `${client.ipv6}/128`, "via", balancer.ipv6, ...mtu);
         ip(namespace, "route", "replace", "198.18.1.0/24", "via", balancer.ipv4);
         ip(namespace, "-6", "route", "replace", "2001:db8:1::/64", "via", balancer.ipv6);
         // The client is on the link, and a router that knows says so.
