@@ -33,7 +33,7 @@ export function wayName({ forwarding, backendFamily }: LabWay): string {
 /** What a test shows, for every way of its list, and for virtual addresses of both families where those may differ. */
 export interface LabShown {
   readonly what: string;
-  readonly protocols: readonly ("TCP" | "UDP")[];
+  readonly protocols: readonly ("TCP" | "UDP" | "ICMP")[];
   readonly ways: keyof typeof LAB_WAYS;
   /** Of one family alone. */
   readonly clients?: "IPv4";
@@ -118,6 +118,22 @@ export const LAB_SHOWN: readonly LabShown[] = [
   {
     what: "client and backends on one network", protocols: BOTH, ways: "TRANSLATED",
     file: "lab_nat.test.ts", test: "spreads connections and datagrams over all backends and loses none",
+  },
+  {
+    what: "iperf3, up and down", protocols: BOTH, ways: "DIRECT",
+    file: "lab_tools.test.ts", test: "iperf3 to %s by TCP and UDP, up and down",
+  },
+  {
+    what: "ping of iputils: the virtual address answers", protocols: ["ICMP"], ways: "DIRECT",
+    file: "lab_tools.test.ts", test: "ping hears %s, small and large",
+  },
+  {
+    what: "iperf3, up and down", protocols: BOTH, ways: "TRANSLATED",
+    file: "lab_tools.test.ts", test: "iperf3 to %s by TCP and UDP, up and down",
+  },
+  {
+    what: "ping of iputils: the virtual address answers", protocols: ["ICMP"], ways: "TRANSLATED",
+    file: "lab_tools.test.ts", test: "ping hears %s, small and large",
   },
   {
     what: "client on a backend, its own host among those that it meets", protocols: BOTH, ways: "TRANSLATED",

@@ -26,10 +26,10 @@ export interface ServedBackend {
   kill(): void;
 }
 
-/** Starts a lab backend, and iperf3 bound to the virtual address when asked. Resolves when it serves. */
+/** Starts a lab backend, and iperf3 bound to the virtual addresses, or its own, when asked. Resolves when it serves. */
 export async function serveBackend(
   host: LabHost,
-  options: { readonly iperf: boolean; readonly decap: boolean },
+  options: { readonly iperf: boolean | "own addresses"; readonly decap: boolean },
 ): Promise<ServedBackend> {
   const processes: ChildProcess[] = [];
   const start = (command: string, args: readonly string[]): ChildProcess => {
@@ -42,9 +42,9 @@ export async function serveBackend(
   const program = join(BUILT, "scripts/lab_backend.js");
   const server = start(process.execPath, [program, host.name, "80", "7", ...addresses]);
   await firstLine(server, `${host.name}'s server`);
-  if (options.iperf) {
-    start("iperf3", ["-s", "-B", VIP4, "-p", "5201"]);
-    start("iperf3", ["-s", "-B", VIP6, "-p", "5201"]);
+  if (options.iperf !== false) {
+    for (const address of options.iperf === true ? [VIP4, VIP6] : [host.ipv4, host.ipv6])
+      start("iperf3", ["-s", "-B", address, "-p", "5201"]);
   }
   if (options.decap) processes.push(await startDecap(host));
   return {

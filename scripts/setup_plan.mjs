@@ -36,6 +36,7 @@ export const PLAIN = [
   tool("iperf3", "traffic of the lab and the tests"),
   tool("wrk", "traffic of the lab and the tests"),
   tool("curl", "traffic of the lab and the tests"),
+  tool("iputils-ping", "traffic of the tests", "ping"),
 ];
 
 /** What `--with` adds, by name. @type {Readonly<Record<string, readonly Package[]>>} */
