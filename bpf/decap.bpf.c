@@ -299,15 +299,18 @@ static __always_inline enum decap_verdict decapsulate(struct xdp_md *ctx, __u32 
 	void *end = (void *)(long)ctx->data_end;
 	enum decap_verdict verdict;
 	struct tunnel tunnel;
+	__u32 outer_end;
 	void *inner;
 
 	verdict = read_outer(&tunnel, data, end);
 	if (verdict != DECAP_PASS_STRIPPED)
 		return verdict;
+	/* As the IP header says: UDP may say less. */
+	outer_end = tunnel.offset + tunnel.outer_length + tunnel.room;
 	verdict = read_shim(&tunnel, data, end);
 	if (verdict != DECAP_PASS_STRIPPED)
 		return verdict;
-	if (tunnel.offset + tunnel.outer_length + tunnel.room > frame_length)
+	if (outer_end > frame_length)
 		return DECAP_PASS_MALFORMED;
 	if (!is_within(&decap_local, tunnel.local))
 		return DECAP_PASS_NOT_LOCAL;

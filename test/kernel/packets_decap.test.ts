@@ -161,6 +161,8 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
     ["GRE with a key that is not there", "v4 gre4 udp", 17, 25, "DECAP_PASS_MALFORMED"],
     ["another UDP port", "v4 gue4 udp", 37, 0xc1, "DECAP_PASS_NOT_TUNNEL"],
     ["UDP longer than IP", "v4 gue4 udp", 38, 0x40, "DECAP_PASS_MALFORMED"],
+    ["IPv4 longer than its frame, around UDP that is not", "v4 gue4 udp", 16, 0x10, "DECAP_PASS_MALFORMED"],
+    ["IPv6 longer than its frame, around UDP that is not", "v6 gue6 udp", 18, 0x10, "DECAP_PASS_MALFORMED"],
     ["a GUE control message", "v4 gue4 udp", 42, 0x20, "DECAP_PASS_NOT_TUNNEL"],
     ["GUE flags", "v4 gue4 udp", 45, 0x01, "DECAP_PASS_NOT_TUNNEL"],
     ["GUE with something else inside", "v4 gue4 udp", 43, 47, "DECAP_PASS_NOT_TUNNEL"],
