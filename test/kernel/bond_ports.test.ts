@@ -2,7 +2,8 @@
 // tests run on need have no bonding driver, so who is a port is made up here; the interfaces are real.
 
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { attachAgain, openCore, type Core, type CoreContext } from "../../src/dataplane/xdp/core.ts";
+import { attachAgain } from "../../src/dataplane/xdp/attachments.ts";
+import { openCore, swapProgram, type Core, type CoreContext } from "../../src/dataplane/xdp/core.ts";
 import { findInterfaces } from "../../src/dataplane/xdp/attach.ts";
 import { removeInstance } from "../../src/dataplane/xdp/detach.ts";
 import { openRequests, type Requests } from "../../src/dataplane/xdp/netlink/requests.ts";
@@ -37,13 +38,17 @@ describeKernel("the ports of a bond", KERNEL, () => {
     attachAgain(context, core, (name) => links().find((link) => link.name === name) ?? null);
   }
 
+  function addVeth8(): void {
+    wire.ip("link", "add", "veth8", "type", "veth", "peer", "name", "veth9", "netns", wire.peer);
+    wire.ip("link", "set", "veth8", "up");
+    wire.peerIp("link", "set", "veth9", "up");
+  }
+
   const running = (): (boolean)[] => ["veth0", "veth8"].map((name) => programOn(wire, name) !== null);
 
   beforeAll(async () => {
     wire = createWire("bond");
-    wire.ip("link", "add", "veth8", "type", "veth", "peer", "name", "veth9", "netns", wire.peer);
-    wire.ip("link", "set", "veth8", "up");
-    wire.peerIp("link", "set", "veth9", "up");
+    addVeth8();
     requests = openRequests(native());
     native().mountBpffs("/sys/fs/bpf");
     pins = pinsOf(env, instance);
@@ -97,5 +102,40 @@ describeKernel("the ports of a bond", KERNEL, () => {
     expect(running()).toEqual([false, true]);
     follow();
     expect(running()).toEqual([true, true]);
+  });
+
+  it("that were made again and refuse do not lose the others, and are tried again", () => {
+    const made = (): Link => links().find(({ name }) => name === "veth8")!;
+    const before = made().ifindex;
+    wire.ip("link", "del", "veth8");
+    addVeth8();
+    expect(made().ifindex).not.toBe(before);
+    const refusing: CoreContext = {
+      ...context, obstacle: ({ name }) => name === "veth8" ? { found: "a test", remedy: "none" } : null,
+    };
+    for (let round = 0; round < 2; round += 1) {
+      attachAgain(refusing, core, (name) => links().find((link) => link.name === name) ?? null);
+      expect(core.attachments.map(({ name }) => name)).toEqual(["veth0"]);
+      expect(running()).toEqual([true, false]);
+    }
+    expect([...core.refused.keys()]).toEqual(["veth8"]);
+    follow();
+    expect(running()).toEqual([true, true]);
+    expect(core.refused.size).toBe(0);
+  });
+
+  it("that are none any more, or gone, keep no other program from the rest", () => {
+    const grow = (): void => {
+      const { features, capacities } = core.state;
+      swapProgram(context, core, { kind: "load-program", features: new Set([...features, "featureNat"]), capacities });
+    };
+    const before = programOn(wire, "veth0");
+    ports = [];
+    grow();
+    const swapped = programOn(wire, "veth0");
+    expect(swapped).not.toBe(before);
+    wire.ip("link", "del", "veth8");
+    grow();
+    expect(programOn(wire, "veth0")).not.toBe(swapped);
   });
 });

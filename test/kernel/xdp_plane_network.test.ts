@@ -7,7 +7,7 @@ import type { XdpPlane } from "../../src/dataplane/xdp/xdp_plane.ts";
 import { deleteOwn, runInSync } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import {
-  BALANCER_MAC, config, createWire, DROP, env, freshInstance, open, PASS, PEER_MAC, REDIRECT, send, tableOf, until,
+  BALANCER_MAC, config, createWire, DROP, env, freshInstance, open, PASS, PEER_MAC, programOn, REDIRECT, send, tableOf, until,
   type Sketch, type Wire,
 } from "./fixtures/plane_fixture.ts";
 
@@ -114,6 +114,38 @@ describeKernel("the XDP plane in a network", KERNEL, () => {
     await goes(live, PEER_MAC);
     expect([...send(live, 1000).frame.subarray(6, 12)]).toEqual([2, 0, 0, 0, 1, 0x0f]);
     wire.ip("link", "set", "veth0", "address", BALANCER_MAC);
+  });
+
+  it("follows the others when an interface that was made again is refused, and tries that one again", async () => {
+    const addVeth6 = (): void => {
+      wire.ip("link", "add", "veth6", "type", "veth", "peer", "name", "veth7", "netns", wire.peer);
+      wire.ip("link", "set", "veth6", "up");
+      wire.peerIp("link", "set", "veth7", "up");
+    };
+    const peerGro = (state: "on" | "off"): void => { runInSync(wire.peer, "ethtool", ["-K", "veth7", "gro", state]); };
+    addVeth6();
+    peerGro("on");
+    const of = config({ instance: freshInstance(), backends: ONE });
+    plane = await open({ ...of, dataplane: { ...of.dataplane, interfaces: ["veth0", "veth6"], xdp: "native" } });
+    await plane.apply(tableOf(of, plane.ledger()));
+    const live = plane;
+    const names = (): string[] => live.attachments().map(({ name }) => name);
+    const macs = (): (string | null)[] => [...live.inside.state.linkAddresses.values()].map(({ mac }) => mac);
+    await goes(live, PEER_MAC);
+    expect(names()).toEqual(["veth0", "veth6"]);
+    wire.ip("link", "del", "veth6");
+    // Its other end has GRO off: it takes no frames that are redirected.
+    addVeth6();
+    peerGro("off");
+    wire.ip("link", "set", "veth0", "address", "02:00:00:00:01:0e");
+    await until("veth0 has its new address", () => macs().includes("02:00:00:00:01:0e"));
+    await goes(live, PEER_MAC);
+    await until("veth6 is refused", () => names().length === 1);
+    peerGro("on");
+    await until("veth6 is tried again", () => names().length === 2);
+    expect(programOn(wire, "veth6")).not.toBeNull();
+    wire.ip("link", "set", "veth0", "address", BALANCER_MAC);
+    wire.ip("link", "del", "veth6");
   });
 
   it("takes the outer source of a tunnel from the route, or from the config", async () => {

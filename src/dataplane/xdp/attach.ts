@@ -18,6 +18,9 @@ export type AttachMode = keyof typeof MODES;
 
 const ERRNO = { ENODEV: 19, EINVAL: 22, ERANGE: 34, ENOLINK: 67, EOPNOTSUPP: 95 } as const;
 
+/** An interface as far as its attachment knows it. */
+export type LinkName = Pick<Link, "name" | "ifindex">;
+
 export interface Attachment {
   readonly name: string;
   readonly ifindex: number;
@@ -40,7 +43,7 @@ export interface AttachContext {
 }
 
 /** What would lose packets in a mode, although the kernel would attach; "refused": why a driver may have refused native. */
-export type ObstacleTo = (link: Link, to: AttachMode | "refused") => Obstacle | null;
+export type ObstacleTo = (link: LinkName, to: AttachMode | "refused") => Obstacle | null;
 
 /**
  * The interfaces of these names, each once, bonds by their ports; or DEVICE_MISSING for the first that is not there,
@@ -86,7 +89,7 @@ function adopt({ native, pins, object, mode, log }: AttachContext, link: Link, p
   const attached = native.XdpLink.open(pin);
   const found = link.xdp.mode === "generic" ? "generic" : "native";
   const isWanted = mode === "auto" || mode === found;
-  if (isWanted && attached.info().ifindex === link.ifindex && update(attached, object)) {
+  if (isWanted && attached.info().ifindex === link.ifindex && updateLink(attached, object)) {
     const note = found === "generic" ? "was attached in generic mode before" : null;
     return { name: link.name, ifindex: link.ifindex, mode: found, adopted: true, link: attached, note, remedy: null };
   }
@@ -99,7 +102,7 @@ function adopt({ native, pins, object, mode, log }: AttachContext, link: Link, p
 }
 
 /** False when the interface is gone; its link then leads nowhere for ever. */
-function update(link: XdpLink, object: BpfObject): boolean {
+export function updateLink(link: XdpLink, object: BpfObject): boolean {
   try {
     link.update(object, PROGRAM);
     return true;
@@ -144,7 +147,7 @@ function attempt({ native, object, obstacle }: AttachContext, link: Link, mode: 
   }
 }
 
-export function lossFailure({ name }: Link, mode: AttachMode, { found, remedy }: Obstacle): Failure {
+export function lossFailure({ name }: LinkName, mode: AttachMode, { found, remedy }: Obstacle): Failure {
   return new Failure("XDP_UNAVAILABLE", { interface: name },
     `${mode} XDP on ${name} would lose packets: ${found} (${remedy})`);
 }

@@ -3,24 +3,24 @@
 // in the maps is diff.ts's business.
 
 import type { Env } from "../../env.ts";
-import { Failure, isFailure } from "../../errors.ts";
+import { Failure } from "../../errors.ts";
 import type { Config } from "../../model/config.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
-import { attachInterface, lossFailure, type AttachMode, type Attachment, type ObstacleTo } from "./attach.ts";
+import { updateLink, type AttachMode, type Attachment, type LinkName } from "./attach.ts";
+import { attachAll, refuseWhatIsLost, removeOtherLinks } from "./attachments.ts";
 import type { Obstacle } from "./finding.ts";
 import { featuresOf, icmpIntervalNs, translates, type Feature } from "./image.ts";
 import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
 import { encodeU32 } from "./map_values.ts";
 import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
-import type { BpfMap, BpfObject, Native } from "./native.ts";
+import type { BpfMap, Native } from "./native.ts";
 import { failureFrom } from "./native_failure.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Requests } from "./netlink/requests.ts";
 import type { Pins } from "./pins.ts";
 import {
-  capacitiesOf, hex, loadProgram, moveContents, PROGRAM,
-  type LoadedProgram, type ProgramSource,
+  capacitiesOf, hex, loadProgram, moveContents, type LoadedProgram, type ProgramSource,
 } from "./program.ts";
 import { recoverState } from "./recover.ts";
 import type { Capacities, Step } from "./steps.ts";
@@ -40,7 +40,7 @@ export interface CoreContext {
   readonly addressIfindex: () => number;
   /** What would lose packets on this interface in this mode, of a program with these features, or null. */
   readonly obstacle: (
-    link: Link, to: AttachMode | "refused", features: ReadonlySet<Feature>,
+    link: LinkName, to: AttachMode | "refused", features: ReadonlySet<Feature>,
   ) => Obstacle | null;
 }
 
@@ -48,6 +48,8 @@ export interface Core {
   program: LoadedProgram;
   readonly state: KernelState;
   attachments: readonly Attachment[];
+  /** Why interfaces of the config run nothing, by name: attachAgain() tries them again. */
+  readonly refused: Map<string, string>;
   readonly transmitByRedirect: boolean;
   readonly adopted: boolean;
 }
@@ -124,96 +126,10 @@ function createCore(context: CoreContext): Core {
     }
     const attachments = pins === null ? [] : attachAll(context, pins, program, features);
     const state = emptyState(capacities, features);
-    return { program, state, attachments, transmitByRedirect, adopted: false };
+    return { program, state, attachments, refused: new Map(), transmitByRedirect, adopted: false };
   } catch (error) {
     if (pins !== null && env.files.exists(pins.directory)) pins.removeAll();
     program.object.close();
-    throw error;
-  }
-}
-
-/** All or none: what this call attached goes again when one interface refuses. */
-function attachAll(
-  context: CoreContext, pins: Pins, { object }: LoadedProgram, features: ReadonlySet<Feature>,
-): Attachment[] {
-  const interfaces = context.interfaces();
-  const isPinned = ({ name }: Link): boolean => pins.has(pins.linkPath(name));
-  const attached = new Map<string, Attachment>();
-  try {
-    // Those that may refuse come first: a live link keeps its program until all of them agreed.
-    for (const link of [...interfaces].sort((a, b) => Number(isPinned(a)) - Number(isPinned(b)))) {
-      attached.set(link.name, attachOne(context, pins, object, { link, features }));
-    }
-    return interfaces.map(({ name }) => attached.get(name)!);
-  } catch (error) {
-    for (const { link, name, adopted } of attached.values()) {
-      if (!adopted) {
-        link.detach();
-        pins.remove(pins.linkPath(name));
-      }
-      link.close();
-    }
-    throw error;
-  }
-}
-
-function attachOne(
-  context: CoreContext, pins: Pins, object: BpfObject,
-  { link, features }: { readonly link: Link; readonly features: ReadonlySet<Feature> },
-): Attachment {
-  const { native, env: { log }, config } = context;
-  const obstacle: ObstacleTo = (to, mode) => context.obstacle(to, mode, features);
-  return attachInterface({ native, log, pins, object, mode: config.dataplane.xdp, obstacle }, link);
-}
-
-/** Interfaces that were made again under their names run nothing: attaches there anew. */
-export function attachAgain(context: CoreContext, core: Core, linkNamed: (name: string) => Link | null): void {
-  const { pins, env: { log } } = context;
-  if (pins === null) return;
-  core.attachments = core.attachments.map((attachment) => {
-    const { name, ifindex } = attachment;
-    const link = linkNamed(name);
-    if (link === null || link.ifindex === ifindex) return attachment;
-    log.warn({ interface: name, before: ifindex, now: link.ifindex }, "the interface was made again: attaching anew");
-    attachment.link.close();
-    return attachOne(context, pins, core.program.object, { link, features: core.state.features });
-  });
-  followPorts(context, pins, core);
-}
-
-/** Interfaces that have become ports of a bond since, and those that are none any more. */
-function followPorts(context: CoreContext, pins: Pins, core: Core): void {
-  const { env: { log } } = context;
-  const wanted = wantedNow(context);
-  if (wanted === null) return;
-  for (const link of wanted) {
-    if (core.attachments.some(({ name }) => name === link.name)) continue;
-    try {
-      core.attachments = [...core.attachments, attachOne(
-        context, pins, core.program.object, { link, features: core.state.features },
-      )];
-      log.info({ interface: link.name }, "attached: it has become a port of the bond");
-    } catch (error) {
-      // The others go on; the next change of the network tries again.
-      log.warn({ interface: link.name, error: String(error) }, "a new port of the bond could not be attached");
-    }
-  }
-  const gone = core.attachments.filter(({ name }) => !wanted.some((link) => link.name === name));
-  core.attachments = core.attachments.filter((each) => !gone.includes(each));
-  for (const { name, link } of gone) {
-    link.detach();
-    link.close();
-    pins.remove(pins.linkPath(name));
-    log.info({ interface: name }, "detached: it is no port of the bond any more");
-  }
-}
-
-/** Null while an interface of the config is gone, or a bond has no port: what is attached stays then. */
-function wantedNow({ interfaces }: CoreContext): readonly Link[] | null {
-  try {
-    return interfaces();
-  } catch (error) {
-    if (isFailure(error, "DEVICE_MISSING") || isFailure(error, "XDP_UNAVAILABLE")) return null;
     throw error;
   }
 }
@@ -239,7 +155,9 @@ async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
       const attachments = attachAll(context, pins, program, features);
       for (const name of program.created) pins.replaceMap(name);
       removeOtherLinks(context, pins);
-      return { program, state: { ...state, capacities, features }, attachments, transmitByRedirect, adopted: true };
+      return {
+        program, state: { ...state, capacities, features }, attachments, refused: new Map(), transmitByRedirect, adopted: true,
+      };
     } catch (error) {
       program.object.close();
       throw error;
@@ -338,31 +256,6 @@ function pinCreated(pins: Pins, { created, maps }: LoadedProgram): void {
   }
 }
 
-/** Interfaces that the config no longer names. */
-function removeOtherLinks({ native, interfaces, env: { log } }: CoreContext, pins: Pins): void {
-  for (const name of pins.links()) {
-    if (interfaces().some((link) => link.name === name)) continue;
-    const link = native.XdpLink.open(pins.linkPath(name));
-    link.detach();
-    link.close();
-    pins.remove(pins.linkPath(name));
-    log.info({ interface: name }, "detached: the config no longer names this interface");
-  }
-}
-
-/** What was attached may be in the way of what the program is to do from now on. */
-function refuseWhatIsLost(
-  { interfaces, obstacle }: CoreContext, { attachments, state }: Core, features: ReadonlySet<Feature>,
-): void {
-  const links = attachments.length === 0 ? [] : interfaces();
-  for (const { ifindex, mode } of attachments) {
-    const link = links.find((each) => each.ifindex === ifindex);
-    if (link === undefined || obstacle(link, mode, state.features) !== null) continue;
-    const against = obstacle(link, mode, features);
-    if (against !== null) throw lossFailure(link, mode, against);
-  }
-}
-
 /**
  * Another program over the same maps, or larger copies of them, on all interfaces. When one refuses, all of
  * them run the old one again.
@@ -377,11 +270,11 @@ export function swapProgram(context: CoreContext, core: Core, step: Extract<Step
     moveContents(old.maps, next);
     if (context.pins !== null) pinCreated(context.pins, next);
     for (const attachment of core.attachments) {
-      attachment.link.update(next.object, PROGRAM);
-      swapped.push(attachment);
+      // One whose interface is gone leads nowhere, and keeps nothing from the others.
+      if (updateLink(attachment.link, next.object)) swapped.push(attachment);
     }
   } catch (error) {
-    for (const { link } of swapped) link.update(old.object, PROGRAM);
+    for (const { link } of swapped) updateLink(link, old.object);
     next.object.close();
     throw error;
   }

@@ -169,3 +169,8 @@ function vlanDetail({ vlan }: NextHop): string {
   if (vlan === "none") return ", untagged";
   return vlan === 0 ? "" : `, VLAN ${vlan}`;
 }
+
+/** Steps after which packets go another way. */
+export const PUBLISHES: ReadonlySet<Step["kind"]> = new Set([
+  "activate-version", "add-service", "remove-service", "set-destination-flags", "activate-next-hop",
+]);

@@ -14,7 +14,8 @@ import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
 import { createFlowCounter, readCounters, readVerdict, type FlowCounter } from "./count.ts";
 import type { NatTable } from "../../model/nat.ts";
-import { attachAgain, openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
+import { attachAgain } from "./attachments.ts";
+import { openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
 import { removeInstance } from "./detach.ts";
 import { diff, diffRoutes } from "./diff.ts";
 import { imageOf, type Image, type Route } from "./image.ts";
@@ -30,7 +31,7 @@ import { ProbePaths } from "./probe_paths.ts";
 import { PROGRAM } from "./program.ts";
 import { seedOf } from "./recover.ts";
 import { servable } from "./servable.ts";
-import { describeStep, type Step } from "./steps.ts";
+import { describeStep, PUBLISHES, type Step } from "./steps.ts";
 import type { TunnelReport } from "./tunnel_ends.ts";
 import { TunnelNews } from "./tunnel_news.ts";
 import { assignAddress, unassignAddress } from "./vip.ts";
@@ -54,7 +55,8 @@ export interface XdpPlaneParts {
   readonly onStep: OnStep | null;
 }
 
-const REFRESH_RETRY_MS = 1_000;
+/** Attaching asks the kernel for all interfaces and their offloads. */
+const RETRY_MS = { refresh: 1_000, attach: 5_000 } as const;
 
 /** Who wrote last, by directory of pins: two planes of one process may share an instance for a moment. */
 const writers = new Map<string, XdpPlane>();
@@ -159,13 +161,16 @@ export class XdpPlane implements Dataplane {
       await this.#reclaim();
       attachAgain(this.#context, this.#core, (name) => this.#waySource.linkNamed(name));
       await this.#take(diffRoutes(this.#core.state, this.#routes(), this.#interfaces()), null);
+      if (this.#core.refused.size > 0) this.#refreshIn(RETRY_MS.attach);
     }).catch((error: unknown) => {
       this.#context.env.log.warn({ error: String(error) }, "next hops could not be written: trying again");
-      this.#cancelRetry ??= this.#context.env.clock.after(REFRESH_RETRY_MS, () => {
-        this.#cancelRetry = null;
-        this.refresh();
-      });
+      this.#refreshIn(RETRY_MS.refresh);
     });
+  }
+
+  #refreshIn(milliseconds: number): void {
+    this.#cancelRetry?.();
+    this.#cancelRetry = this.#isClosed ? null : this.#context.env.clock.after(milliseconds, () => { this.refresh(); });
   }
 
   counters(): Counters {
@@ -393,8 +398,3 @@ export class XdpPlane implements Dataplane {
     return BigInt(Math.max(0, ...services.map(({ config }) => config.flowIdleMs))) * 1_000_000n;
   }
 }
-
-/** Steps after which packets go another way. */
-const PUBLISHES: ReadonlySet<Step["kind"]> = new Set([
-  "activate-version", "add-service", "remove-service", "set-destination-flags", "activate-next-hop",
-]);
