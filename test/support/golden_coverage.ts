@@ -63,10 +63,6 @@ export const IMPOSSIBLE: readonly Impossible[] = [
     verdicts: ["DROP_NO_ROOM"], is: (way, family) => way === "ipip6" && family === 4,
     because: "the longest IPv4 packet has the length of the longest payload of IPv6",
   },
-  {
-    verdicts: ["DROP_NO_BACKEND"], is: (way) => TUNNELS.some((each) => each === way),
-    because: "a tunnel belongs to a backend: without one, nothing tells the ways of direct server return apart",
-  },
 ];
 
 /** "TX_FORWARDED ipip4 v6 udp" and the like: all that there has to be a golden packet for. */

@@ -54,6 +54,8 @@ interface File {
   readonly destinations: readonly {
     readonly id: number;
     readonly forwarding: Forwarding;
+    /** Otherwise no slot of a ring leads to it. */
+    readonly alive: boolean;
     /** The backend's own; null: the packet's. */
     readonly port: number | null;
     readonly gueVariant: 0 | 1;
@@ -101,7 +103,7 @@ export function readGolden(): Golden {
   ) as File;
   const destinations = new Map(file.destinations.map((one) => [one.id, destinationOf(one)]));
   const services = file.services.map((one, index) =>
-    serviceOf(one, index, one.forwarding ?? destinations.get(one.destination)?.forwarding ?? "l2"));
+    serviceOf(one, index, destinations.get(one.destination)));
   return {
     linkAddresses: new Set(file.linkAddresses.map((text) => text.replaceAll(":", ""))),
     cases: file.cases.map(({ name, verdict, orphan, frame, expected, before, noted, fresh, full }) => ({
@@ -157,7 +159,7 @@ function destinationOf(one: File["destinations"][number]): Destination {
     forwarding: one.forwarding,
     gue: one.forwarding === "gue" ? { port: 6080, variant: one.gueVariant } : null,
     mac: null,
-    alive: true,
+    alive: one.alive,
     admission: 65536,
     weight: 1,
     weightProvenance: { source: "config" },
@@ -166,14 +168,15 @@ function destinationOf(one: File["destinations"][number]): Destination {
 }
 
 function serviceOf(
-  one: File["services"][number], index: number, forwarding: Forwarding,
+  one: File["services"][number], index: number, destination: Destination | undefined,
 ): Service {
-  const slots = new Uint16Array(7).fill(one.destination);
+  const configured = new Uint16Array(7).fill(one.destination);
+  const slots = destination?.alive === false ? new Uint16Array(7) : configured;
   return {
     index,
     name: one.name,
     hashSeed: 1n,
-    ring: { key: "", size: 7, slots, configured: slots },
+    ring: { key: "", size: 7, slots, configured },
     destinations: [one.destination, ...Object.values(one.quicLb?.servers ?? {})],
     failedOpen: false,
     quicLb: one.quicLb === undefined ? null : routingOf(one.quicLb),
@@ -181,7 +184,7 @@ function serviceOf(
       name: one.name,
       ...serviceAt(one.address, one.port),
       protocol: one.protocol,
-      forwarding,
+      forwarding: one.forwarding ?? destination?.forwarding ?? "l2",
       gue: { port: 6080, variant: 0 },
       algorithm: "maglev",
       hash: "5-tuple",

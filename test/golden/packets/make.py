@@ -37,11 +37,11 @@ destinations, services, cases = [], [], []
 ports = {}
 
 
-def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0, local=False, vlan=0, port=None, source=None):
+def destination(forwarding, family, resolved=True, mtu=0, gue_variant=0, local=False, vlan=0, port=None, source=None, alive=True):
     """`port` is the backend's own, of what is translated; None: the packet's."""
     number = len(destinations) + 1
     destinations.append({
-        "id": number, "forwarding": forwarding, "resolved": resolved and not local, "local": local, "mtu": mtu, "vlan": vlan,
+        "id": number, "forwarding": forwarding, "alive": alive, "resolved": resolved and not local, "local": local, "mtu": mtu, "vlan": vlan,
         "gueVariant": gue_variant,
         "address": BACKEND4 if family == 4 else BACKEND6,
         "tunnelSource": source or (OUTER4 if family == 4 else OUTER6), "port": port,
@@ -115,13 +115,20 @@ for shim, added in SHIMS.items():
         EVERY_WAY[f"{shim}{family}"] = (added + (20 if family == 4 else 40), shim.removesuffix("1-"), family,
                                         {"gue_variant": 1} if shim == "gue1-" else {})
 EVERY_MTU = 300
-for name, (_, way, outer_family, changes) in EVERY_WAY.items():
+
+
+def backend_behind(name, **obstacle):
+    _, way, outer_family, changes = EVERY_WAY[name]
+    if outer_family is None:
+        return {family: destination(way, family, **changes, **obstacle) for family in (4, 6)}
+    return destination(way, outer_family, **changes, **obstacle)
+
+
+for name, (_, _, outer_family, _) in EVERY_WAY.items():
     for kind, obstacle in (("denied", {"resolved": False}), ("small", {"mtu": EVERY_MTU}), ("here", {"local": True})):
         if kind == "here" and outer_family is None:
             continue
-        backend = {family: destination(way, outer_family or family, **changes, **obstacle) for family in (4, 6)} \
-            if outer_family is None else destination(way, outer_family, **changes, **obstacle)
-        service(f"{name} {kind}", backend, denied=kind == "denied")
+        service(f"{name} {kind}", backend_behind(name, **obstacle), denied=kind == "denied")
 for way in ("nat", "fullnat"):
     service(f"{way} nobody", 0, forwarding=way)
 # Connection IDs, and where each says its packets go: the vectors of draft-ietf-quic-load-balancers-21 (appendix B;
@@ -141,6 +148,9 @@ for way, (cid, server, key) in CIDS.items():
         "configs": [{"id": first >> 5, "serverIdBytes": len(server) // 2, "nonceBytes": length - 1 - len(server) // 2,
                      "lengthEncoded": first & 31 == length - 1, "key": key}],
         "servers": {server: named}})
+# Its only backend is down: the service still has it, but no slot of its ring leads there.
+for name in EVERY_WAY:
+    service(f"{name} down", backend_behind(name, alive=False))
 TUNNELS = [f"{name}{family}" for name in ("ipip", "gre", "gue", "gue1-") for family in (4, 6)]
 backend_of = {one["port"]: one["destination"] for one in services}
 backends_of = {(one["port"], 6 if ":" in one["address"] else 4): one["destination"] for one in services}
@@ -883,6 +893,7 @@ for family in (4, 6):
             here = f"v{family} {way} {transport},"
             case(f"{here} denied", "DROP_DENIED", to(f"{way} denied", **denied))
             case(f"{here} no neighbour", "DROP_NO_NEIGHBOUR", to(f"{way} denied"))
+            case(f"{here} backend down", "DROP_NO_BACKEND", to(f"{way} down"))
             case(f"{here} orphaned", "PASS_ORPHANED", to(way), orphan="pass")
             case(f"{here} orphaned, dropped", "DROP_ORPHANED", to(way), orphan="drop")
             case(f"{here} last hop here", "DROP_TTL_EXPIRED", to(way, ttl=1))
