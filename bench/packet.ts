@@ -14,7 +14,8 @@ import type { VerdictName } from "../src/model/decide.ts";
 import { BpfWorld } from "../test/support/bpf_world.ts";
 import { describeMachine, machineLine, median, type Machine } from "./machine.ts";
 import {
-  FLOWS, FLOWS_MAX, FRAME_BYTES, hopOf, LINK_ADDRESSES, packetCases, tableOf, type Case, type Flows, type WorldSpec,
+  FLOWS, FLOWS_MAX, FRAME_BYTES, hopOf, LINK_ADDRESSES, packetCases, tableOf, TRACKING_BASE, withMarks,
+  type Case, type Flows, type WorldSpec,
 } from "./packet_cases.ts";
 
 export interface PacketBenchOptions {
@@ -128,7 +129,9 @@ function worldOf(
     object, switches, flowsMax: spec.flowsMax, natFlowsMax: spec.natFlowsMax ?? FEW_ENTRIES, devices: [1],
   });
   worlds.set(spec.key, world);
-  world.fill(tableOf(spec.text), { hop: hopOf, heartbeatNs: 1n, ringClass: "medium", linkAddresses: LINK_ADDRESSES });
+  world.fill(withMarks(tableOf(spec.text), spec.marked), {
+    hop: hopOf, heartbeatNs: 1n, ringClass: "medium", linkAddresses: LINK_ADDRESSES,
+  });
   return world;
 }
 
@@ -187,7 +190,7 @@ function resultOf(runners: readonly Runner[], rounds: number, load: number): Pac
   };
 }
 
-/** Tables: ways of forwarding by flows, programs by what is switched on, connection IDs, verdicts. */
+/** Tables: ways of forwarding by flows, what is remembered, programs by what is switched on, connection IDs, verdicts. */
 export function packetTable(result: PacketBench): string {
   const of = (group: Case["group"]): PacketRow[] =>
     result.rows.filter((row) => row.group === group);
@@ -202,6 +205,10 @@ export function packetTable(result: PacketBench): string {
     row.name, cell(row), String(row.program.xlatedInstructions), String(row.program.jitedBytes),
   ]);
   return `${markdown(["TX_FORWARDED", ...flows, "instructions"], forwarding)}
+64 K flows, l2, IPv4, by what is remembered: the time for one packet, and the whole time as a multiple of the
+one without tracking and as a share of the one with \`full\`.
+
+${markdown(["tracking", "ns", "of none's time", "of full's time"], trackingRows(of("tracking")))}
 One packet, l2, IPv4, no tracking, through programs with more switched on than it needs:
 
 ${markdown(["switched on", "ns", "instructions", "bytes of machine code"], features)}
@@ -220,6 +227,13 @@ packet is a new flow. Sending itself is not in it.
 
 Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`.
 `;
+}
+
+function trackingRows(rows: readonly PacketRow[]): string[][] {
+  const [none, full] = [TRACKING_BASE, "full"].map((name) => rows.find((row) => row.name === name)!);
+  const against = (row: PacketRow, other: PacketRow): string =>
+    median(row.wholeNs.map((ns, round) => ns / (other.wholeNs[round] ?? NaN))).toFixed(2);
+  return rows.map((row) => [row.name, cell(row), against(row, none!), against(row, full!)]);
 }
 
 function cell(row: PacketRow | undefined): string {

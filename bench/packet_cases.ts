@@ -7,6 +7,8 @@ import { parseAddress } from "../src/model/address.ts";
 import { hexText } from "../src/model/hex.ts";
 import { compile } from "../src/model/compile.ts";
 import type { VerdictName } from "../src/model/decide.ts";
+import { schemeOf } from "../src/model/slot.ts";
+import { SETTLED, type SlotStates } from "../src/model/slot_states.ts";
 import { encodeCid } from "../src/model/quic_lb.ts";
 import {
   EMPTY_LEDGER, type BackendHealth, type Destination, type ForwardingTable,
@@ -19,7 +21,7 @@ const FORWARDING_SWITCHES = {
   l2: "featureL2", ipip: "featureIpip", gue: "featureGue", gre: "featureGre",
 } as const satisfies Readonly<Record<(typeof FORWARDINGS)[number], Switch>>;
 export const FAMILIES = [4, 6] as const;
-export const TRACKINGS = ["none", "full"] as const;
+export const TRACKINGS = ["none", "minimal", "full"] as const;
 export type Family = (typeof FAMILIES)[number];
 export type Switch = keyof PointsmanRodata;
 
@@ -48,10 +50,12 @@ export interface WorldSpec {
   readonly flowsMax: number;
   /** Entries of translated flows, two each; absent: few. */
   readonly natFlowsMax?: number;
+  /** Slots that are marked, of a hundred, and whether they are changing; absent: none is. */
+  readonly marked?: { readonly percent: number; readonly changing: boolean };
 }
 
 export interface Case {
-  readonly group: "forwarding" | "features" | "quic" | "verdict";
+  readonly group: "forwarding" | "tracking" | "features" | "quic" | "verdict";
   readonly name: string;
   readonly world: WorldSpec;
   readonly flows: Flows;
@@ -155,7 +159,7 @@ function forwardingCases(): Case[] {
       text: configText(service("web", 80, family, rest)),
       switches: [
         FORWARDING_SWITCHES[forwarding], "ringClassMedium",
-        ...(tracking === "full" ? ["featureTracking"] as const : []),
+        ...(tracking === "full" ? ["featureTracking"] as const : tracking === "minimal" ? ["featureMinimal"] as const : []),
       ],
       flowsMax: tracking === "full" ? FLOWS_MAX : FEW_FLOWS,
     };
@@ -164,6 +168,50 @@ function forwardingCases(): Case[] {
       verdict: "TX_FORWARDED", family, frame: frame(family, {}),
     }));
   });
+}
+
+/** Flows of 64 K clients, l2 and IPv4, by what is remembered and how many slots have to do with it. */
+function trackingCases(): Case[] {
+  const marks = [5, 100].flatMap((percent) => [true, false].map((changing) => ({ percent, changing })));
+  const ways = [
+    { name: TRACKING_BASE, tracking: "none", marked: undefined },
+    { name: "full", tracking: "full", marked: undefined },
+    { name: "minimal, settled", tracking: "minimal", marked: undefined },
+    ...marks.map((marked) => ({
+      name: `minimal, ${marked.percent} % of slots ${marked.changing ? "changing" : "with exceptions"}`,
+      tracking: "minimal", marked,
+    })),
+  ];
+  return ways.map(({ name, tracking, marked }) => ({
+    group: "tracking", name, flows: "64 K flows", verdict: "TX_FORWARDED", family: 4, frame: frame(4, {}),
+    world: {
+      key: `tracking ${name}`, text: configText(service("web", 80, 4, `forwarding: l2; tracking: ${tracking}`)),
+      switches: [
+        "featureL2", "ringClassMedium",
+        ...(tracking === "full" ? ["featureTracking"] as const : tracking === "minimal" ? ["featureMinimal"] as const : []),
+      ],
+      flowsMax: FLOWS_MAX, ...(marked === undefined ? {} : { marked }),
+    },
+  }));
+}
+
+/** What the others of their group are measured against. */
+export const TRACKING_BASE = "none";
+
+/** The table with that many slots marked, evenly over the ring. */
+export function withMarks(table: ForwardingTable, marked: WorldSpec["marked"]): ForwardingTable {
+  if (marked === undefined) return table;
+  const services = table.services.map((service) => {
+    const { size, slots } = service.ring;
+    const exceptional = Uint8Array.from({ length: size }, (_, slot) => (slot * 37 % 100 < marked.percent ? 1 : 0));
+    // The untracked owner is the owner: where packets go does not depend on what is remembered.
+    const owners = slots.map((id, slot) => (exceptional[slot] === 1 ? id : 0));
+    const predecessor = { scheme: schemeOf(service), owners, key: "" };
+    const states: SlotStates = marked.changing
+      ? { ...SETTLED, exceptional, predecessor, changingUntilNs: 1n << 62n } : { ...SETTLED, exceptional };
+    return { ...service, states };
+  });
+  return { ...table, services };
 }
 
 const ALL = Object.keys(PointsmanRodata.offsets) as Switch[];
@@ -179,7 +227,8 @@ function featureCases(): Case[] {
     ["l2, source hash", [...least, "featureSourceHash"]],
     ["l2, orphan action", [...least, "featureOrphan"]],
     ["l2, policy", [...least, "featurePolicy"]],
-    ["l2, tracking", [...least, "featureTracking"]],
+    ["l2, tracking full", [...least, "featureTracking"]],
+    ["l2, tracking minimal", [...least, "featureMinimal"]],
     ["l2, wildcard services beside an exact one", [...least, "featureWildcard"]],
     ["l2, a prefix with any port", [...least, "featureWildcard"], wildcard],
     ["l2 and ipip", [...least, "featureIpip"]],
@@ -318,5 +367,5 @@ function natCases(): Case[] {
 }
 
 export function packetCases(): Case[] {
-  return [...forwardingCases(), ...natCases(), ...featureCases(), ...quicCases(), ...verdictCases()];
+  return [...forwardingCases(), ...natCases(), ...trackingCases(), ...featureCases(), ...quicCases(), ...verdictCases()];
 }

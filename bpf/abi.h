@@ -65,15 +65,30 @@ enum gue_variant { GUE_HEADER = 0, GUE_DIRECT };
 
 enum orphan_action { ORPHAN_KEEP = 0, ORPHAN_PASS, ORPHAN_DROP };
 enum hash_input { HASH_5_TUPLE = 0, HASH_SOURCE_IP };
-enum tracking { TRACKING_NONE = 0, TRACKING_FULL };
+/* FULL: every flow is remembered. MINIMAL: those that the ring alone would misplace (after JET,
+ * CoNEXT 2021, and Beamer, NSDI 2018). NONE: the ring alone. */
+enum tracking { TRACKING_NONE = 0, TRACKING_FULL, TRACKING_MINIMAL };
+
+/* What became of packets that met a slot with a mark, with TRACKING_MINIMAL. Index of
+ * `tracking_counts`. */
+enum tracking_outcome {
+	TRACKING_FOLLOWED = 0,  /* its flow was remembered */
+	TRACKING_BEGAN,         /* it opens a flow, which is remembered with the owner */
+	TRACKING_KEPT,          /* its flow is older than the window: remembered with the untracked owner */
+	TRACKING_LOST,          /* its backend, or the untracked owner, is dead: to the owner */
+	TRACKING_UNREMEMBERED,  /* to be remembered, but too many were just now */
+	TRACKING_SETTLED,       /* the slot is not changing, and the flow no exception: to the owner */
+	TRACKING_OUTCOMES,      /* how many there are; not an outcome */
+};
 
 /* Rings come in classes of size, one map-in-map each. */
 enum ring_class { RING_SMALL = 0, RING_MEDIUM, RING_LARGE, RING_CLASSES };
 /* Slots of each class. */
 enum ring_slots { RING_SMALL_SLOTS = 16384, RING_MEDIUM_SLOTS = 65540, RING_LARGE_SLOTS = 2097152 };
 
-/* The u16 in a ring: 15 bits of backend id (0: nobody), and a mark: this slot needs a look at
- * state. */
+/* The u16 in a ring: 15 bits of backend id (0: nobody), and a mark: flows of this slot may be
+ * remembered elsewhere. In a predecessor's ring there are no marks, and 0 in a slot of the service's
+ * own scheme says that it is not changing. */
 enum slot_word { SLOT_BACKEND_MASK = 0x7fff, SLOT_EXCEPTION = 0x8000 };
 
 /* Bits of destination.flags: LIVE may keep the flows it has, ADMITS may get new ones. */
@@ -89,6 +104,7 @@ enum service_flags {
 	SERVICE_HAS_POLICY = 2,
 	SERVICE_QUIC_LB = 4,
 	SERVICE_NAT = 8,        /* its flows are in `nat_flows`, and not in `flows` */
+	SERVICE_REHASHED = 16,  /* the predecessor has another scheme: every slot is changing */
 };
 
 /* How a QUIC connection ID hides the server ID in it (draft-ietf-quic-load-balancers-21, 5.4). */
@@ -143,21 +159,29 @@ struct wildcard_key {
 	__u8 pad[2];
 };
 
-/* What a packet of a service is measured against. Two versions of each service stand in
- * `service_versions` (index × 2 + version); `service_active` says which one counts, so a change is
- * one aligned store. */
-struct service_version {
+/* How a packet finds its slot, and where the slots are. */
+struct slot_scheme {
 	__u64 hash_seed;
-	__u64 flow_idle_ns;
 	__u32 ring_id;          /* index in the ring class's outer map */
-	__u32 ring_size;        /* slots, a prime */
+	__u32 ring_size;        /* slots, a prime; 0: there is no ring */
 	__u8 ring_class;        /* enum ring_class */
 	__u8 hash_input;        /* enum hash_input */
-	__u8 tracking;          /* enum tracking */
-	__u8 flags;             /* enum service_flags */
 	__u8 source_prefix_ipv4; /* bits of the client address that HASH_SOURCE_IP takes, 0…32 */
 	__u8 source_prefix_ipv6; /* 0…128 */
+	__u8 pad[4];
+};
+
+/* What a packet of a service is measured against. Two versions of each service stand in
+ * `service_versions` (index × 2 + version); `service_active` says which one counts, so a change is
+ * one aligned store. The version that counts is never written. */
+struct service_version {
+	struct slot_scheme scheme;
+	__u32 flow_idle_ms;
+	__u8 tracking;          /* enum tracking */
+	__u8 flags;             /* enum service_flags */
 	__u16 mss_max;          /* largest segment that SYNs may ask for; 0: no limit */
+	__u64 changing_until_ns; /* CLOCK_MONOTONIC; from then on no slot is changing */
+	struct slot_scheme predecessor; /* its ring has the untracked owner of each slot that is changing */
 };
 
 /* The way to a destination. The first twelve bytes are those of the Ethernet header. */
@@ -345,6 +369,9 @@ struct settings {
 	__u64 nat_fin_ns;       /* after a FIN, */
 	__u64 nat_rst_ns;       /* after an RST, */
 	__u64 nat_udp_ns;       /* and of UDP */
+	__u64 remember_interval_ns; /* between two flows that one CPU remembers with TRACKING_MINIMAL, on average,
+				 * of those that are opened and of the others; 0: no limit */
+	__u64 remember_burst_ns; /* so many intervals may be taken in advance */
 };
 
 /* What the decapsulation program of the backends (decap.bpf.c) did. Index of `decap_counts`.
@@ -384,7 +411,8 @@ _Static_assert(sizeof(struct flow_entry) == 16, "one entry, one quarter of a cac
 _Static_assert(sizeof(struct nat_flow) == 88, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct fragment_key) == 40, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct fragment_entry) == 16, "two words");
-_Static_assert(sizeof(struct service_version) == 32, "two versions to a cache line");
+_Static_assert(sizeof(struct slot_scheme) == 24, "no padding that the compiler may leave unset");
+_Static_assert(sizeof(struct service_version) == 64, "a cache line");
 _Static_assert(sizeof(struct next_hop) == 24, "two of them in a destination");
 _Static_assert(sizeof(struct destination) == 128, "two cache lines");
 _Static_assert(sizeof(struct policy_key) == 24, "32 + 32 + 128 bits");
@@ -393,6 +421,6 @@ _Static_assert(sizeof(struct quic_config) == 232, "masks, bytes and 44 words");
 _Static_assert(sizeof(struct quic_server_key) == 20, "made of two double words and a word");
 _Static_assert(sizeof(struct probe_key) == 20, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct probe_path) == 12, "three words");
-_Static_assert(sizeof(struct settings) == 88, "eleven aligned words");
+_Static_assert(sizeof(struct settings) == 104, "thirteen aligned words");
 _Static_assert(sizeof(struct verdict_count) == 16, "per-CPU values are multiples of 8");
 _Static_assert(sizeof(struct traffic_count) == 24, "per-CPU values are multiples of 8");

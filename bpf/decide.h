@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
  * What becomes of a packet, in this order: for this host or not, fragment, answer to a translated
- * flow, service, policy, orphan, connection ID, flow, ring. Knows the maps that look-ups need; knows
- * no byte of the frame and writes nothing but `flows`. decide() in src/model/decide.ts is its twin:
- * same order, same verdicts, same effects.
+ * flow, service, policy, orphan, connection ID, flow and ring (choice.h). Knows the maps that look-ups
+ * need; knows no byte of the frame. decide() in src/model/decide.ts is its twin: same order, same
+ * verdicts, same effects.
  */
 #pragma once
 
-#include "flow_hash.h"
+#include "choice.h"
 #include "fragment.h"
 #include "link_address.h"
 #include "maps.h"
@@ -17,27 +17,6 @@
 #include "policy.h"
 #include "quic.h"
 #include "tunnel_error.h"
-
-enum { TOUCH_INTERVAL_NS = 1000000000 };
-
-/* What is to be written to `flows` or `nat_flows` once the packet is on its way. */
-enum effect { EFFECT_NONE = 0, EFFECT_TOUCH, EFFECT_REMEMBER, EFFECT_CLAIM };
-
-struct choice {
-	const struct destination *destination;
-	struct flow_entry *entry; /* the flow's, whether it was followed or not; NULL: none */
-	struct nat_flow *nat;   /* the same of a translated flow, in either direction */
-	__u64 now_ns;
-	__u32 service;
-	__u32 id;               /* of the destination */
-	__u32 generation;
-	__u8 effect;            /* enum effect */
-	__u8 tracking;          /* enum tracking */
-	__u16 mss_max;          /* of the service; 0: no limit */
-	__be32 tunnel_source_mask; /* of the destination, if tunnels lead there */
-	__u32 flow_hash;        /* of the 5-tuple; set where the outer header varies by it */
-	int action;             /* enum xdp_action of the TX verdicts */
-};
 
 /* The group of the longest prefix that holds the address. */
 static __always_inline const __u32 *group_of(const __u8 *address)
@@ -107,125 +86,6 @@ static __always_inline const struct service_version *active_version(__u32 servic
 	return bpf_map_lookup_elem(&service_versions, &element);
 }
 
-/* Follows the flow to the destination it has, if that is still the one it was and may keep it. A
- * new connection that reuses the addresses and ports of an old one counts as new. */
-static __always_inline bool follow_flow(const struct packet *packet,
-					const struct service_version *version,
-					struct choice *choice)
-{
-	__u32 wanted = packet->opens ? DESTINATION_LIVE | DESTINATION_ADMITS : DESTINATION_LIVE;
-	struct flow_entry *entry = bpf_map_lookup_elem(&flows, &packet->flow);
-	const struct destination *destination;
-	__u64 last_seen_ns;
-	__u32 id;
-
-	choice->entry = entry;
-	if (!entry)
-		return false;
-	last_seen_ns = *(volatile __u64 *)&entry->last_seen_ns;
-	if (last_seen_ns + version->flow_idle_ns < choice->now_ns)
-		return false;
-	id = entry->destination;
-	destination = bpf_map_lookup_elem(&destinations, &id);
-	if (!destination || destination->generation != entry->generation ||
-	    (destination->flags & wanted) != wanted)
-		return false;
-	choice->destination = destination;
-	choice->id = id;
-	choice->effect = last_seen_ns + TOUCH_INTERVAL_NS < choice->now_ns ? EFFECT_TOUCH : EFFECT_NONE;
-	return true;
-}
-
-#define SLOT_OF(rings, slots_max)                                             \
-	do {                                                                  \
-		__u32 only = 0;                                               \
-		void *inner = bpf_map_lookup_elem(&rings, &version->ring_id); \
-		__u16 *slots = inner ? bpf_map_lookup_elem(inner, &only) : NULL; \
-									      \
-		/* Or clang drops the check that the verifier wants to see. */ \
-		asm volatile("" : "+r"(slot));                                \
-		if (slots && slot < slots_max)                                \
-			return slots[slot] & SLOT_BACKEND_MASK;               \
-	} while (0)
-
-static __always_inline __u32 flow_hash_of(const struct packet *packet,
-					  const struct service_version *version)
-{
-	const struct flow_key *flow = &packet->flow;
-
-	return flow_hash(version->hash_seed, flow->source, flow->source_port, flow->service.address,
-			 flow->service.port, flow->service.protocol);
-}
-
-static __always_inline __u32 hash_of(const struct packet *packet,
-				     const struct service_version *version)
-{
-	const struct flow_key *flow = &packet->flow;
-
-	if (feature_source_hash && version->hash_input == HASH_SOURCE_IP)
-		return source_hash(version->hash_seed, flow->source,
-				   packet->family == 4 ? 96 + version->source_prefix_ipv4
-						       : version->source_prefix_ipv6);
-	return flow_hash_of(packet, version);
-}
-
-/* The id in the ring's slot; 0: nobody. */
-static __always_inline __u32 id_in_ring(const struct service_version *version, __u32 hash)
-{
-	__u64 slot = slot_of(hash, version->ring_size);
-
-	if (version->ring_size == 0)
-		return 0;
-	if (ring_class_small && version->ring_class == RING_SMALL)
-		SLOT_OF(rings_small, RING_SMALL_SLOTS);
-	else if (ring_class_medium && version->ring_class == RING_MEDIUM)
-		SLOT_OF(rings_medium, RING_MEDIUM_SLOTS);
-	else if (ring_class_large && version->ring_class == RING_LARGE)
-		SLOT_OF(rings_large, RING_LARGE_SLOTS);
-	return 0;
-}
-
-static __always_inline enum verdict choose_by_ring(const struct packet *packet,
-						   const struct service_version *version,
-						   struct choice *choice)
-{
-	__u32 hash = hash_of(packet, version);
-
-	if (feature_tunnel_variation || feature_gue)
-		choice->flow_hash = hash;
-	choice->id = id_in_ring(version, hash);
-	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
-	if (!choice->destination || choice->destination->forwarding == FORWARDING_NONE) {
-		if (choice->entry && packet->role != ROLE_ICMP_ERROR)
-			bpf_map_delete_elem(&flows, &packet->flow);
-		return DROP_NO_BACKEND;
-	}
-	if (choice->tracking == TRACKING_FULL) {
-		choice->generation = choice->destination->generation;
-		choice->effect = EFFECT_REMEMBER;
-	}
-	return VERDICT_CONTINUE;
-}
-
-/* An outer header may vary by flow, by its source address or, in GUE, its source port: always by the
- * 5-tuple, since all flows of one client would look alike where the service hashes clients. A
- * packet that the ring placed may have that hash already. */
-static __always_inline void vary_tunnel(const struct packet *packet,
-					const struct service_version *version,
-					struct choice *choice, bool by_ring)
-{
-	const struct destination *destination = choice->destination;
-	bool varies_port = feature_gue && destination->forwarding == FORWARDING_GUE;
-
-	choice->tunnel_source_mask = 0;
-	if (feature_tunnel_variation && destination->forwarding != FORWARDING_L2)
-		choice->tunnel_source_mask = destination->tunnel_source_mask;
-	if (!varies_port && !choice->tunnel_source_mask)
-		return;
-	if (!by_ring || version->hash_input != HASH_5_TUPLE)
-		choice->flow_hash = flow_hash_of(packet, version);
-}
-
 /* Sends the packet to the destination that its connection ID names. A flow that goes nowhere yet is
  * remembered with it; one that goes elsewhere stays there. */
 static __always_inline bool follow_cid(struct choice *choice, __u32 named, bool followed)
@@ -236,12 +96,10 @@ static __always_inline bool follow_cid(struct choice *choice, __u32 named, bool 
 		return false;
 	if (followed && choice->id != named)
 		choice->effect = EFFECT_NONE;
-	if (!followed && choice->tracking == TRACKING_FULL) {
-		choice->generation = destination->generation;
-		choice->effect = EFFECT_REMEMBER;
-	}
 	choice->destination = destination;
 	choice->id = named;
+	if (!followed && choice->tracking == TRACKING_FULL)
+		remember(choice);
 	return true;
 }
 
@@ -290,7 +148,7 @@ static __always_inline enum verdict decide_nat(const struct packet *packet,
 	}
 	choice->effect = EFFECT_CLAIM;
 	choice->generation = choice->destination->generation;
-	choice->flow_hash = flow_hash_of(packet, version);
+	choice->flow_hash = flow_hash_of(packet, &version->scheme);
 	return VERDICT_CONTINUE;
 }
 
@@ -341,7 +199,9 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 
 	if (feature_policy && version->flags && is_denied(packet, version, choice->service))
 		return DROP_DENIED;
-	choice->tracking = feature_tracking ? version->tracking : TRACKING_NONE;
+	choice->tracking = feature_tracking || feature_minimal ? version->tracking : TRACKING_NONE;
+	choice->outcome = TRACKING_OUTCOMES;
+	choice->pace = PACE_ANY;
 	choice->mss_max = feature_mss_clamp ? version->mss_max : 0;
 	if (feature_orphan || feature_nat || choice->tracking == TRACKING_FULL)
 		choice->now_ns = bpf_ktime_get_coarse_ns();
@@ -354,7 +214,8 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 		named = named_by_cid(ctx, packet, choice->service);
 	if (feature_nat && version->flags & SERVICE_NAT)
 		return decide_nat(packet, version, choice, named, held);
-	followed = choice->tracking == TRACKING_FULL && follow_flow(packet, version, choice);
+	followed = feature_tracking && choice->tracking == TRACKING_FULL &&
+		   follow_flow(packet, version, choice);
 	if (feature_quic_lb && named)
 		followed = follow_cid(choice, named, followed);
 	if (!followed) {
@@ -365,19 +226,4 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	if (feature_tunnel_variation || feature_gue)
 		vary_tunnel(packet, version, choice, !followed);
 	return VERDICT_CONTINUE;
-}
-
-/* Writes what was decided. A packet that did not get away is not here: it leaves no trace. */
-static __always_inline bool settle(const struct packet *packet, const struct choice *choice)
-{
-	struct flow_entry entry;
-
-	if (choice->effect == EFFECT_TOUCH && choice->entry)
-		choice->entry->last_seen_ns = choice->now_ns;
-	if (choice->effect != EFFECT_REMEMBER)
-		return false;
-	entry.last_seen_ns = choice->now_ns;
-	entry.generation = choice->generation;
-	entry.destination = choice->id;
-	return bpf_map_update_elem(&flows, &packet->flow, &entry, BPF_ANY) == 0;
 }

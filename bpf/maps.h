@@ -24,6 +24,7 @@ const volatile bool feature_mss_clamp = true;
 const volatile bool feature_tunnel_variation = true;
 const volatile bool feature_wildcard = true;
 const volatile bool feature_tracking = true;
+const volatile bool feature_minimal = true;
 const volatile bool feature_policy = true;
 const volatile bool feature_source_hash = true;
 const volatile bool feature_orphan = true;
@@ -45,6 +46,7 @@ const volatile enum gue_variant anchor_gue_variant;
 const volatile enum orphan_action anchor_orphan_action;
 const volatile enum hash_input anchor_hash_input;
 const volatile enum tracking anchor_tracking;
+const volatile enum tracking_outcome anchor_tracking_outcome;
 const volatile enum ring_class anchor_ring_class;
 const volatile enum ring_slots anchor_ring_slots;
 const volatile enum slot_word anchor_slot_word;
@@ -156,7 +158,7 @@ struct ring_large { __u16 slots[RING_LARGE_SLOTS]; };
 	};                                                           \
 	struct {                                                     \
 		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);            \
-		__type(key, __u32); /* service_version.ring_id */    \
+		__type(key, __u32); /* slot_scheme.ring_id */        \
 		__uint(max_entries, 64);                             \
 		__array(values, struct ring##_map);                  \
 	}
@@ -172,6 +174,20 @@ struct {
 	__type(value, struct flow_entry);
 	__uint(max_entries, 65536);
 } flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);             /* 0: flows that are opened; 1: the others */
+	__type(value, __u64);           /* when the next one may be remembered, CLOCK_MONOTONIC */
+	__uint(max_entries, 2);
+} remember_pace SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);             /* enum tracking_outcome */
+	__type(value, __u64);
+	__uint(max_entries, TRACKING_OUTCOMES);
+} tracking_counts SEC(".maps");
 
 /* Never LRU: that would forget one direction, give its port to somebody else, and send them the
  * other one's data. */

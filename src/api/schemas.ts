@@ -197,7 +197,7 @@ export const statusSchema = z.strictObject({
   generation: counting,
   lastApply: applyStateSchema.nullable(),
   flows: z.strictObject({
-    count: counting, max: counting, kind: z.enum(["exact", "tracked", "unknown"]),
+    count: counting, max: counting, kind: z.enum(["exact", "tracked", "remembered", "unknown"]),
   }),
   /** Translated flows, which `flows` counts too; null: nothing is translated. */
   nat: z.strictObject({ count: counting, max: counting }).nullable(),

@@ -16,6 +16,7 @@ import { healthSchema } from "./schema.ts";
 import type { RawBackend, RawConfig, RawHealth, RawService } from "./schema.ts";
 
 const TIMEOUT_DEFAULT_MS = 1000;
+const CHANGE_WINDOW_DEFAULT_MS = 5 * 60_000;
 const FLOW_IDLE_DEFAULT_MS = { tcp: 15 * 60_000, udp: 60_000 } as const;
 
 export function convertConfig(raw: RawConfig): Config {
@@ -109,6 +110,15 @@ function convertHealth(raw: RawHealth): Health {
   ), body, tls, ...timing };
 }
 
+/**
+ * Nothing tells a datagram of an old flow from one of a new: it must have been silent for flowIdle. A flow
+ * of TCP that began in the window must not be forgotten within it.
+ */
+function changeWindowMs({ changeWindow, protocol }: RawService, flowIdleMs: number): number {
+  if (protocol === "udp") return Math.max(changeWindow === undefined ? 0 : readDuration(changeWindow), flowIdleMs);
+  return Math.min(changeWindow === undefined ? CHANGE_WINDOW_DEFAULT_MS : readDuration(changeWindow), flowIdleMs);
+}
+
 function convertService(raw: RawService): ServiceConfig {
   const {
     name, port, protocol, forwarding, gue, algorithm, hash, sourcePrefix, ringSize, tracking,
@@ -120,6 +130,7 @@ function convertService(raw: RawService): ServiceConfig {
     name, network: readVirtualAddress(raw.address), ports: readPorts(port), protocol, forwarding,
     gue, algorithm, hash,
     sourcePrefix, ringSize, tracking, flowIdleMs,
+    changeWindowMs: changeWindowMs(raw, flowIdleMs),
     affinityGroup: raw.affinityGroup,
     mssMax: raw.mssMax,
     quicLb: optional(raw.quicLb, ({ configs }) => ({

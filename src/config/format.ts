@@ -140,7 +140,7 @@ function healthForm(health: Health): Record<string, unknown> {
 function serviceForm(
   service: ServiceConfig, inline: PoolConfig | undefined,
 ): Record<string, unknown> {
-  const { name, network, ports, flowIdleMs, pool, policy, proxy, quicLb, ...rest } = service;
+  const { name, network, ports, flowIdleMs, changeWindowMs, pool, policy, proxy, quicLb, ...rest } = service;
   const { connectTimeoutMs, idleTimeoutMs, udpIdleTimeoutMs, ...limits } = proxy;
   return {
     name,
@@ -151,6 +151,7 @@ function serviceForm(
       configs: configs.map((each) => ({ ...each, key: optional(each.key, formatQuicKey) })),
     })),
     flowIdle: formatDuration(flowIdleMs),
+    changeWindow: formatDuration(changeWindowMs),
     ...(inline === undefined ? { pool } : poolForm(inline)),
     policy: {
       allow: policy.allow.map(

@@ -203,6 +203,24 @@ function* segments(draft: Draft): Iterable<Finding> {
   }
 }
 
+/** Of UDP nothing tells an old flow from a new one; of TCP what is forgotten must not be missed. */
+function* windows(draft: Draft): Iterable<Finding> {
+  for (const { path, fields: { protocol, changeWindow, flowIdle = protocol === "udp" ? "60s" : "15m" } } of draft.services) {
+    if (changeWindow === undefined) continue;
+    const isLonger = readDuration(changeWindow) > readDuration(flowIdle);
+    if (protocol !== "udp" && isLonger) {
+      yield warning([...path, "changeWindow"],
+        `${changeWindow} is longer than flowIdle, and counts as ${flowIdle}`,
+        "what is remembered in a window must last as long: raise flowIdle");
+    }
+    if (protocol !== "udp" || isLonger || changeWindow === flowIdle) continue;
+    yield warning([...path, "changeWindow"],
+      `${changeWindow} is shorter than flowIdle, and counts as ${flowIdle}`,
+      "with udp, flows from before a change are told by having been silent for flowIdle");
+  }
+}
+
 export const TRAFFIC_RULES: readonly Rule[] = [
   noServices, noBackends, noWeight, slotless, mappedPorts, families, ringSizes, affinityGroups, policies, probes, unprobedUdp, segments,
+  windows,
 ];

@@ -7,6 +7,7 @@ import * as formats from "./formats.ts";
 import type { Check } from "./formats.ts";
 import { interfacesSchema, macsSchema } from "./schema_interfaces.ts";
 import { natSchema } from "./schema_nat.ts";
+import { trackingKeys } from "./schema_tracking.ts";
 import { duration, integer, text } from "./schema_parts.ts";
 import { probesSchema, viaSchema } from "./schema_probes.ts";
 import { quicLbSchema, serverIdsSchema } from "./schema_quic.ts";
@@ -237,14 +238,7 @@ export const serviceSchema = z.strictObject({
     ipv6: integer("Bits of an IPv6 client address.", 1, 128).default(128),
   }).prefault({}).meta({ description: "How much of the client's address `source-ip` hashes." }),
   ringSize: integer("Slots of the lookup table, a prime.", 7, 2_097_143).default(65_537),
-  tracking: z.enum(["full", "none"]).default("full").meta({
-    description: "Whether established flows are remembered, so that they stay put when the ring "
-      + "changes.",
-  }),
-  flowIdle: duration(
-    "A remembered flow without a packet for so long is forgotten. Default: 15m for tcp, 60s for "
-      + "udp.",
-    "1s", "168h").optional(),
+  ...trackingKeys,
   affinityGroup: name(
     "Services of one group send a client to the same host on every port; null: no group.",
   )

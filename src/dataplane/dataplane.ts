@@ -5,8 +5,10 @@ import type { Socket } from "node:net";
 import type { Address } from "../model/address.ts";
 import type { ForwardingTable, Ledger } from "../model/table.ts";
 import type { VerdictName } from "../model/decide.ts";
+import type { TrackingOutcome } from "../model/flow_decide.ts";
 import type { NatOutcome } from "../model/nat.ts";
 import type { QuicOutcome } from "../model/quic_route.ts";
+import type { SlotSweep } from "../model/slot_states.ts";
 
 export interface TrafficCount {
   /** Datagrams in the proxy plane, which sees no packets of TCP. */
@@ -23,14 +25,21 @@ export interface Counters {
   readonly services: ReadonlyMap<string, TrafficCount>;
   /** By "pool/backend". */
   readonly backends: ReadonlyMap<string, TrafficCount>;
-  /** Flows held now, and what sort of number that is (proxy: exact; xdp: tracked). */
-  readonly flows: { readonly count: number; readonly max: number; readonly kind: "exact" | "tracked" | "unknown" };
+  /**
+   * Flows held now, and what sort of number that is: exact (proxy), tracked (xdp), or those alone that the
+   * ring would misplace (remembered: xdp, as long as a service has `tracking: minimal`).
+   */
+  readonly flows: {
+    readonly count: number; readonly max: number; readonly kind: "exact" | "tracked" | "remembered" | "unknown";
+  };
   /** Flows now, by "pool/backend", where the plane can tell. */
   readonly backendFlows: ReadonlyMap<string, number>;
   /** Named things that happened beside the verdicts (proxy): at a limit, a backend that refused, an idle timeout. */
   readonly incidents?: ReadonlyMap<string, number>;
   /** Packets of services with quicLb, by what their connection ID said. */
   readonly quic?: ReadonlyMap<QuicOutcome, number>;
+  /** Packets that met slots with exceptions, by what became of them. */
+  readonly tracking?: ReadonlyMap<TrackingOutcome, number>;
   /** Translated flows; absent: nothing is translated. */
   readonly nat?: NatCounters;
 }
@@ -102,8 +111,11 @@ export interface Dataplane {
   connectProbe(place: ProbePlace): Socket | string;
   /** There are no such probes any more: what they needed of this host goes, also what a dead owner left. */
   endProbes(): void;
-  /** What the kernel already holds; the first compile starts from it. Empty for a new plane. */
-  ledger(): Ledger;
+  /**
+   * What the plane holds: the first compile starts from it, and one after an apply that failed. Empty for a
+   * new plane. `generation`: of the next table.
+   */
+  ledger(generation?: number): Ledger;
   /** The seed of the adopted plane, or null. */
   adoptedSeed(): bigint | null;
   /** Brings the plane to the table. Calls are serialised by the supervisor. Throws Failure; what was served stays. */
@@ -112,6 +124,10 @@ export interface Dataplane {
   plan(table: ForwardingTable): readonly StepDescription[];
   counters(): Counters;
   status(): PlaneStatus;
+  /** By service key: slots that flows were found in which are remembered elsewhere. Absent: no flow is moved. */
+  sweeps?(): ReadonlyMap<string, SlotSweep>;
+  /** Sweeps have found something. Takes the place of an earlier listener. */
+  onSwept?(listener: () => void): void;
   /** Takes the place of an earlier listener. Absent: the plane hears of nothing. */
   onDoubt?(listener: DoubtListener): void;
   /** The supervisor lives (xdp: writes the heartbeat). */

@@ -13,9 +13,16 @@ import { quicRouting } from "./quic_servers.ts";
 import { formatServiceAddress, singlePort } from "./service_address.ts";
 import type { RingMember, RingMemo } from "./table_ring.ts";
 import { createRingMemo } from "./table_ring.ts";
+import { trackingOf } from "./flow_decide.ts";
+import { isSameScheme, schemeOf } from "./slot.ts";
+import { nextStates, SETTLED } from "./slot_states.ts";
+import type { NextSlots, PublishedSlots, SlotStates, SlotSweep, SlotTimes } from "./slot_states.ts";
 import type { Destination, ForwardingTable, Intent, Ledger, Service } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
 import { xxh64 } from "./xxh64.ts";
+
+/** Who has which number, of a ledger. */
+type Claims = Pick<Ledger, "destinations" | "services">;
 
 /** One backend as one service has it configured. */
 interface Member {
@@ -44,6 +51,16 @@ interface Membership {
 export interface Previous {
   readonly ledger: Ledger;
   readonly generation: number;
+  /** Absent: no slot is changing, as where connections end in this process and none is moved. */
+  readonly changes?: SlotChanges;
+}
+
+/** What is known of the slots since the last table. */
+export interface SlotChanges extends Pick<SlotTimes, "nowMs"> {
+  /** What packets are sent by. Of the last table, unless that was published in part or not at all. */
+  readonly shown: Pick<Ledger, "destinations" | "slots">;
+  /** By service key: what the last walk over the flow table found. */
+  readonly sweeps: ReadonlyMap<string, SlotSweep>;
 }
 
 /** "tcp 203.0.113.10:443", what a service's index belongs to. */
@@ -88,18 +105,19 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
   const memberships = membershipsOf(config);
   const warnings = memberships.flatMap((each) => each.warnings);
   const wanted = memberships.flatMap(({ members }) => members.map((member) => member.identity));
-  const ledger: Ledger = {
+  const claimed = {
     destinations: claimDestinations(previous.ledger.destinations, wanted, config.limits.backends),
     services: claimServices(previous.ledger.services, config.services.map(serviceKey), config.limits.services),
   };
+  const follow = followSlots(previous, claimed.destinations);
   const backends = new Map(config.pools.map((pool) =>
     [pool, effectiveBackends(pool, overrides, intent.health)]));
   const destinations = new Map<number, Destination>();
   const services = config.services.map((service, position): Service => {
     const candidates = memberships[position]!.members.map((member): Candidate =>
       ({ ...member, backend: backends.get(member.pool)![member.position]! }));
-    for (const candidate of candidates) addDestination(destinations, candidate, service, ledger);
-    return compileService(service, candidates, ledger, intent.hashSeed, memo, warnings);
+    for (const candidate of candidates) addDestination(destinations, candidate, service, claimed);
+    return follow(compileService(service, candidates, claimed, intent.hashSeed, memo, warnings));
   });
   memo.rotate();
   return {
@@ -111,9 +129,80 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
     icmpErrorsPerSecond: config.limits.icmpErrors,
     pathMtuAgeMs: config.dataplane.pathMtuAgeMs,
     nat: natTable(config.dataplane.nat, config.limits.natFlows),
-    ledger,
+    remember: {
+      flowsMax: config.limits.flows,
+      idleMs: Math.max(0, ...services.map((service) =>
+        trackingOf(service) === "minimal" ? service.config.flowIdleMs : 0)),
+    },
+    ledger: { ...claimed, slots: slotsOf(services, previous) },
     warnings,
   };
+}
+
+/** Gives each service the states that its slots come into. */
+function followSlots(
+  { generation, changes }: Previous, destinations: Ledger["destinations"],
+): (service: Service) => Service {
+  if (changes === undefined) return (service) => service;
+  const { nowMs, shown, sweeps } = changes;
+  const times = { nowMs, reused: reusedIds(shown.destinations, destinations), generation: generation + 1 };
+  const made: MadeStates[] = [];
+  return (service) => {
+    const key = serviceKey(service.config);
+    const step = { previous: shown.slots.get(key) ?? null, next: nextSlots(service), sweep: sweeps.get(key) ?? null };
+    // Services of one pool have one ring: what its slots come into is made once, and is one object.
+    let known = made.find((each) => isSameStep(each, step));
+    if (known === undefined) {
+      known = { ...step, states: nextStates(step.previous, step.next, times, step.sweep) };
+      made.push(known);
+    }
+    const { states } = known;
+    return states === service.states ? service : { ...service, states };
+  };
+}
+
+/** What nextStates() is a function of, beside the time. */
+interface SlotStep {
+  readonly previous: PublishedSlots | null;
+  readonly next: NextSlots;
+  readonly sweep: SlotSweep | null;
+}
+
+interface MadeStates extends SlotStep {
+  readonly states: SlotStates;
+}
+
+function isSameStep(a: SlotStep, b: SlotStep): boolean {
+  if (a.previous === null || b.previous === null) return a.previous === b.previous && a.next.tracking === b.next.tracking;
+  return a.sweep === null && b.sweep === null
+    && a.previous.states === b.previous.states && a.previous.owners === b.previous.owners
+    && a.previous.tracking === b.previous.tracking && isSameScheme(a.previous.scheme, b.previous.scheme)
+    && a.next.owners === b.next.owners && a.next.tracking === b.next.tracking
+    && a.next.tellsOpening === b.next.tellsOpening && a.next.windowMs === b.next.windowMs
+    && isSameScheme(a.next.scheme, b.next.scheme);
+}
+
+function nextSlots(service: Service): NextSlots {
+  return {
+    scheme: schemeOf(service), owners: service.ring.slots, tracking: trackingOf(service),
+    tellsOpening: service.config.protocol === "tcp", windowMs: service.config.changeWindowMs,
+  };
+}
+
+function slotsOf(services: readonly Service[], { changes }: Previous): Ledger["slots"] {
+  if (changes === undefined) return new Map();
+  return new Map(services.map((service) => {
+    const { states, config, ring } = service;
+    const slots = { scheme: schemeOf(service), owners: ring.slots, tracking: trackingOf(service), states };
+    return [serviceKey(config), slots];
+  }));
+}
+
+/** Ids that have another identity from now on. */
+function reusedIds(before: Ledger["destinations"], after: Ledger["destinations"]): ReadonlySet<number> {
+  const owners = new Map([...before].map(([identity, { id }]) => [id, identity]));
+  return new Set([...after].flatMap(([identity, { id, live }]) =>
+    live && owners.has(id) && owners.get(id) !== identity ? [id] : []));
 }
 
 // Configs are immutable, and health changes far more often than they do.
@@ -154,7 +243,7 @@ function membershipOf(service: ServiceConfig, config: Config): Membership {
 }
 
 function addDestination(
-  destinations: Map<number, Destination>, candidate: Candidate, service: ServiceConfig, ledger: Ledger,
+  destinations: Map<number, Destination>, candidate: Candidate, service: ServiceConfig, ledger: Claims,
 ): void {
   const { backend, pool, port, identity } = candidate;
   const { id, generation } = ledger.destinations.get(identity)!;
@@ -180,7 +269,7 @@ function addDestination(
 }
 
 function compileService(
-  config: ServiceConfig, candidates: readonly Candidate[], ledger: Ledger, hashSeed: bigint,
+  config: ServiceConfig, candidates: readonly Candidate[], ledger: Claims, hashSeed: bigint,
   memo: RingMemo, warnings: string[],
 ): Service {
   const failedOpen = failsOpen(config, candidates);
@@ -202,6 +291,7 @@ function compileService(
     config,
     hashSeed,
     ring,
+    states: SETTLED,
     destinations: members.map((member) => member.id),
     failedOpen,
     quicLb: quicRouting(config, candidates.map(({ backend }, at) =>
@@ -209,7 +299,7 @@ function compileService(
   };
 }
 
-function memberOf({ backend, key, identity }: Candidate, ledger: Ledger, failedOpen: boolean): RingMember {
+function memberOf({ backend, key, identity }: Candidate, ledger: Claims, failedOpen: boolean): RingMember {
   const { id } = ledger.destinations.get(identity)!;
   if (!failedOpen || backend.drained) {
     return { id, key, weight: backend.weight, alive: backend.alive, admission: backend.admission };

@@ -13,7 +13,7 @@ export type XdpMode = "auto" | "native" | "generic";
 export type OrphanAction = "keep" | "pass" | "drop";
 export type VipAssign = "none" | "loopback" | "interface";
 export type HashInput = "5-tuple" | "source-ip";
-export type Tracking = "full" | "none";
+export type Tracking = "minimal" | "full" | "none";
 
 /** Where the 64-bit flow-hash seed comes from: `file` is read by the supervisor, `state` is created once. */
 export type HashSeed =
@@ -132,6 +132,8 @@ export interface ServiceConfig extends ServiceAddress {
   readonly tracking: Tracking;
   /** A tracked flow without a packet for so long is forgotten. */
   readonly flowIdleMs: number;
+  /** Flows that send a packet within so long after a change keep their backend; of UDP at least flowIdleMs. */
+  readonly changeWindowMs: number;
   readonly affinityGroup: string | null;
   /** Largest TCP segment that SYNs may ask for; null: what they ask for. */
   readonly mssMax: number | null;

@@ -2,19 +2,20 @@
 // look-ups returned. The proxy runs it for real connections, explain shows it, and the XDP program
 // is tested against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin, in the
 // same order: for this host or not, fragment, error about a tunnel, answer to a translated flow, service,
-// policy, orphan, connection ID, flow, ring, next hop, time to live, room.
+// policy, orphan, connection ID, flow and ring (flow_decide.ts), next hop, time to live, room.
 
 import { leavingPorts, withPorts } from "./fragment.ts";
 import type { FragmentEntry } from "./fragment.ts";
 import type { ClientWay, NatFlow } from "./nat.ts";
-import { claimNat, decideReply, followNat, isNatService, natHolder, TOUCH_INTERVAL_NS } from "./nat_decide.ts";
+import { byFlowOrRing, chooseByRing, followCid, leave } from "./flow_decide.ts";
+import type { TrackingOutcome } from "./flow_decide.ts";
+import { claimNat, decideReply, followNat, isNatService, natHolder } from "./nat_decide.ts";
 import type { NatState } from "./nat_decide.ts";
 import { orphanVerdict } from "./orphan.ts";
 import type { FlowTuple } from "./packet.ts";
 import { isDenied } from "./policy.ts";
 import { namedByCid } from "./quic_named.ts";
 import type { QuicOutcome } from "./quic_route.ts";
-import { slotFor } from "./slot.ts";
 import { isVirtualAddress, serviceOf } from "./service_lookup.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { tunnelEndOf, tunnelErrorEffects } from "./tunnel_error.ts";
@@ -97,6 +98,8 @@ export interface State {
   readonly mtu?: (destination: number) => number;
   /** Translated flows. Absent: none are met (the proxy, which connects by itself). */
   readonly nat?: NatState;
+  /** Whether one more flow may be remembered with `minimal`, of those that open and of others. Absent: yes. */
+  readonly mayRemember?: (opens: boolean) => boolean;
 }
 
 /** A write that the decision asks for. */
@@ -151,12 +154,14 @@ export interface Decision {
   readonly effects: readonly Effect[];
   /** How the backend was found; null when the packet never got so far. */
   readonly how: {
-    readonly by: "connection-id" | "flow" | "ring";
+    readonly by: "connection-id" | "flow" | "predecessor" | "ring";
     readonly hash: number | null;
     readonly slot: number | null;
   } | null;
   /** What the connection ID said; absent where nobody looked. */
   readonly quic?: QuicOutcome;
+  /** What `minimal` made of a packet that met a slot with exceptions; absent: it met none. */
+  readonly tracking?: TrackingOutcome;
   /**
    * Of a translated packet: how the other direction's packets arrive. This one goes on from where
    * they go, to where they come from.
@@ -168,7 +173,6 @@ export interface Decision {
 
 export type Decide = (table: ForwardingTable, state: State, packet: Packet) => Decision;
 
-const NS_PER_MS = 1_000_000n;
 const NO_EFFECTS: readonly Effect[] = [];
 
 type How = NonNullable<Decision["how"]>;
@@ -267,29 +271,7 @@ function translated(
   return packet.kind === "first-fragment" ? leavingPorts(claimed) : claimed;
 }
 
-function byFlowOrRing(
-  table: ForwardingTable, state: State, packet: Packet, service: Service,
-): Decision {
-  return followFlow(table, state, packet, service) ?? chooseByRing(table, state, packet, service);
-}
-
-/**
- * Where the connection ID says. A flow that goes nowhere yet is remembered with it, for what will
- * come without such an ID; one that goes elsewhere stays there, so that nobody who forges addresses
- * can turn it.
- */
-function followCid(
-  table: ForwardingTable, state: State, packet: Packet, service: Service, named: Destination,
-): Decision {
-  const { id, generation } = named;
-  const holder = flowHolder(table, state, packet, service);
-  let effects = holder === named ? touchEffects(state) : NO_EFFECTS;
-  if (holder === null && service.config.tracking === "full")
-    effects = [{ kind: "remember", destination: id, generation }];
-  return leave(state, service, named, effects, { by: "connection-id", hash: null, slot: null });
-}
-
-function end(verdict: VerdictName, service: Service | null): Decision {
+export function end(verdict: VerdictName, service: Service | null): Decision {
   return { verdict, service, destination: null, effects: NO_EFFECTS, how: null };
 }
 
@@ -316,77 +298,6 @@ function verdictWithoutService(table: ForwardingTable, packet: Packet): VerdictN
     case "truncated":
       return "PASS_TRUNCATED";
   }
-}
-
-/** The destination that the flow has, if it is still the one it was and may keep it; else null. */
-function flowHolder(
-  table: ForwardingTable, state: State, packet: Packet, service: Service,
-): Destination | null {
-  const entry = service.config.tracking === "full" ? state.flow : null;
-  if (entry === null) return null;
-  if (entry.lastSeenNs + BigInt(service.config.flowIdleMs) * NS_PER_MS < state.nowNs) return null;
-  const destination = table.destinations.get(entry.destination);
-  if (
-    destination === undefined ||
-    destination.generation !== entry.generation ||
-    !destination.alive
-  )
-    return null;
-  // A new connection that reuses the addresses and ports of an old one counts as new.
-  return opensConnection(packet) && destination.admission === 0 ? null : destination;
-}
-
-function followFlow(
-  table: ForwardingTable, state: State, packet: Packet, service: Service,
-): Decision | null {
-  const destination = flowHolder(table, state, packet, service);
-  if (destination === null) return null;
-  const how: How = { by: "flow", hash: null, slot: null };
-  return leave(state, service, destination, touchEffects(state), how);
-}
-
-/** Of a packet that goes where its flow does. */
-function touchEffects({ flow, nowNs }: State): readonly Effect[] {
-  if (flow === null || flow.lastSeenNs + TOUCH_INTERVAL_NS >= nowNs) return NO_EFFECTS;
-  return [{ kind: "touch" }];
-}
-
-function chooseByRing(
-  table: ForwardingTable,
-  state: State,
-  packet: Packet,
-  service: Service,
-): Decision {
-  const tracked = service.config.tracking === "full";
-  const { hash, slot } = slotFor(service, packet);
-  const how: How = { by: "ring", hash, slot };
-  const destination = table.destinations.get(service.ring.slots[slot] ?? 0);
-  if (destination === undefined) {
-    const effects = tracked && state.flow !== null ? [{ kind: "forget" } as const] : NO_EFFECTS;
-    return { verdict: "DROP_NO_BACKEND", service, destination: null, effects, how };
-  }
-  const { id, generation } = destination;
-  const effects = tracked
-    ? [{ kind: "remember", destination: id, generation } as const]
-    : NO_EFFECTS;
-  return leave(state, service, destination, effects, how);
-}
-
-function leave(
-  state: State,
-  service: Service,
-  destination: Destination,
-  effects: readonly Effect[],
-  how: How,
-): Decision {
-  if (state.local?.(destination.id) === true)
-    return { verdict: "PASS_LOCAL", service, destination, effects, how };
-  const obstacle = state.neighbour(destination.id)
-    ? (state.obstacle?.(destination.id) ?? null)
-    : "DROP_NO_NEIGHBOUR";
-  if (obstacle !== null)
-    return { verdict: obstacle, service, destination, effects: NO_EFFECTS, how };
-  return { verdict: "TX_FORWARDED", service, destination, effects, how };
 }
 
 /** A TCP SYN that is no answer to one. */

@@ -9,6 +9,7 @@ import type { Packet, State } from "./decide.ts";
 import { decide } from "./decide.ts";
 import { slotFor } from "./slot.ts";
 import { LENDING_DRAWS_MAX, lendingDraw } from "./lending.ts";
+import { stateSteps } from "./explain_states.ts";
 import { connectionIdSteps, shortHeader } from "./explain_quic.ts";
 import { keyWord } from "./permutation.ts";
 import { formatServiceAddress, isExact, PROTOCOL_NUMBERS } from "./service_address.ts";
@@ -43,20 +44,20 @@ export interface Client {
 const CHAIN_TOLD_MAX = 8;
 
 /** A new flow, with every next hop resolved and the supervisor alive. */
-const NEW_FLOW: State = { flow: null, nowNs: 0n, heartbeatNs: null, neighbour: () => true };
+const NEW_FLOW: Omit<State, "nowNs"> = { flow: null, heartbeatNs: null, neighbour: () => true };
 
 /**
  * What becomes of a new flow. One that the flow table knows stays where it is while its backend is alive.
  * `to` is an address and port of this service, and of no more specific one. With a connection ID: of a QUIC
- * packet that carries it in a short header.
+ * packet that carries it in a short header. `nowNs` (CLOCK_MONOTONIC) says which windows are open still.
  */
 export function explain(
   table: ForwardingTable, config: Config, service: Service, client: Client, to: Client,
-  cid: Uint8Array | null = null,
+  cid: Uint8Array | null = null, nowNs = 0n,
 ): ExplainedFlow {
   const first = firstPacket(service, client, to);
   const packet = cid === null ? first : { ...first, datagram: shortHeader(cid) };
-  const decision = decide(table, NEW_FLOW, packet);
+  const decision = decide(table, { ...NEW_FLOW, nowNs }, packet);
   const { hash, slot } = slotFor(service, packet);
   const owner = table.destinations.get(service.ring.configured[slot] ?? 0) ?? null;
   const chosen = decision.destination;
@@ -73,6 +74,7 @@ export function explain(
     if (owner !== null && owner.id !== chosen?.id) {
       steps.push(...lendingSteps(table, config, service, slot, chosen));
     }
+    steps.push(...stateSteps(table, service, packet, slot, nowNs));
   }
   const where = chosen === null ? null : formatEndpoint(chosen.address, chosen.port ?? to.port);
   steps.push(finalStep(service, decision.verdict, chosen, where));

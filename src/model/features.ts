@@ -107,6 +107,13 @@ export const FEATURES = {
     },
     proxy: NO_PACKETS,
   },
+  "services[].changeWindow": {
+    xdp: {
+      l2: "honoured", ipip: "honoured", gue: "honoured", gre: "honoured",
+      nat: ALWAYS_TRACKED, fullnat: ALWAYS_TRACKED,
+    },
+    proxy: NO_PACKETS,
+  },
   "services[].proxy.connectTimeout": { xdp: PROXY_ONLY, proxy: "honoured" },
   "services[].proxy.connectRetries": { xdp: PROXY_ONLY, proxy: "honoured" },
   "services[].proxy.idleTimeout": { xdp: PROXY_ONLY, proxy: "honoured" },

@@ -5,6 +5,7 @@ import type { Address } from "./address.ts";
 import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig } from "./config.ts";
 import type { NatTable } from "./nat.ts";
 import type { QuicRouting } from "./quic_route.ts";
+import type { PublishedSlots, SlotStates } from "./slot_states.ts";
 
 /** admission: how much of a backend's share may take new flows. */
 export const ADMISSION_MAX = 65536;
@@ -107,6 +108,8 @@ export interface Service {
   readonly config: ServiceConfig;
   readonly hashSeed: bigint;
   readonly ring: Ring;
+  /** What the slots of the ring remember of changes. */
+  readonly states: SlotStates;
   /** Ids of the destinations this service may use, in key order. */
   readonly destinations: readonly number[];
   /** True when every backend is out and failOpen made all of them eligible. */
@@ -124,6 +127,8 @@ export interface Ledger {
   >;
   /** "tcp 203.0.113.10:443" or "udp 203.0.113.0/28:any" → index. */
   readonly services: ReadonlyMap<string, number>;
+  /** By the same key: what packets are sent by, which a change starts from. */
+  readonly slots: ReadonlyMap<string, PublishedSlots>;
 }
 
 export interface ForwardingTable {
@@ -139,9 +144,11 @@ export interface ForwardingTable {
   /** A path MTU that a router told of a tunnel counts for so long; 0: none is learned. */
   readonly pathMtuAgeMs: number;
   readonly nat: NatTable;
+  /** What limits how many flows `tracking: minimal` remembers. */
+  readonly remember: { readonly flowsMax: number; readonly idleMs: number };
   readonly ledger: Ledger;
   /** Things an operator should hear of: a positive weight without a slot, a pool failed open. */
   readonly warnings: readonly string[];
 }
 
-export const EMPTY_LEDGER: Ledger = { destinations: new Map(), services: new Map() };
+export const EMPTY_LEDGER: Ledger = { destinations: new Map(), services: new Map(), slots: new Map() };

@@ -5,8 +5,8 @@
 import type { LendingBackend } from "./lending.ts";
 import { lend } from "./lending.ts";
 import { buildRing, NO_BACKEND } from "./ring.ts";
+import { contentKey, digest } from "./ring_content.ts";
 import type { Ring } from "./table.ts";
-import { xxh64Bytes } from "./xxh64.ts";
 
 /** One backend of one ring. Members come in key order. */
 export interface RingMember extends LendingBackend {
@@ -72,7 +72,7 @@ export function createRingMemo(): RingMemo {
       const state = members.map((member) => (member.alive ? member.admission : -1)).join();
       return memberRings.get(`${numbers} ${state}`, () => {
         const slots = toIds(lend(configured.indexes, members), ids);
-        const key = `${size}-${digest(slots)}`;
+        const key = contentKey(slots);
         const ring: Ring = { key, size, slots, configured: numbered.slots };
         return {
           ring: contents.get(`${key} ${numbered.digest}`, () => ring), without: configured.without,
@@ -107,9 +107,4 @@ function toIds(indexes: Uint16Array, ids: Uint16Array): Uint16Array {
     slots[slot] = index === NO_BACKEND ? 0 : ids[index]!;
   }
   return slots;
-}
-
-function digest(slots: Uint16Array): string {
-  return xxh64Bytes(new Uint8Array(slots.buffer, slots.byteOffset, slots.byteLength), 0)
-    .toString(16).padStart(16, "0");
 }

@@ -153,6 +153,14 @@ export const METRICS: readonly MetricDefinition[] = [
     samples: ({ counters }) => [...(counters.incidents ?? [])].map(([incident, n]) => [{ incident }, n]),
   },
   {
+    name: "pointsman_tracking_packets_total",
+    type: "counter",
+    labels: ["outcome"],
+    help:
+      "Packets of services with tracking minimal that met a slot with exceptions, by what became of them.",
+    samples: ({ counters }) => [...(counters.tracking ?? [])].map(([outcome, n]) => [{ outcome }, n]),
+  },
+  {
     name: "pointsman_quic_packets_total",
     type: "counter",
     labels: ["outcome"],
@@ -184,7 +192,7 @@ export const METRICS: readonly MetricDefinition[] = [
     name: "pointsman_flows",
     type: "gauge",
     labels: ["kind"],
-    help: "Flows held now: exact (proxy) or tracked (xdp).",
+    help: "Flows held now: exact (proxy), tracked (xdp), or remembered (xdp, exceptions alone).",
     samples: ({ counters: { flows } }) => [[{ kind: flows.kind }, flows.count]],
   },
   one("pointsman_flows_max", "gauge", "Flows that fit.", ({ counters }) => counters.flows.max),

@@ -6,8 +6,8 @@
 
 import { isDeepStrictEqual } from "node:util";
 import type { ApplyState, EventKind } from "../api/schemas.ts";
-import type { ApplyReport } from "../dataplane/dataplane.ts";
-import type { Env } from "../env.ts";
+import type { ApplyReport, Dataplane } from "../dataplane/dataplane.ts";
+import type { Cancel, Env } from "../env.ts";
 import { Failure } from "../errors.ts";
 import type { Checker } from "../health/checker.ts";
 import { probeTargets } from "../health/target.ts";
@@ -48,6 +48,13 @@ interface Candidate {
   tell: { resolve(report: ApplyReport): void; reject(error: unknown): void } | null;
 }
 
+/** What the last table promised, and whether all of it is there. */
+interface Promised {
+  readonly ledger: Ledger;
+  readonly generation: number;
+  isPublished: boolean;
+}
+
 export interface EngineTotals {
   compiles: number;
   applies: number;
@@ -69,8 +76,10 @@ export class Engine {
   #inForce: InForce;
   #candidate: Candidate | null = null;
   #table: ForwardingTable | null = null;
-  /** Of the last table that was tried: the plane may hold a part of it. */
-  #promised: { ledger: Ledger; generation: number };
+  /** Of the last table that was tried: the plane may hold a part of it, unless it is published. */
+  #promised: Promised;
+  /** Until the next window closes in which flows are remembered. */
+  #cancelWindow: Cancel | null = null;
   #lastApply: ApplyState | null = null;
   #applyingSinceMs: number | null = null;
   /** When the judge spoke first of what no table shows yet (monotonic). */
@@ -87,7 +96,8 @@ export class Engine {
     this.#loop = createApplyLoop(() => this.#turn());
     this.#backoff = new Backoff(clock, () => { this.#loop.request(); });
     this.#inForce = { accepted: options.first, revision: 0, loadedAtMs: clock.wallMs() };
-    this.#promised = { ledger: options.seat.plane.ledger(), generation: 0 };
+    this.#promised = { ledger: options.seat.plane.ledger(), generation: 0, isPublished: true };
+    options.seat.onSwept(() => { this.#loop.request(); });
     options.checker.update(probeTargets(options.first.config, options.seat.plane.mode === "xdp"));
   }
 
@@ -116,6 +126,7 @@ export class Engine {
     this.#loop.stop();
     this.#backoff.reset();
     this.#candidate?.backoff.reset();
+    this.#cancelWindow?.();
     const tell = this.#candidate?.tell ?? null;
     tell?.reject(new Failure("SYSTEM", { operation: "apply" }, "the supervisor is ending"));
   }
@@ -132,7 +143,7 @@ export class Engine {
 
   /** The table that a config would have now. Promises nothing. Throws MAP_FULL. */
   preview(accepted: AcceptedConfig): ForwardingTable {
-    return this.#compile(accepted, this.#promised.ledger);
+    return this.#compile(accepted, this.#options.seat.plane, this.#promised);
   }
 
   /** Why the plane itself would change, or null. */
@@ -241,20 +252,21 @@ export class Engine {
     this.#applyingSinceMs = startedMs;
     const verdictAtMs = this.#verdictAtMs;
     this.#verdictAtMs = null;
-    const compileOn = (ledger: Ledger): ForwardingTable => {
-      const table = this.#compile(accepted, ledger);
-      this.#promised = { ledger: table.ledger, generation: table.generation };
+    const compileOn = (plane: Dataplane, promised: Promised): ForwardingTable => {
+      const table = this.#compile(accepted, plane, promised);
+      this.#promised = { ledger: table.ledger, generation: table.generation, isPublished: false };
       return table;
     };
     try {
       if (newPlane === null) {
-        const table = compileOn(this.#promised.ledger);
+        const table = compileOn(seat.plane, this.#promised);
         const report = await seat.plane.apply(table);
         this.#publish(table, report, startedMs, verdictAtMs);
         return report;
       }
       const before = this.#inForce.accepted.config;
-      const { table, report } = await seat.replace(accepted.config, before, compileOn);
+      const { table, report } = await seat.replace(accepted.config, before, (plane) =>
+        compileOn(plane, { ...this.#promised, ledger: plane.ledger(), isPublished: true }));
       const { mode, reason, remedy, attempts } = seat.choice;
       const isFallback = accepted.config.dataplane.mode === "auto" && mode === "proxy";
       const message = `the data plane was replaced (${newPlane}): ${reason}`;
@@ -269,11 +281,16 @@ export class Engine {
     }
   }
 
-  #compile(accepted: AcceptedConfig, ledger: Ledger): ForwardingTable {
+  #compile(accepted: AcceptedConfig, plane: Dataplane, promised: Promised): ForwardingTable {
     this.totals.compiles += 1;
-    const { generation } = this.#promised;
+    const { ledger, generation, isPublished } = promised;
+    const nowMs = this.#options.env.clock.monotonicMs();
+    const sweeps = plane.sweeps?.() ?? null;
+    const shown = isPublished ? ledger : plane.ledger(generation + 1);
     try {
-      return compile(this.intent(accepted), { ledger, generation }, this.#memo);
+      return compile(this.intent(accepted), {
+        ledger, generation, ...(sweeps === null ? {} : { changes: { nowMs, shown, sweeps } }),
+      }, this.#memo);
     } catch (error) {
       if (!(error instanceof LedgerFull)) throw error;
       const { what, entriesMax } = error;
@@ -298,6 +315,8 @@ export class Engine {
     this.totals.ringRebuilds += rebuilt.length;
     this.#tellWarnings(table);
     this.#table = table;
+    this.#promised.isPublished = true;
+    this.#awaitWindows(table);
     this.#lastApply = {
       atMs: clock.wallMs(), durationMs, steps: report.steps, generation: table.generation,
       error: null, retryAtMs: null,
@@ -309,6 +328,15 @@ export class Engine {
       return;
     }
     this.#options.record("apply", "table", `applied ${report.steps} steps`, { ...fields, rings: names });
+  }
+
+  /** A slot whose window has closed is to be settled. */
+  #awaitWindows({ services }: ForwardingTable): void {
+    const { clock } = this.#options.env;
+    this.#cancelWindow?.();
+    const nextMs = Math.min(...services.map(({ states }) => states.nextDeadlineMs ?? Infinity));
+    this.#cancelWindow = nextMs === Infinity ? null
+      : clock.after(Math.max(0, nextMs - clock.monotonicMs()) + 1, () => { this.#loop.request(); });
   }
 
   #tellWarnings(table: ForwardingTable): void {

@@ -84,7 +84,8 @@ function sharesOf({ slots, size }: Ring): ReadonlyMap<number, number> {
 export function movedFlows(
   before: ForwardingTable | null, after: ForwardingTable, counters: Counters | null,
 ): Plan["flows"] {
-  if (counters === null || counters.flows.kind === "unknown") {
+  // Of flows that nobody remembers, nobody knows how many there are.
+  if (counters === null || counters.flows.kind === "unknown" || counters.flows.kind === "remembered") {
     return { kind: "unknown", moved: null, total: null };
   }
   const total = counters.flows.count;

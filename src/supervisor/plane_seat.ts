@@ -5,13 +5,13 @@ import type { Log } from "../env.ts";
 import type { ApplyReport, Dataplane, DoubtListener, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Config } from "../model/config.ts";
 import { refusedByXdp } from "../model/features.ts";
-import type { ForwardingTable, Ledger } from "../model/table.ts";
+import type { ForwardingTable } from "../model/table.ts";
 import type { OpenedPlane, OpenPlane } from "./contract.ts";
 
 /** Connections of a proxy that leaves may end by themselves for so long. */
 const LEAVE_DRAIN_MS = 10_000;
 
-type CompileFor = (ledger: Ledger) => ForwardingTable;
+type CompileFor = (plane: Dataplane) => ForwardingTable;
 
 export class PlaneSeat {
   readonly #open: OpenPlane;
@@ -19,6 +19,7 @@ export class PlaneSeat {
   #opened: OpenedPlane;
   readonly #leaving = new Set<Promise<void>>();
   #doubt: DoubtListener = () => undefined;
+  #swept: () => void = () => undefined;
 
   constructor(open: OpenPlane, opened: OpenedPlane, log: Log) {
     this.#open = open;
@@ -30,6 +31,12 @@ export class PlaneSeat {
   onDoubt(listener: DoubtListener): void {
     this.#doubt = listener;
     this.plane.onDoubt?.(listener);
+  }
+
+  /** Hears of sweeps of whatever plane has the seat. */
+  onSwept(listener: () => void): void {
+    this.#swept = listener;
+    this.plane.onSwept?.(listener);
   }
 
   get plane(): Dataplane {
@@ -55,7 +62,7 @@ export class PlaneSeat {
     if (isSameProxy) {
       // XDP was tried again in vain. The proxy at hand does the same and has the connections.
       await fresh.plane.close({ detach: true, drainMs: 0 });
-      const table = compile(old.plane.ledger());
+      const table = compile(old.plane);
       const report = await old.plane.apply(table);
       this.#opened = { plane: old.plane, choice: fresh.choice };
       return { table, report };
@@ -63,7 +70,7 @@ export class PlaneSeat {
     let table: ForwardingTable;
     let report: ApplyReport;
     try {
-      table = compile(fresh.plane.ledger());
+      table = compile(fresh.plane);
       report = await fresh.plane.apply(table);
     } catch (error) {
       await leaveUnused(fresh.plane, old.plane.mode);
@@ -71,6 +78,7 @@ export class PlaneSeat {
     }
     this.#opened = fresh;
     fresh.plane.onDoubt?.(this.#doubt);
+    fresh.plane.onSwept?.(this.#swept);
     const isShared = old.plane.mode === "xdp" && fresh.plane.mode === "xdp";
     this.#leave(old.plane, !isShared);
     return { table, report };

@@ -18,7 +18,7 @@ import type { ForwardingTable, Intent, Service } from "../model/table.ts";
 
 /** Throws UNKNOWN_SERVICE, and REQUEST_INVALID for a client that is none or of the other family. */
 export function answerExplain(
-  table: ForwardingTable, config: Config, request: ExplainRequest,
+  table: ForwardingTable, config: Config, request: ExplainRequest, nowNs = 0n,
 ): Explanation {
   const service = table.services.find((each) => each.name === request.service);
   if (service === undefined) throw unknownService(request.service, config.services);
@@ -35,7 +35,7 @@ export function answerExplain(
   }
   const { connectionId } = request;
   const cid = connectionId === undefined ? null : hexBytes(connectionId);
-  return explain(table, config, service, client, askedPlace(table, service, request.to ?? null), cid);
+  return explain(table, config, service, client, askedPlace(table, service, request.to ?? null), cid, nowNs);
 }
 
 /**

@@ -220,7 +220,7 @@ class PointsmanSupervisor implements Supervisor {
   explain(request: ExplainRequest): Explanation {
     const { table } = this.#engine;
     if (table === null) throw new Failure("SYSTEM", { operation: "explain" }, "no table has been applied yet");
-    return answerExplain(table, this.config(), request);
+    return answerExplain(table, this.config(), request, this.#env.clock.monotonicNs());
   }
 
   ring(request: RingRequest): RingReport {

@@ -51,7 +51,7 @@ function config(name: string, mode: string, lab: Lab, configs: readonly string[]
     + ` serverIds: ["00000${at + 1}", "00001${at + 1}"] }`);
   const services = [VIP4, VIP6].map((vip) =>
     `  - { name: quic-${vip === VIP4 ? 4 : 6}, address: "${vip}", port: 7, protocol: udp, pool: quic,`
-    + ` forwarding: l2, quicLb: { configs: [${configs.join(", ")}] } }`);
+    + ` forwarding: l2, tracking: full, quicLb: { configs: [${configs.join(", ")}] } }`);
   return `version: 1
 instance: ${name}
 dataplane: { mode: ${mode}, interfaces: [eth0], hashSeed: "0123456789abcdef" }

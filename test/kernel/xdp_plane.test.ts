@@ -109,9 +109,9 @@ describeKernel("the XDP plane", KERNEL, () => {
     await plane.apply(whole);
     const ring = (): Uint16Array => {
       const { maps, state } = plane.inside;
-      const version = state.services.get(0)!.versions[state.services.get(0)!.active]!;
+      const { scheme } = state.services.get(0)!.versions[state.services.get(0)!.active]!;
       expect(maps.readActive(0)).toBe(state.services.get(0)!.active);
-      return maps.ring(version.ringClass, version.ringId).slice(0, version.ringSize);
+      return maps.ring(scheme.ringClass, scheme.ringId).slice(0, scheme.ringSize);
     };
     const before = ring();
     expect(before).toEqual(whole.services[0]!.ring.slots);
@@ -216,7 +216,7 @@ describeKernel("the XDP plane", KERNEL, () => {
     plane.heartbeat();
     expect(send(plane, 1000).action).toBe(REDIRECT);
     // The last sign of life was when the machine started, which is more than a minute ago.
-    plane.inside.maps.writeHeartbeat(1n);
+    plane.inside.maps.settings.writeHeartbeat(1n);
     expect(send(plane, 1000).action).toBe(DROP);
     plane.heartbeat();
     expect(send(plane, 1000).action).toBe(REDIRECT);

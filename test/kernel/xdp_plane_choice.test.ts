@@ -104,8 +104,8 @@ describeKernel("the choice of a plane", KERNEL, () => {
     const { maps, state } = old.inside;
     const held = state.services.get(0)!;
     expect(maps.readActive(0)).toBe(held.active);
-    const version = held.versions[held.active]!;
-    expect(maps.ring(version.ringClass, version.ringId).slice(0, version.ringSize)).toEqual(table.services[0]!.ring.slots);
+    const { scheme } = held.versions[held.active]!;
+    expect(maps.ring(scheme.ringClass, scheme.ringId).slice(0, scheme.ringSize)).toEqual(table.services[0]!.ring.slots);
     expect(send(old, 1000).action).toBe(REDIRECT);
     expect(programOn(wire)).not.toBeNull();
     // A third one that fails right away does not keep the first from cleaning up.

@@ -110,12 +110,12 @@ async function reportedAgain(): Promise<void> {
 /** Writes one number all over the ring that is not shown, and shows it. */
 function publisher(maps: PlaneMaps, version: HeldVersion): (id: number) => void {
   let half = maps.readActive(0);
-  let ringId = version.ringId;
+  let { ringId } = version.scheme;
   return (id) => {
     half = half === 0 ? 1 : 0;
     ringId = ringId === 0 ? 1 : 0;
     maps.ring("medium", ringId).fill(id);
-    maps.writeVersion(0, half, { ...version, ringId });
+    maps.writeVersion(0, half, { ...version, scheme: { ...version.scheme, ringId } });
     maps.activateVersion(0, half);
   };
 }

@@ -4,6 +4,7 @@
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { SlotWord } from "../../src/dataplane/xdp/abi.gen.ts";
 import { diff } from "../../src/dataplane/xdp/diff.ts";
 import { emptyState, ledgerOf, record, type KernelState } from "../../src/dataplane/xdp/kernel_state.ts";
 import { serviceKeyText, type Image, type ServiceImage } from "../../src/dataplane/xdp/image.ts";
@@ -12,7 +13,8 @@ import { compareSpecificity, holdsAddress, holdsPort } from "../../src/model/ser
 import { EMPTY_LEDGER, type ForwardingTable, type Ledger } from "../../src/model/table.ts";
 import { assertProperty, parameters } from "../support/counts.ts";
 import {
-  atRest, emptyMaps, hopText, moments, packetByCid, packetByFlow, packetByRing, packetOfService, serviceIndexOf, TORN,
+  atRest, emptyMaps, hopText, moments, packetByCid, packetByFlow, packetByRing, packetOfService, serviceIndexOf,
+  shownBefore, slotBefore, TORN,
   type ModelMaps, type Outcome,
 } from "../support/plane_model.ts";
 import {
@@ -173,15 +175,42 @@ class Plane {
   tosOf(image: Image, place: PacketPlace, slot: number): Set<To> {
     const index = atRest(serviceIndexOf(this.maps, place));
     const after = serviceFor(image, place);
-    const tos = new Set<To>([atRest(packetByRing(this.maps, place, slot)).to, toOf(image, after, slot)]);
+    const tos = new Set<To>([...this.shownTos(image, index, slot), ...this.wantedTos(image, after, slot)]);
     const before = index === undefined ? undefined : image.services.get(index);
     if (before !== undefined && this.maps.services.get(serviceKeyText(before.key)) === index) {
-      tos.add(toOf(image, before, slot));
+      for (const to of this.wantedTos(image, before, slot)) tos.add(to);
     }
     if (after !== undefined && this.maps.services.get(serviceKeyText(after.key)) === after.index) {
-      tos.add(atRest(packetOfService(this.maps, after.index, slot)).to);
+      for (const to of this.shownTos(image, after.index, slot)) tos.add(to);
     }
     return tos;
+  }
+
+  /** By its ring as it is shown, or by the ring of before, as flags change meanwhile. */
+  shownTos(image: Image, index: number | undefined, slot: number): To[] {
+    if (index === undefined) return ["pass"];
+    const owner = atRest(packetOfService(this.maps, index, slot, "its ring")).to;
+    return this.orNobody(image, owner, this.ownerOf(image, shownBefore(this.maps, index, slot)) ?? owner);
+  }
+
+  wantedTos(image: Image, service: ServiceImage | undefined, slot: number): To[] {
+    const owner = toOf(image, service, slot);
+    const before = image.destinations.get(idBefore(image, service, slot))?.identity;
+    return this.orNobody(image, owner, before ?? this.ownerOf(image, idBefore(image, service, slot)) ?? owner);
+  }
+
+  /** Whose an id is; who is gone and does not come back has none. */
+  ownerOf(image: Image, id: number): To | null {
+    const held = this.maps.destinations.get(id);
+    if (held === undefined || held.identity === TORN) return null;
+    return held.given || image.destinations.get(id)?.identity === held.identity ? held.identity : null;
+  }
+
+  /** One that goes may go while a packet that the ring of before sends there is under way. */
+  orNobody(image: Image, owner: To, before: To): To[] {
+    const isGone = before !== owner && typeof before === "bigint"
+      && ![...image.destinations.values()].some(({ identity }) => identity === before);
+    return isGone ? [owner, before, "nobody"] : [owner, before];
   }
 
   /** Identities that give an id to another one, or take it, at this change. */
@@ -219,10 +248,25 @@ function serviceFor(image: Image, { address, port }: PacketPlace): ServiceImage 
   return service;
 }
 
+/** By its ring alone. */
 function toOf(image: Image, service: ServiceImage | undefined, slot: number): To {
   if (service === undefined) return "pass";
-  const id = image.rings.get(service.version.ringKey)!.slots[slot]!;
-  return image.destinations.get(id)!.identity;
+  const word = image.rings.get(service.version.scheme.ringKey)!.slots[slot]!;
+  return image.destinations.get(word & SlotWord.SLOT_BACKEND_MASK)!.identity;
+}
+
+/** Whom the ring of before has there; 0: nobody, or there is none. */
+function idBefore(image: Image, service: ServiceImage | undefined, slot: number): number {
+  const version = service?.version;
+  if (version === undefined || version.predecessor === null) return 0;
+  const { ringKey, ringSize } = version.predecessor;
+  return image.rings.get(ringKey)!.slots[slotBefore(version.isRehashed, slot) % ringSize]!;
+}
+
+/** Of a flow that was there already. */
+function toOfOlder(image: Image, service: ServiceImage | undefined, slot: number): To {
+  const before = image.destinations.get(idBefore(image, service, slot));
+  return before?.live === true ? before.identity : toOf(image, service, slot);
 }
 
 /** Whose connection IDs lead there, or null: flow and ring decide. */
@@ -258,7 +302,7 @@ function live(sequence: readonly World[], breaks: readonly number[], seed: numbe
     expect(diff(plane.state, image)).toEqual([]);
     for (const place of PACKETS) {
       for (let slot = 0; slot < SLOTS; slot++) {
-        const byRing = toOf(image, serviceFor(image, place), slot);
+        const byRing = toOfOlder(image, serviceFor(image, place), slot);
         expect(atRest(packetByRing(plane.maps, place, slot)).to).toBe(byRing);
         for (let backend = 0; backend < BACKENDS; backend++) {
           const found = atRest(packetByCid(plane.maps, place, serverIdOf(backend), slot)).to;
@@ -281,6 +325,27 @@ describe("steps", () => {
     assertProperty("image", fc.property(histories, ([sequence, breaks, seed]) => {
       live(sequence, breaks, seed, AS_PLANNED);
     }));
+  });
+
+  it("send nobody to whoever has the id now of a backend that the ring of before still names", () => {
+    const none = Array<number>(BACKENDS).fill(0);
+    const quiet = { alive: none.map(() => false), hops: none, sources: none };
+    const service = {
+      number: 0, seed: 1n, deny: false, quic: 0, marks: [0, 0, 0, 0, 0, 0, 0],
+      before: { kind: "none", backends: [null, null, null, null, null, null, null] },
+    } as const;
+    const sequence: readonly World[] = [
+      { ...quiet, pool: [0, 1, 2, 3, 4], services: [{ ...service, slots: [0, 1, 2, 3, 4, 0, 0] }] },
+      // Backend 1 goes, and its flows are where they were as far as anybody knows.
+      { ...quiet, pool: [0, 2, 3, 4, 1], services: [{
+        ...service, slots: [0, 1, 2, 3, 0, 0, 0], before: { kind: "same", backends: [null, 1, null, null, null, 1, null] },
+      }] },
+      // Another service has a new backend, for which there is no id but that one's.
+      { ...quiet, pool: [0, 2, 3, 4, 5], alive: quiet.alive.map((_, backend) => backend === 5), services: [
+        { ...service, slots: [0, 1, 2, 3, 0, 0, 0] }, { ...service, number: 1, slots: [4, 4, 4, 4, 4, 4, 4] },
+      ] },
+    ];
+    for (let seed = 0; seed < 300; seed += 1) live(sequence, [], seed, AS_PLANNED);
   });
 
   const only = (...kinds: Step["kind"][]) => (step: Step): boolean => kinds.includes(step.kind);
@@ -326,6 +391,13 @@ describe("steps", () => {
     "server IDs outlive their destinations": last(only("remove-quic-server")),
     "connection IDs are read while another key is written": (steps) => steps.filter(({ kind }, at) =>
       kind !== "grace-period" || steps[at + 1]?.kind !== "write-quic-config"),
+    "the ring of before is left out": each((step) =>
+      step.kind === "write-version" ? { ...step, value: { ...step.value, predecessor: null } } : step),
+    "the ring of before is another place": each((step) => {
+      if (step.kind !== "write-version" || step.value.predecessor === null) return step;
+      const { predecessor } = step.value;
+      return { ...step, value: { ...step.value, predecessor: { ...predecessor, ringId: predecessor.ringId ^ 1 } } };
+    }),
     "removed services keep their key": (steps) => steps.filter((step) => step.kind !== "remove-service"),
   };
   for (const [name, mutate] of Object.entries(mutants)) {

@@ -15,6 +15,7 @@ import {
   PolicyKey,
   ServiceKey,
   ServiceVersion,
+  type SlotScheme as SchemeValue,
   Settings,
   TrafficCount,
   VERDICT_NAMES,
@@ -33,6 +34,9 @@ import type { Prefix } from "../../src/model/address.ts";
 import { hexBytes } from "../../src/model/hex.ts";
 import { isExact, mappedBits } from "../../src/model/service_address.ts";
 import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
+import { isSameScheme } from "../../src/model/slot.ts";
+import type { SlotScheme } from "../../src/model/slot.ts";
+import { TRACKING_OUTCOMES } from "../../src/model/flow_decide.ts";
 import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { groupEntries } from "./bpf_groups.ts";
@@ -47,10 +51,16 @@ const FORWARDING_NUMBERS: Readonly<Record<string, number>> = {
   l2: 1, ipip: 2, gue: 3, gre: 4, nat: 5, fullnat: 6,
 };
 const ORPHAN_NUMBERS = { keep: 0, pass: 1, drop: 2 } as const;
+const TRACKING_NUMBERS = { none: 0, full: 1, minimal: 2 } as const;
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 /** Elements of the arrays that are indexed by service or by destination. */
 const ENTRIES_MAX = 512;
 const QUIC_ENTRIES_MAX = 1024;
+/** Places of predecessors' rings; below are those of the services. */
+const PREDECESSORS_FROM = 128;
+/** Minutes, of which no table is filled for as many, and a burst that nobody uses up. */
+const REMEMBER_INTERVAL_NS = 1n << 40n;
+const REMEMBER_BURST_NS = 1n << 61n;
 
 /** The way to a destination, and what the tables of the model do not say. */
 export interface Hop {
@@ -75,6 +85,8 @@ export interface Surroundings {
   readonly linkAddresses?: ReadonlyMap<number, ReadonlySet<string>>;
   /** Absent: ICMP errors go out at any pace. */
   readonly icmpIntervalNs?: bigint;
+  /** Absent: every flow may be remembered. */
+  readonly remembers?: { readonly opened: boolean; readonly others: boolean };
   /** Where rings of at most 16384 slots go, to try the other classes with small rings too. */
   readonly ringClass: RingClass;
 }
@@ -170,8 +182,17 @@ export class BpfWorld {
         natFinNs: BigInt(table.nat.timeouts.finMs) * 1_000_000n,
         natRstNs: BigInt(table.nat.timeouts.rstMs) * 1_000_000n,
         natUdpNs: BigInt(table.nat.timeouts.udpMs) * 1_000_000n,
+        rememberIntervalNs: REMEMBER_INTERVAL_NS, rememberBurstNs: REMEMBER_BURST_NS,
       }),
     );
+    const { opened = true, others = true } = surroundings.remembers ?? {};
+    [opened, others].forEach((may, kind) => { this.#setPace(kind, may); });
+  }
+
+  /** When the next flow of this kind may be remembered: at once, or in minutes. */
+  #setPace(kind: number, may: boolean): void {
+    const values = new BigUint64Array(this.#native.possibleCpus()).fill(may ? 0n : process.hrtime.bigint() + REMEMBER_BURST_NS + REMEMBER_INTERVAL_NS / 2n);
+    this.map("remember_pace").update(u32(kind), new Uint8Array(values.buffer), 0);
   }
 
   #fillService(service: Service, place: number, { ringClass }: Surroundings): void {
@@ -187,7 +208,9 @@ export class BpfWorld {
     this.#memoryOf("service_versions").set(bytes, (index * 2 + version) * ServiceVersion.size);
     this.#memoryOf("service_active").set(u32(version), index * 8);
     const slots = this.#ring(ringClass, place);
-    slots.set(service.ring.slots);
+    const { exceptional, predecessor } = service.states;
+    slots.set(service.ring.slots.map((id, slot) => (exceptional?.[slot] === 1 ? id | 0x8000 : id)));
+    if (predecessor !== null) this.#ring(ringClass, place + PREDECESSORS_FROM).set(predecessor.owners);
     // Whoever looks one slot too far, or into a ring that has none, finds somebody there.
     slots[service.ring.size] = service.destinations[0] ?? 0;
     const { network, ports } = config;
@@ -289,11 +312,19 @@ export class BpfWorld {
 
   /** Packets by what their connection ID said. */
   quicOutcomes(): number[] {
-    return QUIC_OUTCOMES.map((_, outcome) =>
-      sum(
-        this.#perCpu("quic_counts", outcome, 8).map((bytes) =>
-          new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true),
-        ),
+    return QUIC_OUTCOMES.map((_, outcome) => this.#word("quic_counts", outcome));
+  }
+
+  /** Packets by what became of them in slots with exceptions. */
+  trackingOutcomes(): number[] {
+    return TRACKING_OUTCOMES.map((_, outcome) => this.#word("tracking_counts", outcome));
+  }
+
+  /** An element that is a u64 of each CPU, all of them together. */
+  #word(map: string, index: number): number {
+    return sum(
+      this.#perCpu(map, index, 8).map((bytes) =>
+        new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true),
       ),
     );
   }
@@ -370,25 +401,38 @@ function destinationBytes(destination: Destination, hop: Hop): Uint8Array {
 }
 
 function versionBytes(service: Service, ringClass: RingClass, place: number): Uint8Array {
-  const { config, hashSeed, ring } = service;
+  const { config, hashSeed, ring, states } = service;
   const { allow, deny } = config.policy;
+  const { hash, sourcePrefix } = config;
+  const scheme = { hashSeed, hash, sourcePrefix, ringSize: ring.size };
+  const before = states.predecessor?.scheme ?? null;
+  const isTranslated = config.forwarding === "nat" || config.forwarding === "fullnat";
   return ServiceVersion.encode({
-    hashSeed,
-    flowIdleNs: BigInt(config.flowIdleMs) * 1_000_000n,
-    ringId: place,
-    ringSize: ring.size,
-    ringClass: RING_CLASS_NUMBERS[ringClass],
-    hashInput: config.hash === "source-ip" ? 1 : 0,
-    tracking: config.tracking === "full" ? 1 : 0,
+    scheme: schemeBytes(scheme, ringClass, place),
+    predecessor: schemeBytes(before ?? { ...scheme, ringSize: 0 }, ringClass, place + PREDECESSORS_FROM),
+    changingUntilNs: states.changingUntilNs,
+    flowIdleMs: config.flowIdleMs,
+    tracking: isTranslated ? 0 : TRACKING_NUMBERS[config.tracking],
     flags:
       (allow.length > 0 ? 1 : 0) |
       (allow.length + deny.length > 0 ? 2 : 0) |
       (service.quicLb === null ? 0 : 4) |
-      (config.forwarding === "nat" || config.forwarding === "fullnat" ? 8 : 0),
-    sourcePrefixIpv4: config.sourcePrefix.ipv4,
-    sourcePrefixIpv6: config.sourcePrefix.ipv6,
+      (isTranslated ? 8 : 0) |
+      (before !== null && !isSameScheme(before, scheme) ? 16 : 0),
     mssMax: config.mssMax ?? 0,
   });
+}
+
+function schemeBytes(scheme: SlotScheme, ringClass: RingClass, place: number): SchemeValue {
+  return {
+    hashSeed: scheme.hashSeed,
+    ringId: place,
+    ringSize: scheme.ringSize,
+    ringClass: RING_CLASS_NUMBERS[ringClass],
+    hashInput: scheme.hash === "source-ip" ? 1 : 0,
+    sourcePrefixIpv4: scheme.sourcePrefix.ipv4,
+    sourcePrefixIpv6: scheme.sourcePrefix.ipv6,
+  };
 }
 
 function policyKey(service: number, { address, length }: Prefix): Uint8Array {

@@ -6,7 +6,7 @@ import { parseAddress } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
 import type {
   BackendConfig, Config, DataplaneMode, Forwarding, Gue, Health, HashInput, HashSeed, IgnoredKeys,
-  PoolConfig, Problem, ServiceConfig,
+  PoolConfig, Problem, ServiceConfig, Tracking,
 } from "../../src/model/config.ts";
 import { serviceAt } from "./service_at.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
@@ -40,6 +40,9 @@ export interface ServiceSketch {
   readonly hash?: HashInput;
   readonly failOpen?: boolean;
   readonly affinityGroup?: string;
+  readonly tracking?: Tracking;
+  readonly flowIdleMs?: number;
+  readonly changeWindowMs?: number;
 }
 
 export interface ConfigSketch {
@@ -165,8 +168,8 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     hash: sketch.hash ?? "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 64 },
     ringSize: sketch.ringSize ?? 251,
-    tracking: "full",
-    flowIdleMs: 60_000,
+    tracking: sketch.tracking ?? "full",
+    flowIdleMs: sketch.flowIdleMs ?? 60_000, changeWindowMs: sketch.changeWindowMs ?? 300_000,
     affinityGroup: sketch.affinityGroup ?? null, mssMax: null,
     quicLb: null,
     failOpen: sketch.failOpen ?? false,

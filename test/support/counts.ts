@@ -29,6 +29,7 @@ const COUNTS = {
   "netlink": { short: 300, long: 50_000 },
   "pcap": { short: 200, long: 20_000 },
   "proxy": { short: 50, long: 2_000 },
+  "slot-states": { short: 100, long: 50_000 },
   "simulation": { short: 20, long: 1_000 },
   "fuzz": { short: 50_000, long: 2_000_000 },
   /** For each way of forwarding. */

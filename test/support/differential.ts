@@ -18,6 +18,8 @@ import { isForThisHost } from "../../src/model/link_address.ts";
 import { flowHash } from "../../src/model/flow_hash.ts";
 import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
+import { TRACKING_OUTCOMES } from "../../src/model/flow_decide.ts";
+import { SETTLED } from "../../src/model/slot_states.ts";
 import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { QuicOutcome } from "../../src/model/quic_route.ts";
 import type { Destination } from "../../src/model/table.ts";
@@ -82,6 +84,7 @@ export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
   feature_tunnel_variation: false,
   feature_wildcard: false,
   feature_tracking: false,
+  feature_minimal: false,
   feature_policy: false,
   feature_source_hash: false,
   feature_orphan: false,
@@ -101,7 +104,7 @@ function lean(world: RandomWorld): RandomWorld {
     const { network: { address }, ports } = service.config;
     const exact = { network: fixedSource(address), ports: { from: ports.from, to: ports.from } };
     const config = { ...service.config, ...exact, tracking: "none", hash: "5-tuple", forwarding: "l2", mssMax: null } as const;
-    return { ...service, quicLb: null, config: { ...config, policy: { allow: [], deny: [] } } };
+    return { ...service, quicLb: null, states: SETTLED, config: { ...config, policy: { allow: [], deny: [] } } };
   });
   const orphan = { afterMs: 0, action: "keep" } as const;
   const table = {
@@ -123,6 +126,7 @@ export class Comparison {
   /** What the counters have to say at the end, by "service 3" and "destination 7". */
   readonly #traffic = new Map<string, { -readonly [K in keyof Traffic]: Traffic[K] }>();
   readonly #quic: number[];
+  readonly #tracking: number[];
   #number = 0;
 
   /** Most destinations have this way of forwarding, unless the program is lean. */
@@ -140,6 +144,7 @@ export class Comparison {
       hop: ({ id }) => hops.get(id)!,
       heartbeatNs: made.heartbeatNs,
       linkAddresses: new Map(made.linkAddresses === null ? [] : [[ingress, made.linkAddresses]]),
+      remembers: made.remembers,
       ringClass: setting.lean ? "medium" : draws.pick(["small", "small", "medium", "large"]),
     });
     for (const { tuple, entry } of made.flows) {
@@ -151,6 +156,7 @@ export class Comparison {
     this.#nat = new NatBook(world, made.natFlows);
     this.#before = world.verdicts();
     this.#quic = world.quicOutcomes();
+    this.#tracking = world.trackingOutcomes();
     for (const id of hops.keys()) this.#expectTraffic("destination", id);
     for (const { index } of made.table.services) this.#expectTraffic("service", index);
   }
@@ -184,13 +190,14 @@ export class Comparison {
     this.#checkVerdict(early.verdict, frame.length);
     if (early.verdict === "DROP_TUNNEL_ERROR") this.#checkNotes(early);
     this.#checkQuic(early.quic);
+    this.#checkTracking(early, typeof packet !== "string" && packet.kind === "icmp-error");
     this.#checkFrame(early, packet, frame, run.action, run.output ?? new Uint8Array(0));
     const late = this.#decide(parsed, { flow: held, fragment, nowNs: endNs, frame });
     const problem = this.#nat.take(early, startNs, endNs);
     if (problem !== null && this.#nat.take(late, startNs, endNs) !== null) throw new Error(problem);
     const isTranslated =
       early.back !== undefined || (early.service !== null && isNatService(early.service));
-    if (tuple !== null && early.service?.config.tracking === "full" && !isTranslated) {
+    if (tuple !== null && early.service !== null && early.service.config.tracking !== "none" && !isTranslated) {
       const found = this.#setting.world.flow(tuple);
       // A flow that comes of age during the run may be touched or not.
       const problem = effectProblem(early, held, found, startNs, endNs);
@@ -248,6 +255,7 @@ export class Comparison {
         return { address: tunnelSource, mask: tunnelSourceMask };
       },
       mtu: (id) => hops.get(id)!.mtu,
+      mayRemember: (opens) => (opens ? this.#world.remembers.opened : this.#world.remembers.others),
     };
     return decide(table, state, packet);
   }
@@ -287,6 +295,15 @@ export class Comparison {
     const found = this.#setting.world.quicOutcomes();
     if (found.some((count, at) => count !== this.#quic[at]))
       throw new Error(`decide() counts ${outcome ?? "no ID"}: ${found.join()} and not ${this.#quic.join()}`);
+  }
+
+  /** What left is counted, other than errors about flows. */
+  #checkTracking({ tracking, verdict }: Decision, isError: boolean): void {
+    if (!isError && tracking !== undefined && (verdict === "TX_FORWARDED" || verdict === "PASS_LOCAL"))
+      this.#tracking[TRACKING_OUTCOMES.indexOf(tracking)]! += 1;
+    const found = this.#setting.world.trackingOutcomes();
+    if (found.some((count, at) => count !== this.#tracking[at]))
+      throw new Error(`decide() counts ${tracking ?? "no exception"}: ${found.join()} and not ${this.#tracking.join()}`);
   }
 
   #checkFrame(

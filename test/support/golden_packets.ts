@@ -15,6 +15,7 @@ import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import type { Hop } from "./bpf_world.ts";
 import { serviceAt } from "./service_at.ts";
+import { SETTLED } from "../../src/model/slot_states.ts";
 
 /** As make.py has it. */
 const NAT = { ...NO_NAT, ports: { first: 10_000, count: 22_768 } };
@@ -140,6 +141,7 @@ export function readGolden(): Golden {
       destinations,
       orphan: { afterMs: 1, action },
       icmpErrorsPerSecond: 1, pathMtuAgeMs: 600_000, nat: NAT,
+      remember: { flowsMax: 0, idleMs: 0 },
       ledger: EMPTY_LEDGER,
       warnings: [],
     }),
@@ -178,6 +180,7 @@ function serviceOf(
     hashSeed: 1n,
     ring: { key: "", size: 7, slots, configured },
     destinations: [one.destination, ...Object.values(one.quicLb?.servers ?? {})],
+    states: SETTLED,
     failedOpen: false,
     quicLb: one.quicLb === undefined ? null : routingOf(one.quicLb),
     config: {
@@ -192,6 +195,7 @@ function serviceOf(
       ringSize: 7,
       tracking: "none",
       flowIdleMs: 1000,
+      changeWindowMs: 1000,
       affinityGroup: null,
       mssMax: one.mssMax,
       quicLb: null,

@@ -4,7 +4,8 @@
 
 import { portPrefixText, type GroupEntry } from "../../src/dataplane/xdp/groups.ts";
 import { serviceKeyText, type NextHop } from "../../src/dataplane/xdp/image.ts";
-import type { HeldVersion } from "../../src/dataplane/xdp/kernel_state.ts";
+import { SlotWord } from "../../src/dataplane/xdp/abi.gen.ts";
+import type { HeldScheme, HeldVersion } from "../../src/dataplane/xdp/kernel_state.ts";
 import { quicConfigText, quicServerText } from "../../src/dataplane/xdp/quic_maps.ts";
 import type { Step } from "../../src/dataplane/xdp/steps.ts";
 import type { Prefix } from "../../src/model/address.ts";
@@ -89,7 +90,8 @@ export function moments(maps: ModelMaps, step: Step): (() => void)[] {
     case "write-destination": case "set-destination-flags": case "write-next-hop": case "activate-next-hop":
     case "write-tunnel-source": case "retire-destination":
       return destinationMoments(maps, step);
-    case "load-program": case "grace-period": case "set-orphan": case "set-icmp-interval": case "set-nat": case "zero-destination-traffic":
+    case "load-program": case "grace-period": case "set-orphan": case "set-icmp-interval": case "set-nat":
+    case "set-remember-pace": case "zero-destination-traffic":
     case "zero-service-traffic": case "assign-address": case "unassign-address":
     case "write-tunnel-end": case "remove-tunnel-end": case "add-link-address": case "remove-link-address":
       return [];
@@ -177,20 +179,52 @@ export function* serviceIndexOf(maps: ModelMaps, place: PacketPlace): Generator<
   return yield* wildcardOf(maps, place);
 }
 
-/** A packet whose service is known. */
-export function* packetOfService(maps: ModelMaps, index: number, slot: number): Generator<undefined, Outcome> {
+/** What a packet goes by: a new flow's by its ring alone. */
+export type Look = "both rings" | "its ring";
+
+/** Where a flow of this slot was in the ring of before. */
+export function slotBefore(isRehashed: boolean, slot: number): number {
+  return isRehashed ? slot * 3 + 1 : slot;
+}
+
+/** Whom the ring of before has there, at rest; 0: nobody, or there is none. */
+export function shownBefore(maps: ModelMaps, index: number, slot: number): number {
+  const version = maps.versions.get(`${index}/${maps.active.get(index) ?? 0}`);
+  if (version === undefined || version === TORN || version.predecessor === null) return 0;
+  const id = ownerIn(maps, version.predecessor, slotBefore(version.isRehashed, slot));
+  return id === TORN ? 0 : id;
+}
+
+/** A packet whose service is known, of a flow that nobody remembers and that was there already. */
+export function* packetOfService(
+  maps: ModelMaps, index: number, slot: number, look: Look = "both rings",
+): Generator<undefined, Outcome> {
   const half = maps.active.get(index) ?? 0;
   yield;
   const version = maps.versions.get(`${index}/${half}`);
   if (version === undefined) return NOBODY;
   if (version === TORN) return SEEN_TORN;
   yield;
-  const ring = maps.rings.get(`${version.ringClass}/${version.ringId}`);
-  if (ring === TORN) return SEEN_TORN;
-  const id = ring?.[slot % version.ringSize] ?? 0;
-  if (id === 0) return NOBODY;
+  const owner = ownerIn(maps, version.scheme, slot);
+  if (owner === TORN) return SEEN_TORN;
+  if (version.predecessor !== null && look !== "its ring") {
+    yield;
+    const before = ownerIn(maps, version.predecessor, slotBefore(version.isRehashed, slot));
+    if (before === TORN) return SEEN_TORN;
+    yield;
+    const found = maps.destinations.get(before);
+    if (found?.given === true && found.live) return yield* wayOf(maps, before);
+  }
+  if (owner === 0) return NOBODY;
   yield;
-  return yield* wayOf(maps, id);
+  return yield* wayOf(maps, owner);
+}
+
+/** Torn, too, is a ring that was never written or is not there any more. */
+function ownerIn(maps: ModelMaps, { ringClass, ringId, ringSize }: HeldScheme, slot: number): number | typeof TORN {
+  const ring = maps.rings.get(`${ringClass}/${ringId}`);
+  if (ring === undefined || ring === TORN || ring.length === 0) return TORN;
+  return (ring[slot % ringSize] ?? 0) & SlotWord.SLOT_BACKEND_MASK;
 }
 
 /** The service that both tries lead to: the longest prefix of the address, then of the port. */

@@ -11,6 +11,9 @@ import type { ServiceConfig } from "../../src/model/config.ts";
 import type { Destination, ForwardingTable, Ledger, Service } from "../../src/model/table.ts";
 import { imageOf, UNRESOLVED, type Image, type Route } from "../../src/dataplane/xdp/image.ts";
 import { serviceAt } from "./service_at.ts";
+import { contentKey } from "../../src/model/ring_content.ts";
+import type { SlotScheme } from "../../src/model/slot.ts";
+import { SETTLED, type SlotStates } from "../../src/model/slot_states.ts";
 
 /** More than have an id at once, so that ids go from one to another. */
 export const BACKENDS = 7;
@@ -49,6 +52,14 @@ export interface WorldService {
   readonly deny: boolean;
   /** Version of the key of connection IDs; 0: they are not looked at. */
   readonly quic: number;
+  /** 1 per slot with a mark. */
+  readonly marks: readonly number[];
+  /** The ring of before. */
+  readonly before: {
+    readonly kind: "none" | "same" | "rehashed";
+    /** Backends per slot, of which some may have gone; null: the slot is not changing. */
+    readonly backends: readonly (number | null)[];
+  };
 }
 
 /** One state of the world, before ids. */
@@ -72,6 +83,11 @@ export const worlds: fc.Arbitrary<World> = fc.record({
     seed: fc.constantFrom(1n, 2n),
     deny: fc.boolean(),
     quic: fc.nat(2),
+    marks: fc.array(fc.nat(1), { minLength: RING_SIZE, maxLength: RING_SIZE }),
+    before: fc.record({
+      kind: fc.constantFrom("none", "same", "rehashed"),
+      backends: fc.array(fc.option(fc.nat(BACKENDS - 1), { freq: 3 }), { minLength: RING_SIZE, maxLength: RING_SIZE }),
+    }),
   }), { selector: (service) => service.number, maxLength: PLACES.length }),
   alive: fc.array(fc.boolean(), { minLength: BACKENDS, maxLength: BACKENDS }),
   hops: fc.array(fc.nat(2), { minLength: BACKENDS, maxLength: BACKENDS }),
@@ -111,6 +127,7 @@ export function compileWorld(world: World, ledger: Ledger, attached: readonly nu
   const next: Ledger = {
     destinations: claimDestinations(ledger.destinations, used.map(identityOf), IDS),
     services: claimServices(ledger.services, world.services.map(({ number }) => keyOf(number)), INDEXES),
+    slots: new Map(),
   };
   const destinations = new Map<number, Destination>();
   const ids = new Map<number, number>();
@@ -123,9 +140,9 @@ export function compileWorld(world: World, ledger: Ledger, attached: readonly nu
   const table: ForwardingTable = {
     generation: 1, instance: "test", services, destinations,
     orphan: { afterMs: 1000, action: "keep" }, icmpErrorsPerSecond: 1000, pathMtuAgeMs: 600_000, nat: NO_NAT,
-    ledger: next, warnings: [],
+    remember: { flowsMax: 0, idleMs: 0 }, ledger: next, warnings: [],
   };
-  const image = imageOf(table, { attached, view: (destination) => routeOf(world, Number(destination.identity - 1000n)) });
+  const image = imageOf(table, { attached, cpus: 1, view: (destination) => routeOf(world, Number(destination.identity - 1000n)) });
   return { table, image };
 }
 
@@ -162,13 +179,31 @@ function quicLbOf(version: number, ids: readonly number[], pool: readonly number
   return { configs: new Map([[0, config]]), servers: new Map(known) };
 }
 
-function serviceOf(world: World, { number, slots, seed, deny, quic }: WorldService, ledger: Ledger, ids: readonly number[]): Service {
+/** Marks and a predecessor, as nextStates() could have made them of some past. */
+function statesOf({ marks, before, seed }: WorldService, { destinations }: Ledger): SlotStates {
+  const exceptional = marks.includes(1) ? Uint8Array.from(marks) : null;
+  if (before.kind === "none") return { ...SETTLED, exceptional };
+  // Whose id is somebody else's is not in the ledger any more.
+  const owners = Uint16Array.from(before.backends, (backend) =>
+    (backend === null ? undefined : destinations.get(identityOf(backend)))?.id ?? 0);
+  const scheme: SlotScheme = {
+    hash: "5-tuple", sourcePrefix: SERVICE_CONFIG.sourcePrefix, ringSize: RING_SIZE,
+    hashSeed: before.kind === "same" ? seed : seed + 10n,
+  };
+  return {
+    ...SETTLED, exceptional, predecessor: { scheme, owners, key: contentKey(owners) }, changingUntilNs: 1n << 60n,
+  };
+}
+
+function serviceOf(world: World, service: WorldService, ledger: Ledger, ids: readonly number[]): Service {
+  const { number, slots, seed, deny, quic } = service;
   const words = Uint16Array.from(slots, (at) => ids[at]!);
   return {
     index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false,
     quicLb: quicLbOf(quic, ids, world.pool),
+    states: statesOf(service, ledger),
     destinations: [...new Set(words)],
-    ring: { key: `7-${[...words].join(".")}`, size: RING_SIZE, slots: words, configured: words },
+    ring: { key: contentKey(words), size: RING_SIZE, slots: words, configured: words },
     config: {
       ...SERVICE_CONFIG, name: `s${number}`, ...PLACES[number]!,
       policy: { allow: [], deny: deny ? [{ address: address("192.0.2.0"), length: 24, text: "192.0.2.0/24" }] : [] },
@@ -180,6 +215,7 @@ const SERVICE_CONFIG: ServiceConfig = {
   name: "s", ...serviceAt("203.0.113.1", 80), protocol: "tcp", forwarding: "ipip",
   gue: { port: 6080, variant: 0 }, algorithm: "maglev",
   hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: RING_SIZE, tracking: "full", flowIdleMs: 60_000,
+  changeWindowMs: 60_000,
   affinityGroup: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: [] },
   proxy: {
     connectTimeoutMs: 1, connectRetries: 0, idleTimeoutMs: 0, udpIdleTimeoutMs: 1, connectionsMax: 1, sessionsMax: 1,

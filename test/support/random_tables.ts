@@ -16,6 +16,10 @@ import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
 import type { Hop } from "./bpf_world.ts";
 import { ipv4, mac } from "./packets.ts";
 import type { KnownNat } from "./nat_book.ts";
+import { randomStates } from "./random_states.ts";
+import { SETTLED } from "../../src/model/slot_states.ts";
+import { schemeOf } from "../../src/model/slot.ts";
+import { trackingOf } from "../../src/model/flow_decide.ts";
 import { randomNat, randomNatFlows } from "./random_nat.ts";
 import { randomQuicLb } from "./random_quic.ts";
 import type { Draws } from "./random.ts";
@@ -26,7 +30,7 @@ export const NUMBERS_MAX = 24;
 const UNTAGGED = 4096;
 const HOUR_NS = 3_600_000_000_000n;
 /** Longer than any machine has been up, and shorter than this one certainly has. */
-const IDLE_LONG_MS = 1_000_000_000_000;
+const IDLE_LONG_MS = 4_000_000_000;
 const IDLE_SHORT_MS = 10_000;
 
 export interface RandomWorld {
@@ -40,6 +44,8 @@ export interface RandomWorld {
   readonly natFlows: readonly KnownNat[];
   /** Of the interface that packets come by, in hexadecimal; null: none is known. */
   readonly linkAddresses: ReadonlySet<string> | null;
+  /** Whether flows that are opened, and others, may be remembered with `minimal`. */
+  readonly remembers: { readonly opened: boolean; readonly others: boolean };
   /** Keys under which backends answer, as they come and go. */
   readonly replies: () => readonly FlowTuple[];
 }
@@ -57,7 +63,7 @@ export function randomWorld(
   forwarding: Forwarding | null = null,
 ): RandomWorld {
   const destinations = randomDestinations(draws, forwarding);
-  const services = randomServices(draws, destinations);
+  const services = randomServices(draws, destinations, nowNs);
   const nat = randomNat(draws);
   const isFresh = draws.chance(0.6);
   const table: ForwardingTable = {
@@ -67,7 +73,7 @@ export function randomWorld(
     destinations,
     orphan: { afterMs: draws.pick([0, 1000, 1000, 1000]), action: draws.pick(["keep", "pass", "drop"]) },
     icmpErrorsPerSecond: 1, pathMtuAgeMs: 600_000,
-    nat,
+    nat, remember: { flowsMax: 0, idleMs: 0 },
     ledger: EMPTY_LEDGER,
     warnings: [],
   };
@@ -83,6 +89,7 @@ export function randomWorld(
     flows,
     natFlows,
     linkAddresses: draws.chance(0.3) ? null : new Set([mac(1), mac(3)].map(hexText)),
+    remembers: { opened: draws.chance(0.7), others: draws.chance(0.7) },
     replies: () => natFlows.filter(({ flow }) => flow.reply).map(({ key }) => key),
     fragments: randomFragments(draws, flows, nowNs),
     heartbeatNs: isFresh ? nowNs + HOUR_NS : 0n,
@@ -258,7 +265,9 @@ function isTranslated(forwarding: ServiceConfig["forwarding"]): boolean {
   return forwarding === "nat" || forwarding === "fullnat";
 }
 
-function randomServices(draws: Draws, destinations: ReadonlyMap<number, Destination>): Service[] {
+function randomServices(
+  draws: Draws, destinations: ReadonlyMap<number, Destination>, nowNs: bigint,
+): Service[] {
   const services = new Map<string, Service>();
   const indexes = new Set<number>();
   for (let made = draws.between(1, 5); made > 0; made -= 1) {
@@ -269,16 +278,19 @@ function randomServices(draws: Draws, destinations: ReadonlyMap<number, Destinat
     const key = `${config.protocol} ${formatServiceAddress(config)}`;
     if (services.has(key) || indexes.has(index)) continue;
     indexes.add(index);
-    services.set(key, {
+    const service: Service = {
       index,
       name: config.name,
       config,
       hashSeed: (BigInt(draws.word()) << 32n) | BigInt(draws.word()),
       ring: randomRing(draws, ids, destinations),
+      states: SETTLED,
       destinations: ids,
       failedOpen: false,
       quicLb: config.protocol === "udp" && draws.chance(0.6) ? randomQuicLb(draws, ids) : null,
-    });
+    };
+    const states = randomStates(draws, { scheme: schemeOf(service), tracking: trackingOf(service), ids, nowNs });
+    services.set(key, { ...service, states });
   }
   return [...services.values()];
 }
@@ -319,8 +331,9 @@ function randomConfig(draws: Draws): ServiceConfig {
       ipv6: draws.pick([0, 1, 32, 33, 64, 127, 128]),
     },
     ringSize: 7,
-    tracking: draws.pick(["none", "full", "full"]),
+    tracking: draws.pick(["none", "full", "full", "minimal", "minimal", "minimal"]),
     flowIdleMs: draws.pick([IDLE_SHORT_MS, IDLE_LONG_MS]),
+    changeWindowMs: 1,
     affinityGroup: null,
     mssMax: draws.chance(0.4) ? draws.pick([536, 1000, 1400, 3000]) : null,
     quicLb: null,

@@ -6,6 +6,7 @@ import type {
 } from "../../src/dataplane/dataplane.ts";
 import { Failure } from "../../src/errors.ts";
 import { formatServiceAddress } from "../../src/model/service_address.ts";
+import type { SlotSweep } from "../../src/model/slot_states.ts";
 import type { ForwardingTable, Ledger } from "../../src/model/table.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 
@@ -20,6 +21,8 @@ export interface Pinned {
 export interface SimulatedPlaneOptions {
   readonly mode?: "xdp" | "proxy";
   readonly pinned?: Pinned;
+  /** It moves flows, and walks over those that it remembers when told to. */
+  readonly walks?: boolean;
 }
 
 const FLOWS_MAX = 65_536;
@@ -46,6 +49,13 @@ export class SimulatedPlane implements Dataplane {
   applies = 0;
   running = 0;
   closed: { readonly detach: boolean } | null = null;
+  /** What the last walk found, by service key. */
+  found: ReadonlyMap<string, SlotSweep> = new Map();
+  /** For which tables it was asked what it shows. */
+  readonly askedFor: number[] = [];
+  readonly sweeps?: () => ReadonlyMap<string, SlotSweep>;
+  readonly #walks: boolean;
+  #swept: () => void = () => { throw new Error("nobody listens to walks"); };
   #failed: ReadonlyMap<string, string> = new Map();
   #hanging: (() => void)[] | null = null;
   #isAbandoned = false;
@@ -54,6 +64,8 @@ export class SimulatedPlane implements Dataplane {
     this.mode = options.mode ?? "xdp";
     this.pinned = options.pinned ?? noPins();
     this.adopted = this.pinned.table !== null;
+    this.#walks = options.walks === true;
+    if (this.#walks) this.sweeps = () => this.found;
   }
 
   connectProbe({ service, backend, address, port }: ProbePlace): string {
@@ -85,8 +97,21 @@ export class SimulatedPlane implements Dataplane {
     this.#isAbandoned = true;
   }
 
-  ledger(): Ledger {
-    return this.pinned.ledger;
+  /** Ids as the last table has them that was tried, and slots as packets are sent by them. */
+  ledger(generation = 1): Ledger {
+    this.askedFor.push(generation);
+    if (!this.#walks) return this.pinned.ledger;
+    return { ...this.pinned.ledger, slots: this.pinned.table?.ledger.slots ?? new Map() };
+  }
+
+  onSwept(listener: () => void): void {
+    this.#swept = listener;
+  }
+
+  /** A walk ends. */
+  walk(found: ReadonlyMap<string, SlotSweep>): void {
+    this.found = found;
+    this.#swept();
   }
 
   adoptedSeed(): bigint | null {

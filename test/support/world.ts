@@ -33,6 +33,8 @@ export class World {
   readonly setAside: string[] = [];
   /** Why XDP cannot be used; null: it can. */
   noXdp: string | null = null;
+  /** XDP planes walk over their flows. */
+  walks = false;
   /** So many applies of the next plane fail. */
   failures = 0;
   /** The state directory refuses every write with this message, or null. */
@@ -129,7 +131,7 @@ export class World {
     }
     const isXdp = config.dataplane.mode !== "proxy" && this.noXdp === null;
     const plane = isXdp
-      ? new SimulatedPlane({ mode: "xdp", pinned: this.pinned }) : new SimulatedPlane({ mode: "proxy" });
+      ? new SimulatedPlane({ mode: "xdp", pinned: this.pinned, walks: this.walks }) : new SimulatedPlane({ mode: "proxy" });
     if (this.statusFails) plane.status = () => { throw new Error("status cannot be read"); };
     plane.failures = this.failures;
     this.failures = 0;

@@ -34,7 +34,7 @@ describe("explain", () => {
   it("tells the way to the owner of the slot", () => {
     const { flow, table } = told(intentOf(WEB), "198.51.100.7:40000");
     expect(flow.steps.map((each) => each.step)).toEqual([
-      "service", "hash input", "hash", "slot", "configured owner", "eligible", "verdict",
+      "service", "hash input", "hash", "slot", "configured owner", "eligible", "older flows", "verdict",
     ]);
     expect(flow.steps[1]?.detail).toBe("5-tuple: 198.51.100.7:40000 to 203.0.113.10:80, protocol 6 (tcp)");
     expect(flow.backend).toBe(flow.configuredOwner);
@@ -82,7 +82,7 @@ describe("explain", () => {
     }));
     const { flow } = told(intentOf(WEB, { overrides }), CLIENTS[0]!);
     expect(flow).toMatchObject({ verdict: "DROP_NO_BACKEND", backend: null, destination: null });
-    expect(flow.steps.map((each) => each.detail).join("\n")).toMatch(/is drained by ann\n.*nobody.*\nDROP_NO_BACKEND: no backend/);
+    expect(flow.steps.map((each) => each.detail).join("\n")).toMatch(/is drained by ann\n.*nobody.*\n.*\nDROP_NO_BACKEND: no backend/);
     const dead = new Map(overrides.map((each) => [each.target, DOWN]));
     const open = { ...WEB, services: [{ name: "web", failOpen: true }] };
     const opened = told(intentOf(open, { health: dead, overrides: overrides.slice(0, 1) }), CLIENTS[0]!).flow;

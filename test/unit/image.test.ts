@@ -3,14 +3,15 @@
 
 import { describe, expect, it } from "vitest";
 import { diff, diffRoutes, grown } from "../../src/dataplane/xdp/diff.ts";
-import { imageOf, ringClassOf, UNRESOLVED, type Image, type NextHop } from "../../src/dataplane/xdp/image.ts";
+import { imageOf, UNRESOLVED, type Image, type NextHop } from "../../src/dataplane/xdp/image.ts";
+import { ringClassOf } from "../../src/dataplane/xdp/ring_class.ts";
 import { copyState, emptyState, ledgerOf, record, type HeldVersion, type KernelState } from "../../src/dataplane/xdp/kernel_state.ts";
 import {
   decodeAddressPrefix, decodeDestination, decodeGroupEntry, decodePolicy, decodeServiceKey, decodeVersion,
   decodeWildcardKey, encodeAddressPrefix, encodeDestination, encodePolicyKey, encodePortPrefix, encodeServiceKey,
   encodeU32, encodeVersion, encodeWildcardKey, policyNumber,
 } from "../../src/dataplane/xdp/map_values.ts";
-import { RING_CLASS_SLOTS } from "../../src/dataplane/xdp/image.ts";
+import { RING_CLASS_SLOTS } from "../../src/dataplane/xdp/ring_class.ts";
 import { RingSlots } from "../../src/dataplane/xdp/abi.gen.ts";
 import { describeStep, type Step, type StepKind } from "../../src/dataplane/xdp/steps.ts";
 import { compile } from "../../src/model/compile.ts";
@@ -34,7 +35,7 @@ function tableOf(sketch: Partial<ConfigSketch> = {}, ledger: Ledger = EMPTY_LEDG
 }
 
 function imageFrom(table: ForwardingTable, hop: NextHop = HOP): Image {
-  return imageOf(table, { attached: [2], view: () => ({ nextHop: hop, tunnelSource: null }) });
+  return imageOf(table, { attached: [2], cpus: 2, view: () => ({ nextHop: hop, tunnelSource: null }) });
 }
 
 /** Takes all steps to an image; returns their kinds, each once in a row. */
@@ -192,11 +193,24 @@ describe("values", () => {
     const ports = { protocol: "udp", port: 8064, bits: 11, index: 9 } as const;
     expect(decodeGroupEntry(encodePortPrefix(7, ports), encodeU32(9))).toEqual({ group: 7, entry: ports });
     const version: HeldVersion = {
-      hashSeed: 0xfedcba9876543210n, flowIdleNs: 60_000_000_000n, ringClass: "medium", ringId: 7, ringSize: 65_537,
-      hashInput: "source-ip", tracking: "full", denyByDefault: true, hasPolicy: true, hasQuicLb: true,
-      hasNat: true, mssMax: 1400, sourcePrefixIpv4: 24, sourcePrefixIpv6: 56,
+      scheme: {
+        hashSeed: 0xfedcba9876543210n, ringClass: "medium", ringId: 7, ringSize: 65_537,
+        hashInput: "source-ip", sourcePrefixIpv4: 24, sourcePrefixIpv6: 56,
+      },
+      predecessor: {
+        hashSeed: 1n, ringClass: "small", ringId: 8, ringSize: 251, hashInput: "5-tuple",
+        sourcePrefixIpv4: 32, sourcePrefixIpv6: 128,
+      },
+      isRehashed: true, changingUntilNs: 77_000_000_000n, flowIdleMs: 604_800_000,
+      tracking: "full", denyByDefault: true, hasPolicy: true, hasQuicLb: true,
+      hasNat: true, mssMax: 1400,
     };
-    expect(decodeVersion(encodeVersion(version))).toEqual(version);
+    for (const tracking of ["full", "minimal", "none"] as const) {
+      for (const predecessor of [version.predecessor, null]) {
+        const each = { ...version, tracking, predecessor };
+        expect(decodeVersion(encodeVersion(each))).toEqual(each);
+      }
+    }
     const destination = {
       identity: 42n, generation: 3, given: true, live: true, admits: false, forwarding: "ipip", gue: null,
       address: address("fd00::1"), port: null,
@@ -214,7 +228,7 @@ describe("values", () => {
   });
 
   it("that were never written are nothing", () => {
-    expect(decodeVersion(new Uint8Array(32))).toBeNull();
+    expect(decodeVersion(new Uint8Array(64))).toBeNull();
     expect(decodeDestination(new Uint8Array(128))).toBeNull();
   });
 

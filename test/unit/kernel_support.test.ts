@@ -86,7 +86,7 @@ describe("the programs that labs and kernel tests start", () => {
 
   it("come with plain set-up, or with every Debian", () => {
     // util-linux and perl-base, which are essential there.
-    const everywhere = ["nsenter", "setpriv", "unshare", "perl"];
+    const everywhere = ["nsenter", "setpriv", "taskset", "unshare", "perl"];
     const installed = PLAIN.flatMap(({ shownBy }) => "command" in shownBy ? [shownBy.command] : []);
     const asked = readdirSync(join(ROOT, "test/kernel"), { recursive: true, encoding: "utf8" })
       .filter((name) => name.endsWith(".ts"))

@@ -31,6 +31,7 @@ services:
     port: 443
     protocol: udp
     ringSize: 251
+    tracking: full
     health: { type: none }
     quicLb:
       configs:

@@ -8,7 +8,7 @@ import {
 } from "../../src/model/tunnel_source.ts";
 import { decodeDestination, encodeDestination } from "../../src/dataplane/xdp/map_values.ts";
 import { UNRESOLVED } from "../../src/dataplane/xdp/image.ts";
-import { featuresOf } from "../../src/dataplane/xdp/image.ts";
+import { featuresOf } from "../../src/dataplane/xdp/program_features.ts";
 import type { Forwarding } from "../../src/model/config.ts";
 import { address } from "../support/configs.ts";
 import { assertProperty } from "../support/counts.ts";

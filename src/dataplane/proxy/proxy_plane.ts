@@ -58,8 +58,8 @@ interface Unopened extends Wanted {
 
 const EMPTY_TABLE: ForwardingTable = {
   generation: 0, instance: "", services: [], destinations: new Map(),
-  orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, nat: NO_NAT, ledger: EMPTY_LEDGER,
-  warnings: [],
+  orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, nat: NO_NAT,
+  remember: { flowsMax: 0, idleMs: 0 }, ledger: EMPTY_LEDGER, warnings: [],
 };
 const SWEEP_MIN_MS = 20;
 const SWEEP_MAX_MS = 5_000;

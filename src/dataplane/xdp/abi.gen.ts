@@ -10,24 +10,25 @@ export const ABI_NAMES = {
     "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "fragment_entry",
     "fragment_key", "link_address", "nat_flow", "next_hop", "policy_key", "port_prefix",
     "probe_key", "probe_path", "quic_config", "quic_config_key", "quic_server_key", "service_key",
-    "service_version", "settings", "traffic_count", "tunnel_end", "verdict_count", "wildcard_key",
+    "service_version", "settings", "slot_scheme", "traffic_count", "tunnel_end", "verdict_count",
+    "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input", "nat_flags",
     "nat_outcome", "nat_sources_at", "next_hop_flags", "next_hop_vlan", "orphan_action",
     "policy_action", "quic_mode", "quic_outcome", "ring_class", "ring_slots", "service_flags",
-    "slot_word", "tracking", "verdict",
+    "slot_word", "tracking", "tracking_outcome", "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x418c24fa118f4489n;
+export const ABI_FINGERPRINT = 0xad9f15e6de1be583n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0xf479dc4ad2735b38n,
-  pointsman: 0x418c24fa118f4489n,
-  probe: 0x0901220e6b7798f3n,
+  pointsman: 0xad9f15e6de1be583n,
+  probe: 0xb4f09a962258638dn,
 } as const;
 
 /** enum decap_verdict */
@@ -240,11 +241,13 @@ export const ServiceFlags = {
   SERVICE_HAS_POLICY: 2,
   SERVICE_QUIC_LB: 4,
   SERVICE_NAT: 8,
+  SERVICE_REHASHED: 16,
 } as const;
 export type ServiceFlags = (typeof ServiceFlags)[keyof typeof ServiceFlags];
 /** In the order of their declaration. */
 export const SERVICE_FLAGS_NAMES = [
   "SERVICE_DENY_BY_DEFAULT", "SERVICE_HAS_POLICY", "SERVICE_QUIC_LB", "SERVICE_NAT",
+  "SERVICE_REHASHED",
 ] as const satisfies readonly (keyof typeof ServiceFlags)[];
 
 /** enum slot_word */
@@ -262,12 +265,30 @@ export const SLOT_WORD_NAMES = [
 export const Tracking = {
   TRACKING_NONE: 0,
   TRACKING_FULL: 1,
+  TRACKING_MINIMAL: 2,
 } as const;
 export type Tracking = (typeof Tracking)[keyof typeof Tracking];
 /** In the order of their declaration. */
 export const TRACKING_NAMES = [
-  "TRACKING_NONE", "TRACKING_FULL",
+  "TRACKING_NONE", "TRACKING_FULL", "TRACKING_MINIMAL",
 ] as const satisfies readonly (keyof typeof Tracking)[];
+
+/** enum tracking_outcome */
+export const TrackingOutcome = {
+  TRACKING_FOLLOWED: 0,
+  TRACKING_BEGAN: 1,
+  TRACKING_KEPT: 2,
+  TRACKING_LOST: 3,
+  TRACKING_UNREMEMBERED: 4,
+  TRACKING_SETTLED: 5,
+  TRACKING_OUTCOMES: 6,
+} as const;
+export type TrackingOutcome = (typeof TrackingOutcome)[keyof typeof TrackingOutcome];
+/** In the order of their declaration. */
+export const TRACKING_OUTCOME_NAMES = [
+  "TRACKING_FOLLOWED", "TRACKING_BEGAN", "TRACKING_KEPT", "TRACKING_LOST", "TRACKING_UNREMEMBERED",
+  "TRACKING_SETTLED", "TRACKING_OUTCOMES",
+] as const satisfies readonly (keyof typeof TrackingOutcome)[];
 
 /** enum verdict */
 export const Verdict = {
@@ -1059,75 +1080,59 @@ export const ServiceKey = {
   decode: (bytes: Uint8Array): ServiceKey => readServiceKey(codec.exactView(bytes, 20, "struct service_key"), 0),
 } as const;
 
-/** struct service_version, 32 bytes */
+/** struct service_version, 64 bytes */
 export interface ServiceVersion {
-  readonly hashSeed: bigint;
-  readonly flowIdleNs: bigint;
-  readonly ringId: number;
-  readonly ringSize: number;
-  readonly ringClass: number;
-  readonly hashInput: number;
+  readonly scheme: SlotScheme;
+  readonly flowIdleMs: number;
   readonly tracking: number;
   readonly flags: number;
-  readonly sourcePrefixIpv4: number;
-  readonly sourcePrefixIpv6: number;
   readonly mssMax: number;
+  readonly changingUntilNs: bigint;
+  readonly predecessor: SlotScheme;
 }
 
 function writeServiceVersion(view: DataView, at: number, value: ServiceVersion): void {
-  codec.setU64(view, at, value.hashSeed, "service_version.hash_seed");
-  codec.setU64(view, at + 8, value.flowIdleNs, "service_version.flow_idle_ns");
-  codec.setU32(view, at + 16, value.ringId, "service_version.ring_id");
-  codec.setU32(view, at + 20, value.ringSize, "service_version.ring_size");
-  codec.setU8(view, at + 24, value.ringClass, "service_version.ring_class");
-  codec.setU8(view, at + 25, value.hashInput, "service_version.hash_input");
-  codec.setU8(view, at + 26, value.tracking, "service_version.tracking");
-  codec.setU8(view, at + 27, value.flags, "service_version.flags");
-  codec.setU8(view, at + 28, value.sourcePrefixIpv4, "service_version.source_prefix_ipv4");
-  codec.setU8(view, at + 29, value.sourcePrefixIpv6, "service_version.source_prefix_ipv6");
+  writeSlotScheme(view, at, value.scheme);
+  codec.setU32(view, at + 24, value.flowIdleMs, "service_version.flow_idle_ms");
+  codec.setU8(view, at + 28, value.tracking, "service_version.tracking");
+  codec.setU8(view, at + 29, value.flags, "service_version.flags");
   codec.setU16(view, at + 30, value.mssMax, "service_version.mss_max");
+  codec.setU64(view, at + 32, value.changingUntilNs, "service_version.changing_until_ns");
+  writeSlotScheme(view, at + 40, value.predecessor);
 }
 
 function readServiceVersion(view: DataView, at: number): ServiceVersion {
   return {
-    hashSeed: view.getBigUint64(at, true),
-    flowIdleNs: view.getBigUint64(at + 8, true),
-    ringId: view.getUint32(at + 16, true),
-    ringSize: view.getUint32(at + 20, true),
-    ringClass: view.getUint8(at + 24),
-    hashInput: view.getUint8(at + 25),
-    tracking: view.getUint8(at + 26),
-    flags: view.getUint8(at + 27),
-    sourcePrefixIpv4: view.getUint8(at + 28),
-    sourcePrefixIpv6: view.getUint8(at + 29),
+    scheme: readSlotScheme(view, at),
+    flowIdleMs: view.getUint32(at + 24, true),
+    tracking: view.getUint8(at + 28),
+    flags: view.getUint8(at + 29),
     mssMax: view.getUint16(at + 30, true),
+    changingUntilNs: view.getBigUint64(at + 32, true),
+    predecessor: readSlotScheme(view, at + 40),
   };
 }
 
 export const ServiceVersion = {
-  size: 32,
+  size: 64,
   offsets: {
-    hashSeed: 0,
-    flowIdleNs: 8,
-    ringId: 16,
-    ringSize: 20,
-    ringClass: 24,
-    hashInput: 25,
-    tracking: 26,
-    flags: 27,
-    sourcePrefixIpv4: 28,
-    sourcePrefixIpv6: 29,
+    scheme: 0,
+    flowIdleMs: 24,
+    tracking: 28,
+    flags: 29,
     mssMax: 30,
+    changingUntilNs: 32,
+    predecessor: 40,
   },
   encode: (value: ServiceVersion): Uint8Array => {
-    const bytes = new Uint8Array(32);
-    writeServiceVersion(codec.exactView(bytes, 32, "struct service_version"), 0, value);
+    const bytes = new Uint8Array(64);
+    writeServiceVersion(codec.exactView(bytes, 64, "struct service_version"), 0, value);
     return bytes;
   },
-  decode: (bytes: Uint8Array): ServiceVersion => readServiceVersion(codec.exactView(bytes, 32, "struct service_version"), 0),
+  decode: (bytes: Uint8Array): ServiceVersion => readServiceVersion(codec.exactView(bytes, 64, "struct service_version"), 0),
 } as const;
 
-/** struct settings, 88 bytes */
+/** struct settings, 104 bytes */
 export interface Settings {
   readonly abiFingerprint: bigint;
   readonly heartbeatNs: bigint;
@@ -1140,6 +1145,8 @@ export interface Settings {
   readonly natFinNs: bigint;
   readonly natRstNs: bigint;
   readonly natUdpNs: bigint;
+  readonly rememberIntervalNs: bigint;
+  readonly rememberBurstNs: bigint;
 }
 
 function writeSettings(view: DataView, at: number, value: Settings): void {
@@ -1154,6 +1161,8 @@ function writeSettings(view: DataView, at: number, value: Settings): void {
   codec.setU64(view, at + 64, value.natFinNs, "settings.nat_fin_ns");
   codec.setU64(view, at + 72, value.natRstNs, "settings.nat_rst_ns");
   codec.setU64(view, at + 80, value.natUdpNs, "settings.nat_udp_ns");
+  codec.setU64(view, at + 88, value.rememberIntervalNs, "settings.remember_interval_ns");
+  codec.setU64(view, at + 96, value.rememberBurstNs, "settings.remember_burst_ns");
 }
 
 function readSettings(view: DataView, at: number): Settings {
@@ -1169,11 +1178,13 @@ function readSettings(view: DataView, at: number): Settings {
     natFinNs: view.getBigUint64(at + 64, true),
     natRstNs: view.getBigUint64(at + 72, true),
     natUdpNs: view.getBigUint64(at + 80, true),
+    rememberIntervalNs: view.getBigUint64(at + 88, true),
+    rememberBurstNs: view.getBigUint64(at + 96, true),
   };
 }
 
 export const Settings = {
-  size: 88,
+  size: 104,
   offsets: {
     abiFingerprint: 0,
     heartbeatNs: 8,
@@ -1186,13 +1197,67 @@ export const Settings = {
     natFinNs: 64,
     natRstNs: 72,
     natUdpNs: 80,
+    rememberIntervalNs: 88,
+    rememberBurstNs: 96,
   },
   encode: (value: Settings): Uint8Array => {
-    const bytes = new Uint8Array(88);
-    writeSettings(codec.exactView(bytes, 88, "struct settings"), 0, value);
+    const bytes = new Uint8Array(104);
+    writeSettings(codec.exactView(bytes, 104, "struct settings"), 0, value);
     return bytes;
   },
-  decode: (bytes: Uint8Array): Settings => readSettings(codec.exactView(bytes, 88, "struct settings"), 0),
+  decode: (bytes: Uint8Array): Settings => readSettings(codec.exactView(bytes, 104, "struct settings"), 0),
+} as const;
+
+/** struct slot_scheme, 24 bytes */
+export interface SlotScheme {
+  readonly hashSeed: bigint;
+  readonly ringId: number;
+  readonly ringSize: number;
+  readonly ringClass: number;
+  readonly hashInput: number;
+  readonly sourcePrefixIpv4: number;
+  readonly sourcePrefixIpv6: number;
+}
+
+function writeSlotScheme(view: DataView, at: number, value: SlotScheme): void {
+  codec.setU64(view, at, value.hashSeed, "slot_scheme.hash_seed");
+  codec.setU32(view, at + 8, value.ringId, "slot_scheme.ring_id");
+  codec.setU32(view, at + 12, value.ringSize, "slot_scheme.ring_size");
+  codec.setU8(view, at + 16, value.ringClass, "slot_scheme.ring_class");
+  codec.setU8(view, at + 17, value.hashInput, "slot_scheme.hash_input");
+  codec.setU8(view, at + 18, value.sourcePrefixIpv4, "slot_scheme.source_prefix_ipv4");
+  codec.setU8(view, at + 19, value.sourcePrefixIpv6, "slot_scheme.source_prefix_ipv6");
+}
+
+function readSlotScheme(view: DataView, at: number): SlotScheme {
+  return {
+    hashSeed: view.getBigUint64(at, true),
+    ringId: view.getUint32(at + 8, true),
+    ringSize: view.getUint32(at + 12, true),
+    ringClass: view.getUint8(at + 16),
+    hashInput: view.getUint8(at + 17),
+    sourcePrefixIpv4: view.getUint8(at + 18),
+    sourcePrefixIpv6: view.getUint8(at + 19),
+  };
+}
+
+export const SlotScheme = {
+  size: 24,
+  offsets: {
+    hashSeed: 0,
+    ringId: 8,
+    ringSize: 12,
+    ringClass: 16,
+    hashInput: 17,
+    sourcePrefixIpv4: 18,
+    sourcePrefixIpv6: 19,
+  },
+  encode: (value: SlotScheme): Uint8Array => {
+    const bytes = new Uint8Array(24);
+    writeSlotScheme(codec.exactView(bytes, 24, "struct slot_scheme"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): SlotScheme => readSlotScheme(codec.exactView(bytes, 24, "struct slot_scheme"), 0),
 } as const;
 
 /** struct traffic_count, 24 bytes */
@@ -1399,9 +1464,9 @@ export const POINTSMAN_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
   "group_services", "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows",
   "nat_sources", "outer_identifications", "policies", "quic_configs", "quic_counts",
-  "quic_servers", "rings_large", "rings_medium", "rings_small", "service_active",
-  "service_traffic", "service_versions", "services", "settings", "tunnel_ends", "verdict_counts",
-  "virtual_addresses", "wildcards",
+  "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small", "service_active",
+  "service_traffic", "service_versions", "services", "settings", "tracking_counts", "tunnel_ends",
+  "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1419,6 +1484,7 @@ export interface PointsmanRodata {
   readonly featureTunnelVariation: boolean;
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
+  readonly featureMinimal: boolean;
   readonly featurePolicy: boolean;
   readonly featureSourceHash: boolean;
   readonly featureOrphan: boolean;
@@ -1433,7 +1499,7 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 4724,
+  size: 4728,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1444,21 +1510,22 @@ export const PointsmanRodata = {
     featureTunnelVariation: 6,
     featureWildcard: 7,
     featureTracking: 8,
-    featurePolicy: 9,
-    featureSourceHash: 10,
-    featureOrphan: 11,
-    featureQuicLb: 12,
-    featureIcmpErrors: 13,
-    featureTunnelErrors: 14,
-    ringClassSmall: 15,
-    ringClassMedium: 16,
-    ringClassLarge: 17,
-    transmitByRedirect: 18,
+    featureMinimal: 9,
+    featurePolicy: 10,
+    featureSourceHash: 11,
+    featureOrphan: 12,
+    featureQuicLb: 13,
+    featureIcmpErrors: 14,
+    featureTunnelErrors: 15,
+    ringClassSmall: 16,
+    ringClassMedium: 17,
+    ringClassLarge: 18,
+    transmitByRedirect: 19,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4724, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4728, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1486,40 +1553,43 @@ export const PointsmanRodata = {
     if (value.featureTracking !== undefined) {
       codec.setU8(view, 8, Number(value.featureTracking), "feature_tracking");
     }
+    if (value.featureMinimal !== undefined) {
+      codec.setU8(view, 9, Number(value.featureMinimal), "feature_minimal");
+    }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 9, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 10, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 10, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 11, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 11, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 12, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 12, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 13, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 13, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 14, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 14, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 15, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 15, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 16, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 16, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 17, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 17, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 18, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 18, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 19, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 4724, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4728, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1530,16 +1600,17 @@ export const PointsmanRodata = {
       featureTunnelVariation: view.getUint8(6) !== 0,
       featureWildcard: view.getUint8(7) !== 0,
       featureTracking: view.getUint8(8) !== 0,
-      featurePolicy: view.getUint8(9) !== 0,
-      featureSourceHash: view.getUint8(10) !== 0,
-      featureOrphan: view.getUint8(11) !== 0,
-      featureQuicLb: view.getUint8(12) !== 0,
-      featureIcmpErrors: view.getUint8(13) !== 0,
-      featureTunnelErrors: view.getUint8(14) !== 0,
-      ringClassSmall: view.getUint8(15) !== 0,
-      ringClassMedium: view.getUint8(16) !== 0,
-      ringClassLarge: view.getUint8(17) !== 0,
-      transmitByRedirect: view.getUint8(18) !== 0,
+      featureMinimal: view.getUint8(9) !== 0,
+      featurePolicy: view.getUint8(10) !== 0,
+      featureSourceHash: view.getUint8(11) !== 0,
+      featureOrphan: view.getUint8(12) !== 0,
+      featureQuicLb: view.getUint8(13) !== 0,
+      featureIcmpErrors: view.getUint8(14) !== 0,
+      featureTunnelErrors: view.getUint8(15) !== 0,
+      ringClassSmall: view.getUint8(16) !== 0,
+      ringClassMedium: view.getUint8(17) !== 0,
+      ringClassLarge: view.getUint8(18) !== 0,
+      transmitByRedirect: view.getUint8(19) !== 0,
     };
   },
 } as const;
@@ -1549,9 +1620,9 @@ export const PROBE_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
   "group_services", "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows",
   "nat_sources", "outer_identifications", "policies", "probe_paths", "quic_configs", "quic_counts",
-  "quic_servers", "rings_large", "rings_medium", "rings_small", "service_active",
-  "service_traffic", "service_versions", "services", "settings", "tunnel_ends", "verdict_counts",
-  "virtual_addresses", "wildcards",
+  "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small", "service_active",
+  "service_traffic", "service_versions", "services", "settings", "tracking_counts", "tunnel_ends",
+  "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
 export const PROBE_PROGRAMS = [
@@ -1569,6 +1640,7 @@ export interface ProbeRodata {
   readonly featureTunnelVariation: boolean;
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
+  readonly featureMinimal: boolean;
   readonly featurePolicy: boolean;
   readonly featureSourceHash: boolean;
   readonly featureOrphan: boolean;
@@ -1583,7 +1655,7 @@ export interface ProbeRodata {
 
 export const ProbeRodata = {
   section: ".rodata",
-  size: 4712,
+  size: 4716,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1594,21 +1666,22 @@ export const ProbeRodata = {
     featureTunnelVariation: 6,
     featureWildcard: 7,
     featureTracking: 8,
-    featurePolicy: 9,
-    featureSourceHash: 10,
-    featureOrphan: 11,
-    featureQuicLb: 12,
-    featureIcmpErrors: 13,
-    featureTunnelErrors: 14,
-    ringClassSmall: 15,
-    ringClassMedium: 16,
-    ringClassLarge: 17,
-    transmitByRedirect: 18,
+    featureMinimal: 9,
+    featurePolicy: 10,
+    featureSourceHash: 11,
+    featureOrphan: 12,
+    featureQuicLb: 13,
+    featureIcmpErrors: 14,
+    featureTunnelErrors: 15,
+    ringClassSmall: 16,
+    ringClassMedium: 17,
+    ringClassLarge: 18,
+    transmitByRedirect: 19,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4712, ".rodata of probe");
+    const view = codec.exactView(bytes, 4716, ".rodata of probe");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1636,40 +1709,43 @@ export const ProbeRodata = {
     if (value.featureTracking !== undefined) {
       codec.setU8(view, 8, Number(value.featureTracking), "feature_tracking");
     }
+    if (value.featureMinimal !== undefined) {
+      codec.setU8(view, 9, Number(value.featureMinimal), "feature_minimal");
+    }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 9, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 10, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 10, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 11, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 11, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 12, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 12, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 13, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 13, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 14, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 14, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 15, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 15, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 16, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 16, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 17, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 17, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 18, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 18, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 19, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): ProbeRodata => {
-    const view = codec.exactView(bytes, 4712, ".rodata of probe");
+    const view = codec.exactView(bytes, 4716, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1680,16 +1756,17 @@ export const ProbeRodata = {
       featureTunnelVariation: view.getUint8(6) !== 0,
       featureWildcard: view.getUint8(7) !== 0,
       featureTracking: view.getUint8(8) !== 0,
-      featurePolicy: view.getUint8(9) !== 0,
-      featureSourceHash: view.getUint8(10) !== 0,
-      featureOrphan: view.getUint8(11) !== 0,
-      featureQuicLb: view.getUint8(12) !== 0,
-      featureIcmpErrors: view.getUint8(13) !== 0,
-      featureTunnelErrors: view.getUint8(14) !== 0,
-      ringClassSmall: view.getUint8(15) !== 0,
-      ringClassMedium: view.getUint8(16) !== 0,
-      ringClassLarge: view.getUint8(17) !== 0,
-      transmitByRedirect: view.getUint8(18) !== 0,
+      featureMinimal: view.getUint8(9) !== 0,
+      featurePolicy: view.getUint8(10) !== 0,
+      featureSourceHash: view.getUint8(11) !== 0,
+      featureOrphan: view.getUint8(12) !== 0,
+      featureQuicLb: view.getUint8(13) !== 0,
+      featureIcmpErrors: view.getUint8(14) !== 0,
+      featureTunnelErrors: view.getUint8(15) !== 0,
+      ringClassSmall: view.getUint8(16) !== 0,
+      ringClassMedium: view.getUint8(17) !== 0,
+      ringClassLarge: view.getUint8(18) !== 0,
+      transmitByRedirect: view.getUint8(19) !== 0,
     };
   },
 } as const;

@@ -3,7 +3,8 @@
 
 import { record, type KernelState } from "./kernel_state.ts";
 import { failureFrom } from "./native_failure.ts";
-import type { AssignedAddress, RingClass } from "./image.ts";
+import type { AssignedAddress } from "./image.ts";
+import type { RingClass } from "./ring_class.ts";
 import type { PlaneMaps } from "./maps.ts";
 import type { Step, StepKind } from "./steps.ts";
 
@@ -25,9 +26,10 @@ type Actions = {
 const ACTIONS: Actions = {
   "load-program": (kernel, step) => { kernel.loadProgram(step); },
   "grace-period": (kernel) => kernel.gracePeriod(),
-  "set-icmp-interval": ({ maps }, { intervalNs }) => { maps.writeIcmpInterval(intervalNs); },
-  "set-nat": ({ maps }, { nat }) => { maps.writeNat(nat); },
-  "set-orphan": ({ maps }, { afterNs, action }) => { maps.writeOrphan(afterNs, action); },
+  "set-icmp-interval": ({ maps }, { intervalNs }) => { maps.settings.writeIcmpInterval(intervalNs); },
+  "set-nat": ({ maps }, { nat }) => { maps.settings.writeNat(nat); },
+  "set-remember-pace": ({ maps }, { pace }) => { maps.settings.writeRememberPace(pace); },
+  "set-orphan": ({ maps }, { afterNs, action }) => { maps.settings.writeOrphan(afterNs, action); },
   "add-device": ({ maps }, { ifindex }) => { maps.addDevice(ifindex); },
   "remove-device": ({ maps }, { ifindex }) => { maps.removeDevice(ifindex); },
   "add-link-address": ({ maps }, { address }) => { maps.addLinkAddress(address); },

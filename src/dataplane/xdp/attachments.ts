@@ -4,7 +4,7 @@
 import { isFailure } from "../../errors.ts";
 import { attachInterface, lossFailure, type Attachment, type ObstacleTo } from "./attach.ts";
 import type { Core, CoreContext } from "./core.ts";
-import type { Feature } from "./image.ts";
+import type { Feature } from "./program_features.ts";
 import type { BpfObject } from "./native.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Pins } from "./pins.ts";

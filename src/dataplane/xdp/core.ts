@@ -10,7 +10,8 @@ import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
 import { updateLink, type AttachMode, type Attachment, type LinkName } from "./attach.ts";
 import { attachAll, refuseWhatIsLost, removeOtherLinks } from "./attachments.ts";
 import type { Obstacle } from "./finding.ts";
-import { featuresOf, icmpIntervalNs, translates, type Feature } from "./image.ts";
+import { icmpIntervalNs, translates } from "./image.ts";
+import { featuresOf, type Feature } from "./program_features.ts";
 import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
 import { encodeU32 } from "./map_values.ts";
 import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
@@ -81,8 +82,9 @@ export function configuredFeatures(config: Config): Set<Feature> {
   return featuresOf({
     keys: config.services,
     versions: config.services.map(({ ringSize, tracking, hash, policy, quicLb, forwarding, mssMax }) => ({
-      mssMax: mssMax ?? 0, hasQuicLb: quicLb !== null, ringSize, tracking: translates(forwarding) ? "none" : tracking,
-      hashInput: hash, hasPolicy: policy.allow.length + policy.deny.length > 0,
+      mssMax: mssMax ?? 0, hasQuicLb: quicLb !== null, tracking: translates(forwarding) ? "none" : tracking,
+      scheme: { ringSize, hashInput: hash }, predecessor: null,
+      hasPolicy: policy.allow.length + policy.deny.length > 0,
     })),
     forwardings: config.services.map(({ forwarding }) => forwarding),
     tunnelSources: Object.values(config.dataplane.tunnelSource),
@@ -117,8 +119,8 @@ function createCore(context: CoreContext): Core {
   const transmitByRedirect = needsRedirect(context.interfaces());
   const program = loadProgram(context.source, { features, capacities, transmitByRedirect, reuse: {} });
   try {
-    program.maps.writeHeartbeat(env.clock.monotonicNs());
-    program.maps.writeFingerprint();
+    program.maps.settings.writeHeartbeat(env.clock.monotonicNs());
+    program.maps.settings.writeFingerprint();
     if (pins !== null) {
       pins.create();
       for (const name of POINTSMAN_MAPS) if (name !== "settings") program.maps.maps[name].pin(pins.mapPath(name));
@@ -140,7 +142,7 @@ async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
   const pinned = openPinned(native, pins);
   const live = new PlaneMaps(native, pinned);
   try {
-    live.writeHeartbeat(env.clock.monotonicNs());
+    live.settings.writeHeartbeat(env.clock.monotonicNs());
     // What the last owner took out of publication may still be in use by a packet.
     await native.gracePeriod();
     const placed = placePinnedRings(native, pins, live);

@@ -1,15 +1,16 @@
-// Reads the counters: per-CPU values summed, and the flows that are remembered, counted slice by slice so
-// that a large table is never walked at one go. Knows maps; names come from the table.
+// Reads the counters: per-CPU values summed, with what walks over the flow tables found. Knows maps; names
+// come from the table.
 
-import type { Cancel, Env } from "../../env.ts";
 import type { VerdictName } from "../../model/decide.ts";
+import { TRACKING_OUTCOMES, trackingOf } from "../../model/flow_decide.ts";
 import { NAT_OUTCOMES } from "../../model/nat.ts";
 import { QUIC_OUTCOMES } from "../../model/quic_route.ts";
 import type { ForwardingTable } from "../../model/table.ts";
 import type { Counters, TrafficCount } from "../dataplane.ts";
-import { FlowEntry, TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi.gen.ts";
+import { TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi.gen.ts";
 import { encodeU32 } from "./map_values.ts";
 import type { MapSet } from "./maps.ts";
+import type { FlowCount } from "./flow_sweep.ts";
 import type { NatCount } from "./nat_sweep.ts";
 import type { BpfMap } from "./native.ts";
 
@@ -82,7 +83,9 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, found:
   return {
     verdicts,
     services, backends, backendFlows,
-    flows: { count: flows.count + (nat?.count ?? 0), max: flowsMax, kind: flows.complete ? "tracked" : "unknown" },
+    flows: { count: flows.count + (nat?.count ?? 0), max: flowsMax, kind: kindOf(flows, table) },
+    tracking: new Map(sumPerCpu(maps.tracking_counts, TRACKING_OUTCOMES.length, 1)
+      .map(([packets = 0], outcome) => [TRACKING_OUTCOMES[outcome]!, packets])),
     quic: new Map(sumPerCpu(maps.quic_counts, QUIC_OUTCOMES.length, 1)
       .map(([packets = 0], outcome) => [QUIC_OUTCOMES[outcome]!, packets])),
     ...(nat === null ? {} : {
@@ -93,6 +96,13 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, found:
       },
     }),
   };
+}
+
+/** The table has every flow, or, where a service remembers exceptions only, those. */
+function kindOf({ complete }: FlowCount, table: ForwardingTable | null): Counters["flows"]["kind"] {
+  if (!complete) return "unknown";
+  return table?.services.some((service) => trackingOf(service) === "minimal") === true
+    ? "remembered" : "tracked";
 }
 
 /** Packets with this verdict. */
@@ -109,72 +119,4 @@ function isVerdict(name: (typeof VERDICT_NAMES)[number]): name is VerdictName {
 
 function plus(a: TrafficCount, b: TrafficCount): TrafficCount {
   return { packets: a.packets + b.packets, bytes: a.bytes + b.bytes, flows: a.flows + b.flows };
-}
-
-export interface FlowCount {
-  readonly count: number;
-  /** By "id/generation". */
-  readonly byDestination: ReadonlyMap<string, number>;
-  /** False until the table was walked once. */
-  readonly complete: boolean;
-}
-
-/** Entries of one slice; a large table takes several, with other work in between. */
-const SLICE = 16_384;
-const SLICE_PAUSE_MS = 5;
-/** A walk that ended less long ago is good enough. */
-const FRESH_MS = 2_000;
-
-export interface FlowCounter {
-  /** The last walk's result; begins another one when that is not fresh. */
-  read(): FlowCount;
-  stop(): void;
-}
-
-/**
- * Counts flows that were seen within `idleNs()`: the table forgets lazily. Entries move while it is walked,
- * so the count is near and not exact.
- */
-export function createFlowCounter(env: Env, flows: () => BpfMap, idleNs: () => bigint): FlowCounter {
-  let last: FlowCount = { count: 0, byDestination: new Map(), complete: false };
-  let lastMs = -Infinity;
-  let cancel: Cancel | null = null;
-  let byDestination = new Map<string, number>();
-  const slice = (cursor: Uint8Array | null): void => {
-    cancel = null;
-    const batch = flows().lookupBatch(cursor, SLICE);
-    const since = env.clock.monotonicNs() - idleNs();
-    for (let at = 0; at < batch.values.length; at += FlowEntry.size) {
-      const { destination, generation, lastSeenNs } = FlowEntry.decode(batch.values.subarray(at, at + FlowEntry.size));
-      if (lastSeenNs < since) continue;
-      const key = `${destination}/${generation}`;
-      byDestination.set(key, (byDestination.get(key) ?? 0) + 1);
-    }
-    const next = batch.cursor;
-    if (next !== null) {
-      cancel = env.clock.after(SLICE_PAUSE_MS, () => { sliceLater(next); });
-      return;
-    }
-    let count = 0;
-    for (const each of byDestination.values()) count += each;
-    last = { count, byDestination, complete: true };
-    lastMs = env.clock.monotonicMs();
-    byDestination = new Map();
-  };
-  const sliceLater = (cursor: Uint8Array): void => {
-    try {
-      slice(cursor);
-    } catch (error) {
-      // Nobody called: the next read() begins again.
-      env.log.warn({ error: String(error) }, "the flow table could not be walked to its end");
-      byDestination = new Map();
-    }
-  };
-  return {
-    read: () => {
-      if (cancel === null && env.clock.monotonicMs() - lastMs >= FRESH_MS) slice(null);
-      return last;
-    },
-    stop: () => { cancel?.(); },
-  };
 }

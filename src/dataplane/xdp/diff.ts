@@ -6,22 +6,24 @@
 //   served before and after, by whichever service, is served in between.
 
 import type { Address } from "../../model/address.ts";
+import type { RememberPace } from "../../model/remember_pace.ts";
 import { groupEntriesNeeded, planGroups } from "./group_plan.ts";
 import { groupsOf, type GroupImage } from "./groups.ts";
 import {
   assignedText, serviceKeyText, wildcardsOf,
-  type Image, type NextHop, type RingImage, type Route, type ServiceImage, type ServiceKey,
+  type Image, type NextHop, type Route, type ServiceKey,
 } from "./image.ts";
 import { addInterfaces, removeInterfaces, type Interfaces } from "./interfaces.ts";
 import {
-  activeVersion, copyState, isQuiet, record, ringText,
-  type HeldDestination, type HeldVersion, type KernelState,
+  copyState, isQuiet, record,
+  type HeldDestination, type KernelState,
 } from "./kernel_state.ts";
 import { isSameNat } from "./nat_values.ts";
 import { removeQuic, writeQuic } from "./quic_diff.ts";
 import { createRingPlaces, releaseRings } from "./ring_places.ts";
 import type { Capacities, Step } from "./steps.ts";
 import { removeTunnelEnds, writeTunnelEnds } from "./tunnel_ends.ts";
+import { isServed, placedVersion, withoutDestinations } from "./version_diff.ts";
 
 /** A copy of the state that moves along with the steps that were planned. */
 interface Planner {
@@ -92,7 +94,7 @@ function planChange(planner: Planner, want: Image): void {
   removePolicies(planner, want);
   removeQuic(planner, want);
   removeTunnelEnds(planner, want);
-  lowerFlags(planner, want);
+  settleFlags(planner, want);
   retireDestinations(planner, want);
   removeInterfaces(planner, want);
   releaseRings(planner);
@@ -106,22 +108,6 @@ function clashingIds(have: KernelState, want: Image): Set<number> {
     if (held?.given === true && (held.identity !== identity || held.generation !== generation)) clashes.add(id);
   }
   return clashes;
-}
-
-function withoutDestinations(want: Image, ids: ReadonlySet<number>): Image {
-  const rings = new Map<string, RingImage>();
-  const services = new Map<number, ServiceImage>();
-  for (const [index, service] of want.services) {
-    const ring = want.rings.get(service.version.ringKey);
-    if (ring === undefined) throw new RangeError(`${serviceKeyText(service.key)} has no ring`);
-    const key = ring.slots.some((id) => ids.has(id)) ? `${ring.key} without ${[...ids].sort().join(" ")}` : ring.key;
-    if (!rings.has(key)) rings.set(key, { ...ring, key, slots: ring.slots.map((id) => ids.has(id) ? 0 : id) });
-    services.set(index, { ...service, version: { ...service.version, ringKey: key } });
-  }
-  const destinations = new Map([...want.destinations].filter(([id]) => !ids.has(id)));
-  const quicServers = new Map([...want.quicServers].filter(([, { destination }]) => !ids.has(destination)));
-  const tunnelEnds = new Map([...want.tunnelEnds].filter(([, { destination }]) => !ids.has(destination)));
-  return { ...want, rings, services, destinations, quicServers, tunnelEnds };
 }
 
 function planProgram({ state, take }: Planner, want: Image): void {
@@ -178,12 +164,19 @@ function policiesNeeded(state: KernelState, want: Image): number {
   return count;
 }
 
-function planSettings({ state, take }: Planner, { orphan, icmpIntervalNs, nat, features }: Image): void {
+function planSettings({ state, take }: Planner, { orphan, icmpIntervalNs, nat, remember, features }: Image): void {
   // A table without translated flows leaves them as they are: some may be under way.
   if (features.has("featureNat") && !isSameNat(state.nat, nat)) take({ kind: "set-nat", nat });
+  if (features.has("featureMinimal") && !isSamePace(state.remember, remember)) {
+    take({ kind: "set-remember-pace", pace: remember });
+  }
   if (state.icmpIntervalNs !== icmpIntervalNs) take({ kind: "set-icmp-interval", intervalNs: icmpIntervalNs });
   if (state.orphan.afterNs === orphan.afterNs && state.orphan.action === orphan.action) return;
   take({ kind: "set-orphan", ...orphan });
+}
+
+function isSamePace(a: RememberPace, b: RememberPace): boolean {
+  return a.intervalNs === b.intervalNs && a.burstNs === b.burstNs;
 }
 
 /** An index that gets another owner must not lead the old one's packets to the new one's backends. */
@@ -250,15 +243,18 @@ function addDestinations(planner: Planner, want: Image): void {
       continue;
     }
     if (held !== undefined) settle(held.mark);
+    const isReused = held !== undefined && held.identity !== destination.identity;
     if (held?.identity !== destination.identity) take({ kind: "zero-destination-traffic", id });
-    take({ kind: "write-destination", id, destination });
+    // A ring of before may name the id still: until that one has gone, it sends nobody there.
+    take({ kind: "write-destination", id, destination: isReused ? { ...destination, live: false, admits: false } : destination });
   }
 }
 
-function lowerFlags({ state, take }: Planner, want: Image): void {
+function settleFlags({ state, take, settle }: Planner, want: Image): void {
   for (const { id, live, admits } of want.destinations.values()) {
     const held = state.destinations.get(id);
     if (held === undefined || (held.live === live && held.admits === admits)) continue;
+    if (live && !held.live) settle(state.marks);
     take({ kind: "set-destination-flags", id, live, admits });
   }
 }
@@ -353,11 +349,7 @@ function planServices(planner: Planner, want: Image): void {
   const flips: { index: number; version: 0 | 1 }[] = [];
   const places = createRingPlaces(planner);
   for (const service of changed) {
-    const { ringKey, ...version } = service.version;
-    const ring = want.rings.get(ringKey);
-    if (ring === undefined) throw new RangeError(`${serviceKeyText(service.key)} has no ring`);
-    const { ringClass, id: ringId } = places.placeOf(ring);
-    const value: HeldVersion = { ...version, ringClass, ringId };
+    const value = placedVersion(want, service, places);
     const half = state.services.get(service.index)?.active === 0 ? 1 : 0;
     take({ kind: "write-version", index: service.index, version: half, value });
     flips.push({ index: service.index, version: half });
@@ -375,18 +367,4 @@ function planServices(planner: Planner, want: Image): void {
   for (const [text, assigned] of want.assigned) {
     if (!state.assigned.has(text)) take({ kind: "assign-address", assigned });
   }
-}
-
-/** True when the version that counts is the wanted one. */
-function isServed(state: KernelState, { index, version: want }: ServiceImage): boolean {
-  const service = state.services.get(index);
-  const held = service === undefined ? null : activeVersion(service);
-  if (held === null || service?.key === null) return false;
-  const ring = state.rings.get(ringText(held.ringClass, held.ringId));
-  return ring?.key === want.ringKey && held.ringSize === want.ringSize && held.hashSeed === want.hashSeed
-    && held.flowIdleNs === want.flowIdleNs && held.hashInput === want.hashInput && held.tracking === want.tracking
-    && held.denyByDefault === want.denyByDefault && held.hasPolicy === want.hasPolicy
-    && held.hasQuicLb === want.hasQuicLb && held.hasNat === want.hasNat
-    && held.sourcePrefixIpv4 === want.sourcePrefixIpv4 && held.sourcePrefixIpv6 === want.sourcePrefixIpv6
-    && held.mssMax === want.mssMax;
 }

@@ -8,8 +8,14 @@ import {
   formatServiceAddress, isExact, mappedBits, singleAddress, type ServiceAddress,
 } from "../../model/service_address.ts";
 import type { NatTable } from "../../model/nat.ts";
-import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
-import { hashMask } from "../../model/tunnel_source.ts";
+import { trackingOf } from "../../model/flow_decide.ts";
+import { rememberPace, type RememberPace } from "../../model/remember_pace.ts";
+import { contentKey } from "../../model/ring_content.ts";
+import { schemeOf, type SlotScheme } from "../../model/slot.ts";
+import { isRehashed, type SlotStates } from "../../model/slot_states.ts";
+import type { Destination, ForwardingTable, Ring, Service } from "../../model/table.ts";
+import { SlotWord } from "./abi.gen.ts";
+import { featuresOf, type Feature } from "./program_features.ts";
 import { groupsOf, type GroupImage, type Wildcard } from "./groups.ts";
 import type { Interfaces, LinkAddress } from "./interfaces.ts";
 import { tunnelEndsOf, type TunnelEndImage } from "./tunnel_ends.ts";
@@ -17,14 +23,6 @@ import {
   quicConfigImages, quicConfigText, quicServerImages, quicServerText,
   type QuicConfigImage, type QuicServerImage,
 } from "./quic_maps.ts";
-
-/** Rings come in sizes, one outer map each; the names are those of the maps without `rings_`. */
-export const RING_CLASSES = ["small", "medium", "large"] as const;
-export type RingClass = (typeof RING_CLASSES)[number];
-/** Slots of each class; adoption compares them with the ABI's. */
-export const RING_CLASS_SLOTS: Readonly<Record<RingClass, number>> = {
-  small: 16_384, medium: 65_540, large: 2_097_152,
-};
 
 /** Whether packets get other addresses, and answers come back this way. */
 export function translates(forwarding: Forwarding): boolean {
@@ -35,21 +33,31 @@ export interface ServiceKey extends ServiceAddress {
   readonly protocol: Protocol;
 }
 
-/** What a packet of a service is measured against; the ring is named by its content. */
-export interface VersionImage {
+/** How a packet finds its slot; the ring is named by its content. */
+export interface SchemeImage {
   readonly hashSeed: bigint;
-  readonly flowIdleNs: bigint;
   readonly ringKey: string;
   readonly ringSize: number;
   readonly hashInput: HashInput;
+  readonly sourcePrefixIpv4: number;
+  readonly sourcePrefixIpv6: number;
+}
+
+/** What a packet of a service is measured against. */
+export interface VersionImage {
+  readonly scheme: SchemeImage;
+  /** Its ring has the untracked owners of slots that are changing; null: none is. */
+  readonly predecessor: SchemeImage | null;
+  /** The predecessor's scheme is another one. */
+  readonly isRehashed: boolean;
+  readonly changingUntilNs: bigint;
+  readonly flowIdleMs: number;
   readonly tracking: Tracking;
   readonly denyByDefault: boolean;
   readonly hasPolicy: boolean;
   readonly hasQuicLb: boolean;
   /** Its flows are translated. */
   readonly hasNat: boolean;
-  readonly sourcePrefixIpv4: number;
-  readonly sourcePrefixIpv6: number;
   /** 0: no limit. */
   readonly mssMax: number;
 }
@@ -127,14 +135,6 @@ export interface AssignedAddress {
   readonly on: Exclude<VipAssign, "none">;
 }
 
-/** Switches of the program: what no table needs is left out when it is loaded. */
-export type Feature =
-  | "featureL2" | "featureNat" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
-  | "featureTracking" | "featurePolicy" | "featureSourceHash" | "featureOrphan" | "featureIcmpErrors"
-  | "featureWildcard" | "featureMssClamp"
-  | "featureQuicLb" | "featureTunnelErrors"
-  | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
-
 export interface Image {
   /** By index. */
   readonly services: ReadonlyMap<number, ServiceImage>;
@@ -159,6 +159,7 @@ export interface Image {
   /** Between two ICMP errors of one CPU, on average; 0: none are sent. */
   readonly icmpIntervalNs: bigint;
   readonly nat: NatTable;
+  readonly remember: RememberPace;
   /** By assignedText(). */
   readonly assigned: ReadonlyMap<string, AssignedAddress>;
   readonly features: ReadonlySet<Feature>;
@@ -177,15 +178,10 @@ export function assignedText(assigned: AssignedAddress): string {
   return `${assigned.address.text} on ${assigned.on}`;
 }
 
-/** The smallest class that has room for so many slots. */
-export function ringClassOf(size: number): RingClass {
-  const found = RING_CLASSES.find((ringClass) => size <= RING_CLASS_SLOTS[ringClass]);
-  if (found === undefined) throw new RangeError(`no class of rings has ${size} slots`);
-  return found;
-}
-
 export interface ImageOptions extends Interfaces {
   readonly view: RouteView;
+  /** CPUs that packets come by. */
+  readonly cpus: number;
 }
 
 /** What the maps should hold for this table, given this view of the network. */
@@ -208,13 +204,14 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
     destinations,
     quicConfigs: new Map(table.services.flatMap(quicConfigImages).map((each) => [quicConfigText(each), each])),
     quicServers: new Map(table.services.flatMap(quicServerImages).map((each) => [quicServerText(each), each])),
-    rings: new Map(table.services.map(({ ring }) => [ring.key, { key: ring.key, size: ring.size, slots: ring.slots }])),
+    rings: new Map(table.services.flatMap(ringsOf).map((ring) => [ring.key, ring])),
     tunnelEnds,
     devices,
     linkAddresses: options.linkAddresses ?? new Map(),
     orphan: { afterNs: nanoseconds(table.orphan.afterMs), action: table.orphan.action },
     icmpIntervalNs: icmpIntervalNs(table.icmpErrorsPerSecond),
     nat: table.nat,
+    remember: rememberPace(table.remember.flowsMax, table.remember.idleMs, options.cpus),
     assigned: assignedAddresses(table),
     features: featuresOf({
       keys: [...services.values()].map(({ key }) => key),
@@ -244,7 +241,40 @@ export function wildcardsOf(
     key === null || isExact(key) ? [] : [{ ...key, index }]);
 }
 
-function serviceImage({ index, config, ring, hashSeed, quicLb }: Service): ServiceImage {
+function schemeImage(
+  { hashSeed, hash, sourcePrefix, ringSize }: SlotScheme, ringKey: string,
+): SchemeImage {
+  return {
+    hashSeed, ringKey, ringSize, hashInput: hash,
+    sourcePrefixIpv4: sourcePrefix.ipv4, sourcePrefixIpv6: sourcePrefix.ipv6,
+  };
+}
+
+const ringImages = new WeakMap<SlotStates, { readonly ring: Ring; readonly image: RingImage }>();
+
+/** The service's ring with a mark on every slot whose flows may be remembered elsewhere. */
+function ringImageOf({ ring, states }: Service): RingImage {
+  const { exceptional } = states;
+  if (exceptional === null) return { key: ring.key, size: ring.size, slots: ring.slots };
+  const known = ringImages.get(states);
+  if (known?.ring === ring) return known.image;
+  const slots = ring.slots.map((id, slot) => (exceptional[slot] === 1 ? id | SlotWord.SLOT_EXCEPTION : id));
+  const image = { key: contentKey(slots), size: ring.size, slots };
+  ringImages.set(states, { ring, image });
+  return image;
+}
+
+/** Its own, and that of the start of the window. */
+function ringsOf(service: Service): RingImage[] {
+  const { predecessor } = service.states;
+  if (predecessor === null) return [ringImageOf(service)];
+  const { key, owners, scheme } = predecessor;
+  return [ringImageOf(service), { key, size: scheme.ringSize, slots: owners }];
+}
+
+function serviceImage(service: Service): ServiceImage {
+  const { index, config, quicLb, states } = service;
+  const { predecessor } = states;
   const policy = new Map<string, PolicyImage>();
   // Deny comes last, so that it wins where both lists name the same prefix.
   for (const action of ["allow", "deny"] as const) {
@@ -258,19 +288,16 @@ function serviceImage({ index, config, ring, hashSeed, quicLb }: Service): Servi
     key: { network: config.network, ports: config.ports, protocol: config.protocol },
     policy,
     version: {
-      hashSeed,
-      flowIdleNs: nanoseconds(config.flowIdleMs),
-      ringKey: ring.key,
-      ringSize: ring.size,
-      hashInput: config.hash,
-      // Translated flows have a table of their own.
-      tracking: translates(config.forwarding) ? "none" : config.tracking,
+      scheme: schemeImage(schemeOf(service), ringImageOf(service).key),
+      predecessor: predecessor === null ? null : schemeImage(predecessor.scheme, predecessor.key),
+      isRehashed: isRehashed(states, schemeOf(service)),
+      changingUntilNs: states.changingUntilNs,
+      flowIdleMs: config.flowIdleMs,
+      tracking: trackingOf(service),
       denyByDefault: config.policy.allow.length > 0,
       hasPolicy: policy.size > 0,
       hasQuicLb: quicLb !== null,
       hasNat: translates(config.forwarding),
-      sourcePrefixIpv4: config.sourcePrefix.ipv4,
-      sourcePrefixIpv6: config.sourcePrefix.ipv6,
       mssMax: config.mssMax ?? 0,
     },
   };
@@ -287,53 +314,6 @@ function assignedAddresses(table: ForwardingTable): Map<string, AssignedAddress>
   return assigned;
 }
 
-const RING_FEATURES = {
-  small: "ringClassSmall", medium: "ringClassMedium", large: "ringClassLarge",
-} as const;
-
-const FORWARDING_FEATURES = {
-  l2: "featureL2", ipip: "featureIpip", gue: "featureGue", gre: "featureGre",
-  nat: "featureNat", fullnat: "featureNat",
-} as const satisfies Readonly<Record<Forwarding, Feature>>;
-const TUNNEL_FEATURES = ["featureIpip", "featureGue", "featureGre"] as const;
-
-/** What decides which parts of the program are needed: of an image, or of what the kernel holds. */
-export interface FeatureSource {
-  readonly keys: Iterable<ServiceAddress>;
-  readonly versions: Iterable<Pick<VersionImage, "ringSize" | "tracking" | "hasPolicy" | "hasQuicLb" | "hashInput" | "mssMax">>;
-  readonly forwardings: Iterable<Forwarding>;
-  readonly tunnelSources: Iterable<Prefix | null>;
-  readonly action: OrphanAction;
-  readonly icmpIntervalNs: bigint;
-  readonly hasTunnelEnds: boolean;
-}
-
-/** From a rate to what the program counts with. */
-export function icmpIntervalNs(perSecond: number): bigint {
-  return perSecond === 0 ? 0n : 1_000_000_000n / BigInt(perSecond);
-}
-
-export function featuresOf(source: FeatureSource): Set<Feature> {
-  const { keys, versions, forwardings, tunnelSources, action, icmpIntervalNs: interval } = source;
-  const features = new Set<Feature>();
-  for (const { ringSize, tracking, hasPolicy, hasQuicLb, hashInput, mssMax } of versions) {
-    if (mssMax > 0) features.add("featureMssClamp");
-    features.add(RING_FEATURES[ringClassOf(ringSize)]);
-    if (tracking === "full") features.add("featureTracking");
-    if (hasPolicy) features.add("featurePolicy");
-    if (hasQuicLb) features.add("featureQuicLb");
-    if (hashInput === "source-ip") features.add("featureSourceHash");
-  }
-  for (const forwarding of forwardings) features.add(FORWARDING_FEATURES[forwarding]);
-  const varies = [...tunnelSources].some((prefix) => prefix !== null && hashMask(prefix) !== 0);
-  if (varies && TUNNEL_FEATURES.some((tunnel) => features.has(tunnel))) features.add("featureTunnelVariation");
-  if (action !== "keep") features.add("featureOrphan");
-  if (![...keys].every(isExact)) features.add("featureWildcard");
-  if (interval > 0n) features.add("featureIcmpErrors");
-  if (source.hasTunnelEnds) features.add("featureTunnelErrors");
-  return features;
-}
-
 function nanoseconds(milliseconds: number): bigint {
   return BigInt(Math.round(milliseconds * 1e6));
 }
@@ -341,4 +321,9 @@ function nanoseconds(milliseconds: number): bigint {
 /** Whether such a program changes what transport checksums are over. */
 export function rewritesSums(features: ReadonlySet<Feature>): boolean {
   return features.has("featureNat") || features.has("featureMssClamp");
+}
+
+/** From a rate to what the program counts with. */
+export function icmpIntervalNs(perSecond: number): bigint {
+  return perSecond === 0 ? 0n : 1_000_000_000n / BigInt(perSecond);
 }

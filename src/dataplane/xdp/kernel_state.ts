@@ -5,24 +5,31 @@
 import type { Address, Prefix } from "../../model/address.ts";
 import type { Forwarding, Gue, OrphanAction } from "../../model/config.ts";
 import type { NatTable } from "../../model/nat.ts";
+import { NO_PACE, type RememberPace } from "../../model/remember_pace.ts";
 import { isExact } from "../../model/service_address.ts";
+import type { PublishedSlots } from "../../model/slot_states.ts";
 import type { Ledger } from "../../model/table.ts";
 import { recordGroups } from "./group_plan.ts";
 import type { GroupEntry } from "./groups.ts";
 import {
-  assignedText, serviceKeyText,
-  type AssignedAddress, type Feature, type NextHop, type PolicyImage, type RingClass, type ServiceKey,
-  type VersionImage,
+  assignedText, serviceKeyText, type AssignedAddress, type NextHop, type PolicyImage, type ServiceKey, type SchemeImage, type VersionImage,
 } from "./image.ts";
+import type { Feature } from "./program_features.ts";
+import type { RingClass } from "./ring_class.ts";
 import { linkAddressText, type LinkAddress } from "./interfaces.ts";
 import { quicConfigText, quicServerText, type QuicConfigImage, type QuicServerImage } from "./quic_maps.ts";
 import type { Capacities, Step } from "./steps.ts";
 import { tunnelEndText, type TunnelEndImage } from "./tunnel_ends.ts";
 
-/** A version as it stands in the map: the ring is a place, not a content. */
-export interface HeldVersion extends Omit<VersionImage, "ringKey"> {
+/** A scheme as it stands in the map: the ring is a place, not a content. */
+export interface HeldScheme extends Omit<SchemeImage, "ringKey"> {
   readonly ringClass: RingClass;
   readonly ringId: number;
+}
+
+export interface HeldVersion extends Omit<VersionImage, "scheme" | "predecessor"> {
+  readonly scheme: HeldScheme;
+  readonly predecessor: HeldScheme | null;
 }
 
 /**
@@ -101,6 +108,7 @@ export interface KernelState {
   icmpIntervalNs: bigint;
   /** Null: not written yet. */
   nat: NatTable | null;
+  remember: RememberPace;
   assigned: Map<string, AssignedAddress>;
   features: ReadonlySet<Feature>;
   capacities: Capacities;
@@ -117,6 +125,7 @@ export function emptyState(capacities: Capacities, features: ReadonlySet<Feature
     quicConfigs: new Map(), quicServers: new Map(), quicMark: 0,
     tunnelEnds: new Map(), devices: new Set(), linkAddresses: new Map(),
     orphan: { afterNs: 0n, action: "keep" }, icmpIntervalNs: 0n, nat: null,
+    remember: NO_PACE,
     assigned: new Map(), features, capacities,
     marks: 0, quiet: 0,
   };
@@ -160,26 +169,42 @@ export function activeVersion(held: HeldService): HeldVersion | null {
   return held.versions[held.active];
 }
 
-/** Rings that packets may be sent by, as ringText(). */
-export function publishedRings(state: KernelState): Set<string> {
-  const published = new Set<string>();
-  for (const held of state.services.values()) {
-    const version = held.key === null ? null : activeVersion(held);
-    if (version !== null) published.add(ringText(version.ringClass, version.ringId));
-  }
-  return published;
+/** The rings of a version, as ringText(). */
+export function ringsOfVersion({ scheme, predecessor }: HeldVersion): string[] {
+  const schemes = predecessor === null ? [scheme] : [scheme, predecessor];
+  return schemes.map(({ ringClass, ringId }) => ringText(ringClass, ringId));
 }
 
-/** Ids and indexes that are taken, for compile(). */
-export function ledgerOf(state: KernelState): Ledger {
+/** Rings that packets may be sent by, as ringText(). */
+export function publishedRings(state: KernelState): Set<string> {
+  return new Set([...state.services.values()].flatMap((held) => {
+    const version = held.key === null ? null : activeVersion(held);
+    return version === null ? [] : ringsOfVersion(version);
+  }));
+}
+
+/** Whether some service shows whose the slots were before a change. */
+export function hasOpenWindows(state: KernelState): boolean {
+  return [...state.services.values()].some((held) => (activeVersion(held)?.predecessor ?? null) !== null);
+}
+
+/** Ids and indexes that are taken, and what packets are sent by, for compile(). */
+export function ledgerOf(state: KernelState, slotsOf: ((version: HeldVersion) => PublishedSlots) | null = null): Ledger {
   const destinations = new Map<bigint, { id: number; generation: number; live: boolean }>();
   for (const [id, { identity, generation, given }] of state.destinations) {
     // One identity may have had several ids over time: the one in use counts.
     if (given || !destinations.has(identity)) destinations.set(identity, { id, generation, live: given });
   }
   const services = new Map<string, number>();
-  for (const [index, { key }] of state.services) if (key !== null) services.set(serviceKeyText(key), index);
-  return { destinations, services };
+  const slots = new Map<string, PublishedSlots>();
+  for (const [index, held] of state.services) {
+    if (held.key === null) continue;
+    const text = serviceKeyText(held.key);
+    services.set(text, index);
+    const version = activeVersion(held);
+    if (version !== null && slotsOf !== null) slots.set(text, slotsOf(version));
+  }
+  return { destinations, services, slots };
 }
 
 /** Notes that a step was taken. The only place that changes a KernelState after adoption. */
@@ -194,6 +219,7 @@ export function record(state: KernelState, step: Step): void {
       return;
     case "set-icmp-interval": state.icmpIntervalNs = step.intervalNs; return;
     case "set-nat": state.nat = step.nat; return;
+    case "set-remember-pace": state.remember = step.pace; return;
     case "set-orphan":
       state.orphan = { afterNs: step.afterNs, action: step.action };
       return;
@@ -310,8 +336,10 @@ function unpublish(state: KernelState, held: HeldService): void {
   state.marks += 1;
   held.mark = state.marks;
   const version = activeVersion(held);
-  const ring = version === null ? undefined : state.rings.get(ringText(version.ringClass, version.ringId));
-  if (ring !== undefined) ring.mark = state.marks;
+  for (const text of version === null ? [] : ringsOfVersion(version)) {
+    const ring = state.rings.get(text);
+    if (ring !== undefined) ring.mark = state.marks;
+  }
 }
 
 function serviceAt(state: KernelState, index: number): HeldService {

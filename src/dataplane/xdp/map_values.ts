@@ -2,19 +2,19 @@
 // file knows which word of ours is which number of theirs. Knows no map.
 
 import { addressFromBytes, prefixOf, type Prefix } from "../../model/address.ts";
-import type { Forwarding, OrphanAction, Protocol } from "../../model/config.ts";
+import type { Forwarding, OrphanAction, Protocol, Tracking as TrackingName } from "../../model/config.ts";
 import { mappedBits, PROTOCOL_NUMBERS } from "../../model/service_address.ts";
 import { hashMask, prefixOfMask } from "../../model/tunnel_source.ts";
+import type { SlotScheme } from "./abi.gen.ts";
 import {
   AddressPrefix, Destination, DestinationFlags, Forwarding as Forwardings, GueVariant, HashInput, NextHop as NextHopBytes,
   NextHopFlags, NextHopVlan, OrphanAction as OrphanActions, PolicyAction, PolicyKey, PortPrefix as PortPrefixKey,
   RingClass as RingClasses, ServiceFlags, ServiceKey, ServiceVersion, Tracking, WildcardKey,
 } from "./abi.gen.ts";
 import type { GroupEntry, PortPrefix } from "./groups.ts";
-import {
-  NO_MAC, type NextHop, type PolicyImage, type RingClass, type ServiceKey as Key,
-} from "./image.ts";
-import type { HeldDestination, HeldVersion } from "./kernel_state.ts";
+import { NO_MAC, type NextHop, type PolicyImage, type ServiceKey as Key } from "./image.ts";
+import type { RingClass } from "./ring_class.ts";
+import type { HeldDestination, HeldScheme, HeldVersion } from "./kernel_state.ts";
 import { macBytes, macText } from "./netlink/rtnetlink.ts";
 
 const NO_ADDRESS = new Uint8Array(16);
@@ -25,6 +25,9 @@ const FORWARDING_NUMBERS = {
   l2: Forwardings.FORWARDING_L2, ipip: Forwardings.FORWARDING_IPIP, gue: Forwardings.FORWARDING_GUE,
   gre: Forwardings.FORWARDING_GRE, nat: Forwardings.FORWARDING_NAT, fullnat: Forwardings.FORWARDING_FULLNAT,
 } as const satisfies Readonly<Record<Forwarding, number>>;
+const TRACKING_NUMBERS: Readonly<Record<TrackingName, number>> = {
+  none: Tracking.TRACKING_NONE, full: Tracking.TRACKING_FULL, minimal: Tracking.TRACKING_MINIMAL,
+};
 const ORPHAN_NUMBERS: Readonly<Record<OrphanAction, number>> = {
   keep: OrphanActions.ORPHAN_KEEP, pass: OrphanActions.ORPHAN_PASS, drop: OrphanActions.ORPHAN_DROP,
 };
@@ -110,19 +113,16 @@ function mappedPrefix(bytes: Uint8Array, bits: number): Prefix {
 
 export function encodeVersion(version: HeldVersion): Uint8Array {
   return ServiceVersion.encode({
-    hashSeed: version.hashSeed,
-    flowIdleNs: version.flowIdleNs,
-    ringId: version.ringId,
-    ringSize: version.ringSize,
-    ringClass: RING_CLASS_NUMBERS[version.ringClass],
-    hashInput: version.hashInput === "source-ip" ? HashInput.HASH_SOURCE_IP : HashInput.HASH_5_TUPLE,
-    tracking: version.tracking === "full" ? Tracking.TRACKING_FULL : Tracking.TRACKING_NONE,
+    scheme: schemeBytes(version.scheme),
+    predecessor: version.predecessor === null ? NO_SCHEME : schemeBytes(version.predecessor),
+    changingUntilNs: version.changingUntilNs,
+    flowIdleMs: version.flowIdleMs,
+    tracking: TRACKING_NUMBERS[version.tracking],
     flags: (version.denyByDefault ? ServiceFlags.SERVICE_DENY_BY_DEFAULT : 0)
       | (version.hasPolicy ? ServiceFlags.SERVICE_HAS_POLICY : 0)
       | (version.hasQuicLb ? ServiceFlags.SERVICE_QUIC_LB : 0)
-      | (version.hasNat ? ServiceFlags.SERVICE_NAT : 0),
-    sourcePrefixIpv4: version.sourcePrefixIpv4,
-    sourcePrefixIpv6: version.sourcePrefixIpv6,
+      | (version.hasNat ? ServiceFlags.SERVICE_NAT : 0)
+      | (version.isRehashed ? ServiceFlags.SERVICE_REHASHED : 0),
     mssMax: version.mssMax,
   });
 }
@@ -130,22 +130,40 @@ export function encodeVersion(version: HeldVersion): Uint8Array {
 /** Null for an element that was never written. */
 export function decodeVersion(bytes: Uint8Array): HeldVersion | null {
   const version = ServiceVersion.decode(bytes);
-  if (version.ringSize === 0) return null;
+  if (version.scheme.ringSize === 0) return null;
   return {
-    hashSeed: version.hashSeed,
-    flowIdleNs: version.flowIdleNs,
-    ringId: version.ringId,
-    ringSize: version.ringSize,
-    ringClass: nameOf(RING_CLASS_NUMBERS, version.ringClass, "class of rings"),
-    hashInput: version.hashInput === HashInput.HASH_SOURCE_IP ? "source-ip" : "5-tuple",
-    tracking: version.tracking === Tracking.TRACKING_FULL ? "full" : "none",
+    scheme: schemeValue(version.scheme),
+    predecessor: version.predecessor.ringSize === 0 ? null : schemeValue(version.predecessor),
+    isRehashed: (version.flags & ServiceFlags.SERVICE_REHASHED) !== 0,
+    changingUntilNs: version.changingUntilNs,
+    flowIdleMs: version.flowIdleMs,
+    tracking: nameOf(TRACKING_NUMBERS, version.tracking, "way of tracking"),
     denyByDefault: (version.flags & ServiceFlags.SERVICE_DENY_BY_DEFAULT) !== 0,
     hasPolicy: (version.flags & ServiceFlags.SERVICE_HAS_POLICY) !== 0,
     hasQuicLb: (version.flags & ServiceFlags.SERVICE_QUIC_LB) !== 0,
     hasNat: (version.flags & ServiceFlags.SERVICE_NAT) !== 0,
-    sourcePrefixIpv4: version.sourcePrefixIpv4,
-    sourcePrefixIpv6: version.sourcePrefixIpv6,
     mssMax: version.mssMax,
+  };
+}
+
+const NO_SCHEME: SlotScheme = {
+  hashSeed: 0n, ringId: 0, ringSize: 0, ringClass: 0, hashInput: 0, sourcePrefixIpv4: 0, sourcePrefixIpv6: 0,
+};
+
+function schemeBytes(scheme: HeldScheme): SlotScheme {
+  return {
+    ...scheme,
+    ringClass: RING_CLASS_NUMBERS[scheme.ringClass],
+    hashInput: scheme.hashInput === "source-ip" ? HashInput.HASH_SOURCE_IP : HashInput.HASH_5_TUPLE,
+  };
+}
+
+function schemeValue(scheme: SlotScheme): HeldScheme {
+  const { hashSeed, ringId, ringSize, sourcePrefixIpv4, sourcePrefixIpv6 } = scheme;
+  return {
+    hashSeed, ringId, ringSize, sourcePrefixIpv4, sourcePrefixIpv6,
+    ringClass: nameOf(RING_CLASS_NUMBERS, scheme.ringClass, "class of rings"),
+    hashInput: scheme.hashInput === HashInput.HASH_SOURCE_IP ? "source-ip" : "5-tuple",
   };
 }
 

@@ -1,13 +1,11 @@
 // The maps of one plane, opened: typed reads and writes, each as atomic as it says. Knows bytes, offsets
 // and which stores a packet may see half of; knows no order: diff.ts has that.
 
-import type { OrphanAction } from "../../model/config.ts";
 import {
-  ABI_FINGERPRINT, AddressKey, Destination, NextHop as NextHopBytes, ServiceVersion, Settings, TrafficCount,
+  AddressKey, Destination, NextHop as NextHopBytes, ServiceVersion, TrafficCount,
   type POINTSMAN_MAPS,
 } from "./abi.gen.ts";
 import type { Address, Prefix } from "../../model/address.ts";
-import type { NatTable } from "../../model/nat.ts";
 import { isExact } from "../../model/service_address.ts";
 import type { GroupEntry } from "./groups.ts";
 import { encodeLinkAddress, type LinkAddress } from "./interfaces.ts";
@@ -15,11 +13,11 @@ import { ringText, type HeldVersion } from "./kernel_state.ts";
 import {
   decodeDestination, decodeVersion, destinationFlags, encodeAddressPrefix, encodeDestination, encodeNextHop,
   encodePolicyKey, encodePortPrefix, encodeServiceKey, encodeTunnelSource, encodeU32, encodeVersion,
-  encodeWildcardKey, orphanAction, orphanNumber, policyNumber, RETIRED_FORWARDING,
+  encodeWildcardKey, policyNumber, RETIRED_FORWARDING,
   type DestinationValue,
 } from "./map_values.ts";
-import { RING_CLASS_SLOTS, type NextHop, type PolicyImage, type RingClass, type ServiceKey } from "./image.ts";
-import { natPortsWord, natSourceElements, natTableOf, natTimes } from "./nat_values.ts";
+import type { NextHop, PolicyImage, ServiceKey } from "./image.ts";
+import { RING_CLASS_SLOTS, type RingClass } from "./ring_class.ts";
 import type { BpfMap, Native } from "./native.ts";
 import {
   encodeQuicConfig, encodeQuicConfigKey, encodeQuicServerKey,
@@ -29,6 +27,7 @@ import {
 import {
   decodeTunnelReport, encodeTunnelEnd, encodeTunnelEndKey, type TunnelEndImage, type TunnelReport,
 } from "./tunnel_ends.ts";
+import { SettingsMemory } from "./settings_memory.ts";
 
 export type MapName = (typeof POINTSMAN_MAPS)[number];
 export type MapSet = Readonly<Record<MapName, BpfMap>>;
@@ -54,11 +53,11 @@ interface Memory {
   readonly versions: Uint8Array;
   readonly destinations: Uint8Array;
   readonly destinationWords: Uint32Array;
-  readonly settings: BigUint64Array;
 }
 
 export class PlaneMaps {
   readonly maps: MapSet;
+  readonly settings: SettingsMemory;
   readonly #native: Native;
   readonly #memory: Memory;
   readonly #rings = new Map<string, { readonly map: BpfMap; readonly slots: Uint16Array }>();
@@ -66,13 +65,13 @@ export class PlaneMaps {
   constructor(native: Native, maps: MapSet) {
     this.#native = native;
     this.maps = maps;
+    this.settings = new SettingsMemory(maps);
     const destinations = maps.destinations.mmap();
     this.#memory = {
       active: new Uint32Array(maps.service_active.mmap()),
       versions: new Uint8Array(maps.service_versions.mmap()),
       destinations: new Uint8Array(destinations),
       destinationWords: new Uint32Array(destinations),
-      settings: new BigUint64Array(maps.settings.mmap()),
     };
   }
 
@@ -80,65 +79,6 @@ export class PlaneMaps {
   entriesMax(name: string): number {
     const map = Object.entries(this.maps).find(([each]) => each === name)?.[1];
     return map?.info().maxEntries ?? 0;
-  }
-
-  // ---- settings: each field by one aligned store
-
-  readFingerprint(): bigint {
-    return this.#readSetting("abiFingerprint");
-  }
-
-  writeFingerprint(): void {
-    this.#writeSetting("abiFingerprint", ABI_FINGERPRINT);
-  }
-
-  writeHeartbeat(nowNs: bigint): void {
-    this.#writeSetting("heartbeatNs", nowNs);
-  }
-
-  readOrphan(): { afterNs: bigint; action: OrphanAction } {
-    return { afterNs: this.#readSetting("orphanAfterNs"), action: orphanAction(this.#readSetting("orphanAction")) };
-  }
-
-  /** Between the stores nobody is orphaned. */
-  writeOrphan(afterNs: bigint, action: OrphanAction): void {
-    this.#writeSetting("orphanAction", orphanNumber("keep"));
-    this.#writeSetting("orphanAfterNs", afterNs);
-    this.#writeSetting("orphanAction", orphanNumber(action));
-  }
-
-  readIcmpInterval(): bigint {
-    return this.#readSetting("icmpIntervalNs");
-  }
-
-  writeIcmpInterval(intervalNs: bigint): void {
-    this.#writeSetting("icmpIntervalNs", intervalNs);
-  }
-
-  /** Sources first: those that no port count leads to are not looked at. */
-  writeNat(nat: NatTable): void {
-    for (const { index, address } of natSourceElements(nat)) {
-      this.maps.nat_sources.update(encodeU32(index), AddressKey.encode({ address }), ANY);
-    }
-    for (const [field, ns] of natTimes(nat.timeouts)) this.#writeSetting(field, ns);
-    this.#writeSetting("natPorts", natPortsWord(nat));
-  }
-
-  /** Null: it was never written. */
-  readNat(flowsMax: number): NatTable | null {
-    return natTableOf({
-      ports: this.#readSetting("natPorts"), flowsMax,
-      time: (field) => this.#readSetting(field),
-      source: (index) => AddressKey.decode(this.maps.nat_sources.lookup(encodeU32(index))!).address,
-    });
-  }
-
-  #readSetting(field: keyof typeof Settings.offsets): bigint {
-    return Atomics.load(this.#memory.settings, Settings.offsets[field] / 8);
-  }
-
-  #writeSetting(field: keyof typeof Settings.offsets, value: bigint): void {
-    Atomics.store(this.#memory.settings, Settings.offsets[field] / 8, value);
   }
 
   // ---- services

@@ -3,7 +3,7 @@
 // that is pinned last and unpinned first.
 
 import type { Env } from "../../env.ts";
-import type { RingClass } from "./image.ts";
+import type { RingClass } from "./ring_class.ts";
 
 /** Where bpffs is, unless POINTSMAN_BPFFS says otherwise. */
 export const BPFFS = "/sys/fs/bpf";

@@ -5,7 +5,7 @@
 import { Failure } from "../../errors.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, POINTSMAN_PROGRAMS, PointsmanRodata } from "./abi.gen.ts";
 import { fingerprintOfObject } from "./fingerprint.ts";
-import type { Feature } from "./image.ts";
+import type { Feature } from "./program_features.ts";
 import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
 import type { BpfMap, BpfObject, Native } from "./native.ts";
 import { ringsMax, type Capacities } from "./steps.ts";
@@ -56,7 +56,7 @@ export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
   const services = Math.min(
     size("services"), size("virtual_addresses"), size("service_active"), size("service_versions") / 2,
     size("service_traffic"), size("wildcards"), size("address_groups") / 2,
-    ...(["small", "medium", "large"] as const).map((each) => size(`rings_${each}`) / 2),
+    ...(["small", "medium", "large"] as const).map((each) => size(`rings_${each}`) / 4),
   );
   const destinations = Math.min(
     size("destinations"), size("destination_traffic"), size("tunnel_ends") / TUNNEL_ENDS_PER_DESTINATION,
@@ -126,6 +126,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featureTunnelVariation: features.has("featureTunnelVariation"),
     featureWildcard: features.has("featureWildcard"),
     featureTracking: features.has("featureTracking"),
+    featureMinimal: features.has("featureMinimal"),
     featurePolicy: features.has("featurePolicy"),
     featureSourceHash: features.has("featureSourceHash"),
     featureOrphan: features.has("featureOrphan"),

@@ -1,12 +1,17 @@
 // Reads back what a live plane's maps hold: the state that adoption starts from. A grace period has passed
 // since their last owner wrote, so nothing that is idle is being read. Knows maps; must never write.
 
-import { xxh64Bytes } from "../../model/xxh64.ts";
-import { assignedText, policyText, type AssignedAddress, type Feature, type PolicyImage } from "./image.ts";
+import { contentKey } from "../../model/ring_content.ts";
+import type { SlotScheme } from "../../model/slot.ts";
+import { recoveredStates, type PublishedSlots } from "../../model/slot_states.ts";
+import { assignedText, policyText, type AssignedAddress, type PolicyImage } from "./image.ts";
+import type { Feature } from "./program_features.ts";
 import { addressFromBytes } from "../../model/address.ts";
-import { AddressKey } from "./abi.gen.ts";
+import { AddressKey, SlotWord } from "./abi.gen.ts";
 import { decodeLinkAddress, linkAddressText } from "./interfaces.ts";
-import { emptyState, publishedRings, ringText, type HeldService, type KernelState } from "./kernel_state.ts";
+import {
+  emptyState, publishedRings, ringText, type HeldScheme, type HeldService, type HeldVersion, type KernelState,
+} from "./kernel_state.ts";
 import { recordGroups } from "./group_plan.ts";
 import {
   decodeAddressPrefix, decodeGroupEntry, decodePolicy, decodeServiceKey, decodeU32, decodeWildcardKey,
@@ -65,9 +70,10 @@ export function recoverState(maps: PlaneMaps, options: RecoverOptions): KernelSt
     state.linkAddresses.set(linkAddressText(address), address);
   }
   for (const assigned of options.assigned) state.assigned.set(assignedText(assigned), assigned);
-  state.orphan = maps.readOrphan();
-  state.icmpIntervalNs = maps.readIcmpInterval();
-  state.nat = maps.readNat(options.capacities.natFlows);
+  state.orphan = maps.settings.readOrphan();
+  state.icmpIntervalNs = maps.settings.readIcmpInterval();
+  state.nat = maps.settings.readNat(options.capacities.natFlows);
+  state.remember = maps.settings.readRememberPace();
   recoverRings(maps, state);
   return state;
 }
@@ -107,25 +113,47 @@ function recoverRings(maps: PlaneMaps, state: KernelState): void {
   for (const { versions, active } of state.services.values()) {
     const version = versions[active];
     if (version === null) continue;
-    const text = ringText(version.ringClass, version.ringId);
-    const held = state.rings.get(text);
-    if (held === undefined || held.key !== null || !shown.has(text)) continue;
-    const slots = maps.ring(version.ringClass, version.ringId).slice(0, version.ringSize);
-    held.key = ringKey(slots);
+    for (const scheme of version.predecessor === null ? [version.scheme] : [version.scheme, version.predecessor]) {
+      const text = ringText(scheme.ringClass, scheme.ringId);
+      const held = state.rings.get(text);
+      if (held === undefined || held.key !== null || !shown.has(text)) continue;
+      held.key = contentKey(slotsIn(maps, scheme));
+    }
   }
 }
 
-/** As compile() names a ring's content. */
-function ringKey(slots: Uint16Array): string {
-  const bytes = new Uint8Array(slots.buffer, slots.byteOffset, slots.byteLength);
-  return `${slots.length}-${xxh64Bytes(bytes, 0).toString(16).padStart(16, "0")}`;
+function slotsIn(maps: PlaneMaps, { ringClass, ringId, ringSize }: HeldScheme): Uint16Array {
+  return maps.ring(ringClass, ringId).slice(0, ringSize);
+}
+
+/** What packets are sent by: the slots with their marks, and whose they were when the window opened. */
+export function publishedSlots(maps: PlaneMaps, version: HeldVersion, generation: number): PublishedSlots {
+  const words = slotsIn(maps, version.scheme);
+  const { predecessor, tracking } = version;
+  const owners = words.map((word) => word & SlotWord.SLOT_BACKEND_MASK);
+  const marks = Uint8Array.from(words, (word) => (word & SlotWord.SLOT_EXCEPTION) === 0 ? 0 : 1);
+  return {
+    scheme: schemeOf(version.scheme), owners, tracking,
+    states: recoveredStates({
+      exceptional: marks.includes(1) ? marks : null,
+      predecessor: predecessor === null ? null : { scheme: schemeOf(predecessor), owners: slotsIn(maps, predecessor) },
+      isRehashed: version.isRehashed, changingUntilNs: version.changingUntilNs,
+    }, words.length, generation),
+  };
+}
+
+function schemeOf({ hashSeed, hashInput, ringSize, ...prefix }: HeldScheme): SlotScheme {
+  return {
+    hashSeed, hash: hashInput, ringSize,
+    sourcePrefix: { ipv4: prefix.sourcePrefixIpv4, ipv6: prefix.sourcePrefixIpv6 },
+  };
 }
 
 /** The flow-hash seed that the services share, or null when there is none. */
 export function seedOf(state: KernelState): bigint | null {
   for (const { key, versions, active } of state.services.values()) {
     const version = key === null ? null : versions[active];
-    if (version !== null) return version.hashSeed;
+    if (version !== null) return version.scheme.hashSeed;
   }
   return null;
 }

@@ -2,7 +2,8 @@
 // planning a change. Knows which places are shown; must never choose one that is, nor one that a packet
 // in flight may still be reading.
 
-import { ringClassOf, type RingClass, type RingImage } from "./image.ts";
+import type { RingImage } from "./image.ts";
+import { ringClassOf, type RingClass } from "./ring_class.ts";
 import { isQuiet, publishedRings, ringText, type HeldRing, type KernelState } from "./kernel_state.ts";
 import { ringsMax, type Step } from "./steps.ts";
 

@@ -6,15 +6,16 @@ import type { Address, Prefix } from "../../model/address.ts";
 import { formatTunnelSource } from "../../model/tunnel_source.ts";
 import type { OrphanAction } from "../../model/config.ts";
 import type { NatTable } from "../../model/nat.ts";
+import type { RememberPace } from "../../model/remember_pace.ts";
 import type { StepDescription } from "../dataplane.ts";
 import { portPrefixText, type GroupEntry } from "./groups.ts";
 import {
-  serviceKeyText,
-  type AssignedAddress, type DestinationImage, type Feature, type NextHop, type PolicyImage, type RingClass,
-  type RingImage, type ServiceKey,
+  serviceKeyText, type AssignedAddress, type DestinationImage, type NextHop, type PolicyImage, type RingImage, type ServiceKey,
 } from "./image.ts";
+import type { Feature } from "./program_features.ts";
+import type { RingClass } from "./ring_class.ts";
 import type { LinkAddress } from "./interfaces.ts";
-import type { HeldVersion } from "./kernel_state.ts";
+import { ringsOfVersion, type HeldVersion } from "./kernel_state.ts";
 import type { QuicConfigImage, QuicServerImage } from "./quic_maps.ts";
 import { tunnelEndText, type TunnelEndImage } from "./tunnel_ends.ts";
 
@@ -34,9 +35,9 @@ export interface Capacities {
   readonly quicServers: number;
 }
 
-/** Rings of each class: every service may show one while the next one is being written. */
+/** Rings of each class: every service may show two while the next ones are being written. */
 export function ringsMax(capacities: Capacities): number {
-  return Math.max(8, capacities.services * 2);
+  return Math.max(8, capacities.services * 4);
 }
 
 type Half = 0 | 1;
@@ -47,6 +48,7 @@ export type Step =
   /** Waits until no packet is under way that began before. */
   | { readonly kind: "grace-period" }
   | { readonly kind: "set-nat"; readonly nat: NatTable }
+  | { readonly kind: "set-remember-pace"; readonly pace: RememberPace }
   | { readonly kind: "set-icmp-interval"; readonly intervalNs: bigint }
   | { readonly kind: "set-orphan"; readonly afterNs: bigint; readonly action: OrphanAction }
   | { readonly kind: "add-device" | "remove-device"; readonly ifindex: number }
@@ -87,6 +89,11 @@ export type Step =
 
 export type StepKind = Step["kind"];
 
+/** Steps after which packets go another way. */
+export const PUBLISHES: ReadonlySet<StepKind> = new Set([
+  "activate-version", "add-service", "remove-service", "set-destination-flags", "activate-next-hop",
+]);
+
 /** What is done to what, for logs and `plan`. */
 export function describeStep(step: Step): StepDescription {
   const { object, detail } = words(step);
@@ -100,6 +107,9 @@ function words(step: Step): { object: string; detail: string } {
     };
     case "grace-period": return { object: "all CPUs", detail: "until no packet is under way that began before" };
     case "set-icmp-interval": return { object: "settings", detail: `an ICMP error every ${step.intervalNs} ns` };
+    case "set-remember-pace": return {
+      object: "settings", detail: `a CPU remembers a flow of each kind every ${step.pace.intervalNs} ns`,
+    };
     case "set-nat": return { object: "settings", detail: natDetail(step.nat) };
     case "set-orphan": return { object: "settings", detail: `${step.action} after ${step.afterNs / 1_000_000n} ms` };
     case "add-device": case "remove-device": return { object: `interface ${step.ifindex}`, detail: "" };
@@ -118,7 +128,7 @@ function words(step: Step): { object: string; detail: string } {
     };
     case "write-version": return {
       object: `service ${step.index}`,
-      detail: `version ${step.version}: ring ${step.value.ringClass} ${step.value.ringId}`,
+      detail: `version ${step.version}: ring ${ringsOfVersion(step.value).join(", before it ")}`,
     };
     case "activate-version": return { object: `service ${step.index}`, detail: `version ${step.version}` };
     case "write-quic-config": case "remove-quic-config": {
@@ -169,8 +179,3 @@ function vlanDetail({ vlan }: NextHop): string {
   if (vlan === "none") return ", untagged";
   return vlan === 0 ? "" : `, VLAN ${vlan}`;
 }
-
-/** Steps after which packets go another way. */
-export const PUBLISHES: ReadonlySet<Step["kind"]> = new Set([
-  "activate-version", "add-service", "remove-service", "set-destination-flags", "activate-next-hop",
-]);

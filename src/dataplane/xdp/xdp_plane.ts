@@ -8,19 +8,23 @@ import type { Socket } from "node:net";
 import type {
   ApplyReport, Counters, Dataplane, DoubtListener, PlaneStatus, ProbePlace, StepDescription,
 } from "../dataplane.ts";
+import type { SlotSweep } from "../../model/slot_states.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
 import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
-import { createFlowCounter, readCounters, readVerdict, type FlowCounter } from "./count.ts";
+import { readCounters, readVerdict } from "./count.ts";
+import { createFlowSweep, type FlowSweep } from "./flow_sweep.ts";
 import type { NatTable } from "../../model/nat.ts";
 import { attachAgain } from "./attachments.ts";
 import { openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
 import { removeInstance } from "./detach.ts";
 import { diff, diffRoutes } from "./diff.ts";
+import { GracePeriods } from "./grace.ts";
 import { imageOf, type Image, type Route } from "./image.ts";
 import { interfacesOf, type Interfaces } from "./interfaces.ts";
 import { ledgerOf, type KernelState } from "./kernel_state.ts";
+import { refuseLate } from "./late_table.ts";
 import type { PlaneMaps } from "./maps.ts";
 import { createNatSweeper, type NatSweeper } from "./nat_sweep.ts";
 import type { Native, TestRunOptions, TestRunResult } from "./native.ts";
@@ -29,7 +33,7 @@ import type { Target, Way } from "./next_hops.ts";
 import { tooNarrowForIpv6, unreachableText, withPathMtu, type LearnedMtu } from "./path_mtu.ts";
 import { ProbePaths } from "./probe_paths.ts";
 import { PROGRAM } from "./program.ts";
-import { seedOf } from "./recover.ts";
+import { publishedSlots, seedOf } from "./recover.ts";
 import { servable } from "./servable.ts";
 import { describeStep, PUBLISHES, type Step } from "./steps.ts";
 import type { TunnelReport } from "./tunnel_ends.ts";
@@ -66,7 +70,8 @@ export class XdpPlane implements Dataplane {
   readonly #context: CoreContext;
   readonly #waySource: WaySource;
   readonly #onStep: OnStep | null;
-  readonly #flows: FlowCounter;
+  readonly #flows: FlowSweep;
+  #swept: () => void = () => undefined;
   /** Null where nothing is attached: nothing would come back. */
   readonly #probes: ProbePaths | null;
   readonly #news: TunnelNews;
@@ -79,7 +84,7 @@ export class XdpPlane implements Dataplane {
   #queue: Promise<unknown> = Promise.resolve();
   #isRefreshQueued = false;
   #cancelRetry: Cancel | null = null;
-  #grace: { readonly covers: number; readonly done: Promise<void> } | null = null;
+  readonly #grace: GracePeriods;
   #isClosed = false;
 
   constructor({ context, core, waySource, onStep }: XdpPlaneParts) {
@@ -87,7 +92,10 @@ export class XdpPlane implements Dataplane {
     this.#core = core;
     this.#waySource = waySource;
     this.#onStep = onStep;
-    this.#flows = createFlowCounter(context.env, () => this.#core.program.maps.maps.flows, () => this.#idleNs());
+    this.#grace = new GracePeriods(context.native);
+    this.#flows = createFlowSweep({
+      env: context.env, flows: () => this.#core.program.maps.maps.flows, onSwept: () => { this.#swept(); },
+    });
     const { native, env, config, requests } = context;
     this.#probes = requests === null ? null : new ProbePaths({
       native, env, config, requests,
@@ -113,8 +121,9 @@ export class XdpPlane implements Dataplane {
     if (!this.#isClosed) this.#probes?.close();
   }
 
-  ledger(): Ledger {
-    return ledgerOf(this.#core.state);
+  ledger(generation = 1): Ledger {
+    const { state, program } = this.#core;
+    return ledgerOf(state, (version) => publishedSlots(program.maps, version, generation));
   }
 
   adoptedSeed(): bigint | null {
@@ -135,11 +144,15 @@ export class XdpPlane implements Dataplane {
       let lastWriteMs = clock.monotonicMs();
       let isWriting = false;
       const wrote = (): void => { if (isWriting) lastWriteMs = clock.monotonicMs(); };
+      // Until all of it is there, what packets are sent by is a bit of both.
+      this.#flows.follow(null);
       await this.#take(steps, ({ kind }) => {
         wrote();
         isWriting = PUBLISHES.has(kind);
+        if (isWriting) refuseLate(this.#core.state, clock.monotonicMs() - startMs);
       });
       wrote();
+      this.#flows.follow(served);
       this.#failed = failed;
       return { steps: steps.length, durationMs: lastWriteMs - startMs, failed };
     });
@@ -198,12 +211,20 @@ export class XdpPlane implements Dataplane {
     };
   }
 
+  sweeps(): ReadonlyMap<string, SlotSweep> {
+    return this.#flows.found();
+  }
+
+  onSwept(listener: () => void): void {
+    this.#swept = listener;
+  }
+
   onDoubt(listener: DoubtListener): void {
     this.#doubt = listener;
   }
 
   heartbeat(): void {
-    if (!this.#isClosed) this.#core.program.maps.writeHeartbeat(this.#context.env.clock.monotonicNs());
+    if (!this.#isClosed) this.#core.program.maps.settings.writeHeartbeat(this.#context.env.clock.monotonicNs());
   }
 
   /** Where the program is, and how it got there. */
@@ -227,7 +248,7 @@ export class XdpPlane implements Dataplane {
       queue = this.#queue;
       await this.#queue;
     }
-    await this.#grace?.done;
+    await this.#grace.ended();
   }
 
   async close({ detach }: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
@@ -239,7 +260,7 @@ export class XdpPlane implements Dataplane {
     this.#nat.stop();
     await this.#queue;
     // The maps must not go while a grace period for them is under way.
-    await this.#grace?.done.catch(() => undefined);
+    await this.#grace.ended().catch(() => undefined);
     const { pins, native, requests } = this.#context;
     try {
       this.#probes?.close();
@@ -268,24 +289,8 @@ export class XdpPlane implements Dataplane {
       });
     } finally {
       // The next change then finds its halves quiet, and has nothing to wait for.
-      if (state.marks > state.quiet) this.#gracePeriod().catch(() => undefined);
+      if (state.marks > state.quiet) this.#grace.over(state).catch(() => undefined);
     }
-  }
-
-  /** One grace period serves everybody who asks before it begins; whoever comes later needs another. */
-  async #gracePeriod(): Promise<void> {
-    const { state } = this.#core;
-    if (this.#grace === null || this.#grace.covers < state.marks) {
-      const covers = state.marks;
-      const done = this.#context.native.gracePeriod().then(() => {
-        state.quiet = Math.max(state.quiet, covers);
-      }).finally(() => {
-        if (this.#grace?.covers === covers) this.#grace = null;
-      });
-      done.catch(() => undefined);
-      this.#grace = { covers, done };
-    }
-    await this.#grace.done;
   }
 
   #kernel(): Kernel {
@@ -310,7 +315,7 @@ export class XdpPlane implements Dataplane {
       },
       assignAddress: (assigned) => { if (requests !== null) assignAddress(requests, assigned, devices); },
       unassignAddress: (assigned) => { if (requests !== null) unassignAddress(requests, assigned, devices); },
-      gracePeriod: () => this.#gracePeriod(),
+      gracePeriod: () => this.#grace.over(core.state),
     };
   }
 
@@ -353,7 +358,7 @@ export class XdpPlane implements Dataplane {
   #image(table: ForwardingTable, ways: readonly Way[]): Image {
     const byId = new Map([...table.destinations.values()].map((destination, at) =>
       [destination.id, this.#route(destination, ways[at]!)]));
-    return imageOf(table, { ...this.#interfaces(), view: ({ id }) => byId.get(id)! });
+    return imageOf(table, { ...this.#interfaces(), cpus: this.#context.env.cpus, view: ({ id }) => byId.get(id)! });
   }
 
   #routes(): ReadonlyMap<number, Route> {
@@ -391,10 +396,5 @@ export class XdpPlane implements Dataplane {
   #translated(): NatTable | null {
     const { state } = this.#core;
     return state.features.has("featureNat") && this.#successor() === null ? state.nat : null;
-  }
-
-  #idleNs(): bigint {
-    const services = this.#table?.services ?? [];
-    return BigInt(Math.max(0, ...services.map(({ config }) => config.flowIdleMs))) * 1_000_000n;
   }
 }

@@ -44,7 +44,8 @@ function checkLengths(tree: Tree): string[] {
     .filter(({ path }) => !path.includes(".gen.") && !path.includes("/fixtures/"))
     .flatMap(({ path, text }) => {
       const lines = text.split("\n");
-      const most = path.startsWith("test/") ? 500 : 400;
+      // The ABI is one list, which nobody reads from end to end.
+      const most = path.startsWith("test/") || path === "bpf/abi.h" ? 500 : 400;
       const wide = lines.findIndex(
         (line) => line.length > (path.startsWith("test/") ? 160 : LONGEST_LINE),
       );

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * Which backend a packet of a service goes to, by the flow table and the ring, and what is written to
+ * `flows` for it. Hash first: with TRACKING_MINIMAL no state is read unless the slot is marked.
+ * src/model/flow_decide.ts is its twin.
+ */
+#pragma once
+
+#include "slot.h"
+
+enum { TOUCH_INTERVAL_NS = 1000000000 };
+
+/* What is to be written to `flows` or `nat_flows` once the packet is on its way. */
+enum effect { EFFECT_NONE = 0, EFFECT_TOUCH, EFFECT_REMEMBER, EFFECT_CLAIM };
+
+/* Index of `remember_pace`; the last: at any pace. */
+enum pace { PACE_OPENED = 0, PACE_OTHER, PACE_ANY };
+
+struct choice {
+	const struct destination *destination;
+	struct flow_entry *entry; /* the flow's, whether it was followed or not; NULL: none */
+	struct nat_flow *nat;   /* the same of a translated flow, in either direction */
+	__u64 now_ns;
+	__u32 service;
+	__u32 id;               /* of the destination */
+	__u32 generation;
+	__u8 effect;            /* enum effect */
+	__u8 tracking;          /* enum tracking */
+	__u8 outcome;           /* enum tracking_outcome; TRACKING_OUTCOMES: none */
+	__u8 pace;              /* enum pace, of what is remembered */
+	__u16 mss_max;          /* of the service; 0: no limit */
+	__be32 tunnel_source_mask; /* of the destination, if tunnels lead there */
+	__u32 flow_hash;        /* of the 5-tuple; set where the outer header varies by it */
+	int action;             /* enum xdp_action of the TX verdicts */
+};
+
+/* Follows the flow to the destination it has, if that is still the one it was and may keep it. A
+ * new connection that reuses the addresses and ports of an old one counts as new. */
+static __always_inline bool follow_flow(const struct packet *packet,
+					const struct service_version *version,
+					struct choice *choice)
+{
+	__u32 wanted = packet->opens ? DESTINATION_LIVE | DESTINATION_ADMITS : DESTINATION_LIVE;
+	struct flow_entry *entry = bpf_map_lookup_elem(&flows, &packet->flow);
+	const struct destination *destination;
+	__u64 last_seen_ns;
+	__u32 id;
+
+	choice->entry = entry;
+	if (!entry)
+		return false;
+	last_seen_ns = *(volatile __u64 *)&entry->last_seen_ns;
+	if (last_seen_ns + version->flow_idle_ms * 1000000ull < choice->now_ns)
+		return false;
+	id = entry->destination;
+	destination = bpf_map_lookup_elem(&destinations, &id);
+	if (!destination || destination->generation != entry->generation ||
+	    (destination->flags & wanted) != wanted)
+		return false;
+	choice->destination = destination;
+	choice->id = id;
+	choice->effect = last_seen_ns + TOUCH_INTERVAL_NS < choice->now_ns ? EFFECT_TOUCH : EFFECT_NONE;
+	return true;
+}
+
+/* Whether one more flow may be remembered, of those that are opened or of the others: no flood of
+ * either can fill the table (the generic cell rate algorithm, ITU-T I.371; isInPace() in
+ * src/model/remember_pace.ts). */
+static __noinline int may_remember(__u64 now_ns, __u32 pace)
+{
+	__u32 only = 0;
+	struct settings *setting = bpf_map_lookup_elem(&settings, &only);
+	__u64 *next_ns = bpf_map_lookup_elem(&remember_pace, &pace);
+
+	/* What is due later than any burst allows is a debt of other settings, and counts for nothing. */
+	return setting && next_ns &&
+	       (*next_ns <= now_ns + setting->remember_burst_ns ||
+		*next_ns > now_ns + setting->remember_burst_ns + setting->remember_interval_ns);
+}
+
+/* One was remembered. */
+static __noinline int keep_pace(__u64 now_ns, __u32 pace)
+{
+	__u32 only = 0;
+	struct settings *setting = bpf_map_lookup_elem(&settings, &only);
+	__u64 *next_ns = bpf_map_lookup_elem(&remember_pace, &pace);
+
+	if (!setting || !next_ns)
+		return 0;
+	if (*next_ns < now_ns || *next_ns > now_ns + setting->remember_burst_ns)
+		*next_ns = now_ns;
+	*next_ns += setting->remember_interval_ns;
+	return 0;
+}
+
+/* The flow is remembered with the destination that it goes to now. */
+static __always_inline void remember(struct choice *choice)
+{
+	choice->effect = EFFECT_REMEMBER;
+	choice->generation = choice->destination->generation;
+}
+
+static __always_inline bool is_given(const struct destination *destination)
+{
+	return destination && destination->forwarding != FORWARDING_NONE;
+}
+
+/* Whose the flows of this slot are that nobody remembers, of those from before the window, with
+ * SLOT_EXCEPTION; 0: the slot is not changing. */
+static __always_inline __u32 untracked_owner(const struct packet *packet,
+					     const struct service_version *version, __u32 hash)
+{
+	__u32 id;
+
+	if (version->predecessor.ring_size == 0)
+		return 0;
+	if (version->flags & SERVICE_REHASHED)
+		hash = hash_of(packet, &version->predecessor);
+	id = word_in_ring(&version->predecessor, hash) & SLOT_BACKEND_MASK;
+	return id || version->flags & SERVICE_REHASHED ? id | SLOT_EXCEPTION : 0;
+}
+
+/* A slot that is changing, and a flow that nobody remembers: what opens goes to the owner, anything
+ * else to whoever owned the slot before, and both are remembered. What may not be remembered now
+ * goes where its next packets will. */
+static __always_inline void choose_while_changing(const struct packet *packet,
+						  struct choice *choice, __u32 untracked)
+{
+	const struct destination *before = bpf_map_lookup_elem(&destinations, &untracked);
+	__u32 flags = is_given(before) ? before->flags : 0;
+	bool remembers = true, keeps;
+
+	choice->pace = PACE_ANY;
+	/* Where an entry stands, it is replaced: nobody is to follow it again. */
+	if (choice->tracking != TRACKING_FULL && !choice->entry) {
+		choice->pace = packet->opens ? PACE_OPENED : PACE_OTHER;
+		remembers = may_remember(choice->now_ns, choice->pace);
+	}
+	keeps = flags & DESTINATION_LIVE && (!packet->opens || !remembers);
+	if (keeps) {
+		choice->destination = before;
+		choice->id = untracked;
+	}
+	choice->outcome = packet->opens ? TRACKING_BEGAN : keeps ? TRACKING_KEPT : TRACKING_LOST;
+	if (!is_given(choice->destination))
+		return;
+	/* TCP that is lost is not remembered: its owner may come back. Datagrams may be a new flow. */
+	if (choice->outcome == TRACKING_LOST && packet->flow.service.protocol == IPPROTO_TCP)
+		return;
+	if (remembers)
+		remember(choice);
+	else
+		choice->outcome = TRACKING_UNREMEMBERED;
+}
+
+static __always_inline enum verdict choose_by_ring(const struct packet *packet,
+						   const struct service_version *version,
+						   struct choice *choice)
+{
+	__u32 hash = hash_of(packet, &version->scheme);
+	__u32 word = word_in_ring(&version->scheme, hash);
+	bool looks = feature_tracking && choice->tracking == TRACKING_FULL;
+
+	if (feature_minimal && choice->tracking == TRACKING_MINIMAL && word & SLOT_EXCEPTION) {
+		looks = true;
+		if (!feature_orphan && !feature_nat)
+			choice->now_ns = bpf_ktime_get_coarse_ns();
+		choice->outcome = TRACKING_FOLLOWED;
+		if (follow_flow(packet, version, choice)) {
+			choice->flow_hash = hash;
+			return VERDICT_CONTINUE;
+		}
+		choice->outcome = TRACKING_SETTLED;
+	}
+	if (feature_tunnel_variation || feature_gue)
+		choice->flow_hash = hash;
+	choice->id = word & SLOT_BACKEND_MASK;
+	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
+	if (looks && choice->now_ns < version->changing_until_ns) {
+		word = untracked_owner(packet, version, hash);
+		if (word) {
+			choose_while_changing(packet, choice, word & SLOT_BACKEND_MASK);
+			looks = false;
+		}
+	}
+	if (!is_given(choice->destination)) {
+		if (choice->entry && packet->role != ROLE_ICMP_ERROR)
+			bpf_map_delete_elem(&flows, &packet->flow);
+		return DROP_NO_BACKEND;
+	}
+	if (!looks)
+		return VERDICT_CONTINUE;
+	if (choice->tracking == TRACKING_FULL)
+		remember(choice);
+	else if (choice->entry && (packet->opens || packet->flow.service.protocol == IPPROTO_UDP)) {
+		/* Another flow from now on, also when the backend of the old one comes back. */
+		choice->outcome = packet->opens ? TRACKING_BEGAN : TRACKING_LOST;
+		choice->pace = PACE_ANY;
+		remember(choice);
+	}
+	return VERDICT_CONTINUE;
+}
+
+/* An outer header may vary by flow, by its source address or, in GUE, its source port: always by the
+ * 5-tuple, since all flows of one client would look alike where the service hashes clients. A
+ * packet that the ring placed may have that hash already. */
+static __always_inline void vary_tunnel(const struct packet *packet,
+					const struct service_version *version,
+					struct choice *choice, bool by_ring)
+{
+	const struct destination *destination = choice->destination;
+	bool varies_port = feature_gue && destination->forwarding == FORWARDING_GUE;
+
+	choice->tunnel_source_mask = 0;
+	if (feature_tunnel_variation && destination->forwarding != FORWARDING_L2)
+		choice->tunnel_source_mask = destination->tunnel_source_mask;
+	if (!varies_port && !choice->tunnel_source_mask)
+		return;
+	if (!by_ring || version->scheme.hash_input != HASH_5_TUPLE)
+		choice->flow_hash = flow_hash_of(packet, &version->scheme);
+}
+
+static __noinline int count_outcome(__u32 outcome)
+{
+	__u64 *count = bpf_map_lookup_elem(&tracking_counts, &outcome);
+
+	if (count)
+		*count += 1;
+	return 0;
+}
+
+/* Writes what was decided. A packet that did not get away is not here: it leaves no trace. */
+static __always_inline bool settle(const struct packet *packet, const struct choice *choice)
+{
+	struct flow_entry entry;
+
+	if (choice->effect == EFFECT_TOUCH && choice->entry)
+		choice->entry->last_seen_ns = choice->now_ns;
+	if (feature_minimal && choice->outcome < TRACKING_OUTCOMES && choice->tracking == TRACKING_MINIMAL)
+		count_outcome(choice->outcome);
+	if (choice->effect != EFFECT_REMEMBER)
+		return false;
+	if (feature_minimal && choice->pace != PACE_ANY)
+		keep_pace(choice->now_ns, choice->pace);
+	entry.last_seen_ns = choice->now_ns;
+	entry.generation = choice->generation;
+	entry.destination = choice->id;
+	return bpf_map_update_elem(&flows, &packet->flow, &entry, BPF_ANY) == 0;
+}

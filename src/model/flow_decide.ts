@@ -1,0 +1,187 @@
+// The part of decide() that finds the backend of a packet of a service: by its connection ID, by the
+// flow table, by the ring, and while slots are changing by whose they were. Pure. bpf/choice.h is its
+// twin.
+
+import type { Decision, Effect, Packet, State } from "./decide.ts";
+import { opensConnection } from "./decide.ts";
+import { isNatService, TOUCH_INTERVAL_NS } from "./nat_decide.ts";
+import type { Tracking } from "./config.ts";
+import { PROTOCOL_NUMBERS } from "./service_address.ts";
+import { schemeOf, slotBy } from "./slot.ts";
+import type { SlotInput } from "./slot.ts";
+import { isChanging, isRehashed } from "./slot_states.ts";
+import type { Destination, ForwardingTable, Service } from "./table.ts";
+
+/**
+ * What became of a packet of a service with `minimal` that met a slot with exceptions: its flow was
+ * remembered; it began one; its flow is older than the window and kept its backend, or has lost it; it
+ * should have been remembered, but too many were; or it is no exception.
+ */
+export type TrackingOutcome = "followed" | "began" | "kept" | "lost" | "unremembered" | "settled";
+
+/** The outcomes in the order of the enum. */
+export const TRACKING_OUTCOMES: readonly TrackingOutcome[] =
+  ["followed", "began", "kept", "lost", "unremembered", "settled"];
+
+const NS_PER_MS = 1_000_000n;
+const NO_EFFECTS: readonly Effect[] = [];
+
+type How = NonNullable<Decision["how"]>;
+
+/** How flows of a service are remembered in the flow table: translated ones have a table of their own. */
+export function trackingOf(service: Service): Tracking {
+  return isNatService(service) ? "none" : service.config.tracking;
+}
+
+export function byFlowOrRing(
+  table: ForwardingTable, state: State, packet: Packet, service: Service,
+): Decision {
+  const holder = trackingOf(service) === "full" ? flowHolder(table, state, packet, service) : null;
+  return holder === null ? chooseByRing(table, state, packet, service)
+    : followFlow(state, service, holder);
+}
+
+/**
+ * Where the connection ID says. A flow that goes nowhere yet is remembered with it, for what will
+ * come without such an ID; one that goes elsewhere stays there, so that nobody who forges addresses
+ * can turn it.
+ */
+export function followCid(
+  table: ForwardingTable, state: State, packet: Packet, service: Service, named: Destination,
+): Decision {
+  const tracked = trackingOf(service) === "full";
+  const holder = tracked ? flowHolder(table, state, packet, service) : null;
+  let effects = holder === named ? touchEffects(state) : NO_EFFECTS;
+  if (holder === null && tracked) effects = [remembering(named)];
+  return leave(state, service, named, effects, { by: "connection-id", hash: null, slot: null });
+}
+
+/** The destination that the flow has, if it is still the one it was and may keep it; else null. */
+function flowHolder(
+  table: ForwardingTable, state: State, packet: Packet, service: Service,
+): Destination | null {
+  const entry = state.flow;
+  if (entry === null) return null;
+  if (entry.lastSeenNs + BigInt(service.config.flowIdleMs) * NS_PER_MS < state.nowNs) return null;
+  const destination = table.destinations.get(entry.destination);
+  if (
+    destination === undefined ||
+    destination.generation !== entry.generation ||
+    !destination.alive
+  )
+    return null;
+  // A new connection that reuses the addresses and ports of an old one counts as new.
+  return opensConnection(packet) && destination.admission === 0 ? null : destination;
+}
+
+function followFlow(state: State, service: Service, holder: Destination): Decision {
+  const how: How = { by: "flow", hash: null, slot: null };
+  return leave(state, service, holder, touchEffects(state), how);
+}
+
+/** Of a packet that goes where its flow does. */
+function touchEffects({ flow, nowNs }: State): readonly Effect[] {
+  if (flow === null || flow.lastSeenNs + TOUCH_INTERVAL_NS >= nowNs) return NO_EFFECTS;
+  return [{ kind: "touch" }];
+}
+
+function remembering({ id, generation }: Destination): Effect {
+  return { kind: "remember", destination: id, generation };
+}
+
+export function chooseByRing(
+  table: ForwardingTable, state: State, packet: Packet, service: Service,
+): Decision {
+  const { hash, slot } = slotBy(schemeOf(service), packet);
+  const tracking = trackingOf(service);
+  const isMarked = service.states.exceptional?.[slot] === 1;
+  if (tracking === "none" || (tracking === "minimal" && !isMarked))
+    return byOwner(table, state, service, { hash, slot }, false);
+  if (tracking === "minimal") {
+    const holder = flowHolder(table, state, packet, service);
+    if (holder !== null) return { ...followFlow(state, service, holder), tracking: "followed" };
+  }
+  const before = untrackedOwner(service, packet, slot, state.nowNs);
+  if (before !== null) return whileChanging(table, state, packet, service, { hash, slot, before });
+  const at = { hash, slot };
+  if (tracking === "full") return forgetting(byOwner(table, state, service, at, true), state);
+  // Datagrams whose backend is dead have another one from now on, also when it comes back.
+  // A connection that takes the place of one is another flow, too: nobody is to follow the old entry again.
+  const opens = opensConnection(packet);
+  const remembers = state.flow !== null && (opens || packet.protocol === PROTOCOL_NUMBERS.udp);
+  const outcome = !remembers ? "settled" : opens ? "began" : "lost";
+  return { ...forgetting(byOwner(table, state, service, at, remembers), state), tracking: outcome };
+}
+
+/** A flow with nobody to go to is forgotten. */
+function forgetting(decision: Decision, state: State): Decision {
+  const isOver = decision.verdict === "DROP_NO_BACKEND" && state.flow !== null;
+  return isOver ? { ...decision, effects: [{ kind: "forget" }] } : decision;
+}
+
+type At = Pick<How, "hash" | "slot"> & { readonly slot: number };
+
+function byOwner(
+  table: ForwardingTable, state: State, service: Service, at: At, remembers: boolean,
+): Decision {
+  const how: How = { by: "ring", hash: at.hash, slot: at.slot };
+  const owner = table.destinations.get(service.ring.slots[at.slot] ?? 0);
+  if (owner === undefined)
+    return { verdict: "DROP_NO_BACKEND", service, destination: null, effects: NO_EFFECTS, how };
+  return leave(state, service, owner, remembers ? [remembering(owner)] : NO_EFFECTS, how);
+}
+
+/** Whose the untracked flows of a changing slot are (0: nobody's); null: the slot is not changing. */
+export function untrackedOwner(
+  service: Service, packet: SlotInput, slot: number, nowNs: bigint,
+): number | null {
+  const { states } = service;
+  if (states.predecessor === null) return null;
+  const { scheme, owners } = states.predecessor;
+  const rehashed = isRehashed(states, schemeOf(service));
+  const owner = owners[rehashed ? slotBy(scheme, packet).slot : slot] ?? 0;
+  return isChanging(states, rehashed, owner, nowNs) ? owner : null;
+}
+
+/**
+ * A slot that is changing, and a flow that nobody remembers: what opens goes to the owner, anything
+ * else to whoever owned the slot before, and both are remembered. What may not be remembered now goes
+ * where its next packets will.
+ */
+function whileChanging(
+  table: ForwardingTable, state: State, packet: Packet, service: Service,
+  { before: id, ...at }: At & { readonly before: number },
+): Decision {
+  const before = table.destinations.get(id);
+  const opens = opensConnection(packet);
+  const isMinimal = trackingOf(service) === "minimal";
+  const remembers = !isMinimal || state.flow !== null || (state.mayRemember?.(opens) ?? true);
+  const keeps = before?.alive === true && (!opens || !remembers);
+  const isLost = !opens && !keeps;
+  // TCP that is lost is not remembered: its owner may come back. Datagrams may be a new flow.
+  const isForgone = isLost && packet.protocol === PROTOCOL_NUMBERS.tcp;
+  const outcome = !remembers && !isForgone ? "unremembered" : opens ? "began" : isLost ? "lost" : "kept";
+  const how: How = { by: keeps ? "predecessor" : "ring", hash: at.hash, slot: at.slot };
+  const effects = remembers && !isForgone;
+  const decision = keeps
+    ? leave(state, service, before, effects ? [remembering(before)] : NO_EFFECTS, how)
+    : forgetting(byOwner(table, state, service, at, effects), state);
+  return isMinimal ? { ...decision, tracking: outcome } : decision;
+}
+
+export function leave(
+  state: State,
+  service: Service,
+  destination: Destination,
+  effects: readonly Effect[],
+  how: How,
+): Decision {
+  if (state.local?.(destination.id) === true)
+    return { verdict: "PASS_LOCAL", service, destination, effects, how };
+  const obstacle = state.neighbour(destination.id)
+    ? (state.obstacle?.(destination.id) ?? null)
+    : "DROP_NO_NEIGHBOUR";
+  if (obstacle !== null)
+    return { verdict: obstacle, service, destination, effects: NO_EFFECTS, how };
+  return { verdict: "TX_FORWARDED", service, destination, effects, how };
+}

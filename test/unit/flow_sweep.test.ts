@@ -1,0 +1,298 @@
+// Walks over the flow table, slice by slice: what they count, what they find in slots that wait for it, and
+// when they begin. The map is a list of entries that can be told to fail; time is fake.
+
+import { describe, expect, it } from "vitest";
+import { FlowEntry, FlowKey } from "../../src/dataplane/xdp/abi.gen.ts";
+import { createFlowSweep, type FlowSweep } from "../../src/dataplane/xdp/flow_sweep.ts";
+import type { BpfMap } from "../../src/dataplane/xdp/native.ts";
+import { compile, serviceKey } from "../../src/model/compile.ts";
+import { PROTOCOL_NUMBERS } from "../../src/model/service_address.ts";
+import { slotFor } from "../../src/model/slot.ts";
+import { SETTLED, type SlotStates } from "../../src/model/slot_states.ts";
+import { EMPTY_LEDGER, type ForwardingTable } from "../../src/model/table.ts";
+import { configOf } from "../support/configs.ts";
+import { createFakeEnv, type FakeEnv } from "../support/fake_env.ts";
+import { ipv4 } from "../support/packets.ts";
+
+const IDLE_MS = 60_000;
+const SLICE = 16_384;
+const FRESH_MS = 2_000;
+const SETTLE_MS = 1_000;
+const AGAIN_MS = 15_000;
+
+interface Entry {
+  readonly client: number;
+  readonly port: number;
+  readonly destination: number;
+  readonly generation: number;
+  readonly lastSeenMs: number;
+}
+
+/** A flow table of which slices are read. */
+class Table {
+  entries: Entry[] = [];
+  readonly slices: number[] = [];
+  fails = false;
+
+  get map(): BpfMap {
+    const lookupBatch: BpfMap["lookupBatch"] = (cursor, max) => {
+      if (this.fails) throw new Error("told to fail");
+      const from = cursor === null ? 0 : new DataView(cursor.buffer, cursor.byteOffset).getUint32(0);
+      const some = this.entries.slice(from, from + max);
+      this.slices.push(some.length);
+      const next = from + some.length;
+      return {
+        count: some.length, keys: joined(some.map(keyOf)), values: joined(some.map(valueOf)),
+        cursor: next < this.entries.length ? cursorAt(next) : null,
+      };
+    };
+    return { lookupBatch } as BpfMap;
+  }
+}
+
+function cursorAt(index: number): Uint8Array {
+  const cursor = new Uint8Array(4);
+  new DataView(cursor.buffer).setUint32(0, index);
+  return cursor;
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  return Uint8Array.from(Buffer.concat(parts));
+}
+
+function inputOf({ client, port }: Entry): { source: Uint8Array; sourcePort: number; destination: Uint8Array; destinationPort: number; protocol: number } {
+  return {
+    source: ipv4(198, 18, client >> 8, client & 255), sourcePort: 1024, destination: ipv4(203, 0, 113, 10),
+    destinationPort: port, protocol: PROTOCOL_NUMBERS.tcp,
+  };
+}
+
+function keyOf(entry: Entry): Uint8Array {
+  const { source, sourcePort, destination, destinationPort, protocol } = inputOf(entry);
+  return FlowKey.encode({ service: { address: destination, port: destinationPort, protocol }, source, sourcePort });
+}
+
+function valueOf({ destination, generation, lastSeenMs }: Entry): Uint8Array {
+  return FlowEntry.encode({ destination, generation, lastSeenNs: BigInt(lastSeenMs) * 1_000_000n });
+}
+
+/** Two services of three backends; in each of the first `waiting` every slot waits for a walk. */
+function tableWith(waiting: number, generation = 1): ForwardingTable {
+  const config = configOf({
+    pools: { web: ["a", "b", "c"] },
+    services: [80, 81].map((port) => ({ name: `s${port}`, port, ringSize: 7, tracking: "minimal", flowIdleMs: IDLE_MS })),
+  });
+  const table = compile({ config, hashSeed: 7n, overrides: [], health: new Map(), nowMs: 1 }, { ledger: EMPTY_LEDGER, generation: generation - 1 });
+  const marked: SlotStates = {
+    ...SETTLED, exceptional: new Uint8Array(7).fill(1), closedIn: new Uint32Array(7).fill(1), sweepable: 7,
+  };
+  return { ...table, services: table.services.map((service, at) => at < waiting ? { ...service, states: marked } : service) };
+}
+
+function ownerOf(table: ForwardingTable, entry: Entry): { readonly slot: number; readonly owner: number } {
+  const service = table.services.find(({ config }) => config.ports.from === entry.port)!;
+  const { slot } = slotFor(service, inputOf(entry));
+  return { slot, owner: service.ring.slots[slot]! };
+}
+
+interface Scene {
+  readonly env: FakeEnv;
+  readonly flows: Table;
+  readonly sweep: FlowSweep;
+  /** When slots that were waiting heard of a walk. */
+  readonly swept: number[];
+  entry(changes: Partial<Entry>): Entry;
+}
+
+function scene(): Scene {
+  const env = createFakeEnv();
+  const flows = new Table();
+  const swept: number[] = [];
+  const sweep = createFlowSweep({
+    env, flows: () => flows.map, onSwept: () => { swept.push(env.clock.monotonicMs()); },
+  });
+  sweep.follow(tableWith(0));
+  const entry = (changes: Partial<Entry>): Entry =>
+    ({ client: 1, port: 80, destination: 1, generation: 1, lastSeenMs: env.clock.monotonicMs(), ...changes });
+  return { env, flows, sweep, swept, entry };
+}
+
+const KEY = serviceKey(tableWith(0).services[0]!.config);
+
+describe("a walk over the flow table", () => {
+  it("counts flows by backend and generation, without those that were silent for too long", () => {
+    const { env, flows, sweep, entry } = scene();
+    const nowMs = env.clock.monotonicMs();
+    flows.entries = [
+      entry({ client: 1 }), entry({ client: 2 }), entry({ client: 3, destination: 2 }), entry({ client: 4, generation: 2 }),
+      entry({ client: 5, lastSeenMs: nowMs - IDLE_MS }), entry({ client: 6, lastSeenMs: nowMs - IDLE_MS - 1 }),
+    ];
+    expect(sweep.read()).toMatchObject({ count: 5, complete: true });
+    expect([...sweep.read().byDestination]).toEqual([["1/1", 3], ["2/1", 1], ["1/2", 1]]);
+    expect(sweep.found().size).toBe(0);
+  });
+
+  it("is good enough for two seconds", () => {
+    const { env, flows, sweep, entry } = scene();
+    expect(sweep.read().count).toBe(0);
+    flows.entries = [entry({})];
+    env.advanceSync(FRESH_MS - 1);
+    expect(sweep.read().count).toBe(0);
+    env.advanceSync(1);
+    expect(sweep.read().count).toBe(1);
+    expect(flows.slices).toEqual([0, 1]);
+    expect(env.timers()).toBe(0);
+  });
+
+  it("takes a large table in slices with pauses, and tells the last count until its end", () => {
+    const { env, flows, sweep, entry } = scene();
+    flows.entries = Array.from({ length: SLICE * 2 + 1 }, (_, client) => entry({ client }));
+    expect(sweep.read()).toMatchObject({ count: 0, complete: false });
+    expect([flows.slices, env.nextTimerMs()]).toEqual([[SLICE], 5]);
+    // Asking again begins no second walk.
+    expect(sweep.read().complete).toBe(false);
+    env.advanceSync(5);
+    expect(flows.slices).toEqual([SLICE, SLICE]);
+    env.advanceSync(5);
+    expect(flows.slices).toEqual([SLICE, SLICE, 1]);
+    expect(sweep.read()).toMatchObject({ count: SLICE * 2 + 1, complete: true });
+  });
+
+  it("that fails counts for nothing, and the next one begins at the first entry", () => {
+    const { env, flows, sweep, entry } = scene();
+    flows.entries = Array.from({ length: SLICE + 3 }, (_, client) => entry({ client }));
+    sweep.read();
+    flows.fails = true;
+    env.advanceSync(5);
+    expect(env.messages("warn")).toEqual(["the flow table could not be walked to its end"]);
+    expect(sweep.read()).toMatchObject({ count: 0, complete: false });
+    flows.fails = false;
+    sweep.read();
+    env.advanceSync(5);
+    expect(flows.slices).toEqual([SLICE, SLICE, 3]);
+    expect(sweep.read().count).toBe(SLICE + 3);
+  });
+});
+
+describe("slots that wait for a walk", () => {
+  it("hear where flows are remembered elsewhere than with the owner", () => {
+    const { env, flows, sweep, swept, entry } = scene();
+    const table = tableWith(1);
+    const candidates = Array.from({ length: 40 }, (_, client) => entry({ client }));
+    const at = (slot: number): Entry => candidates.find((each) => ownerOf(table, each).slot === slot)!;
+    const ofOwner = { ...at(0), destination: ownerOf(table, at(0)).owner };
+    const elsewhere = (entry: Entry): number => ownerOf(table, entry).owner % 3 + 1;
+    flows.entries = [
+      ofOwner,
+      { ...at(1), destination: elsewhere(at(1)) },
+      // Not followed any more: silent for too long, or of a backend whose id is somebody else's.
+      { ...at(2), destination: elsewhere(at(2)), lastSeenMs: env.clock.monotonicMs() - IDLE_MS - SETTLE_MS },
+      { ...at(3), destination: elsewhere(at(3)), generation: 2 },
+      { ...at(4), destination: 99 },
+      // Of a service that does not wait, and of one that is gone.
+      { ...at(5), destination: elsewhere(at(5)), port: 81 },
+      { ...at(6), destination: elsewhere(at(6)), port: 82 },
+    ];
+    sweep.follow(table);
+    expect(flows.slices).toEqual([]);
+    env.advanceSync(SETTLE_MS);
+    expect(swept).toEqual([env.clock.monotonicMs()]);
+    expect([...sweep.found().keys()]).toEqual([KEY]);
+    expect(sweep.found().get(KEY)).toEqual({ generation: 1, exceptional: Uint8Array.of(0, 1, 0, 0, 0, 0, 0) });
+  });
+
+  it("count a backend that is down for one that may be back", () => {
+    const { env, flows, sweep, entry } = scene();
+    const table = tableWith(1);
+    const down = new Map([...table.destinations].map(([id, each]) => [id, { ...each, alive: false, admission: 0 }]));
+    const one = entry({});
+    flows.entries = [{ ...one, destination: ownerOf(table, one).owner % 3 + 1 }];
+    sweep.follow({ ...table, destinations: down });
+    env.advanceSync(SETTLE_MS);
+    expect(sweep.found().get(KEY)!.exceptional[ownerOf(table, one).slot]).toBe(1);
+  });
+
+  it("are walked for again and again, and nobody else is", () => {
+    const { env, flows, sweep, swept } = scene();
+    sweep.follow(tableWith(0));
+    env.advanceSync(AGAIN_MS * 3);
+    expect([flows.slices.length, swept.length, env.timers()]).toEqual([0, 0, 0]);
+    const begunMs = env.clock.monotonicMs();
+    sweep.follow(tableWith(2, 5));
+    env.advanceSync(AGAIN_MS * 2 + SETTLE_MS);
+    expect(swept.map((ms) => ms - begunMs)).toEqual([SETTLE_MS, SETTLE_MS + AGAIN_MS, SETTLE_MS + AGAIN_MS * 2]);
+    expect([...sweep.found().values()].map(({ generation }) => generation)).toEqual([5, 5]);
+    sweep.follow(tableWith(0, 6));
+    env.advanceSync(AGAIN_MS * 3);
+    expect(swept.length).toBe(3);
+    expect(env.timers()).toBe(0);
+  });
+
+  it("hear nothing of a walk that began while a table was on its way", () => {
+    const { env, flows, sweep, swept, entry } = scene();
+    flows.entries = Array.from({ length: SLICE + 1 }, (_, client) => entry({ client }));
+    sweep.follow(null);
+    sweep.read();
+    sweep.follow(tableWith(1, 2));
+    env.advanceSync(5);
+    expect(sweep.read().complete).toBe(true);
+    expect([sweep.found().size, swept.length]).toEqual([0, 0]);
+    env.advanceSync(SETTLE_MS + 5);
+    expect(sweep.found().get(KEY)?.generation).toBe(2);
+  });
+
+  it("hear of a walk in the name of the table that it began with", () => {
+    const { env, flows, sweep, swept, entry } = scene();
+    const table = tableWith(1, 2);
+    const last = entry({ client: SLICE });
+    const { slot, owner } = ownerOf(table, last);
+    // All with their owner but the last one, which is met when there is another table.
+    flows.entries = Array.from({ length: SLICE }, (_, client) => entry({ client }))
+      .map((each) => ({ ...each, destination: ownerOf(table, each).owner }));
+    flows.entries.push({ ...last, destination: owner % 3 + 1 });
+    sweep.follow(table);
+    env.advanceSync(SETTLE_MS);
+    sweep.follow(null);
+    sweep.follow(tableWith(2, 3));
+    env.advanceSync(5);
+    expect(swept.length).toBe(1);
+    const exceptional = Uint8Array.from({ length: 7 }, (_, at) => (at === slot ? 1 : 0));
+    expect([...sweep.found()]).toEqual([[KEY, { generation: 2, exceptional }]]);
+  });
+
+  it("of another table are walked for when the next walk is due", () => {
+    const { env, sweep, swept } = scene();
+    sweep.follow(tableWith(1, 2));
+    env.advanceSync(SETTLE_MS);
+    expect(swept.length).toBe(1);
+    // Another table, whose slots no walk has seen.
+    sweep.follow(null);
+    sweep.follow(tableWith(2, 3));
+    env.advanceSync(AGAIN_MS);
+    expect([...sweep.found().values()].map(({ generation }) => generation)).toEqual([3, 3]);
+  });
+
+  it("are walked for later when a walk fails", () => {
+    const { env, flows, sweep, swept } = scene();
+    flows.fails = true;
+    sweep.follow(tableWith(1));
+    env.advanceSync(SETTLE_MS);
+    expect([swept.length, env.nextTimerMs()]).toEqual([0, AGAIN_MS]);
+    flows.fails = false;
+    env.advanceSync(AGAIN_MS);
+    expect(swept.length).toBe(1);
+  });
+
+  it("wait in vain once it is stopped, in the middle of a walk or between two", () => {
+    for (const waitMs of [0, SETTLE_MS, SETTLE_MS + 5]) {
+      const { env, flows, sweep, swept, entry } = scene();
+      flows.entries = Array.from({ length: SLICE + 1 }, (_, client) => entry({ client }));
+      sweep.follow(tableWith(1));
+      env.advanceSync(waitMs);
+      const heard = swept.length;
+      sweep.stop();
+      env.advanceSync(AGAIN_MS * 3);
+      expect([swept.length, env.timers()]).toEqual([heard, 0]);
+    }
+  });
+});
