@@ -107,8 +107,8 @@ static __always_inline bool is_given(const struct destination *destination)
 
 /* Whose the flows of this slot are that nobody remembers, of those from before the window, with
  * SLOT_EXCEPTION; 0: the slot is not changing. */
-static __always_inline __u32 untracked_owner(const struct packet *packet,
-					     const struct service_version *version, __u32 hash)
+static __noinline __u32 untracked_owner(const struct packet *packet,
+					const struct service_version *version, __u32 hash)
 {
 	__u32 id;
 
