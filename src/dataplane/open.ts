@@ -55,12 +55,13 @@ function chosenXdp(plane: XdpPlane): PlaneChoice {
   }));
   const generic = attached.filter(({ mode }) => mode === "generic");
   const where = attached.map(({ name, mode }) => `${name} (${mode})`).join(", ");
-  const notes = [...new Set(generic.map(({ note }) => note).filter((note) => note !== null))];
-  const remedies = [...new Set(generic.map(({ remedy }) => remedy).filter((remedy) => remedy !== null))];
+  // A native one has none, unless it was adopted with something in its way.
+  const notes = [...new Set(attached.map(({ note }) => note).filter((note) => note !== null))];
+  const remedies = [...new Set(attached.map(({ remedy }) => remedy).filter((remedy) => remedy !== null))];
   return {
     mode: "xdp",
     reason: `XDP is attached to ${where}${notes.length === 0 ? "" : `; ${notes.join("; ")}`}`,
-    remedy: generic.length === 0 ? null : remedies.length > 0 ? remedies.join("; ")
+    remedy: remedies.length > 0 ? remedies.join("; ") : generic.length === 0 ? null
       : "an interface whose driver has native XDP is several times faster",
     attempts,
   };

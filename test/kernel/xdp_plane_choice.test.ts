@@ -8,7 +8,7 @@ import { openDataplane } from "../../src/dataplane/open.ts";
 import { probeHost } from "../../src/dataplane/probe.ts";
 import type { Dataplane } from "../../src/dataplane/dataplane.ts";
 import type { Config } from "../../src/model/config.ts";
-import { deleteOwn } from "../../scripts/namespaces.ts";
+import { deleteOwn, runInSync } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import {
   config, createWire, env, freshInstance, open, pinsOfInstance, programOn, REDIRECT, send, tableOf, until, type Wire,
@@ -27,6 +27,8 @@ function changed(of: Config, dataplane: Partial<Config["dataplane"]>): Config {
 }
 
 const TRACKED = "[{ name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: l2, tracking: full, pool: web }]";
+
+const FULLNAT = "[{ name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: fullnat, pool: web }]";
 
 describeKernel("the choice of a plane", KERNEL, () => {
   beforeAll(() => { wire = createWire("choice"); });
@@ -84,6 +86,42 @@ describeKernel("the choice of a plane", KERNEL, () => {
     expect(programOn(wire)).toBeNull();
     expect(pinsOfInstance(instance)).toEqual([]);
     wire.ip("link", "delete", "br1");
+  });
+
+  it("adopts a live plane that generic XDP would lose packets of, says so, and refuses to begin with it", async () => {
+    wire.ip("link", "add", "sum0", "type", "veth", "peer", "name", "sum1");
+    wire.ip("link", "set", "sum0", "up");
+    const peer = (...switches: string[]): void => { runInSync(wire.balancer, "ethtool", ["-K", "sum1", ...switches]); };
+    peer("tx", "on", "tso", "off", "gso", "off");
+    const instance = freshInstance();
+    const plain = changed(config({ instance, services: TRACKED }), { interfaces: ["sum0"], xdp: "generic" });
+    const translating = changed(config({ instance, services: FULLNAT }), plain.dataplane);
+    const first = await open(plain);
+    await first.apply(tableOf(plain, first.ledger()));
+    await first.close({ detach: false, drainMs: 0 });
+    const before = programOn(wire, "sum0");
+    expect(before).not.toBeNull();
+
+    const adopted = await open(translating);
+    expect(adopted.status()).toMatchObject({ adopted: true, interfaces: [{ name: "sum0", mode: "generic", adopted: true }] });
+    await expect(adopted.apply(tableOf(translating, adopted.ledger()))).rejects.toMatchObject({ code: "XDP_UNAVAILABLE" });
+    expect(adopted.inside.state.destinations.size).toBeGreaterThan(0);
+    expect([...adopted.inside.state.destinations.values()].every(({ forwarding }) => forwarding === "l2")).toBe(true);
+    expect(programOn(wire, "sum0")).not.toBeNull();
+    // Where nothing is in the way any more, the same table is taken.
+    peer("tx", "off");
+    await adopted.apply(tableOf(translating, adopted.ledger()));
+    await adopted.close({ detach: false, drainMs: 0 });
+
+    // What translates already goes on, and the obstacle is named.
+    peer("tx", "on", "tso", "off", "gso", "off");
+    const { plane, choice } = await openDataplane(translating, env);
+    kept(plane);
+    expect(choice.reason).toContain("sum0 (generic); was attached in generic mode before, and loses packets: sum1, the other end of sum0");
+    expect(choice.remedy).toBe("ethtool -K sum1 tx off");
+    await plane.apply(tableOf(translating, plane.ledger()));
+    await plane.close({ detach: true, drainMs: 0 });
+    wire.ip("link", "delete", "sum0");
   });
 
   it("takes over within one process, and gives back what the other one wrote", async () => {

@@ -85,13 +85,14 @@ export function attachInterface(context: AttachContext, link: Link): Attachment 
 }
 
 /** Swaps the program under a live link; null when the link leads nowhere, and then its pin is gone. */
-function adopt({ native, pins, object, mode, log }: AttachContext, link: Link, pin: string): Attachment | null {
+function adopt(context: AttachContext, link: Link, pin: string): Attachment | null {
+  const { native, pins, object, mode, log } = context;
   const attached = native.XdpLink.open(pin);
   const found = link.xdp.mode === "generic" ? "generic" : "native";
   const isWanted = mode === "auto" || mode === found;
   if (isWanted && attached.info().ifindex === link.ifindex && updateLink(attached, object)) {
-    const note = found === "generic" ? "was attached in generic mode before" : null;
-    return { name: link.name, ifindex: link.ifindex, mode: found, adopted: true, link: attached, note, remedy: null };
+    const { note, remedy } = noteOfAdopted(context, link, found);
+    return { name: link.name, ifindex: link.ifindex, mode: found, adopted: true, link: attached, note, remedy };
   }
   const reason = isWanted ? "its interface is another one now" : `it is ${found}, and the config says ${mode}`;
   log.warn({ interface: link.name, reason }, "the pinned XDP link cannot be kept: attaching anew");
@@ -99,6 +100,19 @@ function adopt({ native, pins, object, mode, log }: AttachContext, link: Link, p
   attached.close();
   pins.remove(pin);
   return null;
+}
+
+/** What is live goes on, whatever is in its way: refusing it would lose all packets and not some. But it is told. */
+function noteOfAdopted(
+  { log, obstacle }: AttachContext, link: Link, mode: AttachMode,
+): Pick<Attachment, "note" | "remedy"> {
+  const before = mode === "generic" ? "was attached in generic mode before" : null;
+  const against = obstacle(link, mode);
+  if (against === null) return { note: before, remedy: null };
+  const { found, remedy } = against;
+  log.warn({ interface: link.name, mode, reason: found, remedy },
+    "the XDP program that was attached before loses packets on this interface");
+  return { note: `${before ?? "was attached before"}, and loses packets: ${found}`, remedy };
 }
 
 /** False when the interface is gone; its link then leads nowhere for ever. */

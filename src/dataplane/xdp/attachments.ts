@@ -35,6 +35,23 @@ export function attachAll(
   }
 }
 
+/**
+ * What the program of an adopted plane does until a table asks for more: what the config may need, but no more than was
+ * `held` where a live link would lose packets by it. The table that needs it is then refused, and the one before goes on.
+ */
+export function adoptedFeatures(
+  { config: { dataplane: { xdp } }, interfaces, obstacle }: CoreContext, pins: Pins,
+  { held, configured }: { readonly held: ReadonlySet<Feature>; readonly configured: ReadonlySet<Feature> },
+): Set<Feature> {
+  const all = new Set([...configured, ...held]);
+  const isLost = interfaces().some((link) => {
+    const mode = link.xdp.mode === "generic" ? "generic" : "native";
+    return pins.has(pins.linkPath(link.name)) && (xdp === "auto" || xdp === mode)
+      && obstacle(link, mode, held) === null && obstacle(link, mode, all) !== null;
+  });
+  return isLost ? new Set(held) : all;
+}
+
 function attachOne(
   context: CoreContext, pins: Pins, object: BpfObject,
   { link, features }: { readonly link: Link; readonly features: ReadonlySet<Feature> },

@@ -8,7 +8,7 @@ import type { Config } from "../../model/config.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
 import { updateLink, type AttachMode, type Attachment, type LinkName } from "./attach.ts";
-import { attachAll, refuseWhatIsLost, removeOtherLinks } from "./attachments.ts";
+import { adoptedFeatures, attachAll, refuseWhatIsLost, removeOtherLinks } from "./attachments.ts";
 import type { Obstacle } from "./finding.ts";
 import { icmpIntervalNs, translates } from "./image.ts";
 import { featuresOf, type Feature } from "./program_features.ts";
@@ -148,7 +148,8 @@ async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
     const placed = placePinnedRings(native, pins, live);
     const state = recover(context, live, placed);
     const capacities = larger(state.capacities, configuredCapacities(config));
-    const features = new Set([...configuredFeatures(config), ...heldFeatures(state), ...state.features]);
+    const held = new Set([...heldFeatures(state), ...state.features]);
+    const features = adoptedFeatures(context, pins, { held, configured: configuredFeatures(config) });
     const transmitByRedirect = needsRedirect(interfaces);
     const program = loadProgram(context.source, { features, capacities, transmitByRedirect, reuse: pinned });
     try {
