@@ -182,20 +182,19 @@ function isSameStep(a: SlotStep, b: SlotStep): boolean {
     && isSameScheme(a.next.scheme, b.next.scheme);
 }
 
+function slotsNow(service: Service): Omit<PublishedSlots, "states"> {
+  return { scheme: schemeOf(service), owners: service.ring.slots, tracking: trackingOf(service) };
+}
+
 function nextSlots(service: Service): NextSlots {
-  return {
-    scheme: schemeOf(service), owners: service.ring.slots, tracking: trackingOf(service),
-    tellsOpening: service.config.protocol === "tcp", windowMs: service.config.changeWindowMs,
-  };
+  const { protocol, changeWindowMs } = service.config;
+  return { ...slotsNow(service), tellsOpening: protocol === "tcp", windowMs: changeWindowMs };
 }
 
 function slotsOf(services: readonly Service[], { changes }: Previous): Ledger["slots"] {
   if (changes === undefined) return new Map();
-  return new Map(services.map((service) => {
-    const { states, config, ring } = service;
-    const slots = { scheme: schemeOf(service), owners: ring.slots, tracking: trackingOf(service), states };
-    return [serviceKey(config), slots];
-  }));
+  return new Map(services.map((service) =>
+    [serviceKey(service.config), { ...slotsNow(service), states: service.states }]));
 }
 
 /** Ids that have another identity from now on. */

@@ -271,7 +271,7 @@ function translated(
   return packet.kind === "first-fragment" ? leavingPorts(claimed) : claimed;
 }
 
-export function end(verdict: VerdictName, service: Service | null): Decision {
+function end(verdict: VerdictName, service: Service | null): Decision {
   return { verdict, service, destination: null, effects: NO_EFFECTS, how: null };
 }
 

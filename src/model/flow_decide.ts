@@ -7,7 +7,7 @@ import { opensConnection } from "./decide.ts";
 import { isNatService, TOUCH_INTERVAL_NS } from "./nat_decide.ts";
 import type { Tracking } from "./config.ts";
 import { PROTOCOL_NUMBERS } from "./service_address.ts";
-import { schemeOf, slotBy } from "./slot.ts";
+import { schemeOf, slotBy, slotFor } from "./slot.ts";
 import type { SlotInput } from "./slot.ts";
 import { isChanging, isRehashed } from "./slot_states.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
@@ -92,21 +92,20 @@ function remembering({ id, generation }: Destination): Effect {
 export function chooseByRing(
   table: ForwardingTable, state: State, packet: Packet, service: Service,
 ): Decision {
-  const { hash, slot } = slotBy(schemeOf(service), packet);
+  const at = slotFor(service, packet);
   const tracking = trackingOf(service);
-  const isMarked = service.states.exceptional?.[slot] === 1;
+  const isMarked = service.states.exceptional?.[at.slot] === 1;
   if (tracking === "none" || (tracking === "minimal" && !isMarked))
-    return byOwner(table, state, service, { hash, slot }, false);
+    return byOwner(table, state, service, at, false);
   if (tracking === "minimal") {
     const holder = flowHolder(table, state, packet, service);
     if (holder !== null) return { ...followFlow(state, service, holder), tracking: "followed" };
   }
-  const before = untrackedOwner(service, packet, slot, state.nowNs);
-  if (before !== null) return whileChanging(table, state, packet, service, { hash, slot, before });
-  const at = { hash, slot };
+  const before = untrackedOwner(service, packet, at.slot, state.nowNs);
+  if (before !== null) return whileChanging(table, state, packet, service, { ...at, before });
   if (tracking === "full") return forgetting(byOwner(table, state, service, at, true), state);
-  // Datagrams whose backend is dead have another one from now on, also when it comes back.
-  // A connection that takes the place of one is another flow, too: nobody is to follow the old entry again.
+  // Another flow from now on, also when the backend of the old one comes back: datagrams whose backend is
+  // dead, and a connection that takes the addresses and ports of one.
   const opens = opensConnection(packet);
   const remembers = state.flow !== null && (opens || packet.protocol === PROTOCOL_NUMBERS.udp);
   const outcome = !remembers ? "settled" : opens ? "began" : "lost";
@@ -119,7 +118,7 @@ function forgetting(decision: Decision, state: State): Decision {
   return isOver ? { ...decision, effects: [{ kind: "forget" }] } : decision;
 }
 
-type At = Pick<How, "hash" | "slot"> & { readonly slot: number };
+type At = ReturnType<typeof slotFor>;
 
 function byOwner(
   table: ForwardingTable, state: State, service: Service, at: At, remembers: boolean,

@@ -6,7 +6,7 @@
 import type { Cancel, Env } from "../../env.ts";
 import { serviceKey } from "../../model/compile.ts";
 import { serviceOf } from "../../model/service_lookup.ts";
-import { schemeOf, slotBy } from "../../model/slot.ts";
+import { slotFor } from "../../model/slot.ts";
 import type { SlotSweep } from "../../model/slot_states.ts";
 import type { ForwardingTable, Service } from "../../model/table.ts";
 import { FlowEntry, FlowKey } from "./abi.gen.ts";
@@ -159,7 +159,7 @@ function take(
     if (entry.lastSeenNs + BigInt(service.config.flowIdleMs) * 1_000_000n < nowNs) continue;
     // A flow whose backend is gone is followed no more; one whose backend is down may be again.
     if (table.destinations.get(entry.destination)?.generation !== entry.generation) continue;
-    const { slot } = slotBy(schemeOf(service), {
+    const { slot } = slotFor(service, {
       source: key.source, sourcePort: key.sourcePort, destination: address, destinationPort: port, protocol,
     });
     if (service.ring.slots[slot] !== entry.destination) sweep.exceptional[slot] = 1;
