@@ -175,6 +175,17 @@ export const LAB_SHOWN: readonly LabShown[] = [
     what: "kill -9 of the supervisor and adoption, connections being open", protocols: ["TCP"], ways: "TRANSLATED",
     file: "lab_nat.test.ts", test: "open connections outlive the supervisor, and end with their timeouts",
   },
+  {
+    what: "generic XDP: connections, datagrams, those of 8 KB in fragments, 1 MB down and up, ping; changed live",
+    protocols: [...BOTH, "ICMP"],
+    ways: "DIRECT", file: "lab_generic.test.ts",
+    test: "carries everything by $forwarding to IPv$backendFamily in generic mode",
+  },
+  {
+    what: "generic XDP: the same by translation", protocols: [...BOTH, "ICMP"],
+    ways: "TRANSLATED", file: "lab_generic.test.ts",
+    test: "carries everything by $forwarding to IPv$backendFamily, and back, in generic mode",
+  },
 ];
 
 /** One column for each way of forwarding, with the families of backends. */

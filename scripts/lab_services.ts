@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { connectClient, type Client } from "../src/api/client.ts";
 import type { VerdictName } from "../src/model/decide.ts";
 import type { Lab, LabHost } from "./lab_network.ts";
 import { VIP4, VIP6 } from "./lab_network.ts";
@@ -179,6 +180,8 @@ export interface Instance {
   readonly name: string;
   readonly configPath: string;
   readonly process: ChildProcess;
+  /** Its control API, without a process for each question; until it is stopped. */
+  readonly api: Client;
   /** What it logged so far. */
   log(): string;
   /** Runs a verb against it, in the balancer's namespace; throws for a status other than 0. */
@@ -209,22 +212,27 @@ export async function startInstance(
   ];
   const child = spawnIn(lab.balancer.namespace, command, args);
   let log = "";
+  let closing: Promise<void> | null = null;
   for (const stream of [child.stdout, child.stderr])
     stream?.on("data", (chunk: Buffer) => {
       log += chunk.toString();
     });
   const verb = async (...args: string[]): Promise<string> =>
     (await runIn(lab.balancer.namespace, process.execPath, [main, ...args, "--instance", name])).stdout;
+  const api = connectClient(`/run/pointsman/${name}.sock`, name);
   const instance: Instance = {
     name,
     configPath,
     process: child,
+    api,
     verb,
     log: () => log,
     configure: (next) => {
       writeFileSync(configPath, next);
     },
     stop: async (signal = "SIGTERM") => {
+      closing ??= api.close();
+      await closing;
       if (child.exitCode !== null || child.signalCode !== null) return;
       child.kill(signal);
       await once(child, "exit");
