@@ -128,7 +128,7 @@ describe("the port by which a next hop leaves", () => {
 describe("the way by a bond", () => {
   const way = (links: readonly Link[], mac: string | null = null): Way => wayTo(
     { address: address("10.0.0.11"), mac, forwarding: "l2" }, networkOf(links),
-    { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 5 },
+    { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 5, interfaces: [] },
   );
   const networkOf = (links: readonly Link[]): Network => ({
     links: () => links,

@@ -36,7 +36,7 @@ function networkOf({ link, route, state, mac, neighbour }: Said): Network {
   };
 }
 
-const OPTIONS = { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 2 };
+const OPTIONS = { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 2, interfaces: [] };
 
 function way(said: Said, mac: string | null = null): Way {
   return wayTo({ address: address("10.0.0.11"), mac, forwarding: "ipip" }, networkOf(said), OPTIONS);

@@ -58,7 +58,7 @@ function networkOf(links: readonly Link[], by = 7): Network {
   };
 }
 
-const OPTIONS = { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 2 } as const;
+const OPTIONS = { tunnelSource: { ipv4: null, ipv6: null }, fallbackIfindex: 2, interfaces: [] } as const;
 
 function way(links: readonly Link[], mac: string | null = null): Way {
   return wayTo({ address: address("10.0.0.11"), mac, forwarding: "l2" }, networkOf(links),
@@ -111,18 +111,48 @@ describe("a VLAN interface", () => {
     }
   });
 
-  it("makes of a way by another interface one without tags, where the host has any VLAN", () => {
-    const to = { address: address("10.0.0.11"), forwarding: "l2" } as const;
-    const plain = (links: readonly Link[], mac: string | null): unknown =>
-      wayTo({ ...to, mac }, networkOf(links, 2), OPTIONS).route.nextHop.vlan;
+  const to = { address: address("10.0.0.11"), forwarding: "l2" } as const;
+  /** By eth0, packets arriving on these. */
+  const plain = (links: readonly Link[], { mac = null as string | null, interfaces = [] as string[] } = {}): unknown =>
+    wayTo({ ...to, mac }, networkOf(links, 2), { ...OPTIONS, interfaces }).route.nextHop.vlan;
+  const kind = (text: string): Uint8Array => encodeAttribute(18, encodeAttribute(1, Buffer.from(`${text}\0`)));
+  const other = (ifindex: number, name: string, ...more: Uint8Array[]): Link =>
+    linkMessage({ ifindex, name, mac: MAC, mtu: 1500, more });
+
+  it("makes of a way by the interface below it one without tags", () => {
     for (const mac of [null, MAC]) {
-      expect(plain([BELOW, VLAN], mac)).toBe("none");
-      expect(plain([BELOW, vlan(7, 2, 9, AD)], mac)).toBe("none");
-      expect(plain([BELOW], mac)).toBe(0);
+      expect(plain([BELOW, VLAN], { mac })).toBe("none");
+      expect(plain([BELOW, vlan(7, 2, 9, AD)], { mac })).toBe("none");
+      expect(plain([BELOW], { mac })).toBe(0);
     }
     // To a link address that no route leads to nobody knows the VLAN.
     const lost = { ...networkOf([BELOW, VLAN], 2), route: () => 101 };
     expect(wayTo({ ...to, mac: MAC }, lost, OPTIONS).route.nextHop).toMatchObject({ resolved: true, ifindex: 2, vlan: 0 });
+  });
+
+  it("does so too where packets arrive that leave by an interface without any", () => {
+    const links = [BELOW, other(3, "eth1"), vlan(7, 3, 9)];
+    expect(plain(links, { interfaces: ["eth1"] })).toBe("none");
+    expect(plain(links, { interfaces: ["eth0", "eth1"] })).toBe("none");
+  });
+
+  it("is nothing to ways of other interfaces: one of a card for the operator's own use changes no service", () => {
+    expect(plain([BELOW, other(3, "eth1"), vlan(7, 3, 9)], { interfaces: ["eth0"] })).toBe(0);
+    // On an interface of another namespace.
+    expect(plain([BELOW, vlan(7, 0, 9)], { interfaces: ["eth0"] })).toBe(0);
+    // At the other end of a veth is another host.
+    const [here, there] = [other(2, "eth0", kind("veth"), encodeAttribute(5, u32Bytes(3))), other(3, "eth1", kind("veth"))];
+    expect(plain([here, there, vlan(7, 3, 9)])).toBe(0);
+  });
+
+  it.each([
+    ["on the bond that it leaves by", [other(2, "bond0", kind("bond")), other(3, "eth1", encodeAttribute(10, u32Bytes(2))), vlan(7, 2, 9)], []],
+    ["on a port of the bridge that it leaves by", [other(2, "br0", kind("bridge")), other(3, "eth1", encodeAttribute(10, u32Bytes(2))), vlan(7, 3, 9)], []],
+    ["on what the macvlan is on that it leaves by", [other(2, "mac0", kind("macvlan"), encodeAttribute(5, u32Bytes(3))), other(3, "eth1"), vlan(7, 3, 9)], []],
+    ["on the bond that packets arrive by", [BELOW, other(5, "bond0", kind("bond")), other(3, "eth1", encodeAttribute(10, u32Bytes(5))), vlan(7, 5, 9)], ["eth1"]],
+  ])("counts %s", (_what, links, interfaces) => {
+    expect(plain(links, { interfaces })).toBe("none");
+    expect(plain(links.slice(0, -1), { interfaces })).toBe(0);
   });
 
   it("is measured by its own MTU, and judged by the interface below", () => {

@@ -8,6 +8,7 @@ import { fixedSource, usedPrefix } from "../../model/tunnel_source.ts";
 import { leavesBy } from "./bonds.ts";
 import { LOCAL, NO_MAC, translates, UNRESOLVED, type NextHop, type Route } from "./image.ts";
 import { NUD, ROUTE_TYPES, type Link, type Neighbour, type RouteAnswer } from "./netlink/rtnetlink.ts";
+import { knowsTags } from "./vlans.ts";
 
 /** Where packets shall go, as far as the way there depends on it. */
 export interface Target {
@@ -30,6 +31,8 @@ export interface WayOptions {
   readonly tunnelSource: { readonly ipv4: Prefix | null; readonly ipv6: Prefix | null };
   /** Interface of static next hops to which there is no route. */
   readonly fallbackIfindex: number;
+  /** Names of those that packets arrive on. */
+  readonly interfaces: readonly string[];
 }
 
 export interface Way {
@@ -65,7 +68,7 @@ export function wayTo(target: Target, network: Network, options: WayOptions): Wa
   const tunnelSource = configured ?? sourceFor(target.address, found);
   if (found.type !== ROUTE_TYPES.UNICAST) return unresolved(`a route of type ${found.type}, not unicast`, tunnelSource);
   const via = found.gateway ?? target.address;
-  const exit = exitBy(found.ifindex, via, network);
+  const exit = exitBy(found.ifindex, via, network, options.interfaces);
   if (typeof exit === "string") return unresolved(exit, tunnelSource);
   const neighbour = network.neighbour(found.ifindex, via);
   const state = neighbour?.state ?? 0;
@@ -114,7 +117,7 @@ export function egressTo(
   if (!isRoute && mac === null) return null;
   const link = network.link(isRoute ? found.ifindex : fallbackIfindex);
   if (link === null) return null;
-  const exit = exitBy(link.ifindex, isRoute ? found.gateway ?? address : address, network);
+  const exit = exitBy(link.ifindex, isRoute ? found.gateway ?? address : address, network, []);
   return { link: typeof exit === "string" ? link : exit.port, mtu: mtuBy(link, isRoute ? found.mtu : 0) };
 }
 
@@ -128,7 +131,7 @@ function staticWay(
   const ifindex = isRoute ? found.ifindex : options.fallbackIfindex;
   const tunnelSource = configuredSource(target, options.tunnelSource)
     ?? (isRoute ? sourceFor(address, found) : null);
-  const exit = exitBy(ifindex, isRoute ? found.gateway ?? address : address, network);
+  const exit = exitBy(ifindex, isRoute ? found.gateway ?? address : address, network, options.interfaces);
   if (typeof exit === "string") return unresolved(exit, tunnelSource);
   // Without a route nobody says in which VLAN it is.
   const vlan = isRoute || exit.by.kind === "vlan" ? exit.vlan : 0;
@@ -164,9 +167,9 @@ interface Exit {
   readonly vlan: NextHop["vlan"];
 }
 
-/** Or why they cannot. `address`: of the neighbour. */
+/** Or why they cannot. `address`: of the neighbour; `arriving`: names of interfaces that packets arrive on. */
 function exitBy(
-  ifindex: number, address: Address, network: Pick<Network, "link" | "links">,
+  ifindex: number, address: Address, network: Pick<Network, "link" | "links">, arriving: readonly string[],
 ): Exit | string {
   const link = network.link(ifindex);
   if (link === null) return `interface ${ifindex} is gone`;
@@ -178,15 +181,10 @@ function exitBy(
   if (link.kind === "vlan" && link.vlan === 0) return `${link.name} adds tags of another type than 802.1Q`;
   const port = leavesBy(below, network.links(), address);
   if (port === null) return `${below.name} has no port that is up`;
-  return { by: link, port, vlan: link.kind === "vlan" ? link.vlan : outsideVlans(network) };
-}
-
-/**
- * Of what a route leads to by an interface that is no VLAN's. A host that has some takes part in VLANs, and
- * means by that: without a tag. To one that has none tags are nothing that it knows of.
- */
-function outsideVlans(network: Pick<Network, "links">): NextHop["vlan"] {
-  return network.links().some(({ kind }) => kind === "vlan") ? "none" : 0;
+  if (link.kind === "vlan") return { by: link, port, vlan: link.vlan };
+  // A host that has VLANs there means by another interface: without a tag. Where it has none, tags are nothing
+  // that it knows of.
+  return { by: link, port, vlan: knowsTags([below, port], arriving, network.links()) ? "none" : 0 };
 }
 
 function nameOf({ by, port }: Exit): string {

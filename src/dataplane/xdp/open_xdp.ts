@@ -55,6 +55,7 @@ export async function openXdpPlane(options: OpenXdpOptions): Promise<XdpPlane> {
   let plane: XdpPlane | null = null;
   const watch: Watch = withFailures(() => openWatch(native, env, {
     tunnelSource: config.dataplane.tunnelSource,
+    interfaces: config.dataplane.interfaces,
     fallbackIfindex: native.interfaceIndex(config.dataplane.interfaces[0] ?? ""),
     onChange: () => { plane?.refresh(); },
   }));

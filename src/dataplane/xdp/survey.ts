@@ -9,6 +9,7 @@ import { egressTo, type Egress, type Network } from "./next_hops.ts";
 import { activeOffloads, type Offloads } from "./netlink/offloads.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import { xdpFeatures, type XdpFeatures } from "./netlink/xdp_features.ts";
+import { hasVlanOn } from "./vlans.ts";
 
 export interface Device {
   readonly link: Link;
@@ -72,8 +73,7 @@ export function surveyOf(config: Config, network: SurveyedNetwork, ask: (link: L
       lowers: [
         ...link.kind === "veth" ? [] : behind(link.peer), ...links.filter(({ master }) => master === link.ifindex),
       ].map(device),
-      hasVlans: links.some(({ kind, peer }) =>
-        kind === "vlan" && (peer === link.ifindex || (peer === link.master && peer !== 0))),
+      hasVlans: hasVlanOn([link.ifindex, link.master], links),
     })),
     leads,
     egress: [...new Map(leads.map(({ egress: { link } }) => [link.ifindex, link])).values()].map(device),
