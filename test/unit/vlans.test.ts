@@ -113,7 +113,7 @@ describe("a VLAN interface", () => {
 
   const to = { address: address("10.0.0.11"), forwarding: "l2" } as const;
   /** By eth0, packets arriving on these. */
-  const plain = (links: readonly Link[], { mac = null as string | null, interfaces = [] as string[] } = {}): unknown =>
+  const plain = (links: readonly Link[], { mac = null as string | null, interfaces = [] as readonly string[] } = {}): unknown =>
     wayTo({ ...to, mac }, networkOf(links, 2), { ...OPTIONS, interfaces }).route.nextHop.vlan;
   const kind = (text: string): Uint8Array => encodeAttribute(18, encodeAttribute(1, Buffer.from(`${text}\0`)));
   const other = (ifindex: number, name: string, ...more: Uint8Array[]): Link =>
@@ -145,11 +145,14 @@ describe("a VLAN interface", () => {
     expect(plain([here, there, vlan(7, 3, 9)])).toBe(0);
   });
 
-  it.each([
-    ["on the bond that it leaves by", [other(2, "bond0", kind("bond")), other(3, "eth1", encodeAttribute(10, u32Bytes(2))), vlan(7, 2, 9)], []],
-    ["on a port of the bridge that it leaves by", [other(2, "br0", kind("bridge")), other(3, "eth1", encodeAttribute(10, u32Bytes(2))), vlan(7, 3, 9)], []],
-    ["on what the macvlan is on that it leaves by", [other(2, "mac0", kind("macvlan"), encodeAttribute(5, u32Bytes(3))), other(3, "eth1"), vlan(7, 3, 9)], []],
-    ["on the bond that packets arrive by", [BELOW, other(5, "bond0", kind("bond")), other(3, "eth1", encodeAttribute(10, u32Bytes(5))), vlan(7, 5, 9)], ["eth1"]],
+  const port = (master: number): Link => other(3, "eth1", encodeAttribute(10, u32Bytes(master)));
+  const bond = (ifindex: number): Link => other(ifindex, "bond0", kind("bond"));
+  const macvlan = other(2, "mac0", kind("macvlan"), encodeAttribute(5, u32Bytes(3)));
+  it.each<readonly [string, readonly Link[], readonly string[]]>([
+    ["on the bond that it leaves by", [bond(2), port(2), vlan(7, 2, 9)], []],
+    ["on a port of the bridge that it leaves by", [other(2, "br0", kind("bridge")), port(2), vlan(7, 3, 9)], []],
+    ["on what the macvlan is on that it leaves by", [macvlan, other(3, "eth1"), vlan(7, 3, 9)], []],
+    ["on the bond that packets arrive by", [BELOW, bond(5), port(5), vlan(7, 5, 9)], ["eth1"]],
   ])("counts %s", (_what, links, interfaces) => {
     expect(plain(links, { interfaces })).toBe("none");
     expect(plain(links.slice(0, -1), { interfaces })).toBe(0);
