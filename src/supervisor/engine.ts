@@ -67,6 +67,12 @@ export interface EngineTotals {
 
 /** An apply that runs for longer than this is a reason not to be ready. */
 const APPLY_SLOW_MS = 10_000;
+/**
+ * A window that is due may wait for others for so long, so that a row of changes costs one table when they
+ * close and not one each. Slots are changing a little longer then: a few more flows are remembered, and the
+ * program, which goes on for WINDOW_SLACK_MS by itself, does not notice.
+ */
+export const WINDOWS_GATHER_MS = 5_000;
 
 export class Engine {
   readonly #options: EngineOptions;
@@ -330,13 +336,13 @@ export class Engine {
     this.#options.record("apply", "table", `applied ${report.steps} steps`, { ...fields, rings: names });
   }
 
-  /** A slot whose window has closed is to be settled. */
+  /** Slots whose windows have closed are to be settled, several windows' at once. */
   #awaitWindows({ services }: ForwardingTable): void {
     const { clock } = this.#options.env;
     this.#cancelWindow?.();
     const nextMs = Math.min(...services.map(({ states }) => states.nextDeadlineMs ?? Infinity));
     this.#cancelWindow = nextMs === Infinity ? null
-      : clock.after(Math.max(0, nextMs - clock.monotonicMs()) + 1, () => { this.#loop.request(); });
+      : clock.after(Math.max(0, nextMs - clock.monotonicMs()) + WINDOWS_GATHER_MS, () => { this.#loop.request(); });
   }
 
   #tellWarnings(table: ForwardingTable): void {

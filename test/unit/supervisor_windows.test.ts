@@ -3,6 +3,7 @@
 // and offers walks; time is fake.
 
 import { describe, expect, it } from "vitest";
+import { WINDOWS_GATHER_MS } from "../../src/supervisor/engine.ts";
 import { SETTLED, type SlotStates } from "../../src/model/slot_states.ts";
 import type { ForwardingTable } from "../../src/model/table.ts";
 import type { ConfigSketch } from "../support/configs.ts";
@@ -46,7 +47,7 @@ function walk(world: World, generation: number, exceptional = new Uint8Array(251
 }
 
 describe("windows", () => {
-  it("close at their time, one by one, by another table", async () => {
+  it("close a little after their time, by another table", async () => {
     const world = await started();
     expect(statesOf(world)).toBe(SETTLED);
     await drain(world, "b");
@@ -59,6 +60,8 @@ describe("windows", () => {
     expect(statesOf(world).nextDeadlineMs).toBe(first);
     await world.pass(WINDOW_MS / 2);
     expect(world.plane.applies).toBe(applies);
+    await world.pass(WINDOWS_GATHER_MS - 1);
+    expect(world.plane.applies).toBe(applies);
     await world.pass(1);
     expect(world.plane.applies).toBe(applies + 1);
     expect(statesOf(world).nextDeadlineMs).toBe(first + WINDOW_MS / 2);
@@ -70,11 +73,25 @@ describe("windows", () => {
     expect(world.plane.applies).toBe(applies + 2);
   });
 
+  it("close together after a row of changes: one table and not one for each", async () => {
+    const names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    const world = await started({ ...WEB, pools: { web: names } });
+    for (const name of names.slice(1)) {
+      await drain(world, name);
+      await world.pass(WINDOWS_GATHER_MS / names.length);
+    }
+    expect(new Set(statesOf(world).deadlinesMs).size).toBeGreaterThan(names.length / 2);
+    const { applies } = world.plane;
+    await world.pass(WINDOW_MS + WINDOWS_GATHER_MS);
+    expect(world.plane.applies).toBe(applies + 1);
+    expect(statesOf(world).predecessor).toBeNull();
+  });
+
   it("close also when the table that should close them fails at first", async () => {
     const world = await started();
     await drain(world, "b");
     world.plane.failures = 2;
-    await world.pass(WINDOW_MS + 1);
+    await world.pass(WINDOW_MS + WINDOWS_GATHER_MS);
     expect(statesOf(world).predecessor).not.toBeNull();
     await world.pass(5000);
     expect([statesOf(world).predecessor, world.plane.failures]).toEqual([null, 0]);
@@ -89,7 +106,7 @@ describe("windows", () => {
     await world.start();
     await settle();
     expect(statesOf(world)).toMatchObject({ predecessor, nextDeadlineMs });
-    await world.pass(WINDOW_MS / 2 + 1);
+    await world.pass(WINDOW_MS / 2 + WINDOWS_GATHER_MS);
     expect(statesOf(world).predecessor).toBeNull();
   });
 
@@ -119,7 +136,7 @@ describe("a walk that was heard", () => {
   it("settles slots at once, if it began after their window", async () => {
     const world = await started();
     await drain(world, "b");
-    await world.pass(WINDOW_MS + 1);
+    await world.pass(WINDOW_MS + WINDOWS_GATHER_MS);
     const marked = statesOf(world);
     const { generation } = tableOf(world);
     await walk(world, generation - 1);
@@ -135,7 +152,7 @@ describe("a walk that was heard", () => {
   it("is heard of the plane that has the seat now", async () => {
     const world = await started();
     await drain(world, "b");
-    await world.pass(WINDOW_MS + 1);
+    await world.pass(WINDOW_MS + WINDOWS_GATHER_MS);
     const [old] = world.planes;
     await world.supervisor.apply(request({ ...WEB, limits: { backends: 100 } }));
     expect(world.plane).not.toBe(old);
