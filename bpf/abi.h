@@ -86,6 +86,9 @@ enum ring_class { RING_SMALL = 0, RING_MEDIUM, RING_LARGE, RING_CLASSES };
 /* Slots of each class. */
 enum ring_slots { RING_SMALL_SLOTS = 16384, RING_MEDIUM_SLOTS = 65540, RING_LARGE_SLOTS = 2097152 };
 
+/* Places in `first_link_addresses`. */
+enum link_places { FIRST_LINK_ADDRESSES = 4 };
+
 /* The u16 in a ring: 15 bits of backend id (0: nobody), and a mark: flows of this slot may be
  * remembered elsewhere. In a predecessor's ring there are no marks, and 0 in a slot of the service's
  * own scheme says that it is not changing. */

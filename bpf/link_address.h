@@ -11,6 +11,21 @@
 #include "maps.h"
 #include "packet.h"
 
+/* Most frames have the address of the interface itself. Read from the frame in the widths in which
+ * it is compared: what was stored in others would have to be waited for. */
+static __always_inline bool is_first(const half_word *destination, __u32 ifindex)
+{
+	word high = *(const word *)destination, low = destination[2];
+
+	for (__u32 place = 0; place < FIRST_LINK_ADDRESSES; place++) {
+		const word *first = bpf_map_lookup_elem(&first_link_addresses, &place);
+
+		if (first && first[0] == ifindex && first[1] == high && first[2] == low)
+			return true;
+	}
+	return false;
+}
+
 /* Where no address of the interface is known, every frame is. */
 static __always_inline bool is_for_this_host(struct xdp_md *ctx)
 {
@@ -20,6 +35,8 @@ static __always_inline bool is_for_this_host(struct xdp_md *ctx)
 
 	if (!is_there(ctx, destination, sizeof(key.mac)))
 		return false;
+	if (is_first(destination, key.ifindex))
+		return true;
 	for (int i = 0; i < 3; i++)
 		mac[i] = destination[i];
 	if (bpf_map_lookup_elem(&link_addresses, &key))

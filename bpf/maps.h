@@ -52,6 +52,7 @@ const volatile enum ring_slots anchor_ring_slots;
 const volatile enum slot_word anchor_slot_word;
 const volatile enum destination_flags anchor_destination_flags;
 const volatile enum next_hop_flags anchor_next_hop_flags;
+const volatile enum link_places anchor_link_places;
 const volatile enum next_hop_vlan anchor_next_hop_vlan;
 const volatile enum policy_action anchor_policy_action;
 const volatile enum service_flags anchor_service_flags;
@@ -70,6 +71,15 @@ struct {
 	__type(value, __u32);           /* flags; none yet */
 	__uint(max_entries, 4096);
 } link_addresses SEC(".maps");
+
+/* Some of these again, where comparing costs less than the look-up: one of each interface, of as many
+ * as there is place for. ifindex 0: empty. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct link_address);
+	__uint(max_entries, FIRST_LINK_ADDRESSES);
+} first_link_addresses SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

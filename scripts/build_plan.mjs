@@ -87,10 +87,10 @@ export const NATIVE = {
   stamp: "build/.stamp.json",
 };
 
-/** The same for the JavaScript in dist/. */
+/** The same for the JavaScript in dist/: benchmarks import what tests have. */
 export const SCRIPT = {
   inputs: [
-    "src", "scripts", "bench", "package.json", "tsconfig.json", "tsconfig.build.json",
+    "src", "scripts", "bench", "test/support", "package.json", "tsconfig.json", "tsconfig.build.json",
     "node_modules/typescript/package.json", "node_modules/.package-lock.json",
   ],
   outputs: ["dist/src", "dist/scripts"],

@@ -139,6 +139,7 @@ describeKernel("the XDP plane in a network", KERNEL, () => {
     peerGro("off");
     wire.ip("link", "set", "veth0", "address", "02:00:00:00:01:0e");
     await until("veth0 has its new address", () => macs().includes("02:00:00:00:01:0e"));
+    expect([...live.inside.state.firstLinkAddresses.values()].map(({ mac }) => mac)).toContain("02:00:00:00:01:0e");
     await goes(live, PEER_MAC);
     await until("veth6 is refused", () => names().length === 1);
     peerGro("on");

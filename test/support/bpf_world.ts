@@ -11,6 +11,7 @@ import {
   FragmentEntry,
   FragmentKey,
   LinkAddress,
+  LinkPlaces,
   NextHopFlags,
   PolicyKey,
   ServiceKey,
@@ -168,6 +169,9 @@ export class BpfWorld {
       addresses.forEach(({ bytes }, at) => { this.map("nat_sources").update(u32(from + at), bytes, 0); });
     for (const { map, key, value } of groupEntries(table.services)) this.#write(map, key, value);
     for (const key of linkAddressKeys(surroundings)) this.#write("link_addresses", key, 0);
+    firstLinkAddressValues(surroundings).forEach((value, place) => {
+      this.map("first_link_addresses").update(u32(place), value, 0);
+    });
     for (const { key, value } of tunnelEndEntries(table)) this.#writeBytes("tunnel_ends", key, value);
     this.#memoryOf("settings").set(
       Settings.encode({
@@ -469,6 +473,16 @@ function linkAddressKeys({ linkAddresses = new Map() }: Surroundings): Uint8Arra
     LinkAddress.encode({ ifindex, mac: new Uint8Array(6), isInterface: 1 }),
     ...[...macs].map((mac) => LinkAddress.encode({ ifindex, mac: hexBytes(mac), isInterface: 0 })),
   ]);
+}
+
+/** Of each interface one, so that frames to others are looked up. */
+function firstLinkAddressValues({ linkAddresses = new Map() }: Surroundings): Uint8Array[] {
+  return Array.from({ length: LinkPlaces.FIRST_LINK_ADDRESSES }, (_, place) => {
+    const [ifindex, macs] = [...linkAddresses][place] ?? [0, new Set<string>()];
+    const [mac] = macs;
+    if (mac === undefined) return new Uint8Array(LinkAddress.size);
+    return LinkAddress.encode({ ifindex, mac: hexBytes(mac), isInterface: 0 });
+  });
 }
 
 function u32(value: number): Uint8Array {

@@ -94,6 +94,7 @@ export function moments(maps: ModelMaps, step: Step): (() => void)[] {
     case "set-remember-pace": case "zero-destination-traffic":
     case "zero-service-traffic": case "assign-address": case "unassign-address":
     case "write-tunnel-end": case "remove-tunnel-end": case "add-link-address": case "remove-link-address":
+    case "set-first-link-address":
       return [];
   }
 }

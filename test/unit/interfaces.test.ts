@@ -4,7 +4,8 @@
 import { describe, expect, it } from "vitest";
 import { record, emptyState, type KernelState } from "../../src/dataplane/xdp/kernel_state.ts";
 import {
-  addInterfaces, decodeLinkAddress, encodeLinkAddress, interfacesOf, removeInterfaces, type LinkAddress,
+  addInterfaces, decodeLinkAddress, encodeLinkAddress, firstLinkAddresses, interfacesOf, removeInterfaces,
+  type LinkAddress,
 } from "../../src/dataplane/xdp/interfaces.ts";
 import type { Link } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
 import type { Capacities } from "../../src/dataplane/xdp/steps.ts";
@@ -60,14 +61,21 @@ describe("the link addresses of an interface", () => {
     expect(own([link(2), link(6, { kind: "veth", peer: 2 })])).toEqual([mac(2)]);
   });
 
+  it("have one of each interface that is compared before any is looked up, as many as there are places", () => {
+    const links = [link(2), link(6, { kind: "vlan", peer: 2 }), link(3), link(4, { mac: null }), link(5), link(7), link(8)];
+    const firsts = firstLinkAddresses(interfacesOf([2, 3, 4, 5, 7, 8], links, []).linkAddresses!);
+    expect([...firsts]).toEqual([2, 3, 5, 7].map((ifindex, place) => [place, { ifindex, mac: mac(ifindex) }]));
+  });
+
   it("are keys and back", () => {
     for (const address of [{ ifindex: 2, mac: mac(2) }, { ifindex: 7, mac: null }])
       expect(decodeLinkAddress(encodeLinkAddress(address))).toEqual(address);
   });
 });
 
-/** The rule, on what the kernel holds. */
-function takes({ linkAddresses }: KernelState, ifindex: number, to: string): boolean {
+/** The rule, on what the kernel holds: what is compared first, then what is looked up. */
+function takes({ linkAddresses, firstLinkAddresses }: KernelState, ifindex: number, to: string): boolean {
+  if ([...firstLinkAddresses.values()].some((first) => first.ifindex === ifindex && first.mac === to)) return true;
   const of = [...linkAddresses.values()].filter((each) => each.ifindex === ifindex);
   const known = of.some((each) => each.mac === null);
   const hex = new Set(of.flatMap((each) => each.mac?.replaceAll(":", "") ?? []));
@@ -81,19 +89,27 @@ describe("a change of link addresses", () => {
   ].map((links) => interfacesOf([2], links, []).linkAddresses!);
 
   function holding(addresses: ReadonlyMap<string, LinkAddress>): KernelState {
-    return { ...emptyState({} as Capacities, new Set()), linkAddresses: new Map(addresses) };
+    return {
+      ...emptyState({} as Capacities, new Set()),
+      linkAddresses: new Map(addresses), firstLinkAddresses: firstLinkAddresses(addresses),
+    };
   }
 
   it.each(views.flatMap((from, a) => views.map((to, b) => ({ a, b, from, to }))))(
-    "from $a to $b keeps at each step what both take", ({ from, to }) => {
+    "from $a to $b keeps at each step what both take, and takes nothing that neither does", ({ from, to }) => {
       const state = holding(from);
-      const kept = [mac(2), mac(8), mac(6), mac(9)].filter((one) => takes(holding(from), 2, one) && takes(holding(to), 2, one));
+      const all = [mac(2), mac(8), mac(6), mac(9)];
+      const kept = all.filter((one) => takes(holding(from), 2, one) && takes(holding(to), 2, one));
+      const wanted = all.filter((one) => takes(holding(from), 2, one) || takes(holding(to), 2, one));
+      const isLate = from.size === 0 || to.size === 0; // while nothing is known, every frame is for this host
       const take = (step: Parameters<typeof record>[1]): void => {
         record(state, step);
         expect(kept.filter((one) => !takes(state, 2, one)), step.kind).toEqual([]);
+        if (!isLate) expect(all.filter((one) => takes(state, 2, one) && !wanted.includes(one)), step.kind).toEqual([]);
       };
       addInterfaces({ state, take }, { devices, linkAddresses: to });
       removeInterfaces({ state, take }, { devices, linkAddresses: to });
       expect(state.linkAddresses).toEqual(to);
+      expect(state.firstLinkAddresses).toEqual(firstLinkAddresses(to));
     });
 });

@@ -14,21 +14,21 @@ export const ABI_NAMES = {
     "wildcard_key",
   ],
   enums: [
-    "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input", "nat_flags",
-    "nat_outcome", "nat_sources_at", "next_hop_flags", "next_hop_vlan", "orphan_action",
-    "policy_action", "quic_mode", "quic_outcome", "ring_class", "ring_slots", "service_flags",
-    "slot_word", "tracking", "tracking_outcome", "verdict",
+    "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input", "link_places",
+    "nat_flags", "nat_outcome", "nat_sources_at", "next_hop_flags", "next_hop_vlan",
+    "orphan_action", "policy_action", "quic_mode", "quic_outcome", "ring_class", "ring_slots",
+    "service_flags", "slot_word", "tracking", "tracking_outcome", "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xad9f15e6de1be583n;
+export const ABI_FINGERPRINT = 0x241ce8163573f5a3n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0xf479dc4ad2735b38n,
-  pointsman: 0xad9f15e6de1be583n,
-  probe: 0xb4f09a962258638dn,
+  pointsman: 0x241ce8163573f5a3n,
+  probe: 0x422ad10267a51a8dn,
 } as const;
 
 /** enum decap_verdict */
@@ -97,6 +97,16 @@ export type HashInput = (typeof HashInput)[keyof typeof HashInput];
 export const HASH_INPUT_NAMES = [
   "HASH_5_TUPLE", "HASH_SOURCE_IP",
 ] as const satisfies readonly (keyof typeof HashInput)[];
+
+/** enum link_places */
+export const LinkPlaces = {
+  FIRST_LINK_ADDRESSES: 4,
+} as const;
+export type LinkPlaces = (typeof LinkPlaces)[keyof typeof LinkPlaces];
+/** In the order of their declaration. */
+export const LINK_PLACES_NAMES = [
+  "FIRST_LINK_ADDRESSES",
+] as const satisfies readonly (keyof typeof LinkPlaces)[];
 
 /** enum nat_flags */
 export const NatFlags = {
@@ -1461,12 +1471,12 @@ export const DecapRodata = {
 
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
-  "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
-  "group_services", "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows",
-  "nat_sources", "outer_identifications", "policies", "quic_configs", "quic_counts",
-  "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small", "service_active",
-  "service_traffic", "service_versions", "services", "settings", "tracking_counts", "tunnel_ends",
-  "verdict_counts", "virtual_addresses", "wildcards",
+  "address_groups", "destination_traffic", "destinations", "devices", "first_link_addresses",
+  "flows", "fragments", "group_services", "icmp_pace", "link_addresses", "nat_claims",
+  "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies", "quic_configs",
+  "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small",
+  "service_active", "service_traffic", "service_versions", "services", "settings",
+  "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1499,7 +1509,7 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 4728,
+  size: 4732,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1525,7 +1535,7 @@ export const PointsmanRodata = {
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4728, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4732, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1589,7 +1599,7 @@ export const PointsmanRodata = {
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 4728, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4732, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1617,12 +1627,12 @@ export const PointsmanRodata = {
 
 /** Maps that probe.bpf.o declares. */
 export const PROBE_MAPS = [
-  "address_groups", "destination_traffic", "destinations", "devices", "flows", "fragments",
-  "group_services", "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows",
-  "nat_sources", "outer_identifications", "policies", "probe_paths", "quic_configs", "quic_counts",
-  "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small", "service_active",
-  "service_traffic", "service_versions", "services", "settings", "tracking_counts", "tunnel_ends",
-  "verdict_counts", "virtual_addresses", "wildcards",
+  "address_groups", "destination_traffic", "destinations", "devices", "first_link_addresses",
+  "flows", "fragments", "group_services", "icmp_pace", "link_addresses", "nat_claims",
+  "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies", "probe_paths",
+  "quic_configs", "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium",
+  "rings_small", "service_active", "service_traffic", "service_versions", "services", "settings",
+  "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
 export const PROBE_PROGRAMS = [
@@ -1655,7 +1665,7 @@ export interface ProbeRodata {
 
 export const ProbeRodata = {
   section: ".rodata",
-  size: 4716,
+  size: 4720,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1681,7 +1691,7 @@ export const ProbeRodata = {
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4716, ".rodata of probe");
+    const view = codec.exactView(bytes, 4720, ".rodata of probe");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1745,7 +1755,7 @@ export const ProbeRodata = {
     return bytes;
   },
   decode: (bytes: Uint8Array): ProbeRodata => {
-    const view = codec.exactView(bytes, 4716, ".rodata of probe");
+    const view = codec.exactView(bytes, 4720, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,

@@ -33,6 +33,7 @@ const ACTIONS: Actions = {
   "add-device": ({ maps }, { ifindex }) => { maps.addDevice(ifindex); },
   "remove-device": ({ maps }, { ifindex }) => { maps.removeDevice(ifindex); },
   "add-link-address": ({ maps }, { address }) => { maps.addLinkAddress(address); },
+  "set-first-link-address": ({ maps }, { place, address }) => { maps.setFirstLinkAddress(place, address); },
   "remove-link-address": ({ maps }, { address }) => { maps.removeLinkAddress(address); },
   "zero-destination-traffic": ({ maps }, { id }) => { maps.zeroTraffic("destination", id); },
   "write-destination": ({ maps }, { id, destination }) => {

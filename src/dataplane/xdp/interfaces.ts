@@ -2,7 +2,7 @@
 // attached to, the destinations that frames for this host have. Pure. Knows which links stand on which;
 // isForThisHost() in src/model/link_address.ts is the rule that they are for.
 
-import { LinkAddress as LinkAddressKey } from "./abi.gen.ts";
+import { LinkPlaces, LinkAddress as LinkAddressKey } from "./abi.gen.ts";
 import type { KernelState } from "./kernel_state.ts";
 import { macBytes, macText, type Link } from "./netlink/rtnetlink.ts";
 import type { Step } from "./steps.ts";
@@ -29,6 +29,9 @@ export function encodeLinkAddress({ ifindex, mac }: LinkAddress): Uint8Array {
   return mac === null ? LinkAddressKey.encode({ ifindex, mac: new Uint8Array(6), isInterface: 1 })
     : LinkAddressKey.encode({ ifindex, mac: macBytes(mac), isInterface: 0 });
 }
+
+/** What an empty place holds. */
+export const NO_LINK_ADDRESS = new Uint8Array(LinkAddressKey.size);
 
 export function decodeLinkAddress(bytes: Uint8Array): LinkAddress {
   const { ifindex, mac, isInterface } = LinkAddressKey.decode(bytes);
@@ -67,6 +70,15 @@ function ownMacs(link: Link, links: readonly Link[]): Set<string> {
   return new Set([...own].flatMap(({ mac }) => mac ?? []));
 }
 
+/** By place, what the program compares before it looks up: one of each interface, of those it has places for. */
+export function firstLinkAddresses(linkAddresses: ReadonlyMap<string, LinkAddress>): Map<number, LinkAddress> {
+  const firsts = new Map<number, LinkAddress>();
+  for (const address of linkAddresses.values()) {
+    if (address.mac !== null && !firsts.has(address.ifindex)) firsts.set(address.ifindex, address);
+  }
+  return new Map([...firsts.values()].slice(0, LinkPlaces.FIRST_LINK_ADDRESSES).entries());
+}
+
 interface Planner {
   readonly state: KernelState;
   readonly take: (step: Step) => void;
@@ -83,6 +95,18 @@ export function addInterfaces({ state, take }: Planner, { devices, linkAddresses
   const added = [...linkAddresses].filter(([text]) => !state.linkAddresses.has(text)).map(([, each]) => each);
   for (const address of added) if (address.mac !== null) take({ kind: "add-link-address", address });
   for (const address of added) if (address.mac === null) take({ kind: "add-link-address", address });
+  setFirsts({ state, take }, firstLinkAddresses(linkAddresses));
+}
+
+/** Emptied in between: no packet meets one half of each. */
+function setFirsts({ state, take }: Planner, firsts: ReadonlyMap<number, LinkAddress>): void {
+  for (let place = 0; place < LinkPlaces.FIRST_LINK_ADDRESSES; place++) {
+    const held = state.firstLinkAddresses.get(place);
+    const first = firsts.get(place);
+    if (held?.ifindex === first?.ifindex && held?.mac === first?.mac) continue;
+    if (held !== undefined) take({ kind: "set-first-link-address", place, address: null });
+    if (first !== undefined) take({ kind: "set-first-link-address", place, address: first });
+  }
 }
 
 export function removeInterfaces({ state, take }: Planner, { devices, linkAddresses }: Wanted): void {

@@ -104,6 +104,8 @@ export interface KernelState {
   devices: Set<number>;
   /** By linkAddressText(). */
   linkAddresses: Map<string, LinkAddress>;
+  /** By place. */
+  firstLinkAddresses: Map<number, LinkAddress>;
   orphan: { afterNs: bigint; action: OrphanAction };
   icmpIntervalNs: bigint;
   /** Null: not written yet. */
@@ -123,7 +125,7 @@ export function emptyState(capacities: Capacities, features: ReadonlySet<Feature
     services: new Map(), destinations: new Map(), rings: new Map(), virtualAddresses: new Map(),
     prefixes: new Map(), groups: new Map(), keyMark: 0,
     quicConfigs: new Map(), quicServers: new Map(), quicMark: 0,
-    tunnelEnds: new Map(), devices: new Set(), linkAddresses: new Map(),
+    tunnelEnds: new Map(), devices: new Set(), linkAddresses: new Map(), firstLinkAddresses: new Map(),
     orphan: { afterNs: 0n, action: "keep" }, icmpIntervalNs: 0n, nat: null,
     remember: NO_PACE,
     assigned: new Map(), features, capacities,
@@ -146,6 +148,7 @@ export function copyState(state: KernelState): KernelState {
     tunnelEnds: new Map(state.tunnelEnds),
     devices: new Set(state.devices),
     linkAddresses: new Map(state.linkAddresses),
+    firstLinkAddresses: new Map(state.firstLinkAddresses),
     assigned: new Map(state.assigned),
   };
 }
@@ -228,6 +231,10 @@ export function record(state: KernelState, step: Step): void {
     case "add-device": state.devices.add(step.ifindex); return;
     case "remove-device": state.devices.delete(step.ifindex); return;
     case "add-link-address": state.linkAddresses.set(linkAddressText(step.address), step.address); return;
+    case "set-first-link-address":
+      if (step.address === null) state.firstLinkAddresses.delete(step.place);
+      else state.firstLinkAddresses.set(step.place, step.address);
+      return;
     case "remove-link-address": state.linkAddresses.delete(linkAddressText(step.address)); return;
     case "assign-address": state.assigned.set(assignedText(step.assigned), step.assigned); return;
     case "unassign-address": state.assigned.delete(assignedText(step.assigned)); return;

@@ -8,7 +8,7 @@ import {
 import type { Address, Prefix } from "../../model/address.ts";
 import { isExact } from "../../model/service_address.ts";
 import type { GroupEntry } from "./groups.ts";
-import { encodeLinkAddress, type LinkAddress } from "./interfaces.ts";
+import { encodeLinkAddress, NO_LINK_ADDRESS, type LinkAddress } from "./interfaces.ts";
 import { ringText, type HeldVersion } from "./kernel_state.ts";
 import {
   decodeDestination, decodeVersion, destinationFlags, encodeAddressPrefix, encodeDestination, encodeNextHop,
@@ -233,6 +233,11 @@ export class PlaneMaps {
 
   removeLinkAddress(address: LinkAddress): void {
     this.maps.link_addresses.delete(encodeLinkAddress(address));
+  }
+
+  setFirstLinkAddress(place: number, address: LinkAddress | null): void {
+    const bytes = address === null ? NO_LINK_ADDRESS : encodeLinkAddress(address);
+    this.maps.first_link_addresses.update(encodeU32(place), bytes, ANY);
   }
 
   // ---- the ends of tunnels

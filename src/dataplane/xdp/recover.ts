@@ -69,6 +69,10 @@ export function recoverState(maps: PlaneMaps, options: RecoverOptions): KernelSt
     const address = decodeLinkAddress(key);
     state.linkAddresses.set(linkAddressText(address), address);
   }
+  for (const { key, value } of entriesOf(maps.maps.first_link_addresses)) {
+    const address = decodeLinkAddress(value);
+    if (address.ifindex !== 0) state.firstLinkAddresses.set(decodeU32(key), address);
+  }
   for (const assigned of options.assigned) state.assigned.set(assignedText(assigned), assigned);
   state.orphan = maps.settings.readOrphan();
   state.icmpIntervalNs = maps.settings.readIcmpInterval();

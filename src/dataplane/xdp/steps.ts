@@ -14,7 +14,7 @@ import {
 } from "./image.ts";
 import type { Feature } from "./program_features.ts";
 import type { RingClass } from "./ring_class.ts";
-import type { LinkAddress } from "./interfaces.ts";
+import { linkAddressText, type LinkAddress } from "./interfaces.ts";
 import { ringsOfVersion, type HeldVersion } from "./kernel_state.ts";
 import type { QuicConfigImage, QuicServerImage } from "./quic_maps.ts";
 import { tunnelEndText, type TunnelEndImage } from "./tunnel_ends.ts";
@@ -53,6 +53,7 @@ export type Step =
   | { readonly kind: "set-orphan"; readonly afterNs: bigint; readonly action: OrphanAction }
   | { readonly kind: "add-device" | "remove-device"; readonly ifindex: number }
   | { readonly kind: "add-link-address" | "remove-link-address"; readonly address: LinkAddress }
+  | { readonly kind: "set-first-link-address"; readonly place: number; readonly address: LinkAddress | null }
   | { readonly kind: "zero-destination-traffic"; readonly id: number }
   /** All of an element that nothing refers to. */
   | { readonly kind: "write-destination"; readonly id: number; readonly destination: DestinationImage }
@@ -115,6 +116,9 @@ function words(step: Step): { object: string; detail: string } {
     case "add-device": case "remove-device": return { object: `interface ${step.ifindex}`, detail: "" };
     case "add-link-address": case "remove-link-address": return {
       object: `interface ${step.address.ifindex}`, detail: `frames to ${step.address.mac ?? "no other address"}`,
+    };
+    case "set-first-link-address": return {
+      object: `first link address ${step.place}`, detail: step.address === null ? "none" : linkAddressText(step.address),
     };
     case "create-ring": case "release-ring": return { object: `ring ${step.ringClass} ${step.id}`, detail: "" };
     case "write-ring": return {
