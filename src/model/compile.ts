@@ -6,7 +6,7 @@ import { formatDestination, formatEndpoint } from "./address.ts";
 import type { BackendConfig, Config, PoolConfig, ServiceConfig } from "./config.ts";
 import type { EffectiveBackend } from "./effective.ts";
 import { activeOverrides, effectiveBackends } from "./effective.ts";
-import { claimDestinations, claimServices } from "./ledger.ts";
+import { claimDestinations, claimServices, destinationIds } from "./ledger.ts";
 import { natTable } from "./nat.ts";
 import { compareKeys } from "./permutation.ts";
 import { quicRouting } from "./quic_servers.ts";
@@ -105,8 +105,9 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
   const memberships = membershipsOf(config);
   const warnings = memberships.flatMap((each) => each.warnings);
   const wanted = memberships.flatMap(({ members }) => members.map((member) => member.identity));
+  const limit = config.limits.backends;
   const claimed = {
-    destinations: claimDestinations(previous.ledger.destinations, wanted, config.limits.backends),
+    destinations: claimDestinations(previous.ledger.destinations, wanted, limit, destinationIds(limit)),
     services: claimServices(previous.ledger.services, config.services.map(serviceKey), config.limits.services),
   };
   const follow = followSlots(previous, claimed.destinations);

@@ -22,13 +22,21 @@ export class LedgerFull extends Error {
   }
 }
 
+/**
+ * Ids for so many destinations: as many again for those that go while all of these come. Otherwise an id would
+ * change hands within one table, and packets of its slots would have nobody for a grace period.
+ */
+export function destinationIds(limit: number): number {
+  return Math.min(limit * 2, BACKEND_ID_MAX);
+}
+
 /** The ledger in which all the wanted identities are live, and no others. Throws LedgerFull. */
 export function claimDestinations(
-  before: DestinationLedger, wanted: readonly bigint[], limit: number,
+  before: DestinationLedger, wanted: readonly bigint[], limit: number, ids = limit,
 ): DestinationLedger {
-  const max = Math.min(limit, BACKEND_ID_MAX);
+  const max = Math.min(ids, BACKEND_ID_MAX);
   const wants = new Set(wanted);
-  if (wants.size > max) throw new LedgerFull("destinations", wants.size, max);
+  if (wants.size > limit) throw new LedgerFull("destinations", wants.size, limit);
   const live = new Map<bigint, Claim>();
   const givenUp = new Map<bigint, Claim>();
   // The longest given up come first in `before`; whoever is given up now follows them.
@@ -51,7 +59,7 @@ export function claimDestinations(
       continue;
     }
     const oldest = firstWithin(givenUp, (claim) => claim.id <= max);
-    if (oldest === null) throw new LedgerFull("destinations", wants.size, max);
+    if (oldest === null) throw new LedgerFull("destinations", wants.size, limit);
     const [predecessor, claim] = oldest;
     givenUp.delete(predecessor);
     live.set(identity, { id: claim.id, generation: claim.generation + 1, live: true });

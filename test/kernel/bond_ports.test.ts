@@ -124,18 +124,18 @@ describeKernel("the ports of a bond", KERNEL, () => {
     expect(core.refused.size).toBe(0);
   });
 
-  it("that are none any more, or gone, keep no other program from the rest", () => {
-    const grow = (): void => {
+  it("that are none any more, or gone, keep no other program from the rest", async () => {
+    const grow = async (): Promise<void> => {
       const { features, capacities } = core.state;
-      swapProgram(context, core, { kind: "load-program", features: new Set([...features, "featureNat"]), capacities });
+      await swapProgram(context, core, { kind: "load-program", features: new Set([...features, "featureNat"]), capacities });
     };
     const before = programOn(wire, "veth0");
     ports = [];
-    grow();
+    await grow();
     const swapped = programOn(wire, "veth0");
     expect(swapped).not.toBe(before);
     wire.ip("link", "del", "veth8");
-    grow();
+    await grow();
     expect(programOn(wire, "veth0")).not.toBe(swapped);
   });
 });

@@ -125,43 +125,6 @@ describeKernel("the XDP plane", KERNEL, () => {
     expect(ring()).toEqual(before);
   });
 
-  it("goes on from where a crash between any two steps left it", async () => {
-    const instance = freshInstance();
-    const small = config({ instance, backends: "[{ name: a, address: 10.1.0.11 }]" });
-    const large = config({
-      instance,
-      services: `[
-        { name: web, address: 203.0.113.10, port: 80, protocol: tcp, forwarding: l2, tracking: none, pool: web },
-        { name: other, address: 203.0.113.11, port: 81, protocol: udp, forwarding: ipip, pool: web }]`,
-    });
-    const first = await opening(instance, small);
-    await first.apply(tableOf(small, first.ledger()));
-    await resolved(first);
-    const steps = first.plan(tableOf(large, first.ledger())).length;
-    expect(steps).toBeGreaterThan(10);
-    await abandon(first);
-    for (let crash = 0; crash <= steps; crash++) {
-      const wanted = crash % 2 === 0 ? large : small;
-      let failed = false;
-      const plane = await open(wanted, (_, position) => {
-        if (position !== crash || failed) return;
-        failed = true;
-        throw new Error("crash");
-      });
-      await plane.apply(tableOf(wanted, plane.ledger())).catch((error: unknown) => {
-        expect(String(error)).toContain("crash");
-      });
-      // Whatever was done of it, the first service answers.
-      expect([REDIRECT, 1]).toContain(send(plane, 1000 + crash).action);
-      await abandon(plane);
-    }
-    const last = await opening(instance, large);
-    await last.apply(tableOf(large, last.ledger()));
-    expect(last.plan(tableOf(large, last.ledger())).length).toBe(0);
-    await resolved(last);
-    for (let port = 0; port < 32; port++) expect(send(last, 2000 + port).action).toBe(REDIRECT);
-  });
-
   it("loads another program for what a new table needs, under the same link", async () => {
     const instance = freshInstance();
     const of = config({ instance });

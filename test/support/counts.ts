@@ -32,6 +32,9 @@ const COUNTS = {
   "slot-states": { short: 100, long: 50_000 },
   "simulation": { short: 20, long: 1_000 },
   "fuzz": { short: 50_000, long: 2_000_000 },
+  /** Points at which a supervisor is killed, of each change and each way to make it; the long one is all of them. */
+  "crash-points": { short: 1, long: 1_000 },
+  "crash-kills": { short: 1, long: 50 },
   /** For each way of forwarding. */
   "packets": { short: 4_000, long: 5_000_000 },
 } as const satisfies Readonly<Record<string, Runs>>;

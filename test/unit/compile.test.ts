@@ -71,7 +71,9 @@ describe("ids", () => {
       limits, pools: { web: names.map((name) => ({ name, address: `10.1.0.${name.charCodeAt(0)}` })) },
       services: [{ name: "web" }],
     });
-    const steps = [one("a", "b"), one("b"), one("b", "c"), one("c"), one("c", "d"), one("d", "e")];
+    const steps = [
+      one("a", "b"), one("b"), one("b", "c"), one("c"), one("c", "d"), one("d", "e"), one("e", "f"), one("f", "g"), one("g", "h"),
+    ];
     let previous: { ledger: ForwardingTable["ledger"]; generation: number } = START;
     const seen: string[] = [];
     for (const step of steps) {
@@ -79,8 +81,25 @@ describe("ids", () => {
       previous = table;
       seen.push([...table.destinations.values()].map((d) => `${d.backend}${d.id}.${d.generation}`).join(" "));
     }
-    // a=1 b=2, then c takes the never-used 3, then d takes 1 (given up before 2), then e takes 2.
-    expect(seen).toEqual(["a1.1 b2.1", "b2.1", "b2.1 c3.1", "c3.1", "d1.2 c3.1", "d1.2 e2.2"]);
+    // Twice as many as there may be destinations; then g takes 1 (given up before 2), and h takes 2.
+    expect(seen).toEqual([
+      "a1.1 b2.1", "b2.1", "b2.1 c3.1", "c3.1", "c3.1 d4.1", "d4.1 e5.1", "e5.1 f6.1", "g1.2 f6.1", "g1.2 h2.2",
+    ]);
+  });
+
+  it("change hands in no table, also when all destinations are others", () => {
+    const limits = { backends: 2 };
+    const of = (...lasts: number[]): ConfigSketch => ({
+      limits, pools: { web: lasts.map((last) => ({ name: `b${last}`, address: `10.1.0.${last}` })) }, services: [{ name: "web" }],
+    });
+    let previous: { ledger: ForwardingTable["ledger"]; generation: number } = START;
+    let before: number[] = [];
+    for (const step of [of(1, 2), of(3, 4), of(5, 6), of(1, 2), of(2, 3)]) {
+      const table = compile(intentOf(step), previous);
+      const taken = [...table.destinations.values()].filter(({ identity }) => previous.ledger.destinations.get(identity)?.live !== true);
+      expect(taken.map(({ id }) => id).filter((id) => before.includes(id))).toEqual([]);
+      [previous, before] = [table, [...table.destinations.keys()]];
+    }
   });
 
   it("that run out are a failure that names the limit", () => {

@@ -11,7 +11,7 @@ import type { Step, StepKind } from "./steps.ts";
 /** What steps act on. `maps` is asked for anew each time: another program brings other handles. */
 export interface Kernel {
   readonly maps: PlaneMaps;
-  loadProgram(step: Extract<Step, { kind: "load-program" }>): void;
+  loadProgram(step: Extract<Step, { kind: "load-program" }>): Promise<void>;
   createRing(ringClass: RingClass, id: number): void;
   releaseRing(ringClass: RingClass, id: number): void;
   assignAddress(assigned: AssignedAddress): void;
@@ -24,7 +24,7 @@ type Actions = {
 };
 
 const ACTIONS: Actions = {
-  "load-program": (kernel, step) => { kernel.loadProgram(step); },
+  "load-program": (kernel, step) => kernel.loadProgram(step),
   "grace-period": (kernel) => kernel.gracePeriod(),
   "set-icmp-interval": ({ maps }, { intervalNs }) => { maps.settings.writeIcmpInterval(intervalNs); },
   "set-nat": ({ maps }, { nat }) => { maps.settings.writeNat(nat); },

@@ -5,9 +5,11 @@
 import type { Env } from "../../env.ts";
 import { Failure } from "../../errors.ts";
 import type { Config } from "../../model/config.ts";
+import { destinationIds } from "../../model/ledger.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
 import { updateLink, type AttachMode, type Attachment, type LinkName } from "./attach.ts";
+import { absorb, catchUp, moveContents, type Leftovers } from "./carry.ts";
 import { adoptedFeatures, attachAll, refuseWhatIsLost, removeOtherLinks } from "./attachments.ts";
 import type { Obstacle } from "./finding.ts";
 import { icmpIntervalNs, translates } from "./image.ts";
@@ -20,9 +22,7 @@ import { failureFrom } from "./native_failure.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Requests } from "./netlink/requests.ts";
 import type { Pins } from "./pins.ts";
-import {
-  capacitiesOf, hex, loadProgram, moveContents, type LoadedProgram, type ProgramSource,
-} from "./program.ts";
+import { capacitiesOf, hex, loadProgram, type LoadedProgram, type ProgramSource } from "./program.ts";
 import { recoverState } from "./recover.ts";
 import type { Capacities, Step } from "./steps.ts";
 import { ownAddresses } from "./vip.ts";
@@ -69,7 +69,7 @@ export function configuredCapacities({ limits, services, pools }: Config): Capac
   const configs = services.flatMap(({ quicLb }) => quicLb?.configs ?? []);
   const servers = configs.length * Math.max(0, ...pools.map(({ backends }) => backends.length));
   return {
-    services: limits.services, destinations: limits.backends + 1, flows: limits.flows,
+    services: limits.services, destinations: destinationIds(limits.backends) + 1, flows: limits.flows,
     fragments: limits.fragments, policies: POLICIES,
     natFlows: hasNat ? limits.natFlows : NAT_FLOWS_MIN,
     groupEntries: GROUP_ENTRIES,
@@ -140,9 +140,11 @@ async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
   const { native, env, config } = context;
   const interfaces = context.interfaces();
   const pinned = openPinned(native, pins);
+  const leftovers = openLeftovers(native, pins);
   const live = new PlaneMaps(native, pinned);
   try {
     live.settings.writeHeartbeat(env.clock.monotonicNs());
+    absorb(leftovers, live);
     // What the last owner took out of publication may still be in use by a packet.
     await native.gracePeriod();
     const placed = placePinnedRings(native, pins, live);
@@ -153,10 +155,16 @@ async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
     const transmitByRedirect = needsRedirect(interfaces);
     const program = loadProgram(context.source, { features, capacities, transmitByRedirect, reuse: pinned });
     try {
+      const sinceNs = env.clock.monotonicNs();
       moveContents(live, program);
       pinCreated(pins, program);
       const attachments = attachAll(context, pins, program, features);
+      if (program.created.length > 0 || Object.keys(leftovers).length > 0) {
+        await native.gracePeriod();
+        for (const from of [pinned, leftovers]) catchUp(from, program.maps, sinceNs);
+      }
       for (const name of program.created) pins.replaceMap(name);
+      for (const name of Object.keys(leftovers)) pins.remove(pins.newMapPath(name));
       removeOtherLinks(context, pins);
       return {
         program, state: { ...state, capacities, features }, attachments, refused: new Map(), transmitByRedirect, adopted: true,
@@ -169,8 +177,14 @@ async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
     live.closeRings();
     throw error;
   } finally {
-    for (const map of Object.values(pinned)) map.close();
+    for (const map of [...Object.values(pinned), ...Object.values(leftovers)]) map.close();
   }
+}
+
+/** What somebody pinned who died before it took the place of what it was to replace. */
+function openLeftovers(native: Native, pins: Pins): Leftovers {
+  const found = POINTSMAN_MAPS.filter((name) => pins.has(pins.newMapPath(name)));
+  return Object.fromEntries(found.map((name) => [name, native.BpfMap.open(pins.newMapPath(name))]));
 }
 
 function openPinned(native: Native, pins: Pins): MapSet {
@@ -259,29 +273,45 @@ function pinCreated(pins: Pins, { created, maps }: LoadedProgram): void {
   }
 }
 
+/** What was to take the place of other maps, and does not. */
+function unpinCreated(pins: Pins, { created }: LoadedProgram): void {
+  for (const name of created) pins.remove(pins.newMapPath(name));
+}
+
 /**
  * Another program over the same maps, or larger copies of them, on all interfaces. When one refuses, all of
  * them run the old one again.
  */
-export function swapProgram(context: CoreContext, core: Core, step: Extract<Step, { kind: "load-program" }>): void {
+export async function swapProgram(
+  context: CoreContext, core: Core, step: Extract<Step, { kind: "load-program" }>,
+): Promise<void> {
   const { features, capacities } = step;
+  const { pins, native, env } = context;
   const { transmitByRedirect, program: old } = core;
   refuseWhatIsLost(context, core, features);
   const next = loadProgram(context.source, { features, capacities, transmitByRedirect, reuse: old.maps.maps });
   const swapped: Attachment[] = [];
+  const sinceNs = env.clock.monotonicNs();
   try {
     moveContents(old.maps, next);
-    if (context.pins !== null) pinCreated(context.pins, next);
+    if (pins !== null) pinCreated(pins, next);
     for (const attachment of core.attachments) {
       // One whose interface is gone leads nowhere, and keeps nothing from the others.
       if (updateLink(attachment.link, next.object)) swapped.push(attachment);
     }
   } catch (error) {
     for (const { link } of swapped) updateLink(link, old.object);
+    if (pins !== null) unpinCreated(pins, next);
     next.object.close();
     throw error;
   }
-  for (const name of next.created) context.pins?.replaceMap(name);
+  for (const name of next.created) pins?.replaceMap(name);
   core.program = next;
-  old.object.close();
+  try {
+    if (next.created.length === 0) return;
+    await native.gracePeriod();
+    catchUp(old.maps.maps, next.maps, sinceNs);
+  } finally {
+    old.object.close();
+  }
 }

@@ -140,34 +140,3 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
   };
   return PointsmanRodata.encode(initial, switches);
 }
-
-/**
- * Copies what the live maps hold into the new program's larger ones, and shares the rings. Counts made and
- * flows remembered between the copy and the swap are lost; nothing else changes meanwhile.
- */
-export function moveContents(from: PlaneMaps, to: LoadedProgram): void {
-  for (const name of to.created) {
-    if (!name.startsWith("rings_")) copyEntries(from.maps[name], to.maps.maps[name]);
-  }
-  to.maps.shareRings(from, new Set(to.created));
-}
-
-const BATCH = 16_384;
-/** BPF_MAP_TYPE_LPM_TRIE and DEVMAP_HASH: small, and without batches on older kernels. */
-const ONE_BY_ONE: ReadonlySet<number> = new Set([11, 25]);
-
-function copyEntries(from: BpfMap, to: BpfMap): void {
-  if (ONE_BY_ONE.has(from.info().type)) {
-    for (let key = from.nextKey(null); key !== null; key = from.nextKey(key)) {
-      const value = from.lookup(key);
-      if (value !== null) to.update(key, value, 0);
-    }
-    return;
-  }
-  for (let cursor: Uint8Array | null = null; ;) {
-    const batch = from.lookupBatch(cursor, BATCH);
-    if (batch.count > 0) to.updateBatch(batch.keys, batch.values, batch.count);
-    cursor = batch.cursor;
-    if (cursor === null) return;
-  }
-}

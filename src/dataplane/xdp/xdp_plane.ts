@@ -299,7 +299,7 @@ export class XdpPlane implements Dataplane {
     const devices = { interfaceIfindex: this.#context.addressIfindex() };
     return {
       get maps() { return core.program.maps; },
-      loadProgram: (step) => { swapProgram(this.#context, core, step); },
+      loadProgram: (step) => swapProgram(this.#context, core, step),
       createRing: (ringClass, id) => {
         const map = core.program.maps.createRing(ringClass);
         if (pins !== null) {

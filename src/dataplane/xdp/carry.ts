@@ -1,0 +1,105 @@
+// What maps hold, carried to the ones that take their place, under packets that go on writing to the old ones
+// until the program is swapped. Knows which maps packets write, and how late entries are told from those that
+// were copied; knows no pin and no link.
+
+import { FlowEntry, FragmentEntry, NatFlow } from "./abi.gen.ts";
+import { entriesOf, type MapName, type PlaneMaps } from "./maps.ts";
+import type { BpfMap } from "./native.ts";
+import { isNativeError } from "./native_failure.ts";
+import type { LoadedProgram } from "./program.ts";
+
+/** Tables that packets fill, and where in an entry it says when one last did: CLOCK_MONOTONIC, nanoseconds. */
+export const LEARNED = {
+  flows: FlowEntry.offsets.lastSeenNs, nat_flows: NatFlow.offsets.lastSeenNs, fragments: FragmentEntry.offsets.rememberedNs,
+} as const satisfies Partial<Record<MapName, number>>;
+
+/** Counters whose number follows from the limits. */
+export const COUNTS = ["service_traffic", "destination_traffic"] as const satisfies readonly MapName[];
+
+/** What a process left in the place of maps that it was about to replace. */
+export type Leftovers = Partial<Record<MapName, BpfMap>>;
+
+/**
+ * Copies what the live maps hold into the new program's own ones, and shares the rings. Counters come last: what
+ * is counted between their copy and the swap is lost. catchUp() fetches what is remembered meanwhile.
+ */
+export function moveContents(from: PlaneMaps, to: LoadedProgram): void {
+  const isCount = (name: MapName): boolean => COUNTS.some((each) => each === name);
+  for (const name of [...to.created].sort((a, b) => Number(isCount(a)) - Number(isCount(b)))) {
+    if (!name.startsWith("rings_")) copyEntries(from.maps[name], to.maps.maps[name]);
+  }
+  to.maps.shareRings(from, new Set(to.created));
+}
+
+/**
+ * Copies the flows and fragments that packets have left in the old tables since the copy began. To be called when
+ * the last packet has left the old program.
+ */
+export function catchUp(from: Partial<Record<MapName, BpfMap>>, to: PlaneMaps, sinceNs: bigint): void {
+  for (const name of Object.keys(LEARNED) as (keyof typeof LEARNED)[]) {
+    const old = from[name];
+    if (old !== undefined && old.info().id !== to.maps[name].info().id) addMissing(old, to.maps[name], LEARNED[name], sinceNs);
+  }
+}
+
+/**
+ * A process died between the swap of a program and the names of its maps: what packets have left in those maps is
+ * added to the ones that still have the names. Harmless where nobody ever used them.
+ */
+export function absorb(leftovers: Leftovers, into: PlaneMaps): void {
+  catchUp(leftovers, into, 0n);
+  for (const name of COUNTS) {
+    const left = leftovers[name];
+    if (left !== undefined) raiseCounts(left, into.maps[name]);
+  }
+}
+
+const ONLY_WHEN_ABSENT = 1;
+
+function addMissing(from: BpfMap, to: BpfMap, timeAt: number, sinceNs: bigint): void {
+  for (const { key, value } of entriesOf(from)) {
+    if (new DataView(value.buffer, value.byteOffset).getBigUint64(timeAt, true) < sinceNs) continue;
+    try {
+      to.update(key, value, ONLY_WHEN_ABSENT);
+    } catch (error) {
+      // Known there already; or there is no room, as for any flow that begins now.
+      if (!isNativeError(error) || (error.code !== "EXISTS" && error.code !== "FULL")) throw error;
+    }
+  }
+}
+
+/** Counters never fall, so of two the larger is the later one. Those that would stay are not written: packets count there. */
+function raiseCounts(from: BpfMap, to: BpfMap): void {
+  for (const { key, value } of entriesOf(from)) {
+    const now = to.lookup(key);
+    if (now === null) continue;
+    const [words, others] = [wordsOf(now), wordsOf(value)];
+    if (words.every((word, at) => word >= others[at]!)) continue;
+    const raised = words.map((word, at) => word > others[at]! ? word : others[at]!);
+    to.update(key, new Uint8Array(raised.buffer), 0);
+  }
+}
+
+function wordsOf(bytes: Uint8Array): BigUint64Array {
+  return new BigUint64Array(bytes.slice().buffer);
+}
+
+const BATCH = 16_384;
+/** BPF_MAP_TYPE_LPM_TRIE and DEVMAP_HASH: small, and without batches on older kernels. */
+const ONE_BY_ONE: ReadonlySet<number> = new Set([11, 25]);
+
+function copyEntries(from: BpfMap, to: BpfMap): void {
+  if (ONE_BY_ONE.has(from.info().type)) {
+    for (let key = from.nextKey(null); key !== null; key = from.nextKey(key)) {
+      const value = from.lookup(key);
+      if (value !== null) to.update(key, value, 0);
+    }
+    return;
+  }
+  for (let cursor: Uint8Array | null = null; ;) {
+    const batch = from.lookupBatch(cursor, BATCH);
+    if (batch.count > 0) to.updateBatch(batch.keys, batch.values, batch.count);
+    cursor = batch.cursor;
+    if (cursor === null) return;
+  }
+}
