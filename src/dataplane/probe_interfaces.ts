@@ -9,6 +9,7 @@ import { configuredFeatures, needsRedirect } from "./xdp/core.ts";
 import { isBond, portsOf } from "./xdp/bonds.ts";
 import type { Finding } from "./xdp/finding.ts";
 import { rewritesSums } from "./xdp/image.ts";
+import { addressFindings } from "./xdp/interfaces.ts";
 import { mtuFindings } from "./xdp/mtu_rules.ts";
 import type { Native } from "./xdp/native.ts";
 import { openRequests } from "./xdp/netlink/requests.ts";
@@ -41,7 +42,8 @@ export function checksOfInterfaces(env: Env, native: Native, config: Config): Ho
   const rewrites = rewritesSums(configuredFeatures(config));
   const findings = config.dataplane.mode === "proxy" ? []
     : [
-      ...mtuFindings(config, survey), ...offloadFindings(survey, { redirects, rewrites }),
+      ...mtuFindings(config, survey), ...addressFindings(survey, config.dataplane.macs),
+      ...offloadFindings(survey, { redirects, rewrites }),
       ...genericDoubts({ ingress: genericOf(config, survey, redirects) }, rewrites),
       ...tagsOf(config, survey, redirects),
     ];
@@ -84,7 +86,10 @@ export function findingsHere(native: Native, config: Config): Finding[] {
   if (config.dataplane.mode === "proxy" || config.dataplane.interfaces.length === 0) return [];
   const { survey } = surveyHost(native, config);
   if (survey.ingress.length < config.dataplane.interfaces.length) return [];
-  return [...mtuFindings(config, survey), ...tagsOf(config, survey, needsRedirect(survey.ingress.map(({ link }) => link)))];
+  const redirects = needsRedirect(survey.ingress.map(({ link }) => link));
+  return [
+    ...mtuFindings(config, survey), ...addressFindings(survey, config.dataplane.macs), ...tagsOf(config, survey, redirects),
+  ];
 }
 
 function tagsOf(config: Config, survey: Survey, redirects: boolean): Finding[] {

@@ -4,6 +4,7 @@
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/parse.ts";
 import type { Finding, Obstacle } from "../../src/dataplane/xdp/finding.ts";
+import { addressFindings } from "../../src/dataplane/xdp/interfaces.ts";
 import { mtuFindings } from "../../src/dataplane/xdp/mtu_rules.ts";
 import { encodeAttribute, decodeAttributes } from "../../src/dataplane/xdp/netlink/message.ts";
 import { decodeOffloads } from "../../src/dataplane/xdp/netlink/offloads.ts";
@@ -130,7 +131,7 @@ function device(of: Partial<Device> = {}): Device {
 }
 
 function ingress(of: Partial<Ingress> = {}): Ingress {
-  return { ...device(), peer: null, lowers: [], hasVlans: false, ...of };
+  return { ...device(), peer: null, above: null, lowers: [], hasVlans: false, ...of };
 }
 
 describe("what keeps native XDP from working", () => {
@@ -270,6 +271,23 @@ describe("VLAN tags that no program sees", () => {
     expect(told({ link: veth })).toEqual(["ethtool -K PEER txvlan off tx-vlan-stag-hw-insert off"]);
     expect(told({ link: veth, peer: peer(["tx-vlan-hw-insert"]) })).toEqual(["ethtool -K veth1 txvlan off"]);
     expect(told({ link: veth, peer: peer([]), offloads: new Set(["rx-vlan-hw-parse"]) })).toEqual([]);
+  });
+});
+
+describe("link addresses of this host that nobody here knows of", () => {
+  const told = (kind: string | null, macs: readonly string[] = []): Finding[] => addressFindings(
+    survey(configOf({ forwarding: "l2" }), [link(2, "eth0", { master: 5 }), link(5, "above", { kind })], 2), macs);
+
+  it("may be those of what a port belongs to, where its kind is not known; the config can name them", () => {
+    expect(told("openvswitch")).toMatchObject([{ level: "warning", remedy: expect.stringContaining("dataplane.macs") as string }]);
+    expect(told("openvswitch")[0]!.found).toContain("eth0 is a port of above (openvswitch)");
+    expect(told(null)).toHaveLength(1);
+    expect(told("openvswitch", ["02:00:00:00:00:09"])).toEqual([]);
+  });
+
+  it("are none of a bond, team, bridge or VRF, nor of an interface that is no port", () => {
+    for (const kind of ["bond", "team", "bridge", "vrf"]) expect(told(kind)).toEqual([]);
+    expect(addressFindings(survey(configOf({ forwarding: "l2" }), [link(2, "eth0")], 2), [])).toEqual([]);
   });
 });
 

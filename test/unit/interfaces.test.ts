@@ -40,9 +40,17 @@ describe("the link addresses of an interface", () => {
   });
 
   it("are those of the bond, team or bridge above, and not of another master", () => {
-    for (const kind of ["bond", "team", "bridge"])
+    for (const kind of ["bond", "team"])
       expect(own([link(2, { master: 5 }), link(5, { kind }), link(3, { master: 5 })])).toEqual([mac(2), mac(5)]);
     expect(own([link(2, { master: 5 }), link(5, { kind: "vrf" })])).toEqual([mac(2)]);
+  });
+
+  it("are those of all ports of a bridge, on one of them and on the bridge itself", () => {
+    expect(own([link(2, { master: 5 }), link(5, { kind: "bridge" }), link(3, { master: 5 }), link(4)])).toEqual([mac(2), mac(3), mac(5)]);
+    expect(own([link(2, { kind: "bridge" }), link(3, { master: 2 })])).toEqual([mac(2), mac(3)]);
+    // A VLAN on the other port has its frames by that port.
+    const elsewhere = link(6, { kind: "vlan", peer: 3, vlan: 7 });
+    expect(own([link(2, { master: 5 }), link(5, { kind: "bridge" }), link(3, { master: 5 }), elsewhere])).toEqual([mac(2), mac(3), mac(5)]);
   });
 
   it("are those of VLANs and macvlans on it, or on what is above, at any depth", () => {

@@ -3,9 +3,12 @@
 // isForThisHost() in src/model/link_address.ts is the rule that they are for.
 
 import { LinkPlaces, LinkAddress as LinkAddressKey } from "./abi.gen.ts";
+import { portsOf } from "./bonds.ts";
+import type { Finding } from "./finding.ts";
 import type { KernelState } from "./kernel_state.ts";
 import { macBytes, macText, type Link } from "./netlink/rtnetlink.ts";
 import type { Step } from "./steps.ts";
+import type { Survey } from "./survey.ts";
 
 /** A destination that frames for this host have when they come by this interface. */
 export interface LinkAddress {
@@ -52,22 +55,41 @@ export function interfacesOf(
 
 /** Whose ports hand them their frames. */
 const ABOVE_PORTS: ReadonlySet<string | null> = new Set(["bond", "bridge", "team"]);
+/** Whose ports keep their frames: it has routes of its own, and link addresses have no part in it. */
+const BESIDE_PORTS: ReadonlySet<string | null> = new Set(["vrf"]);
 
 /**
  * The link addresses of an interface, of the bond, team or bridge that it is a port of, and of the VLAN and
- * macvlan interfaces on any of these. What stands in another namespace is another host here, and so is
- * a machine behind a macvtap.
+ * macvlan interfaces on any of these. A bridge takes frames to any of its ports' addresses for this host, by
+ * whatever port they come (they are local entries of its table). What stands in another namespace is another
+ * host here, and so is a machine behind a macvtap.
  */
 function ownMacs(link: Link, links: readonly Link[]): Set<string> {
   const own = new Set([link]);
+  const ports: Link[] = [];
   for (const below of own) {
+    if (below.kind === "bridge") ports.push(...portsOf(below, links));
     for (const each of links) {
       const isAbove = each.ifindex === below.master && ABOVE_PORTS.has(each.kind);
       const isOn = each.peer === below.ifindex && (each.kind === "vlan" || (each.kind === "macvlan" && each.up));
       if (isAbove || isOn) own.add(each);
     }
   }
-  return new Set([...own].flatMap(({ mac }) => mac ?? []));
+  return new Set([...own, ...ports].flatMap(({ mac }) => mac ?? []));
+}
+
+/** Interfaces whose frames may be for this host by addresses that nobody here knows of, where the config adds none. */
+export function addressFindings({ ingress }: Pick<Survey, "ingress">, macs: readonly string[]): Finding[] {
+  if (macs.length > 0) return [];
+  return ingress.flatMap(({ link: { name, mac }, above }): Finding[] => {
+    if (above === null || ABOVE_PORTS.has(above.kind) || BESIDE_PORTS.has(above.kind)) return [];
+    return [{
+      level: "warning", name: `link addresses on ${name}`,
+      found: `${name} is a port of ${above.name} (${above.kind ?? "unknown"}), where this host may have link addresses that are `
+        + "not known here: frames to them pass by all services (PASS_OTHER_HOST)",
+      remedy: `list in dataplane.macs the addresses by which others reach this host here, be it ${mac ?? "none"} alone`,
+    }];
+  });
 }
 
 /** By place, what the program compares before it looks up: one of each interface, of those it has places for. */

@@ -11,6 +11,7 @@ import { addressHolder } from "./bonds.ts";
 import { objectPath, remedyForBuild } from "./built.ts";
 import { needsRedirect, openCore, type Core, type CoreContext } from "./core.ts";
 import type { Finding } from "./finding.ts";
+import { addressFindings } from "./interfaces.ts";
 import { mtuFindings } from "./mtu_rules.ts";
 import type { Native } from "./native.ts";
 import { failureFrom, withFailures } from "./native_failure.ts";
@@ -75,7 +76,10 @@ export async function openXdpPlane(options: OpenXdpOptions): Promise<XdpPlane> {
     };
     const core = await openCore(context);
     const survey = surveyOf(config, watch, askDevice(native));
-    for (const { name, found, remedy, level } of [...mtuFindings(config, survey), ...doubtsOf(core, survey)]) {
+    const findings = [
+      ...mtuFindings(config, survey), ...addressFindings(survey, config.dataplane.macs), ...doubtsOf(core, survey),
+    ];
+    for (const { name, found, remedy, level } of findings) {
       env.log.warn({ name, level, remedy }, found);
     }
     plane = new XdpPlane({ context, core, waySource: watch, onStep: options.onStep ?? null });

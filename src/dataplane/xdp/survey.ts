@@ -30,6 +30,8 @@ export interface Lead {
 export interface Ingress extends Device {
   /** The other end of a veth, if it is in this namespace. */
   readonly peer: Device | null;
+  /** What it is a port of. */
+  readonly above: Link | null;
   /** Whose frames a bridge, a vlan or a macvlan gets; a bond's ports are interfaces of their own here. */
   readonly lowers: readonly Device[];
   /** Whether there is a vlan on it, or on what it is a port of. */
@@ -70,6 +72,7 @@ export function surveyOf(config: Config, network: SurveyedNetwork, ask: (link: L
     ingress: ingress.map((link) => ({
       ...device(link),
       peer: link.kind === "veth" ? behind(link.peer).map(device)[0] ?? null : null,
+      above: behind(link.master)[0] ?? null,
       lowers: [
         ...link.kind === "veth" ? [] : behind(link.peer), ...links.filter(({ master }) => master === link.ifindex),
       ].map(device),
