@@ -10,7 +10,7 @@ import { encodeAttribute, decodeAttributes } from "../../src/dataplane/xdp/netli
 import { decodeOffloads } from "../../src/dataplane/xdp/netlink/offloads.ts";
 import { ROUTE_TYPES, type Link } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
 import { genericDoubts, genericObstacle, nativeObstacle, offloadFindings } from "../../src/dataplane/xdp/offload_rules.ts";
-import { surveyOf, type Device, type Ingress, type Survey } from "../../src/dataplane/xdp/survey.ts";
+import { surveyOf, type Device, type Ingress, type Survey, type Wired } from "../../src/dataplane/xdp/survey.ts";
 import { tagFindings } from "../../src/dataplane/xdp/tag_rules.ts";
 import type { Config } from "../../src/model/config.ts";
 
@@ -130,6 +130,10 @@ function device(of: Partial<Device> = {}): Device {
   return { link: link(2, "eth0"), xdp: CAN, offloads: new Set(), ...of };
 }
 
+function wired(of: Partial<Wired> = {}): Wired {
+  return { ...device(), peer: null, ...of };
+}
+
 function ingress(of: Partial<Ingress> = {}): Ingress {
   return { ...device(), peer: null, above: null, lowers: [], hasVlans: false, ...of };
 }
@@ -175,10 +179,10 @@ describe("what keeps native XDP from working", () => {
 
 describe("what keeps generic XDP from working", () => {
   it("is an interface below that merges packets", () => {
-    const lower = device({ link: link(3, "eth1"), offloads: new Set(["rx-gro", "rx-lro", "tx-tcp-segmentation"]) });
-    const bond = ingress({ link: link(4, "bond0", { kind: "bond" }), lowers: [device(), lower] });
+    const lower = wired({ link: link(3, "eth1"), offloads: new Set(["rx-gro", "rx-lro", "tx-tcp-segmentation"]) });
+    const bond = ingress({ link: link(4, "bond0", { kind: "bond" }), lowers: [wired(), lower] });
     expect(genericObstacle(bond, true)?.remedy).toBe("ethtool -K eth1 gro off lro off, or name eth1 in dataplane.interfaces");
-    expect(genericObstacle({ ...bond, lowers: [device(), { ...lower, offloads: null }] }, true)).toBeNull();
+    expect(genericObstacle({ ...bond, lowers: [wired(), { ...lower, offloads: null }] }, true)).toBeNull();
     // On the interface itself the kernel turns it off.
     expect(genericObstacle(ingress({ offloads: new Set(["rx-gro", "rx-lro"]) }), true)).toBeNull();
   });
@@ -186,6 +190,12 @@ describe("what keeps generic XDP from working", () => {
   it("is the other end of a veth that leaves packets to be split", () => {
     const peer = device({ link: link(3, "veth1", { kind: "veth" }), offloads: new Set(["tx-tcp-segmentation", "tx-generic-segmentation"]) });
     expect(genericObstacle(ingress({ link: link(2, "veth0", { kind: "veth" }), peer }), false)?.remedy).toBe("ethtool -K veth1 tso off gso off");
+    // Through a bridge, too.
+    const port = wired({ link: link(2, "veth0", { kind: "veth" }), peer });
+    expect(genericObstacle(ingress({ link: link(4, "br0", { kind: "bridge" }), lowers: [port] }), false)).toMatchObject({
+      found: expect.stringContaining("br0 gets packets that veth1, the other end of veth0") as string,
+      remedy: "ethtool -K veth1 tso off gso off",
+    });
   });
 });
 
@@ -205,23 +215,65 @@ describe("what keeps generic XDP from rewriting", () => {
     expect(rewriting(virtio)?.remedy).toBe("dataplane.xdp: native, or ethtool -K eth0 rx off");
     expect(rewriting({ ...virtio, offloads: new Set() })).toBeNull();
     expect(rewriting({ ...virtio, link: link(4, "eth0", { bus: "pci" }) })).toBeNull();
-    expect(rewriting({ link: link(5, "br0", { kind: "bridge" }), lowers: [device(virtio)] })?.found).toContain("eth0 (virtio)");
+    expect(rewriting({ link: link(5, "br0", { kind: "bridge" }), lowers: [wired(virtio)] })?.found).toContain("eth0 (virtio)");
     expect(genericObstacle(ingress(virtio), false)).toBeNull();
   });
 
-  it.each(["macvlan", "macvtap", "ipvlan", "tun"])("is a %s, which passes packets of the same host on", (kind) => {
+  it("is the other end of a port of a bridge", () => {
+    const peer = device({ link: link(3, "veth1", { kind: "veth" }), offloads: new Set(["tx-checksum-ip-generic"]) });
+    const bridge = (port: Partial<Wired>): Partial<Ingress> =>
+      ({ link: link(5, "br0", { kind: "bridge" }), lowers: [wired({ link: link(4, "eth0") }), wired({ link: veth, ...port })] });
+    expect(rewriting(bridge({ peer }))?.remedy).toBe("ethtool -K veth1 tx off");
+    expect(rewriting(bridge({ peer: { ...peer, offloads: new Set() } }))).toBeNull();
+  });
+
+  it("is the loopback interface, by which a host sends to itself", () => {
+    expect(rewriting({ link: link(1, "lo", { loopback: true }) })?.found).toContain("lo (loopback) may pass packets");
+  });
+
+  it.each(["macvlan", "macvtap", "ipvlan", "ipvtap", "tun", "openvswitch", "ifb"])("is a %s, which passes packets of the same host on", (kind) => {
     expect(rewriting({ link: link(6, "some0", { kind }) })?.found).toContain(`some0 (${kind}) may pass packets`);
-    expect(rewriting({ lowers: [device({ link: link(6, "some0", { kind }) })] })?.found).toContain("some0");
+    expect(rewriting({ lowers: [wired({ link: link(6, "some0", { kind }) })] })?.found).toContain("some0");
   });
 
   it("may be what cannot be seen: the other end of a veth in another namespace", () => {
     const doubts = (of: Partial<Ingress>, rewrites: boolean): string[] =>
       genericDoubts({ ingress: [ingress(of)] }, rewrites).map(({ remedy }) => remedy);
     expect(doubts({ link: veth }, true)).toEqual(["ethtool -K PEER tx off (the other end of veth0, in its namespace)"]);
-    expect(doubts({ lowers: [device({ link: veth })] }, true)).toHaveLength(1);
+    expect(doubts({ lowers: [wired({ link: veth })] }, true)).toHaveLength(1);
     expect(doubts({ link: veth }, false)).toEqual([]);
     expect(doubts({ link: veth, peer: device() }, true)).toEqual([]);
+    const netkit = link(2, "nk0", { kind: "netkit" });
+    expect(doubts({ link: netkit }, true)).toEqual(["ethtool -K PEER tx off (the other end of nk0, in its namespace)"]);
+    expect(doubts({ link: netkit, peer: device() }, true)).toEqual([]);
+    // Its guest cannot see what the host does, and cannot refuse it.
+    const xen = link(2, "eth0", { bus: "xen" });
+    expect(doubts({ link: xen, offloads: new Set(["rx-checksum"]) }, true)).toEqual(["on the host: ethtool -K VIF tx off (its end of eth0)"]);
+    expect(doubts({ link: xen }, false)).toEqual([]);
     expect(doubts({}, true)).toEqual([]);
+  });
+});
+
+describe("what is below an interface", () => {
+  const names = (links: readonly Link[], of = "[br0]"): unknown[] =>
+    survey(configOf({ forwarding: "l2", interfaces: of }), links, 2).ingress.map(({ lowers }) =>
+      lowers.map((each) => [each.link.name, each.peer?.link.name ?? null]));
+  const port = link(3, "veth0", { kind: "veth", master: 5, peer: 4 });
+  const bridge = link(5, "br0", { kind: "bridge" });
+
+  it("are its ports with their other ends, what it is on, and what is below these", () => {
+    const links = [link(2, "eth0", { master: 5 }), port, link(4, "veth1", { kind: "veth", peer: 3 }), bridge];
+    expect(names(links)).toEqual([[["eth0", null], ["veth0", "veth1"]]]);
+    const vlan = link(6, "br0.7", { kind: "vlan", peer: 5, vlan: 7 });
+    expect(names([...links, vlan], "[br0.7]")).toEqual([[["br0", null], ["eth0", null], ["veth0", "veth1"]]]);
+  });
+
+  it("is nothing of the other end of a veth or netkit", () => {
+    for (const kind of ["veth", "netkit"]) {
+      const links = [link(2, "one", { kind, peer: 3 }), link(3, "other", { kind, peer: 2, master: 5 }), bridge];
+      expect(names(links, "[one]")).toEqual([[]]);
+      expect(survey(configOf({ forwarding: "l2", interfaces: "[one]" }), links, 2).ingress[0]?.peer?.link.name).toBe("other");
+    }
   });
 });
 

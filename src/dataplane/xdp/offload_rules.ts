@@ -2,7 +2,7 @@
 // says what of the kernel it stands on.
 
 import type { Finding, Obstacle } from "./finding.ts";
-import type { Device, Ingress, Survey } from "./survey.ts";
+import { isPair, type Device, type Ingress, type Survey, type Wired } from "./survey.ts";
 
 /** A page less head room, the end that the kernel keeps, and the Ethernet header: 4096 - 256 - 320 - 14. */
 const ONE_BUFFER_MTU = 3506;
@@ -72,7 +72,7 @@ function redirectObstacle({ link, xdp }: Device, isAttached: boolean, peer: Devi
  * packets are given other addresses, ports or segment sizes.
  */
 export function genericObstacle(ingress: Ingress, rewrites: boolean): Obstacle | null {
-  const { link, peer, lowers } = ingress;
+  const { link, lowers } = ingress;
   for (const lower of lowers) {
     const merging = active(lower, MERGING_BELOW);
     if (merging.length === 0) continue;
@@ -82,56 +82,81 @@ export function genericObstacle(ingress: Ingress, rewrites: boolean): Obstacle |
       remedy: `${off(lower.link.name, merging)}, or name ${lower.link.name} in dataplane.interfaces`,
     };
   }
-  const splitting = peer === null ? [] : active(peer, SPLITTING);
-  if (peer === null || splitting.length === 0) return rewrites ? unfinishedSums(ingress) : null;
-  return {
-    found: `${link.name} gets packets that ${peer.link.name}, its other end, leaves for a network card to split `
-      + `(${splitting.join(", ")} on): larger than any MTU, they cannot be forwarded`,
-    remedy: off(peer.link.name, splitting),
-  };
+  for (const each of [ingress, ...lowers]) {
+    const splitting = each.peer === null ? [] : active(each.peer, SPLITTING);
+    if (each.peer === null || splitting.length === 0) continue;
+    return {
+      found: `${link.name} gets packets that ${otherEnd(each.peer, each)} leaves for a network card to split `
+        + `(${splitting.join(", ")} on): larger than any MTU, they cannot be forwarded`,
+      remedy: off(each.peer.link.name, splitting),
+    };
+  }
+  return rewrites ? unfinishedSums(ingress) : null;
+}
+
+function otherEnd(peer: Device, { link }: Device): string {
+  return `${peer.link.name}, the other end of ${link.name},`;
 }
 
 const REWRITTEN = "what nat, fullnat or mssMax changes in such packets leaves them with wrong ones";
-/** Packets of a host's own, of its guests and of its containers reach each other by these as they were made. */
-const PASSING = ["macvlan", "macvtap", "ipvlan", "tun"];
+/**
+ * Packets of a host's own, of its guests and of its containers reach each other by these as they were made:
+ * a guest's come by tun, the host's own through an Open vSwitch and over ifb, and nothing on the way finishes a sum.
+ */
+const PASSING = ["macvlan", "macvtap", "ipvlan", "ipvtap", "tun", "openvswitch", "ifb"];
 
 /**
  * A sum that a card is to finish (CHECKSUM_PARTIAL) is one of the pseudo-header alone, not inverted. Generic XDP sees
  * neither that nor where the sum begins, and what is carried goes the wrong way.
  */
-function unfinishedSums({ link, offloads, peer, lowers }: Ingress): Obstacle | null {
-  const sums = peer === null ? [] : active(peer, SUMMING);
-  if (peer !== null && sums.length > 0) {
-    return {
-      found: `${peer.link.name}, the other end of ${link.name}, leaves checksums to be finished by others (tx on), and ${REWRITTEN}`,
-      remedy: off(peer.link.name, sums),
-    };
-  }
-  for (const { link: { name, kind, bus }, offloads: on } of [{ link, offloads }, ...lowers]) {
-    // virtio_net marks what the same machine sent to it as its sender left it.
-    if (bus === "virtio" && on?.has("rx-checksum") === true) {
-      return {
-        found: `${name} (virtio) takes packets of the same machine with unfinished checksums (rx on), and ${REWRITTEN}`,
-        remedy: `dataplane.xdp: native, or ${off(name, ["rx"])}`,
-      };
-    }
-    if (kind === null || !PASSING.includes(kind)) continue;
-    return {
-      found: `${name} (${kind}) may pass packets with unfinished checksums, and ${REWRITTEN}`,
-      remedy: "attach to the network card, or forward by l2 or in a tunnel, without mssMax",
-    };
+function unfinishedSums(ingress: Ingress): Obstacle | null {
+  for (const each of [ingress, ...ingress.lowers]) {
+    const obstacle = unfinishedBy(each);
+    if (obstacle !== null) return obstacle;
   }
   return null;
 }
 
+function unfinishedBy({ link, offloads, peer }: Wired): Obstacle | null {
+  const { name, kind, bus, loopback } = link;
+  const sums = peer === null ? [] : active(peer, SUMMING);
+  if (peer !== null && sums.length > 0) {
+    return {
+      found: `${otherEnd(peer, { link, offloads, xdp: null })} leaves checksums to be finished by others (tx on), and ${REWRITTEN}`,
+      remedy: off(peer.link.name, sums),
+    };
+  }
+  // virtio_net marks what the same machine sent to it as its sender left it (VIRTIO_NET_HDR_F_NEEDS_CSUM).
+  if (bus === "virtio" && offloads?.has("rx-checksum") === true) {
+    return {
+      found: `${name} (virtio) takes packets of the same machine with unfinished checksums (rx on), and ${REWRITTEN}`,
+      remedy: `dataplane.xdp: native, or ${off(name, ["rx"])}`,
+    };
+  }
+  if (!loopback && (kind === null || !PASSING.includes(kind))) return null;
+  return {
+    found: `${name} (${kind ?? "loopback"}) may pass packets with unfinished checksums, and ${REWRITTEN}`,
+    remedy: "attach to the network card, or forward by l2 or in a tunnel, without mssMax",
+  };
+}
+
 /** What unfinishedSums() would be about, if it could be seen. */
-function unseenSums({ link, peer, lowers }: Ingress): Obstacle | null {
-  const [unseen] = [...link.kind === "veth" && peer === null ? [link] : [], ...lowers.flatMap((lower) =>
-    lower.link.kind === "veth" ? [lower.link] : [])];
-  return unseen === undefined ? null : {
-    found: `whether the other end of ${unseen.name} leaves checksums to be finished by others cannot be seen from here; `
-      + `if so, ${REWRITTEN}`,
-    remedy: `ethtool -K PEER tx off (the other end of ${unseen.name}, in its namespace)`,
+function unseenSums(ingress: Ingress): Obstacle | null {
+  const all = [ingress, ...ingress.lowers];
+  const unseen = all.find(({ link, peer }) => isPair(link) && peer === null)?.link;
+  if (unseen !== undefined) {
+    return {
+      found: `whether the other end of ${unseen.name} leaves checksums to be finished by others cannot be seen from here; `
+        + `if so, ${REWRITTEN}`,
+      remedy: `ethtool -K PEER tx off (the other end of ${unseen.name}, in its namespace)`,
+    };
+  }
+  // xen-netfront marks what came with XEN_NETRXF_csum_blank so, and a guest cannot refuse such packets: its rx is fixed.
+  const xen = all.find(({ link }) => link.bus === "xen")?.link;
+  return xen === undefined ? null : {
+    found: `${xen.name} (Xen) takes packets of the same machine with unfinished checksums, where its host's end passes them on; `
+      + `then ${REWRITTEN}`,
+    remedy: `on the host: ethtool -K VIF tx off (its end of ${xen.name})`,
   };
 }
 

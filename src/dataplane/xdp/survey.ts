@@ -26,14 +26,18 @@ export interface Lead {
   readonly egress: Egress;
 }
 
-/** An interface that packets arrive on. */
-export interface Ingress extends Device {
-  /** The other end of a veth, if it is in this namespace. */
+/** With what is at the other end of it. */
+export interface Wired extends Device {
+  /** Of a veth or netkit, if it is in this namespace. */
   readonly peer: Device | null;
+}
+
+/** An interface that packets arrive on. */
+export interface Ingress extends Wired {
   /** What it is a port of. */
   readonly above: Link | null;
-  /** Whose frames a bridge, a vlan or a macvlan gets; a bond's ports are interfaces of their own here. */
-  readonly lowers: readonly Device[];
+  /** Whose frames a bridge, a team, a vlan or a macvlan gets, at any depth; a bond's ports are interfaces of their own here. */
+  readonly lowers: readonly Wired[];
   /** Whether there is a vlan on it, or on what it is a port of. */
   readonly hasVlans: boolean;
 }
@@ -68,19 +72,31 @@ export function surveyOf(config: Config, network: SurveyedNetwork, ask: (link: L
   const ingress = named.flatMap((link) => attachable(link, links));
   const leads = leadsOf(config, network, named[0]?.ifindex ?? 0);
   const behind = (ifindex: number): Link[] => links.filter((link) => link.ifindex === ifindex && ifindex !== 0);
+  const wired = (link: Link): Wired => ({ ...device(link), peer: isPair(link) ? behind(link.peer).map(device)[0] ?? null : null });
   return {
     ingress: ingress.map((link) => ({
-      ...device(link),
-      peer: link.kind === "veth" ? behind(link.peer).map(device)[0] ?? null : null,
+      ...wired(link),
       above: behind(link.master)[0] ?? null,
-      lowers: [
-        ...link.kind === "veth" ? [] : behind(link.peer), ...links.filter(({ master }) => master === link.ifindex),
-      ].map(device),
+      lowers: below(link, links).map(wired),
       hasVlans: hasVlanOn([link.ifindex, link.master], links),
     })),
     leads,
     egress: [...new Map(leads.map(({ egress: { link } }) => [link.ifindex, link])).values()].map(device),
   };
+}
+
+/** An interface whose frames come from one other interface, as that one's sender left them. */
+export function isPair({ kind }: Link): boolean {
+  return kind === "veth" || kind === "netkit";
+}
+
+function below(link: Link, links: readonly Link[]): Link[] {
+  const found = new Set([link]);
+  for (const each of found) {
+    const on = isPair(each) ? 0 : each.peer;
+    for (const other of links) if (other.master === each.ifindex || (other.ifindex === on && on !== 0)) found.add(other);
+  }
+  return [...found].slice(1);
 }
 
 function leadsOf(config: Config, network: SurveyedNetwork, fallbackIfindex: number): Lead[] {
