@@ -2,6 +2,7 @@
 // name and its addresses; a test, the demonstration and the benchmark are its clients.
 //
 //   GET /          its name                    TCP 7   everything back, half-close honoured
+//                                              TCP 9   its name and a newline, then everything back
 //   GET /health    200, or 503 after POST /sick (POST /well ends that)
 //   GET /bytes?n=N N bytes of a fixed sequence     UDP 7   its name, a newline, the datagram
 //   POST /digest   SHA-256 of the body
@@ -60,6 +61,14 @@ const echo = createTcpServer({ allowHalfOpen: true }, (socket) => {
   socket.pipe(socket);
 });
 echo.listen(Number(echoPort), "::");
+
+// Who holds a connection says so first.
+const named = createTcpServer({ allowHalfOpen: true }, (socket) => {
+  socket.on("error", () => socket.destroy());
+  socket.write(`${name}\n`);
+  socket.pipe(socket);
+});
+named.listen(Number(echoPort) + 2, "::");
 
 // A datagram's answer must leave from the address that was asked, so each address has a socket.
 for (const address of addresses) {

@@ -1,0 +1,203 @@
+// Churn in the lab: backends are added, removed, drained, re-weighted and fall ill while connections stay
+// open, and each that breaks is laid to the death of its own backend, or to the balancer. Knows
+// backends and an instance's verbs; tests and benchmarks say how long and how much.
+
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Broken, ChurnCounts } from "./lab_churn_client.ts";
+import type { Lab, LabHost } from "./lab_network.ts";
+import { VIP4, VIP6 } from "./lab_network.ts";
+import { firstLine, ROOT, type Instance } from "./lab_services.ts";
+import { runIn, spawnIn } from "./namespaces.ts";
+
+export interface ChurnConfig {
+  readonly instance: string;
+  readonly forwarding: string;
+  readonly tracking: "minimal" | "full" | "none";
+  /** More keys of each service: "secondChance: true". */
+  readonly keys?: string;
+}
+
+export interface ChurnOptions extends ChurnConfig {
+  readonly lab: Pick<Lab, "client" | "balancer" | "backends">;
+  readonly running: Pick<Instance, "api">;
+  readonly address: typeof VIP4 | typeof VIP6;
+  readonly connections: number;
+  readonly seconds: number;
+  readonly everyMs: number;
+  /** Whole numbers from 0 to below `limit`. */
+  readonly draw: (limit: number) => number;
+}
+
+export interface ChurnResult {
+  readonly counts: ChurnCounts;
+  /** How often each sort of change was made. */
+  readonly changes: Readonly<Record<Change, number>>;
+  /** Broken although their backend lived: the balancer's doing. */
+  readonly moved: readonly Broken[];
+  /** Their backend was removed, or counted as dead, while they were open. */
+  readonly bereft: readonly Broken[];
+}
+
+const CHANGES = ["add", "remove", "drain", "undrain", "weight", "sicken", "heal"] as const;
+type Change = (typeof CHANGES)[number];
+
+/** No fewer may be whole, or hardly a connection would be left that must survive. */
+const WHOLE_MIN = 4;
+const PORT = 9;
+const WEIGHT_MAX = 200;
+/** What is under way when a backend is said to be dead or alive. */
+const SLACK_MS = 2000;
+const ACTOR = "churn";
+
+/** One pool, each address with the service that says who answers. */
+export function churnConfig(hosts: readonly LabHost[], { instance, forwarding, tracking, keys }: ChurnConfig): string {
+  const backends = hosts.map(({ name, ipv4 }) => `      - { name: ${name}, address: ${ipv4} }`).join("\n");
+  const services = [VIP4, VIP6].map((address, at) => `  - { name: named-${at}, address: "${address}", port: ${PORT},`
+    + ` protocol: tcp, pool: web, forwarding: ${forwarding}, tracking: ${tracking}${keys === undefined ? "" : `, ${keys}`} }`);
+  return `version: 1
+instance: ${instance}
+dataplane: { mode: xdp, interfaces: [eth0], hashSeed: "0123456789abcdef" }
+pools:
+  web:
+    health: { type: http, path: /health, port: 80, interval: 500ms, timeout: 450ms, rise: 1, fall: 2 }
+    backends:
+${backends}
+services:
+${services.join("\n")}
+`;
+}
+
+/** When each backend was dead, as far as its connections are concerned. */
+class Deaths {
+  readonly #spans = new Map<string, { readonly fromMs: number; toMs: number }[]>();
+
+  begin(name: string): void {
+    const spans = this.#spans.get(name) ?? [];
+    this.#spans.set(name, [...spans, { fromMs: Date.now() - SLACK_MS, toMs: Infinity }]);
+  }
+
+  end(name: string): void {
+    for (const span of this.#spans.get(name) ?? []) span.toMs = Math.min(span.toMs, Date.now() + SLACK_MS);
+  }
+
+  explains({ name, openedMs, brokenMs }: Broken): boolean {
+    return (this.#spans.get(name) ?? []).some(({ fromMs, toMs }) => openedMs <= toMs && brokenMs >= fromMs);
+  }
+}
+
+/** Makes changes at random, one at a time. */
+class Churn {
+  readonly changes: Record<Change, number>;
+  readonly deaths = new Deaths();
+  readonly #options: ChurnOptions;
+  readonly #present: Set<LabHost>;
+  readonly #sick = new Set<LabHost>();
+  readonly #drained = new Set<LabHost>();
+
+  constructor(options: ChurnOptions) {
+    this.#options = options;
+    this.#present = new Set(options.lab.backends);
+    this.changes = { add: 0, remove: 0, drain: 0, undrain: 0, weight: 0, sicken: 0, heal: 0 };
+  }
+
+  async change(): Promise<void> {
+    const { draw, lab } = this.#options;
+    const present = [...this.#present];
+    const whole = present.filter((host) => !this.#sick.has(host) && !this.#drained.has(host));
+    const mayLose = whole.length > WHOLE_MIN ? whole : [];
+    const candidates: Readonly<Record<Change, readonly LabHost[]>> = {
+      add: lab.backends.filter((host) => !this.#present.has(host)),
+      remove: mayLose, drain: mayLose, sicken: mayLose,
+      undrain: [...this.#drained].filter((host) => this.#present.has(host)),
+      weight: present, heal: [...this.#sick],
+    };
+    const possible = CHANGES.filter((change) => candidates[change].length > 0);
+    const change = possible[draw(possible.length)];
+    if (change === undefined) return;
+    const hosts = candidates[change];
+    const host = hosts[draw(hosts.length)];
+    if (host !== undefined) await this.#make(change, host);
+    this.changes[change] += 1;
+  }
+
+  async #make(change: Change, host: LabHost): Promise<void> {
+    const { api } = this.#options.running;
+    const target = `web/${host.name}`;
+    const common = { target, actor: ACTOR, reason: null, expiresInMs: null };
+    switch (change) {
+      case "add": case "remove":
+        if (change === "add") this.#present.add(host);
+        else { this.#present.delete(host); this.deaths.begin(host.name); }
+        await api.apply({ name: "churn", text: this.#config(), actor: ACTOR });
+        if (change === "add") this.deaths.end(host.name);
+        return;
+      case "drain": this.#drained.add(host); await api.override({ ...common, change: { kind: "drain" } }); return;
+      case "undrain":
+        this.#drained.delete(host);
+        await api.clearOverrides({ target, kind: "drain", actor: ACTOR });
+        return;
+      case "weight":
+        await api.override({ ...common, change: { kind: "weight", weight: 1 + this.#options.draw(WEIGHT_MAX) } });
+        return;
+      case "sicken": this.#sick.add(host); await this.#tell(host, "sick"); return;
+      case "heal": this.#sick.delete(host); await this.#tell(host, "well"); return;
+    }
+  }
+
+  /** The hosts are well again for whoever comes next. */
+  async heal(): Promise<void> {
+    for (const host of this.#sick) await this.#make("heal", host);
+  }
+
+  #config(): string {
+    return churnConfig([...this.#present], this.#options);
+  }
+
+  async #tell(host: LabHost, what: "sick" | "well"): Promise<void> {
+    await runIn(this.#options.lab.balancer.namespace, "curl", ["-sf", "-m", "5", "-X", "POST", `http://${host.ipv4}/${what}`]);
+  }
+}
+
+/** Notes what the probes find, until the signal. */
+async function followHealth({ running }: ChurnOptions, deaths: Deaths, signal: AbortSignal): Promise<void> {
+  for await (const { kind, subject, fields } of running.api.events({ since: 0, signal })) {
+    if (kind !== "health") continue;
+    const name = subject.replace(/^web\//, "");
+    if (fields["to"] === "down") deaths.begin(name);
+    else if (fields["from"] === "down") deaths.end(name);
+  }
+}
+
+/** Runs the load and the changes side by side for so long. The instance serves churnConfig() of all backends. */
+export async function churn(options: ChurnOptions): Promise<ChurnResult> {
+  const { lab, address, connections, seconds, everyMs } = options;
+  const child = spawnIn(lab.client.namespace, process.execPath, [
+    join(ROOT, "dist/scripts/lab_churn_client.js"), address, String(PORT), String(connections), String(seconds),
+  ]);
+  let said = "";
+  child.stdout?.on("data", (chunk: Buffer) => { said += chunk.toString(); });
+  const ended = new Promise<void>((resolve) => child.once("close", () => { resolve(); }));
+  await firstLine(child, "the load");
+  const made = new Churn(options);
+  const listening = new AbortController();
+  const following = followHealth(options, made.deaths, listening.signal);
+  const endMs = Date.now() + seconds * 1000;
+  for (let dueMs = Date.now() + everyMs; dueMs < endMs; dueMs += everyMs) {
+    await sleep(Math.max(0, dueMs - Date.now()));
+    await made.change();
+  }
+  await ended;
+  await made.heal();
+  listening.abort();
+  await following.catch((error: unknown) => { if (!listening.signal.aborted) throw error; });
+  const lines = said.trim().split("\n").slice(1).map((line) => JSON.parse(line) as Broken | ChurnCounts);
+  const broken = lines.filter((line) => "kind" in line);
+  const counts = lines.find((line): line is ChurnCounts => !("kind" in line));
+  if (counts === undefined) throw new Error(`the load ended without its counts: ${said.slice(-500)}`);
+  return {
+    counts, changes: made.changes,
+    moved: broken.filter((one) => !made.deaths.explains(one)),
+    bereft: broken.filter((one) => made.deaths.explains(one)),
+  };
+}
