@@ -378,14 +378,20 @@ struct settings {
 };
 
 /* What the decapsulation program of the backends (decap.bpf.c) did. Index of `decap_counts`.
- * Everything passes: what it does not know is the kernel's to judge. */
+ * Nothing is dropped: what it does not know is the kernel's to judge. */
 enum decap_verdict {
 	DECAP_PASS_NOT_TUNNEL = 0, /* no tunnel packet, or one in a form that pointsman does not send */
 	DECAP_PASS_MALFORMED,   /* a tunnel packet whose headers are cut short or contradict themselves */
 	DECAP_PASS_NOT_OURS,    /* the inner destination is none of the virtual addresses */
 	DECAP_PASS_SOURCE,      /* the outer source is none of the balancers */
 	DECAP_PASS_NOT_LOCAL,   /* the outer destination is none of this host's addresses */
-	DECAP_PASS_STRIPPED,    /* without its outer header */
+	DECAP_PASS_STRIPPED,    /* without its outer header; and so in the next three, where alternates are
+				 * named: */
+	DECAP_PASS_OWNED,       /* a socket of this host's is its connection's, or takes it as a new one */
+	DECAP_PASS_LAST,        /* nobody is left to ask */
+	DECAP_PASS_NO_WAY,      /* no socket here, and no way to the next alternate */
+	DECAP_PASS_ALTERNATE,   /* no socket here: to the kernel, which forwards it to the next alternate */
+	DECAP_TX_ALTERNATE,     /* no socket here: on its way to the next alternate */
 	DECAP_VERDICTS,         /* how many there are; not an outcome */
 };
 

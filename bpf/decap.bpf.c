@@ -3,10 +3,10 @@
  * For backends: takes the outer headers off tunnel packets that end on this host and whose inner
  * destination is a virtual address, so that a kernel without modules for tunnels can serve behind
  * `forwarding: ipip`, `gue` and `gre`. Knows the forms that tunnel.h writes, and GRE keys and private data in GUE, which it
- * skips; never drops: what it does not know goes on to the kernel as it came.
+ * skips unless they name backends that the flow may be with (second_chance.h); never drops: what it does not
+ * know goes on to the kernel as it came.
  */
-#include "checksum.h"
-#include "packet.h"
+#include "second_chance.h"
 
 /* Accept only the balancers in decap_sources. Whoever can reach a backend could else go round the
  * policies of the balancers by wrapping packets himself. */
@@ -51,20 +51,6 @@ enum { ECN_MASK = 3, ECN_CONGESTED = 3, ECN_INCAPABLE = 0 };
 enum { GRE_HEADER_BYTES = 4, GRE_KEY = 0x2000, GRE_KEY_BYTES = 4 };
 /* Of the first byte of a GUE header: version, control, length of what follows in words. */
 enum { GUE_HEADER_BYTES = 4, GUE_VERSION_SHIFT = 6, GUE_CONTROL = 0x20, GUE_WORDS_MASK = 0x1f };
-/* No more than an Ethernet header with two tags, IPv6, UDP and the longest GUE header. */
-enum { OUTER_MASK = 255 };
-
-struct tunnel {
-	__u8 source[16] __attribute__((aligned(8)));
-	__u8 local[16];         /* outer destination */
-	__u8 destination[16];   /* inner */
-	__u32 offset;           /* where the outer IP header begins */
-	__u32 outer_length;     /* of everything outside: IP and what may stand behind it */
-	__u32 room;             /* for the inner packet, as the outer headers say */
-	__u8 protocol;          /* of what comes next; in the end IPPROTO_IPIP or IPPROTO_IPV6 */
-	__u8 ecn;               /* of the outer header */
-};
-
 static __always_inline bool is_inner(__u8 protocol)
 {
 	return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6;
@@ -83,7 +69,8 @@ static __always_inline enum decap_verdict read_outer_ipv4(struct tunnel *tunnel,
 	    ip->frag_off & bpf_htons(FRAGMENT_MORE | FRAGMENT_OFFSET))
 		return DECAP_PASS_NOT_TUNNEL;
 	tunnel->outer_length = sizeof(*ip);
-	tunnel->room = bpf_ntohs(ip->tot_len) - sizeof(*ip);
+	tunnel->total = bpf_ntohs(ip->tot_len);
+	tunnel->room = tunnel->total - sizeof(*ip);
 	tunnel->protocol = ip->protocol;
 	tunnel->ecn = ip->tos & ECN_MASK;
 	map_ipv4(tunnel->source, ip->saddr);
@@ -98,6 +85,7 @@ static __always_inline enum decap_verdict read_outer_ipv6(struct tunnel *tunnel,
 		return DECAP_PASS_NOT_TUNNEL;
 	tunnel->outer_length = sizeof(*ip);
 	tunnel->room = bpf_ntohs(ip->payload_len);
+	tunnel->total = sizeof(*ip) + tunnel->room;
 	tunnel->protocol = ip->nexthdr;
 	tunnel->ecn = bpf_ntohl(*(word *)ip) >> 20 & ECN_MASK;
 	copy_address(tunnel->source, &ip->saddr);
@@ -127,6 +115,14 @@ static __always_inline enum decap_verdict read_outer(struct tunnel *tunnel, void
 	return DECAP_PASS_NOT_TUNNEL;
 }
 
+/* Notes where the balancer may have named alternates: `bytes` on from where the next header begins. */
+static __always_inline void note_field(struct tunnel *tunnel, __u32 bytes, __u8 words, bool is_key)
+{
+	tunnel->field = (tunnel->offset + tunnel->outer_length + bytes) & OUTER_MASK;
+	tunnel->field_words = words;
+	tunnel->is_key = is_key;
+}
+
 /* Takes `bytes` of what is left of the outer packet for a header of its own. */
 static __always_inline bool take(struct tunnel *tunnel, __u32 bytes)
 {
@@ -137,7 +133,7 @@ static __always_inline bool take(struct tunnel *tunnel, __u32 bytes)
 	return true;
 }
 
-/* RFC 2784, and the key of RFC 2890, which says nothing to us. */
+/* RFC 2784, and the key of RFC 2890. */
 static __always_inline enum decap_verdict read_gre(struct tunnel *tunnel, void *gre, void *end)
 {
 	half_word *words = gre;
@@ -154,18 +150,20 @@ static __always_inline enum decap_verdict read_gre(struct tunnel *tunnel, void *
 		tunnel->protocol = IPPROTO_IPV6;
 	else
 		return DECAP_PASS_NOT_TUNNEL;
+	note_field(tunnel, GRE_HEADER_BYTES, flags & GRE_KEY ? 1 : 0, true);
 	return take(tunnel, GRE_HEADER_BYTES + (flags & GRE_KEY ? GRE_KEY_BYTES : 0))
 		       ? DECAP_PASS_STRIPPED
 		       : DECAP_PASS_MALFORMED;
 }
 
-/* Private data is skipped by its length. Flags would announce fields whose meaning is not known
+/* Private data has a length alone, and no flag. Flags would announce fields whose meaning is not known
  * here, so a header with any is the kernel's. */
 static __always_inline enum decap_verdict read_gue_header(struct tunnel *tunnel, __u8 *gue)
 {
 	if (gue[0] & GUE_CONTROL || gue[2] || gue[3] || !is_inner(gue[1]))
 		return DECAP_PASS_NOT_TUNNEL;
 	tunnel->protocol = gue[1];
+	note_field(tunnel, GUE_HEADER_BYTES, gue[0] & GUE_WORDS_MASK, false);
 	return take(tunnel, GUE_HEADER_BYTES + (gue[0] & GUE_WORDS_MASK) * 4)
 		       ? DECAP_PASS_STRIPPED
 		       : DECAP_PASS_MALFORMED;
@@ -221,41 +219,47 @@ static __always_inline bool is_within(void *prefixes, const __u8 *address)
 	return bpf_map_lookup_elem(prefixes, &key);
 }
 
-/* Congestion that a router marked on the outer header is not lost with it (RFC 6040, 4.2). */
 static __always_inline enum decap_verdict read_inner_ipv4(struct tunnel *tunnel, struct iphdr *ip,
 							  void *end)
 {
-	half_word *first = (void *)ip, before;
-
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5 ||
 	    bpf_ntohs(ip->tot_len) < ip->ihl * 4 || bpf_ntohs(ip->tot_len) > tunnel->room)
 		return DECAP_PASS_MALFORMED;
 	map_ipv4(tunnel->destination, ip->daddr);
-	if (!is_within(&decap_addresses, tunnel->destination))
-		return DECAP_PASS_NOT_OURS;
-	if (tunnel->ecn == ECN_CONGESTED && (ip->tos & ECN_MASK) != ECN_INCAPABLE) {
-		before = *first;
-		ip->tos |= ECN_CONGESTED;
-		ip->check = replace_in_sum(ip->check, before, *first);
-	}
-	return DECAP_PASS_STRIPPED;
+	return is_within(&decap_addresses, tunnel->destination) ? DECAP_PASS_STRIPPED
+								: DECAP_PASS_NOT_OURS;
 }
 
 static __always_inline enum decap_verdict read_inner_ipv6(struct tunnel *tunnel, struct ipv6hdr *ip,
 							  void *end)
 {
-	__u32 first;
-
 	if ((void *)(ip + 1) > end || ip->version != 6 ||
 	    sizeof(*ip) + bpf_ntohs(ip->payload_len) > tunnel->room || is_ipv4_mapped(&ip->daddr))
 		return DECAP_PASS_MALFORMED;
 	copy_address(tunnel->destination, &ip->daddr);
-	if (!is_within(&decap_addresses, tunnel->destination))
-		return DECAP_PASS_NOT_OURS;
-	first = bpf_ntohl(*(word *)ip);
-	if (tunnel->ecn == ECN_CONGESTED && (first >> 20 & ECN_MASK) != ECN_INCAPABLE)
-		*(word *)ip = bpf_htonl(first | ECN_CONGESTED << 20);
-	return DECAP_PASS_STRIPPED;
+	return is_within(&decap_addresses, tunnel->destination) ? DECAP_PASS_STRIPPED
+								: DECAP_PASS_NOT_OURS;
+}
+
+/* Congestion that a router marked on the outer header is not lost with it (RFC 6040, 4.2). */
+static __always_inline void carry_congestion(const struct tunnel *tunnel, void *inner)
+{
+	if (tunnel->ecn != ECN_CONGESTED)
+		return;
+	if (tunnel->protocol == IPPROTO_IPIP) {
+		struct iphdr *ip = inner;
+		half_word *first = inner, before = *first;
+
+		if ((ip->tos & ECN_MASK) == ECN_INCAPABLE)
+			return;
+		ip->tos |= ECN_CONGESTED;
+		ip->check = replace_in_sum(ip->check, before, *first);
+	} else {
+		__u32 first = bpf_ntohl(*(word *)inner);
+
+		if ((first >> 20 & ECN_MASK) != ECN_INCAPABLE)
+			*(word *)inner = bpf_htonl(first | ECN_CONGESTED << 20);
+	}
 }
 
 /* Moves the link-layer header over the outer IP header, tags included, and gives the type of the
@@ -293,15 +297,17 @@ static __always_inline enum decap_verdict strip(struct xdp_md *ctx, const struct
 	return DECAP_PASS_STRIPPED;
 }
 
-static __always_inline enum decap_verdict decapsulate(struct xdp_md *ctx, __u32 frame_length)
+static __always_inline enum decap_verdict decapsulate(struct xdp_md *ctx, __u32 frame_length,
+						     int *action)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	enum decap_verdict verdict;
+	enum decap_verdict verdict, delivered = DECAP_PASS_STRIPPED;
 	struct tunnel tunnel;
 	__u32 outer_end;
 	void *inner;
 
+	tunnel.field_words = 0;
 	verdict = read_outer(&tunnel, data, end);
 	if (verdict != DECAP_PASS_STRIPPED)
 		return verdict;
@@ -319,21 +325,31 @@ static __always_inline enum decap_verdict decapsulate(struct xdp_md *ctx, __u32 
 	inner = data + ((tunnel.offset + tunnel.outer_length) & OUTER_MASK);
 	verdict = tunnel.protocol == IPPROTO_IPIP ? read_inner_ipv4(&tunnel, inner, end)
 						  : read_inner_ipv6(&tunnel, inner, end);
-	return verdict == DECAP_PASS_STRIPPED ? strip(ctx, &tunnel) : verdict;
+	if (verdict != DECAP_PASS_STRIPPED)
+		return verdict;
+	/* Only balancers know who else may have a flow: a stranger's word would lead packets anywhere. */
+	if (decap_second_chance && tunnel.field_words && is_within(&decap_sources, tunnel.source))
+		delivered = choose_owner(ctx, &tunnel, action);
+	if (delivered == DECAP_TX_ALTERNATE || delivered == DECAP_PASS_ALTERNATE)
+		return delivered;
+	carry_congestion(&tunnel, inner);
+	verdict = strip(ctx, &tunnel);
+	return verdict == DECAP_PASS_STRIPPED ? delivered : verdict;
 }
 
 SEC("xdp.frags")
 int decap(struct xdp_md *ctx)
 {
 	__u32 frame_length = bpf_xdp_get_buff_len(ctx);
-	__u32 verdict = decapsulate(ctx, frame_length);
+	int action = XDP_PASS;
+	__u32 verdict = decapsulate(ctx, frame_length, &action);
 	struct verdict_count *count = bpf_map_lookup_elem(&decap_counts, &verdict);
 
 	if (count) {
 		count->packets += 1;
 		count->bytes += frame_length;
 	}
-	return XDP_PASS;
+	return action;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -338,6 +338,7 @@ function addHost(program: Command, io: Io, end: End): void {
     .option("--address <ip>", "a virtual address or a prefix of them (repeatable); every address of this host unless given", collect, [])
     .option("--local <ip>", "an address or prefix that tunnels end at (repeatable); this host's own, followed, unless given", collect, [])
     .option("--source <ip>", "accept tunnels from this balancer, or prefix, only (repeatable)", collect, [])
+    .option("--second-chance", "pass packets without a connection here on to the other backends that balancers name; needs --source", false)
     .addOption(new Option("--gue-port <port>", "UDP port of gue").argParser(wholeNumber(1, 65535)).default(6080))
     .addOption(new Option("--xdp <mode>", "how to attach").choices(["auto", "native", "generic"]).default("auto"))
     .action(async (options: DecapVerbOptions) => {

@@ -12,13 +12,15 @@ const ZEROS_MIN = 64;
 export interface Choices {
   readonly world?: number;
   readonly switched?: number;
+  /** What helpers answer follows from it. */
+  readonly random?: number;
   /** Goes first. */
   readonly before?: Uint8Array | null;
 }
 
 /** One frame, or two; zeros at the end are a number. */
 export function encodeInput(
-  last: Uint8Array, { world = 0, switched = 0, before = null }: Choices,
+  last: Uint8Array, { world = 0, switched = 0, random = 0, before = null }: Choices,
 ): Uint8Array {
   const frame = before === null ? last : Uint8Array.of(...before, ...last);
   const zeros = frame.length - 1 - frame.findLastIndex((byte) => byte !== 0);
@@ -26,6 +28,7 @@ export function encodeInput(
   const input = new Uint8Array(CONTROL_BYTES + frame.length - cut);
   input[0] = world;
   input[1] = switched;
+  input[5] = random;
   new DataView(input.buffer).setUint16(8, cut, true);
   new DataView(input.buffer).setUint16(10, before?.length ?? 0, true);
   input.set(frame.subarray(0, frame.length - cut), CONTROL_BYTES);

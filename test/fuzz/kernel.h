@@ -74,6 +74,9 @@ void restore_world(void);
 /* A look-up that is not the program's: NULL when absent. */
 const void *peek(const void *map, const void *key);
 
+/* Sockets that the program has found and not given back. */
+__u32 held_sockets(void);
+
 /* Whether a hash has a key that begins with these bytes. */
 bool any_key_begins(const void *map, const void *bytes, __u32 length);
 

@@ -21,11 +21,20 @@
 #endif
 
 struct xdp_md;
+struct bpf_sock;
+struct bpf_sock_tuple;
+struct bpf_fib_lookup;
 
 void *bpf_map_lookup_elem(const void *map, const void *key);
 long bpf_map_update_elem(const void *map, const void *key, const void *value, __u64 flags);
 long bpf_map_delete_elem(const void *map, const void *key);
 long bpf_check_mtu(void *ctx, __u32 ifindex, __u32 *mtu, __s32 difference, __u64 flags);
+struct bpf_sock *bpf_skc_lookup_tcp(void *ctx, struct bpf_sock_tuple *tuple, __u32 size, __u64 netns,
+				    __u64 flags);
+long bpf_sk_release(void *socket);
+long bpf_tcp_check_syncookie(void *listener, void *ip, __u32 ip_length, void *tcp, __u32 tcp_length);
+long bpf_fib_lookup(void *ctx, struct bpf_fib_lookup *way, int size, __u32 flags);
+long bpf_redirect(__u32 ifindex, __u64 flags);
 long bpf_redirect_map(const void *map, __u64 key, __u64 flags);
 long bpf_xdp_adjust_head(struct xdp_md *ctx, int delta);
 long bpf_xdp_adjust_tail(struct xdp_md *ctx, int delta);

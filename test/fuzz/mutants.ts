@@ -51,6 +51,16 @@ export const MUTANTS: readonly Mutant[] = [
     to: "if ((void *)ip + 4 > end || ip->version != 6 ||\n\t    sizeof(*ip) +",
     complaint: /heap-buffer-overflow/,
   },
+  {
+    name: "a stranger's word about who has a flow", target: "decap", file: "decap.bpf.c",
+    from: " && is_within(&decap_sources, tunnel.source))", to: ")",
+    complaint: /sent on although it is no balancer's/,
+  },
+  {
+    name: "an outer checksum that does not follow its address", target: "decap", file: "second_chance.h",
+    from: "sum = replace_in_sum(sum, words[8], new[0]);", to: "",
+    complaint: /checksum is off by another value/,
+  },
 ];
 
 /** Copies bpf/ into a directory and breaks it there. */

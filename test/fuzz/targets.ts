@@ -3,6 +3,7 @@
 // seeds say which one they want.
 
 import { join } from "node:path";
+import { parseAddress } from "../../src/model/address.ts";
 import type { OrphanAction } from "../../src/model/config.ts";
 import type { Service } from "../../src/model/table.ts";
 import { BpfWorld } from "../support/bpf_world.ts";
@@ -88,12 +89,31 @@ function decapWorld(): Write[] {
   return recording.writes();
 }
 
+/** `decap_checks_source` among the program's switches. */
+const CHECKS_SOURCE = 3;
+/** No socket, a listener, and one of the connection's; by each way on. */
+const ANSWERS = [0, 1, 2, 8, 16, 24];
+
 function decapSeeds(named = /^/): Uint8Array[] {
-  return casesNamed(named).flatMap(({ frame, expected }) =>
-    expected.length > frame.length
-      ? [encodeInput(expected, {}), encodeInput(expected, { switched: 1 })]
-      : [encodeInput(frame, {})],
-  );
+  return casesNamed(named).flatMap(({ name, frame, expected }) => {
+    if (expected.length <= frame.length) return [encodeInput(frame, {})];
+    const seeds = [encodeInput(expected, {}), encodeInput(expected, { switched: CHECKS_SOURCE })];
+    if (!/gue[46] (tcp|udp)$/.test(name)) return seeds;
+    return [...seeds, ...ANSWERS.map((random) => encodeInput(withAlternate(expected), { random }))];
+  });
+}
+
+/** The same packet in GUE, with one alternate named. */
+function withAlternate(frame: Uint8Array): Uint8Array {
+  const isIpv4 = frame[12] === 0x08;
+  const gue = 14 + (isIpv4 ? 20 : 40) + 8;
+  const address = parseAddress(isIpv4 ? "10.0.0.12" : "fd10::12")!.bytes.subarray(isIpv4 ? 12 : 0);
+  const field = Uint8Array.of(0x51, 1, 0, 0, ...address);
+  const longer = Uint8Array.of(...frame.subarray(0, gue + 4), ...field, ...frame.subarray(gue + 4));
+  const view = new DataView(longer.buffer);
+  for (const at of [isIpv4 ? 16 : 18, gue - 4]) view.setUint16(at, view.getUint16(at) + field.length);
+  longer[gue] = field.length / 4;
+  return longer;
 }
 
 export const TARGETS: readonly Target[] = [

@@ -32,7 +32,7 @@ describeKernel("own addresses", [...KERNEL, "tool:ip"], () => {
     runInSync(namespace, "ip", ["link", "add", "eth0", "type", "veth", "peer", "name", "beyond"]);
     home = openSync("/proc/thread-self/ns/net", "r");
     native.enterNetworkNamespace(`/run/netns/${namespace}`);
-    decap = new DecapRun(ADDON_PATH, join(BPF_DIRECTORY, "decap.bpf.o"), false);
+    decap = new DecapRun(ADDON_PATH, join(BPF_DIRECTORY, "decap.bpf.o"), {});
     for (const address of LOCAL_ADDRESSES) decap.removeLocal(address);
   });
   afterAll(() => {

@@ -32,8 +32,8 @@ describeKernel("decap", ["capabilities", "addon", "programs"], () => {
   let open: DecapRun;
   let strict: DecapRun;
   beforeAll(() => {
-    open = new DecapRun(ADDON_PATH, PATH, false);
-    strict = new DecapRun(ADDON_PATH, PATH, true);
+    open = new DecapRun(ADDON_PATH, PATH, {});
+    strict = new DecapRun(ADDON_PATH, PATH, { decapChecksSource: true });
   });
   afterAll(() => {
     open.close();

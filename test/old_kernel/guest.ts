@@ -84,7 +84,7 @@ function noticeWrongExpectation(run: GoldenRun): void {
 }
 
 function decapsulateGoldenPackets(path: string): void {
-  const run = new DecapRun(addon, path, false);
+  const run = new DecapRun(addon, path, {});
   const { compared, wrong } = compareWithGolden(run, golden);
   report.packets += compared;
   report.failures.push(...wrong.map((what) => `${path}: ${what}`));

@@ -39,10 +39,10 @@ export interface DecapOutcome {
 export class DecapRun {
   readonly object: BpfObject;
 
-  constructor(addon: string, path: string, checksSource: boolean) {
+  constructor(addon: string, path: string, switches: Partial<DecapRodata>) {
     this.object = loadNative(addon).BpfObject.open(path);
     const initial = this.object.section(DecapRodata.section)!;
-    const settings = { decapChecksSource: checksSource, decapGuePort: GUE_PORT };
+    const settings = { decapChecksSource: false, decapSecondChance: false, decapGuePort: GUE_PORT, ...switches };
     this.object.setSection(DecapRodata.section, DecapRodata.encode(initial, settings));
     this.object.load();
     for (const address of VIRTUAL_ADDRESSES) this.addAddress(address);

@@ -159,6 +159,16 @@ export interface Tunnel {
   readonly gue: Gue | null;
   /** Of the flow: the source port of gue is made of it. */
   readonly hash: number;
+  /** Who else may have it, of the family of `destination`; of how many nobody is asked any more. Absent: nobody. */
+  readonly alternates?: { readonly addresses: readonly Address[]; readonly asked: number };
+}
+
+/** What names them, behind the header of GUE or GRE: docs/second-chance.md says what is where. */
+function alternatesField({ forwarding, alternates, destination: { family } }: Tunnel): number[] {
+  if (alternates === undefined) return [];
+  const { addresses, asked } = alternates;
+  const bytes = addresses.map((address) => [...address.bytes.subarray(family === 4 ? 12 : 0)]);
+  return forwarding === "gre" ? bytes[asked] ?? [0, 0, 0, 0] : [0x51, addresses.length, asked, 0, ...bytes.flat()];
 }
 
 /** The same, within outer headers (RFC 2003, RFC 2473, RFC 2784, draft-ietf-intarea-gue-09). */
@@ -193,11 +203,14 @@ function mayFragment(frame: Uint8Array, packet: ParsedPacket): boolean {
 }
 
 /** What stands between the outer IP header and the packet: nothing, GRE, or UDP and perhaps GUE. */
-function shimOf(packet: ParsedPacket, { forwarding, gue, hash }: Tunnel): Uint8Array {
+function shimOf(packet: ParsedPacket, tunnel: Tunnel): Uint8Array {
+  const { forwarding, gue, hash } = tunnel;
   const isIpv4 = packet.family === 4;
-  if (forwarding === "gre") return Uint8Array.of(0, 0, isIpv4 ? 0x08 : 0x86, isIpv4 ? 0 : 0xdd);
+  const field = alternatesField(tunnel);
+  if (forwarding === "gre")
+    return Uint8Array.of(field.length > 0 ? 0x20 : 0, 0, isIpv4 ? 0x08 : 0x86, isIpv4 ? 0 : 0xdd, ...field);
   if (forwarding !== "gue" || gue === null) return new Uint8Array(0);
-  const header = gue.variant === 0 ? [0, isIpv4 ? 4 : 41, 0, 0] : [];
+  const header = gue.variant === 0 ? [field.length / 4, isIpv4 ? 4 : 41, 0, 0, ...field] : [];
   const shim = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, ...header);
   put16(shim, 0, 49_152 + (hash % 16_384));
   put16(shim, 2, gue.port);

@@ -22,13 +22,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x241ce8163573f5a3n;
+export const ABI_FINGERPRINT = 0x2650ea261e03091cn;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0xf479dc4ad2735b38n,
-  pointsman: 0x241ce8163573f5a3n,
-  probe: 0x422ad10267a51a8dn,
+  pointsman: 0x2650ea261e03091cn,
+  probe: 0xf1d645a65f4046dbn,
 } as const;
 
 /** enum decap_verdict */
@@ -39,13 +39,19 @@ export const DecapVerdict = {
   DECAP_PASS_SOURCE: 3,
   DECAP_PASS_NOT_LOCAL: 4,
   DECAP_PASS_STRIPPED: 5,
-  DECAP_VERDICTS: 6,
+  DECAP_PASS_OWNED: 6,
+  DECAP_PASS_LAST: 7,
+  DECAP_PASS_NO_WAY: 8,
+  DECAP_PASS_ALTERNATE: 9,
+  DECAP_TX_ALTERNATE: 10,
+  DECAP_VERDICTS: 11,
 } as const;
 export type DecapVerdict = (typeof DecapVerdict)[keyof typeof DecapVerdict];
 /** In the order of their declaration. */
 export const DECAP_VERDICT_NAMES = [
   "DECAP_PASS_NOT_TUNNEL", "DECAP_PASS_MALFORMED", "DECAP_PASS_NOT_OURS", "DECAP_PASS_SOURCE",
-  "DECAP_PASS_NOT_LOCAL", "DECAP_PASS_STRIPPED", "DECAP_VERDICTS",
+  "DECAP_PASS_NOT_LOCAL", "DECAP_PASS_STRIPPED", "DECAP_PASS_OWNED", "DECAP_PASS_LAST",
+  "DECAP_PASS_NO_WAY", "DECAP_PASS_ALTERNATE", "DECAP_TX_ALTERNATE", "DECAP_VERDICTS",
 ] as const satisfies readonly (keyof typeof DecapVerdict)[];
 
 /** enum destination_flags */
@@ -1437,34 +1443,52 @@ export const DECAP_PROGRAMS = [
 
 /** What decap.bpf.o takes as fixed when it is loaded: its const volatile variables. */
 export interface DecapRodata {
+  readonly decapSecondChance: boolean;
+  readonly decapIfindex: number;
+  readonly decapTransmitsByRedirect: boolean;
   readonly decapChecksSource: boolean;
   readonly decapGuePort: number;
 }
 
 export const DecapRodata = {
   section: ".rodata",
-  size: 4,
+  size: 12,
   offsets: {
-    decapChecksSource: 0,
-    decapGuePort: 2,
+    decapSecondChance: 0,
+    decapIfindex: 4,
+    decapTransmitsByRedirect: 8,
+    decapChecksSource: 9,
+    decapGuePort: 10,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<DecapRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4, ".rodata of decap");
+    const view = codec.exactView(bytes, 12, ".rodata of decap");
+    if (value.decapSecondChance !== undefined) {
+      codec.setU8(view, 0, Number(value.decapSecondChance), "decap_second_chance");
+    }
+    if (value.decapIfindex !== undefined) {
+      codec.setU32(view, 4, value.decapIfindex, "decap_ifindex");
+    }
+    if (value.decapTransmitsByRedirect !== undefined) {
+      codec.setU8(view, 8, Number(value.decapTransmitsByRedirect), "decap_transmits_by_redirect");
+    }
     if (value.decapChecksSource !== undefined) {
-      codec.setU8(view, 0, Number(value.decapChecksSource), "decap_checks_source");
+      codec.setU8(view, 9, Number(value.decapChecksSource), "decap_checks_source");
     }
     if (value.decapGuePort !== undefined) {
-      codec.setBe16(view, 2, value.decapGuePort, "decap_gue_port");
+      codec.setBe16(view, 10, value.decapGuePort, "decap_gue_port");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): DecapRodata => {
-    const view = codec.exactView(bytes, 4, ".rodata of decap");
+    const view = codec.exactView(bytes, 12, ".rodata of decap");
     return {
-      decapChecksSource: view.getUint8(0) !== 0,
-      decapGuePort: view.getUint16(2, false),
+      decapSecondChance: view.getUint8(0) !== 0,
+      decapIfindex: view.getUint32(4, true),
+      decapTransmitsByRedirect: view.getUint8(8) !== 0,
+      decapChecksSource: view.getUint8(9) !== 0,
+      decapGuePort: view.getUint16(10, false),
     };
   },
 } as const;

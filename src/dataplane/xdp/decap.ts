@@ -8,6 +8,7 @@ import type { Prefix } from "../../model/address.ts";
 import { DECAP_VERDICT_NAMES, DecapRodata, VerdictCount } from "./abi.gen.ts";
 import { encodeAddressPrefix } from "./map_values.ts";
 import type { BpfMap, BpfObject, Native, XdpLink } from "./native.ts";
+import { openRequests } from "./netlink/requests.ts";
 import { followOwnAddresses } from "./own_addresses.ts";
 
 /** XDP_FLAGS_DRV_MODE and XDP_FLAGS_SKB_MODE of linux/if_link.h. */
@@ -26,6 +27,8 @@ export interface DecapOptions {
   readonly guePort: number;
   /** Outer sources to accept; empty: any. */
   readonly sources: readonly Prefix[];
+  /** Whether packets without a connection here go on to the alternates that `sources` name. */
+  readonly secondChance: boolean;
 }
 
 export interface Decap {
@@ -67,6 +70,8 @@ export function openDecap(native: Native, env: Pick<Env, "root" | "log">, option
       DecapRodata.section,
       DecapRodata.encode(initial, {
         decapChecksSource: options.sources.length > 0, decapGuePort: options.guePort,
+        decapSecondChance: options.secondChance, decapIfindex: ifindex,
+        decapTransmitsByRedirect: options.secondChance && isVeth(native, ifindex),
       }),
     );
     object.load();
@@ -89,6 +94,16 @@ export function openDecap(native: Native, env: Pick<Env, "root" | "log">, option
     unfollow();
     object.close();
     throw error;
+  }
+}
+
+/** A veth's peer takes redirected frames, and transmitted ones only with a program of its own. */
+function isVeth(native: Native, ifindex: number): boolean {
+  const requests = openRequests(native);
+  try {
+    return requests.links().some((link) => link.ifindex === ifindex && link.kind === "veth");
+  } finally {
+    requests.close();
   }
 }
 
