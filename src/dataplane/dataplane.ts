@@ -116,6 +116,11 @@ export interface Dataplane {
    * new plane. `generation`: of the next table.
    */
   ledger(generation?: number): Ledger;
+  /**
+   * Reads again what another plane of this process, that had the same pins for a while, has written: before
+   * ledger(), which else tells of a past. Absent: nobody else writes.
+   */
+  reclaim?(): Promise<void>;
   /** The seed of the adopted plane, or null. */
   adoptedSeed(): bigint | null;
   /** Brings the plane to the table. Calls are serialised by the supervisor. Throws Failure; what was served stays. */

@@ -265,6 +265,7 @@ export class Engine {
     };
     try {
       if (newPlane === null) {
+        await seat.plane.reclaim?.();
         const table = compileOn(seat.plane, this.#promised);
         const report = await seat.plane.apply(table);
         this.#publish(table, report, startedMs, verdictAtMs);

@@ -85,6 +85,25 @@ describeKernel("minimal tracking", KERNEL, () => {
     expect(service.moved(flows.filter(({ home }) => home !== "b"))).toEqual([]);
   });
 
+  it("knows what a plane has shown that was to take over, and was broken off half-way", async () => {
+    const service = await serving();
+    const flows = service.connect(FLOWS);
+    let hasShown = false;
+    await expect(service.replaceInVain({ backends: ["a", "b", "c"], drained: ["b"], flowsMax: 131_072 }, ({ kind }) => {
+      if (hasShown && kind !== "activate-version") throw new Error("broken off");
+      hasShown ||= kind === "activate-version";
+    })).rejects.toThrow("broken off");
+    await service.plane.reclaim();
+    expect(service.isChanging()).toBe(true);
+    // In slots of b and d some begin elsewhere before everything is as it was.
+    const during = service.connect(FLOWS);
+    expect(homes(during)).toEqual(new Set(["a", "c"]));
+    await service.change({});
+    expect(service.moved([...flows, ...during])).toEqual([]);
+    await service.quiet();
+    expect(service.moved([...flows, ...during])).toEqual([]);
+  });
+
   it("takes a slot for settled only by a walk that began after its window", async () => {
     const service = await serving();
     await service.change({ drained: ["b"] });

@@ -16,6 +16,8 @@ export interface Pinned {
   /** Also of a table whose apply failed half-way. */
   ledger: Ledger;
   seed: bigint | null;
+  /** Whose state is that of the maps; null: nobody's, until somebody reads them. */
+  writer: SimulatedPlane | null;
 }
 
 export interface SimulatedPlaneOptions {
@@ -28,7 +30,7 @@ export interface SimulatedPlaneOptions {
 const FLOWS_MAX = 65_536;
 
 export function noPins(): Pinned {
-  return { table: null, ledger: EMPTY_LEDGER, seed: null };
+  return { table: null, ledger: EMPTY_LEDGER, seed: null, writer: null };
 }
 
 export class SimulatedPlane implements Dataplane {
@@ -64,6 +66,7 @@ export class SimulatedPlane implements Dataplane {
     this.mode = options.mode ?? "xdp";
     this.pinned = options.pinned ?? noPins();
     this.adopted = this.pinned.table !== null;
+    this.pinned.writer = this;
     this.#walks = options.walks === true;
     if (this.#walks) this.sweeps = () => this.found;
   }
@@ -100,6 +103,7 @@ export class SimulatedPlane implements Dataplane {
   /** Ids as the last table has them that was tried, and slots as packets are sent by them. */
   ledger(generation = 1): Ledger {
     this.askedFor.push(generation);
+    if (this.pinned.writer !== this) throw new Error("another plane has written since this one read");
     if (!this.#walks) return this.pinned.ledger;
     return { ...this.pinned.ledger, slots: this.pinned.table?.ledger.slots ?? new Map() };
   }
@@ -112,6 +116,11 @@ export class SimulatedPlane implements Dataplane {
   walk(found: ReadonlyMap<string, SlotSweep>): void {
     this.found = found;
     this.#swept();
+  }
+
+  reclaim(): Promise<void> {
+    this.pinned.writer = this;
+    return Promise.resolve();
   }
 
   adoptedSeed(): bigint | null {
@@ -195,6 +204,7 @@ export class SimulatedPlane implements Dataplane {
 
   close(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
     this.closed ??= { detach: options.detach };
+    if (this.pinned.writer === this) this.pinned.writer = null;
     if (options.detach || this.mode === "proxy") Object.assign(this.pinned, noPins());
     return Promise.resolve();
   }

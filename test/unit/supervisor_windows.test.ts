@@ -179,6 +179,20 @@ describe("a table that was not published", () => {
     expect(world.plane.askedFor.at(-1)).toBe(generation + 2);
   });
 
+  it("is read from the maps by the old plane when a new one has written a part of it and gone", async () => {
+    const world = await started();
+    const [old] = world.planes;
+    world.failures = 1;
+    const sketch = { ...WEB, pools: { web: ["a", "b"] }, limits: { backends: 100 } };
+    await expect(world.supervisor.apply(request(sketch))).rejects.toThrow("told to fail");
+    await world.supervisor.quiet();
+    expect(world.planes.length).toBe(2);
+    expect(world.planes[1]!.closed).toEqual({ detach: false });
+    expect(old!.pinned.writer).toBe(old);
+    expect(world.supervisor.status().reasons).toEqual([expect.stringContaining("told to fail")]);
+    expect(old!.applies).toBe(2);
+  });
+
   it("counts when another one of its kind fails, too: whoever is shown has the flows", async () => {
     const world = await started();
     await drain(world, "b");

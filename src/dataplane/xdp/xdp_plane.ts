@@ -126,6 +126,8 @@ export class XdpPlane implements Dataplane {
     return ledgerOf(state, (version) => publishedSlots(program.maps, version, generation));
   }
 
+  reclaim(): Promise<void> { return this.#serially(() => this.#reclaim()); }
+
   adoptedSeed(): bigint | null {
     return this.#core.adopted ? seedOf(this.#core.state) : null;
   }
@@ -211,17 +213,9 @@ export class XdpPlane implements Dataplane {
     };
   }
 
-  sweeps(): ReadonlyMap<string, SlotSweep> {
-    return this.#flows.found();
-  }
-
-  onSwept(listener: () => void): void {
-    this.#swept = listener;
-  }
-
-  onDoubt(listener: DoubtListener): void {
-    this.#doubt = listener;
-  }
+  sweeps(): ReadonlyMap<string, SlotSweep> { return this.#flows.found(); }
+  onSwept(listener: () => void): void { this.#swept = listener; }
+  onDoubt(listener: DoubtListener): void { this.#doubt = listener; }
 
   heartbeat(): void {
     if (!this.#isClosed) this.#core.program.maps.settings.writeHeartbeat(this.#context.env.clock.monotonicNs());
@@ -332,12 +326,13 @@ export class XdpPlane implements Dataplane {
     return writer === undefined || writer === this ? null : writer;
   }
 
-  /** What another plane wrote is not in our state: read all of it again. */
+  /** What another plane wrote is not in our state: all of it is read again, and what we had goes then. */
   async #reclaim(): Promise<void> {
     const { pins } = this.#context;
     if (pins === null || writers.get(pins.directory) === this) return;
+    const core = await openCore(this.#context);
     this.#release();
-    this.#core = await openCore(this.#context);
+    this.#core = core;
     this.#claim();
   }
 
