@@ -4,6 +4,7 @@
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { detachInstance } from "../../src/dataplane/xdp/detach.ts";
 import { deleteOwn } from "../../scripts/namespaces.ts";
+import type { Native } from "../../src/dataplane/xdp/native.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import { createWire, env, freshInstance, native } from "./fixtures/plane_fixture.ts";
 import { TrackedService, WINDOW_MS, type Flow, type Wanted } from "./fixtures/tracked_service.ts";
@@ -102,6 +103,32 @@ describeKernel("minimal tracking", KERNEL, () => {
     expect(service.moved([...flows, ...during])).toEqual([]);
     await service.quiet();
     expect(service.moved([...flows, ...during])).toEqual([]);
+  });
+
+  it("remembers what was remembered while a larger table was being filled", async () => {
+    const service = await serving({ flowsMax: 4096 });
+    const flows = service.connect(FLOWS);
+    await service.change({ drained: ["b"] });
+    expect(service.moved(flows)).toEqual([]);
+    await service.change({ down: ["a"] });
+    service.wanted = { ...service.wanted, flowsMax: 16_384 };
+    const old = service.plane;
+    let during: Flow[] = [];
+    let before = new Map<number, number>();
+    await service.open(beforeSwap(() => {
+      // The copy is there already. Some begin, and some of those that went to a go elsewhere.
+      before = service.remembered();
+      during = service.connect(FLOWS);
+    }));
+    await old.close({ detach: false, drainMs: 0 });
+    const begun = during.filter(({ number }) => !before.has(number) && service.isMarked({ number, home: "" }));
+    expect(begun.length).toBeGreaterThan(10);
+    expect(service.plane.inside.maps.maps.flows.info().maxEntries).toBe(16_384);
+    await service.resolved();
+    for (const [number, id] of before) expect(service.remembered().get(number)).toBe(id);
+    for (const { number } of begun) expect(service.remembered().has(number)).toBe(true);
+    await service.change({ down: [], drained: [] });
+    expect(service.moved([...during, ...of(flows, "b"), ...of(flows, "c")])).toEqual([]);
   });
 
   it("takes a slot for settled only by a walk that began after its window", async () => {
@@ -289,6 +316,30 @@ describeKernel("minimal tracking", KERNEL, () => {
     expect(service.moved([...told, ...unchanged])).toEqual([]);
   });
 });
+
+/** The addon, with something that happens just before a link gets another program. */
+function beforeSwap(happen: () => void): Native {
+  const { XdpLink } = native();
+  return {
+    ...native(),
+    XdpLink: {
+      attach: XdpLink.attach.bind(XdpLink),
+      open: (path) => {
+        const link = XdpLink.open(path);
+        return {
+          info: () => link.info(),
+          update: (object, program) => {
+            happen();
+            link.update(object, program);
+          },
+          pin: (at) => { link.pin(at); },
+          detach: () => { link.detach(); },
+          close: () => { link.close(); },
+        };
+      },
+    },
+  };
+}
 
 /** How many of these are remembered. */
 function rememberedOf(service: TrackedService, flows: readonly Flow[]): number {
