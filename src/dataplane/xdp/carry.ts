@@ -32,10 +32,10 @@ export function moveContents(from: PlaneMaps, to: LoadedProgram): void {
 }
 
 /**
- * Copies the flows and fragments that packets have left in the old tables since the copy began. To be called when
- * the last packet has left the old program.
+ * Copies the flows and fragments that packets have left in the old tables since the copy began, and those that they
+ * sent elsewhere. To be called when the last packet has left the old program.
  */
-export function catchUp(from: Partial<Record<MapName, BpfMap>>, to: PlaneMaps, sinceNs: bigint): void {
+export function catchUp(from: Partial<Record<MapName, BpfMap>>, to: Pick<PlaneMaps, "maps">, sinceNs: bigint): void {
   for (const name of Object.keys(LEARNED) as (keyof typeof LEARNED)[]) {
     const old = from[name];
     if (old !== undefined && old.info().id !== to.maps[name].info().id) addMissing(old, to.maps[name], LEARNED[name], sinceNs);
@@ -54,18 +54,34 @@ export function absorb(leftovers: Leftovers, into: PlaneMaps): void {
   }
 }
 
-const ONLY_WHEN_ABSENT = 1;
+const [ONLY_WHEN_ABSENT, ONLY_WHEN_PRESENT] = [1, 2];
+/** The clock of the packet path stands still for so long at most: entries look older than they are. */
+const TICK_NS = 20_000_000n;
+/** Somebody was faster, a packet or the walk that ends flows; or there is no room, as for any flow that begins now. */
+const HARMLESS: ReadonlySet<string> = new Set(["EXISTS", "NOT_FOUND", "FULL"]);
 
 function addMissing(from: BpfMap, to: BpfMap, timeAt: number, sinceNs: bigint): void {
   for (const { key, value } of entriesOf(from)) {
-    if (new DataView(value.buffer, value.byteOffset).getBigUint64(timeAt, true) < sinceNs) continue;
+    if (timeOf(value, timeAt) + TICK_NS < sinceNs) continue;
+    const there = to.lookup(key);
+    if (there !== null && !isNews(value, there, timeAt)) continue;
     try {
-      to.update(key, value, ONLY_WHEN_ABSENT);
+      to.update(key, value, there === null ? ONLY_WHEN_ABSENT : ONLY_WHEN_PRESENT);
     } catch (error) {
-      // Known there already; or there is no room, as for any flow that begins now.
-      if (!isNativeError(error) || (error.code !== "EXISTS" && error.code !== "FULL")) throw error;
+      if (!isNativeError(error) || !HARMLESS.has(error.code)) throw error;
     }
   }
+}
+
+/** Later, and more than a time is new: the flow went elsewhere since it was copied. */
+function isNews(late: Uint8Array, there: Uint8Array, timeAt: number): boolean {
+  const isTime = (at: number): boolean => at >= timeAt && at < timeAt + 8;
+  return timeOf(late, timeAt) > timeOf(there, timeAt)
+    && late.some((byte, at) => byte !== there[at] && !isTime(at));
+}
+
+function timeOf(entry: Uint8Array, at: number): bigint {
+  return new DataView(entry.buffer, entry.byteOffset).getBigUint64(at, true);
 }
 
 /** Counters never fall, so of two the larger is the later one. Those that would stay are not written: packets count there. */
