@@ -5,7 +5,7 @@
 //                                              TCP 9   its name and a newline, then everything back
 //   GET /health    200, or 503 after POST /sick (POST /well ends that)
 //   GET /bytes?n=N N bytes of a fixed sequence     UDP 7   its name, a newline, the datagram
-//   POST /digest   SHA-256 of the body
+//   POST /digest   SHA-256 of the body                        GET /datagrams  how many came there
 
 import { createHash } from "node:crypto";
 import { createSocket } from "node:dgram";
@@ -16,6 +16,7 @@ import { Readable } from "node:stream";
 
 const [, , name = "backend", httpPort = "80", echoPort = "7", ...addresses] = process.argv;
 let sick = false;
+let datagrams = 0;
 
 /** The byte at each offset of /bytes: 251 is prime, so no power of two hides a shifted block. */
 function sequence(from: number, length: number): Buffer {
@@ -40,6 +41,10 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
   }
   request.resume();
   if (request.method === "POST" && (url.pathname === "/sick" || url.pathname === "/well")) sick = url.pathname === "/sick";
+  if (url.pathname === "/datagrams") {
+    response.end(`${datagrams}\n`);
+    return;
+  }
   if (url.pathname === "/health") response.statusCode = sick ? 503 : 200;
   if (url.pathname === "/bytes") {
     const total = Number(url.searchParams.get("n") ?? "0");
@@ -74,6 +79,7 @@ named.listen(Number(echoPort) + 2, "::");
 for (const address of addresses) {
   const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
   socket.on("message", (message, from) => {
+    datagrams += 1;
     socket.send(Buffer.concat([Buffer.from(`${name}\n`), message]), from.port, from.address);
   });
   socket.bind(Number(echoPort), address);

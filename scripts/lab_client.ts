@@ -7,6 +7,8 @@
 //                                 line every 100 ms; prints "held N, broken M"
 //   stream ADDRESS PORT COUNT SECONDS  numbered datagrams over SECONDS from COUNT ports; prints
 //                                 "sent N, answered M" after the last answers had time to come
+//
+// SECONDS 0: until SIGTERM.
 
 import { createSocket } from "node:dgram";
 import { connect } from "node:net";
@@ -17,6 +19,9 @@ const secondsText = lastText === "" ? "5" : lastText;
 const port = Number(portText);
 const count = Number(countText);
 const ANSWER_MS = 2000;
+const seconds = secondsText === "0" ? Infinity : Number(secondsText);
+let isOver = false;
+process.once("SIGTERM", () => { isOver = true; });
 /** Sockets open at once. */
 const PARALLEL = 64;
 
@@ -107,8 +112,8 @@ async function hold(): Promise<void> {
     return one;
   });
   process.stdout.write("holding\n");
-  const rounds = Math.round(Number(secondsText) * 10);
-  for (let round = 0; round < rounds; round++) {
+  const rounds = Math.round(seconds * 10);
+  for (let round = 0; round < rounds && !isOver; round++) {
     held.forEach((one, index) => {
       if (one.broken) return;
       const line = `connection ${index} round ${round}\n`;
@@ -143,9 +148,9 @@ async function stream(): Promise<void> {
   process.stdout.write("streaming\n");
   const begin = Date.now();
   // The number due is a function of the clock, so that a late timer does not slow the stream down.
-  for (let due = 0; due < Number(secondsText) * STREAM_RATE;) {
+  for (let due = 0; due < seconds * STREAM_RATE && !isOver;) {
     await new Promise((resolve) => setTimeout(resolve, 1000 / STREAM_RATE));
-    due = Math.min(Number(secondsText) * STREAM_RATE, Math.floor(((Date.now() - begin) * STREAM_RATE) / 1000));
+    due = Math.min(seconds * STREAM_RATE, Math.floor(((Date.now() - begin) * STREAM_RATE) / 1000));
     for (; sent < due * count; sent++) sockets[sent % count]?.send(String(Math.floor(sent / count)), port, address);
   }
   const patience = Date.now() + 3000;

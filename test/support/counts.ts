@@ -37,6 +37,7 @@ const COUNTS = {
   /** Points at which a supervisor is killed, of each change and each way to make it; the long one is all of them. */
   "crash-points": { short: 1, long: 1_000 },
   "crash-kills": { short: 1, long: 50 },
+  "lab_kills": { short: 3, long: 200 },
   /** For each way of forwarding. */
   "packets": { short: 4_000, long: 5_000_000 },
 } as const satisfies Readonly<Record<string, Runs>>;

@@ -1,0 +1,118 @@
+// kill -9 of one supervisor after another, each at a random moment between its start and a while after it
+// serves, under datagrams that are counted at both ends and connections that check every byte.
+
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { raiseLab, VIP4, VIP6, type Lab } from "../../scripts/lab_network.ts";
+import {
+  firstLine, instanceName, labConfig, ROOT, serveBackend, startInstance, type Instance,
+} from "../../scripts/lab_services.ts";
+import { runIn, spawnIn } from "../../scripts/namespaces.ts";
+import { randomised } from "../support/counts.ts";
+import { seededRandom } from "../support/fake_env.ts";
+import { describeKernel, KERNEL } from "../support/kernel.ts";
+
+/** A supervisor serves after about a third of this. */
+const LIFE_MS_MAX = 2_500;
+const CONNECTIONS = 30;
+const PORTS = 8;
+
+describeKernel("one killed supervisor after another", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
+  let lab: Lab;
+  let instance: Instance;
+  let name: string;
+  const loads: ChildProcess[] = [];
+
+  beforeAll(async () => {
+    lab = raiseLab({ label: "kills", backends: 3, mtu: 1500, localVip: false });
+    for (const each of lab.backends) await serveBackend(each, { iperf: false, decap: false });
+    name = instanceName("kills");
+    instance = await startInstance(lab, name, configs()[0]!);
+  });
+  afterAll(async () => {
+    for (const load of loads) load.kill("SIGKILL");
+    await instance?.remove();
+    lab?.close();
+  });
+
+  /** Each run finds another one: ring, room and services change; the backends' flows do not. */
+  const configs = (): string[] => {
+    const of = (extra: string): string =>
+      labConfig(name, { forwarding: "l2", mode: "xdp", backends: lab.backends, backendFamily: 4, extra });
+    return [
+      of(""),
+      `${of("limits: { flows: 200000 }\n")}  - { name: more, address: ${VIP4}, port: 8080, protocol: tcp, pool: web, forwarding: l2 }\n`,
+      of("").replace("address: \"10.", "weight: 40, address: \"10."),
+      of("  orphan: { after: 10m, action: drop }\n").replaceAll("hash: 5-tuple", "hash: 5-tuple, ringSize: 4093"),
+    ];
+  };
+
+  /** Resolves when it runs; `ended` tells its last line. */
+  async function load(kind: "hold" | "stream", address: string, count: number): Promise<() => Promise<number[]>> {
+    const child = spawnIn(lab.client.namespace, process.execPath, [
+      join(ROOT, "dist/scripts/lab_client.js"), kind, address, "7", String(count), "0",
+    ]);
+    loads.push(child);
+    let said = "";
+    child.stdout?.on("data", (chunk: Buffer) => { said += chunk.toString(); });
+    const ended = once(child, "close");
+    await firstLine(child, kind);
+    return async () => {
+      child.kill("SIGTERM");
+      await ended;
+      return [...(said.trim().split("\n").at(-1) ?? "").matchAll(/\d+/g)].map(([digits]) => Number(digits));
+    };
+  }
+
+  /** Datagrams that came to the backends. */
+  async function received(): Promise<number> {
+    let sum = 0;
+    for (const { namespace } of lab.backends) {
+      sum += Number((await runIn(namespace, "curl", ["-sf", "-m", "5", "http://127.0.0.1/datagrams"])).stdout);
+    }
+    return sum;
+  }
+
+  it("loses no packet, at any moment", async () => {
+    await randomised("lab_kills", async ({ seed, count }) => {
+      const random = seededRandom(seed);
+      const before = await received();
+      const holds = [await load("hold", VIP4, CONNECTIONS), await load("hold", VIP6, CONNECTIONS)];
+      const streams = [await load("stream", VIP4, PORTS), await load("stream", VIP6, PORTS)];
+      const main = join(ROOT, "dist/src/main.js");
+      await instance.stop("SIGKILL");
+      for (let kill = 0; kill < count; kill += 1) {
+        const texts = configs();
+        instance.configure(texts[Math.floor(random() * texts.length)]!);
+        const child = spawnIn(lab.balancer.namespace, process.execPath, [
+          main, "run", "-c", instance.configPath, "--state-directory", join(instance.configPath, "../state"),
+        ]);
+        const ended = once(child, "exit");
+        let log = "";
+        child.stderr?.on("data", (chunk: Buffer) => { log += chunk.toString(); });
+        await Promise.race([sleep(random() * LIFE_MS_MAX), ended]);
+        // One that has ended by itself was not killed.
+        expect(child.exitCode, log).toBeNull();
+        child.kill("SIGKILL");
+        await ended;
+      }
+      instance = await startInstance(lab, name, configs()[0]!, join(instance.configPath, ".."));
+      const status = JSON.parse(await instance.verb("status", "-o", "json")) as { adopted: boolean };
+      expect(status.adopted).toBe(true);
+      for (const end of holds) expect(await end()).toEqual([CONNECTIONS, 0]);
+      let sent = 0;
+      for (const end of streams) {
+        const [numbered = 0, answered] = await end();
+        expect(answered).toBe(numbered);
+        sent += numbered;
+      }
+      expect(await received() - before).toBe(sent);
+      expect(sent).toBeGreaterThan(count * PORTS);
+      process.stdout.write(`${count} kills with seed ${seed}: ${sent} datagrams sent, received and answered; `
+        + `${2 * CONNECTIONS} connections whole\n`);
+    });
+  }, 3_600_000);
+});
