@@ -169,7 +169,7 @@ export async function benchHealth(options: HealthBenchOptions): Promise<HealthBe
     const client = connectClient(socket, name);
     try {
       await waitFor("all to be up", PATIENCE_MS, async () =>
-        (await client.backends()).every(({ state }) => state === "up"));
+        (await client.backends()).every(({ state }) => state === "active"));
       const { intervalMs, timeoutMs, rise, fall } = RULES;
       return {
         machine: describeMachine(),

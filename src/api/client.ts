@@ -10,7 +10,7 @@ import { z } from "zod";
 import type { FailureCode } from "../errors.ts";
 import { Failure } from "../errors.ts";
 import type {
-  ApplyResult, BackendView, CheckResult, ConfigRequest, ExplainRequest, Explanation, OverrideRequest,
+  ApplyResult, BackendView, CheckResult, ConfigRequest, DrainView, ExplainRequest, Explanation, OverrideKind, OverrideRequest,
   OverrideView, Plan, PointsmanEvent, Revision, RingReport, RingRequest, ServiceView, Status,
 } from "./schemas.ts";
 import * as schemas from "./schemas.ts";
@@ -21,6 +21,8 @@ export interface Client {
   services(): Promise<readonly ServiceView[]>;
   backends(): Promise<readonly BackendView[]>;
   overrides(): Promise<readonly OverrideView[]>;
+  /** Of the drains in force. */
+  drains(): Promise<readonly DrainView[]>;
   /** The effective config as JSON: addresses as text. */
   config(): Promise<unknown>;
   revisions(): Promise<readonly Revision[]>;
@@ -32,7 +34,7 @@ export interface Client {
   override(request: OverrideRequest): Promise<OverrideView>;
   /** By target and kind; null matches all. Answers what was removed. */
   clearOverrides(filter: {
-    readonly target: string | null; readonly kind: "drain" | "weight" | null; readonly actor: string;
+    readonly target: string | null; readonly kind: OverrideKind | null; readonly actor: string;
   }): Promise<readonly OverrideView[]>;
   removeOverride(id: string, actor: string): Promise<readonly OverrideView[]>;
   explain(request: ExplainRequest): Promise<Explanation>;
@@ -74,6 +76,7 @@ export function connectClient(socket: string, instance: string): Client {
     services: () => call("GET", "/v1/services", z.array(schemas.serviceSchema)),
     backends: () => call("GET", "/v1/backends", z.array(schemas.backendSchema)),
     overrides: () => call("GET", "/v1/overrides", z.array(schemas.overrideSchema)),
+    drains: () => call("GET", "/v1/drains", z.array(schemas.drainSchema)),
     config: () => call("GET", "/v1/config", z.unknown()),
     revisions: () => call("GET", "/v1/revisions", z.array(schemas.revisionSchema)),
     check: (request) => post("/v1/check", request, schemas.checkResultSchema),

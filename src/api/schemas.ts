@@ -5,6 +5,7 @@
 // Times are wall-clock milliseconds (…AtMs, sinceMs), addresses text, shares fractions of 1.
 
 import { z } from "zod";
+import { FLOW_KINDS } from "../model/held_flows.ts";
 import { ADMISSION_MAX } from "../model/table.ts";
 
 export const WEIGHT_MAX = 65535;
@@ -64,7 +65,9 @@ export const serviceSchema = z.strictObject({
   error: text.nullable(),
 });
 
-export const backendStateSchema = z.enum(["up", "down", "draining", "unknown"]);
+export const backendStateSchema = z.enum([
+  "active", "unknown", "draining", "drained", "maintenance", "down",
+]);
 
 export const backendSchema = z.strictObject({
   /** "pool/backend". */
@@ -82,7 +85,11 @@ export const backendSchema = z.strictObject({
     pathMtu: counting.nullable(),
   })),
   state: backendStateSchema,
+  /** May keep flows. */
+  alive: z.boolean(),
   reason: text,
+  /** Who wants it so; null: nobody, it is what the probes say, or the config. */
+  actor: text.nullable(),
   sinceMs: z.number().nullable(),
   weight: counting,
   weightProvenance: provenanceSchema,
@@ -98,15 +105,20 @@ export const backendSchema = z.strictObject({
   rates: ratesSchema,
   /** Flows now; null where the plane cannot tell. */
   flows: counting.nullable(),
+  flowsKind: z.enum(FLOW_KINDS),
 });
 
 export const overrideChangeSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("weight"), weight: z.number().int().min(0).max(WEIGHT_MAX) }),
-  z.strictObject({ kind: z.literal("drain") }),
+  z.strictObject({ kind: z.literal("drain"), timeoutMs: z.number().int().positive().optional() }),
+  z.strictObject({ kind: z.literal("maintenance") }),
 ]);
 
 export const overrideSchema = z.strictObject({
-  /** "drain:pool:backend" or "weight:pool:backend"; a later one of the same id replaces it. */
+  /**
+   * "drain:pool:backend", "maintenance:pool:backend" or "weight:pool:backend". A later one of the same id replaces
+   * it, and drain and maintenance replace each other.
+   */
   id: text,
   target: text,
   change: overrideChangeSchema,
@@ -125,6 +137,27 @@ export const overrideRequestSchema = z.strictObject({
   actor: text.min(1).max(200),
   reason: text.max(500).nullable().default(null),
   expiresInMs: z.number().int().positive().nullable().default(null),
+});
+
+/** How far a drain has come. */
+export const drainSchema = z.strictObject({
+  target: text,
+  actor: text,
+  reason: text.nullable(),
+  startedAtMs: z.number(),
+  /** When the flows that are left are ended; null: never. */
+  deadlineAtMs: z.number().nullable(),
+  /** Left now, or at the end; null: nobody can tell. */
+  flows: counting.nullable(),
+  kind: z.enum(FLOW_KINDS),
+  /** Non-null: before this time a count of none does not say that there are none. */
+  certainAtMs: z.number().nullable(),
+  /** Services whose flows are reset at the deadline, and those whose flows are sent to other backends. */
+  resets: z.array(text),
+  moves: z.array(text),
+  /** Null while it goes on. */
+  end: z.enum(["empty", "deadline"]).nullable(),
+  endedAtMs: z.number().nullable(),
 });
 
 export const overrideClearSchema = z.strictObject({ removed: z.array(overrideSchema) });
@@ -328,6 +361,8 @@ export type ServiceView = z.infer<typeof serviceSchema>;
 export type BackendView = z.infer<typeof backendSchema>;
 export type BackendState = z.infer<typeof backendStateSchema>;
 export type OverrideView = z.infer<typeof overrideSchema>;
+export type OverrideKind = OverrideView["change"]["kind"];
+export type DrainView = z.infer<typeof drainSchema>;
 export type OverrideRequest = z.infer<typeof overrideRequestSchema>;
 export type EventKind = z.infer<typeof eventKindSchema>;
 export type PointsmanEvent = z.infer<typeof eventSchema>;

@@ -37,7 +37,7 @@ const eventsQuerySchema = z.strictObject({
 
 const clearQuerySchema = z.strictObject({
   target: z.string().min(1).nullable().default(null),
-  kind: z.enum(["drain", "weight"]).nullable().default(null),
+  kind: z.enum(["drain", "maintenance", "weight"]).nullable().default(null),
   actor: z.string().min(1).max(200).default("api"),
 });
 
@@ -66,6 +66,7 @@ function addQuestions(app: FastifyInstance, supervisor: Supervisor): void {
   app.get("/v1/services", () => supervisor.status().services);
   app.get("/v1/backends", () => supervisor.status().backends);
   app.get("/v1/overrides", () => supervisor.overrides());
+  app.get("/v1/drains", () => supervisor.drains());
   app.get("/v1/revisions", () => supervisor.revisions());
   app.get("/v1/config", () => configView(supervisor.config()));
   app.post("/v1/check", ({ body }) => supervisor.check(checked(schemas.configRequestSchema, body, "body")));

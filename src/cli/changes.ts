@@ -1,5 +1,5 @@
 // The verbs that change a running instance's config or its overrides: check, plan, apply, reload,
-// rollback, drain, undrain, weight, overrides clear. Knows the client and how to lay out its answers.
+// rollback, drain, maintenance, undrain, weight, overrides clear. Knows the client and how to lay out its answers.
 
 import type { Client } from "../api/client.ts";
 import type { ApplyResult, ConfigRequest, OverrideView, Plan } from "../api/schemas.ts";
@@ -112,27 +112,37 @@ export async function overrideVerb(
   io: Io,
   client: Client,
   target: string,
-  change: { readonly kind: "drain" } | { readonly kind: "weight"; readonly weight: number },
+  change: OverrideView["change"],
   options: OverrideOptions,
-): Promise<number> {
-  const expiresInMs = options.expires === null ? null : expiry(options.expires);
+  isQuiet = false,
+): Promise<OverrideView> {
+  const expiresInMs = options.expires === null ? null : durationOf("for", options.expires);
   const set = await client.override({ target, change, actor: io.actor, reason: options.reason, expiresInMs });
+  if (isQuiet) return set;
   if (options.output === "json") io.out(`${JSON.stringify(set, null, 2)}\n`);
   else {
     const until = set.expiresAtMs === null ? "until cleared" : `for ${duration(set.expiresAtMs - set.atMs)}`;
-    io.out(`${set.target}: ${change.kind === "drain" ? "draining" : `weight ${change.weight}`} ${until}\n`);
+    io.out(`${set.target}: ${doing(change)} ${until}\n`);
   }
-  return EXIT.done;
+  return set;
+}
+
+function doing(change: OverrideView["change"]): string {
+  if (change.kind === "weight") return `weight ${change.weight}`;
+  if (change.kind === "maintenance") return "in maintenance";
+  return change.timeoutMs === undefined ? "draining" : `draining, at most ${duration(change.timeoutMs)},`;
 }
 
 const EXPIRY_DAYS_MAX = 3650;
 
-function expiry(text: string): number {
+/** Of `--for` and `--timeout`. Throws REQUEST_INVALID. */
+export function durationOf(option: "for" | "timeout", text: string): number {
   const ms = parseDuration(text);
   if (ms !== null && ms > 0 && ms <= EXPIRY_DAYS_MAX * 86_400_000) return ms;
-  throw new Failure("REQUEST_INVALID", { path: "expires" },
-    `--for: "${text}" is not a duration from 1ms to ${EXPIRY_DAYS_MAX}d, such as 90s, 10m or 1h30m`
-    + " (without --for the override stays until cleared)");
+  throw new Failure("REQUEST_INVALID", { path: option === "for" ? "expires" : "timeout" },
+    `--${option}: "${text}" is not a duration from 1ms to ${EXPIRY_DAYS_MAX}d, such as 90s, 10m or 1h30m`
+    + (option === "for" ? " (without --for the override stays until cleared)"
+      : " (without --timeout the flows may take for ever)"));
 }
 
 export function printRemoved(io: Io, removed: readonly OverrideView[], output: "table" | "json"): number {

@@ -32,7 +32,7 @@ export async function printNoun<T>(
 }
 
 /** False when interrupted meanwhile. */
-function pause(io: Io, ms: number): Promise<boolean> {
+export function pause(io: Io, ms: number): Promise<boolean> {
   if (io.interrupted.aborted) return Promise.resolve(false);
   return new Promise((resolve) => {
     const end = (): void => {
@@ -149,6 +149,7 @@ export function layBackends(backends: readonly BackendView[], nowMs: number): st
       "slots",
       "share",
       "flows",
+      "by",
       "packets/s",
       "next hop",
       "reason",
@@ -162,7 +163,8 @@ export function layBackends(backends: readonly BackendView[], nowMs: number): st
       because(backend.weightProvenance),
       backend.slots,
       percent(backend.share),
-      backend.flows === null ? "" : amount(backend.flows),
+      backend.flows === null ? "" : `${amount(backend.flows)}${backend.flowsKind === "exact" ? "" : ` (${backend.flowsKind})`}`,
+      backend.actor ?? "",
       amount(backend.rates.packetsPerSecond),
       [...new Set(backend.destinations.map(({ neighbour, pathMtu }) =>
         `${neighbour ?? ""}${pathMtu === null ? "" : `, path MTU ${pathMtu}`}`))].join(" "),
@@ -171,13 +173,19 @@ export function layBackends(backends: readonly BackendView[], nowMs: number): st
   );
 }
 
+export function layChange(change: OverrideView["change"]): string {
+  if (change.kind === "weight") return `weight ${change.weight}`;
+  if (change.kind === "maintenance" || change.timeoutMs === undefined) return change.kind;
+  return `drain, ${duration(change.timeoutMs)} at most`;
+}
+
 export function layOverrides(overrides: readonly OverrideView[], nowMs: number): string {
   if (overrides.length === 0) return "no overrides\n";
   return table(
     ["override", "change", "by", "at", "expires", "reason", "note"],
     overrides.map((override) => [
       override.target,
-      override.change.kind === "drain" ? "drain" : `weight ${override.change.weight}`,
+      layChange(override.change),
       override.actor,
       dateTime(override.atMs),
       override.expiresAtMs === null ? "never" : `in ${duration(Math.max(0, override.expiresAtMs - nowMs))}`,

@@ -6,16 +6,17 @@ import type { Client } from "../api/client.ts";
 import { formatProblems } from "../config/format.ts";
 import { Failure, isFailure, systemFailure } from "../errors.ts";
 import { VERSION } from "../version.ts";
-import { applyVerb, overrideVerb, planVerb, printApplied, printRemoved } from "./changes.ts";
+import { applyVerb, planVerb, printApplied, printRemoved } from "./changes.ts";
 import type { BenchOptions } from "./bench.ts";
 import { checkVerb, showConfigVerb } from "./check.ts";
 import type { DecapVerbOptions } from "./decap.ts";
 import type { DoctorOptions } from "./doctor.ts";
-import type { Common, End, Output } from "./command.ts";
+import type { Common, End } from "./command.ts";
 import { collect, command, socketOf, wholeNumber, withClient } from "./command.ts";
 import type { Io } from "./io.ts";
 import { EXIT, exitCodeOf } from "./io.ts";
 import { layBackends, layOverrides, layServices, layStatus, printEvents, printNoun } from "./nouns.ts";
+import { addOverrides } from "./override_commands.ts";
 import { explainVerb, ringVerb } from "./questions.ts";
 import { addQuicLb, connectionId } from "./quic_lb_commands.ts";
 import { statusVerb } from "./unsupervised.ts";
@@ -76,6 +77,7 @@ export function createProgram(io: Io, result: { code: number }): Command {
   addFiles(program, io, end);
   addNouns(program, io, end);
   addOverrides(program, io, end);
+  addOverridesNoun(program, io, end);
   addQuestions(program, io, end);
   addQuicLb(program, io, end);
   addHost(program, io, end);
@@ -204,51 +206,7 @@ function addNouns(program: Command, io: Io, end: End): void {
     });
 }
 
-interface OverrideFlags extends Common {
-  readonly reason?: string;
-  readonly for?: string;
-}
-
-function addOverrides(program: Command, io: Io, end: End): void {
-  const flags = (options: OverrideFlags): { output: Output; reason: string | null; expires: string | null } => ({
-    output: options.output,
-    reason: options.reason ?? null,
-    expires: options.for ?? null,
-  });
-  const override = (name: string, description: string): Command =>
-    command(program, name, description, { output: true, instance: true })
-      .option("--reason <text>", "why, for those who read `status`")
-      .option("--for <duration>", "until when: 90s, 10m, 1h30m; for ever unless given");
-  override("drain <backend>", "give a backend no new flows; it keeps those it has").action(
-    async (backend: string, options: OverrideFlags) => {
-      end(
-        await withClient(io, options, (client) => overrideVerb(io, client, backend, { kind: "drain" }, flags(options))),
-      );
-    },
-  );
-  override("weight <backend>", "override a backend's weight")
-    .argument("<weight>", "0 takes no slots", wholeNumber(0, 65535))
-    .action(async (backend: string, weight: number, options: OverrideFlags) => {
-      end(
-        await withClient(io, options, (client) =>
-          overrideVerb(io, client, backend, { kind: "weight", weight }, flags(options)),
-        ),
-      );
-    });
-  command(program, "undrain <backend>", "let a drained backend take new flows again", {
-    output: true,
-    instance: true,
-  }).action(async (backend: string, options: Common) => {
-    end(
-      await withClient(io, options, async (client) =>
-        printRemoved(
-          io,
-          await client.clearOverrides({ target: backend, kind: "drain", actor: io.actor }),
-          options.output,
-        ),
-      ),
-    );
-  });
+function addOverridesNoun(program: Command, io: Io, end: End): void {
   const now = (): number => io.env.clock.wallMs();
   const overrides = noun(program, "overrides", "what operators and programs have overridden").action(
     async (options: Common) => {

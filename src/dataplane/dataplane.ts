@@ -3,6 +3,7 @@
 
 import type { Socket } from "node:net";
 import type { Address } from "../model/address.ts";
+import type { HeldFlows } from "../model/held_flows.ts";
 import type { ForwardingTable, Ledger } from "../model/table.ts";
 import type { VerdictName } from "../model/decide.ts";
 import type { TrackingOutcome } from "../model/flow_decide.ts";
@@ -32,8 +33,8 @@ export interface Counters {
   readonly flows: {
     readonly count: number; readonly max: number; readonly kind: "exact" | "tracked" | "remembered" | "unknown";
   };
-  /** Flows now, by "pool/backend", where the plane can tell. */
-  readonly backendFlows: ReadonlyMap<string, number>;
+  /** Flows now, by "pool/backend": of every backend of the table. */
+  readonly backendFlows: ReadonlyMap<string, HeldFlows>;
   /** Named things that happened beside the verdicts (proxy): at a limit, a backend that refused, an idle timeout. */
   readonly incidents?: ReadonlyMap<string, number>;
   /** Packets of services with quicLb, by what their connection ID said. */

@@ -262,6 +262,7 @@ function addDestination(
     mac: backend.config.mac,
     alive: backend.alive,
     admission: backend.admission,
+    resets: backend.resets,
     weight: backend.weight,
     weightProvenance: backend.weightProvenance,
     stateProvenance: backend.stateProvenance,
@@ -312,8 +313,8 @@ function takesFlows(member: RingMember): boolean {
 }
 
 /**
- * Fail open when nobody can take flows and health is why. A drain is an operator's word about one
- * backend, so it holds even then.
+ * Fail open when nobody can take flows and health is why. A drain or maintenance is an operator's word about
+ * one backend, so it holds even then.
  */
 function failsOpen(config: ServiceConfig, candidates: readonly Candidate[]): boolean {
   if (!config.failOpen) return false;

@@ -2,7 +2,7 @@
 // for admission, each with who said so. Pure; knows an Intent, must never know a ring or an id.
 
 import type { BackendConfig, PoolConfig } from "./config.ts";
-import type { BackendHealth, Intent, Override, Provenance } from "./table.ts";
+import type { BackendHealth, Intent, Override, OverrideChange, Provenance } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
 
 /** One backend of a pool as everything that is known about it makes it. */
@@ -16,37 +16,69 @@ export interface EffectiveBackend {
   readonly alive: boolean;
   /** 0…ADMISSION_MAX. */
   readonly admission: number;
+  /** An operator wants it to have no new flows: that holds also where everybody else is out. */
   readonly drained: boolean;
+  /** Its flows are to be ended: it is in maintenance, or its drain has taken as long as it may. */
+  readonly resets: boolean;
   readonly stateProvenance: Provenance;
+  /** What an operator wants it to be, if anything. */
+  readonly standing: Standing | null;
 }
+
+/** Of an override: in maintenance, or drained; the later word counts. */
+export type Standing = "drain" | "maintenance";
 
 /** The overrides in force for one backend. */
 export interface ActiveOverrides {
   readonly weight: Override | null;
-  readonly drain: Override | null;
+  readonly standing: Override | null;
+  /** The standing is a drain whose time is over. */
+  readonly isOverdue: boolean;
 }
 
-export type BackendState = "up" | "down" | "draining" | "unknown";
+/**
+ * active: gets flows. unknown: the same, though nobody has probed it yet. draining: keeps those that it has.
+ * drained: has none any more. maintenance: is to have none. down: its probes fail.
+ */
+export type BackendState = "active" | "unknown" | "draining" | "drained" | "maintenance" | "down";
 
-const NO_OVERRIDES: ActiveOverrides = { weight: null, drain: null };
+const NO_OVERRIDES: ActiveOverrides = { weight: null, standing: null, isOverdue: false };
 const FROM_CONFIG: Provenance = { source: "config" };
 
 export function isExpired(override: Override, nowMs: number): boolean {
   return override.expiresAtMs !== null && override.expiresAtMs <= nowMs;
 }
 
-/** By "pool/backend". Expired ones have no say; of two of a kind the later one has. */
+/** When what a drain has left is ended; null: it is no drain, or may take for ever. */
+export function deadlineOf({ change, atMs }: Override): number | null {
+  return change.kind === "drain" && change.timeoutMs !== undefined ? atMs + change.timeoutMs : null;
+}
+
+/** Which of a backend's overrides a change takes the place of: drain and maintenance exclude each other. */
+export function roleOf({ kind }: OverrideChange): "weight" | "standing" {
+  return kind === "weight" ? "weight" : "standing";
+}
+
+/** By "pool/backend". Expired ones have no say; of two with one role the later one has. */
 export function activeOverrides(overrides: readonly Override[], nowMs: number): ReadonlyMap<string, ActiveOverrides> {
   const active = new Map<string, ActiveOverrides>();
   for (const override of overrides) {
     if (isExpired(override, nowMs)) continue;
     const before = active.get(override.target) ?? NO_OVERRIDES;
-    const kind = override.change.kind;
-    const rival = before[kind];
+    const role = roleOf(override.change);
+    const rival = before[role];
     if (rival !== null && rival.atMs > override.atMs) continue;
-    active.set(override.target, { ...before, [kind]: override });
+    const deadlineMs = deadlineOf(override);
+    const isOverdue = role === "standing" ? deadlineMs !== null && deadlineMs <= nowMs : before.isOverdue;
+    active.set(override.target, { ...before, [role]: override, isOverdue });
   }
   return active;
+}
+
+/** In order. */
+export function inMaintenance(overrides: readonly Override[], nowMs: number): string[] {
+  return [...activeOverrides(overrides, nowMs)]
+    .flatMap(([name, { standing }]) => (standing?.change.kind === "maintenance" ? [name] : [])).sort();
 }
 
 /** The backends of a pool, in the order of the file. */
@@ -60,9 +92,11 @@ export function effectiveBackends(
 }
 
 function effectiveBackend(
-  name: string, config: BackendConfig, { weight, drain }: ActiveOverrides, health: BackendHealth | null,
+  name: string, config: BackendConfig, { weight, standing, isOverdue }: ActiveOverrides,
+  health: BackendHealth | null,
 ): EffectiveBackend {
-  const alive = health?.alive ?? true;
+  const resets = isOverdue || standing?.change.kind === "maintenance";
+  const alive = !resets && (health?.alive ?? true);
   const admitted = alive ? health?.admission ?? ADMISSION_MAX : 0;
   return {
     name,
@@ -70,15 +104,17 @@ function effectiveBackend(
     weight: weight?.change.kind === "weight" ? weight.change.weight : config.weight,
     weightProvenance: weight === null ? FROM_CONFIG : provenanceOf(weight),
     alive,
-    admission: drain === null ? admitted : 0,
-    drained: drain !== null,
-    stateProvenance: stateProvenance(alive, drain, health),
+    admission: standing === null ? admitted : 0,
+    drained: standing !== null,
+    resets,
+    stateProvenance: stateProvenance(alive || resets, standing, health),
+    standing: standing === null ? null : standing.change.kind === "drain" ? "drain" : "maintenance",
   };
 }
 
-/** What says most about the state: death, then the operator, then the probes, then nobody. */
-function stateProvenance(alive: boolean, drain: Override | null, health: BackendHealth | null): Provenance {
-  if (drain !== null && alive) return provenanceOf(drain);
+/** What says most about the state: death that nobody ordered, then the operator, then the probes, then nobody. */
+function stateProvenance(isAsOrdered: boolean, standing: Override | null, health: BackendHealth | null): Provenance {
+  if (standing !== null && isAsOrdered) return provenanceOf(standing);
   if (health === null) return FROM_CONFIG;
   return { source: "health", reason: health.reason, sinceMs: health.sinceMs };
 }
@@ -88,9 +124,18 @@ function provenanceOf(override: Override): Provenance {
   return { source: "override", actor, atMs, expiresAtMs, reason };
 }
 
-/** The word for people. A backend that is down and drained is down: that is what has to be mended. */
-export function backendState(backend: EffectiveBackend, health: BackendHealth | null): BackendState {
-  if (!backend.alive) return "down";
-  if (backend.drained) return "draining";
-  return health === null || !health.known ? "unknown" : "up";
+/**
+ * The word for people. A backend that is down while it is drained is down: that is what has to be mended.
+ * `isEmpty`: its last flow has ended.
+ */
+export function backendState(
+  backend: EffectiveBackend, health: BackendHealth | null, isEmpty: boolean,
+): BackendState {
+  const { alive, standing, resets } = backend;
+  if (standing === "maintenance") return "maintenance";
+  if (resets) return "drained";
+  if (!alive) return "down";
+  if (standing === "drain") return isEmpty ? "drained" : "draining";
+  if (health !== null && health.admission === 0) return "draining";
+  return health === null || !health.known ? "unknown" : "active";
 }

@@ -156,19 +156,18 @@ function ownerSteps(
 function eligibility(
   config: Config, service: Service, slot: number, destination: Destination,
 ): { readonly is: boolean; readonly why: string } {
-  const { name, admission, alive, stateProvenance } = destination;
+  const { name, admission, alive, resets, stateProvenance } = destination;
   // failOpen makes everybody eligible but those that an operator drains, who then have no slot at all.
   if (service.failedOpen && service.ring.slots.includes(destination.id)) {
     return { is: true, why: `${name} is taken as eligible: every backend is out, and failOpen is set` };
   }
+  const by = stateProvenance.source === "override" ? ` by ${stateProvenance.actor}` : "";
+  if (resets) return { is: false, why: `${name} is taken out${by}` };
   if (!alive) {
     const reason = stateProvenance.source === "health" ? ` (${stateProvenance.reason})` : "";
     return { is: false, why: `${name} is down${reason}` };
   }
-  if (admission === 0) {
-    const by = stateProvenance.source === "override" ? ` by ${stateProvenance.actor}` : "";
-    return { is: false, why: `${name} is drained${by}` };
-  }
+  if (admission === 0) return { is: false, why: `${name} is drained${by}` };
   if (admission === ADMISSION_MAX) return { is: true, why: `${name} takes all of its slots` };
   const draw = lendingDraw(slot, keyWord(keyOf(config, service, destination))) & 0xffff;
   const is = draw < admission;

@@ -25,11 +25,20 @@ export type Provenance =
     }
   | { readonly source: "health"; readonly reason: string; readonly sinceMs: number };
 
+/**
+ * What an override says. drain: no new flows, and what is left after `timeoutMs` (absent: never) is ended.
+ * maintenance: no flows at all, and no probes.
+ */
+export type OverrideChange =
+  | { readonly kind: "weight"; readonly weight: number }
+  | { readonly kind: "drain"; readonly timeoutMs?: number | undefined }
+  | { readonly kind: "maintenance" };
+
 /** An operator's, API client's or agent's word on one backend. Kept in the state directory. */
 export interface Override {
   /** "pool/backend". */
   readonly target: string;
-  readonly change: { readonly kind: "weight"; readonly weight: number } | { readonly kind: "drain" };
+  readonly change: OverrideChange;
   readonly actor: string;
   readonly reason: string | null;
   /** Wall clock, milliseconds. */
@@ -85,6 +94,8 @@ export interface Destination {
   readonly alive: boolean;
   /** 0…ADMISSION_MAX; the effective value, drains included. */
   readonly admission: number;
+  /** Its flows are to be ended: with a reset by a plane that has them, else by being alive no more. */
+  readonly resets: boolean;
   readonly weight: number;
   readonly weightProvenance: Provenance;
   readonly stateProvenance: Provenance;

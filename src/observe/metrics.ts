@@ -122,7 +122,7 @@ export const METRICS: readonly MetricDefinition[] = [
     "Packets forwarded to a backend (xdp), or datagrams (proxy: UDP alone, of TCP 0)."),
   traffic("backend", "bytes", "Bytes forwarded to a backend."),
   traffic("backend", "flows", "New flows of a backend."),
-  backendGauge("up", "1 when a backend may keep flows.", ({ state }) => (state === "down" ? 0 : 1)),
+  backendGauge("up", "1 when a backend may keep flows.", ({ alive }) => (alive ? 1 : 0)),
   backendGauge(
     "admission_ratio",
     "How much of a backend's share may take new flows, 0 to 1.",

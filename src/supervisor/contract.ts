@@ -2,7 +2,8 @@
 // rooms below it. Types only: knows no socket, map or file, and must never hold any logic.
 
 import type {
-  ApplyResult, CheckResult, ConfigRequest, Explanation, ExplainRequest, EventKind, OverrideRequest, OverrideView,
+  ApplyResult, CheckResult, ConfigRequest, DrainView, Explanation, ExplainRequest, EventKind, OverrideKind,
+  OverrideRequest, OverrideView,
   Plan, PointsmanEvent, Revision, RingReport, RingRequest, Status,
 } from "../api/schemas.ts";
 import type { Counters, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
@@ -71,7 +72,7 @@ export interface EventLog {
 /** Filter of `clearOverrides`; null matches all. `target` may be a bare name. */
 export interface OverrideFilter {
   readonly target: string | null;
-  readonly kind: "drain" | "weight" | null;
+  readonly kind: OverrideKind | null;
 }
 
 export interface Supervisor {
@@ -95,6 +96,8 @@ export interface Supervisor {
   rollback(revision: number | null, actor: string): Promise<ApplyResult>;
   revisions(): readonly Revision[];
   overrides(): readonly OverrideView[];
+  /** How far the drains in force have come. */
+  drains(): readonly DrainView[];
   /** Resolves once applied (or once the apply failed and is being retried). Throws UNKNOWN_BACKEND. */
   override(request: OverrideRequest): Promise<OverrideView>;
   /** Those removed; none is not an error. */

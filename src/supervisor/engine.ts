@@ -12,6 +12,7 @@ import { Failure } from "../errors.ts";
 import type { Checker } from "../health/checker.ts";
 import { probeTargets } from "../health/target.ts";
 import { compile } from "../model/compile.ts";
+import { inMaintenance } from "../model/effective.ts";
 import { LedgerFull } from "../model/ledger.ts";
 import type { ForwardingTable, Intent, Ledger, Override } from "../model/table.ts";
 import { createRingMemo } from "../model/table_ring.ts";
@@ -91,6 +92,8 @@ export class Engine {
   /** When the judge spoke first of what no table shows yet (monotonic). */
   #verdictAtMs: number | null = null;
   #unserved: ReadonlyMap<string, string> = new Map();
+  /** Backends in maintenance, which nobody probes. */
+  #unprobed = "";
   readonly totals: EngineTotals = {
     compiles: 0, applies: 0, applyFailures: 0, applySeconds: 0, lastApplySeconds: 0, ringRebuilds: 0,
     lastVerdictSeconds: null,
@@ -104,7 +107,7 @@ export class Engine {
     this.#inForce = { accepted: options.first, revision: 0, loadedAtMs: clock.wallMs() };
     this.#promised = { ledger: options.seat.plane.ledger(), generation: 0, isPublished: true };
     options.seat.onSwept(() => { this.#loop.request(); });
-    options.checker.update(probeTargets(options.first.config, options.seat.plane.mode === "xdp"));
+    this.#probe(options.first);
   }
 
   get inForce(): InForce { return this.#inForce; }
@@ -211,6 +214,7 @@ export class Engine {
     try {
       const report = await this.#apply(accepted, null);
       if (this.#inForce.revision === 0) this.#putInForce(accepted);
+      if (this.#maintained().join() !== this.#unprobed) this.#probe(accepted);
       this.#settleServices(report);
     } catch (error) {
       const delayMs = this.#backoff.fail();
@@ -241,16 +245,25 @@ export class Engine {
   }
 
   #putInForce(accepted: AcceptedConfig): void {
-    const { checker, env, onInForce, seat } = this.#options;
-    const revision = onInForce(accepted, this.#inForce.revision);
-    this.#inForce = { accepted, revision, loadedAtMs: env.clock.wallMs() };
+    const revision = this.#options.onInForce(accepted, this.#inForce.revision);
+    this.#inForce = { accepted, revision, loadedAtMs: this.#options.env.clock.wallMs() };
+    this.#probe(accepted);
+  }
+
+  #probe({ config }: AcceptedConfig): void {
+    const { checker, seat } = this.#options;
     const before = checker.states();
-    const targets = probeTargets(accepted.config, seat.plane.mode === "xdp");
+    const out = this.#maintained();
+    this.#unprobed = out.join();
+    const targets = probeTargets(config, seat.plane.mode === "xdp").filter(({ name }) => !out.includes(name));
     checker.update(targets);
+    if (this.#table === null) return;
     if (targets.every(({ through }) => through.length === 0)) seat.plane.endProbes();
     // A backend that moved is not what the probes of its old address said.
     if (!isDeepStrictEqual(checker.states(), before)) this.#loop.request();
   }
+
+  #maintained(): string[] { return inMaintenance(this.#options.overrides(), this.#options.env.clock.wallMs()); }
 
   async #apply(accepted: AcceptedConfig, newPlane: string | null): Promise<ApplyReport> {
     const { env, seat } = this.#options;

@@ -99,7 +99,7 @@ export function movedFlows(
   }
   let moved = 0;
   for (const [name, flows] of counters.backendFlows) {
-    if (gone.has(name)) moved += flows;
+    if (gone.has(name)) moved += flows.count;
   }
   return { kind: "estimate", moved, total };
 }

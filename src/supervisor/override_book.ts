@@ -4,7 +4,7 @@
 import type { OverrideRequest } from "../api/schemas.ts";
 import type { Cancel, Clock } from "../env.ts";
 import { isFailure } from "../errors.ts";
-import { isExpired } from "../model/effective.ts";
+import { deadlineOf, isExpired, roleOf } from "../model/effective.ts";
 import type { Override } from "../model/table.ts";
 import type { OverrideFilter } from "./contract.ts";
 import type { StateDirectory } from "./state.ts";
@@ -17,11 +17,14 @@ export interface OverrideBookOptions {
   readonly clock: Clock;
   readonly state: Pick<StateDirectory, "overrides" | "saveOverrides"> | null;
   readonly onExpired: (expired: readonly Override[]) => void;
+  /** Drains have taken as long as they may; each is told once. */
+  readonly onOverdue: () => void;
 }
 
 export class OverrideBook {
   readonly #options: OverrideBookOptions;
   #all: readonly Override[];
+  readonly #overdue = new WeakSet<Override>();
   #cancel: Cancel | null = null;
   #isClosed = false;
 
@@ -30,7 +33,7 @@ export class OverrideBook {
     this.#all = options.state?.overrides() ?? [];
   }
 
-  /** Drops what has expired, now and from now on. */
+  /** Drops what has expired and tells what is overdue, now and from now on. */
   start(): void {
     this.#expire();
   }
@@ -40,14 +43,15 @@ export class OverrideBook {
     return this.#all;
   }
 
-  /** `request.target` is a full name by now. Replaces the one of the same kind and target. */
+  /** `request.target` is a full name by now. Replaces what says another thing of the same. */
   add(request: OverrideRequest): Override {
     const { target, change, actor, reason, expiresInMs } = request;
     const atMs = this.#options.clock.wallMs();
     const expiresAtMs = expiresInMs === null ? null : atMs + expiresInMs;
     const override: Override = { target, change, actor, reason, atMs, expiresAtMs };
-    const id = overrideId(override);
-    this.#keep([...this.#all.filter((each) => overrideId(each) !== id), override]);
+    const role = roleOf(change);
+    const isReplaced = (each: Override): boolean => each.target === target && roleOf(each.change) === role;
+    this.#keep([...this.#all.filter((each) => !isReplaced(each)), override]);
     return override;
   }
 
@@ -91,6 +95,9 @@ export class OverrideBook {
       }
       this.#options.onExpired(expired);
     }
+    const overdue = this.#all.filter((each) => (deadlineOf(each) ?? Infinity) <= nowMs && !this.#overdue.has(each));
+    for (const each of overdue) this.#overdue.add(each);
+    if (overdue.length > 0) this.#options.onOverdue();
     this.#schedule();
   }
 
@@ -98,7 +105,8 @@ export class OverrideBook {
     this.#cancel?.();
     this.#cancel = null;
     if (this.#isClosed) return;
-    const nextMs = Math.min(...this.#all.map((each) => each.expiresAtMs ?? Infinity));
+    const nextMs = Math.min(...this.#all.flatMap((each) =>
+      [each.expiresAtMs ?? Infinity, this.#overdue.has(each) ? Infinity : deadlineOf(each) ?? Infinity]));
     if (nextMs === Infinity) return;
     const delayMs = Math.max(0, nextMs - this.#options.clock.wallMs());
     this.#cancel = this.#options.clock.after(Math.min(delayMs, LOOK_AGAIN_MS), () => {

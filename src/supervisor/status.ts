@@ -69,7 +69,7 @@ function natView({ nat }: Counters): Status["nat"] {
 
 /** Backends that answer none of their translated flows: their answers go another way, or nowhere. */
 function silentBackends({ nat, backendFlows }: Counters): string[] {
-  return [...nat?.unanswered ?? []].filter(([name, flows]) => flows >= (backendFlows.get(name) ?? 0)).map(([name, flows]) =>
+  return [...nat?.unanswered ?? []].filter(([name, flows]) => flows >= (backendFlows.get(name)?.count ?? 0)).map(([name, flows]) =>
     `${name}: none of its ${flows} translated flow(s) got an answer through this host;`
     + " is the way from the backend to the clients this host, and does the backend listen? (doctor --return-path tells)");
 }

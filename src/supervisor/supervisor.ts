@@ -3,7 +3,7 @@
 // and the state directory are given to it.
 
 import type {
-  ApplyResult, CheckResult, ConfigRequest, Explanation, ExplainRequest, EventKind, OverrideRequest,
+  ApplyResult, CheckResult, ConfigRequest, DrainView, Explanation, ExplainRequest, EventKind, OverrideRequest,
   OverrideView, Plan, Revision, RingReport, RingRequest, Status,
 } from "../api/schemas.ts";
 import type { Counters } from "../dataplane/dataplane.ts";
@@ -18,6 +18,7 @@ import { ConfigChanges } from "./config_changes.ts";
 import type {
   EventLog, OpenPlane, OverrideFilter, Parse, StartChecker, Supervisor, SupervisorTotals,
 } from "./contract.ts";
+import { Drains } from "./drains.ts";
 import { Engine } from "./engine.ts";
 import type { WritableEventLog } from "./events.ts";
 import { createEventLog } from "./events.ts";
@@ -90,6 +91,7 @@ class PointsmanSupervisor implements Supervisor {
   readonly #checker: Checker;
   readonly #engine: Engine;
   readonly #changes: ConfigChanges;
+  readonly #drains: Drains;
   readonly #conditions = new Map<string, string>();
   readonly #transitions = new Map<string, number>();
   readonly #startedAtMs: number;
@@ -108,6 +110,7 @@ class PointsmanSupervisor implements Supervisor {
     this.#events = createEventLog(env.clock);
     this.#book = new OverrideBook({
       clock: env.clock, state, onExpired: (expired) => { this.#forget(expired); },
+      onOverdue: () => { this.#engine.request(); },
     });
     const record = this.#record.bind(this);
     const initial = this.#lastHealth();
@@ -126,6 +129,11 @@ class PointsmanSupervisor implements Supervisor {
     this.#changes = new ConfigChanges({
       env, instance: this.instance, engine: this.#engine, seat, parse: options.parse, state,
       file: options.file, counters: () => this.counters(), record,
+    });
+    this.#drains = new Drains({
+      clock: env.clock, mode: () => seat.plane.mode, table: () => this.#engine.table,
+      overrides: () => this.#book.list(), flows: () => this.counters().backendFlows,
+      record: (target, message, fields) => { this.#record("override", target, message, fields); },
     });
     seat.onDoubt((names, reason) => { this.#look(names, reason); });
     // What was known of a backend holds for the first targets, not for one that comes back next week.
@@ -159,6 +167,7 @@ class PointsmanSupervisor implements Supervisor {
   status(): Status {
     const { inForce, table, lastApply } = this.#engine;
     const now = this.#sample();
+    this.#drains.look();
     return describeStatus({
       version: this.#options.version,
       pid: this.#env.pid,
@@ -178,6 +187,7 @@ class PointsmanSupervisor implements Supervisor {
       plane: this.#seat.plane.status(),
       now,
       before: this.#samples.before ?? this.#samples.now,
+      empty: this.#drains.empty(),
     });
   }
 
@@ -194,6 +204,11 @@ class PointsmanSupervisor implements Supervisor {
   overrides(): readonly OverrideView[] {
     const config = this.config();
     return this.#book.list().map((each) => overrideView(each, config));
+  }
+
+  drains(): readonly DrainView[] {
+    this.#drains.look();
+    return this.#drains.views();
   }
 
   async override(request: OverrideRequest): Promise<OverrideView> {
@@ -355,6 +370,7 @@ class PointsmanSupervisor implements Supervisor {
     if (atMs - this.#samples.now.atMs >= SAMPLE_MS) {
       this.#samples = { now: this.#sample(), before: this.#samples.now };
     }
+    this.#drains.look();
     // The process lives for as long as its instance does.
     this.#cancelHeartbeat = this.#env.clock.after(HEARTBEAT_MS, () => { this.#beat(); }, true);
   }
@@ -372,5 +388,5 @@ class PointsmanSupervisor implements Supervisor {
 
 /** Without its target: the event has that for its subject. */
 function describeChange({ change }: Override): string {
-  return change.kind === "drain" ? "drain" : `weight ${change.weight}`;
+  return change.kind === "weight" ? `weight ${change.weight}` : change.kind;
 }

@@ -7,6 +7,7 @@ import { formatDestination } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
 import { activeOverrides, backendState, effectiveBackends } from "../model/effective.ts";
 import type { EffectiveBackend } from "../model/effective.ts";
+import type { HeldFlows } from "../model/held_flows.ts";
 import { formatServiceAddress } from "../model/service_address.ts";
 import { outerProtocols } from "../model/tunnel_error.ts";
 import type {
@@ -27,6 +28,8 @@ export interface ViewInput {
   readonly now: Sample;
   /** An earlier one, or null. */
   readonly before: Sample | null;
+  /** "pool/backend" that are drained and have no flow left. */
+  readonly empty: ReadonlySet<string>;
 }
 
 type Rates = ServiceView["rates"];
@@ -146,8 +149,10 @@ function backendView(
     backend: backend.config.name,
     address: backend.config.address.text,
     destinations: destinationViews(uses, input.plane),
-    state: backendState(backend, health),
+    state: backendState(backend, health, input.empty.has(name)),
+    alive: backend.alive,
     reason: reasonOf(backend, health),
+    actor: backend.stateProvenance.source === "override" ? backend.stateProvenance.actor : null,
     sinceMs: sinceOf(backend, health),
     weight: backend.weight,
     weightProvenance: backend.weightProvenance,
@@ -157,8 +162,13 @@ function backendView(
     share: room === 0 ? 0 : slots / room,
     traffic: { ...(counters.backends.get(name) ?? NO_TRAFFIC) },
     rates: rates(input.now, input.before, (each) => each.backends.get(name)),
-    flows: counters.backendFlows.get(name) ?? (counters.flows.kind === "exact" ? 0 : null),
+    flows: flowsOf(counters.backendFlows.get(name)),
+    flowsKind: counters.backendFlows.get(name)?.kind ?? "unknown",
   };
+}
+
+function flowsOf(held: HeldFlows | undefined): number | null {
+  return held === undefined || held.kind === "unknown" ? null : held.count;
 }
 
 function destinationViews(
@@ -184,7 +194,8 @@ function destinationViews(
 function reasonOf(backend: EffectiveBackend, health: BackendHealth | null): string {
   const { stateProvenance: said } = backend;
   if (said.source === "override") {
-    return `drained by ${said.actor}${said.reason === null ? "" : `: ${said.reason}`}`;
+    const what = backend.standing === "maintenance" ? "in maintenance" : "drained";
+    return `${what} by ${said.actor}${said.reason === null ? "" : `: ${said.reason}`}`;
   }
   return health?.reason ?? "no health check";
 }

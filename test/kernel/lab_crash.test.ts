@@ -128,7 +128,7 @@ describeKernel("what nobody notices", [...KERNEL, "tool:curl", "tool:ethtool"], 
     const host = lab.backends[1];
     if (host === undefined) throw new Error("no second backend");
     served[1] = await serveBackend(host, { iperf: false, decap: false });
-    await waitFor("web-2 to be up", 15_000, async () => (await backends()).every(({ state }) => state === "up"));
+    await waitFor("web-2 to be up", 15_000, async () => (await backends()).every(({ state }) => state === "active"));
     expect((JSON.parse(await instance.verb("ring", "web-4", "-o", "json")) as { slots: string[] }).slots).toEqual(
       before.slots,
     );

@@ -72,7 +72,7 @@ describeKernel("a backend that stops answering", [...KERNEL, "tool:curl", "tool:
 
       served[1]?.process.kill("SIGCONT");
       await waitFor("web-2 to be up", PATIENCE_MS, async () =>
-        (await backend("web-2"))?.state === "up");
+        (await backend("web-2"))?.state === "active");
       expect(await slots()).toEqual(before);
       expect(await met()).toEqual(["web-1", "web-2", "web-3"]);
     });

@@ -97,7 +97,7 @@ describeKernel("probes via: tunnel", [...KERNEL, "tool:curl", "tool:ethtool"], (
     }).catch((error: unknown) => { throw new Error(`${String(error)}: ${JSON.stringify([...last])}\n${instance.log()}`); });
   };
   const wanted = (isUp: (each: Case) => boolean): ReadonlyMap<string, string> =>
-    new Map(CASES.map((each) => [each.name, isUp(each) ? "up" : "down"]));
+    new Map(CASES.map((each) => [each.name, isUp(each) ? "active" : "down"]));
   const reconfigure = (cases: readonly Case[], extra = ""): void => {
     instance.configure(configText(name, host, cases, extra));
     instance.process.kill("SIGHUP");
@@ -201,14 +201,14 @@ describeKernel("probes via: tunnel", [...KERNEL, "tool:curl", "tool:ethtool"], (
     await instance.stop();
     expect(road()).toEqual([]);
     instance = await startInstance(lab, name, configText(name, host, [TCP]));
-    await becomes("the backend to be up", new Map([["tcp", "up"]]));
+    await becomes("the backend to be up", new Map([["tcp", "active"]]));
     await instance.stop("SIGKILL");
     expect(road()).toHaveLength(2 + 1 + 1);
     // Whoever comes next has no such probes, and takes away what is left; then has them again.
     instance = await startInstance(lab, name, configText(name, host, [DIRECT]));
     await waitFor("what was left to be gone", PATIENCE_MS, () => Promise.resolve(road().length === 0));
     reconfigure([TCP]);
-    await becomes("the backend to be up", new Map([["tcp", "up"]]));
+    await becomes("the backend to be up", new Map([["tcp", "active"]]));
     await instance.stop("SIGKILL");
     expect(road()).toHaveLength(2 + 1 + 1);
     await instance.verb("detach");

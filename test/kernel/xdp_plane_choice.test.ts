@@ -163,7 +163,7 @@ describeKernel("the choice of a plane", KERNEL, () => {
     const { flows, backendFlows, services, backends } = plane.counters();
     expect(flows).toEqual({ count: 50, max: 1024, kind: "tracked" });
     expect([...backendFlows.keys()].sort()).toEqual(["web/a", "web/b", "web/c"]);
-    expect([...backendFlows.values()].reduce((sum, each) => sum + each, 0)).toBe(50);
+    expect([...backendFlows.values()].reduce((sum, each) => sum + each.count, 0)).toBe(50);
     expect(services.get("web")).toMatchObject({ packets: 50, flows: 50 });
     expect([...backends.values()].reduce((sum, each) => sum + each.packets, 0)).toBe(50);
   });

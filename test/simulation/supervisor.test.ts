@@ -4,7 +4,7 @@
 
 import { describe, expect, it } from "vitest";
 import { compile } from "../../src/model/compile.ts";
-import type { BackendHealth, ForwardingTable, Intent, Service } from "../../src/model/table.ts";
+import type { BackendHealth, ForwardingTable, Intent, OverrideChange, Service } from "../../src/model/table.ts";
 import { ADMISSION_MAX } from "../../src/model/table.ts";
 import type { ConfigSketch } from "../support/configs.ts";
 import { configOf, sketchText } from "../support/configs.ts";
@@ -162,6 +162,11 @@ class Day {
     const intent: Intent = {
       config, hashSeed, overrides: world.state().overrides(), health: this.#trueHealth(), nowMs: world.env.clock.wallMs(),
     };
+    for (const { target, end, deadlineAtMs } of supervisor.drains()) {
+      const isOver = deadlineAtMs !== null && deadlineAtMs <= intent.nowMs;
+      // The simulated plane holds no flow.
+      expect([target, end]).toEqual([target, isOver && end === "deadline" ? "deadline" : "empty"]);
+    }
     const expected = compile(intent, { ledger: table.ledger, generation: table.generation - 1 });
     expect(essence(table)).toEqual(essence(expected));
     // Events: none missing, none twice, and the last word on each backend is the truth.
@@ -169,7 +174,7 @@ class Day {
     for (const [name, to] of this.#said) {
       const row = status.backends.find((each) => each.name === name);
       // Nobody probes a pool that no service uses.
-      if (row === undefined || row.destinations.length === 0) continue;
+      if (row === undefined || row.destinations.length === 0 || row.state === "maintenance") continue;
       expect([name, to]).toEqual([name, world.dead.has(name) ? "down" : "up"]);
     }
   }
@@ -206,8 +211,10 @@ class Day {
   }
 
   #override(): void {
-    const change = this.chance(0.5)
-      ? { kind: "drain" as const } : { kind: "weight" as const, weight: this.pick([0, 10, 200]) };
+    const change = this.pick<OverrideChange>([
+      { kind: "drain" }, { kind: "drain", timeoutMs: 1 + Math.floor(this.next() * 60_000) }, { kind: "maintenance" },
+      { kind: "weight", weight: 0 }, { kind: "weight", weight: 10 }, { kind: "weight", weight: 200 },
+    ]);
     const target = `${this.pick(POOLS)}/${this.pick(BACKENDS)}`;
     const expiresInMs = this.chance(0.5) ? 1 + Math.floor(this.next() * 60_000) : null;
     this.#ask(this.world.supervisor.override({ target, change, actor: "day", reason: null, expiresInMs }));
@@ -264,8 +271,8 @@ function essence(table: ForwardingTable): unknown {
   return {
     services: table.services.map(({ index, name, ring, hashSeed, failedOpen, destinations }) =>
       ({ index, name, ring: ring.key, hashSeed, failedOpen, destinations })),
-    destinations: [...table.destinations.values()].map(({ id, generation, identity, alive, admission, weight }) =>
-      ({ id, generation, identity, alive, admission, weight })),
+    destinations: [...table.destinations.values()].map(({ id, generation, identity, alive, admission, weight, resets }) =>
+      ({ id, generation, identity, alive, admission, weight, resets })),
   };
 }
 

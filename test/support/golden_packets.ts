@@ -164,6 +164,7 @@ function destinationOf(one: File["destinations"][number]): Destination {
     alive: one.alive,
     admission: 65536,
     weight: 1,
+    resets: false,
     weightProvenance: { source: "config" },
     stateProvenance: { source: "config" },
   };

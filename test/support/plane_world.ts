@@ -162,6 +162,7 @@ function destinationOf(world: World, backend: number, id: number, generation: nu
     address: backendAddress(backend), port: 80, forwarding: "ipip", gue: null, mac: null,
     alive,
     admission: alive ? 65536 : 0, weight: 1,
+    resets: false,
     weightProvenance: { source: "config" }, stateProvenance: { source: "config" },
   };
 }

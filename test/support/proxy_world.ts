@@ -11,7 +11,7 @@ import type { Env } from "../../src/env.ts";
 import { parseAddress, type Address } from "../../src/model/address.ts";
 import { compile } from "../../src/model/compile.ts";
 import type { BackendConfig, Config, ServiceConfig, ServiceProxyConfig } from "../../src/model/config.ts";
-import { type BackendHealth, EMPTY_LEDGER, type ForwardingTable } from "../../src/model/table.ts";
+import { type BackendHealth, EMPTY_LEDGER, type ForwardingTable, type Override } from "../../src/model/table.ts";
 import { createFakeEnv, type FakeEnv } from "./fake_env.ts";
 import { serviceAt } from "./service_at.ts";
 
@@ -88,13 +88,16 @@ export class TableMaker {
   #last: ForwardingTable | null = null;
 
   /** `down`: "pool/backend" names that are not alive; `admission`: by name. */
-  make(wanted: Config, down: readonly string[] = [], admission: Readonly<Record<string, number>> = {}): ForwardingTable {
+  make(
+    wanted: Config, down: readonly string[] = [], admission: Readonly<Record<string, number>> = {},
+    overrides: readonly Override[] = [],
+  ): ForwardingTable {
     const health = new Map<string, BackendHealth>();
     const base = { known: true, reason: "test", sinceMs: 0 };
     for (const name of down) health.set(name, { ...base, alive: false, admission: 0 });
     for (const [name, share] of Object.entries(admission)) health.set(name, { ...base, alive: true, admission: share });
     this.#last = compile(
-      { config: wanted, hashSeed: 1n, overrides: [], health, nowMs: 0 },
+      { config: wanted, hashSeed: 1n, overrides, health, nowMs: 0 },
       { ledger: this.#last?.ledger ?? EMPTY_LEDGER, generation: this.#last?.generation ?? 0 },
     );
     return this.#last;

@@ -216,6 +216,7 @@ function randomDestinations(draws: Draws, most: Forwarding | null): Map<number, 
       alive: draws.chance(0.85),
       admission: draws.pick([0, 1, 65536]),
       weight: 1,
+      resets: false,
       weightProvenance: { source: "config" },
       stateProvenance: { source: "config" },
     });

@@ -5,6 +5,7 @@ import type {
   ApplyReport, Counters, Dataplane, DoubtListener, PlaneStatus, ProbePlace, StepDescription,
 } from "../../src/dataplane/dataplane.ts";
 import { Failure } from "../../src/errors.ts";
+import type { FlowKind } from "../../src/model/held_flows.ts";
 import { formatServiceAddress } from "../../src/model/service_address.ts";
 import type { SlotSweep } from "../../src/model/slot_states.ts";
 import type { ForwardingTable, Ledger } from "../../src/model/table.ts";
@@ -48,6 +49,11 @@ export class SimulatedPlane implements Dataplane {
   probesEnded = 0;
   /** What probes wanted to go through this plane to. */
   readonly probed = new Set<string>();
+  /** Flows that are counted, by "pool/backend". */
+  readonly held = new Map<string, number>();
+  heldKind: FlowKind = "tracked";
+  /** When they were counted (monotonic). */
+  countedAtMs = Infinity;
   applies = 0;
   running = 0;
   closed: { readonly detach: boolean } | null = null;
@@ -176,9 +182,12 @@ export class SimulatedPlane implements Dataplane {
   }
 
   counters(): Counters {
+    const names = [...this.table?.destinations.values() ?? []].map(({ name }) => name);
     return {
       verdicts: {}, services: new Map(), backends: new Map(),
-      flows: { count: 0, max: FLOWS_MAX, kind: "tracked" }, backendFlows: new Map(),
+      flows: { count: 0, max: FLOWS_MAX, kind: "tracked" },
+      backendFlows: new Map(names.map((name) =>
+        [name, { count: this.held.get(name) ?? 0, kind: this.heldKind, atMs: this.countedAtMs }])),
     };
   }
 

@@ -215,6 +215,7 @@ function destinationOf(id: number, alive: boolean, admits: boolean): Destination
     id, generation: 1, identity: BigInt(id), name: `pool/${id}`, pool: "pool", backend: `${id}`,
     address: addressFromBytes(Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, id)),
     port: null, forwarding: "l2", gue: null, mac: null, alive, admission: alive && admits ? 65536 : 0, weight: 1,
+    resets: false,
     weightProvenance: { source: "config" }, stateProvenance: { source: "config" },
   };
 }

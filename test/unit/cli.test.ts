@@ -112,6 +112,7 @@ describe("exit codes", () => {
     ["explain 1.2.3.4:5 web -c /bad.yaml", 2, /CONFIG_INVALID/],
     ["drain a --for soon", 2, /"soon" is not a duration/],
     ["drain a --for 0s", 2, /"0s" is not a duration from 1ms to 3650d, .*until cleared/],
+    ["drain a --timeout soon", 2, /--timeout: "soon" is not a duration/],
     ["weight a 5 --for 99999999h", 2, /"99999999h" is not a duration from 1ms to 3650d/],
     ["drain a --for 99999999999999999999d", 2, /is not a duration from 1ms to 3650d/],
     ["explain 1.2.3.4:5 web -c /config.yaml --hash-seed xyz", 2, /16 hexadecimal digits/],
@@ -261,7 +262,10 @@ describe("changes of a running instance", () => {
     expect(weighed.asked[0]?.[1]).toMatchObject({ change: { kind: "weight", weight: 0 }, expiresInMs: null });
     expect((await cli("undrain a", { answers })).asked).toEqual([
       ["clearOverrides", { target: "a", kind: "drain", actor: "tester" }],
+      ["clearOverrides", { target: "a", kind: "maintenance", actor: "tester" }],
     ]);
+    expect((await cli("ready a", { answers })).asked).toHaveLength(2);
+    expect((await cli("maintenance a", { answers })).out).toBe("web/a: in maintenance for 10m\n");
     expect((await cli("overrides clear", { answers })).asked).toEqual([
       ["clearOverrides", { target: null, kind: null, actor: "tester" }],
     ]);

@@ -127,7 +127,7 @@ describe("a walk over the flow table", () => {
       entry({ client: 1 }), entry({ client: 2 }), entry({ client: 3, destination: 2 }), entry({ client: 4, generation: 2 }),
       entry({ client: 5, lastSeenMs: nowMs - IDLE_MS }), entry({ client: 6, lastSeenMs: nowMs - IDLE_MS - 1 }),
     ];
-    expect(sweep.read()).toMatchObject({ count: 5, complete: true });
+    expect(sweep.read()).toMatchObject({ count: 5, atMs: expect.any(Number) as number });
     expect([...sweep.read().byDestination]).toEqual([["1/1", 3], ["2/1", 1], ["1/2", 1]]);
     expect(sweep.found().size).toBe(0);
   });
@@ -147,15 +147,15 @@ describe("a walk over the flow table", () => {
   it("takes a large table in slices with pauses, and tells the last count until its end", () => {
     const { env, flows, sweep, entry } = scene();
     flows.entries = Array.from({ length: SLICE * 2 + 1 }, (_, client) => entry({ client }));
-    expect(sweep.read()).toMatchObject({ count: 0, complete: false });
+    expect(sweep.read()).toMatchObject({ count: 0, atMs: null });
     expect([flows.slices, env.nextTimerMs()]).toEqual([[SLICE], 5]);
     // Asking again begins no second walk.
-    expect(sweep.read().complete).toBe(false);
+    expect(sweep.read().atMs).toBe(null);
     env.advanceSync(5);
     expect(flows.slices).toEqual([SLICE, SLICE]);
     env.advanceSync(5);
     expect(flows.slices).toEqual([SLICE, SLICE, 1]);
-    expect(sweep.read()).toMatchObject({ count: SLICE * 2 + 1, complete: true });
+    expect(sweep.read()).toMatchObject({ count: SLICE * 2 + 1, atMs: expect.any(Number) as number });
   });
 
   it("that fails counts for nothing, and the next one begins at the first entry", () => {
@@ -165,7 +165,7 @@ describe("a walk over the flow table", () => {
     flows.fails = true;
     env.advanceSync(5);
     expect(env.messages("warn")).toEqual(["the flow table could not be walked to its end"]);
-    expect(sweep.read()).toMatchObject({ count: 0, complete: false });
+    expect(sweep.read()).toMatchObject({ count: 0, atMs: null });
     flows.fails = false;
     sweep.read();
     env.advanceSync(5);
@@ -235,7 +235,7 @@ describe("slots that wait for a walk", () => {
     sweep.read();
     sweep.follow(tableWith(1, 2));
     env.advanceSync(5);
-    expect(sweep.read().complete).toBe(true);
+    expect(sweep.read().atMs).not.toBe(null);
     expect([sweep.found().size, swept.length]).toEqual([0, 0]);
     env.advanceSync(SETTLE_MS + 5);
     expect(sweep.found().get(KEY)?.generation).toBe(2);

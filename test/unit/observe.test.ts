@@ -20,7 +20,7 @@ function supervisorOf(world: World): Supervisor {
     config: { file: null, revision: 4, loadedAtMs: 2000, fileDiffers: true, problems: [] }, overrides: [],
     services: [{ name: "web", backends: 2, backendsUp: 1, failedOpen: false, error: null }],
     backends: world.backends.map((backend) => ({
-      pool: "pool", backend, state: "up", admission: 32768, weight: 100, slots: 7, flows: null,
+      pool: "pool", backend, state: "active", alive: true, actor: null, flowsKind: "unknown", admission: 32768, weight: 100, slots: 7, flows: null,
       destinations: [{ pathMtu: null }, { pathMtu: backend === "a" ? 1400 : null }, { pathMtu: backend === "a" ? 1380 : null }],
     })),
   }) as unknown as Status;

@@ -19,7 +19,7 @@ describe("a doubt of the plane", () => {
     world.plane.doubt(["web/a"], "its tunnel was answered: protocol unreachable");
     expect(probesOf()).toBe(1);
     await world.env.advance(10_000);
-    expect(supervisor.status().backends.map(({ state }) => state)).toEqual(["up", "up", "up"]);
+    expect(supervisor.status().backends.map(({ state }) => state)).toEqual(["active", "active", "active"]);
   });
 
   it("is heard from the plane that takes the seat", async () => {

@@ -109,6 +109,19 @@ describe("udp sessions", () => {
     expect(await ask(client, port, "4")).toBe(`${other}:4`);
   });
 
+  it("move at once from a backend in maintenance, though nobody else is alive and the service fails open", async () => {
+    const backends = [await world.udpBackend("a"), await world.udpBackend("b")];
+    const { wanted, port } = await serve(backends, { failOpen: true });
+    const client = await world.udpClient();
+    const first = (await ask(client, port, "1")).slice(0, 1);
+    const other = first === "a" ? "b" : "a";
+    await world.plane.apply(world.tables.make(wanted, ["web/a", "web/b"], {}, [{
+      target: `web/${first}`, change: { kind: "maintenance" }, actor: "ann", reason: null, atMs: 0, expiresAtMs: null,
+    }]));
+    expect(incidents()).toMatchObject({ session_moved: 1 });
+    expect(await ask(client, port, "2")).toBe(`${other}:2`);
+  });
+
   it("move when their backend leaves the config, and stay over a reload that does not concern them", async () => {
     const backends = [await world.udpBackend("a"), await world.udpBackend("b")];
     const { wanted, port } = await serve(backends);

@@ -279,6 +279,7 @@ describe("overrides", () => {
     expect(slotsOf(world, "web/b")).toBe(0);
     world.kill();
     const next = await world.start();
+    world.plane.held.set("web/b", 1);
     expect(next.status().backends[1]).toMatchObject({ state: "draining", reason: "drained by ann: kernel update" });
     expect(slotsOf(world, "web/b")).toBe(0);
     expect(await next.clearOverrides({ target: "b", kind: "drain" }, "bob")).toHaveLength(1);

@@ -71,7 +71,7 @@ export function maySit(
 ): boolean {
   const now = service.destinations.map((id) => table.destinations.get(id))
     .find((each) => each?.identity === destination.identity);
-  return now !== undefined && (now.alive || service.failedOpen);
+  return now !== undefined && (now.alive || (service.failedOpen && !now.resets));
 }
 
 export function warnOfDescriptors(context: ProxyContext, service: string): void {

@@ -122,6 +122,7 @@ class ProxyPlane implements Dataplane {
     for (const { listener, service, place } of changes.kept) {
       listener.update(service, place, loads.get(service.name)!);
     }
+    this.#endFlows();
     const problems = await this.#assign(changes.closed);
     const opening = changes.opened.map((wanted) =>
       this.#open(wanted, loads.get(wanted.service.name)!, problems.get(wanted.place.host)));
@@ -144,7 +145,8 @@ class ProxyPlane implements Dataplane {
     for (const listener of this.#everyListener()) listener.count();
     const flowsMax = this.#table.services.reduce((sum, { config: { protocol, proxy } }) =>
       sum + (protocol === "tcp" ? proxy.connectionsMax : proxy.sessionsMax), 0);
-    return this.#tally.counters(flowsMax);
+    const names = [...this.#table.destinations.values()].map(({ name }) => name);
+    return this.#tally.counters(flowsMax, names, this.#env.clock.monotonicMs());
   }
 
   status(): PlaneStatus {
@@ -177,6 +179,13 @@ class ProxyPlane implements Dataplane {
     this.#cancelSweep?.();
     this.#cancelRestore?.();
     await this.#addresses.release();
+  }
+
+  /** Of backends that are to have no flows: of those that are gone from the table, they end by themselves. */
+  #endFlows(): void {
+    const ending = new Set([...this.#table.destinations.values()].flatMap(({ name, resets }) => (resets ? [name] : [])));
+    if (ending.size === 0) return;
+    for (const listener of this.#everyListener()) listener.endFlows(ending);
   }
 
   #everyListener(): Listener[] {

@@ -14,7 +14,7 @@ import type { Counters, TrafficCount } from "../dataplane.ts";
 export type Incident =
   | "connections_max" | "sessions_max" | "descriptors_max" | "accept_failed" | "client_gone"
   | "connect_failed" | "connect_timeout" | "connect_retried" | "backends_exhausted"
-  | "idle_timeout" | "backend_reset" | "client_reset" | "session_failed" | "session_moved"
+  | "idle_timeout" | "backend_reset" | "client_reset" | "drain_reset" | "session_failed" | "session_moved"
   | "datagram_dropped";
 
 interface Traffic {
@@ -100,7 +100,8 @@ export class Tally {
     }
   }
 
-  counters(flowsMax: number): Counters {
+  /** `backends`: those of the table, which have a count of flows also before their first. */
+  counters(flowsMax: number, backends: Iterable<string>, nowMs: number): Counters {
     const copy = (counts: ReadonlyMap<string, Traffic>): Map<string, TrafficCount> =>
       new Map([...counts].map(([name, count]) => [name, { ...count }]));
     const verdicts = [...this.#verdicts].map(([name, count]) => [name, { ...count }] as const);
@@ -109,7 +110,8 @@ export class Tally {
       services: copy(this.#services),
       backends: copy(this.#backends),
       flows: { count: this.#flowsOpen, max: flowsMax, kind: "exact" },
-      backendFlows: new Map(this.#flowsNow),
+      backendFlows: new Map([...backends, ...this.#flowsNow.keys()].map((name) =>
+        [name, { count: this.#flowsNow.get(name) ?? 0, kind: "exact", atMs: nowMs }])),
       incidents: new Map(this.#incidents),
       quic: new Map(this.#quic),
     };

@@ -38,6 +38,9 @@ export class TcpConnection {
   readonly #start: ConnectionStart;
   readonly #tried = new Set<number>();
   #backend: Socket | null = null;
+  /** Ends the attempt to connect that is under way, in favour of the next one. */
+  #giveUp: (() => void) | null = null;
+  #name = "";
   #account: Account | null = null;
   #cancelTimer: Cancel | null = null;
   #isEnding = false;
@@ -83,6 +86,17 @@ export class TcpConnection {
     }
   }
 
+  /** Resets the connection if it is with one of these backends; if it is about to be, another one gets it. */
+  endAt(backends: ReadonlySet<string>): void {
+    if (this.#isEnding || !backends.has(this.#name)) return;
+    if (this.#account === null) {
+      this.#giveUp?.();
+      return;
+    }
+    this.#context.tally.incident("drain_reset");
+    this.reset();
+  }
+
   /** Ends both sides at once. */
   reset(): void {
     this.#isEnding = true;
@@ -102,6 +116,7 @@ export class TcpConnection {
       highWaterMark: HIGH_WATER_MARK,
     };
     this.#tried.add(destination.id);
+    this.#name = destination.name;
     let backend: Socket;
     try {
       backend = env.net.connect(options);
@@ -117,6 +132,7 @@ export class TcpConnection {
       backend.destroy();
       this.#retry(destination, error);
     };
+    this.#giveUp = () => { fail(new Error("the backend is taken out")); };
     const timeoutMs = this.#start.service().config.proxy.connectTimeoutMs;
     this.#cancelTimer = env.clock.after(timeoutMs, () => { fail(null); });
     backend.on("error", (error) => {

@@ -79,6 +79,11 @@ export class TcpListener {
     this.#load.flows += this.#connections.size;
   }
 
+  /** Of these backends ("pool/backend"). */
+  endFlows(backends: ReadonlySet<string>): void {
+    for (const connection of this.#connections) connection.endAt(backends);
+  }
+
   count(): void {
     for (const connection of this.#connections) connection.count();
   }

@@ -87,6 +87,11 @@ export class UdpListener {
     }
   }
 
+  /** With a new version of the service: update() has ended them. */
+  endFlows(): void {
+    // a listener that leaves has none any more
+  }
+
   count(): void {
     for (const session of this.#sessions.values()) session.count();
   }

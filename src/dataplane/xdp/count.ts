@@ -3,9 +3,11 @@
 
 import type { VerdictName } from "../../model/decide.ts";
 import { TRACKING_OUTCOMES, trackingOf } from "../../model/flow_decide.ts";
+import { flowKindOf, sumOfFlows, worseKind } from "../../model/held_flows.ts";
+import type { FlowKind, HeldFlows } from "../../model/held_flows.ts";
 import { NAT_OUTCOMES } from "../../model/nat.ts";
 import { QUIC_OUTCOMES } from "../../model/quic_route.ts";
-import type { ForwardingTable } from "../../model/table.ts";
+import type { Destination, ForwardingTable } from "../../model/table.ts";
 import type { Counters, TrafficCount } from "../dataplane.ts";
 import { TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi.gen.ts";
 import { encodeU32 } from "./map_values.ts";
@@ -64,18 +66,20 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, found:
     });
   const services = new Map<string, TrafficCount>();
   const backends = new Map<string, TrafficCount>();
-  const backendFlows = new Map<string, number>();
+  const backendFlows = new Map<string, HeldFlows>();
   const unanswered = new Map<string, number>();
   if (table !== null) {
     const byIndex = readTraffic(maps.service_traffic, Math.max(-1, ...table.services.map(({ index }) => index)));
     for (const { name, index } of table.services) services.set(name, byIndex[index] ?? NO_TRAFFIC);
     const byId = readTraffic(maps.destination_traffic, Math.max(0, ...table.destinations.keys()));
+    const kinds = kindsOf(table);
     // A backend with several ports or ways of forwarding has several destinations.
     for (const { id, name, generation } of table.destinations.values()) {
       backends.set(name, plus(backends.get(name) ?? NO_TRAFFIC, byId[id] ?? NO_TRAFFIC));
       const place = `${id}/${generation}`;
-      const held = (flows.byDestination.get(place) ?? 0) + (nat?.byDestination.get(place) ?? 0);
-      backendFlows.set(name, (backendFlows.get(name) ?? 0) + held);
+      const held = heldBy(place, kinds.get(id) ?? "unknown", found);
+      const others = backendFlows.get(name);
+      backendFlows.set(name, others === undefined ? held : sumOfFlows(others, held));
       const silent = nat?.unanswered.get(place) ?? 0;
       if (silent > 0) unanswered.set(name, (unanswered.get(name) ?? 0) + silent);
     }
@@ -98,9 +102,32 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, found:
   };
 }
 
+/** "id/generation" of those that get no new flows. */
+export function closedTo(destinations: readonly Destination[]): ReadonlySet<string> {
+  return new Set(destinations.flatMap(({ id, generation, admission }) => (admission === 0 ? [`${id}/${generation}`] : [])));
+}
+
+/** What each destination's count is, if several services use it the worst. */
+function kindsOf({ services }: ForwardingTable): ReadonlyMap<number, FlowKind> {
+  const kinds = new Map<number, FlowKind>();
+  for (const service of services) {
+    const kind = flowKindOf(service);
+    for (const id of service.destinations) kinds.set(id, worseKind(kinds.get(id) ?? kind, kind));
+  }
+  return kinds;
+}
+
+/** `place`: "id/generation". Translated flows have a table, and a walk, of their own. */
+function heldBy(place: string, kind: FlowKind, { flows, nat }: FlowsFound): HeldFlows {
+  const isTranslated = kind === "exact";
+  const atMs = isTranslated ? nat?.atMs ?? null : flows.atMs;
+  const count = (flows.byDestination.get(place) ?? 0) + (nat?.byDestination.get(place) ?? 0);
+  return atMs === null ? { count, kind: "unknown", atMs: -Infinity } : { count, kind, atMs };
+}
+
 /** The table has every flow, or, where a service remembers exceptions only, those. */
-function kindOf({ complete }: FlowCount, table: ForwardingTable | null): Counters["flows"]["kind"] {
-  if (!complete) return "unknown";
+function kindOf({ atMs }: FlowCount, table: ForwardingTable | null): Counters["flows"]["kind"] {
+  if (atMs === null) return "unknown";
   return table?.services.some((service) => trackingOf(service) === "minimal") === true
     ? "remembered" : "tracked";
 }

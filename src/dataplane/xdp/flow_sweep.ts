@@ -16,8 +16,8 @@ export interface FlowCount {
   readonly count: number;
   /** By "id/generation". */
   readonly byDestination: ReadonlyMap<string, number>;
-  /** False until the table was walked once. */
-  readonly complete: boolean;
+  /** When the walk began (monotonic); null until the table was walked once. */
+  readonly atMs: number | null;
 }
 
 export interface FlowSweep {
@@ -49,6 +49,7 @@ const AGAIN_MS = 15_000;
 
 /** One walk, from its first slice on. */
 interface Walk {
+  readonly atMs: number;
   readonly table: ForwardingTable | null;
   readonly byDestination: Map<string, number>;
   readonly sought: ReadonlyMap<Service, SlotSweep>;
@@ -56,7 +57,7 @@ interface Walk {
 
 export function createFlowSweep({ env, flows, onSwept }: FlowSweepParts): FlowSweep {
   const { clock } = env;
-  let last: FlowCount = { count: 0, byDestination: new Map(), complete: false };
+  let last: FlowCount = { count: 0, byDestination: new Map(), atMs: null };
   let lastMs = -Infinity;
   let results: ReadonlyMap<string, SlotSweep> = new Map();
   let table: ForwardingTable | null = null;
@@ -71,7 +72,7 @@ export function createFlowSweep({ env, flows, onSwept }: FlowSweepParts): FlowSw
 
   const begin = (): void => {
     if (walk !== null) return;
-    walk = { table, byDestination: new Map(), sought: soughtIn(table) };
+    walk = { atMs: clock.monotonicMs(), table, byDestination: new Map(), sought: soughtIn(table) };
     slice(walk, null);
   };
   const slice = (current: Walk, cursor: Uint8Array | null): void => {
@@ -91,7 +92,7 @@ export function createFlowSweep({ env, flows, onSwept }: FlowSweepParts): FlowSw
   };
   const end = (ended: Walk): void => {
     walk = null;
-    last = { count: total(ended.byDestination), byDestination: ended.byDestination, complete: true };
+    last = { count: total(ended.byDestination), byDestination: ended.byDestination, atMs: ended.atMs };
     lastMs = clock.monotonicMs();
     results = new Map([...ended.sought].map(([{ config }, sweep]) => [serviceKey(config), sweep]));
     if (results.size > 0) onSwept();

@@ -27,6 +27,8 @@ export interface NatCount {
   readonly unanswered: ReadonlyMap<string, number>;
   /** Ended by sweeps since the plane was opened. */
   readonly ended: number;
+  /** When the walk began (monotonic); null until the table was walked once. */
+  readonly atMs: number | null;
 }
 
 export interface NatSweeper {
@@ -38,53 +40,67 @@ export interface NatSweeper {
 }
 
 interface Walk {
+  readonly atMs: number;
   readonly byDestination: Map<string, number>;
   readonly unanswered: Map<string, number>;
   count: number;
 }
 
-function newWalk(): Walk {
-  return { byDestination: new Map(), unanswered: new Map(), count: 0 };
+function newWalk(atMs: number): Walk {
+  return { atMs, byDestination: new Map(), unanswered: new Map(), count: 0 };
 }
 
 function addTo(counts: Map<string, number>, key: string): void {
   counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
+export interface NatSweeperParts {
+  readonly env: Env;
+  readonly flows: () => BpfMap;
+  /** What is translated by; null: nothing. */
+  readonly table: () => NatTable | null;
+  /**
+   * Destinations ("id/generation") of which connections that both sides have closed do not count: somebody
+   * waits for the last one to end, and their entries stay for a while.
+   */
+  readonly draining: () => ReadonlySet<string>;
+}
+
 /** Sweeps while `table()` translates. A failure is logged, and the next walk begins anew. */
-export function createNatSweeper(env: Env, flows: () => BpfMap, table: () => NatTable | null): NatSweeper {
-  let last: NatCount = { ...newWalk(), ended: 0 };
+export function createNatSweeper({ env, flows, table, draining }: NatSweeperParts): NatSweeper {
+  const { clock } = env;
+  let last: NatCount = { ...newWalk(0), ended: 0, atMs: null };
   let ended = 0;
-  let walk = newWalk();
+  let walk = newWalk(0);
   let cancel: Cancel | null = null;
   const slice = (cursor: Uint8Array | null, nat: NatTable): Uint8Array | null => {
     const map = flows();
     const nowNs = env.clock.monotonicNs();
     const recentNs = nowNs - shortestNs(nat);
+    const closing = draining();
     const batch = map.lookupBatch(cursor, SLICE);
     for (let at = 0; at < batch.count; at += 1) {
       const key = batch.keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size);
       const value = batch.values.subarray(at * NatFlowBytes.size, (at + 1) * NatFlowBytes.size);
       const isRecent = view(value).getBigUint64(LAST_SEEN_AT, true) >= recentNs;
       if (!isRecent && endIfOver(map, nat, { key, value }, nowNs)) ended += 1;
-      else countReply(walk, value, nowNs);
+      else if (isReply(value) && !(closing.has(placeOf(value)) && isClosed(map, value))) countReply(walk, value, nowNs);
     }
     return batch.cursor;
   };
   const finish = (): void => {
     last = { ...walk, ended };
-    walk = newWalk();
   };
   const later = (cursor: Uint8Array | null, ms: number): void => {
     cancel = env.clock.after(ms, () => {
       try {
         const nat = table();
+        if (cursor === null) walk = newWalk(clock.monotonicMs());
         const next = nat === null ? null : slice(cursor, nat);
         if (next === null) finish();
         later(next, next === null ? PAUSE_MS : SLICE_PAUSE_MS);
       } catch (error) {
         env.log.warn({ error: String(error) }, "translated flows could not be swept: trying again");
-        walk = newWalk();
         later(null, PAUSE_MS);
       }
     });
@@ -95,7 +111,7 @@ export function createNatSweeper(env: Env, flows: () => BpfMap, table: () => Nat
     sweepNow: () => {
       const nat = table();
       if (nat === null) return;
-      walk = newWalk();
+      walk = newWalk(clock.monotonicMs());
       for (let cursor = slice(null, nat); cursor !== null;) cursor = slice(cursor, nat);
       finish();
     },
@@ -111,10 +127,23 @@ function isReply(value: Uint8Array): boolean {
   return (value[FLAGS_AT]! & NatFlags.NAT_REPLY) !== 0;
 }
 
-function countReply(walk: Walk, value: Uint8Array, nowNs: bigint): void {
-  if (!isReply(value)) return;
+function placeOf(value: Uint8Array): string {
   const fields = view(value);
-  const key = `${fields.getUint32(DESTINATION_AT, true)}/${fields.getUint32(GENERATION_AT, true)}`;
+  return `${fields.getUint32(DESTINATION_AT, true)}/${fields.getUint32(GENERATION_AT, true)}`;
+}
+
+/** Of a reply: whether both sides sent a FIN, or one an RST. */
+function isClosed(map: BpfMap, value: Uint8Array): boolean {
+  const flags = value[FLAGS_AT]!;
+  if ((flags & NatFlags.NAT_RST) !== 0) return true;
+  const forward = map.lookup(encodeFlowKey(decodeNatFlow(value).other));
+  const others = forward === null ? 0 : forward[FLAGS_AT]!;
+  return (others & NatFlags.NAT_RST) !== 0 || (flags & others & NatFlags.NAT_FIN) !== 0;
+}
+
+function countReply(walk: Walk, value: Uint8Array, nowNs: bigint): void {
+  const fields = view(value);
+  const key = placeOf(value);
   walk.count += 1;
   addTo(walk.byDestination, key);
   const isAnswered = (value[FLAGS_AT]! & NatFlags.NAT_ANSWERED) !== 0;

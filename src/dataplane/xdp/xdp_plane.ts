@@ -13,7 +13,7 @@ import { outerProtocols } from "../../model/tunnel_error.ts";
 import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
-import { readCounters, readVerdict } from "./count.ts";
+import { closedTo, readCounters, readVerdict } from "./count.ts";
 import { createFlowSweep, type FlowSweep } from "./flow_sweep.ts";
 import type { NatTable } from "../../model/nat.ts";
 import { attachAgain } from "./attachments.ts";
@@ -102,13 +102,13 @@ export class XdpPlane implements Dataplane {
       nameOf: (ifindex) => this.#core.attachments.find((each) => each.ifindex === ifindex)?.name ?? null,
     });
     this.#news = new TunnelNews({
-      env: context.env,
-      count: () => readVerdict(this.#core.program.maps.maps, "DROP_TUNNEL_ERROR"),
+      env, count: () => readVerdict(this.#core.program.maps.maps, "DROP_TUNNEL_ERROR"),
       reports: () => this.#core.program.maps.tunnelReports(),
       onChange: () => { this.#narrow(); },
       onUnreachable: (reports) => { this.#tellDoubts(reports); },
     });
-    this.#nat = createNatSweeper(context.env, () => this.#core.program.maps.maps.nat_flows, () => this.#translated());
+    const translated = { flows: () => this.#core.program.maps.maps.nat_flows, table: () => this.#translated() };
+    this.#nat = createNatSweeper({ env, ...translated, draining: () => closedTo(this.#targets) });
     this.#claim();
   }
 
