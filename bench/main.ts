@@ -2,6 +2,7 @@
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { benchChurn, churnChart, churnTable } from "./churn.ts";
 import { benchHealth, healthTable } from "./health.ts";
 import { benchPacket, packetTable, ROOT } from "./packet.ts";
 import { throughputChart, throughputTable } from "./report.ts";
@@ -23,6 +24,10 @@ interface Report { readonly value: unknown; readonly text: string; readonly file
 type Suite = (options: Options, progress: Print) => Promise<Report>;
 
 const SUITES: Readonly<Record<string, Suite>> = {
+  churn: async ({ seconds, only }, progress) => {
+    const result = await benchChurn({ seconds, only: only === undefined ? null : new RegExp(only, "i"), progress });
+    return { value: result, text: churnTable(result), files: { "churn.svg": churnChart(result) } };
+  },
   health: async ({ rounds }, progress) => {
     const result = await benchHealth({ rounds, backends: 3, progress });
     return { value: result, text: healthTable(result), files: {} };

@@ -3,7 +3,6 @@
 // each figure, in the same round, runs the baseline: swap the link-layer addresses and transmit.
 // Knows the program's maps; knows no network, for none takes part.
 
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,6 +11,7 @@ import { PointsmanRodata, VERDICT_NAMES } from "../src/dataplane/xdp/abi.gen.ts"
 import { loadNative, type BpfProgramInfo, type Native } from "../src/dataplane/xdp/native.ts";
 import type { VerdictName } from "../src/model/decide.ts";
 import { BpfWorld } from "../test/support/bpf_world.ts";
+import { compileProgram } from "./compile.ts";
 import { describeMachine, machineLine, median, type Machine } from "./machine.ts";
 import {
   FLOWS, FLOWS_MAX, FRAME_BYTES, hopOf, LINK_ADDRESSES, packetCases, tableOf, TRACKING_BASE, withMarks,
@@ -77,7 +77,7 @@ export function benchPacket({ root, rounds, progress }: PacketBenchOptions): Pac
   const worlds = new Map<string, BpfWorld>();
   const directory = mkdtempSync(join(tmpdir(), "pointsman-bench-"));
   try {
-    const object = compileBench(root, directory);
+    const object = compileProgram(root, "packet_bench", directory);
     const runners = packetCases().map((one) =>
       runnerOf(one, worldOf(native, object, one.world, worlds)));
     for (const runner of runners) {
@@ -101,17 +101,6 @@ function takeRound(runner: Runner): void {
   if (runner.one.flows === "64 K flows") measure(runner, "measure_pointsman", WARM_PACKETS);
   runner.baselineNs.push(measure(runner, "measure_baseline", PACKETS));
   runner.wholeNs.push(measure(runner, "measure_pointsman", PACKETS));
-}
-
-function compileBench(root: string, directory: string): string {
-  const object = join(directory, "packet_bench.bpf.o");
-  const triplet = process.arch === "arm64" ? "aarch64-linux-gnu" : "x86_64-linux-gnu";
-  const ended = spawnSync("clang", [
-    "-O2", "-g", "-target", "bpf", "-mcpu=v3", "-isystem", `/usr/include/${triplet}`,
-    "-I", join(root, "bpf"), "-c", join(root, "bench/bpf/packet_bench.bpf.c"), "-o", object,
-  ], { encoding: "utf8" });
-  if (ended.status !== 0) throw new Error(`clang failed: ${ended.error?.message ?? ended.stderr}`);
-  return object;
 }
 
 /** Of translated flows, where there are none. */

@@ -303,8 +303,8 @@ function addHost(program: Command, io: Io, end: End): void {
       const { decapVerb } = await import("./decap.ts");
       end(await decapVerb(io, options));
     });
-  command(program, "bench [suite]", "in a checkout: ring, packet, throughput, health, or all", { output: true })
-    .option("--seconds <n>", "length of each throughput run", wholeNumber(1, 60), 3)
+  command(program, "bench [suite]", "in a checkout: ring, packet, throughput, health, churn, or all", { output: true })
+    .option("--seconds <n>", "length of each run of throughput and churn", wholeNumber(1, 60), 3)
     .option("--rounds <n>", "interleaved rounds; medians are quoted", wholeNumber(1, 50), 3)
     .option("--only <pattern>", "contestants whose name matches")
     .option("--target <name=address>", "measure this host instead of raising labs (repeatable)", collect, [])
