@@ -243,7 +243,7 @@ export async function startInstance(
       rmSync(home, { recursive: true, force: true });
     },
   };
-  await waitFor("the instance to be ready", 20_000, async () => {
+  await waitFor("the instance to be ready", 60_000, async () => {
     if (child.exitCode !== null) throw new Error(`pointsman run ended with ${child.exitCode}: ${log}`);
     const answer = await runIn(
       lab.balancer.namespace,
