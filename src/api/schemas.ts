@@ -221,6 +221,8 @@ export const statusSchema = z.strictObject({
   interfaces: z.array(z.strictObject({
     name: text, ifindex: counting, mode: z.enum(["native", "generic"]), adopted: z.boolean(),
   })),
+  /** Interfaces of the config that packets are not forwarded on, and why; they are tried again. */
+  refusedInterfaces: z.array(z.strictObject({ name: text, reason: text })),
   hashSeed: z.enum(["inline", "file", "state", "adopted"]),
   config: configStateSchema,
   ready: z.boolean(),

@@ -75,6 +75,7 @@ export function layStatus(status: Status, nowMs: number): string {
             .map((each) => `${each.name} (${each.mode} XDP${each.adopted ? ", adopted" : ""})`)
             .join(", "),
     ],
+    ...status.refusedInterfaces.map(({ name, reason }): [string, string] => ["refused", `${name}: ${reason}; it is tried again`]),
     ["ready", status.ready ? "yes" : `no: ${status.reasons.join("; ")}`],
     [
       "config",

@@ -84,6 +84,8 @@ export type DoubtListener = (backends: readonly string[], reason: string) => voi
 export interface PlaneStatus {
   readonly mode: "xdp" | "proxy";
   readonly interfaces: readonly InterfaceStatus[];
+  /** Interfaces of the config that packets are not forwarded on, by name: why. They are tried again (xdp). */
+  readonly refused: ReadonlyMap<string, string>;
   /** True when live pinned state was found and kept. */
   readonly adopted: boolean;
   /** By service name: where it listens (proxy) or the virtual address itself (xdp). */

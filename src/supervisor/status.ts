@@ -37,6 +37,7 @@ export function describeStatus(input: StatusInput): Status {
     plane: { ...choice, attempts: choice.attempts.map((each) => ({ ...each })) },
     adopted: plane.adopted,
     interfaces: plane.interfaces.map((each) => ({ ...each })),
+    refusedInterfaces: [...plane.refused].map(([name, reason]) => ({ name, reason })),
     hashSeed: inForce.accepted.seed.from,
     config: {
       file: input.file,

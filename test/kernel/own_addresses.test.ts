@@ -49,7 +49,7 @@ describeKernel("own addresses", [...KERNEL, "tool:ip"], () => {
 
   it("are followed as they come and go, of both families", async () => {
     change("add", "10.0.0.11/24");
-    const unfollow = followOwnAddresses(native, decap.object.map("decap_local"), createFakeEnv().log);
+    const unfollow = followOwnAddresses(native, decap.object.map("decap_local"), createFakeEnv());
     const verdict = (family: 4 | 6): string => decap.run(tunnelTo(family)).verdict;
     const becomes = (family: 4 | 6, wanted: string): Promise<void> =>
       waitFor(`${wanted} of IPv${family}`, PATIENCE_MS, () => Promise.resolve(verdict(family) === wanted));

@@ -153,6 +153,44 @@ describeKernel("the choice of a plane", KERNEL, () => {
     expect(programOn(wire)).toBeNull();
   });
 
+  it("goes on with what it has while it cannot read what another one wrote, and closes it once", async () => {
+    wire.ip("link", "add", "here0", "type", "veth", "peer", "name", "there0");
+    wire.ip("link", "set", "here0", "up");
+    runInSync(wire.balancer, "ethtool", ["-K", "there0", "tso", "off", "gso", "off"]);
+    const instance = freshInstance();
+    const of = changed(config({ instance }), { interfaces: ["veth0", "here0"], xdp: "generic" });
+    const old = kept(await open(of));
+    const renamed = async (from: string, to: string): Promise<void> => {
+      wire.ip("link", "set", from, "name", to);
+      await until(`${to} is there`, () => old.status().refused.has("here0") === (from === "here0"));
+    };
+    const table = tableOf(of, old.ledger());
+    await old.apply(table);
+    const fresh = await open(of);
+    await fresh.apply(tableOf(of, fresh.ledger(), ["a"]));
+    await fresh.close({ detach: false, drainMs: 0 });
+
+    await renamed("here0", "gone0");
+    for (let attempt = 0; attempt < 2; attempt += 1)
+      await expect(old.apply(table)).rejects.toMatchObject({ code: "DEVICE_MISSING" });
+    // The maps and the program are open: whoever asks meanwhile is answered.
+    old.heartbeat();
+    expect(old.counters().verdicts).toBeDefined();
+    expect(old.status()).toMatchObject({ interfaces: [{ name: "veth0" }], refused: new Map([["here0", "it is gone"]]) });
+    expect(old.inside.maps.readActive(0)).toBeTypeOf("number");
+
+    await renamed("gone0", "here0");
+    await old.apply(table);
+    expect(old.status()).toMatchObject({ interfaces: [{ name: "veth0" }, { name: "here0" }], refused: new Map() });
+    await renamed("here0", "gone0");
+    await (await open(changed(of, { interfaces: ["veth0"] }))).close({ detach: false, drainMs: 0 });
+    await expect(old.apply(table)).rejects.toMatchObject({ code: "DEVICE_MISSING" });
+    await old.close({ detach: true, drainMs: 0 });
+    expect(pinsOfInstance(instance)).toEqual([]);
+    expect(programOn(wire)).toBeNull();
+    wire.ip("link", "delete", "gone0");
+  });
+
   it("counts the flows that it remembers, by backend", async () => {
     const of = config({ instance: freshInstance(), services: TRACKED });
     const plane = kept(await open(of));

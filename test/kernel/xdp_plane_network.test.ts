@@ -134,6 +134,8 @@ describeKernel("the XDP plane in a network", KERNEL, () => {
     await goes(live, PEER_MAC);
     expect(names()).toEqual(["veth0", "veth6"]);
     wire.ip("link", "del", "veth6");
+    await until("veth6 is gone", () => live.status().refused.get("veth6") === "it is gone");
+    expect(live.status().interfaces.map(({ name }) => name)).toEqual(["veth0"]);
     // Its other end has GRO off: it takes no frames that are redirected.
     addVeth6();
     peerGro("off");
@@ -142,9 +144,11 @@ describeKernel("the XDP plane in a network", KERNEL, () => {
     expect([...live.inside.state.firstLinkAddresses.values()].map(({ mac }) => mac)).toContain("02:00:00:00:01:0e");
     await goes(live, PEER_MAC);
     await until("veth6 is refused", () => names().length === 1);
+    await until("the reason is told", () => live.status().refused.get("veth6")?.includes("GRO is off at its other end") === true);
     peerGro("on");
     await until("veth6 is tried again", () => names().length === 2);
     expect(programOn(wire, "veth6")).not.toBeNull();
+    expect(live.status()).toMatchObject({ interfaces: [{ name: "veth0" }, { name: "veth6" }], refused: new Map() });
     wire.ip("link", "set", "veth0", "address", BALANCER_MAC);
     wire.ip("link", "del", "veth6");
   });

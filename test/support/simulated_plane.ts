@@ -195,7 +195,7 @@ export class SimulatedPlane implements Dataplane {
     const listening = (this.table?.services ?? []).map(({ name, config }): [string, string] =>
       [name, formatServiceAddress(config)]);
     return {
-      mode: this.mode, interfaces: [], adopted: this.adopted, listening: new Map(listening),
+      mode: this.mode, interfaces: [], refused: new Map(), adopted: this.adopted, listening: new Map(listening),
       neighbours: new Map(), pathMtus: new Map(), failed: this.#failed,
     };
   }

@@ -153,7 +153,7 @@ class ProxyPlane implements Dataplane {
     const listening = [...byService([...this.#listeners.values()])].map(([name, listeners]) =>
       [name, textOf(listeners)] as const);
     return {
-      mode: "proxy", interfaces: [], adopted: false,
+      mode: "proxy", interfaces: [], refused: new Map(), adopted: false,
       listening: new Map(listening), neighbours: new Map(), pathMtus: new Map(), failed: this.#failed,
     };
   }

@@ -2,6 +2,7 @@
 // from then on. Knows which interfaces the config means now; how one of them gets the program is attach.ts's business.
 
 import { isFailure } from "../../errors.ts";
+import type { PlaneStatus } from "../dataplane.ts";
 import { attachInterface, lossFailure, type Attachment, type ObstacleTo } from "./attach.ts";
 import type { Core, CoreContext } from "./core.ts";
 import type { Feature } from "./program_features.ts";
@@ -77,6 +78,20 @@ export function attachAgain(context: CoreContext, core: Core, linkNamed: (name: 
     .filter(({ name }) => !core.attachments.some((each) => each.name === name));
   for (const link of missing) attachMissing(context, pins, core, link);
   if (wanted !== null) detachOthers(context, pins, core, wanted);
+}
+
+/** For status: one that is gone has its attachment still, until it is made again. */
+export function interfaceStatus(
+  { attachments, refused }: Pick<Core, "attachments" | "refused">, linkNamed: (name: string) => Link | null,
+): Pick<PlaneStatus, "interfaces" | "refused"> {
+  const gone = attachments.filter(({ name }) => linkNamed(name) === null).map(({ name }) => name);
+  const why = (name: string, reason: string): string =>
+    linkNamed(name) === null ? "it is gone" : reason === "" ? "it was made again" : reason;
+  return {
+    interfaces: attachments.filter(({ name }) => !gone.includes(name))
+      .map(({ name, ifindex, mode, adopted }) => ({ name, ifindex, mode, adopted })),
+    refused: new Map([...gone.map((name) => [name, ""] as const), ...refused].map(([name, reason]) => [name, why(name, reason)])),
+  };
 }
 
 /** Each link is closed once: what it was attached to is refused until it is attached again. */

@@ -40,7 +40,7 @@ export interface Decap {
 }
 
 /** Attaches. Throws DEVICE_MISSING, MAP_FULL, XDP_UNAVAILABLE, PERMISSION_DENIED. */
-export function openDecap(native: Native, env: Pick<Env, "root" | "log">, options: DecapOptions): Decap {
+export function openDecap(native: Native, env: Pick<Env, "clock" | "log" | "root">, options: DecapOptions): Decap {
   const ifindex = native.interfaceIndex(options.interface);
   if (ifindex === 0) {
     throw new Failure(
@@ -77,7 +77,7 @@ export function openDecap(native: Native, env: Pick<Env, "root" | "log">, option
     object.load();
     fill(object.map("decap_addresses"), options.addresses.map(encodeAddressPrefix));
     fill(object.map("decap_sources"), options.sources.map(encodeAddressPrefix));
-    if (options.local === null) unfollow = followOwnAddresses(native, object.map("decap_local"), env.log);
+    if (options.local === null) unfollow = followOwnAddresses(native, object.map("decap_local"), env);
     else fill(object.map("decap_local"), options.local.map(encodeAddressPrefix));
     const { link, mode } = attach(native, object, ifindex, options);
     return {

@@ -16,7 +16,7 @@ import type { Attachment } from "./attach.ts";
 import { closedTo, readCounters, readVerdict } from "./count.ts";
 import { createFlowSweep, type FlowSweep } from "./flow_sweep.ts";
 import type { NatTable } from "../../model/nat.ts";
-import { attachAgain } from "./attachments.ts";
+import { attachAgain, interfaceStatus } from "./attachments.ts";
 import { openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
 import { removeInstance } from "./detach.ts";
 import { diff, diffRoutes } from "./diff.ts";
@@ -200,7 +200,7 @@ export class XdpPlane implements Dataplane {
     const ways = this.#waySource.current();
     return {
       mode: "xdp",
-      interfaces: this.#core.attachments.map(({ name, ifindex, mode, adopted }) => ({ name, ifindex, mode, adopted })),
+      ...interfaceStatus(this.#core, (name) => this.#waySource.linkNamed(name)),
       adopted: this.#core.adopted,
       listening: new Map((this.#table?.services ?? []).map(({ name, config }) =>
         [name, formatServiceAddress(config)])),
@@ -321,8 +321,7 @@ export class XdpPlane implements Dataplane {
 
   /** Another plane of this process, which has taken over the maps and has them still. */
   #successor(): XdpPlane | null {
-    const { pins } = this.#context;
-    const writer = pins === null ? undefined : writers.get(pins.directory);
+    const writer = writers.get(this.#context.pins?.directory ?? "");
     return writer === undefined || writer === this ? null : writer;
   }
 
