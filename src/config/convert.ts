@@ -8,7 +8,7 @@ import type {
 import { parseEndpoint } from "../model/address.ts";
 import type { NatConfig } from "../model/nat.ts";
 import {
-  readAddress, readDuration, readHashSeed, readPorts, readPrefix, readStatuses, readTunnelSource,
+  readAddress, readDuration, readHashSeed, readPorts, readPrefix, readHeader, readStatuses, readTunnelSource,
   readVirtualAddress,
 } from "./formats.ts";
 import { readQuicKey } from "./formats_quic.ts";
@@ -107,7 +107,7 @@ function convertHealth(raw: RawHealth): Health {
   const { method, path, host, body, tls } = raw;
   return { type: "http", method, path, host, statuses: raw.statuses.map(
     readStatuses,
-  ), body, tls, ...timing };
+  ), body, drainHeader: raw.drainHeader === null ? null : readHeader(raw.drainHeader), tls, ...timing };
 }
 
 /**

@@ -131,10 +131,15 @@ function healthForm(health: Health): Record<string, unknown> {
     via: health.via,
   };
   if (health.type === "tcp") return { type: "tcp", ...timing };
-  const { method, path, host, statuses, body, tls } = health;
+  const { method, path, host, statuses, body, drainHeader, tls } = health;
   return {
-    type: "http", method, path, host, statuses: statuses.map(formatStatuses), body, tls, ...timing,
+    type: "http", method, path, host, statuses: statuses.map(formatStatuses), body,
+    drainHeader: drainHeader === null ? null : formatHeader(drainHeader), tls, ...timing,
   };
+}
+
+function formatHeader({ name, value }: { readonly name: string; readonly value: string | null }): string {
+  return value === null ? name : `${name}: ${value}`;
 }
 
 function serviceForm(

@@ -326,6 +326,20 @@ export function checkInterface(text: string): Complaint | null {
     + "such as eth0" };
 }
 
+/** RFC 9110, 5.1 and 5.5: a token, and visible characters with blanks between them. */
+const HEADER_PATTERN = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100})(?::[ \t]*([!-~](?:[ -~]{0,200}[!-~])?)[ \t]*)?$/;
+
+export function checkHeader(text: string): Complaint | null {
+  if (HEADER_PATTERN.test(text)) return null;
+  return { reason: `${quoted(text)} is not a header`, hint: "such as X-Drain, or X-Drain: 1" };
+}
+
+/** Of a text that was checked. */
+export function readHeader(text: string): { readonly name: string; readonly value: string | null } {
+  const [, name = "", value = null] = HEADER_PATTERN.exec(text) ?? [];
+  return { name: name.toLowerCase(), value };
+}
+
 export function checkPath(text: string): Complaint | null {
   if (new RegExp(PATH_PATTERN, "u").test(text)) return null;
   return { reason: `${quoted(text)} is not an absolute path`, hint: "start it with a slash" };

@@ -124,6 +124,11 @@ const httpHealth = z.strictObject({
   body: z.string().min(1).max(4096).nullable().default(null).meta({
     title: "a text", description: "Text that the start of the body has to contain; null: any body.",
   }),
+  drainHeader: text(formats.checkHeader, {
+    title: "a header", examples: ["X-Drain: 1"],
+    description: "An answer of 503 with this header means that the backend drains: it keeps its flows and "
+      + "gets no new ones. A name alone: whatever the header says; null: a 503 is judged by `statuses`.",
+  }).nullable().default(null),
   tls: tlsSchema.nullable().default(null).meta(
     { description: "Probe over TLS; null: in the clear." },
   ),

@@ -292,14 +292,14 @@ function healthOf(target: ProbeTarget, state: JudgeState): BackendHealth {
   return {
     alive,
     known: isUnprobed || state.status !== "unknown",
-    admission: alive ? ADMISSION_MAX : 0,
+    admission: alive && (isUnprobed || state.status !== "draining") ? ADMISSION_MAX : 0,
     reason: isUnprobed ? "no health check" : state.reason,
     sinceMs: state.sinceMs,
   };
 }
 
-function judgedEarlier({ alive, reason, sinceMs }: BackendHealth): JudgeState {
-  return { status: alive ? "up" : "down", streak: 0, reason, sinceMs };
+function judgedEarlier({ alive, admission, reason, sinceMs }: BackendHealth): JudgeState {
+  return { status: !alive ? "down" : admission === 0 ? "draining" : "up", streak: 0, reason, sinceMs };
 }
 
 function isSamePlace(a: ProbeTarget, b: ProbeTarget): boolean {

@@ -1,6 +1,9 @@
 // The judge: what a sequence of probe outcomes says of a backend. A pure state machine; knows
 // counts and reasons, and must never know a socket, a timer or where an outcome came from.
 //
+// A success may say that the backend drains: it is alive, and wants nothing new. That counts at once, and
+// until a success does not say it any more: it is the backend's own word, and no symptom.
+//
 // As in HAProxy, a backend nobody has an answer about is taken as alive, so that a restart does not
 // take a whole pool out: the first success makes it up, `fall` failures in a row make it down, and
 // a backend that is down needs `rise` successes in a row.
@@ -8,6 +11,8 @@
 /** What one probe found. */
 export interface Outcome {
   readonly ok: boolean;
+  /** Of one that is ok: the backend drains. Absent: it does not. */
+  readonly drains?: boolean;
   /**
    * False when the fault was on this side (no file descriptors, say): it says nothing of the
    * backend.
@@ -23,7 +28,7 @@ export interface JudgeRules {
   readonly fall: number;
 }
 
-export type HealthStatus = "unknown" | "up" | "down";
+export type HealthStatus = "unknown" | "up" | "draining" | "down";
 
 export interface JudgeState {
   readonly status: HealthStatus;
@@ -56,12 +61,13 @@ export function judge(
   state: JudgeState, outcome: Outcome, rules: JudgeRules, nowMs: number,
 ): Judgement {
   if (!outcome.conclusive) return { state: stillUnsaid(state, outcome), transition: null };
-  if (state.status === "unknown" && outcome.ok) return become(state, "up", outcome.reason, nowMs);
+  const alive = outcome.drains === true ? "draining" : "up";
+  if (outcome.ok && state.status !== "down" && state.status !== alive) return become(state, alive, outcome.reason, nowMs);
   const isExpected = outcome.ok === (state.status !== "down");
   const streak = isExpected ? 0 : state.streak + 1;
   const isEnough = streak >= (outcome.ok ? rules.rise : rules.fall);
   if (isExpected || !isEnough) return { state: { ...state, streak }, transition: null };
-  return become(state, outcome.ok ? "up" : "down", outcome.reason, nowMs);
+  return become(state, outcome.ok ? alive : "down", outcome.reason, nowMs);
 }
 
 /** As long as nothing is known, people want to know why. */

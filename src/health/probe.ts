@@ -40,6 +40,9 @@ const FAULTS: Readonly<Record<string, string>> = {
   ETIMEDOUT: "connection timed out",
 };
 
+/** How much of a header is told. */
+const HEADER_TOLD_MAX = 100;
+
 type HttpHealth = Extract<Health, { type: "http" }>;
 type Verdict = Omit<Outcome, "durationMs">;
 
@@ -78,12 +81,16 @@ export function createProbe(
   };
 }
 
-/** Everybody has to have answered: the first failure decides, then the first without an answer. */
+/**
+ * Everybody has to have answered: the first failure decides, then the first without an answer, then the
+ * first that asks for a drain.
+ */
 function joined(aims: readonly Aim[], outcomes: readonly Outcome[]): Outcome {
   const durationMs = Math.max(...outcomes.map((each) => each.durationMs));
   const failed = outcomes.findIndex(({ ok, conclusive }) => conclusive && !ok);
   const unsaid = outcomes.findIndex(({ conclusive }) => !conclusive);
-  const at = Math.max(0, failed === -1 ? unsaid : failed);
+  const drains = outcomes.findIndex((each) => each.drains === true);
+  const at = Math.max(0, [failed, unsaid, drains].find((index) => index !== -1) ?? 0);
   const { address, port } = aims[at]!;
   const others = failed === -1 && unsaid === -1 && aims.length > 1
     ? `, and ${aims.length - 1} more` : "";
@@ -256,7 +263,10 @@ function probeHttp(
 function readResponse(response: IncomingMessage, health: HttpHealth, attempt: Attempt): void {
   const status = response.statusCode ?? 0;
   response.on("error", (error) => { attempt.end(verdictOf(error)); });
-  if (!health.statuses.some((range) => status >= range.from && status <= range.to)) {
+  const drain = drainIn(response, health);
+  if (drain !== null) {
+    attempt.end({ ...success(drain), drains: true });
+  } else if (!health.statuses.some((range) => status >= range.from && status <= range.to)) {
     attempt.end(failure(`status ${status}, expected ${describeStatuses(health.statuses)}`));
   } else if (health.body === null) {
     attempt.end(success(`status ${status}`));
@@ -264,6 +274,14 @@ function readResponse(response: IncomingMessage, health: HttpHealth, attempt: At
     attempt.stage = "reading the body";
     matchBody(response, health.body, attempt, status);
   }
+}
+
+/** What the backend says of its drain: 503 with the header, whatever counts as success; else null. */
+function drainIn({ statusCode, headersDistinct }: IncomingMessage, { drainHeader }: HttpHealth): string | null {
+  if (drainHeader === null || statusCode !== 503) return null;
+  const { name, value } = drainHeader;
+  const said = (headersDistinct[name] ?? []).find((each) => value === null || each.trim().toLowerCase() === value.toLowerCase());
+  return said === undefined ? null : `status 503 with ${name}: ${said.slice(0, HEADER_TOLD_MAX)}`;
 }
 
 function describeStatuses(statuses: HttpHealth["statuses"]): string {

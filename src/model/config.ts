@@ -55,6 +55,8 @@ export type Health =
       readonly statuses: readonly { readonly from: number; readonly to: number }[];
       /** Text the body has to contain, or null. */
       readonly body: string | null;
+      /** Of a 503 that asks for a drain: a header, in small letters, and what it has to say (null: anything). */
+      readonly drainHeader: { readonly name: string; readonly value: string | null } | null;
       readonly tls: ProbeTls | null;
     } & HealthTiming);
 

@@ -35,8 +35,8 @@ export interface StateDirectory {
   /** The newest one when it has these bytes, else a new one. */
   record(revision: { readonly bytes: Uint8Array; readonly file: string; readonly actor: string;
     readonly origin: string; readonly atMs: number; }): StoredRevision;
-  /** Who was down when it was last said, and when that was. */
-  health(): { readonly atMs: number; readonly down: ReadonlyMap<string, BackendHealth> } | null;
+  /** Who was down, or asked for a drain, when it was last said, and when that was. */
+  health(): { readonly atMs: number; readonly out: ReadonlyMap<string, BackendHealth> } | null;
   saveHealth(health: ReadonlyMap<string, BackendHealth>): void;
 }
 
@@ -57,7 +57,11 @@ const healthFileSchema = z.strictObject({
   version: z.literal(1),
   atMs: z.number(),
   down: z.array(z.strictObject({ name: z.string(), reason: z.string(), sinceMs: z.number() })),
+  /** Absent where nobody is, so that older versions can read it. */
+  draining: z.array(z.strictObject({ name: z.string(), reason: z.string(), sinceMs: z.number() })).default([]),
 });
+
+type StoredHealth = Pick<BackendHealth, "reason" | "sinceMs"> & { readonly name: string };
 
 export function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
@@ -101,14 +105,18 @@ export function openStateDirectory(
     health: () => {
       const stored = readJson(`${path}/health.json`, healthFileSchema);
       if (stored === null) return null;
-      const down = stored.down.map(({ name, reason, sinceMs }): [string, BackendHealth] =>
-        [name, { alive: false, known: true, admission: 0, reason, sinceMs }]);
-      return { atMs: stored.atMs, down: new Map(down) };
+      const of = (alive: boolean) => ({ name, reason, sinceMs }: StoredHealth): [string, BackendHealth] =>
+        [name, { alive, known: true, admission: 0, reason, sinceMs }];
+      return { atMs: stored.atMs, out: new Map([...stored.down.map(of(false)), ...stored.draining.map(of(true))]) };
     },
     saveHealth: (health) => {
-      const down = [...health].filter(([, each]) => !each.alive)
-        .map(([name, { reason, sinceMs }]) => ({ name, reason, sinceMs }));
-      writeJson(`${path}/health.json`, { version: 1, atMs: clock.wallMs(), down });
+      const those = (isOne: (each: BackendHealth) => boolean): StoredHealth[] => [...health]
+        .filter(([, each]) => isOne(each)).map(([name, { reason, sinceMs }]) => ({ name, reason, sinceMs }));
+      const draining = those(({ alive, admission }) => alive && admission === 0);
+      writeJson(`${path}/health.json`, {
+        version: 1, atMs: clock.wallMs(), down: those(({ alive }) => !alive),
+        ...(draining.length === 0 ? {} : { draining }),
+      });
     },
   };
 }

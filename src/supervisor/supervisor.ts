@@ -282,7 +282,7 @@ class PointsmanSupervisor implements Supervisor {
     if (stored === null) return new Map();
     const isFresh = this.#env.clock.wallMs() - stored.atMs <= HEALTH_FRESH_MS;
     const counts = isFresh || this.#seat.plane.status().adopted;
-    return new Map<string, BackendHealth>(counts ? stored.down : []);
+    return new Map<string, BackendHealth>(counts ? stored.out : []);
   }
 
   #hear(transition: HealthTransition): void {

@@ -63,6 +63,7 @@ const health = fc.oneof(
     host: optional(fc.stringMatching(/^[!-~]{1,20}$/)),
     statuses: fc.array(fc.oneof(fc.integer({ min: 100, max: 599 }), fc.constant("200-399")), { minLength: 1, maxLength: 3 }),
     body: optional(fc.string({ minLength: 1, maxLength: 20, unit: "grapheme-ascii" })),
+    drainHeader: optional(fc.constantFrom("X-Drain", "x-drain: 1", "x-state:  going away ")),
     tls: optional(fc.record({ serverName: optional(fc.constant("example.org")), verify: fc.boolean() })),
   }, { requiredKeys: ["type", "interval"] }),
 );

@@ -84,3 +84,20 @@ describe("judge", () => {
     }));
   });
 });
+
+describe("a backend that asks for a drain", () => {
+  const rules = { rise: 2, fall: 3 };
+  /** "d": a success that asks for it. */
+  const run = (history: string): JudgeState => history.split("").reduce((state, letter, index) => judge(state, {
+    ok: letter !== "f", conclusive: true, reason: `${letter}${index}`, durationMs: 1,
+    ...(letter === "d" ? { drains: true } : {}),
+  }, rules, index + 1).state, unjudged(0));
+
+  it.each([
+    ["d", "draining", "d0"], ["sd", "draining", "d1"], ["sdd", "draining", "d1"], ["sds", "up", "s2"],
+    ["sdff", "draining", "d1"], ["sdfff", "down", "f4"], ["fffd", "down", "f2"], ["fffdd", "draining", "d4"],
+    ["fffsd", "draining", "d4"], ["fffds", "up", "s4"], ["sdffdff", "draining", "d1"],
+  ])("after %s is %s since %s", (history, status, reason) => {
+    expect(run(history)).toMatchObject({ status, reason });
+  });
+});

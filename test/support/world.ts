@@ -26,6 +26,8 @@ export class World {
   readonly env: FakeEnv;
   /** "pool/backend" that refuse connections. */
   readonly dead = new Set<string>();
+  /** "pool/backend" that answer, and ask for a drain. */
+  readonly leaving = new Set<string>();
   /** "pool/backend" that say nothing at all, so that a probe lasts until its timeout. */
   readonly silent = new Set<string>();
   readonly pinned: Pinned = noPins();
@@ -120,7 +122,7 @@ export class World {
     }
     return Promise.resolve(this.dead.has(name)
       ? { ok: false, conclusive: true, reason: "connection refused", durationMs: 1 }
-      : { ok: true, conclusive: true, reason: "connected", durationMs: 1 });
+      : { ok: true, conclusive: true, reason: "connected", durationMs: 1, ...(this.leaving.has(name) ? { drains: true } : {}) });
   }
 
   #open(config: Config): Promise<OpenedPlane> {

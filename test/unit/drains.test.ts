@@ -101,6 +101,34 @@ describe("states", () => {
   });
 });
 
+describe("a backend's own word", () => {
+  it("drains it for as long as it says so, also over kill -9, and fails to be a death", async () => {
+    const world = await started();
+    world.leaving.add("web/b");
+    await world.pass(2000);
+    expect(row(world)).toMatchObject({
+      state: "draining", alive: true, admission: 0, slots: 0, actor: null, stateProvenance: { source: "health" },
+    });
+    expect(destination(world)).toMatchObject({ alive: true, admission: 0, resets: false });
+    expect(messages(world)).toContain("is draining: connected");
+    world.kill();
+    await world.start();
+    expect(row(world)).toMatchObject({ state: "draining", admission: 0 });
+    world.leaving.delete("web/b");
+    await world.pass(2000);
+    expect(row(world)).toMatchObject({ state: "active", alive: true, admission: 65_536 });
+  });
+
+  it("of all backends at once leaves a service that fails open served", async () => {
+    const world = new World();
+    await world.start({ ...sketch(), services: [{ name: "web", failOpen: true }] });
+    for (const name of ["a", "b", "c"]) world.leaving.add(`web/${name}`);
+    await world.pass(3000);
+    expect(world.supervisor.status().services[0]).toMatchObject({ failedOpen: true });
+    expect(slotsOf(world, "web/b")).toBeGreaterThan(0);
+  });
+});
+
 describe("a drain", () => {
   it("is over when the last flow has ended, which is told once", async () => {
     const world = await started();

@@ -18,7 +18,7 @@ const TIMING = { intervalMs: 5000, timeoutMs: 5000, rise: 1, fall: 1, jitter: 0,
 const TCP: Health = { type: "tcp", ...TIMING };
 const HTTP: HttpHealth = {
   type: "http", method: "GET", path: "/health", host: null, statuses: [{ from: 200, to: 299 }],
-  body: null, tls: null, ...TIMING,
+  body: null, drainHeader: null, tls: null, ...TIMING,
 };
 const env = createEnv({ logLevel: "error" });
 const nowhere = (): string => expect.unreachable("a direct probe goes through nothing");
@@ -371,5 +371,48 @@ describe("a probe through the plane", () => {
     const port = await listen(server);
     expect(await through([port], TCP)).toMatchObject({ ok: true });
     await expect.poll(() => reset, { timeout: 5000 }).toMatchObject({ code: "ECONNRESET" });
+  });
+});
+
+describe("a 503 that asks for a drain", () => {
+  const answer = (status: number, headers: Record<string, string | string[]>) =>
+    http((_request, response) => { response.writeHead(status, headers).end("bye"); });
+  const asking = (name: string, value: string | null): HttpHealth => ({ ...HTTP, drainHeader: { name, value } });
+
+  it.each([
+    [{ "X-Drain": "1" }, "1"], [{ "x-drain": " YES " }, "yes"], [{ "X-Drain": "whatever" }, null],
+    [{ "X-Drain": ["0", "1"] }, "1"], [{ "X-Drain": "" }, null],
+  ])("is a success of its own: %j for %j", async (headers, value) => {
+    const outcome = await run(await answer(503, headers), { ...asking("x-drain", value), body: "hello" });
+    expect(outcome).toMatchObject({ ok: true, conclusive: true, drains: true });
+    expect(outcome.reason).toMatch(/^status 503 with x-drain: /);
+  });
+
+  it.each([
+    [503, {}, "1"], [503, { "X-Drain": "0" }, "1"], [503, { "X-Drained": "1" }, null], [500, { "X-Drain": "1" }, "1"],
+  ])("is not %i with %j, for %j", async (status, headers, value) => {
+    const outcome = await run(await answer(status, headers), asking("x-drain", value));
+    expect(outcome).toMatchObject({ ok: false, conclusive: true, reason: `status ${status}, expected 200-299` });
+    expect(outcome.drains).toBeUndefined();
+  });
+
+  it("nor what comes with success, nor anything where no header is named", async () => {
+    const fine = await run(await answer(200, { "X-Drain": "1" }), asking("x-drain", "1"));
+    expect([fine.ok, fine.drains]).toEqual([true, undefined]);
+    expect((await run(await answer(503, { "X-Drain": "1" }), HTTP)).ok).toBe(false);
+  });
+
+  it("of one virtual address is the backend's word for all of them; a failure of another says more", async () => {
+    const ports = [await answer(200, {}), await answer(503, { "X-Drain": "1" }), await answer(500, {})] as const;
+    const [local] = [parseAddress("127.0.0.1")!];
+    const through = (wanted: readonly number[]): Promise<Outcome> => createProbe(env, ({ port }) =>
+      env.net.connect({ host: "127.0.0.1", port }))({
+      name: "p/b", pool: "p", backend: "b", address: local, port: 1, health: asking("x-drain", "1"),
+      through: wanted.map((port) => ({ service: "s", backend: "p/b", address: local, port })),
+    }, new AbortController().signal);
+    expect(await through([ports[0], ports[1]])).toMatchObject({
+      ok: true, drains: true, reason: `127.0.0.1:${ports[1]}, and 1 more: status 503 with x-drain: 1`,
+    });
+    expect(await through([ports[1], ports[2]])).toMatchObject({ ok: false, reason: expect.stringContaining("status 500") as string });
   });
 });

@@ -36,11 +36,15 @@ describe("state directory", () => {
     state.saveHealth(new Map([
       ["web/a", { alive: false, known: true, admission: 0, reason: "refused", sinceMs: 3 }],
       ["web/b", { alive: true, known: true, admission: 65536, reason: "ok", sinceMs: 3 }],
+      ["web/c", { alive: true, known: true, admission: 0, reason: "status 503 with x-drain: 1", sinceMs: 4 }],
     ]));
     const again = open(env);
     expect(again.state.overrides()).toEqual(overrides);
     expect(again.state.seed()).toBe(0x0011223344556677n);
-    expect([...again.state.health()!.down.keys()]).toEqual(["web/a"]);
+    expect([...again.state.health()!.out]).toEqual([
+      ["web/a", { alive: false, known: true, admission: 0, reason: "refused", sinceMs: 3 }],
+      ["web/c", { alive: true, known: true, admission: 0, reason: "status 503 with x-drain: 1", sinceMs: 4 }],
+    ]);
     expect(again.told).toEqual([]);
     for (const [path, file] of env.stored) expect([path, file.mode]).toEqual([path, 0o600]);
   });
