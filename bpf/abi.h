@@ -372,9 +372,24 @@ struct settings {
 	__u64 nat_fin_ns;       /* after a FIN, */
 	__u64 nat_rst_ns;       /* after an RST, */
 	__u64 nat_udp_ns;       /* and of UDP */
-	__u64 remember_interval_ns; /* between two flows that one CPU remembers with TRACKING_MINIMAL, on average,
-				 * of those that are opened and of the others; 0: no limit */
-	__u64 remember_burst_ns; /* so many intervals may be taken in advance */
+};
+
+/* Kinds of flows that are remembered with TRACKING_MINIMAL. */
+enum remember_kind {
+	REMEMBER_TCP_OPENED = 0,
+	REMEMBER_TCP_OTHER,     /* connections that were there before */
+	REMEMBER_UDP,
+	REMEMBER_KINDS,
+};
+
+/* How many flows of one kind may be remembered, of all services on all CPUs. Element `kind` of
+ * `remember_pace`. Each field is written by one aligned store; the program adds to next_ns. */
+struct remember_pace {
+	__u64 next_ns;          /* when the next one is due if none is taken in advance, CLOCK_MONOTONIC */
+	__u64 interval_ns;      /* between two, on average; 0: no limit */
+	__u64 burst_ns;         /* so much may be taken in advance, the latter half by services that have
+				 * not had their own share */
+	__u64 own_interval_ns;  /* between two of one service out of that half, on average */
 };
 
 /* What the decapsulation program of the backends (decap.bpf.c) did. Index of `decap_counts`.
@@ -430,6 +445,7 @@ _Static_assert(sizeof(struct quic_config) == 232, "masks, bytes and 44 words");
 _Static_assert(sizeof(struct quic_server_key) == 20, "made of two double words and a word");
 _Static_assert(sizeof(struct probe_key) == 20, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct probe_path) == 12, "three words");
-_Static_assert(sizeof(struct settings) == 104, "thirteen aligned words");
+_Static_assert(sizeof(struct settings) == 88, "eleven aligned words");
+_Static_assert(sizeof(struct remember_pace) == 32, "four aligned words");
 _Static_assert(sizeof(struct verdict_count) == 16, "per-CPU values are multiples of 8");
 _Static_assert(sizeof(struct traffic_count) == 24, "per-CPU values are multiples of 8");

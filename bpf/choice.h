@@ -13,9 +13,6 @@ enum { TOUCH_INTERVAL_NS = 1000000000 };
 /* What is to be written to `flows` or `nat_flows` once the packet is on its way. */
 enum effect { EFFECT_NONE = 0, EFFECT_TOUCH, EFFECT_REMEMBER, EFFECT_CLAIM };
 
-/* Index of `remember_pace`; the last: at any pace. */
-enum pace { PACE_OPENED = 0, PACE_OTHER, PACE_ANY };
-
 struct choice {
 	const struct destination *destination;
 	struct flow_entry *entry; /* the flow's, whether it was followed or not; NULL: none */
@@ -27,7 +24,7 @@ struct choice {
 	__u8 effect;            /* enum effect */
 	__u8 tracking;          /* enum tracking */
 	__u8 outcome;           /* enum tracking_outcome; TRACKING_OUTCOMES: none */
-	__u8 pace;              /* enum pace, of what is remembered */
+	__u8 pace;              /* enum remember_kind of what is remembered; REMEMBER_KINDS: at any pace */
 	__u16 mss_max;          /* of the service; 0: no limit */
 	__be32 tunnel_source_mask; /* of the destination, if tunnels lead there */
 	__u32 flow_hash;        /* of the 5-tuple; set where the outer header varies by it */
@@ -63,33 +60,55 @@ static __always_inline bool follow_flow(const struct packet *packet,
 	return true;
 }
 
-/* Whether one more flow may be remembered, of those that are opened or of the others: no flood of
- * either can fill the table (the generic cell rate algorithm, ITU-T I.371; isInPace() in
- * src/model/remember_pace.ts). */
-static __noinline int may_remember(__u64 now_ns, __u32 pace)
+static __always_inline __u64 *own_pace(__u32 service, __u32 kind)
 {
-	__u32 only = 0;
-	struct settings *setting = bpf_map_lookup_elem(&settings, &only);
-	__u64 *next_ns = bpf_map_lookup_elem(&remember_pace, &pace);
+	__u32 element = service * 2 + (kind == REMEMBER_TCP_OTHER);
 
-	/* What is due later than any burst allows is a debt of other settings, and counts for nothing. */
-	return setting && next_ns &&
-	       (*next_ns <= now_ns + setting->remember_burst_ns ||
-		*next_ns > now_ns + setting->remember_burst_ns + setting->remember_interval_ns);
+	return bpf_map_lookup_elem(&service_pace, &element);
+}
+
+/* Whether all services may remember one more flow of this kind, beside the reserve. */
+static __always_inline bool is_open_to_all(const struct remember_pace *pace, __u64 now_ns)
+{
+	return *(volatile __u64 *)&pace->next_ns + pace->interval_ns <= now_ns + pace->burst_ns / 2;
+}
+
+/* Whether one more flow may be remembered: no flood can fill the table, and a flood at one service
+ * leaves the others their share (the generic cell rate algorithm, ITU-T I.371; isInPace() in
+ * src/model/remember_pace.ts). Who is refused has written nothing. */
+static __noinline int may_remember(__u64 now_ns, __u32 kind, __u32 service)
+{
+	struct remember_pace *pace = bpf_map_lookup_elem(&remember_pace, &kind);
+	__u64 *own = own_pace(service, kind);
+
+	if (!pace || !own)
+		return 0;
+	if (is_open_to_all(pace, now_ns))
+		return 1;
+	return *(volatile __u64 *)&pace->next_ns + pace->interval_ns <= now_ns + pace->burst_ns &&
+	       *(volatile __u64 *)own + pace->own_interval_ns <= now_ns + pace->burst_ns;
+}
+
+/* CPUs that do this at one time may grant a flow each where one was left, and where a rest ends the
+ * store of one may undo the addition of another: a few flows too many, never a refusal. */
+static __always_inline void charge(__u64 *next_ns, __u64 interval_ns, __u64 now_ns)
+{
+	if (*(volatile __u64 *)next_ns < now_ns)
+		*(volatile __u64 *)next_ns = now_ns;
+	__sync_fetch_and_add(next_ns, interval_ns);
 }
 
 /* One was remembered. */
-static __noinline int keep_pace(__u64 now_ns, __u32 pace)
+static __noinline int keep_pace(__u64 now_ns, __u32 kind, __u32 service)
 {
-	__u32 only = 0;
-	struct settings *setting = bpf_map_lookup_elem(&settings, &only);
-	__u64 *next_ns = bpf_map_lookup_elem(&remember_pace, &pace);
+	struct remember_pace *pace = bpf_map_lookup_elem(&remember_pace, &kind);
+	__u64 *own = own_pace(service, kind);
 
-	if (!setting || !next_ns)
+	if (!pace || !own)
 		return 0;
-	if (*next_ns < now_ns || *next_ns > now_ns + setting->remember_burst_ns)
-		*next_ns = now_ns;
-	*next_ns += setting->remember_interval_ns;
+	if (!is_open_to_all(pace, now_ns))
+		charge(own, pace->own_interval_ns, now_ns);
+	charge(&pace->next_ns, pace->interval_ns, now_ns);
 	return 0;
 }
 
@@ -130,11 +149,12 @@ static __always_inline void choose_while_changing(const struct packet *packet,
 	__u32 flags = is_given(before) ? before->flags : 0;
 	bool remembers = true, keeps;
 
-	choice->pace = PACE_ANY;
+	choice->pace = REMEMBER_KINDS;
 	/* Where an entry stands, it is replaced: nobody is to follow it again. */
 	if (choice->tracking != TRACKING_FULL && !choice->entry) {
-		choice->pace = packet->opens ? PACE_OPENED : PACE_OTHER;
-		remembers = may_remember(choice->now_ns, choice->pace);
+		choice->pace = packet->flow.service.protocol == IPPROTO_UDP ? REMEMBER_UDP
+			     : packet->opens ? REMEMBER_TCP_OPENED : REMEMBER_TCP_OTHER;
+		remembers = may_remember(choice->now_ns, choice->pace, choice->service);
 	}
 	keeps = flags & DESTINATION_LIVE && (!packet->opens || !remembers);
 	if (keeps) {
@@ -195,7 +215,7 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 	else if (choice->entry && (packet->opens || packet->flow.service.protocol == IPPROTO_UDP)) {
 		/* Another flow from now on, also when the backend of the old one comes back. */
 		choice->outcome = packet->opens ? TRACKING_BEGAN : TRACKING_LOST;
-		choice->pace = PACE_ANY;
+		choice->pace = REMEMBER_KINDS;
 		remember(choice);
 	}
 	return VERDICT_CONTINUE;
@@ -240,8 +260,8 @@ static __always_inline bool settle(const struct packet *packet, const struct cho
 		count_outcome(choice->outcome);
 	if (choice->effect != EFFECT_REMEMBER)
 		return false;
-	if (feature_minimal && choice->pace != PACE_ANY)
-		keep_pace(choice->now_ns, choice->pace);
+	if (feature_minimal && choice->pace != REMEMBER_KINDS)
+		keep_pace(choice->now_ns, choice->pace, choice->service);
 	entry.last_seen_ns = choice->now_ns;
 	entry.generation = choice->generation;
 	entry.destination = choice->id;

@@ -201,7 +201,7 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 		return DROP_DENIED;
 	choice->tracking = feature_tracking || feature_minimal ? version->tracking : TRACKING_NONE;
 	choice->outcome = TRACKING_OUTCOMES;
-	choice->pace = PACE_ANY;
+	choice->pace = REMEMBER_KINDS;
 	choice->mss_max = feature_mss_clamp ? version->mss_max : 0;
 	if (feature_orphan || feature_nat || choice->tracking == TRACKING_FULL)
 		choice->now_ns = bpf_ktime_get_coarse_ns();

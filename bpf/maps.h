@@ -47,6 +47,7 @@ const volatile enum orphan_action anchor_orphan_action;
 const volatile enum hash_input anchor_hash_input;
 const volatile enum tracking anchor_tracking;
 const volatile enum tracking_outcome anchor_tracking_outcome;
+const volatile enum remember_kind anchor_remember_kind;
 const volatile enum ring_class anchor_ring_class;
 const volatile enum ring_slots anchor_ring_slots;
 const volatile enum slot_word anchor_slot_word;
@@ -185,12 +186,21 @@ struct {
 	__uint(max_entries, 65536);
 } flows SEC(".maps");
 
+/* Shared by all CPUs: with few receive queues, few of them remember flows. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);             /* 0: flows that are opened; 1: the others */
-	__type(value, __u64);           /* when the next one may be remembered, CLOCK_MONOTONIC */
-	__uint(max_entries, 2);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);             /* enum remember_kind */
+	__type(value, struct remember_pace);
+	__uint(max_entries, REMEMBER_KINDS);
 } remember_pace SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);             /* index of the service × 2, + 1 for REMEMBER_TCP_OTHER */
+	__type(value, __u64);           /* next_ns of what it has out of the reserve */
+	__uint(max_entries, 2048);
+} service_pace SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

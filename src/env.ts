@@ -87,8 +87,6 @@ export interface Env {
   readonly exec: Exec;
   readonly pid: number;
   readonly uid: number;
-  /** CPUs that this host has in use. */
-  readonly cpus: number;
   /** Environment variables. */
   readonly variables: Readonly<Record<string, string | undefined>>;
   /** Absolute path of the checkout or package root: where build/ and schema/ are. */

@@ -7,7 +7,7 @@ import { randomBytes } from "node:crypto";
 import { createSocket } from "node:dgram";
 import * as fs from "node:fs";
 import { connect, createServer, Socket } from "node:net";
-import { availableParallelism, networkInterfaces } from "node:os";
+import { networkInterfaces } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import { fileURLToPath } from "node:url";
@@ -44,7 +44,6 @@ export function createEnv(options: EnvOptions = {}): RealEnv {
     exec: realExec,
     pid: process.pid,
     uid: process.getuid?.() ?? -1,
-    cpus: availableParallelism(),
     variables: process.env,
     root: options.root ?? packageRoot(),
     setLogLevel: setLevel,

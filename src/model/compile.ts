@@ -9,6 +9,7 @@ import { activeOverrides, effectiveBackends } from "./effective.ts";
 import { claimDestinations, claimServices, destinationIds } from "./ledger.ts";
 import { natTable } from "./nat.ts";
 import { compareKeys } from "./permutation.ts";
+import { rememberLimits } from "./remember_pace.ts";
 import { quicRouting } from "./quic_servers.ts";
 import { formatServiceAddress, singlePort } from "./service_address.ts";
 import type { RingMember, RingMemo } from "./table_ring.ts";
@@ -130,11 +131,8 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
     icmpErrorsPerSecond: config.limits.icmpErrors,
     pathMtuAgeMs: config.dataplane.pathMtuAgeMs,
     nat: natTable(config.dataplane.nat, config.limits.natFlows),
-    remember: {
-      flowsMax: config.limits.flows,
-      idleMs: Math.max(0, ...services.map((service) =>
-        trackingOf(service) === "minimal" ? service.config.flowIdleMs : 0)),
-    },
+    remember: rememberLimits(config.limits.flows, services.map((service) =>
+      ({ ...service.config, tracking: trackingOf(service) }))),
     ledger: { ...claimed, slots: slotsOf(services, previous) },
     warnings,
   };

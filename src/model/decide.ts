@@ -16,6 +16,7 @@ import type { FlowTuple } from "./packet.ts";
 import { isDenied } from "./policy.ts";
 import { namedByCid } from "./quic_named.ts";
 import type { QuicOutcome } from "./quic_route.ts";
+import type { RememberKind } from "./remember_pace.ts";
 import { isVirtualAddress, serviceOf } from "./service_lookup.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { tunnelEndOf, tunnelErrorEffects } from "./tunnel_error.ts";
@@ -98,8 +99,8 @@ export interface State {
   readonly mtu?: (destination: number) => number;
   /** Translated flows. Absent: none are met (the proxy, which connects by itself). */
   readonly nat?: NatState;
-  /** Whether one more flow may be remembered with `minimal`, of those that open and of others. Absent: yes. */
-  readonly mayRemember?: (opens: boolean) => boolean;
+  /** Whether one more flow of this kind may be remembered with `minimal`. Absent: yes. */
+  readonly mayRemember?: (service: Service, kind: RememberKind) => boolean;
 }
 
 /** A write that the decision asks for. */

@@ -6,6 +6,7 @@ import type { Decision, Effect, Packet, State } from "./decide.ts";
 import { opensConnection } from "./decide.ts";
 import { isNatService, TOUCH_INTERVAL_NS } from "./nat_decide.ts";
 import type { Tracking } from "./config.ts";
+import type { RememberKind } from "./remember_pace.ts";
 import { PROTOCOL_NUMBERS } from "./service_address.ts";
 import { schemeOf, slotBy, slotFor } from "./slot.ts";
 import type { SlotInput } from "./slot.ts";
@@ -154,7 +155,7 @@ function whileChanging(
   const before = table.destinations.get(id);
   const opens = opensConnection(packet);
   const isMinimal = trackingOf(service) === "minimal";
-  const remembers = !isMinimal || state.flow !== null || (state.mayRemember?.(opens) ?? true);
+  const remembers = !isMinimal || state.flow !== null || (state.mayRemember?.(service, kindOf(packet, opens)) ?? true);
   const keeps = before?.alive === true && (!opens || !remembers);
   const isLost = !opens && !keeps;
   // TCP that is lost is not remembered: its owner may come back. Datagrams may be a new flow.
@@ -166,6 +167,11 @@ function whileChanging(
     ? leave(state, service, before, effects ? [remembering(before)] : NO_EFFECTS, how)
     : forgetting(byOwner(table, state, service, at, effects), state);
   return isMinimal ? { ...decision, tracking: outcome } : decision;
+}
+
+function kindOf({ protocol }: Packet, opens: boolean): RememberKind {
+  if (protocol === PROTOCOL_NUMBERS.udp) return "udp";
+  return opens ? "tcp-opened" : "tcp-other";
 }
 
 export function leave(

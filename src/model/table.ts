@@ -4,6 +4,7 @@
 import type { Address } from "./address.ts";
 import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig } from "./config.ts";
 import type { NatTable } from "./nat.ts";
+import type { RememberLimits } from "./remember_pace.ts";
 import type { QuicRouting } from "./quic_route.ts";
 import type { PublishedSlots, SlotStates } from "./slot_states.ts";
 
@@ -156,7 +157,7 @@ export interface ForwardingTable {
   readonly pathMtuAgeMs: number;
   readonly nat: NatTable;
   /** What limits how many flows `tracking: minimal` remembers. */
-  readonly remember: { readonly flowsMax: number; readonly idleMs: number };
+  readonly remember: RememberLimits;
   readonly ledger: Ledger;
   /** Things an operator should hear of: a positive weight without a slot, a pool failed open. */
   readonly warnings: readonly string[];

@@ -157,7 +157,8 @@ export const METRICS: readonly MetricDefinition[] = [
     type: "counter",
     labels: ["outcome"],
     help:
-      "Packets of services with tracking minimal that met a slot with exceptions, by what became of them.",
+      "Packets of services with tracking minimal that met a slot with exceptions, by what became of them. "
+      + "unremembered: more flows than limits.flows allows for.",
     samples: ({ counters }) => [...(counters.tracking ?? [])].map(([outcome, n]) => [{ outcome }, n]),
   },
   {

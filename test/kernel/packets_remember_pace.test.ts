@@ -1,14 +1,17 @@
-// The pace at which the program remembers flows with `tracking: minimal` is the model's, to the nanosecond:
-// of those that are opened and of the others, on each CPU by itself. What is remembered tells when it was.
+// The pace at which the program remembers flows with `tracking: minimal` is the model's, to the nanosecond: of
+// each kind by itself, of all CPUs together. What is remembered tells when it was.
 
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { Settings } from "../../src/dataplane/xdp/abi.gen.ts";
+import { RememberPace as PaceBytes } from "../../src/dataplane/xdp/abi.gen.ts";
 import { loadNative, type Native } from "../../src/dataplane/xdp/native.ts";
 import { compile } from "../../src/model/compile.ts";
-import { afterRemembering, isInPace, rememberPace, type RememberPace } from "../../src/model/remember_pace.ts";
+import {
+  afterRemembering, isInPace, NOTHING_REMEMBERED, REMEMBER_KINDS, rememberPaces, type PaceTimes, type RememberPace,
+} from "../../src/model/remember_pace.ts";
 import { EMPTY_LEDGER, type ForwardingTable } from "../../src/model/table.ts";
 import { BpfWorld, type Hop } from "../support/bpf_world.ts";
 import { configOf } from "../support/configs.ts";
@@ -19,7 +22,7 @@ import { Draws } from "../support/random.ts";
 
 const LOOPBACK = 1;
 const [SYN, ACK] = [2, 16];
-const [OPENED, OTHER] = [0, 1];
+const [OPENED, OTHER, UDP_KIND] = [0, 1, 2];
 const [TCP_PORT, UDP_PORT] = [80, 81];
 const SECOND_NS = 1_000_000_000n;
 const HOUR_NS = 3_600n * SECOND_NS;
@@ -53,31 +56,35 @@ const HOP: Hop = {
 class PacedWorld {
   readonly world: BpfWorld;
   readonly #native: Native = loadNative(ADDON_PATH);
+  readonly #indexes: readonly number[];
   #client = 0;
 
   constructor() {
     this.world = new BpfWorld(this.#native, {
       object: join(BPF_DIRECTORY, "pointsman.bpf.o"), switches: {}, flowsMax: 65_536, devices: [LOOPBACK],
     });
-    this.world.fill(changingTable(), { hop: () => HOP, heartbeatNs: 0n, ringClass: "small" });
+    const table = changingTable();
+    this.#indexes = table.services.map(({ index }) => index);
+    this.world.fill(table, { hop: () => HOP, heartbeatNs: 0n, ringClass: "small" });
   }
 
-  get cpus(): number { return this.#native.possibleCpus(); }
-
-  setPace({ intervalNs, burstNs }: RememberPace): void {
-    const map = this.world.map("settings");
-    const words = new BigUint64Array(map.lookup(word(0))!.slice().buffer);
-    words[Settings.offsets.rememberIntervalNs / 8] = intervalNs;
-    words[Settings.offsets.rememberBurstNs / 8] = burstNs;
-    map.update(word(0), new Uint8Array(words.buffer), 0);
+  /** Of the service whose packets are of this kind. */
+  setPace(kind: number, pace: RememberPace, { nextNs, ownNextNs }: PaceTimes): void {
+    this.world.map("remember_pace").update(word(kind), PaceBytes.encode({ ...pace, nextNs }), 0);
+    this.world.map("service_pace").update(word(this.#ownAt(kind)), words(ownNextNs), 0);
   }
 
-  setNext(kind: number, next: readonly bigint[]): void {
-    this.world.map("remember_pace").update(word(kind), new Uint8Array(BigUint64Array.from(next).buffer), 0);
+  times(kind: number): PaceTimes {
+    const own = this.world.map("service_pace").lookup(word(this.#ownAt(kind)))!;
+    return {
+      nextNs: PaceBytes.decode(this.world.map("remember_pace").lookup(word(kind))!).nextNs,
+      ownNextNs: new BigUint64Array(own.slice().buffer)[0]!,
+    };
   }
 
-  next(kind: number): bigint[] {
-    return [...new BigUint64Array(this.world.map("remember_pace").lookup(word(kind))!.slice().buffer)];
+  #ownAt(kind: number): number {
+    const index = this.#indexes[kind === UDP_KIND ? 1 : 0]!;
+    return index * 2 + (kind === OTHER ? 1 : 0);
   }
 
   outcomes(): number[] {
@@ -103,6 +110,10 @@ function word(value: number): Uint8Array {
   return new Uint8Array(Uint32Array.of(value).buffer);
 }
 
+function words(value: bigint): Uint8Array {
+  return new Uint8Array(BigUint64Array.of(value).buffer);
+}
+
 /** The CPUs that this thread may run on. */
 function allowedCpus(): number[] {
   const [, list = "0"] = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync("/proc/thread-self/status", "utf8")) ?? [];
@@ -117,7 +128,7 @@ function runOn(cpus: readonly number[]): void {
 }
 
 const KINDS = [
-  ["SYNs", OPENED, TCP, SYN], ["packets of older connections", OTHER, TCP, ACK], ["datagrams", OTHER, UDP, 0],
+  ["SYNs", OPENED, TCP, SYN], ["packets of older connections", OTHER, TCP, ACK], ["datagrams", UDP_KIND, UDP, 0],
 ] as const;
 
 describeKernel("the pace of remembering in the program", [...KERNEL, "tool:taskset"], () => {
@@ -133,58 +144,71 @@ describeKernel("the pace of remembering in the program", [...KERNEL, "tool:tasks
   it.each(KINDS)("decides on %s as the model does, and notes the same time for the next", (_, kind, protocol, flags) => {
     randomised("decide", ({ seed, count }) => {
       const draws = new Draws(seed);
+      const granted = { all: 0, own: 0, nobody: 0 };
       for (let run = 0; run < count; run += 1) {
-        const pace = rememberPace(draws.between(64, 1 << 20), draws.between(1000, 3_600_000), draws.between(1, 64));
+        const of = { services: draws.between(1, 5), idleMs: draws.between(1000, 3_600_000) };
+        const flowsMax = draws.pick([64, 4096, 1 << 20]);
+        const pace = rememberPaces({ ...NOTHING_REMEMBERED, flowsMax, tcp: of })[0]!;
         const nowNs = process.hrtime.bigint();
-        // Long past, right now, near the end of what may be taken in advance on either side of it, and far beyond.
-        const nextNs = draws.pick([
-          0n, nowNs - BigInt(draws.below(1e9)), nowNs, nowNs + pace.burstNs - SLACK_NS,
-          nowNs + pace.burstNs + SLACK_NS, nowNs + BigInt(draws.below(2e9)), nowNs + pace.burstNs + HOUR_NS,
-        ]);
+        const times = { nextNs: someTime(draws, pace, nowNs), ownNextNs: someTime(draws, pace, nowNs) };
+        const at = (momentNs: bigint): unknown => [isInPace(pace, times, momentNs), isShared(pace, times, momentNs)];
         // What depends on the very moment says nothing about it.
-        if (isInPace(pace, nextNs, nowNs - SLACK_NS) !== isInPace(pace, nextNs, nowNs + SLACK_NS - 1n)) continue;
-        paced.setPace(pace);
-        const others = Array.from({ length: paced.cpus }, () => BigInt(draws.word()));
-        paced.setNext(kind, Array.from({ length: paced.cpus }, () => nextNs));
-        paced.setNext(1 - kind, others);
+        if (!isDeepStrictEqual(at(nowNs - SLACK_NS), at(nowNs + SLACK_NS))) continue;
+        const others = KINDS.map(([, each]) => each).filter((each) => each !== kind);
+        for (const each of others) paced.setPace(each, pace, { nextNs: BigInt(draws.word()), ownNextNs: BigInt(draws.word()) });
+        const before = others.map((each) => paced.times(each));
+        paced.setPace(kind, pace, times);
         const rememberedNs = paced.send(protocol, flags);
-        const what = `run ${run} of seed ${seed}: ${pace.intervalNs} ${pace.burstNs} ${nextNs - nowNs}`;
-        expect(rememberedNs !== null, what).toBe(isInPace(pace, nextNs, nowNs));
-        const changed = paced.next(kind).filter((each) => each !== nextNs);
-        expect(changed, what).toEqual(rememberedNs === null ? [] : [afterRemembering(pace, nextNs, rememberedNs)]);
-        expect(paced.next(1 - kind), what).toEqual(others);
+        const what = `run ${run} of seed ${seed}: ${pace.intervalNs} ${pace.burstNs} ${times.nextNs - nowNs} ${times.ownNextNs - nowNs}`;
+        expect(rememberedNs !== null, what).toBe(isInPace(pace, times, nowNs));
+        expect(paced.times(kind), what).toEqual(rememberedNs === null ? times : afterRemembering(pace, times, rememberedNs));
+        expect(others.map((each) => paced.times(each)), what).toEqual(before);
+        granted[rememberedNs === null ? "nobody" : isShared(pace, times, nowNs) ? "all" : "own"] += 1;
       }
+      expect(Math.min(...Object.values(granted))).toBeGreaterThan(0);
     });
   });
 
   it("counts what may not be remembered", () => {
     const unremembered = 4;
-    paced.setPace({ intervalNs: HOUR_NS, burstNs: 0n });
     const before = paced.outcomes();
-    for (const kind of [OPENED, OTHER]) paced.setNext(kind, Array.from({ length: paced.cpus }, () => process.hrtime.bigint() + HOUR_NS / 2n));
+    const full = { nextNs: process.hrtime.bigint() + HOUR_NS, ownNextNs: 0n };
+    for (const kind of REMEMBER_KINDS.keys()) paced.setPace(kind, { intervalNs: HOUR_NS, burstNs: HOUR_NS, ownIntervalNs: 0n }, full);
     for (const [, , protocol, flags] of KINDS) expect(paced.send(protocol, flags)).toBeNull();
     const after = paced.outcomes();
     expect(after.map((count, at) => count - before[at]!)).toEqual(after.map((_, at) => at === unremembered ? KINDS.length : 0));
   });
 
-  it.each(KINDS)("gives %s a burst on each CPU by itself", (_, kind, protocol, flags) => {
-    const burst = 8;
-    paced.setPace({ intervalNs: HOUR_NS, burstNs: BigInt(burst - 1) * HOUR_NS });
-    for (const each of [OPENED, OTHER]) paced.setNext(each, Array.from({ length: paced.cpus }, () => 0n));
-    for (const cpu of allowed) {
-      runOn([cpu]);
-      const granted = Array.from({ length: burst * 2 }, () => paced.send(protocol, flags)).map((at) => at !== null);
-      expect(granted).toEqual(granted.map((__, at) => at < burst));
-      const used = paced.next(kind).map((nextNs) => nextNs !== 0n);
-      expect(used).toEqual(used.map((__, other) => allowed.slice(0, allowed.indexOf(cpu) + 1).includes(other)));
-      expect(paced.next(1 - kind).every((nextNs) => nextNs === 0n)).toBe(true);
+  it.each(KINDS)("gives %s one burst on all CPUs together, and half of that to a service whose share is used up", (_, kind, protocol, flags) => {
+    const burst = 16;
+    const pace = { intervalNs: HOUR_NS, burstNs: BigInt(burst) * HOUR_NS, ownIntervalNs: HOUR_NS };
+    for (const [ownNextNs, expected] of [[0n, burst], [process.hrtime.bigint() + pace.burstNs, burst / 2]] as const) {
+      paced.setPace(kind, pace, { nextNs: 0n, ownNextNs });
+      let granted = 0;
+      for (let sent = 0; sent < burst * 2; sent += 1) {
+        runOn([allowed[sent % allowed.length]!]);
+        granted += paced.send(protocol, flags) === null ? 0 : 1;
+      }
+      expect(granted).toBe(expected);
     }
     runOn(allowed);
   });
 
-  it("asks nobody where every flow is remembered, nor where none is", () => {
-    paced.setPace({ intervalNs: 0n, burstNs: 0n });
-    for (const each of [OPENED, OTHER]) paced.setNext(each, Array.from({ length: paced.cpus }, () => 0n));
+  it("refuses nobody where there is no limit", () => {
+    for (const kind of REMEMBER_KINDS.keys()) paced.setPace(kind, { intervalNs: 0n, burstNs: 0n, ownIntervalNs: 0n }, { nextNs: 0n, ownNextNs: 0n });
     for (let sent = 0; sent < 500; sent += 1) expect(paced.send(TCP, sent % 2 === 0 ? SYN : ACK)).not.toBeNull();
   });
 });
+
+/** Whether it may be remembered whatever its service has had. */
+function isShared(pace: RememberPace, { nextNs }: PaceTimes, nowNs: bigint): boolean {
+  return isInPace(pace, { nextNs, ownNextNs: nowNs + HOUR_NS * 1000n }, nowNs);
+}
+
+/** Long past, right now, near the middle and the end of what may be taken in advance, and far beyond. */
+function someTime(draws: Draws, { burstNs }: RememberPace, nowNs: bigint): bigint {
+  return draws.pick([
+    0n, nowNs - BigInt(draws.below(1e9)), nowNs, nowNs + burstNs / 2n - SLACK_NS, nowNs + burstNs / 2n + SLACK_NS,
+    nowNs + burstNs * 3n / 4n, nowNs + burstNs - SLACK_NS, nowNs + burstNs + SLACK_NS, nowNs + burstNs + HOUR_NS,
+  ]);
+}

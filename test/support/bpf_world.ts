@@ -3,6 +3,7 @@
 // mistake there cannot hide one in the program. Nothing here is atomic: no packet runs while a map
 // is written.
 
+import { REMEMBER_KINDS, type RememberKind } from "../../src/model/remember_pace.ts";
 import {
   AddressKey,
   Destination as DestinationValue,
@@ -17,6 +18,7 @@ import {
   ServiceKey,
   ServiceVersion,
   type SlotScheme as SchemeValue,
+  RememberPace,
   Settings,
   TrafficCount,
   VERDICT_NAMES,
@@ -87,7 +89,7 @@ export interface Surroundings {
   /** Absent: ICMP errors go out at any pace. */
   readonly icmpIntervalNs?: bigint;
   /** Absent: every flow may be remembered. */
-  readonly remembers?: { readonly opened: boolean; readonly others: boolean };
+  readonly remembers?: Readonly<Record<RememberKind, boolean>>;
   /** Where rings of at most 16384 slots go, to try the other classes with small rings too. */
   readonly ringClass: RingClass;
 }
@@ -126,7 +128,7 @@ export class BpfWorld {
       "services",
       "virtual_addresses",
       "service_active",
-      "service_traffic",
+      "service_traffic", "service_pace",
       "destinations",
       "destination_traffic",
       "rings_small",
@@ -186,17 +188,18 @@ export class BpfWorld {
         natFinNs: BigInt(table.nat.timeouts.finMs) * 1_000_000n,
         natRstNs: BigInt(table.nat.timeouts.rstMs) * 1_000_000n,
         natUdpNs: BigInt(table.nat.timeouts.udpMs) * 1_000_000n,
-        rememberIntervalNs: REMEMBER_INTERVAL_NS, rememberBurstNs: REMEMBER_BURST_NS,
       }),
     );
-    const { opened = true, others = true } = surroundings.remembers ?? {};
-    [opened, others].forEach((may, kind) => { this.#setPace(kind, may); });
+    REMEMBER_KINDS.forEach((kind, at) => { this.#setPace(at, surroundings.remembers?.[kind] ?? true); });
   }
 
   /** When the next flow of this kind may be remembered: at once, or in minutes. */
   #setPace(kind: number, may: boolean): void {
-    const values = new BigUint64Array(this.#native.possibleCpus()).fill(may ? 0n : process.hrtime.bigint() + REMEMBER_BURST_NS + REMEMBER_INTERVAL_NS / 2n);
-    this.map("remember_pace").update(u32(kind), new Uint8Array(values.buffer), 0);
+    const pace = {
+      intervalNs: REMEMBER_INTERVAL_NS, burstNs: REMEMBER_BURST_NS, ownIntervalNs: REMEMBER_INTERVAL_NS,
+      nextNs: may ? 0n : process.hrtime.bigint() + REMEMBER_BURST_NS,
+    };
+    this.map("remember_pace").update(u32(kind), RememberPace.encode(pace), 0);
   }
 
   #fillService(service: Service, place: number, { ringClass }: Surroundings): void {

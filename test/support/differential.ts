@@ -255,7 +255,7 @@ export class Comparison {
         return { address: tunnelSource, mask: tunnelSourceMask };
       },
       mtu: (id) => hops.get(id)!.mtu,
-      mayRemember: (opens) => (opens ? this.#world.remembers.opened : this.#world.remembers.others),
+      mayRemember: (_, kind) => this.#world.remembers[kind],
     };
     return decide(table, state, packet);
   }

@@ -148,7 +148,6 @@ export function createFakeEnv(options: FakeEnvOptions = {}): FakeEnv {
     exec: options.exec ?? NO_EXEC,
     pid: options.pid ?? 4242,
     uid: options.uid ?? 0,
-    cpus: 2,
     variables: options.variables ?? {},
     root: options.root ?? "/fake-root",
     advance: async (ms) => {

@@ -1,6 +1,7 @@
 // Reads test/golden/packets/packets.json: the world that its packets meet, as a ForwardingTable,
 // and the packets. Knows the file's form, which make.py defines; runs nothing.
 
+import { NOTHING_REMEMBERED } from "../../src/model/remember_pace.ts";
 import { readFileSync } from "node:fs";
 import { parseAddress, parsePrefix } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
@@ -141,7 +142,7 @@ export function readGolden(): Golden {
       destinations,
       orphan: { afterMs: 1, action },
       icmpErrorsPerSecond: 1, pathMtuAgeMs: 600_000, nat: NAT,
-      remember: { flowsMax: 0, idleMs: 0 },
+      remember: NOTHING_REMEMBERED,
       ledger: EMPTY_LEDGER,
       warnings: [],
     }),

@@ -1,6 +1,7 @@
 // Random tables for tests of the XDP plane's steps: a few services, backends and next hops, with ids from
 // the real ledger and limits so tight that ids are reused. Deterministic from fast-check's choices.
 
+import { NOTHING_REMEMBERED } from "../../src/model/remember_pace.ts";
 import { NO_NAT } from "../../src/model/nat.ts";
 import fc from "fast-check";
 import { parseAddress, prefixOf, type Address, type Prefix } from "../../src/model/address.ts";
@@ -140,9 +141,9 @@ export function compileWorld(world: World, ledger: Ledger, attached: readonly nu
   const table: ForwardingTable = {
     generation: 1, instance: "test", services, destinations,
     orphan: { afterMs: 1000, action: "keep" }, icmpErrorsPerSecond: 1000, pathMtuAgeMs: 600_000, nat: NO_NAT,
-    remember: { flowsMax: 0, idleMs: 0 }, ledger: next, warnings: [],
+    remember: NOTHING_REMEMBERED, ledger: next, warnings: [],
   };
-  const image = imageOf(table, { attached, cpus: 1, view: (destination) => routeOf(world, Number(destination.identity - 1000n)) });
+  const image = imageOf(table, { attached, view: (destination) => routeOf(world, Number(destination.identity - 1000n)) });
   return { table, image };
 }
 

@@ -2,6 +2,7 @@
 // sides. Knows the model's types; knows no map. Times are chosen far from every limit, so that the
 // moment at which a packet runs decides nothing.
 
+import { NOTHING_REMEMBERED, type RememberKind } from "../../src/model/remember_pace.ts";
 import { addressFromBytes, parsePrefix, prefixOf } from "../../src/model/address.ts";
 import type { Prefix } from "../../src/model/address.ts";
 import type { Forwarding, ServiceConfig } from "../../src/model/config.ts";
@@ -44,8 +45,8 @@ export interface RandomWorld {
   readonly natFlows: readonly KnownNat[];
   /** Of the interface that packets come by, in hexadecimal; null: none is known. */
   readonly linkAddresses: ReadonlySet<string> | null;
-  /** Whether flows that are opened, and others, may be remembered with `minimal`. */
-  readonly remembers: { readonly opened: boolean; readonly others: boolean };
+  /** Whether flows of each kind may be remembered with `minimal`. */
+  readonly remembers: Readonly<Record<RememberKind, boolean>>;
   /** Keys under which backends answer, as they come and go. */
   readonly replies: () => readonly FlowTuple[];
 }
@@ -73,7 +74,7 @@ export function randomWorld(
     destinations,
     orphan: { afterMs: draws.pick([0, 1000, 1000, 1000]), action: draws.pick(["keep", "pass", "drop"]) },
     icmpErrorsPerSecond: 1, pathMtuAgeMs: 600_000,
-    nat, remember: { flowsMax: 0, idleMs: 0 },
+    nat, remember: NOTHING_REMEMBERED,
     ledger: EMPTY_LEDGER,
     warnings: [],
   };
@@ -89,7 +90,7 @@ export function randomWorld(
     flows,
     natFlows,
     linkAddresses: draws.chance(0.3) ? null : new Set([mac(1), mac(3)].map(hexText)),
-    remembers: { opened: draws.chance(0.7), others: draws.chance(0.7) },
+    remembers: { "tcp-opened": draws.chance(0.7), "tcp-other": draws.chance(0.7), udp: draws.chance(0.7) },
     replies: () => natFlows.filter(({ flow }) => flow.reply).map(({ key }) => key),
     fragments: randomFragments(draws, flows, nowNs),
     heartbeatNs: isFresh ? nowNs + HOUR_NS : 0n,

@@ -2,6 +2,7 @@
 // sent by whatever is published, a flow table, sweeps over it, and clients that notice when their flow
 // goes elsewhere. Uses decide() and nextStates() as they are; knows no kernel.
 
+import { NOTHING_REMEMBERED } from "../../src/model/remember_pace.ts";
 import { addressFromBytes } from "../../src/model/address.ts";
 import type { ServiceConfig } from "../../src/model/config.ts";
 import { decide } from "../../src/model/decide.ts";
@@ -168,7 +169,7 @@ export class SlotWorld {
     const flow = this.flows.get(number) ?? null;
     const nowNs = BigInt(Math.round(this.nowMs * 1e6));
     const decision = decide(this.#shown, {
-      flow, nowNs, heartbeatNs: null, neighbour: () => true, mayRemember: this.mayRemember,
+      flow, nowNs, heartbeatNs: null, neighbour: () => true, mayRemember: (_, kind) => this.mayRemember(kind === "tcp-opened"),
     }, this.#packet(number, opens && this.protocol === "tcp"));
     for (const effect of decision.effects) {
       if (effect.kind === "remember")
@@ -205,7 +206,7 @@ export class SlotWorld {
     return {
       generation: this.#generation, instance: "test", services: [service], destinations,
       orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, nat: NO_NAT,
-      remember: { flowsMax: 0, idleMs: 0 }, ledger: EMPTY_LEDGER, warnings: [],
+      remember: NOTHING_REMEMBERED, ledger: EMPTY_LEDGER, warnings: [],
     };
   }
 }

@@ -298,16 +298,19 @@ describe("tracking", () => {
     const table = control.make(sketchOf({ forwarding }), drained("b"));
     expect(table.services[0]!.states).toBe(SETTLED);
     expect(table.ledger.slots.get(KEY)?.tracking).toBe("none");
-    expect(table.remember.idleMs).toBe(0);
+    expect(table.remember.tcp).toEqual({ services: 0, idleMs: 0 });
   });
 
-  it("is paced by the longest idle time of those that it is minimal for", () => {
+  it("is paced by the longest idle time of those of one protocol that it is minimal for", () => {
     const services: ServiceSketch[] = [
       { ...WEB, flowIdleMs: 20_000 }, { ...WEB, name: "b", port: 81, flowIdleMs: 30_000 },
       { ...WEB, name: "c", port: 82, flowIdleMs: 90_000, tracking: "full" },
       { ...WEB, name: "d", port: 83, flowIdleMs: 80_000, forwarding: "nat" },
+      { ...WEB, name: "e", port: 84, flowIdleMs: 10_000, protocol: "udp" },
     ];
-    expect(new Control().make({ ...sketchOf(), services }).remember).toEqual({ flowsMax: 65_536, idleMs: 30_000 });
+    expect(new Control().make({ ...sketchOf(), services }).remember).toEqual({
+      flowsMax: 65_536, tcp: { services: 2, idleMs: 30_000 }, udp: { services: 1, idleMs: 10_000 },
+    });
   });
 
   it("of datagrams has windows of at least their idle time", () => {

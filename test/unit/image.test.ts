@@ -35,7 +35,7 @@ function tableOf(sketch: Partial<ConfigSketch> = {}, ledger: Ledger = EMPTY_LEDG
 }
 
 function imageFrom(table: ForwardingTable, hop: NextHop = HOP): Image {
-  return imageOf(table, { attached: [2], cpus: 2, view: () => ({ nextHop: hop, tunnelSource: null }) });
+  return imageOf(table, { attached: [2], view: () => ({ nextHop: hop, tunnelSource: null }) });
 }
 
 /** Takes all steps to an image; returns their kinds, each once in a row. */

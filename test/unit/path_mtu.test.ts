@@ -157,7 +157,7 @@ function tableOf(sketch: Partial<ConfigSketch>, ledger: Ledger = EMPTY_LEDGER, p
 }
 
 function imageFrom(table: ForwardingTable): Image {
-  return imageOf(table, { attached: [2], cpus: 2, view: () => ({ nextHop: UNRESOLVED, tunnelSource: null }) });
+  return imageOf(table, { attached: [2], view: () => ({ nextHop: UNRESOLVED, tunnelSource: null }) });
 }
 
 describe("the ends of tunnels", () => {

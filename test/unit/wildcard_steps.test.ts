@@ -18,7 +18,7 @@ function tableOf(services: readonly ServiceSketch[], ledger: Ledger = EMPTY_LEDG
 }
 
 function imageFrom(table: ForwardingTable): Image {
-  return imageOf(table, { attached: [2], cpus: 2, view: () => ({ nextHop: UNRESOLVED, tunnelSource: null }) });
+  return imageOf(table, { attached: [2], view: () => ({ nextHop: UNRESOLVED, tunnelSource: null }) });
 }
 
 /** Takes all steps to the services, with the ledger of the kernel; returns those that packets can tell. */

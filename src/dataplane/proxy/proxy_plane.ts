@@ -10,6 +10,7 @@ import { decide } from "../../model/decide.ts";
 import { compareSpecificity, singleAddress } from "../../model/service_address.ts";
 import type { ForwardingTable, Ledger, Service } from "../../model/table.ts";
 import { NO_NAT } from "../../model/nat.ts";
+import { NOTHING_REMEMBERED } from "../../model/remember_pace.ts";
 import { EMPTY_LEDGER } from "../../model/table.ts";
 import type {
   ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription,
@@ -59,7 +60,7 @@ interface Unopened extends Wanted {
 const EMPTY_TABLE: ForwardingTable = {
   generation: 0, instance: "", services: [], destinations: new Map(),
   orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, nat: NO_NAT,
-  remember: { flowsMax: 0, idleMs: 0 }, ledger: EMPTY_LEDGER, warnings: [],
+  remember: NOTHING_REMEMBERED, ledger: EMPTY_LEDGER, warnings: [],
 };
 const SWEEP_MIN_MS = 20;
 const SWEEP_MAX_MS = 5_000;

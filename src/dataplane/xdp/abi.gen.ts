@@ -9,26 +9,26 @@ export const ABI_NAMES = {
   structs: [
     "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "fragment_entry",
     "fragment_key", "link_address", "nat_flow", "next_hop", "policy_key", "port_prefix",
-    "probe_key", "probe_path", "quic_config", "quic_config_key", "quic_server_key", "service_key",
-    "service_version", "settings", "slot_scheme", "traffic_count", "tunnel_end", "verdict_count",
-    "wildcard_key",
+    "probe_key", "probe_path", "quic_config", "quic_config_key", "quic_server_key",
+    "remember_pace", "service_key", "service_version", "settings", "slot_scheme", "traffic_count",
+    "tunnel_end", "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input", "link_places",
     "nat_flags", "nat_outcome", "nat_sources_at", "next_hop_flags", "next_hop_vlan",
-    "orphan_action", "policy_action", "quic_mode", "quic_outcome", "ring_class", "ring_slots",
-    "service_flags", "slot_word", "tracking", "tracking_outcome", "verdict",
+    "orphan_action", "policy_action", "quic_mode", "quic_outcome", "remember_kind", "ring_class",
+    "ring_slots", "service_flags", "slot_word", "tracking", "tracking_outcome", "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x2650ea261e03091cn;
+export const ABI_FINGERPRINT = 0x4128f3b96661a5f7n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0xf479dc4ad2735b38n,
-  pointsman: 0x2650ea261e03091cn,
-  probe: 0xf1d645a65f4046dbn,
+  pointsman: 0x4128f3b96661a5f7n,
+  probe: 0xf8cc3bd48865312dn,
 } as const;
 
 /** enum decap_verdict */
@@ -225,6 +225,19 @@ export const QUIC_OUTCOME_NAMES = [
   "QUIC_ROUTED", "QUIC_NO_ID", "QUIC_NO_CONFIG", "QUIC_NO_SERVER", "QUIC_SERVER_DOWN",
   "QUIC_OUTCOMES",
 ] as const satisfies readonly (keyof typeof QuicOutcome)[];
+
+/** enum remember_kind */
+export const RememberKind = {
+  REMEMBER_TCP_OPENED: 0,
+  REMEMBER_TCP_OTHER: 1,
+  REMEMBER_UDP: 2,
+  REMEMBER_KINDS: 3,
+} as const;
+export type RememberKind = (typeof RememberKind)[keyof typeof RememberKind];
+/** In the order of their declaration. */
+export const REMEMBER_KIND_NAMES = [
+  "REMEMBER_TCP_OPENED", "REMEMBER_TCP_OTHER", "REMEMBER_UDP", "REMEMBER_KINDS",
+] as const satisfies readonly (keyof typeof RememberKind)[];
 
 /** enum ring_class */
 export const RingClass = {
@@ -1060,6 +1073,46 @@ export const QuicServerKey = {
   decode: (bytes: Uint8Array): QuicServerKey => readQuicServerKey(codec.exactView(bytes, 20, "struct quic_server_key"), 0),
 } as const;
 
+/** struct remember_pace, 32 bytes */
+export interface RememberPace {
+  readonly nextNs: bigint;
+  readonly intervalNs: bigint;
+  readonly burstNs: bigint;
+  readonly ownIntervalNs: bigint;
+}
+
+function writeRememberPace(view: DataView, at: number, value: RememberPace): void {
+  codec.setU64(view, at, value.nextNs, "remember_pace.next_ns");
+  codec.setU64(view, at + 8, value.intervalNs, "remember_pace.interval_ns");
+  codec.setU64(view, at + 16, value.burstNs, "remember_pace.burst_ns");
+  codec.setU64(view, at + 24, value.ownIntervalNs, "remember_pace.own_interval_ns");
+}
+
+function readRememberPace(view: DataView, at: number): RememberPace {
+  return {
+    nextNs: view.getBigUint64(at, true),
+    intervalNs: view.getBigUint64(at + 8, true),
+    burstNs: view.getBigUint64(at + 16, true),
+    ownIntervalNs: view.getBigUint64(at + 24, true),
+  };
+}
+
+export const RememberPace = {
+  size: 32,
+  offsets: {
+    nextNs: 0,
+    intervalNs: 8,
+    burstNs: 16,
+    ownIntervalNs: 24,
+  },
+  encode: (value: RememberPace): Uint8Array => {
+    const bytes = new Uint8Array(32);
+    writeRememberPace(codec.exactView(bytes, 32, "struct remember_pace"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): RememberPace => readRememberPace(codec.exactView(bytes, 32, "struct remember_pace"), 0),
+} as const;
+
 /** struct service_key, 20 bytes */
 export interface ServiceKey {
   readonly address: Uint8Array;
@@ -1148,7 +1201,7 @@ export const ServiceVersion = {
   decode: (bytes: Uint8Array): ServiceVersion => readServiceVersion(codec.exactView(bytes, 64, "struct service_version"), 0),
 } as const;
 
-/** struct settings, 104 bytes */
+/** struct settings, 88 bytes */
 export interface Settings {
   readonly abiFingerprint: bigint;
   readonly heartbeatNs: bigint;
@@ -1161,8 +1214,6 @@ export interface Settings {
   readonly natFinNs: bigint;
   readonly natRstNs: bigint;
   readonly natUdpNs: bigint;
-  readonly rememberIntervalNs: bigint;
-  readonly rememberBurstNs: bigint;
 }
 
 function writeSettings(view: DataView, at: number, value: Settings): void {
@@ -1177,8 +1228,6 @@ function writeSettings(view: DataView, at: number, value: Settings): void {
   codec.setU64(view, at + 64, value.natFinNs, "settings.nat_fin_ns");
   codec.setU64(view, at + 72, value.natRstNs, "settings.nat_rst_ns");
   codec.setU64(view, at + 80, value.natUdpNs, "settings.nat_udp_ns");
-  codec.setU64(view, at + 88, value.rememberIntervalNs, "settings.remember_interval_ns");
-  codec.setU64(view, at + 96, value.rememberBurstNs, "settings.remember_burst_ns");
 }
 
 function readSettings(view: DataView, at: number): Settings {
@@ -1194,13 +1243,11 @@ function readSettings(view: DataView, at: number): Settings {
     natFinNs: view.getBigUint64(at + 64, true),
     natRstNs: view.getBigUint64(at + 72, true),
     natUdpNs: view.getBigUint64(at + 80, true),
-    rememberIntervalNs: view.getBigUint64(at + 88, true),
-    rememberBurstNs: view.getBigUint64(at + 96, true),
   };
 }
 
 export const Settings = {
-  size: 104,
+  size: 88,
   offsets: {
     abiFingerprint: 0,
     heartbeatNs: 8,
@@ -1213,15 +1260,13 @@ export const Settings = {
     natFinNs: 64,
     natRstNs: 72,
     natUdpNs: 80,
-    rememberIntervalNs: 88,
-    rememberBurstNs: 96,
   },
   encode: (value: Settings): Uint8Array => {
-    const bytes = new Uint8Array(104);
-    writeSettings(codec.exactView(bytes, 104, "struct settings"), 0, value);
+    const bytes = new Uint8Array(88);
+    writeSettings(codec.exactView(bytes, 88, "struct settings"), 0, value);
     return bytes;
   },
-  decode: (bytes: Uint8Array): Settings => readSettings(codec.exactView(bytes, 104, "struct settings"), 0),
+  decode: (bytes: Uint8Array): Settings => readSettings(codec.exactView(bytes, 88, "struct settings"), 0),
 } as const;
 
 /** struct slot_scheme, 24 bytes */
@@ -1499,7 +1544,7 @@ export const POINTSMAN_MAPS = [
   "flows", "fragments", "group_services", "icmp_pace", "link_addresses", "nat_claims",
   "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies", "quic_configs",
   "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small",
-  "service_active", "service_traffic", "service_versions", "services", "settings",
+  "service_active", "service_pace", "service_traffic", "service_versions", "services", "settings",
   "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
@@ -1533,7 +1578,7 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 4732,
+  size: 4736,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1559,7 +1604,7 @@ export const PointsmanRodata = {
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4732, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4736, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1623,7 +1668,7 @@ export const PointsmanRodata = {
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 4732, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4736, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1655,8 +1700,9 @@ export const PROBE_MAPS = [
   "flows", "fragments", "group_services", "icmp_pace", "link_addresses", "nat_claims",
   "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies", "probe_paths",
   "quic_configs", "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium",
-  "rings_small", "service_active", "service_traffic", "service_versions", "services", "settings",
-  "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses", "wildcards",
+  "rings_small", "service_active", "service_pace", "service_traffic", "service_versions",
+  "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses",
+  "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
 export const PROBE_PROGRAMS = [
@@ -1689,7 +1735,7 @@ export interface ProbeRodata {
 
 export const ProbeRodata = {
   section: ".rodata",
-  size: 4720,
+  size: 4724,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1715,7 +1761,7 @@ export const ProbeRodata = {
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4720, ".rodata of probe");
+    const view = codec.exactView(bytes, 4724, ".rodata of probe");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1779,7 +1825,7 @@ export const ProbeRodata = {
     return bytes;
   },
   decode: (bytes: Uint8Array): ProbeRodata => {
-    const view = codec.exactView(bytes, 4720, ".rodata of probe");
+    const view = codec.exactView(bytes, 4724, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,

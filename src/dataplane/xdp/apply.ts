@@ -17,6 +17,7 @@ export interface Kernel {
   assignAddress(assigned: AssignedAddress): void;
   unassignAddress(assigned: AssignedAddress): void;
   gracePeriod(): Promise<void>;
+  nowNs(): bigint;
 }
 
 type Actions = {
@@ -28,7 +29,7 @@ const ACTIONS: Actions = {
   "grace-period": (kernel) => kernel.gracePeriod(),
   "set-icmp-interval": ({ maps }, { intervalNs }) => { maps.settings.writeIcmpInterval(intervalNs); },
   "set-nat": ({ maps }, { nat }) => { maps.settings.writeNat(nat); },
-  "set-remember-pace": ({ maps }, { pace }) => { maps.settings.writeRememberPace(pace); },
+  "set-remember-pace": (kernel, { of, pace }) => { kernel.maps.pace.write(of, pace, kernel.nowNs()); },
   "set-orphan": ({ maps }, { afterNs, action }) => { maps.settings.writeOrphan(afterNs, action); },
   "add-device": ({ maps }, { ifindex }) => { maps.addDevice(ifindex); },
   "remove-device": ({ maps }, { ifindex }) => { maps.removeDevice(ifindex); },

@@ -167,8 +167,8 @@ function policiesNeeded(state: KernelState, want: Image): number {
 function planSettings({ state, take }: Planner, { orphan, icmpIntervalNs, nat, remember, features }: Image): void {
   // A table without translated flows leaves them as they are: some may be under way.
   if (features.has("featureNat") && !isSameNat(state.nat, nat)) take({ kind: "set-nat", nat });
-  if (features.has("featureMinimal") && !isSamePace(state.remember, remember)) {
-    take({ kind: "set-remember-pace", pace: remember });
+  for (const [kind, pace] of features.has("featureMinimal") ? remember.entries() : []) {
+    if (!isSamePace(state.remember[kind]!, pace)) take({ kind: "set-remember-pace", of: kind, pace });
   }
   if (state.icmpIntervalNs !== icmpIntervalNs) take({ kind: "set-icmp-interval", intervalNs: icmpIntervalNs });
   if (state.orphan.afterNs === orphan.afterNs && state.orphan.action === orphan.action) return;
@@ -176,7 +176,7 @@ function planSettings({ state, take }: Planner, { orphan, icmpIntervalNs, nat, r
 }
 
 function isSamePace(a: RememberPace, b: RememberPace): boolean {
-  return a.intervalNs === b.intervalNs && a.burstNs === b.burstNs;
+  return a.intervalNs === b.intervalNs && a.burstNs === b.burstNs && a.ownIntervalNs === b.ownIntervalNs;
 }
 
 /** An index that gets another owner must not lead the old one's packets to the new one's backends. */

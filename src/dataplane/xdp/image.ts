@@ -9,7 +9,7 @@ import {
 } from "../../model/service_address.ts";
 import type { NatTable } from "../../model/nat.ts";
 import { trackingOf } from "../../model/flow_decide.ts";
-import { rememberPace, type RememberPace } from "../../model/remember_pace.ts";
+import { rememberPaces, type RememberPace } from "../../model/remember_pace.ts";
 import { contentKey } from "../../model/ring_content.ts";
 import { schemeOf, type SlotScheme } from "../../model/slot.ts";
 import { isRehashed, type SlotStates } from "../../model/slot_states.ts";
@@ -159,7 +159,8 @@ export interface Image {
   /** Between two ICMP errors of one CPU, on average; 0: none are sent. */
   readonly icmpIntervalNs: bigint;
   readonly nat: NatTable;
-  readonly remember: RememberPace;
+  /** In the order of REMEMBER_KINDS. */
+  readonly remember: readonly RememberPace[];
   /** By assignedText(). */
   readonly assigned: ReadonlyMap<string, AssignedAddress>;
   readonly features: ReadonlySet<Feature>;
@@ -180,8 +181,6 @@ export function assignedText(assigned: AssignedAddress): string {
 
 export interface ImageOptions extends Interfaces {
   readonly view: RouteView;
-  /** CPUs that packets come by. */
-  readonly cpus: number;
 }
 
 /** What the maps should hold for this table, given this view of the network. */
@@ -211,7 +210,7 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
     orphan: { afterNs: nanoseconds(table.orphan.afterMs), action: table.orphan.action },
     icmpIntervalNs: icmpIntervalNs(table.icmpErrorsPerSecond),
     nat: table.nat,
-    remember: rememberPace(table.remember.flowsMax, table.remember.idleMs, options.cpus),
+    remember: rememberPaces(table.remember),
     assigned: assignedAddresses(table),
     features: featuresOf({
       keys: [...services.values()].map(({ key }) => key),

@@ -5,7 +5,7 @@
 import type { Address, Prefix } from "../../model/address.ts";
 import type { Forwarding, Gue, OrphanAction } from "../../model/config.ts";
 import type { NatTable } from "../../model/nat.ts";
-import { NO_PACE, type RememberPace } from "../../model/remember_pace.ts";
+import { NO_PACE, REMEMBER_KINDS, type RememberPace } from "../../model/remember_pace.ts";
 import { isExact } from "../../model/service_address.ts";
 import type { PublishedSlots } from "../../model/slot_states.ts";
 import type { Ledger } from "../../model/table.ts";
@@ -110,7 +110,8 @@ export interface KernelState {
   icmpIntervalNs: bigint;
   /** Null: not written yet. */
   nat: NatTable | null;
-  remember: RememberPace;
+  /** In the order of REMEMBER_KINDS. */
+  remember: readonly RememberPace[];
   assigned: Map<string, AssignedAddress>;
   features: ReadonlySet<Feature>;
   capacities: Capacities;
@@ -127,7 +128,7 @@ export function emptyState(capacities: Capacities, features: ReadonlySet<Feature
     quicConfigs: new Map(), quicServers: new Map(), quicMark: 0,
     tunnelEnds: new Map(), devices: new Set(), linkAddresses: new Map(), firstLinkAddresses: new Map(),
     orphan: { afterNs: 0n, action: "keep" }, icmpIntervalNs: 0n, nat: null,
-    remember: NO_PACE,
+    remember: REMEMBER_KINDS.map(() => NO_PACE),
     assigned: new Map(), features, capacities,
     marks: 0, quiet: 0,
   };
@@ -222,7 +223,7 @@ export function record(state: KernelState, step: Step): void {
       return;
     case "set-icmp-interval": state.icmpIntervalNs = step.intervalNs; return;
     case "set-nat": state.nat = step.nat; return;
-    case "set-remember-pace": state.remember = step.pace; return;
+    case "set-remember-pace": state.remember = state.remember.with(step.of, step.pace); return;
     case "set-orphan":
       state.orphan = { afterNs: step.afterNs, action: step.action };
       return;

@@ -27,6 +27,7 @@ import {
 import {
   decodeTunnelReport, encodeTunnelEnd, encodeTunnelEndKey, type TunnelEndImage, type TunnelReport,
 } from "./tunnel_ends.ts";
+import { PaceMemory } from "./pace_memory.ts";
 import { SettingsMemory } from "./settings_memory.ts";
 
 export type MapName = (typeof POINTSMAN_MAPS)[number];
@@ -58,6 +59,7 @@ interface Memory {
 export class PlaneMaps {
   readonly maps: MapSet;
   readonly settings: SettingsMemory;
+  readonly pace: PaceMemory;
   readonly #native: Native;
   readonly #memory: Memory;
   readonly #rings = new Map<string, { readonly map: BpfMap; readonly slots: Uint16Array }>();
@@ -66,6 +68,7 @@ export class PlaneMaps {
     this.#native = native;
     this.maps = maps;
     this.settings = new SettingsMemory(maps);
+    this.pace = new PaceMemory(maps);
     const destinations = maps.destinations.mmap();
     this.#memory = {
       active: new Uint32Array(maps.service_active.mmap()),

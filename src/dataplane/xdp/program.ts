@@ -42,7 +42,7 @@ export function mapSizes(capacities: Capacities): Partial<Record<MapName, number
   const rings = ringsMax(capacities);
   return {
     services, virtual_addresses: services, service_active: services, service_versions: services * 2,
-    service_traffic: services, rings_small: rings, rings_medium: rings, rings_large: rings,
+    service_traffic: services, service_pace: services * 2, rings_small: rings, rings_medium: rings, rings_large: rings,
     destinations, destination_traffic: destinations, tunnel_ends: destinations * TUNNEL_ENDS_PER_DESTINATION, flows, fragments, policies,
     // Old and new prefixes stand side by side during a change.
     wildcards: services, address_groups: services * 2, group_services: groupEntries,
@@ -55,7 +55,7 @@ export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
   const size = (name: MapName): number => maps[name]?.info().maxEntries ?? Infinity;
   const services = Math.min(
     size("services"), size("virtual_addresses"), size("service_active"), size("service_versions") / 2,
-    size("service_traffic"), size("wildcards"), size("address_groups") / 2,
+    size("service_traffic"), size("service_pace") / 2, size("wildcards"), size("address_groups") / 2,
     ...(["small", "medium", "large"] as const).map((each) => size(`rings_${each}`) / 4),
   );
   const destinations = Math.min(

@@ -77,7 +77,7 @@ export function recoverState(maps: PlaneMaps, options: RecoverOptions): KernelSt
   state.orphan = maps.settings.readOrphan();
   state.icmpIntervalNs = maps.settings.readIcmpInterval();
   state.nat = maps.settings.readNat(options.capacities.natFlows);
-  state.remember = maps.settings.readRememberPace();
+  state.remember = maps.pace.read();
   recoverRings(maps, state);
   return state;
 }

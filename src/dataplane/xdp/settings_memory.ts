@@ -3,7 +3,6 @@
 
 import type { OrphanAction } from "../../model/config.ts";
 import type { NatTable } from "../../model/nat.ts";
-import type { RememberPace } from "../../model/remember_pace.ts";
 import { ABI_FINGERPRINT, AddressKey, Settings } from "./abi.gen.ts";
 import { encodeU32, orphanAction, orphanNumber } from "./map_values.ts";
 import { natPortsWord, natSourceElements, natTableOf, natTimes } from "./nat_values.ts";
@@ -68,17 +67,6 @@ export class SettingsMemory {
       time: (field) => this.#read(field),
       source: (index) => AddressKey.decode(this.#natSources.lookup(encodeU32(index))!).address,
     });
-  }
-
-  readRememberPace(): RememberPace {
-    return {
-      intervalNs: this.#read("rememberIntervalNs"), burstNs: this.#read("rememberBurstNs"),
-    };
-  }
-
-  writeRememberPace({ intervalNs, burstNs }: RememberPace): void {
-    this.#write("rememberIntervalNs", intervalNs);
-    this.#write("rememberBurstNs", burstNs);
   }
 
   #read(field: keyof typeof Settings.offsets): bigint {

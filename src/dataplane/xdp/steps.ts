@@ -6,7 +6,7 @@ import type { Address, Prefix } from "../../model/address.ts";
 import { formatTunnelSource } from "../../model/tunnel_source.ts";
 import type { OrphanAction } from "../../model/config.ts";
 import type { NatTable } from "../../model/nat.ts";
-import type { RememberPace } from "../../model/remember_pace.ts";
+import { REMEMBER_KINDS, type RememberPace } from "../../model/remember_pace.ts";
 import type { StepDescription } from "../dataplane.ts";
 import { portPrefixText, type GroupEntry } from "./groups.ts";
 import {
@@ -48,7 +48,8 @@ export type Step =
   /** Waits until no packet is under way that began before. */
   | { readonly kind: "grace-period" }
   | { readonly kind: "set-nat"; readonly nat: NatTable }
-  | { readonly kind: "set-remember-pace"; readonly pace: RememberPace }
+  /** `of`: position in REMEMBER_KINDS. */
+  | { readonly kind: "set-remember-pace"; readonly of: number; readonly pace: RememberPace }
   | { readonly kind: "set-icmp-interval"; readonly intervalNs: bigint }
   | { readonly kind: "set-orphan"; readonly afterNs: bigint; readonly action: OrphanAction }
   | { readonly kind: "add-device" | "remove-device"; readonly ifindex: number }
@@ -109,7 +110,7 @@ function words(step: Step): { object: string; detail: string } {
     case "grace-period": return { object: "all CPUs", detail: "until no packet is under way that began before" };
     case "set-icmp-interval": return { object: "settings", detail: `an ICMP error every ${step.intervalNs} ns` };
     case "set-remember-pace": return {
-      object: "settings", detail: `a CPU remembers a flow of each kind every ${step.pace.intervalNs} ns`,
+      object: `pace of ${REMEMBER_KINDS[step.of]}`, detail: `a flow is remembered every ${step.pace.intervalNs} ns`,
     };
     case "set-nat": return { object: "settings", detail: natDetail(step.nat) };
     case "set-orphan": return { object: "settings", detail: `${step.action} after ${step.afterNs / 1_000_000n} ms` };

@@ -310,6 +310,7 @@ export class XdpPlane implements Dataplane {
       assignAddress: (assigned) => { if (requests !== null) assignAddress(requests, assigned, devices); },
       unassignAddress: (assigned) => { if (requests !== null) unassignAddress(requests, assigned, devices); },
       gracePeriod: () => this.#grace.over(core.state),
+      nowNs: () => this.#context.env.clock.monotonicNs(),
     };
   }
 
@@ -352,7 +353,7 @@ export class XdpPlane implements Dataplane {
   #image(table: ForwardingTable, ways: readonly Way[]): Image {
     const byId = new Map([...table.destinations.values()].map((destination, at) =>
       [destination.id, this.#route(destination, ways[at]!)]));
-    return imageOf(table, { ...this.#interfaces(), cpus: this.#context.env.cpus, view: ({ id }) => byId.get(id)! });
+    return imageOf(table, { ...this.#interfaces(), view: ({ id }) => byId.get(id)! });
   }
 
   #routes(): ReadonlyMap<number, Route> {
