@@ -97,7 +97,8 @@ function transportResidue(
 ): number | null {
   if (isIpv4 && protocol === 1) return residue(body);
   if (![6, 17, isIpv4 ? -1 : 58].includes(protocol)) return null;
-  if (isIpv4 && protocol === 17 && word(body, 6) === 0) return null;
+  // None was made: IPv6 has that too (RFC 6935), and who translates it makes none either.
+  if (protocol === 17 && word(body, 6) === 0) return null;
   const addresses = isIpv4 ? packet.subarray(12, 20) : packet.subarray(8, 40);
   return residue(body, residue(addresses) + body.length + protocol);
 }
