@@ -251,10 +251,13 @@ export const configRequestSchema = z.strictObject({
 export const movementSchema = z.strictObject({
   service: text,
   change: z.enum(["added", "removed", "changed", "unchanged"]),
-  /** Slots that would name another backend. */
+  /** Slots that would name another backend: their new flows, and old ones that nobody remembers, would go there. */
   slotsMoved: counting,
+  /** Of those, the ones whose old flows would lose their connection. */
+  slotsBroken: counting,
   ringSize: counting,
   share: z.number(),
+  brokenShare: z.number(),
 });
 
 export const planSchema = z.strictObject({
@@ -262,9 +265,12 @@ export const planSchema = z.strictObject({
   /** Steps of the plane, in order. */
   steps: z.array(stepSchema),
   services: z.array(movementSchema),
-  /** Of the flows held now: how many would meet another backend, and what sort of number that is. */
+  /**
+   * Of the flows held now: how many would meet another backend, how many of these would break by it, and what sort
+   * of numbers these are; of estimated ones there are at least so many. Null: nobody can tell.
+   */
   flows: z.strictObject({
-    kind: z.enum(["estimate", "unknown"]), moved: counting.nullable(), total: counting.nullable(),
+    kind: z.enum(FLOW_KINDS), moved: counting.nullable(), broken: counting.nullable(), total: counting.nullable(),
   }),
   /** Non-null: the plane itself would be replaced, with the reason. */
   replacesPlane: text.nullable(),

@@ -10,8 +10,8 @@ import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
 import { amount, duration, parseDuration, percent, table } from "./table.ts";
 
-/** A share of all slots above which `apply` asks first, on a terminal. */
-const ASK_ABOVE_SHARE = 0.2;
+/** Above which `apply` asks first, on a terminal: of a service's slots, and of the flows there are. */
+export const ASK_ABOVE = { movedShare: 0.2, brokenShare: 0.01 } as const;
 
 /** A file's bytes, or standard input's for `-`; FILE_UNREADABLE when there are none. */
 export function readGivenFile(io: Io, file: string): Uint8Array {
@@ -46,16 +46,32 @@ export function layPlan(plan: Plan): string {
           plan.steps.map((step) => [step.action, step.object, step.detail]),
         );
   const moved = table(
-    ["service", "change", "slots moved", "of", "share"],
-    plan.services.map((each) => [each.service, each.change, each.slotsMoved, each.ringSize, percent(each.share)]),
+    ["service", "change", "slots moved", "of", "share", "would break"],
+    plan.services.map((each) =>
+      [each.service, each.change, each.slotsMoved, each.ringSize, percent(each.share), percent(each.brokenShare)]),
   );
-  const { kind, moved: flowsMoved, total } = plan.flows;
-  const flows =
-    flowsMoved === null || total === null
-      ? "live flows that would move: unknown\n"
-      : `live flows that would move: ${amount(flowsMoved)} of ${amount(total)} (${kind})\n`;
+  const flows = layFlows(plan.flows);
   const warnings = plan.warnings.map((warning) => `warning: ${warning}\n`).join("");
   return `${replaces}${steps}${steps === "" ? "" : "\n"}${moved}${flows}${warnings}`;
+}
+
+function layFlows({ kind, moved, broken, total }: Plan["flows"]): string {
+  if (moved === null || broken === null) return "live flows that would move: unknown\n";
+  const least = kind === "estimated" ? "at least " : "";
+  const of = total === null ? "" : ` of ${least}${amount(total)}`;
+  return `live flows that would move: ${least}${amount(moved)}${of}, and break: ${least}${amount(broken)} (${kind})\n`;
+}
+
+/** What a person should agree to first, or null. */
+function whyAsk({ services, flows, replacesPlane }: Plan): string | null {
+  const old = services.filter(({ change }) => change !== "added");
+  const moved = Math.max(0, ...old.map(({ share }) => share));
+  const broken = Math.max(0, ...old.map(({ brokenShare }) => brokenShare));
+  const ofFlows = flows.broken === null || flows.total === null || flows.total === 0 ? 0 : flows.broken / flows.total;
+  if (replacesPlane !== null) return `The data plane would be replaced: ${replacesPlane}.`;
+  if (broken > ASK_ABOVE.brokenShare) return `Connections in ${percent(broken)} of a service's slots would break.`;
+  if (ofFlows > ASK_ABOVE.brokenShare) return `${percent(ofFlows)} of the live flows would break.`;
+  return moved > ASK_ABOVE.movedShare ? `${percent(moved)} of a service's slots would move.` : null;
 }
 
 export interface PlanOptions {
@@ -85,10 +101,10 @@ export async function applyVerb(
 ): Promise<number> {
   const request = requestFrom(io, file);
   const plan = await client.plan(request);
-  const most = Math.max(0, ...plan.services.filter(({ change }) => change !== "added").map(({ share }) => share));
-  if (io.isTty && !options.yes && (most > ASK_ABOVE_SHARE || plan.replacesPlane !== null)) {
+  const why = whyAsk(plan);
+  if (io.isTty && !options.yes && why !== null) {
     io.out(layPlan(plan));
-    if (!(await io.confirm(`Apply? ${percent(most)} of a service's slots would move.`))) {
+    if (!(await io.confirm(`${why} Apply?`))) {
       io.err("nothing was applied\n");
       return EXIT.failure;
     }

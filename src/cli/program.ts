@@ -6,7 +6,7 @@ import type { Client } from "../api/client.ts";
 import { formatProblems } from "../config/format.ts";
 import { Failure, isFailure, systemFailure } from "../errors.ts";
 import { VERSION } from "../version.ts";
-import { applyVerb, planVerb, printApplied, printRemoved } from "./changes.ts";
+import { applyVerb, ASK_ABOVE, planVerb, printApplied, printRemoved } from "./changes.ts";
 import type { BenchOptions } from "./bench.ts";
 import { checkVerb, showConfigVerb } from "./check.ts";
 import type { DecapVerbOptions } from "./decap.ts";
@@ -19,6 +19,7 @@ import { layBackends, layOverrides, layServices, layStatus, printEvents, printNo
 import { addOverrides } from "./override_commands.ts";
 import { explainVerb, ringVerb } from "./questions.ts";
 import { addQuicLb, connectionId } from "./quic_lb_commands.ts";
+import { percent } from "./table.ts";
 import { statusVerb } from "./unsupervised.ts";
 
 const DEFAULT_FILE = "/etc/pointsman/pointsman.yaml";
@@ -132,7 +133,9 @@ function addFiles(program: Command, io: Io, end: End): void {
       } else end(await withClient(io, options, (client) => planVerb(io, client, file, options)));
     });
   command(program, "apply <file>", "validate, plan, apply and record a revision", { output: true, instance: true })
-    .option("-y, --yes", "do not ask, however much would move", false)
+    .option("-y, --yes", "do not ask; on a terminal, apply asks first where more than"
+      + ` ${percent(ASK_ABOVE.movedShare)} of a service's slots would move, or more than`
+      + ` ${percent(ASK_ABOVE.brokenShare)} of its slots or of the live flows would break`, false)
     .action(async (file: string, options: Common & { readonly yes: boolean }) => {
       end(await withClient(io, options, (client) => applyVerb(io, client, file, options)));
     });
@@ -145,7 +148,7 @@ function addFiles(program: Command, io: Io, end: End): void {
       );
     },
   );
-  command(program, "rollback", "return to an earlier revision", { output: true, instance: true })
+  command(program, "rollback", "return to an earlier revision: one of the ten before the current", { output: true, instance: true })
     .argument(
       "[revision]",
       "its number; the one before the current unless given",

@@ -127,12 +127,13 @@ export function offlinePlanVerb(
   const before = compile(offlineIntent(io, from, ANY_SEED), NOTHING_YET);
   const intent = offlineIntent(io, to, ANY_SEED);
   const after = compile(intent, before);
-  const services = movements(before, after);
+  const mode = intent.config.dataplane.mode === "proxy" ? "proxy" : "xdp";
+  const services = movements(before, after, mode);
   const plan = {
     changed: services.some(({ change }) => change !== "unchanged"),
     steps: [],
     services,
-    flows: movedFlows(before, after, null),
+    flows: movedFlows(before, after, null, mode),
     replacesPlane: null,
     warnings: [...after.warnings],
   };

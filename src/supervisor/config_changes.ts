@@ -173,12 +173,12 @@ export class ConfigChanges {
     const steps = replacesPlane === null
       ? seat.plane.plan(after).map((each) => ({ ...each }))
       : [{ action: "replace", object: "data plane", detail: replacesPlane }];
-    const services = movements(before, after);
+    const services = movements(before, after, seat.plane.mode);
     return {
       changed: steps.length > 0 || services.some((each) => each.change !== "unchanged"),
       steps,
       services,
-      flows: movedFlows(before, after, counters()),
+      flows: movedFlows(before, after, counters(), seat.plane.mode),
       replacesPlane,
       warnings: [
         ...warningsFor(accepted, seat.plane.mode),

@@ -1,35 +1,42 @@
-// What a new table would move: per service the slots that would name another destination, and of the
-// flows held now those whose destination goes away. Pure; compares tables, must never apply one.
+// What a new table would move, and what of that would break: slots exactly, service by service, and the flows
+// held now as well as they are known. Pure; compares tables, must never apply one.
 
 import type { Movement, Plan } from "../api/schemas.ts";
 import type { Counters } from "../dataplane/dataplane.ts";
 import { serviceKey } from "../model/compile.ts";
-import type { ForwardingTable, Ring, Service } from "../model/table.ts";
+import { trackingOf } from "../model/flow_decide.ts";
+import { worseKind, type FlowKind } from "../model/held_flows.ts";
+import { isNatService } from "../model/nat_decide.ts";
+import { isSameScheme, schemeOf } from "../model/slot.ts";
+import type { Destination, ForwardingTable, Ring, Service } from "../model/table.ts";
+
+type Mode = "xdp" | "proxy";
 
 /**
  * Services are the same when protocol, address and port are: a new name moves nothing. `before` null
  * counts as an empty table.
  */
-export function movements(before: ForwardingTable | null, after: ForwardingTable): Movement[] {
+export function movements(before: ForwardingTable | null, after: ForwardingTable, mode: Mode): Movement[] {
   const olds = byKey(before?.services ?? []);
   const moves = after.services.map((service): Movement => {
     const old = olds.get(serviceKey(service.config));
     const ringSize = service.ring.size;
-    if (old === undefined) {
-      return { service: service.name, change: "added", slotsMoved: 0, ringSize, share: 0 };
+    if (before === null || old === undefined) {
+      return { service: service.name, change: "added", slotsMoved: 0, slotsBroken: 0, ringSize, share: 0, brokenShare: 0 };
     }
-    const slotsMoved = movedSlots(old, service);
-    const isSame = slotsMoved === 0 && sameFields(old, service);
+    const { moved, broken } = slotsOf(before, old, after, service, mode);
+    const isSame = moved === 0 && sameFields(old, service);
     return {
-      service: service.name, change: isSame ? "unchanged" : "changed",
-      slotsMoved, ringSize, share: slotsMoved / ringSize,
+      service: service.name, change: isSame ? "unchanged" : "changed", slotsMoved: moved, slotsBroken: broken,
+      ringSize, share: moved / ringSize, brokenShare: broken / ringSize,
     };
   });
   const news = byKey(after.services);
-  for (const [key, { name, ring }] of olds) {
+  for (const [key, { name, ring: { size } }] of olds) {
     if (news.has(key)) continue;
+    const slotsBroken = mode === "proxy" ? 0 : size;
     moves.push({
-      service: name, change: "removed", slotsMoved: ring.size, ringSize: ring.size, share: 1,
+      service: name, change: "removed", slotsMoved: size, slotsBroken, ringSize: size, share: 1, brokenShare: slotsBroken / size,
     });
   }
   return moves;
@@ -45,61 +52,104 @@ function sameFields(a: Service, b: Service): boolean {
   return textOf(a) === textOf(b);
 }
 
-/** Of the new ring. Another seed, input or size sends every flow to a slot that has nothing to do with its old one. */
-function movedSlots(old: Service, service: Service): number {
-  const { ring } = service;
-  const rehashed = old.hashSeed !== service.hashSeed || old.config.hash !== service.config.hash
-    || JSON.stringify(old.config.sourcePrefix) !== JSON.stringify(service.config.sourcePrefix)
-    || old.ring.size !== ring.size;
-  return rehashed ? rehashedSlots(old.ring, ring) : differentSlots(old.ring, ring);
+/**
+ * Where a connection ends, whatever its backend is called and however packets get there: direct ways and tunnels end
+ * at the virtual address on a host, translated ones at an address and port of the backend's own.
+ */
+function placeOf({ address, port, forwarding }: Destination): string {
+  const isTranslated = forwarding === "nat" || forwarding === "fullnat";
+  return isTranslated ? `${forwarding} ${address.text} ${port ?? "any"}` : address.text;
 }
 
-function differentSlots(old: Ring, ring: Ring): number {
-  if (old === ring || old.key === ring.key) return 0;
-  let moved = 0;
-  for (let slot = 0; slot < ring.size; slot++) {
-    if (old.slots[slot] !== ring.slots[slot]) moved += 1;
+/** Places where flows that are remembered may stay. */
+function kept(after: ForwardingTable): ReadonlySet<string> {
+  return new Set([...after.destinations.values()].filter(({ alive }) => alive).map(placeOf));
+}
+
+/** Whether flows stay at a backend that the ring does not name for them any more. */
+function remembers(service: Service): boolean {
+  return isNatService(service) || trackingOf(service) !== "none";
+}
+
+interface SlotsMoved {
+  readonly moved: number;
+  /** Of those, the ones whose flows lose their connection. */
+  readonly broken: number;
+}
+
+/** Of the new ring. */
+function slotsOf(
+  before: ForwardingTable, old: Service, after: ForwardingTable, service: Service, mode: Mode,
+): SlotsMoved {
+  const from = placesOf(before, old.ring);
+  const to = placesOf(after, service.ring);
+  const stays = remembers(service) ? kept(after) : new Set<string>();
+  const found = isSameScheme(schemeOf(old), schemeOf(service)) ? slotBySlot(from, to, stays) : byShares(from, to, stays);
+  // The proxy's connections end where they began, whatever the ring says.
+  return mode === "proxy" ? { ...found, broken: 0 } : found;
+}
+
+/** By slot; null: nobody. */
+function placesOf({ destinations }: ForwardingTable, { slots }: Ring): readonly (string | null)[] {
+  const places = new Map([...destinations].map(([id, destination]) => [id, placeOf(destination)]));
+  return [...slots].map((id) => places.get(id) ?? null);
+}
+
+type Places = readonly (string | null)[];
+
+function slotBySlot(from: Places, to: Places, stays: ReadonlySet<string>): SlotsMoved {
+  let [moved, broken] = [0, 0];
+  for (const [slot, place] of to.entries()) {
+    const before = from[slot] ?? null;
+    if (before === place) continue;
+    moved += 1;
+    if (before !== null && !stays.has(before)) broken += 1;
   }
-  return moved;
+  return { moved, broken };
 }
 
-/** Expected: a flow stays only by chance, with the product of its backend's old and new share. */
-function rehashedSlots(old: Ring, ring: Ring): number {
-  const before = sharesOf(old);
-  let stays = 0;
-  for (const [id, share] of sharesOf(ring)) stays += share * (before.get(id) ?? 0);
-  return Math.round((1 - stays) * ring.size);
+/**
+ * Another seed, input or size sends every flow to a slot that has nothing to do with its old one. Expected: it
+ * stays only by chance, with the product of its backend's old and new share.
+ */
+function byShares(from: Places, to: Places, stays: ReadonlySet<string>): SlotsMoved {
+  const [old, next] = [sharesOf(from), sharesOf(to)];
+  let [moved, broken] = [0, 0];
+  for (const [place, share] of old) {
+    const goes = share * (1 - (next.get(place) ?? 0));
+    moved += goes;
+    if (place !== null && !stays.has(place)) broken += goes;
+  }
+  return { moved: Math.round(moved * to.length), broken: Math.round(broken * to.length) };
 }
 
-function sharesOf({ slots, size }: Ring): ReadonlyMap<number, number> {
-  const shares = new Map<number, number>();
-  for (const id of slots) shares.set(id, (shares.get(id) ?? 0) + 1 / size);
+function sharesOf(places: Places): ReadonlyMap<string | null, number> {
+  const shares = new Map<string | null, number>();
+  for (const place of places) shares.set(place, (shares.get(place) ?? 0) + 1 / places.length);
   return shares;
 }
 
 /**
- * Flows that the plane holds stay at their backend as long as this is in the table. So the ones that
- * move are those of destinations that go away; `unknown` where the plane cannot tell flows by backend.
+ * Of the flows held now, those that meet another backend: of XDP's, whose backend goes away, or whom nobody
+ * remembers and whose slots move. `kind` is the worst of what had to be counted.
  */
 export function movedFlows(
-  before: ForwardingTable | null, after: ForwardingTable, counters: Counters | null,
+  before: ForwardingTable | null, after: ForwardingTable, counters: Counters | null, mode: Mode,
 ): Plan["flows"] {
-  // Of flows that nobody remembers, nobody knows how many there are.
-  if (counters === null || counters.flows.kind === "unknown" || counters.flows.kind === "remembered") {
-    return { kind: "unknown", moved: null, total: null };
-  }
-  const total = counters.flows.count;
-  if (total > 0 && counters.backendFlows.size === 0) {
-    return { kind: "unknown", moved: null, total };
-  }
-  const kept = new Set([...after.destinations.values()].map((each) => each.identity));
-  const gone = new Set<string>();
-  for (const destination of before?.destinations.values() ?? []) {
-    if (!kept.has(destination.identity)) gone.add(destination.name);
-  }
-  let moved = 0;
-  for (const [name, flows] of counters.backendFlows) {
-    if (gone.has(name)) moved += flows.count;
-  }
-  return { kind: "estimate", moved, total };
+  if (counters === null || before === null) return { kind: "unknown", moved: null, broken: null, total: null };
+  const held = [...counters.backendFlows];
+  const total = held.reduce((sum, [, { count }]) => sum + count, 0);
+  const totalKind = held.reduce<FlowKind>((worst, [, { kind }]) => worseKind(worst, kind), "exact");
+  // Connections of the proxy end where they began.
+  if (mode === "proxy") return { kind: totalKind, moved: 0, broken: 0, total };
+  const forgets = movements(before, after, mode).some(({ service: name, slotsBroken }) => slotsBroken > 0
+    && before.services.some((service) => service.name === name && !remembers(service)));
+  if (forgets) return { kind: "unknown", moved: null, broken: null, total: totalKind === "unknown" ? null : total };
+  const stays = kept(after);
+  const gone = new Set([...before.destinations.values()].filter((each) => !stays.has(placeOf(each))).map(({ name }) => name));
+  const concerned = held.filter(([name]) => gone.has(name));
+  const kind = concerned.reduce<FlowKind>((worst, [, flows]) => worseKind(worst, flows.kind), "exact");
+  const moved = concerned.reduce((sum, [, { count }]) => sum + count, 0);
+  return kind === "unknown" ? { kind, moved: null, broken: null, total: totalKind === "unknown" ? null : total }
+    : { kind: concerned.length === 0 ? totalKind : kind, moved, broken: moved, total: totalKind === "unknown" ? null : total };
 }

@@ -12,8 +12,8 @@ import { Failure } from "../errors.ts";
 import type { BackendHealth, Override } from "../model/table.ts";
 import { refuseForeignPlace } from "./own_place.ts";
 
-/** Applied configs that are kept. */
-export const REVISIONS_MAX = 10;
+/** Applied configs that are kept: the one in force and the ten before it. */
+export const REVISIONS_MAX = 11;
 
 type Host = Pick<Env, "files" | "clock" | "uid" | "variables">;
 

@@ -82,8 +82,8 @@ async function cli(
 const PLAN = {
   changed: true,
   steps: [{ action: "write", object: "ring", detail: "65537 slots" }],
-  services: [{ service: "web", change: "changed", slotsMoved: 32768, ringSize: 65537, share: 0.5 }],
-  flows: { kind: "estimate", moved: 5, total: 10 },
+  services: [{ service: "web", change: "changed", slotsMoved: 32768, slotsBroken: 0, ringSize: 65537, share: 0.5, brokenShare: 0 }],
+  flows: { kind: "tracked", moved: 5, broken: 4, total: 100 },
   replacesPlane: null,
   warnings: [],
 };
@@ -227,7 +227,7 @@ describe("changes of a running instance", () => {
   it("plan asks and lays out", async () => {
     const ended = await cli("plan /config.yaml --exit-code", { answers: { plan: PLAN } });
     expect(ended.code).toBe(3);
-    expect(ended.out).toContain("live flows that would move: 5 of 10 (estimate)");
+    expect(ended.out).toContain("live flows that would move: 5 of 100, and break: 4 (tracked)");
     expect(ended.asked).toEqual([["plan", { name: "/config.yaml", text: CONFIG, actor: "tester" }]]);
   });
 
@@ -240,6 +240,22 @@ describe("changes of a running instance", () => {
       expect([ended.code, ended.asked.map(([method]) => method)]).toEqual([0, ["plan", "apply"]]);
     }
     expect((await cli("apply /config.yaml --yes", { answers, tty: true })).out).toMatch(/revision 3: 4 steps/);
+  });
+
+  it("apply asks before it breaks a little, and before it takes another plane, not before it moves a little", async () => {
+    const [service] = PLAN.services;
+    const calm = { ...PLAN, services: [{ ...service, share: 0.1 }], flows: { ...PLAN.flows, broken: 0 } };
+    const asks = async (plan: object): Promise<boolean> => {
+      const ended = await cli("apply /config.yaml", { answers: { plan, apply: APPLIED }, tty: true, confirm: false });
+      return ended.code === 1;
+    };
+    expect(await asks(calm)).toBe(false);
+    expect(await asks({ ...calm, services: [{ ...service, share: 0.1, brokenShare: 0.02 }] })).toBe(true);
+    expect(await asks({ ...calm, flows: { ...PLAN.flows, broken: 20 } })).toBe(true);
+    expect(await asks({ ...calm, flows: { kind: "unknown", moved: null, broken: null, total: null } })).toBe(false);
+    expect(await asks({ ...calm, replacesPlane: "the mode" })).toBe(true);
+    // Nobody has connections yet.
+    expect(await asks({ ...calm, services: [{ ...service, change: "added", share: 1, brokenShare: 1 }] })).toBe(false);
   });
 
   it("apply that leaves a service unserved is a failure", async () => {

@@ -36,7 +36,7 @@ it("the reference has every option of a command, with its choices and default, i
   for (const line of [
     "| `-o, --output <format>` | how to print (table, json) | `table` |",
     "| `--in <pcap>` | pcap or pcapng with Ethernet frames | required |",
-    "| `-y, --yes` | do not ask, however much would move |  |",
+    "| `--detach-on-exit` | stop forwarding when the supervisor ends (xdp goes on otherwise) |  |",
   ]) expect(reference).toContain(line);
   expect(readFileSync(join(ROOT, "docs/cli.md"), "utf8")).toContain(reference.trim());
 });

@@ -105,7 +105,7 @@ describe("state directory", () => {
     expect(Buffer.from(env.files.read(aside)!).toString()).toBe(text);
   });
 
-  it("numbers revisions, keeps ten, and the newest twice is one", () => {
+  it("numbers revisions, keeps ten before the current one, and the newest twice is one", () => {
     const env = createFakeEnv();
     const { state } = open(env);
     expect(state.record(revision("one")).revision).toBe(1);
@@ -113,10 +113,10 @@ describe("state directory", () => {
     expect(state.record(revision("two")).revision).toBe(2);
     expect(state.record(revision("one")).revision).toBe(3);
     for (let n = 4; n <= 20; n++) state.record(revision(`text ${n}`));
-    expect(state.revisions().map((each) => each.revision)).toEqual([20, 19, 18, 17, 16, 15, 14, 13, 12, 11]);
+    expect(state.revisions().map((each) => each.revision)).toEqual([20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10]);
     expect(Buffer.from(state.revision(12).bytes).toString()).toBe("text 12");
     expect(() => state.revision(3)).toThrow("there is no revision 3; kept are 20, 19");
-    expect(env.files.list(`${DIRECTORY}/revisions`)).toHaveLength(20);
+    expect(env.files.list(`${DIRECTORY}/revisions`)).toHaveLength(22);
   });
 
   it("a revision without its text, or with a broken record, is none", () => {

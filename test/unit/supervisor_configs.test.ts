@@ -52,19 +52,26 @@ describe("configs", () => {
     expect(await supervisor.plan(request(WEB))).toMatchObject({ changed: false, steps: [] });
   });
 
-  it("keeps ten revisions and goes back to any of them", async () => {
+  it("keeps ten revisions before the current one and goes back to any of them", async () => {
     const world = new World();
     const supervisor = await world.start(WEB);
     for (let weight = 1; weight <= 12; weight++) {
       await supervisor.apply(request({ ...WEB, pools: { web: [{ name: "a", weight }] } }));
     }
     const revisions = supervisor.revisions();
-    expect(revisions.map((each) => each.revision)).toEqual([13, 12, 11, 10, 9, 8, 7, 6, 5, 4]);
+    expect(revisions.map((each) => each.revision)).toEqual([13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3]);
     expect(revisions.filter((each) => each.current).map((each) => each.revision)).toEqual([13]);
     await supervisor.rollback(null, "ann");
     expect(supervisor.config().pools[0]?.backends[0]?.weight).toBe(11);
     expect(supervisor.revisions()[0]).toMatchObject({ revision: 14, origin: "rollback to 12", actor: "ann" });
+    await supervisor.override({
+      target: "web/a", change: { kind: "drain" }, actor: "ann", reason: null, expiresInMs: null,
+    });
     await supervisor.rollback(5, "ann");
+    // What operators have said of backends is not part of a config.
+    expect(supervisor.overrides().map(({ target }) => target)).toEqual(["web/a"]);
+    // It had no flows.
+    expect(supervisor.status().backends.map(({ state }) => state)).toEqual(["drained"]);
     expect(supervisor.config().pools[0]?.backends[0]?.weight).toBe(4);
     expect((await failureOf(supervisor.rollback(1, "ann"))).code).toBe("UNKNOWN_REVISION");
   });

@@ -1,0 +1,113 @@
+// What a plan says of slots and flows, by hand-made tables: what moves, and what of it breaks in each plane, with
+// each way to remember flows and each way of forwarding.
+
+import { describe, expect, it } from "vitest";
+import type { Counters } from "../../src/dataplane/dataplane.ts";
+import { compile } from "../../src/model/compile.ts";
+import type { FlowKind } from "../../src/model/held_flows.ts";
+import type { ForwardingTable, Intent } from "../../src/model/table.ts";
+import { EMPTY_LEDGER } from "../../src/model/table.ts";
+import { movedFlows, movements } from "../../src/supervisor/movements.ts";
+import { configOf, type ServiceSketch } from "../support/configs.ts";
+
+const SIZE = 251;
+
+function tableOf(backends: readonly string[], service: Partial<ServiceSketch>, changes: Partial<Intent> = {}): ForwardingTable {
+  const config = configOf({
+    pools: { web: backends.map((name) => ({ name, address: `10.0.0.${name.charCodeAt(0)}` })) },
+    services: [{ name: "web", ringSize: SIZE, ...service }],
+  });
+  return compile({ config, hashSeed: 7n, overrides: [], health: new Map(), nowMs: 0, ...changes }, { ledger: EMPTY_LEDGER, generation: 0 });
+}
+
+function slotsAt(table: ForwardingTable, name: string): number {
+  const ids = [...table.destinations.values()].filter(({ backend }) => backend === name).map(({ id }) => id);
+  return [...table.services[0]!.ring.slots].filter((id) => ids.includes(id)).length;
+}
+
+function counters(kind: FlowKind, counts: Readonly<Record<string, number>>): Counters {
+  return {
+    verdicts: {}, services: new Map(), backends: new Map(), flows: { count: 0, max: 0, kind: "unknown" },
+    backendFlows: new Map(Object.entries(counts).map(([name, count]) => [`web/${name}`, { count, kind, atMs: 0 }])),
+  };
+}
+
+const HELD = { a: 5, b: 7, c: 11 };
+
+describe("movements", () => {
+  it("of a backend that goes break its slots, and no others, where flows are remembered", () => {
+    for (const tracking of ["full", "minimal"] as const) {
+      const [before, after] = [tableOf(["a", "b", "c"], { tracking }), tableOf(["a", "b"], { tracking })];
+      const [web] = movements(before, after, "xdp");
+      expect(web!.slotsBroken).toBe(slotsAt(before, "c"));
+      expect(web!.slotsMoved).toBeGreaterThanOrEqual(web!.slotsBroken);
+      expect(web!.brokenShare).toBeCloseTo(web!.slotsBroken / SIZE);
+    }
+  });
+
+  it("of a backend that comes break nothing where flows are remembered, and all that moves where none is", () => {
+    const by = (tracking: "full" | "none"): object =>
+      movements(tableOf(["a", "b"], { tracking }), tableOf(["a", "b", "c"], { tracking }), "xdp")[0]!;
+    expect(by("full")).toMatchObject({ slotsBroken: 0 });
+    const forgetful = movements(tableOf(["a", "b"], { tracking: "none" }), tableOf(["a", "b", "c"], { tracking: "none" }), "xdp")[0]!;
+    expect(forgetful.slotsMoved).toBeGreaterThan(0);
+    expect(forgetful.slotsBroken).toBe(forgetful.slotsMoved);
+  });
+
+  it("with another seed are what chance leaves, and break what nobody remembers", () => {
+    const by = (tracking: "full" | "none"): { moved: number; broken: number } => {
+      const [web] = movements(tableOf(["a", "b"], { tracking }), tableOf(["a", "b"], { tracking }, { hashSeed: 8n }), "xdp");
+      return { moved: web!.slotsMoved, broken: web!.slotsBroken };
+    };
+    expect(by("full").broken).toBe(0);
+    expect(Math.abs(by("full").moved - SIZE / 2)).toBeLessThan(1);
+    expect(by("none").broken).toBe(by("none").moved);
+  });
+
+  it("to a tunnel from a link are none: the connection ends at the virtual address of the same host", () => {
+    const by = (from: ServiceSketch["forwarding"], to: ServiceSketch["forwarding"]): number[] => {
+      const side = (forwarding: ServiceSketch["forwarding"]): ForwardingTable =>
+        tableOf(["a", "b"], { tracking: "full", ...(forwarding === undefined ? {} : { forwarding }) });
+      const [web] = movements(side(from), side(to), "xdp");
+      return [web!.slotsMoved, web!.slotsBroken];
+    };
+    expect(by("l2", "ipip")).toEqual([0, 0]);
+    expect(by("l2", "nat")).toEqual([SIZE, SIZE]);
+    expect(by("nat", "fullnat")).toEqual([SIZE, SIZE]);
+  });
+
+  it("of a service that goes break in the program, and end by themselves in the proxy", () => {
+    const before = tableOf(["a"], { tracking: "full" });
+    const after = tableOf(["a"], { tracking: "full", port: 81 });
+    const removed = (mode: "xdp" | "proxy"): object => movements(before, after, mode).find(({ change }) => change === "removed")!;
+    expect(removed("xdp")).toMatchObject({ slotsMoved: SIZE, slotsBroken: SIZE, brokenShare: 1 });
+    expect(removed("proxy")).toMatchObject({ slotsMoved: SIZE, slotsBroken: 0 });
+    expect(movements(null, after, "xdp")).toMatchObject([{ change: "added", slotsMoved: 0, slotsBroken: 0 }]);
+  });
+});
+
+describe("movedFlows", () => {
+  const before = (tracking: "full" | "minimal" | "none"): ForwardingTable => tableOf(["a", "b", "c"], { tracking });
+  const after = (tracking: "full" | "minimal" | "none"): ForwardingTable => tableOf(["a", "b"], { tracking });
+
+  it("are those of the backends that go, with what sort of number that is", () => {
+    expect(movedFlows(before("full"), after("full"), counters("tracked", HELD), "xdp"))
+      .toEqual({ kind: "tracked", moved: 11, broken: 11, total: 23 });
+    // Of exceptions alone there is a count: there may be more.
+    expect(movedFlows(before("minimal"), after("minimal"), counters("estimated", HELD), "xdp"))
+      .toEqual({ kind: "estimated", moved: 11, broken: 11, total: 23 });
+  });
+
+  it("are unknown where nobody remembers, unless no slot moves", () => {
+    expect(movedFlows(before("none"), after("none"), counters("unknown", HELD), "xdp"))
+      .toEqual({ kind: "unknown", moved: null, broken: null, total: null });
+    expect(movedFlows(before("none"), before("none"), counters("unknown", HELD), "xdp"))
+      .toEqual({ kind: "unknown", moved: 0, broken: 0, total: null });
+    expect(movedFlows(before("full"), after("full"), null, "xdp").kind).toBe("unknown");
+  });
+
+  it("are none in the proxy, whose connections end where they began", () => {
+    expect(movedFlows(before("full"), after("full"), counters("exact", HELD), "proxy"))
+      .toEqual({ kind: "exact", moved: 0, broken: 0, total: 23 });
+  });
+});
