@@ -192,6 +192,26 @@ describeKernel("the XDP plane", KERNEL, () => {
     expect(adopted.plan(tableOf(small, adopted.ledger())).map(({ action }) => action)).toEqual(["set-orphan"]);
   });
 
+  it.each([
+    ["keep", REDIRECT, null], ["pass", PASS, "PASS_ORPHANED"], ["drop", DROP, "DROP_ORPHANED"],
+  ] as const)("does what orphan says when nobody writes its heartbeat: %s, until somebody adopts it", async (action, orphaned, verdict) => {
+    const instance = freshInstance();
+    const of = config({ instance, dataplane: `, orphan: { after: 60s, action: ${action} }` });
+    const plane = await opening(instance, of);
+    await plane.apply(tableOf(of, plane.ledger()));
+    await resolved(plane);
+    expect(send(plane, 1000).action).toBe(REDIRECT);
+    // The last sign of life was when the machine started, which is more than a minute ago.
+    plane.inside.maps.settings.writeHeartbeat(1n);
+    expect(send(plane, 1000).action).toBe(orphaned);
+    if (verdict !== null) expect(plane.counters().verdicts[verdict]?.packets).toBe(1);
+    // What is nobody's service is none of its business.
+    expect(send(plane, 1000, 81).action).toBe(PASS);
+    await abandon(plane);
+    const next = await opening(instance, of);
+    expect(send(next, 1000).action).toBe(REDIRECT);
+  });
+
   it("grows its maps under traffic and keeps what they hold", async () => {
     const instance = freshInstance();
     const of = config({ instance, limits: "{ services: 1, backends: 3, flows: 64 }" });
