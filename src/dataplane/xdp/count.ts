@@ -107,6 +107,11 @@ export function closedTo(destinations: readonly Destination[]): ReadonlySet<stri
   return new Set(destinations.flatMap(({ id, generation, admission }) => (admission === 0 ? [`${id}/${generation}`] : [])));
 }
 
+/** The same of those whose flows are to be ended. */
+export function takenOut(destinations: readonly Destination[]): ReadonlySet<string> {
+  return new Set(destinations.flatMap(({ id, generation, resets }) => (resets ? [`${id}/${generation}`] : [])));
+}
+
 /** What each destination's count is, if several services use it the worst. */
 function kindsOf({ services }: ForwardingTable): ReadonlyMap<number, FlowKind> {
   const kinds = new Map<number, FlowKind>();

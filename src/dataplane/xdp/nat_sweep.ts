@@ -64,10 +64,12 @@ export interface NatSweeperParts {
    * waits for the last one to end, and their entries stay for a while.
    */
   readonly draining: () => ReadonlySet<string>;
+  /** Destinations whose flows are to be ended, whatever they do. */
+  readonly ending: () => ReadonlySet<string>;
 }
 
 /** Sweeps while `table()` translates. A failure is logged, and the next walk begins anew. */
-export function createNatSweeper({ env, flows, table, draining }: NatSweeperParts): NatSweeper {
+export function createNatSweeper({ env, flows, table, draining, ending }: NatSweeperParts): NatSweeper {
   const { clock } = env;
   let last: NatCount = { ...newWalk(0), ended: 0, atMs: null };
   let ended = 0;
@@ -78,12 +80,14 @@ export function createNatSweeper({ env, flows, table, draining }: NatSweeperPart
     const nowNs = env.clock.monotonicNs();
     const recentNs = nowNs - shortestNs(nat);
     const closing = draining();
+    const over = ending();
     const batch = map.lookupBatch(cursor, SLICE);
     for (let at = 0; at < batch.count; at += 1) {
       const key = batch.keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size);
       const value = batch.values.subarray(at * NatFlowBytes.size, (at + 1) * NatFlowBytes.size);
       const isRecent = view(value).getBigUint64(LAST_SEEN_AT, true) >= recentNs;
-      if (!isRecent && endIfOver(map, nat, { key, value }, nowNs)) ended += 1;
+      if (over.size > 0 && over.has(placeOf(value))) ended += end(map, { key, value }) ? 1 : 0;
+      else if (!isRecent && endIfOver(map, nat, { key, value }, nowNs)) ended += 1;
       else if (isReply(value) && !(closing.has(placeOf(value)) && isClosed(map, value))) countReply(walk, value, nowNs);
     }
     return batch.cursor;
@@ -161,10 +165,7 @@ function shortestNs({ timeouts }: NatTable): bigint {
   return BigInt(Math.min(...Object.values(timeouts) as number[])) * 1_000_000n;
 }
 
-/**
- * Both directions go together, the backend's first: until the other one is gone too, packets follow it
- * and put it back, so the pair is never half of a new flow. A direction without the other goes alone.
- */
+/** A direction without the other goes alone. */
 function endIfOver(map: BpfMap, nat: NatTable, { key, value }: Entry, nowNs: bigint): boolean {
   const flow = decodeNatFlow(value);
   const otherKey = encodeFlowKey(flow.other);
@@ -173,6 +174,16 @@ function endIfOver(map: BpfMap, nat: NatTable, { key, value }: Entry, nowNs: big
   const [reply, forward] = flow.reply ? [flow, other] : [other, flow];
   if (!isNatOver(reply ?? { ...flow, answered: false }, forward, flow.other.protocol, nat.timeouts, nowNs))
     return false;
+  return end(map, { key, value });
+}
+
+/**
+ * Both directions go together, the backend's first: until the other one is gone too, packets follow it
+ * and put it back, so the pair is never half of a new flow. True for the backend's.
+ */
+function end(map: BpfMap, { key, value }: Entry): boolean {
+  const flow = decodeNatFlow(value);
+  const otherKey = encodeFlowKey(flow.other);
   for (const each of flow.reply ? [key, otherKey] : [otherKey, key]) map.delete(each);
   return flow.reply;
 }

@@ -13,7 +13,7 @@ import { outerProtocols } from "../../model/tunnel_error.ts";
 import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
-import { closedTo, readCounters, readVerdict } from "./count.ts";
+import { closedTo, readCounters, readVerdict, takenOut } from "./count.ts";
 import { createFlowSweep, type FlowSweep } from "./flow_sweep.ts";
 import type { NatTable } from "../../model/nat.ts";
 import { attachAgain, interfaceStatus } from "./attachments.ts";
@@ -108,7 +108,7 @@ export class XdpPlane implements Dataplane {
       onUnreachable: (reports) => { this.#tellDoubts(reports); },
     });
     const translated = { flows: () => this.#core.program.maps.maps.nat_flows, table: () => this.#translated() };
-    this.#nat = createNatSweeper({ env, ...translated, draining: () => closedTo(this.#targets) });
+    this.#nat = createNatSweeper({ env, ...translated, draining: () => closedTo(this.#targets), ending: () => takenOut(this.#targets) });
     this.#claim();
   }
 
