@@ -108,6 +108,7 @@ enum service_flags {
 	SERVICE_QUIC_LB = 4,
 	SERVICE_NAT = 8,        /* its flows are in `nat_flows`, and not in `flows` */
 	SERVICE_REHASHED = 16,  /* the predecessor has another scheme: every slot is changing */
+	SERVICE_SECOND_CHANCE = 32, /* its packets name alternates (alternates.h) */
 };
 
 /* How a QUIC connection ID hides the server ID in it (draft-ietf-quic-load-balancers-21, 5.4). */

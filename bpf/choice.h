@@ -6,12 +6,15 @@
  */
 #pragma once
 
+#include "alternates.h"
 #include "slot.h"
 
 enum { TOUCH_INTERVAL_NS = 1000000000 };
 
 /* What is to be written to `flows` or `nat_flows` once the packet is on its way. */
 enum effect { EFFECT_NONE = 0, EFFECT_TOUCH, EFFECT_REMEMBER, EFFECT_CLAIM };
+
+enum { NAMED_WORDS_MASK = 15, NAMED_WORDS_MAX_SHIFT = 4 };
 
 struct choice {
 	const struct destination *destination;
@@ -26,10 +29,17 @@ struct choice {
 	__u8 outcome;           /* enum tracking_outcome; TRACKING_OUTCOMES: none */
 	__u8 pace;              /* enum remember_kind of what is remembered; REMEMBER_KINDS: at any pace */
 	__u16 mss_max;          /* of the service; 0: no limit */
+	__u16 alternates[NAMED_MAX]; /* ids of who else may have the flow; 0: nobody, and none behind it */
+	__u8 named_words;       /* that their names take in the outer headers; in the upper four bits, that such
+				 * names may take: left free in every packet of the service, or the size that
+				 * senders are told to fit would change with each slot */
+	__u8 action;            /* enum xdp_action of the TX verdicts */
 	__be32 tunnel_source_mask; /* of the destination, if tunnels lead there */
 	__u32 flow_hash;        /* of the 5-tuple; set where the outer header varies by it */
-	int action;             /* enum xdp_action of the TX verdicts */
 };
+
+/* The stack of the main function, which holds one, is as deep as that of Linux 6.1 may be. */
+_Static_assert(sizeof(struct choice) == 64, "a cache line");
 
 /* Follows the flow to the destination it has, if that is still the one it was and may keep it. A
  * new connection that reuses the addresses and ports of an old one counts as new. */
@@ -219,6 +229,72 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 		remember(choice);
 	}
 	return VERDICT_CONTINUE;
+}
+
+/* `id`, if a tunnel to the destination `chosen` can name it: another host that is alive, by the same tunnel.
+ * Else 0. nameable() in src/model/alternates.ts. Not static: the verifier then checks it once and by itself,
+ * and not again for each state of its caller. */
+__noinline int nameable(__u32 id, __u32 chosen)
+{
+	const struct destination *other = bpf_map_lookup_elem(&destinations, &id);
+	const struct destination *one = bpf_map_lookup_elem(&destinations, &chosen);
+	__u32 active;
+
+	if (!id || id == chosen || !other || !one || !(other->flags & DESTINATION_LIVE))
+		return 0;
+	active = *(volatile __u32 *)&other->next_hop_active & 1;
+	if (other->next_hops[active].flags & NEXT_HOP_LOCAL)
+		return 0;
+	return other->forwarding == one->forwarding && other->gue_port == one->gue_port &&
+	       other->gue_variant == one->gue_variant &&
+	       is_ipv4_mapped(other->address) == is_ipv4_mapped(one->address) ? id : 0;
+}
+
+static __always_inline __u32 room_for_names(const struct destination *chosen)
+{
+	if (feature_gre && chosen->forwarding == FORWARDING_GRE)
+		return is_ipv4_mapped(chosen->address) ? 1 : 0;
+	return feature_gue && chosen->forwarding == FORWARDING_GUE &&
+	       chosen->gue_variant == GUE_HEADER ? NAMED_MAX : 0;
+}
+
+static __always_inline __u8 words_for_names(const struct destination *chosen, __u32 names)
+{
+	if (!names)
+		return 0;
+	if (feature_gre && chosen->forwarding == FORWARDING_GRE)
+		return GRE_KEY_BYTES / 4;
+	return ALTERNATES_HEADER_BYTES / 4 + names * (is_ipv4_mapped(chosen->address) ? 1 : 4);
+}
+
+/* Notes who else may have the packet's flow: the owner of its slot, and the untracked owner. Where the slot
+ * is settled, nobody, and nothing is looked at. */
+static __noinline int name_alternates(const struct packet *packet,
+				      const struct service_version *version, struct choice *choice)
+{
+	__u32 hash, room, first, second = 0;
+
+	if (!choice->destination)
+		return 0;
+	room = room_for_names(choice->destination);
+	choice->named_words = words_for_names(choice->destination, room) << NAMED_WORDS_MAX_SHIFT;
+	if (!room || (choice->tracking != TRACKING_FULL && choice->outcome == TRACKING_OUTCOMES))
+		return 0;
+	hash = hash_of(packet, &version->scheme);
+	if (choice->now_ns < version->changing_until_ns)
+		second = untracked_owner(packet, version, hash) & SLOT_BACKEND_MASK;
+	first = nameable(word_in_ring(&version->scheme, hash) & SLOT_BACKEND_MASK, choice->id);
+	second = nameable(second, choice->id);
+	if (!first)
+		first = second;
+	if (first == second || room == 1)
+		second = 0;
+	if (!first)
+		return 0;
+	choice->alternates[0] = first;
+	choice->alternates[1] = second;
+	choice->named_words |= words_for_names(choice->destination, second ? 2 : 1);
+	return 0;
 }
 
 /* An outer header may vary by flow, by its source address or, in GUE, its source port: always by the

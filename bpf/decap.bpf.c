@@ -48,7 +48,7 @@ struct {
 } decap_counts SEC(".maps");
 
 enum { ECN_MASK = 3, ECN_CONGESTED = 3, ECN_INCAPABLE = 0 };
-enum { GRE_HEADER_BYTES = 4, GRE_KEY = 0x2000, GRE_KEY_BYTES = 4 };
+enum { GRE_HEADER_BYTES = 4 };
 /* Of the first byte of a GUE header: version, control, length of what follows in words. */
 enum { GUE_HEADER_BYTES = 4, GUE_VERSION_SHIFT = 6, GUE_CONTROL = 0x20, GUE_WORDS_MASK = 0x1f };
 static __always_inline bool is_inner(__u8 protocol)

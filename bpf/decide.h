@@ -202,6 +202,11 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	choice->tracking = feature_tracking || feature_minimal ? version->tracking : TRACKING_NONE;
 	choice->outcome = TRACKING_OUTCOMES;
 	choice->pace = REMEMBER_KINDS;
+	if (feature_second_chance) {
+		choice->alternates[0] = 0;
+		choice->alternates[1] = 0;
+		choice->named_words = 0;
+	}
 	choice->mss_max = feature_mss_clamp ? version->mss_max : 0;
 	if (feature_orphan || feature_nat || choice->tracking == TRACKING_FULL)
 		choice->now_ns = bpf_ktime_get_coarse_ns();
@@ -225,5 +230,7 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	}
 	if (feature_tunnel_variation || feature_gue)
 		vary_tunnel(packet, version, choice, !followed);
+	if (feature_second_chance && version->flags & SERVICE_SECOND_CHANCE)
+		name_alternates(packet, version, choice);
 	return VERDICT_CONTINUE;
 }

@@ -188,7 +188,8 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 		return DROP_TTL_EXPIRED;
 
 	if (tunnel)
-		length += tunnel_bytes(destination);
+		length += tunnel_bytes(destination) +
+			  (feature_second_chance ? (choice->named_words >> NAMED_WORDS_MAX_SHIFT) * 4 : 0);
 	if (hop->mtu && length > hop->mtu)
 		return refuse_too_big(ctx, packet, choice, hop->mtu, length);
 	if (tunnel && length > IP_LENGTH_MAX + (ipv4_outside ? 0 : sizeof(struct ipv6hdr)))
@@ -332,7 +333,7 @@ static __always_inline void turn_ipv6_echo(struct ipv6hdr *ip)
 
 /* Turns an echo request (RFC 792; RFC 4443, 4.1) into its reply, where it lies. Swapped addresses
  * leave the sums as they are; the type and, in IPv4, the time to live change them. */
-static __noinline int answer_echo(struct xdp_md *ctx, const struct packet *packet, int *action)
+static __noinline int answer_echo(struct xdp_md *ctx, const struct packet *packet, __u8 *action)
 {
 	void *data = (void *)(long)ctx->data;
 	void *ip = ip_header(ctx, packet);

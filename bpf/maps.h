@@ -25,6 +25,7 @@ const volatile bool feature_tunnel_variation = true;
 const volatile bool feature_wildcard = true;
 const volatile bool feature_tracking = true;
 const volatile bool feature_minimal = true;
+const volatile bool feature_second_chance = true;
 const volatile bool feature_policy = true;
 const volatile bool feature_source_hash = true;
 const volatile bool feature_orphan = true;

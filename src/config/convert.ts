@@ -131,6 +131,7 @@ function convertService(raw: RawService): ServiceConfig {
     gue, algorithm, hash,
     sourcePrefix, ringSize, tracking, flowIdleMs,
     changeWindowMs: changeWindowMs(raw, flowIdleMs),
+    secondChance: raw.secondChance,
     affinityGroup: raw.affinityGroup,
     mssMax: raw.mssMax,
     quicLb: optional(raw.quicLb, ({ configs }) => ({

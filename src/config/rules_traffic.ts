@@ -220,7 +220,29 @@ function* windows(draft: Draft): Iterable<Finding> {
   }
 }
 
+/** Only the headers of gue and gre have room for names, and only of TCP does a backend know what it has. */
+function* secondChances(draft: Draft): Iterable<Finding> {
+  for (const { path, fields, pool } of draft.services) {
+    if (fields.secondChance !== true) continue;
+    const { forwarding, protocol, tracking } = fields;
+    const place = [...path, "secondChance"];
+    const ipv6 = pool?.backends?.filter(({ address }) => address?.family === 6).length ?? 0;
+    if (forwarding !== undefined && forwarding !== "gue" && forwarding !== "gre")
+      yield error(place, `${forwarding} has no room for the names of other backends`, "use gue, or gre with IPv4 backends");
+    if (forwarding === "gue" && fields.gue?.variant === 1)
+      yield error(place, "variant 1 of gue has no room for the names of other backends", "use variant 0");
+    if (forwarding === "gre" && ipv6 > 0)
+      yield error(place, "a GRE key has room for an IPv4 address, and there are backends with IPv6", "use gue");
+    if (protocol === "udp")
+      yield error(place, "no backend can tell whose a datagram is", "it is for tcp");
+    if (tracking === "none")
+      yield error(place, "with tracking none, nobody knows who had a flow before", "use tracking: minimal");
+    if (forwarding === "gue" && ipv6 > 0 && ipv6 < (pool?.backends?.length ?? 0))
+      yield warning(place, "a packet names backends of one IP version: those with the version of the one that it goes to");
+  }
+}
+
 export const TRAFFIC_RULES: readonly Rule[] = [
   noServices, noBackends, noWeight, slotless, mappedPorts, families, ringSizes, affinityGroups, policies, probes, unprobedUdp, segments,
-  windows,
+  windows, secondChances,
 ];

@@ -17,4 +17,8 @@ export const trackingKeys = {
       + "have; those that are silent for longer may move. With tcp at most flowIdle, with udp at "
       + "least. Default: 5m for tcp, flowIdle for udp.",
     "1s", "24h").optional(),
+  secondChance: z.boolean().default(false).meta({
+    description: "While flows of one slot are with several backends, packets name the others, and a backend that has "
+      + "no socket for one sends it on (decap --second-chance). For TCP in gue and gre.",
+  }),
 };

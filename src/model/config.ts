@@ -136,6 +136,8 @@ export interface ServiceConfig extends ServiceAddress {
   readonly flowIdleMs: number;
   /** Flows that send a packet within so long after a change keep their backend; of UDP at least flowIdleMs. */
   readonly changeWindowMs: number;
+  /** Whether packets of slots in change name the other backends that may have their flow. */
+  readonly secondChance: boolean;
   readonly affinityGroup: string | null;
   /** Largest TCP segment that SYNs may ask for; null: what they ask for. */
   readonly mssMax: number | null;

@@ -90,7 +90,7 @@ export interface State {
   /**
    * Why a packet for this destination cannot go there, or null. Absent: it can (the proxy).
    */
-  readonly obstacle?: (destination: number) => "DROP_TTL_EXPIRED" | "DROP_TOO_BIG" | "DROP_NO_ROOM" | null;
+  readonly obstacle?: (destination: number, service: Service) => "DROP_TTL_EXPIRED" | "DROP_TOO_BIG" | "DROP_NO_ROOM" | null;
   /** Whether one more ICMP error may go out now. Absent: yes. */
   readonly inPace?: boolean;
   /** Outer sources of a destination's tunnel; null: not known. Absent: there are no tunnels (the proxy). */
@@ -163,6 +163,8 @@ export interface Decision {
   readonly quic?: QuicOutcome;
   /** What `minimal` made of a packet that met a slot with exceptions; absent: it met none. */
   readonly tracking?: TrackingOutcome;
+  /** What the outer headers name, with `secondChance`: ids in the order in which they are asked. Absent: nobody. */
+  readonly alternates?: readonly number[];
   /**
    * Of a translated packet: how the other direction's packets arrive. This one goes on from where
    * they go, to where they come from.

@@ -57,6 +57,7 @@ const OWN_SOURCES: Support = { ignored: "the proxy connects from sockets of the 
 const ALWAYS_TRACKED: Support = {
   ignored: "translated flows are always remembered, for as long as dataplane.nat.timeouts says",
 };
+const NO_NAMES: Support = { refused: "its packets have no room for the names of other backends" };
 const NO_VIP_THERE: Support = {
   refused: "its packets reach backends at their own address, as direct probes do",
 };
@@ -113,6 +114,12 @@ export const FEATURES = {
       nat: ALWAYS_TRACKED, fullnat: ALWAYS_TRACKED,
     },
     proxy: NO_PACKETS,
+  },
+  "services[].secondChance": {
+    xdp: {
+      l2: NO_NAMES, ipip: NO_NAMES, gue: "honoured", gre: "honoured", nat: NO_NAMES, fullnat: NO_NAMES,
+    },
+    proxy: { ignored: "connections end in the proxy, and none changes its backend" },
   },
   "services[].proxy.connectTimeout": { xdp: PROXY_ONLY, proxy: "honoured" },
   "services[].proxy.connectRetries": { xdp: PROXY_ONLY, proxy: "honoured" },

@@ -2,6 +2,7 @@
 // flow table, by the ring, and while slots are changing by whose they were. Pure. bpf/choice.h is its
 // twin.
 
+import { nameable } from "./alternates.ts";
 import type { Decision, Effect, Packet, State } from "./decide.ts";
 import { opensConnection } from "./decide.ts";
 import { isNatService, TOUCH_INTERVAL_NS } from "./nat_decide.ts";
@@ -38,8 +39,22 @@ export function byFlowOrRing(
   table: ForwardingTable, state: State, packet: Packet, service: Service,
 ): Decision {
   const holder = trackingOf(service) === "full" ? flowHolder(table, state, packet, service) : null;
-  return holder === null ? chooseByRing(table, state, packet, service)
+  const decision = holder === null ? chooseByRing(table, state, packet, service)
     : followFlow(state, service, holder);
+  return service.config.secondChance ? withAlternates(table, state, packet, service, decision) : decision;
+}
+
+/** Wherever a packet goes: its flow may be with the owner of its slot, and with the untracked owner. */
+function withAlternates(
+  table: ForwardingTable, state: State, packet: Packet, service: Service, decision: Decision,
+): Decision {
+  const { verdict, destination, tracking } = decision;
+  const mayDiffer = trackingOf(service) === "full" || tracking !== undefined;
+  if (!mayDiffer || verdict !== "TX_FORWARDED" || destination === null) return decision;
+  const { slot } = slotFor(service, packet);
+  const owners = [service.ring.slots[slot] ?? 0, untrackedOwner(service, packet, slot, state.nowNs) ?? 0];
+  const alternates = nameable(table, state, destination, owners);
+  return alternates.length === 0 ? decision : { ...decision, alternates };
 }
 
 /**
@@ -184,7 +199,7 @@ export function leave(
   if (state.local?.(destination.id) === true)
     return { verdict: "PASS_LOCAL", service, destination, effects, how };
   const obstacle = state.neighbour(destination.id)
-    ? (state.obstacle?.(destination.id) ?? null)
+    ? (state.obstacle?.(destination.id, service) ?? null)
     : "DROP_NO_NEIGHBOUR";
   if (obstacle !== null)
     return { verdict: obstacle, service, destination, effects: NO_EFFECTS, how };

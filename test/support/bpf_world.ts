@@ -425,7 +425,8 @@ function versionBytes(service: Service, ringClass: RingClass, place: number): Ui
       (allow.length + deny.length > 0 ? 2 : 0) |
       (service.quicLb === null ? 0 : 4) |
       (isTranslated ? 8 : 0) |
-      (before !== null && !isSameScheme(before, scheme) ? 16 : 0),
+      (before !== null && !isSameScheme(before, scheme) ? 16 : 0) |
+      (config.secondChance ? 32 : 0),
     mssMax: config.mssMax ?? 0,
   });
 }

@@ -43,6 +43,7 @@ export interface ServiceSketch {
   readonly tracking?: Tracking;
   readonly flowIdleMs?: number;
   readonly changeWindowMs?: number;
+  readonly secondChance?: boolean;
 }
 
 export interface ConfigSketch {
@@ -169,7 +170,7 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     sourcePrefix: { ipv4: 32, ipv6: 64 },
     ringSize: sketch.ringSize ?? 251,
     tracking: sketch.tracking ?? "full",
-    flowIdleMs: sketch.flowIdleMs ?? 60_000, changeWindowMs: sketch.changeWindowMs ?? 300_000,
+    flowIdleMs: sketch.flowIdleMs ?? 60_000, changeWindowMs: sketch.changeWindowMs ?? 300_000, secondChance: sketch.secondChance ?? false,
     affinityGroup: sketch.affinityGroup ?? null, mssMax: null,
     quicLb: null,
     failOpen: sketch.failOpen ?? false,

@@ -49,7 +49,7 @@ import {
   variedSource,
   withTags,
 } from "./rewritten.ts";
-import type { Expected } from "./rewritten.ts";
+import type { Expected, Tunnel } from "./rewritten.ts";
 import { notesWanted } from "./tunnel_notes.ts";
 import type { Draws } from "./random.ts";
 
@@ -245,9 +245,9 @@ export class Comparison {
       heartbeatNs,
       local: (id) => hops.get(id)!.local,
       neighbour: (id) => hops.get(id)!.resolved && hops.get(id)!.ifindex !== this.#setting.absent,
-      obstacle: (id) => {
+      obstacle: (id, { config: { secondChance } }) => {
         const { mtu } = hops.get(id)!;
-        const outer = outerBytes(table.destinations.get(id)!);
+        const outer = outerBytes(table.destinations.get(id)!, secondChance);
         return mtu > 0 && packet.ipLength + outer > mtu ? "DROP_TOO_BIG" : null;
       },
       tunnelSource: (id) => {
@@ -363,7 +363,7 @@ export class Comparison {
     const { id, forwarding, address, gue } = decision.destination!;
     const hop = this.#world.hops.get(id)!;
     if (decision.verdict === "TX_TOO_BIG")
-      return toldTooBig(frame, packet, Math.max(0, hop.mtu - outerBytes(decision.destination!)));
+      return toldTooBig(frame, packet, Math.max(0, hop.mtu - outerBytes(decision.destination!, decision.service?.config.secondChance)));
     if (decision.to !== undefined) return translatedTo(frame, packet, hop, decision.to);
     if (forwarding === "l2") return forwardedByL2(frame, packet, hop);
     if (forwarding !== "ipip" && forwarding !== "gue" && forwarding !== "gre")
@@ -377,7 +377,12 @@ export class Comparison {
       forwarding,
       gue,
       hash,
+      ...decision.alternates === undefined ? {} : { alternates: this.#named(decision.alternates) },
     });
+  }
+
+  #named(ids: readonly number[]): NonNullable<Tunnel["alternates"]> {
+    return { addresses: ids.map((id) => this.#world.table.destinations.get(id)!.address), asked: 0 };
   }
 
   #expectTraffic(of: "service" | "destination", index: number): void {

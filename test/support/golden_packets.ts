@@ -197,7 +197,7 @@ function serviceOf(
       ringSize: 7,
       tracking: "none",
       flowIdleMs: 1000,
-      changeWindowMs: 1000,
+      changeWindowMs: 1000, secondChance: false,
       affinityGroup: null,
       mssMax: one.mssMax,
       quicLb: null,

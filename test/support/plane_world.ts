@@ -217,7 +217,7 @@ const SERVICE_CONFIG: ServiceConfig = {
   name: "s", ...serviceAt("203.0.113.1", 80), protocol: "tcp", forwarding: "ipip",
   gue: { port: 6080, variant: 0 }, algorithm: "maglev",
   hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: RING_SIZE, tracking: "full", flowIdleMs: 60_000,
-  changeWindowMs: 60_000,
+  changeWindowMs: 60_000, secondChance: false,
   affinityGroup: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: [] },
   proxy: {
     connectTimeoutMs: 1, connectRetries: 0, idleTimeoutMs: 0, udpIdleTimeoutMs: 1, connectionsMax: 1, sessionsMax: 1,

@@ -335,7 +335,7 @@ function randomConfig(draws: Draws): ServiceConfig {
     ringSize: 7,
     tracking: draws.pick(["none", "full", "full", "minimal", "minimal", "minimal"]),
     flowIdleMs: draws.pick([IDLE_SHORT_MS, IDLE_LONG_MS]),
-    changeWindowMs: 1,
+    changeWindowMs: 1, secondChance: draws.chance(0.4),
     affinityGroup: null,
     mssMax: draws.chance(0.4) ? draws.pick([536, 1000, 1400, 3000]) : null,
     quicLb: null,

@@ -145,10 +145,13 @@ function transportOf(frame: Uint8Array, at: number, family: 4 | 6): number | nul
 }
 
 /** What a way of forwarding adds: the sizes of RFC 791, 8200, 2784, 768 and GUE's first word. */
-export function outerBytes({ forwarding, gue, address }: Destination): number {
+export function outerBytes({ forwarding, gue, address }: Destination, hasSecondChance = false): number {
   if (forwarding === "l2" || forwarding === "nat" || forwarding === "fullnat") return 0;
   const shim = { ipip: 0, gre: 4, gue: gue?.variant === 1 ? 8 : 12 }[forwarding];
-  return shim + (address.family === 4 ? 20 : 40);
+  const isIpv4 = address.family === 4;
+  // The names of two, or one as a key, whether this packet names anybody or not.
+  const names = { ipip: 0, gre: isIpv4 ? 4 : 0, gue: gue?.variant === 1 ? 0 : isIpv4 ? 12 : 36 }[forwarding];
+  return shim + (isIpv4 ? 20 : 40) + (hasSecondChance ? names : 0);
 }
 
 /** What the outer headers of a tunnel are made of. */

@@ -224,7 +224,7 @@ function destinationOf(id: number, alive: boolean, admits: boolean): Destination
 const CONFIG: ServiceConfig = {
   name: "s", ...serviceAt(VIRTUAL.address, VIRTUAL.port), protocol: "tcp", forwarding: "l2",
   gue: { port: 6080, variant: 0 }, algorithm: "maglev", hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 },
-  ringSize: 7, tracking: "minimal", flowIdleMs: IDLE_MS, changeWindowMs: WINDOW_MS, affinityGroup: null,
+  ringSize: 7, tracking: "minimal", flowIdleMs: IDLE_MS, changeWindowMs: WINDOW_MS, secondChance: false, affinityGroup: null,
   mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool",
   policy: { allow: [], deny: [] },
   proxy: {

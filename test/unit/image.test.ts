@@ -203,7 +203,7 @@ describe("values", () => {
       },
       isRehashed: true, changingUntilNs: 77_000_000_000n, flowIdleMs: 604_800_000,
       tracking: "full", denyByDefault: true, hasPolicy: true, hasQuicLb: true,
-      hasNat: true, mssMax: 1400,
+      hasNat: true, hasSecondChance: true, mssMax: 1400,
     };
     for (const tracking of ["full", "minimal", "none"] as const) {
       for (const predecessor of [version.predecessor, null]) {

@@ -22,13 +22,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x4128f3b96661a5f7n;
+export const ABI_FINGERPRINT = 0xc650d5156c14cf48n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0xf479dc4ad2735b38n,
-  pointsman: 0x4128f3b96661a5f7n,
-  probe: 0xf8cc3bd48865312dn,
+  pointsman: 0xc650d5156c14cf48n,
+  probe: 0xae39a8bd2e632968n,
 } as const;
 
 /** enum decap_verdict */
@@ -271,12 +271,13 @@ export const ServiceFlags = {
   SERVICE_QUIC_LB: 4,
   SERVICE_NAT: 8,
   SERVICE_REHASHED: 16,
+  SERVICE_SECOND_CHANCE: 32,
 } as const;
 export type ServiceFlags = (typeof ServiceFlags)[keyof typeof ServiceFlags];
 /** In the order of their declaration. */
 export const SERVICE_FLAGS_NAMES = [
   "SERVICE_DENY_BY_DEFAULT", "SERVICE_HAS_POLICY", "SERVICE_QUIC_LB", "SERVICE_NAT",
-  "SERVICE_REHASHED",
+  "SERVICE_REHASHED", "SERVICE_SECOND_CHANCE",
 ] as const satisfies readonly (keyof typeof ServiceFlags)[];
 
 /** enum slot_word */
@@ -1564,6 +1565,7 @@ export interface PointsmanRodata {
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
   readonly featureMinimal: boolean;
+  readonly featureSecondChance: boolean;
   readonly featurePolicy: boolean;
   readonly featureSourceHash: boolean;
   readonly featureOrphan: boolean;
@@ -1590,16 +1592,17 @@ export const PointsmanRodata = {
     featureWildcard: 7,
     featureTracking: 8,
     featureMinimal: 9,
-    featurePolicy: 10,
-    featureSourceHash: 11,
-    featureOrphan: 12,
-    featureQuicLb: 13,
-    featureIcmpErrors: 14,
-    featureTunnelErrors: 15,
-    ringClassSmall: 16,
-    ringClassMedium: 17,
-    ringClassLarge: 18,
-    transmitByRedirect: 19,
+    featureSecondChance: 10,
+    featurePolicy: 11,
+    featureSourceHash: 12,
+    featureOrphan: 13,
+    featureQuicLb: 14,
+    featureIcmpErrors: 15,
+    featureTunnelErrors: 16,
+    ringClassSmall: 17,
+    ringClassMedium: 18,
+    ringClassLarge: 19,
+    transmitByRedirect: 20,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
@@ -1635,35 +1638,38 @@ export const PointsmanRodata = {
     if (value.featureMinimal !== undefined) {
       codec.setU8(view, 9, Number(value.featureMinimal), "feature_minimal");
     }
+    if (value.featureSecondChance !== undefined) {
+      codec.setU8(view, 10, Number(value.featureSecondChance), "feature_second_chance");
+    }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 10, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 11, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 11, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 12, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 12, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 13, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 13, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 14, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 14, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 15, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 15, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 16, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 16, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 17, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 17, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 18, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 18, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 19, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 19, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 20, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
@@ -1680,16 +1686,17 @@ export const PointsmanRodata = {
       featureWildcard: view.getUint8(7) !== 0,
       featureTracking: view.getUint8(8) !== 0,
       featureMinimal: view.getUint8(9) !== 0,
-      featurePolicy: view.getUint8(10) !== 0,
-      featureSourceHash: view.getUint8(11) !== 0,
-      featureOrphan: view.getUint8(12) !== 0,
-      featureQuicLb: view.getUint8(13) !== 0,
-      featureIcmpErrors: view.getUint8(14) !== 0,
-      featureTunnelErrors: view.getUint8(15) !== 0,
-      ringClassSmall: view.getUint8(16) !== 0,
-      ringClassMedium: view.getUint8(17) !== 0,
-      ringClassLarge: view.getUint8(18) !== 0,
-      transmitByRedirect: view.getUint8(19) !== 0,
+      featureSecondChance: view.getUint8(10) !== 0,
+      featurePolicy: view.getUint8(11) !== 0,
+      featureSourceHash: view.getUint8(12) !== 0,
+      featureOrphan: view.getUint8(13) !== 0,
+      featureQuicLb: view.getUint8(14) !== 0,
+      featureIcmpErrors: view.getUint8(15) !== 0,
+      featureTunnelErrors: view.getUint8(16) !== 0,
+      ringClassSmall: view.getUint8(17) !== 0,
+      ringClassMedium: view.getUint8(18) !== 0,
+      ringClassLarge: view.getUint8(19) !== 0,
+      transmitByRedirect: view.getUint8(20) !== 0,
     };
   },
 } as const;
@@ -1721,6 +1728,7 @@ export interface ProbeRodata {
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
   readonly featureMinimal: boolean;
+  readonly featureSecondChance: boolean;
   readonly featurePolicy: boolean;
   readonly featureSourceHash: boolean;
   readonly featureOrphan: boolean;
@@ -1747,16 +1755,17 @@ export const ProbeRodata = {
     featureWildcard: 7,
     featureTracking: 8,
     featureMinimal: 9,
-    featurePolicy: 10,
-    featureSourceHash: 11,
-    featureOrphan: 12,
-    featureQuicLb: 13,
-    featureIcmpErrors: 14,
-    featureTunnelErrors: 15,
-    ringClassSmall: 16,
-    ringClassMedium: 17,
-    ringClassLarge: 18,
-    transmitByRedirect: 19,
+    featureSecondChance: 10,
+    featurePolicy: 11,
+    featureSourceHash: 12,
+    featureOrphan: 13,
+    featureQuicLb: 14,
+    featureIcmpErrors: 15,
+    featureTunnelErrors: 16,
+    ringClassSmall: 17,
+    ringClassMedium: 18,
+    ringClassLarge: 19,
+    transmitByRedirect: 20,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
@@ -1792,35 +1801,38 @@ export const ProbeRodata = {
     if (value.featureMinimal !== undefined) {
       codec.setU8(view, 9, Number(value.featureMinimal), "feature_minimal");
     }
+    if (value.featureSecondChance !== undefined) {
+      codec.setU8(view, 10, Number(value.featureSecondChance), "feature_second_chance");
+    }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 10, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 11, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 11, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 12, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 12, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 13, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 13, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 14, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 14, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 15, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 15, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 16, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 16, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 17, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 17, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 18, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 18, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 19, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 19, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 20, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
@@ -1837,16 +1849,17 @@ export const ProbeRodata = {
       featureWildcard: view.getUint8(7) !== 0,
       featureTracking: view.getUint8(8) !== 0,
       featureMinimal: view.getUint8(9) !== 0,
-      featurePolicy: view.getUint8(10) !== 0,
-      featureSourceHash: view.getUint8(11) !== 0,
-      featureOrphan: view.getUint8(12) !== 0,
-      featureQuicLb: view.getUint8(13) !== 0,
-      featureIcmpErrors: view.getUint8(14) !== 0,
-      featureTunnelErrors: view.getUint8(15) !== 0,
-      ringClassSmall: view.getUint8(16) !== 0,
-      ringClassMedium: view.getUint8(17) !== 0,
-      ringClassLarge: view.getUint8(18) !== 0,
-      transmitByRedirect: view.getUint8(19) !== 0,
+      featureSecondChance: view.getUint8(10) !== 0,
+      featurePolicy: view.getUint8(11) !== 0,
+      featureSourceHash: view.getUint8(12) !== 0,
+      featureOrphan: view.getUint8(13) !== 0,
+      featureQuicLb: view.getUint8(14) !== 0,
+      featureIcmpErrors: view.getUint8(15) !== 0,
+      featureTunnelErrors: view.getUint8(16) !== 0,
+      ringClassSmall: view.getUint8(17) !== 0,
+      ringClassMedium: view.getUint8(18) !== 0,
+      ringClassLarge: view.getUint8(19) !== 0,
+      transmitByRedirect: view.getUint8(20) !== 0,
     };
   },
 } as const;

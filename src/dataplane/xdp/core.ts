@@ -81,8 +81,8 @@ export function configuredCapacities({ limits, services, pools }: Config): Capac
 export function configuredFeatures(config: Config): Set<Feature> {
   return featuresOf({
     keys: config.services,
-    versions: config.services.map(({ ringSize, tracking, hash, policy, quicLb, forwarding, mssMax }) => ({
-      mssMax: mssMax ?? 0, hasQuicLb: quicLb !== null, tracking: translates(forwarding) ? "none" : tracking,
+    versions: config.services.map(({ ringSize, tracking, hash, policy, quicLb, forwarding, mssMax, secondChance }) => ({
+      mssMax: mssMax ?? 0, hasQuicLb: quicLb !== null, hasSecondChance: secondChance, tracking: translates(forwarding) ? "none" : tracking,
       scheme: { ringSize, hashInput: hash }, predecessor: null,
       hasPolicy: policy.allow.length + policy.deny.length > 0,
     })),

@@ -58,6 +58,8 @@ export interface VersionImage {
   readonly hasQuicLb: boolean;
   /** Its flows are translated. */
   readonly hasNat: boolean;
+  /** Its packets may name alternates. */
+  readonly hasSecondChance: boolean;
   /** 0: no limit. */
   readonly mssMax: number;
 }
@@ -297,6 +299,7 @@ function serviceImage(service: Service): ServiceImage {
       hasPolicy: policy.size > 0,
       hasQuicLb: quicLb !== null,
       hasNat: translates(config.forwarding),
+      hasSecondChance: config.secondChance,
       mssMax: config.mssMax ?? 0,
     },
   };

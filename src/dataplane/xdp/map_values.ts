@@ -122,6 +122,7 @@ export function encodeVersion(version: HeldVersion): Uint8Array {
       | (version.hasPolicy ? ServiceFlags.SERVICE_HAS_POLICY : 0)
       | (version.hasQuicLb ? ServiceFlags.SERVICE_QUIC_LB : 0)
       | (version.hasNat ? ServiceFlags.SERVICE_NAT : 0)
+      | (version.hasSecondChance ? ServiceFlags.SERVICE_SECOND_CHANCE : 0)
       | (version.isRehashed ? ServiceFlags.SERVICE_REHASHED : 0),
     mssMax: version.mssMax,
   });
@@ -142,6 +143,7 @@ export function decodeVersion(bytes: Uint8Array): HeldVersion | null {
     hasPolicy: (version.flags & ServiceFlags.SERVICE_HAS_POLICY) !== 0,
     hasQuicLb: (version.flags & ServiceFlags.SERVICE_QUIC_LB) !== 0,
     hasNat: (version.flags & ServiceFlags.SERVICE_NAT) !== 0,
+    hasSecondChance: (version.flags & ServiceFlags.SERVICE_SECOND_CHANCE) !== 0,
     mssMax: version.mssMax,
   };
 }

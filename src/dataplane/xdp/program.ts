@@ -127,6 +127,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featureWildcard: features.has("featureWildcard"),
     featureTracking: features.has("featureTracking"),
     featureMinimal: features.has("featureMinimal"),
+    featureSecondChance: features.has("featureSecondChance"),
     featurePolicy: features.has("featurePolicy"),
     featureSourceHash: features.has("featureSourceHash"),
     featureOrphan: features.has("featureOrphan"),

@@ -19,6 +19,7 @@ export function isServed(state: KernelState, { index, version: want }: ServiceIm
     && held.flowIdleMs === want.flowIdleMs && held.tracking === want.tracking
     && held.denyByDefault === want.denyByDefault && held.hasPolicy === want.hasPolicy
     && held.hasQuicLb === want.hasQuicLb && held.hasNat === want.hasNat
+    && held.hasSecondChance === want.hasSecondChance
     && held.mssMax === want.mssMax;
 }
 
