@@ -9,8 +9,8 @@
 #pragma once
 
 enum { ALTERNATES_KIND = 0x51, ALTERNATES_MAX = 4, ALTERNATES_HEADER_BYTES = 4 };
-/* Where in the header's four bytes. */
 /* A balancer names these of a slot: its owner, and its untracked owner. */
 enum { NAMED_MAX = 2 };
 enum { GRE_KEY = 0x2000, GRE_KEY_BYTES = 4 };
+/* Where in the header's four bytes. */
 enum { ALTERNATES_KIND_AT = 0, ALTERNATES_COUNT_AT, ALTERNATES_NEXT_AT, ALTERNATES_ZERO_AT };
