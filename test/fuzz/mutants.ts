@@ -58,7 +58,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "an outer checksum that does not follow its address", target: "decap", file: "second_chance.h",
-    from: "sum = replace_in_sum(sum, words[8], new[0]);", to: "",
+    from: "ip->check = replace_in_sum(sum, words[9], new[1]);", to: "ip->check = sum;",
     complaint: /checksum is off by another value/,
   },
 ];
