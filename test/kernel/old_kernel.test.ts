@@ -4,12 +4,12 @@
 import { describe, expect, it } from "vitest";
 import { bootOldKernel, fileReport, whyNoOldKernel } from "../../scripts/old_kernel.ts";
 import { compilersHere } from "../../scripts/compile_bpf.ts";
-import { long, whyNotThorough } from "../support/counts.ts";
+import { long } from "../support/counts.ts";
 import { readGolden } from "../support/golden_packets.ts";
 
-/** A minute on an idle machine; emulation shares it with whatever else runs. */
+/** Minutes on an idle machine; emulation shares it with whatever else runs. */
 const PATIENCE_MS = 660_000;
-const without = whyNotThorough() ?? whyNoOldKernel();
+const without = (long() ? null : "part of `npm run test:long`") ?? whyNoOldKernel();
 
 describe.skipIf(without !== null)(
   without === null ? "an older kernel" : `an older kernel [skipped: ${without}]`,
