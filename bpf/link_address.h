@@ -16,10 +16,15 @@
 static __always_inline bool is_first(const half_word *destination, __u32 ifindex)
 {
 	word high = *(const word *)destination, low = destination[2];
+	__u32 key;
 
-	for (__u32 place = 0; place < FIRST_LINK_ADDRESSES; place++) {
-		const word *first = bpf_map_lookup_elem(&first_link_addresses, &place);
+	/* In a row: Linux 6.1 takes a counter that lies on the stack, as a key does, for one that stays. */
+#pragma clang loop unroll(full)
+	for (int place = 0; place < FIRST_LINK_ADDRESSES; place++) {
+		const word *first;
 
+		key = place;
+		first = bpf_map_lookup_elem(&first_link_addresses, &key);
 		if (first && first[0] == ifindex && first[1] == high && first[2] == low)
 			return true;
 	}

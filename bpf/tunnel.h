@@ -271,8 +271,9 @@ static __always_inline void *make_room(struct xdp_md *ctx, const struct packet *
 	return outer;
 }
 
-static __always_inline enum verdict encapsulate(struct xdp_md *ctx, const struct packet *packet,
-						const struct choice *choice, bool ipv4_outside)
+/* A function of its own, or what it holds would lie on the stack of the main one, which Linux 6.1 limits. */
+static __noinline enum verdict encapsulate(struct xdp_md *ctx, const struct packet *packet,
+					   const struct choice *choice, bool ipv4_outside)
 {
 	const struct destination *destination = choice->destination;
 	__u32 named = named_bytes(choice), between = shim_bytes(destination) + named;

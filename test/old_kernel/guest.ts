@@ -27,6 +27,8 @@ function attempt(what: string, body: () => void): void {
     const { log = null } = error as { log?: string | null };
     const said = (log ?? String(error)).trim().split("\n").slice(-4).join(" | ");
     report.failures.push(`${what}: ${said}`);
+    // At once: who waits may lose patience before there is a report.
+    process.stdout.write(`FAILED ${what}: ${said}\n`);
   }
 }
 
