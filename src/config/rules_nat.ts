@@ -3,7 +3,7 @@
 
 import { parseAddress } from "../model/address.ts";
 import type { Address } from "../model/address.ts";
-import { NAT_SOURCES_MAX } from "../model/nat.ts";
+import { NAT_SOURCES_MAX, translates } from "../model/nat.ts";
 import { formatPorts, holdsAddress, portCount } from "../model/service_address.ts";
 import type { PortRange } from "../model/service_address.ts";
 import type { Draft } from "./draft.ts";
@@ -31,9 +31,8 @@ function portsOf(draft: Draft): PortRange | null {
   return text === undefined || checkNatPorts(text) !== null ? null : readPorts(text);
 }
 
-function translates(draft: Draft): boolean {
-  return draft.dataplane.mode !== "proxy" && draft.services.some(({ fields: { forwarding } }) =>
-    forwarding === "nat" || forwarding === "fullnat");
+function hasTranslated(draft: Draft): boolean {
+  return draft.dataplane.mode !== "proxy" && draft.services.some(({ fields: { forwarding } }) => translates(forwarding));
 }
 
 function* sources(draft: Draft): Iterable<Finding> {
@@ -64,7 +63,7 @@ function* sources(draft: Draft): Iterable<Finding> {
 /** Without a source of a family, backends see what address the host has towards them. */
 function* sourceFamilies(draft: Draft): Iterable<Finding> {
   const listed = new Set(sourcesOf(draft).map(({ address }) => address.family));
-  if (listed.size !== 1 || !translates(draft)) return;
+  if (listed.size !== 1 || !hasTranslated(draft)) return;
   for (const [pool, service] of poolUses(draft)) {
     if (service?.fields.forwarding !== "fullnat") continue;
     const other = (pool.backends ?? []).find(({ address }) =>
@@ -86,7 +85,7 @@ function* establishedTimeout(draft: Draft): Iterable<Finding> {
   const path = [...NAT, "timeouts", "established"];
   const text = valueAt(draft.root, path);
   const ms = typeof text === "string" ? durationMs(text) : null;
-  if (ms === null || ms >= ESTABLISHED_MIN_MS || !translates(draft)) return;
+  if (ms === null || ms >= ESTABLISHED_MIN_MS || !hasTranslated(draft)) return;
   yield warning(path, `${String(text)} is shorter than 124m, which RFC 5382 asks for`,
     "connections that are idle longer break, and keepalives of most hosts begin after 2h");
 }
@@ -106,7 +105,7 @@ function* nodes(draft: Draft): Iterable<Finding> {
 /** The host's own connections, probes among them, must not come from a port that a flow may have. */
 function* localPorts(draft: Draft): Iterable<Finding> {
   const ports = portsOf(draft);
-  if (ports === null || draft.host === null || !translates(draft)) return;
+  if (ports === null || draft.host === null || !hasTranslated(draft)) return;
   const taken = portsTaken(draft.host, ports);
   if (taken === null) return;
   yield error([...NAT, "ports"],

@@ -2,6 +2,7 @@
 // probe can go, and an address and port to ask for. Each rule is a function of the draft. The proxy
 // plane ignores the key, which is the feature table's business.
 
+import { translates } from "../model/nat.ts";
 import { formatNetwork, formatPorts, singleAddress, singlePort } from "../model/service_address.ts";
 import type { Draft, DraftPool, DraftService } from "./draft.ts";
 import type { Finding } from "./problem.ts";
@@ -38,7 +39,7 @@ function hasPort({ ports }: DraftService): boolean {
 function whyNot(service: DraftService, needsPort: boolean): [reason: string, hint: string] | null {
   const { network, ports, fields } = service;
   const who = serviceName(service);
-  if (fields.forwarding === "nat" || fields.forwarding === "fullnat") {
+  if (translates(fields.forwarding)) {
     return [`${who} uses ${fields.forwarding}, whose packets reach backends at their own address`,
       "say via: direct, which asks for the same"];
   }

@@ -5,8 +5,9 @@
 import { nameable } from "./alternates.ts";
 import type { Decision, Effect, Packet, State } from "./decide.ts";
 import { opensConnection } from "./decide.ts";
-import { isNatService, TOUCH_INTERVAL_NS } from "./nat_decide.ts";
-import type { Tracking } from "./config.ts";
+import { translates } from "./nat.ts";
+import { TOUCH_INTERVAL_NS } from "./nat_decide.ts";
+import type { ServiceConfig, Tracking } from "./config.ts";
 import type { RememberKind } from "./remember_pace.ts";
 import { PROTOCOL_NUMBERS } from "./service_address.ts";
 import { schemeOf, slotBy, slotFor } from "./slot.ts";
@@ -31,8 +32,8 @@ const NO_EFFECTS: readonly Effect[] = [];
 type How = NonNullable<Decision["how"]>;
 
 /** How flows of a service are remembered in the flow table: translated ones have a table of their own. */
-export function trackingOf(service: Service): Tracking {
-  return isNatService(service) ? "none" : service.config.tracking;
+export function trackingOf({ config }: { readonly config: Pick<ServiceConfig, "forwarding" | "tracking"> }): Tracking {
+  return translates(config.forwarding) ? "none" : config.tracking;
 }
 
 export function byFlowOrRing(

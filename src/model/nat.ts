@@ -2,9 +2,15 @@
 // over. Pure. Knows no packet and no map; bpf/nat.h is its twin.
 
 import type { Address } from "./address.ts";
+import type { Forwarding } from "./config.ts";
 import { slotOf } from "./flow_hash.ts";
 import type { FlowTuple } from "./packet.ts";
 import type { PortRange } from "./service_address.ts";
+
+/** Whether packets get other addresses, and answers come back this way. */
+export function translates(forwarding: Forwarding | undefined): forwarding is "nat" | "fullnat" {
+  return forwarding === "nat" || forwarding === "fullnat";
+}
 
 /** How long a translated flow stays without a packet in either direction, in milliseconds. */
 export interface NatTimeouts {

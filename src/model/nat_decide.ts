@@ -5,7 +5,7 @@
 import { isSameAddress } from "./address.ts";
 import type { Decision, Effect, Packet } from "./decide.ts";
 import { flowHash } from "./flow_hash.ts";
-import { isNatOver, NAT_PROBES, natSource } from "./nat.ts";
+import { isNatOver, NAT_PROBES, natSource, translates } from "./nat.ts";
 import type { ClientWay, NatFlow, SourceWanted } from "./nat.ts";
 import type { FlowTuple } from "./packet.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
@@ -31,7 +31,7 @@ export const TOUCH_INTERVAL_NS = 1_000_000_000n;
 const NO_EFFECTS: readonly Effect[] = [];
 
 export function isNatService({ config }: Service): boolean {
-  return config.forwarding === "nat" || config.forwarding === "fullnat";
+  return translates(config.forwarding);
 }
 
 export function keyOfPacket(packet: Packet): FlowTuple {

@@ -6,6 +6,7 @@ import type { Counters } from "../dataplane/dataplane.ts";
 import { serviceKey } from "../model/compile.ts";
 import { trackingOf } from "../model/flow_decide.ts";
 import { worseKind, type FlowKind } from "../model/held_flows.ts";
+import { translates } from "../model/nat.ts";
 import { isNatService } from "../model/nat_decide.ts";
 import { isSameScheme, schemeOf } from "../model/slot.ts";
 import type { Destination, ForwardingTable, Ring, Service } from "../model/table.ts";
@@ -57,8 +58,7 @@ function sameFields(a: Service, b: Service): boolean {
  * at the virtual address on a host, translated ones at an address and port of the backend's own.
  */
 function placeOf({ address, port, forwarding }: Destination): string {
-  const isTranslated = forwarding === "nat" || forwarding === "fullnat";
-  return isTranslated ? `${forwarding} ${address.text} ${port ?? "any"}` : address.text;
+  return translates(forwarding) ? `${forwarding} ${address.text} ${port ?? "any"}` : address.text;
 }
 
 /** Places where flows that are remembered may stay. */

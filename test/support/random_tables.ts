@@ -13,6 +13,7 @@ import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { formatServiceAddress, mappedBits, parsePorts } from "../../src/model/service_address.ts";
 import type { PortRange } from "../../src/model/service_address.ts";
+import { translates } from "../../src/model/nat.ts";
 import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
 import type { Hop } from "./bpf_world.ts";
 import { ipv4, mac } from "./packets.ts";
@@ -181,7 +182,7 @@ function randomEntry(
   nowNs: bigint,
 ): FlowEntry {
   // Translated flows are remembered elsewhere: no entry leads to such a backend.
-  const fitting = [...destinations.values()].filter(({ forwarding }) => !isTranslated(forwarding));
+  const fitting = [...destinations.values()].filter(({ forwarding }) => !translates(forwarding));
   const stray = draws.between(1, NUMBERS_MAX - 1);
   const destination = fitting.length === 0 ? null : draws.pick(fitting);
   const isStray = destination === null || (draws.chance(0.1) && !destinations.has(stray));
@@ -259,12 +260,8 @@ function destinationsFor(
   const translated = all.filter((one) => one.forwarding === forwarding && one.address.family === family);
   if (forwarding !== "l2" && translated.length > 0)
     return { forwarding, ids: translated.map(({ id }) => id) };
-  const plain = all.filter((one) => !isTranslated(one.forwarding));
+  const plain = all.filter((one) => !translates(one.forwarding));
   return { forwarding: "l2", ids: plain.map(({ id }) => id) };
-}
-
-function isTranslated(forwarding: ServiceConfig["forwarding"]): boolean {
-  return forwarding === "nat" || forwarding === "fullnat";
 }
 
 function randomServices(

@@ -5,14 +5,16 @@
 import type { Env } from "../../env.ts";
 import { Failure } from "../../errors.ts";
 import type { Config } from "../../model/config.ts";
+import { trackingOf } from "../../model/flow_decide.ts";
 import { destinationIds } from "../../model/ledger.ts";
+import { translates } from "../../model/nat.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
 import { updateLink, type AttachMode, type Attachment, type LinkName } from "./attach.ts";
 import { absorb, catchUp, moveContents, type Leftovers } from "./carry.ts";
 import { adoptedFeatures, attachAll, refuseWhatIsLost, removeOtherLinks } from "./attachments.ts";
 import type { Obstacle } from "./finding.ts";
-import { icmpIntervalNs, translates } from "./image.ts";
+import { icmpIntervalNs } from "./image.ts";
 import { featuresOf, type Feature } from "./program_features.ts";
 import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
 import { encodeU32 } from "./map_values.ts";
@@ -81,10 +83,11 @@ export function configuredCapacities({ limits, services, pools }: Config): Capac
 export function configuredFeatures(config: Config): Set<Feature> {
   return featuresOf({
     keys: config.services,
-    versions: config.services.map(({ ringSize, tracking, hash, policy, quicLb, forwarding, mssMax, secondChance }) => ({
-      mssMax: mssMax ?? 0, hasQuicLb: quicLb !== null, hasSecondChance: secondChance, tracking: translates(forwarding) ? "none" : tracking,
-      scheme: { ringSize, hashInput: hash }, predecessor: null,
-      hasPolicy: policy.allow.length + policy.deny.length > 0,
+    versions: config.services.map((service) => ({
+      mssMax: service.mssMax ?? 0, hasQuicLb: service.quicLb !== null, hasSecondChance: service.secondChance,
+      tracking: trackingOf({ config: service }),
+      scheme: { ringSize: service.ringSize, hashInput: service.hash }, predecessor: null,
+      hasPolicy: service.policy.allow.length + service.policy.deny.length > 0,
     })),
     forwardings: config.services.map(({ forwarding }) => forwarding),
     tunnelSources: Object.values(config.dataplane.tunnelSource),

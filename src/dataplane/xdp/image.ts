@@ -7,7 +7,7 @@ import type { Forwarding, Gue, HashInput, OrphanAction, Protocol, Tracking, VipA
 import {
   formatServiceAddress, isExact, mappedBits, singleAddress, type ServiceAddress,
 } from "../../model/service_address.ts";
-import type { NatTable } from "../../model/nat.ts";
+import { translates, type NatTable } from "../../model/nat.ts";
 import { trackingOf } from "../../model/flow_decide.ts";
 import { rememberPaces, type RememberPace } from "../../model/remember_pace.ts";
 import { contentKey } from "../../model/ring_content.ts";
@@ -23,11 +23,6 @@ import {
   quicConfigImages, quicConfigText, quicServerImages, quicServerText,
   type QuicConfigImage, type QuicServerImage,
 } from "./quic_maps.ts";
-
-/** Whether packets get other addresses, and answers come back this way. */
-export function translates(forwarding: Forwarding): boolean {
-  return forwarding === "nat" || forwarding === "fullnat";
-}
 
 export interface ServiceKey extends ServiceAddress {
   readonly protocol: Protocol;

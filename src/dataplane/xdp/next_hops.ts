@@ -4,9 +4,10 @@
 
 import type { Address, Prefix } from "../../model/address.ts";
 import type { Forwarding } from "../../model/config.ts";
+import { translates } from "../../model/nat.ts";
 import { fixedSource, usedPrefix } from "../../model/tunnel_source.ts";
 import { leavesBy } from "./bonds.ts";
-import { LOCAL, NO_MAC, translates, UNRESOLVED, type NextHop, type Route } from "./image.ts";
+import { LOCAL, NO_MAC, UNRESOLVED, type NextHop, type Route } from "./image.ts";
 import { NUD, ROUTE_TYPES, type Link, type Neighbour, type RouteAnswer } from "./netlink/rtnetlink.ts";
 import { knowsTags } from "./vlans.ts";
 

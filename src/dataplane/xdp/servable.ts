@@ -1,7 +1,7 @@
 // What of a table the XDP plane can serve, and why not the rest. Pure.
 
+import { translates } from "../../model/nat.ts";
 import type { ForwardingTable, Service } from "../../model/table.ts";
-import { translates } from "./image.ts";
 
 /** Why this plane cannot serve the service, or null. */
 function obstacle({ config: { forwarding, network }, destinations }: Service, table: ForwardingTable): string | null {
