@@ -9,8 +9,8 @@ import { init } from "echarts";
 import { churn, churnConfig, type ChurnConfig, type ChurnResult } from "../scripts/lab_churn.ts";
 import { raiseLab, VIP4, type Lab } from "../scripts/lab_network.ts";
 import { takeRedirects } from "../scripts/lab_links.ts";
-import { firstLine, instanceName, ROOT, serveBackend, startInstance } from "../scripts/lab_services.ts";
-import { runInSync, spawnIn, startReaper, sweepLeftovers } from "../scripts/namespaces.ts";
+import { instanceName, ROOT, serveBackend, startInstance, startLoad } from "../scripts/lab_services.ts";
+import { runInSync, startReaper, sweepLeftovers } from "../scripts/namespaces.ts";
 import { Draws } from "../test/support/random.ts";
 import { seed } from "../test/support/counts.ts";
 import { compileProgram } from "./compile.ts";
@@ -94,19 +94,15 @@ interface Flood { readonly perSecond: Promise<number> }
 
 async function startFlood(lab: Lab, object: string, rate: number, seconds: number): Promise<Flood> {
   if (rate === 0) return { perSecond: Promise.resolve(0) };
-  const child = spawnIn(lab.client.namespace, process.execPath, [
-    join(ROOT, "dist/bench/syn_flood.js"), object, "eth0", macOf(lab.client.namespace), macOf(lab.balancer.namespace),
+  const { lastLine } = await startLoad(
+    lab.client.namespace, "bench/syn_flood.js", object, "eth0", macOf(lab.client.namespace), macOf(lab.balancer.namespace),
     VIP4, "9", String(rate), String(seconds),
-  ]);
-  let said = "";
-  child.stdout?.on("data", (chunk: Buffer) => { said += chunk.toString(); });
-  const ended = new Promise<number>((resolve) => child.once("close", () => {
-    const last = said.trim().split("\n").at(-1) ?? "";
+  );
+  const perSecond = lastLine.then((last) => {
     const counted = last.startsWith("{") ? JSON.parse(last) as { sent: number; seconds: number } : null;
-    resolve(counted === null ? 0 : counted.sent / counted.seconds);
-  }));
-  await firstLine(child, "the flood");
-  return { perSecond: ended };
+    return counted === null ? 0 : counted.sent / counted.seconds;
+  });
+  return { perSecond };
 }
 
 async function measure(lab: Lab, object: string, { name, floodRate, ...way }: Contestant, seconds: number): Promise<ChurnRow> {

@@ -2,13 +2,12 @@
 // open, and each that breaks is laid to the death of its own backend, or to the balancer. Knows
 // backends and an instance's verbs; tests and benchmarks say how long and how much.
 
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Broken, ChurnCounts } from "./lab_churn_client.ts";
 import type { Lab, LabHost } from "./lab_network.ts";
 import { VIP4, VIP6 } from "./lab_network.ts";
-import { firstLine, ROOT, type Instance } from "./lab_services.ts";
-import { runIn, spawnIn } from "./namespaces.ts";
+import { startLoad, type Instance } from "./lab_services.ts";
+import { runIn } from "./namespaces.ts";
 
 export interface ChurnConfig {
   readonly instance: string;
@@ -172,13 +171,9 @@ async function followHealth({ running }: ChurnOptions, deaths: Deaths, signal: A
 /** Runs the load and the changes side by side for so long. The instance serves churnConfig() of all backends. */
 export async function churn(options: ChurnOptions): Promise<ChurnResult> {
   const { lab, address, connections, seconds, everyMs } = options;
-  const child = spawnIn(lab.client.namespace, process.execPath, [
-    join(ROOT, "dist/scripts/lab_churn_client.js"), address, String(PORT), String(connections), String(seconds),
-  ]);
-  let said = "";
-  child.stdout?.on("data", (chunk: Buffer) => { said += chunk.toString(); });
-  const ended = new Promise<void>((resolve) => child.once("close", () => { resolve(); }));
-  await firstLine(child, "the load");
+  const load = await startLoad(
+    lab.client.namespace, "scripts/lab_churn_client.js", address, String(PORT), String(connections), String(seconds),
+  );
   const made = new Churn(options);
   const listening = new AbortController();
   const following = followHealth(options, made.deaths, listening.signal);
@@ -187,14 +182,14 @@ export async function churn(options: ChurnOptions): Promise<ChurnResult> {
     await sleep(Math.max(0, dueMs - Date.now()));
     await made.change();
   }
-  await ended;
+  await load.lastLine;
   await made.heal();
   listening.abort();
   await following.catch((error: unknown) => { if (!listening.signal.aborted) throw error; });
-  const lines = said.trim().split("\n").slice(1).map((line) => JSON.parse(line) as Broken | ChurnCounts);
+  const lines = load.said().trim().split("\n").slice(1).map((line) => JSON.parse(line) as Broken | ChurnCounts);
   const broken = lines.filter((line) => "kind" in line);
   const counts = lines.find((line): line is ChurnCounts => !("kind" in line));
-  if (counts === undefined) throw new Error(`the load ended without its counts: ${said.slice(-500)}`);
+  if (counts === undefined) throw new Error(`the load ended without its counts: ${load.said().slice(-500)}`);
   return {
     counts, changes: made.changes,
     moved: broken.filter((one) => !made.deaths.explains(one)),

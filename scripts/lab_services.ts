@@ -92,6 +92,25 @@ export async function firstLine(child: ChildProcess, what: string): Promise<stri
   return said;
 }
 
+/** A program of the lab's that runs for a while. */
+export interface Load {
+  readonly process: ChildProcess;
+  /** The last line that it printed, once it has ended. */
+  readonly lastLine: Promise<string>;
+  /** All that it has printed so far. */
+  said(): string;
+}
+
+/** Starts one of dist/, `scripts/lab_client.js` say, in a namespace; resolves when it has printed its first line. */
+export async function startLoad(namespace: string, program: string, ...args: readonly string[]): Promise<Load> {
+  const child = spawnIn(namespace, process.execPath, [join(BUILT, program), ...args]);
+  let said = "";
+  child.stdout?.on("data", (chunk: Buffer) => { said += chunk.toString(); });
+  const lastLine = once(child, "close").then(() => said.trim().split("\n").at(-1) ?? "");
+  await firstLine(child, program);
+  return { process: child, lastLine, said: () => said };
+}
+
 /** Ways of forwarding that the lab's hosts are made for; gue1 is gue without its header. */
 export const LAB_FORWARDINGS = ["l2", "ipip", "gue", "gue1", "gre", "nat", "fullnat"] as const;
 export type LabForwarding = (typeof LAB_FORWARDINGS)[number];

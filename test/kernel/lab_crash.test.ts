@@ -6,48 +6,25 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Lab } from "../../scripts/lab_network.ts";
 import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
-import type { Instance, ServedBackend } from "../../scripts/lab_services.ts";
+import type { Instance, Load, ServedBackend } from "../../scripts/lab_services.ts";
 import {
   curlShares,
-  firstLine,
   instanceName,
   labConfig,
   ROOT,
   serveBackend,
   startInstance,
+  startLoad,
   waitFor,
 } from "../../scripts/lab_services.ts";
-import { runIn, runInSync, spawnIn } from "../../scripts/namespaces.ts";
+import { runIn, runInSync } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 
 const SECONDS = 8;
-const CLIENT = join(ROOT, "dist/scripts/lab_client.js");
 
-interface Traffic {
-  readonly ended: Promise<string>;
-}
-
-/** Starts a bounded load and resolves once it runs; `ended` is its last line. */
-async function traffic(lab: Lab, kind: "hold" | "stream", address: string, count: number): Promise<Traffic> {
-  const child = spawnIn(lab.client.namespace, process.execPath, [
-    CLIENT,
-    kind,
-    address,
-    "7",
-    String(count),
-    String(SECONDS),
-  ]);
-  let said = "";
-  child.stdout?.on("data", (chunk: Buffer) => {
-    said += chunk.toString();
-  });
-  const ended = new Promise<string>((resolve) =>
-    child.once("close", () => {
-      resolve(said.trim().split("\n").at(-1) ?? "");
-    }),
-  );
-  await firstLine(child, kind);
-  return { ended };
+/** A bounded load; its last line says what came of it. */
+function traffic(lab: Lab, kind: "hold" | "stream", address: string, count: number): Promise<Load> {
+  return startLoad(lab.client.namespace, "scripts/lab_client.js", kind, address, "7", String(count), String(SECONDS));
 }
 
 interface Backend {
@@ -99,7 +76,7 @@ describeKernel("what nobody notices", [...KERNEL, "tool:curl", "tool:ethtool"], 
     instance.process.kill("SIGHUP");
     await waitFor("the reload", 10_000, async () => (await instance.verb("services")).includes("more"));
     for (const load of loads) {
-      const said = await load.ended;
+      const said = await load.lastLine;
       const [good, bad] = [...said.matchAll(/\d+/g)].map(([digits]) => Number(digits));
       if (said.startsWith("held")) expect([good, bad], said).toEqual([40, 0]);
       else expect(bad, said).toBe(good);
@@ -141,7 +118,7 @@ describeKernel("what nobody notices", [...KERNEL, "tool:curl", "tool:ethtool"], 
     instance = await startInstance(lab, name, config(lab.backends), join(instance.configPath, ".."));
     expect((await backends()).find((each) => each.name === "web/web-1")?.state).toBe("draining");
     expect([...(await curlShares(lab, VIP4, 90)).keys()]).toEqual(["web-2", "web-3"]);
-    expect(await load.ended).toBe("held 30, broken 0");
+    expect(await load.lastLine).toBe("held 30, broken 0");
     await instance.verb("undrain", "web-1");
     expect([...(await curlShares(lab, VIP4, 90)).keys()]).toEqual(["web-1", "web-2", "web-3"]);
   });

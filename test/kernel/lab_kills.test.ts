@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { raiseLab, VIP4, VIP6, type Lab, type LabHost } from "../../scripts/lab_network.ts";
 import {
-  firstLine, instanceName, labConfig, ROOT, serveBackend, startInstance, waitFor, type Instance,
+  instanceName, labConfig, ROOT, serveBackend, startInstance, startLoad, waitFor, type Instance,
 } from "../../scripts/lab_services.ts";
 import { runIn, spawnIn } from "../../scripts/namespaces.ts";
 import { randomised } from "../support/counts.ts";
@@ -47,25 +47,20 @@ describeKernel("one killed supervisor after another", [...KERNEL, "tool:curl", "
     return [
       of(""),
       `${of("limits: { flows: 200000 }\n")}  - { name: more, address: ${VIP4}, port: 8080, protocol: tcp, pool: web, forwarding: l2 }\n`,
-      of("").replace("address: \"10.", "weight: 40, address: \"10."),
+      of("").replace("address: \"198.18.0.", "weight: 40, address: \"198.18.0."),
       of("  orphan: { after: 10m, action: drop }\n").replaceAll("hash: 5-tuple", "hash: 5-tuple, ringSize: 4093"),
     ];
   };
 
   /** Resolves when it runs; `ended` tells its last line. */
   async function load(kind: "hold" | "stream", address: string, count: number): Promise<() => Promise<number[]>> {
-    const child = spawnIn(lab.client.namespace, process.execPath, [
-      join(ROOT, "dist/scripts/lab_client.js"), kind, address, "7", String(count), "0",
-    ]);
+    const { process: child, lastLine } = await startLoad(
+      lab.client.namespace, "scripts/lab_client.js", kind, address, "7", String(count), "0",
+    );
     loads.push(child);
-    let said = "";
-    child.stdout?.on("data", (chunk: Buffer) => { said += chunk.toString(); });
-    const ended = once(child, "close");
-    await firstLine(child, kind);
     return async () => {
       child.kill("SIGTERM");
-      await ended;
-      return [...(said.trim().split("\n").at(-1) ?? "").matchAll(/\d+/g)].map(([digits]) => Number(digits));
+      return [...(await lastLine).matchAll(/\d+/g)].map(([digits]) => Number(digits));
     };
   }
 

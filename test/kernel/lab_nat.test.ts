@@ -7,10 +7,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { forgetVips, VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import type { Lab, LabHost } from "../../scripts/lab_network.ts";
 import {
-  curlShares, firstLine, ROOT, startInstance, udpShares, verdictPackets, waitFor,
+  curlShares, startInstance, startLoad, udpShares, verdictPackets, waitFor,
 } from "../../scripts/lab_services.ts";
 import type { Instance } from "../../scripts/lab_services.ts";
-import { runIn, runInSync, spawnIn } from "../../scripts/namespaces.ts";
+import { runIn, runInSync } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import { waysOf } from "../support/lab_ways.ts";
 import { serveLab } from "./fixtures/lab_fixture.ts";
@@ -148,17 +148,11 @@ describeKernel("translation in the lab", [...KERNEL, "tool:curl", "tool:ethtool"
     });
 
     it("open connections outlive the supervisor, and end with their timeouts", async () => {
-      const child = spawnIn(lab.client.namespace, process.execPath,
-        [join(ROOT, "dist/scripts/lab_client.js"), "hold", vip, "7", String(HELD), "6"]);
-      let said = "";
-      child.stdout?.on("data", (chunk: Buffer) => { said += chunk.toString(); });
-      const ended = new Promise<void>((resolve) => { child.once("close", () => { resolve(); }); });
-      await firstLine(child, "hold");
+      const load = await startLoad(lab.client.namespace, "scripts/lab_client.js", "hold", vip, "7", String(HELD), "6");
       await instance.stop("SIGKILL");
       const text = await runIn(lab.balancer.namespace, "cat", [instance.configPath]);
-      instance = await startInstance(lab, instance.name, text.stdout);
-      await ended;
-      expect(said.trim().split("\n").at(-1)).toBe(`held ${HELD}, broken 0`);
+      instance = await startInstance(lab, instance.name, text.stdout, join(instance.configPath, ".."));
+      expect(await load.lastLine).toBe(`held ${HELD}, broken 0`);
       const underWay = async (): Promise<number> =>
         (JSON.parse(await instance.verb("status", "-o", "json")) as { nat: { count: number } }).nat.count;
       await waitFor("the flows to end", 60_000, async () => await underWay() === 0);
