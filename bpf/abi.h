@@ -4,6 +4,9 @@
  * sides name. The TypeScript codecs are generated from the BTF of the object that is loaded, so
  * this file holds types only: explicit padding, byte order in the type, and no macros (BTF cannot
  * see those). Addresses are 16 bytes in network order, IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).
+ *
+ * Other versions read these maps by the names in here (docs/upgrades.md): zero in a new field means
+ * "as before", and numbers that records hold are never changed, nor given to another name.
  */
 #pragma once
 
@@ -361,7 +364,7 @@ struct probe_path {
 
 /* The only element of `settings`. Each field is written by one aligned store. */
 struct settings {
-	__u64 abi_fingerprint;
+	__u64 abi_fingerprint;  /* stays here: it says how to read the rest */
 	__u64 heartbeat_ns;     /* CLOCK_MONOTONIC of the supervisor's last sign of life; 0: never */
 	__u64 orphan_after_ns;
 	__u64 orphan_action;    /* enum orphan_action */

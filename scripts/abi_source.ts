@@ -83,11 +83,11 @@ function merged(parts: readonly { object: ObjectFile; abi: Abi }[]): Abi {
       return known === undefined;
     });
   const structs = parts.flatMap(({ object, abi }) =>
-    firsts(abi.structs, object.name, (struct) => canonicalText({ structs: [struct], enums: [] })));
+    firsts(abi.structs, object.name, (struct) => canonicalText({ structs: [struct], enums: [], maps: [] })));
   const enums = parts.flatMap(({ object, abi }) =>
-    firsts(abi.enums, object.name, (one) => canonicalText({ structs: [], enums: [one] })));
+    firsts(abi.enums, object.name, (one) => canonicalText({ structs: [], enums: [one], maps: [] })));
   const byName = (a: { name: string }, b: { name: string }): number => a.name < b.name ? -1 : 1;
-  return { structs: structs.sort(byName), enums: enums.sort(byName) };
+  return { structs: structs.sort(byName), enums: enums.sort(byName), maps: [] };
 }
 
 function programLayout(object: ObjectFile, abi: Abi): ProgramLayout {

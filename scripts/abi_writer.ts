@@ -37,7 +37,7 @@ export function writeAbi(abi: Abi, declared: AbiNames, programs: readonly Progra
     "/** The structs and enums that bpf/abi.h declares: what the fingerprint is taken over. */",
     `export const ABI_NAMES = ${json({ structs: [...declared.structs].sort(), enums: [...declared.enums].sort() })} as const;`,
     "",
-    "/** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */",
+    "/** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */",
     `export const ABI_FINGERPRINT = ${hex(main.fingerprint)};`,
     "",
     "/** The same for each object file; small programs know only a part of the types. */",

@@ -217,15 +217,18 @@ export function instanceName(label: string): string {
   return ownName(label);
 }
 
-/** Starts `pointsman run` on the balancer, by way of the command `through`, and waits until it is ready. */
+/**
+ * Starts `pointsman run` on the balancer, by way of the command `through`, and waits until it is ready. `built`: the
+ * dist/ that it runs, where it is not this checkout's.
+ */
 export async function startInstance(
   lab: { readonly balancer: { readonly namespace: string } }, name: string, text: string,
-  directory?: string, through: readonly string[] = [],
+  directory?: string, through: readonly string[] = [], built = BUILT,
 ): Promise<Instance> {
   const home = directory ?? mkdtempSync(join(tmpdir(), "pointsman-"));
   const configPath = join(home, "pointsman.yaml");
   writeFileSync(configPath, text);
-  const main = join(BUILT, "src/main.js");
+  const main = join(built, "src/main.js");
   const [command, ...args] = [
     ...through, process.execPath, main, "run", "-c", configPath, "--state-directory", join(home, "state"),
   ];

@@ -95,7 +95,7 @@ function remedyFor(failure: Failure, env: Env): string {
     case "ADDON_UNAVAILABLE": return remedyForBuild(env);
     case "PERMISSION_DENIED": return "run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
     case "DEVICE_MISSING": return "correct dataplane.interfaces: it names the interfaces that packets arrive on";
-    case "ABI_MISMATCH": return "run \"pointsman detach\", then start again";
+    case "ABI_MISMATCH": return "run the version that made the plane, or \"pointsman detach\" and start again";
     case "PLANE_IN_USE": return "take the other XDP program off the interface";
     case "VERIFIER_REJECTED": return "use a newer kernel (6.1 or later), and report the verifier's log";
     case "XDP_UNAVAILABLE": return "name an interface and a forwarding that XDP can use (pointsman doctor lists them)";

@@ -16,7 +16,7 @@ import { openRequests } from "./xdp/netlink/requests.ts";
 import type { Link } from "./xdp/netlink/rtnetlink.ts";
 import { xdpFeatures } from "./xdp/netlink/xdp_features.ts";
 import { genericDoubts, genericObstacle, nativeObstacle, offloadFindings } from "./xdp/offload_rules.ts";
-import { pinsOf } from "./xdp/pins.ts";
+import { everyPins } from "./xdp/pins.ts";
 import { tagFindings } from "./xdp/tag_rules.ts";
 import { askDevice, surveyOf, type Ingress, type Survey } from "./xdp/survey.ts";
 
@@ -150,7 +150,7 @@ function interfaceChecks(env: Env, native: Native, name: string, link: Link | un
 /** None where bpffs may not be read. */
 function pinnedLinks(env: Env, instance: string): string[] {
   try {
-    return pinsOf(env, instance).links();
+    return everyPins(env, instance).flatMap((pins) => pins.links());
   } catch {
     return [];
   }

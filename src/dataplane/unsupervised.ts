@@ -10,7 +10,7 @@ import { detachInstance as detachPinned } from "./xdp/detach.ts";
 import { walk } from "./xdp/maps.ts";
 import type { Native } from "./xdp/native.ts";
 import { withFailures } from "./xdp/native_failure.ts";
-import { pinsOf } from "./xdp/pins.ts";
+import { everyPins, livePins } from "./xdp/pins.ts";
 
 export interface UnsupervisedPlane {
   readonly interfaces: readonly string[];
@@ -21,15 +21,15 @@ export interface UnsupervisedPlane {
 
 /** Null when nothing of this instance is pinned. */
 export function inspectInstance(instance: string, env: Env): UnsupervisedPlane | null {
-  const pins = pinsOf(env, instance);
-  if (!pins.isComplete()) return null;
+  const pins = livePins(env, instance);
+  if (pins === null) return null;
   const native = loadAddon(env);
   return withFailures(() => {
     const settings = onlyValue(native, pins.mapPath("settings"));
     const services = native.BpfMap.open(pins.mapPath("services"));
     try {
       return {
-        interfaces: pins.links(), services: walk(services).length,
+        interfaces: everyPins(env, instance).flatMap((each) => each.links()), services: walk(services).length,
         heartbeatAgeMs: settings === null ? null : heartbeatAge(settings, env),
       };
     } finally {
@@ -65,7 +65,7 @@ function detachXdp(instance: string, env: Env): boolean {
     return detachPinned(loadAddon(env), env, instance) !== null;
   } catch (error) {
     // Without the addon there is no plane that we could have left behind.
-    if (isFailure(error, "ADDON_UNAVAILABLE") && !env.files.exists(pinsOf(env, instance).directory)) return false;
+    if (isFailure(error, "ADDON_UNAVAILABLE") && everyPins(env, instance).length === 0) return false;
     throw error;
   }
 }

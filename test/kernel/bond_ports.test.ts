@@ -59,7 +59,7 @@ describeKernel("the ports of a bond", KERNEL, () => {
     core = await openCore(context);
   });
   afterAll(() => {
-    removeInstance(native(), pins, requests);
+    removeInstance(native(), { env, instance }, requests);
     for (const { link } of core.attachments) link.close();
     core.program.maps.closeRings();
     core.program.object.close();

@@ -9,7 +9,7 @@ import { deleteOwn } from "../../scripts/namespaces.ts";
 import { count, seed, replayCommand } from "../support/counts.ts";
 import { seededRandom } from "../support/fake_env.ts";
 import { describeKernel, KERNEL, ROOT } from "../support/kernel.ts";
-import { CHANGES, freshClients, type Change, type Client } from "./fixtures/crash_changes.ts";
+import { CHANGES, chosen, freshClients, type Change, type Client } from "./fixtures/crash_changes.ts";
 import { CrashWorld, type Via } from "./fixtures/crash_world.ts";
 import { Mortal } from "./fixtures/mortal.ts";
 import { createWire, env, native } from "./fixtures/plane_fixture.ts";
@@ -91,13 +91,6 @@ async function effectsOf(change: Change, via: Via): Promise<number> {
   mortal.close();
   await world.remove();
   return mortal.effects.length;
-}
-
-/** So many of all points, all of them different. */
-function chosen(points: number, wanted: number, random: () => number): number[] {
-  const rest = Array.from({ length: points }, (_, at) => at);
-  return Array.from({ length: Math.min(points, wanted) }, () => rest.splice(Math.floor(random() * rest.length), 1)[0]!)
-    .sort((a, b) => a - b);
 }
 
 /** `last`: only by the table to come. */

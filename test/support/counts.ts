@@ -36,6 +36,8 @@ const COUNTS = {
   "fuzz": { short: 50_000, long: 2_000_000 },
   /** Points at which a supervisor is killed, of each change and each way to make it; the long one is all of them. */
   "crash-points": { short: 1, long: 1_000 },
+  /** The same of an upgrade from maps of another shape. */
+  "upgrade-points": { short: 4, long: 1_000 },
   "crash-kills": { short: 1, long: 50 },
   "lab_kills": { short: 3, long: 200 },
   /** For each way of forwarding. */

@@ -21,14 +21,14 @@ export const ABI_NAMES = {
   ],
 } as const;
 
-/** Fingerprint of the main program's structs and enums; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xc650d5156c14cf48n;
+/** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
+export const ABI_FINGERPRINT = 0x04134e367452213bn;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
-  decap: 0xf479dc4ad2735b38n,
-  pointsman: 0xc650d5156c14cf48n,
-  probe: 0xae39a8bd2e632968n,
+  decap: 0x2dd71eb114365ff7n,
+  pointsman: 0x04134e367452213bn,
+  probe: 0x18e84273a096cecdn,
 } as const;
 
 /** enum decap_verdict */

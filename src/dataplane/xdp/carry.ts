@@ -3,6 +3,7 @@
 // were copied; knows no pin and no link.
 
 import { FlowEntry, FragmentEntry, NatFlow } from "./abi.gen.ts";
+import type { Entry } from "./conversion.ts";
 import { entriesOf, type MapName, type PlaneMaps } from "./maps.ts";
 import type { BpfMap } from "./native.ts";
 import { isNativeError } from "./native_failure.ts";
@@ -38,7 +39,7 @@ export function moveContents(from: PlaneMaps, to: LoadedProgram): void {
 export function catchUp(from: Partial<Record<MapName, BpfMap>>, to: Pick<PlaneMaps, "maps">, sinceNs: bigint): void {
   for (const name of Object.keys(LEARNED) as (keyof typeof LEARNED)[]) {
     const old = from[name];
-    if (old !== undefined && old.info().id !== to.maps[name].info().id) addMissing(old, to.maps[name], LEARNED[name], sinceNs);
+    if (old !== undefined && old.info().id !== to.maps[name].info().id) addMissing(entriesOf(old), to.maps[name], LEARNED[name], sinceNs);
   }
 }
 
@@ -50,18 +51,19 @@ export function absorb(leftovers: Leftovers, into: PlaneMaps): void {
   catchUp(leftovers, into, 0n);
   for (const name of COUNTS) {
     const left = leftovers[name];
-    if (left !== undefined) raiseCounts(left, into.maps[name]);
+    if (left !== undefined) raiseCounts(entriesOf(left), into.maps[name]);
   }
 }
 
 const [ONLY_WHEN_ABSENT, ONLY_WHEN_PRESENT] = [1, 2];
 /** The clock of the packet path stands still for so long at most: entries look older than they are. */
-const TICK_NS = 20_000_000n;
+export const TICK_NS = 20_000_000n;
 /** Somebody was faster, a packet or the walk that ends flows; or there is no room, as for any flow that begins now. */
 const HARMLESS: ReadonlySet<string> = new Set(["EXISTS", "NOT_FOUND", "FULL"]);
 
-function addMissing(from: BpfMap, to: BpfMap, timeAt: number, sinceNs: bigint): void {
-  for (const { key, value } of entriesOf(from)) {
+/** Entries that are younger, and that are not there or say something else. */
+export function addMissing(entries: Iterable<Entry>, to: BpfMap, timeAt: number, sinceNs: bigint): void {
+  for (const { key, value } of entries) {
     if (timeOf(value, timeAt) + TICK_NS < sinceNs) continue;
     const there = to.lookup(key);
     if (there !== null && !isNews(value, there, timeAt)) continue;
@@ -85,8 +87,8 @@ function timeOf(entry: Uint8Array, at: number): bigint {
 }
 
 /** Counters never fall, so of two the larger is the later one. Those that would stay are not written: packets count there. */
-function raiseCounts(from: BpfMap, to: BpfMap): void {
-  for (const { key, value } of entriesOf(from)) {
+export function raiseCounts(entries: Iterable<Entry>, to: BpfMap): void {
+  for (const { key, value } of entries) {
     const now = to.lookup(key);
     if (now === null) continue;
     const [words, others] = [wordsOf(now), wordsOf(value)];
@@ -100,11 +102,11 @@ function wordsOf(bytes: Uint8Array): BigUint64Array {
   return new BigUint64Array(bytes.slice().buffer);
 }
 
-const BATCH = 16_384;
+export const BATCH = 16_384;
 /** BPF_MAP_TYPE_LPM_TRIE and DEVMAP_HASH: small, and without batches on older kernels. */
-const ONE_BY_ONE: ReadonlySet<number> = new Set([11, 25]);
+export const ONE_BY_ONE: ReadonlySet<number> = new Set([11, 25]);
 
-function copyEntries(from: BpfMap, to: BpfMap): void {
+export function copyEntries(from: BpfMap, to: BpfMap): void {
   if (ONE_BY_ONE.has(from.info().type)) {
     for (let key = from.nextKey(null); key !== null; key = from.nextKey(key)) {
       const value = from.lookup(key);

@@ -3,30 +3,31 @@
 // in the maps is diff.ts's business.
 
 import type { Env } from "../../env.ts";
-import { Failure } from "../../errors.ts";
 import type { Config } from "../../model/config.ts";
 import { trackingOf } from "../../model/flow_decide.ts";
 import { destinationIds } from "../../model/ledger.ts";
 import { translates } from "../../model/nat.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
-import { ABI_FINGERPRINT, POINTSMAN_MAPS, Settings } from "./abi.gen.ts";
+import { ABI_FINGERPRINT, POINTSMAN_MAPS } from "./abi.gen.ts";
 import { updateLink, type AttachMode, type Attachment, type LinkName } from "./attach.ts";
 import { absorb, catchUp, moveContents, type Leftovers } from "./carry.ts";
 import { adoptedFeatures, attachAll, refuseWhatIsLost, removeOtherLinks } from "./attachments.ts";
+import { mismatch, pinLayout, pinnedFingerprint } from "./earlier_plane.ts";
 import type { Obstacle } from "./finding.ts";
+import { abiOfObject } from "./fingerprint.ts";
 import { icmpIntervalNs } from "./image.ts";
 import { featuresOf, type Feature } from "./program_features.ts";
 import { activeVersion, emptyState, type KernelState } from "./kernel_state.ts";
-import { encodeU32 } from "./map_values.ts";
 import { PlaneMaps, type MapName, type MapSet } from "./maps.ts";
 import type { BpfMap, Native } from "./native.ts";
 import { failureFrom } from "./native_failure.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Requests } from "./netlink/requests.ts";
-import type { Pins } from "./pins.ts";
-import { capacitiesOf, hex, loadProgram, type LoadedProgram, type ProgramSource } from "./program.ts";
+import { placesOf, settle, type Pins } from "./pins.ts";
+import { capacitiesOf, loadProgram, type LoadedProgram, type ProgramSource } from "./program.ts";
 import { recoverState } from "./recover.ts";
 import type { Capacities, Step } from "./steps.ts";
+import { Upgrade } from "./upgrade.ts";
 import { ownAddresses } from "./vip.ts";
 
 export interface CoreContext {
@@ -100,11 +101,14 @@ export function configuredFeatures(config: Config): Set<Feature> {
 
 export async function openCore(context: CoreContext): Promise<Core> {
   try {
-    const { pins, env } = context;
-    if (pins?.isComplete() === true) return await adoptCore(context, pins);
-    // Half-made: its owner died between the first pin and the last, before anything was attached.
-    if (pins !== null && env.files.exists(pins.directory)) pins.removeAll();
-    return createCore(context);
+    const { pins, env, native, config } = context;
+    if (pins === null) return createCore(context);
+    // Half-made planes go: their owner died between the first pin and the last, before anything was attached.
+    const beside = settle(env, placesOf(env, config.instance));
+    if (!pins.isComplete()) return createCore(context);
+    const isOurs = pinnedFingerprint(native, pins) === ABI_FINGERPRINT;
+    if (isOurs && beside.length === 0) return await adoptCore(context, pins, null);
+    return await upgradeCore(context, pins, beside);
   } catch (error) {
     throw failureFrom(error);
   }
@@ -127,6 +131,7 @@ function createCore(context: CoreContext): Core {
     if (pins !== null) {
       pins.create();
       for (const name of POINTSMAN_MAPS) if (name !== "settings") program.maps.maps[name].pin(pins.mapPath(name));
+      pinLayout(context.native, pins, abiOfObject(context.source.bytes));
       program.maps.maps.settings.pin(pins.mapPath("settings"));
     }
     const attachments = pins === null ? [] : attachAll(context, pins, program, features);
@@ -139,11 +144,38 @@ function createCore(context: CoreContext): Core {
   }
 }
 
-async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
+/** Makes a plane of this version beside the one that is there, and adopts that. */
+async function upgradeCore(context: CoreContext, current: Pins, beside: readonly Pins[]): Promise<Core> {
+  const { native, env, config, source } = context;
+  const { next } = placesOf(env, config.instance);
+  const upgrade = new Upgrade({ native, env, source, abi: abiOfObject(source.bytes), current, beside, target: next });
+  try {
+    const core = await adoptPrepared(context, upgrade, configuredCapacities(config));
+    upgrade.finish();
+    return core;
+  } finally {
+    upgrade.close();
+  }
+}
+
+async function adoptPrepared(context: CoreContext, upgrade: Upgrade, configured: Capacities): Promise<Core> {
+  try {
+    const room = Object.entries(upgrade.room()).filter(([, entries]) => Number.isFinite(entries));
+    upgrade.prepare(larger(configured, { ...configured, ...Object.fromEntries(room) }));
+    return await adoptCore(context, upgrade.target, upgrade);
+  } catch (error) {
+    upgrade.giveUp();
+    throw upgrade.failureFrom(error);
+  }
+}
+
+/** `upgrade`: what it is made from, and who has its links still. */
+async function adoptCore(context: CoreContext, pins: Pins, upgrade: Upgrade | null): Promise<Core> {
   const { native, env, config } = context;
   const interfaces = context.interfaces();
   const pinned = openPinned(native, pins);
   const leftovers = openLeftovers(native, pins);
+  const linkPins = upgrade?.linkPins ?? pins;
   const live = new PlaneMaps(native, pinned);
   try {
     live.settings.writeHeartbeat(env.clock.monotonicNs());
@@ -154,21 +186,23 @@ async function adoptCore(context: CoreContext, pins: Pins): Promise<Core> {
     const state = recover(context, live, placed);
     const capacities = larger(state.capacities, configuredCapacities(config));
     const held = new Set([...heldFeatures(state), ...state.features]);
-    const features = adoptedFeatures(context, pins, { held, configured: configuredFeatures(config) });
+    const features = adoptedFeatures(context, linkPins, { held, configured: configuredFeatures(config) });
     const transmitByRedirect = needsRedirect(interfaces);
     const program = loadProgram(context.source, { features, capacities, transmitByRedirect, reuse: pinned });
     try {
       const sinceNs = env.clock.monotonicNs();
       moveContents(live, program);
       pinCreated(pins, program);
-      const attachments = attachAll(context, pins, program, features);
-      if (program.created.length > 0 || Object.keys(leftovers).length > 0) {
+      upgrade?.beforeSwap(program.maps);
+      const attachments = attachAll(context, linkPins, program, features);
+      if (upgrade !== null || program.created.length > 0 || Object.keys(leftovers).length > 0) {
         await native.gracePeriod();
         for (const from of [pinned, leftovers]) catchUp(from, program.maps, sinceNs);
+        upgrade?.afterSwap(program.maps);
       }
       for (const name of program.created) pins.replaceMap(name);
       for (const name of Object.keys(leftovers)) pins.remove(pins.newMapPath(name));
-      removeOtherLinks(context, pins);
+      removeOtherLinks(context, linkPins);
       return {
         program, state: { ...state, capacities, features }, attachments, refused: new Map(), transmitByRedirect, adopted: true,
       };
@@ -193,12 +227,8 @@ function openLeftovers(native: Native, pins: Pins): Leftovers {
 function openPinned(native: Native, pins: Pins): MapSet {
   const opened: Partial<Record<MapName, BpfMap>> = {};
   try {
-    const settings = native.BpfMap.open(pins.mapPath("settings"));
-    opened.settings = settings;
-    checkFingerprint(settings, pins);
     for (const name of POINTSMAN_MAPS) {
-      if (name === "settings") continue;
-      if (!pins.has(pins.mapPath(name))) throw mismatch(pins, `no map "${name}"`);
+      if (!pins.has(pins.mapPath(name))) throw mismatch(pins, ABI_FINGERPRINT, `its map ${name} is gone`);
       opened[name] = native.BpfMap.open(pins.mapPath(name));
     }
     return opened as MapSet;
@@ -206,20 +236,6 @@ function openPinned(native: Native, pins: Pins): MapSet {
     for (const map of Object.values(opened)) map.close();
     throw error;
   }
-}
-
-function checkFingerprint(settings: BpfMap, pins: Pins): void {
-  if (settings.info().valueSize !== Settings.size) throw mismatch(pins, "settings of another size");
-  const value = settings.lookup(encodeU32(0));
-  const found = value === null ? 0n : Settings.decode(value).abiFingerprint;
-  if (found !== ABI_FINGERPRINT) throw mismatch(pins, hex(found));
-}
-
-function mismatch(pins: Pins, found: string): Failure {
-  const expected = hex(ABI_FINGERPRINT);
-  return new Failure("ABI_MISMATCH", { expected, found },
-    `the plane pinned in ${pins.directory} was made by another version of pointsman (ABI ${found}, this one has`
-    + ` ${expected}): end it with "pointsman detach", then start again, or run the version that made it`);
 }
 
 type PinnedRing = ReturnType<Pins["rings"]>[number];

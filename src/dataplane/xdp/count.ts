@@ -41,8 +41,9 @@ export function sumPerCpu(map: BpfMap, count: number, fields: number): number[][
 const U64 = 8;
 
 function readTraffic(map: BpfMap, highest: number): TrafficCount[] {
+  const { packets, bytes, flows } = TrafficBytes.offsets;
   return sumPerCpu(map, highest + 1, TrafficBytes.size / U64)
-    .map(([packets = 0, bytes = 0, flows = 0]) => ({ packets, bytes, flows }));
+    .map((sums) => ({ packets: sums[packets / U64]!, bytes: sums[bytes / U64]!, flows: sums[flows / U64]! }));
 }
 
 const NO_TRAFFIC: TrafficCount = { packets: 0, bytes: 0, flows: 0 };
@@ -60,9 +61,10 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, found:
   const { flows, flowsMax, nat } = found;
   const verdicts: Partial<Record<VerdictName, { packets: number; bytes: number }>> = {};
   sumPerCpu(maps.verdict_counts, VERDICT_NAMES.length - 1, VerdictCount.size / U64)
-    .forEach(([packets = 0, bytes = 0], verdict) => {
+    .forEach((sums, verdict) => {
       const name = VERDICT_NAMES[verdict];
-      if (name !== undefined && isVerdict(name)) verdicts[name] = { packets, bytes };
+      const { packets, bytes } = VerdictCount.offsets;
+      if (name !== undefined && isVerdict(name)) verdicts[name] = { packets: sums[packets / U64]!, bytes: sums[bytes / U64]! };
     });
   const services = new Map<string, TrafficCount>();
   const backends = new Map<string, TrafficCount>();

@@ -7,7 +7,7 @@ import { addressFromBytes } from "../../model/address.ts";
 import type { Native } from "./native.ts";
 import { withFailures } from "./native_failure.ts";
 import { openRequests, type Requests } from "./netlink/requests.ts";
-import { pinsOf, type Pins } from "./pins.ts";
+import { everyPins, type Pins } from "./pins.ts";
 import { removeRoad } from "./probe_road.ts";
 import { removeOwnAddresses } from "./vip.ts";
 
@@ -18,22 +18,28 @@ export interface DetachReport {
 
 /** Null when there is nothing of this instance. Takes the program off also under a running supervisor. */
 export function detachInstance(native: Native, env: Env, instance: string): DetachReport | null {
-  const pins = pinsOf(env, instance);
-  const isPinned = env.files.exists(pins.directory);
+  const isPinned = everyPins(env, instance).length > 0;
   return withFailures(() => {
     const requests = openRequests(native);
     try {
       // Its owner may have died when the pins were gone already.
       removeRoad(requests, instance);
-      return isPinned ? removeInstance(native, pins, requests) : null;
+      return isPinned ? removeInstance(native, { env, instance }, requests) : null;
     } finally {
       requests.close();
     }
   });
 }
 
+/** Beside the plane there may be one that was to take its place when its owner died. */
+export function removeInstance(
+  native: Native, { env, instance }: { readonly env: Env; readonly instance: string }, requests: Requests | null,
+): DetachReport {
+  return { interfaces: everyPins(env, instance).flatMap((pins) => removePlane(native, pins, requests)) };
+}
+
 /** Links first: from then on packets pass, and nobody needs a map. */
-export function removeInstance(native: Native, pins: Pins, requests: Requests | null): DetachReport {
+function removePlane(native: Native, pins: Pins, requests: Requests | null): string[] {
   if (requests !== null) removeAddresses(native, pins, requests);
   const interfaces = pins.links();
   for (const name of interfaces) {
@@ -42,7 +48,7 @@ export function removeInstance(native: Native, pins: Pins, requests: Requests | 
     link.close();
   }
   pins.removeAll();
-  return { interfaces };
+  return interfaces;
 }
 
 /** The addresses that the instance serves, as far as they are on this host through us. */

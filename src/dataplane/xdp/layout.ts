@@ -1,9 +1,9 @@
-// The ABI as a value: the structs and enums of bpf/abi.h as an object's BTF has them, and the
-// fingerprint over them. Knows how C types map to fields; must never know a struct by its name, nor
-// import what is generated from it.
+// The ABI as a value: the structs and enums of bpf/abi.h as an object's BTF has them, the maps that
+// are made of them, and the fingerprint over all. Knows how C types map to fields; must never know a
+// struct by its name, nor import what is generated from it.
 
 import { createHash } from "node:crypto";
-import { typeAt } from "./btf.ts";
+import { dataSectionNamed, typeAt } from "./btf.ts";
 import type { Btf, BtfMember, BtfType } from "./btf.ts";
 
 export type FieldType =
@@ -38,10 +38,20 @@ export interface EnumLayout {
   readonly values: readonly { readonly name: string; readonly value: number }[];
 }
 
+export interface MapLayout {
+  readonly name: string;
+  /** enum bpf_map_type. */
+  readonly type: number;
+  /** Null: declared by its size alone, as values that are maps are. Bytes: nobody's business but the program's. */
+  readonly key: FieldType | null;
+  readonly value: FieldType | null;
+}
+
 export interface Abi {
-  /** Sorted by name, as are the enums. */
+  /** Each sorted by name. */
   readonly structs: readonly StructLayout[];
   readonly enums: readonly EnumLayout[];
+  readonly maps: readonly MapLayout[];
 }
 
 export interface AbiNames {
@@ -71,6 +81,7 @@ export function abiOf(btf: Btf, names: AbiNames): Abi {
   const structs = found(btf, names.structs, "struct").map((type) => structLayout(btf, type));
   const enums = found(btf, names.enums, "enum").map(enumLayout);
   const known = new Set([...structs, ...enums].map((layout) => layout.name));
+  const maps = mapLayouts(btf, known);
   for (const struct of structs) {
     for (const field of struct.fields) {
       const inner = named(field.type);
@@ -79,7 +90,7 @@ export function abiOf(btf: Btf, names: AbiNames): Abi {
       }
     }
   }
-  return { structs, enums };
+  return { structs, enums, maps };
 }
 
 /** The names that the object's BTF lacks; compilers leave out what nothing refers to. */
@@ -92,7 +103,7 @@ export function missingFrom(abi: Abi, names: AbiNames): string[] {
   ];
 }
 
-/** Every struct and enum as text, in the order of their names: what the fingerprint is taken of. */
+/** Every struct, enum and map as text, in the order of their names: what the fingerprint is taken of. */
 export function canonicalText(abi: Abi): string {
   const lines: string[] = [];
   for (const layout of abi.enums) {
@@ -106,12 +117,21 @@ export function canonicalText(abi: Abi): string {
     for (const field of layout.fields)
       lines.push(` ${field.name} ${field.offset} ${typeText(field.type)}`);
   }
+  for (const { name, type, key, value } of abi.maps) {
+    lines.push(`map ${name} ${type}`);
+    if (key !== null) lines.push(` key ${typeText(key)}`);
+    if (value !== null) lines.push(` value ${typeText(value)}`);
+  }
   return `${lines.join("\n")}\n`;
 }
 
 /** The first 64 bits of SHA-256 over the canonical text. Never 0, which means "none" in a map. */
 export function fingerprintOf(abi: Abi): bigint {
-  const value = createHash("sha256").update(canonicalText(abi)).digest().readBigUInt64BE(0);
+  return fingerprintOfText(canonicalText(abi));
+}
+
+export function fingerprintOfText(text: string): bigint {
+  const value = createHash("sha256").update(text).digest().readBigUInt64BE(0);
   return value === 0n ? 1n : value;
 }
 
@@ -207,6 +227,33 @@ function fieldOf(btf: Btf, struct: string, member: BtfMember): Field {
     offset: member.bitOffset / 8,
     type: fieldType(btf, member.type, where),
   };
+}
+
+/** The maps that the object declares; the macros of libbpf put their numbers into lengths of arrays. */
+function mapLayouts(btf: Btf, known: ReadonlySet<string>): MapLayout[] {
+  const variables = dataSectionNamed(btf, ".maps")?.variables ?? [];
+  const maps = variables.flatMap(({ type: id }) => {
+    const variable = typeAt(btf, id);
+    if (variable.kind !== "var") return [];
+    const declared = resolve(btf, variable.type).type;
+    if (declared.kind !== "struct") throw new RangeError(`map ${variable.name} is not declared by a struct`);
+    const member = (name: string): number | null => {
+      const found = declared.members.find((each) => each.name === name);
+      const pointer = found === undefined ? null : typeAt(btf, found.type);
+      return pointer?.kind === "pointer" ? pointer.type : null;
+    };
+    const typed = (name: string): FieldType | null => {
+      const pointed = member(name);
+      if (pointed === null) return null;
+      const type = fieldType(btf, pointed, `map ${variable.name}, its ${name}`);
+      return known.has(named(type) ?? "") || named(type) === null ? type : { kind: "bytes", length: sizeOf(type) };
+    };
+    const type = member("type");
+    const length = type === null ? null : typeAt(btf, type);
+    if (length?.kind !== "array") throw new RangeError(`map ${variable.name} has no type`);
+    return [{ name: variable.name, type: length.length, key: typed("key"), value: typed("value") }];
+  });
+  return maps.sort((a, b) => a.name < b.name ? -1 : 1);
 }
 
 function enumLayout(type: Extract<BtfType, { kind: "enum" }>): EnumLayout {

@@ -1,14 +1,18 @@
 // The names under which an instance's maps and links outlive their owner, in bpffs. Knows directories
 // and names; knows no map's content. A directory is complete when `settings` is pinned, which is why
 // that is pinned last and unpinned first.
+//
+// A plane that is to take another one's place stands beside it under the same name with a number, until it is complete,
+// has the interfaces' links, and the other one is gone: then it gets the name.
 
 import type { Env } from "../../env.ts";
 import type { RingClass } from "./ring_class.ts";
 
 /** Where bpffs is, unless POINTSMAN_BPFFS says otherwise. */
 export const BPFFS = "/sys/fs/bpf";
-/** What is not yet in its place. */
+/** What is not yet in its place. Neither instances nor maps have a plus sign in their names. */
 const NEW = "+new";
+const NUMBER = "+";
 const LAST = "map-settings";
 
 /** bpffs has no dots in names, and interfaces and instances may; neither has a per cent sign. */
@@ -37,6 +41,8 @@ export interface Pins {
   has(path: string): boolean;
   ringPath(ringClass: RingClass, id: number): string;
   rings(): { readonly ringClass: RingClass; readonly id: number }[];
+  /** What the maps' entries are made of. */
+  layoutPath(): string;
   linkPath(interfaceName: string): string;
   links(): string[];
   remove(path: string): void;
@@ -44,10 +50,82 @@ export interface Pins {
   removeAll(): void;
 }
 
+/** Where an instance's plane is. */
 export function pinsOf(env: Env, instance: string): Pins {
+  return pinsAt(env, pinName(instance));
+}
+
+export interface Places {
+  readonly current: Pins;
+  /** Those that were to take its place, in the order in which they were begun. */
+  readonly beside: readonly Pins[];
+  /** Nobody's yet. */
+  readonly next: Pins;
+}
+
+export function placesOf(env: Env, instance: string): Places {
+  const prefix = `${pinName(instance)}${NUMBER}`;
+  const parent = parentOf(env);
+  const names = env.files.exists(parent) ? env.files.list(parent) : [];
+  const numbers = names.filter((name) => name.startsWith(prefix) && /^\d+$/.test(name.slice(prefix.length)))
+    .map((name) => Number(name.slice(prefix.length))).sort((a, b) => a - b);
+  return {
+    current: pinsOf(env, instance), beside: numbers.map((number) => pinsAt(env, `${prefix}${number}`)),
+    next: pinsAt(env, `${prefix}${(numbers.at(-1) ?? 0) + 1}`),
+  };
+}
+
+/** Those of an instance that exist, whole or not. */
+export function everyPins(env: Env, instance: string): Pins[] {
+  const { current, beside } = placesOf(env, instance);
+  return [current, ...beside].filter(({ directory }) => env.files.exists(directory));
+}
+
+/** The plane that packets are served by, as far as it can be told from names; null: there is none. */
+export function livePins(env: Env, instance: string): Pins | null {
+  const { current, beside } = placesOf(env, instance);
+  return current.isComplete() ? current : beside.filter((each) => each.isComplete()).at(-1) ?? null;
+}
+
+/**
+ * Ends what an owner left undone who died while one plane took another one's place. Answers with planes that may have
+ * packets' news: some interfaces may have been theirs.
+ */
+export function settle(env: Env, { current, beside }: Places): Pins[] {
+  const whole = beside.filter((each) => each.isComplete());
+  if (!current.isComplete()) {
+    const heir = whole.at(-1);
+    for (const each of beside) if (each !== heir) each.removeAll();
+    if (heir !== undefined) takePlace(env, current, heir);
+    else if (env.files.exists(current.directory)) current.removeAll();
+    return [];
+  }
+  for (const each of beside) {
+    if (whole.includes(each)) moveLinks(env, each, current);
+    else each.removeAll();
+  }
+  return whole;
+}
+
+/** Names only: what an interface runs is the link's own business. */
+export function moveLinks({ files }: Env, from: Pins, to: Pins): void {
+  for (const name of from.links()) files.rename(from.linkPath(name), to.linkPath(name));
+}
+
+/** The heir has all links, or this is where packets begin to pass by. */
+export function takePlace({ files }: Env, current: Pins, heir: Pins): void {
+  if (files.exists(current.directory)) current.removeAll();
+  files.rename(heir.directory, current.directory);
+}
+
+function parentOf(env: Env): string {
+  return `${bpffsRoot(env)}/pointsman`;
+}
+
+function pinsAt(env: Env, name: string): Pins {
   const { files } = env;
-  const parent = `${bpffsRoot(env)}/pointsman`;
-  const directory = `${parent}/${pinName(instance)}`;
+  const parent = parentOf(env);
+  const directory = `${parent}/${name}`;
   const path = (name: string): string => `${directory}/${name}`;
   const named = (prefix: string): string[] => files.list(directory)
     .filter((name) => name.startsWith(prefix) && !name.endsWith(NEW)).map((name) => name.slice(prefix.length));
@@ -64,6 +142,7 @@ export function pinsOf(env: Env, instance: string): Pins {
       const match = /^(small|medium|large)-(\d+)$/.exec(name);
       return match === null ? [] : [{ ringClass: match[1] as RingClass, id: Number(match[2]) }];
     }),
+    layoutPath: () => path("layout"),
     linkPath: (name) => path(`link-${pinName(name)}`),
     links: () => named("link-").map(nameOfPin),
     remove: (pin) => { files.remove(pin); },

@@ -27,6 +27,8 @@ export interface LoadOptions {
   readonly transmitByRedirect: boolean;
   /** Live maps to take over, as far as they are large enough. */
   readonly reuse: Partial<MapSet>;
+  /** Makes the maps and leaves out the program. */
+  readonly mapsOnly?: true;
 }
 
 export interface LoadedProgram {
@@ -50,8 +52,14 @@ export function mapSizes(capacities: Capacities): Partial<Record<MapName, number
   };
 }
 
-/** What the live maps hold; the smaller one where a change of size was broken off. */
+/** What the live maps hold; the smaller one where a change of size was broken off. Null: a map is missing. */
 export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
+  const found = roomIn(maps);
+  return Object.values(found).every(Number.isFinite) ? found : null;
+}
+
+/** The same of maps some of which are missing: Infinity where nothing tells. */
+export function roomIn(maps: Partial<MapSet>): Capacities {
   const size = (name: MapName): number => maps[name]?.info().maxEntries ?? Infinity;
   const services = Math.min(
     size("services"), size("virtual_addresses"), size("service_active"), size("service_versions") / 2,
@@ -61,12 +69,11 @@ export function capacitiesOf(maps: Partial<MapSet>): Capacities | null {
   const destinations = Math.min(
     size("destinations"), size("destination_traffic"), size("tunnel_ends") / TUNNEL_ENDS_PER_DESTINATION,
   );
-  const found = {
+  return {
     services, destinations, flows: size("flows"), fragments: size("fragments"), policies: size("policies"),
     groupEntries: size("group_services"),
     quicConfigs: size("quic_configs"), quicServers: size("quic_servers"), natFlows: size("nat_flows") / 2,
   };
-  return Object.values(found).every(Number.isFinite) ? found : null;
 }
 
 /** The object file, checked against the ABI that this build was made for; `remedy` when it is another. */
@@ -102,6 +109,7 @@ export function loadProgram({ native, path }: ProgramSource, options: LoadOption
       if (wanted !== undefined) object.setMaxEntries(name, wanted);
       created.push(name);
     }
+    if (options.mapsOnly) for (const name of POINTSMAN_PROGRAMS) object.setAutoload(name, false);
     object.setSection(PointsmanRodata.section, rodata(object, options));
     object.load();
     const maps = Object.fromEntries(POINTSMAN_MAPS.map((name) => [name, object.map(name)])) as Record<MapName, BpfMap>;

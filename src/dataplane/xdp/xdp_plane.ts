@@ -255,10 +255,10 @@ export class XdpPlane implements Dataplane {
     await this.#queue;
     // The maps must not go while a grace period for them is under way.
     await this.#grace.ended().catch(() => undefined);
-    const { pins, native, requests } = this.#context;
+    const { pins, native, requests, env, config: { instance } } = this.#context;
     try {
       this.#probes?.close();
-      if (detach && pins !== null && this.#successor() === null) removeInstance(native, pins, requests);
+      if (detach && pins !== null && this.#successor() === null) removeInstance(native, { env, instance }, requests);
     } finally {
       this.#waySource.close();
       this.#release();
