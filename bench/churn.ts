@@ -115,12 +115,12 @@ async function measure(lab: Lab, object: string, { name, floodRate, ...way }: Co
       ...of, lab, running, address: VIP4, connections: CONNECTIONS, seconds, everyMs: EVERY_MS,
       draw: (limit) => draws.below(limit),
     });
-    const { flows } = await running.api.status();
+    const { flowTable } = await running.api.status();
     return {
       name, connections: counts.long, questions: counts.short,
       changes: Object.values(changes).reduce((sum, each) => sum + each, 0),
       broken: moved.length, bereft: bereft.length,
-      remembered: flows.count, entryBytes: flowEntryBytes(running.process.pid ?? 0),
+      remembered: flowTable.count ?? 0, entryBytes: flowEntryBytes(running.process.pid ?? 0),
       floodPerSecond: await flood.perSecond,
     };
   } finally {

@@ -30,6 +30,9 @@ export const problemSchema = z.strictObject({
 
 export const stepSchema = z.strictObject({ action: text, object: text, detail: text });
 
+/** A number of flows and what sort of number it is; null: nobody can tell, and then alone the kind is unknown. */
+const flowsSchema = z.strictObject({ count: counting.nullable(), kind: z.enum(FLOW_KINDS) });
+
 const trafficSchema = z.strictObject({ packets: counting, bytes: counting, flows: counting });
 
 /** Per second, over the last sampling interval. */
@@ -61,6 +64,8 @@ export const serviceSchema = z.strictObject({
   failedOpen: z.boolean(),
   traffic: trafficSchema,
   rates: ratesSchema,
+  /** Flows now. */
+  flows: flowsSchema,
   /** Why the plane cannot serve it, or null. */
   error: text.nullable(),
 });
@@ -103,9 +108,8 @@ export const backendSchema = z.strictObject({
   share: z.number(),
   traffic: trafficSchema,
   rates: ratesSchema,
-  /** Flows now; null where the plane cannot tell. */
-  flows: counting.nullable(),
-  flowsKind: z.enum(FLOW_KINDS),
+  /** Flows now; of several services, with the worst kind among them. */
+  flows: flowsSchema,
 });
 
 export const overrideChangeSchema = z.discriminatedUnion("kind", [
@@ -147,9 +151,8 @@ export const drainSchema = z.strictObject({
   startedAtMs: z.number(),
   /** When the flows that are left are ended; null: never. */
   deadlineAtMs: z.number().nullable(),
-  /** Left now, or at the end; null: nobody can tell. */
-  flows: counting.nullable(),
-  kind: z.enum(FLOW_KINDS),
+  /** Left now, or at the end; estimated: those that were learned since the drain began. */
+  flows: flowsSchema,
   /** Non-null: before this time a count of none does not say that there are none. */
   certainAtMs: z.number().nullable(),
   /** Services whose flows are reset at the deadline, and those whose flows are sent to other backends. */
@@ -231,10 +234,11 @@ export const statusSchema = z.strictObject({
   warnings: z.array(text),
   generation: counting,
   lastApply: applyStateSchema.nullable(),
-  flows: z.strictObject({
-    count: counting, max: counting, kind: z.enum(["exact", "tracked", "remembered", "unknown"]),
-  }),
-  /** Translated flows, which `flows` counts too; null: nothing is translated. */
+  /** Flows now of all services, one number for each kind that occurs. */
+  flows: z.array(flowsSchema),
+  /** What the flow table holds (null: not counted yet) and can (xdp), or connections and sessions (proxy). */
+  flowTable: z.strictObject({ count: counting.nullable(), max: counting }),
+  /** Translated flows, which `flows` counts as exact; null: nothing is translated. */
   nat: z.strictObject({ count: counting, max: counting }).nullable(),
   services: z.array(serviceSchema),
   backends: z.array(backendSchema),
@@ -265,13 +269,8 @@ export const planSchema = z.strictObject({
   /** Steps of the plane, in order. */
   steps: z.array(stepSchema),
   services: z.array(movementSchema),
-  /**
-   * Of the flows held now: how many would meet another backend, how many of these would break by it, and what sort
-   * of numbers these are; of estimated ones there are at least so many. Null: nobody can tell.
-   */
-  flows: z.strictObject({
-    kind: z.enum(FLOW_KINDS), moved: counting.nullable(), broken: counting.nullable(), total: counting.nullable(),
-  }),
+  /** Of the flows held now: how many would meet another backend, and how many of these would break by it. */
+  flows: z.strictObject({ moved: flowsSchema, broken: flowsSchema, total: flowsSchema }),
   /** Non-null: the plane itself would be replaced, with the reason. */
   replacesPlane: text.nullable(),
   warnings: z.array(text),

@@ -8,7 +8,8 @@ import { decodeText } from "../config/text.ts";
 import { Failure } from "../errors.ts";
 import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
-import { amount, duration, parseDuration, percent, table } from "./table.ts";
+import { flowsLegend, layFlows } from "./flows.ts";
+import { duration, parseDuration, percent, table } from "./table.ts";
 
 /** Above which `apply` asks first, on a terminal: of a service's slots, and of the flows there are. */
 export const ASK_ABOVE = { movedShare: 0.2, brokenShare: 0.01 } as const;
@@ -50,16 +51,14 @@ export function layPlan(plan: Plan): string {
     plan.services.map((each) =>
       [each.service, each.change, each.slotsMoved, each.ringSize, percent(each.share), percent(each.brokenShare)]),
   );
-  const flows = layFlows(plan.flows);
+  const flows = layMovedFlows(plan.flows);
   const warnings = plan.warnings.map((warning) => `warning: ${warning}\n`).join("");
   return `${replaces}${steps}${steps === "" ? "" : "\n"}${moved}${flows}${warnings}`;
 }
 
-function layFlows({ kind, moved, broken, total }: Plan["flows"]): string {
-  if (moved === null || broken === null) return "live flows that would move: unknown\n";
-  const least = kind === "estimated" ? "at least " : "";
-  const of = total === null ? "" : ` of ${least}${amount(total)}`;
-  return `live flows that would move: ${least}${amount(moved)}${of}, and break: ${least}${amount(broken)} (${kind})\n`;
+function layMovedFlows({ moved, broken, total }: Plan["flows"]): string {
+  return `live flows that would move: ${layFlows(moved)} of ${layFlows(total)}, and break: ${layFlows(broken)}\n`
+    + flowsLegend([moved, broken, total]);
 }
 
 /** What a person should agree to first, or null. */
@@ -67,7 +66,8 @@ function whyAsk({ services, flows, replacesPlane }: Plan): string | null {
   const old = services.filter(({ change }) => change !== "added");
   const moved = Math.max(0, ...old.map(({ share }) => share));
   const broken = Math.max(0, ...old.map(({ brokenShare }) => brokenShare));
-  const ofFlows = flows.broken === null || flows.total === null || flows.total === 0 ? 0 : flows.broken / flows.total;
+  const { broken: { count: lost }, total: { count: all } } = flows;
+  const ofFlows = lost === null || all === null || all === 0 ? 0 : lost / all;
   if (replacesPlane !== null) return `The data plane would be replaced: ${replacesPlane}.`;
   if (broken > ASK_ABOVE.brokenShare) return `Connections in ${percent(broken)} of a service's slots would break.`;
   if (ofFlows > ASK_ABOVE.brokenShare) return `${percent(ofFlows)} of the live flows would break.`;

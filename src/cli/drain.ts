@@ -52,12 +52,12 @@ class Report {
 
 /** What a drain says of itself, without the time that passes. */
 export function layDrain(drain: DrainView): string {
-  const { target, flows, kind, end } = drain;
+  const { target, flows: { count, kind }, end } = drain;
   if (end === "empty") return `${target}: drained, no flow is left (${kind})`;
   if (end === "deadline") return `${target}: drained, its time is over: ${describeRest(drain)}`;
-  if (flows === null) return `${target}: draining, nobody can tell how many flows are left (unknown)`;
-  const unsure = flows === 0 && kind === "estimated" ? ", until all that may be silent have had their time" : "";
-  return `${target}: draining, ${amount(flows)} flow(s) left (${kind})${unsure}`;
+  if (count === null) return `${target}: draining, nobody can tell how many flows are left (unknown)`;
+  const unsure = count === 0 && kind === "estimated" ? ", until all that may be silent have had their time" : "";
+  return `${target}: draining, ${amount(count)} flow(s) left (${kind})${unsure}`;
 }
 
 /** Until the drain `set` has ended. 1: it was broken off, here or there. */

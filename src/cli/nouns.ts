@@ -4,6 +4,7 @@
 import type { Client } from "../api/client.ts";
 import type { BackendView, OverrideView, PointsmanEvent, ServiceView, Status } from "../api/schemas.ts";
 import type { Provenance } from "../model/table.ts";
+import { flowsLegend, layAllFlows, layFlows } from "./flows.ts";
 import type { Io } from "./io.ts";
 import { amount, dateTime, duration, percent, table } from "./table.ts";
 
@@ -91,7 +92,8 @@ export function layStatus(status: Status, nowMs: number): string {
           ? `${last.steps} steps in ${last.durationMs.toFixed(1)} ms, ${ago(last.atMs)} ago`
           : `FAILED ${ago(last.atMs)} ago: ${last.error}`,
     ],
-    ["flows", `${amount(status.flows.count)} of ${amount(status.flows.max)} (${status.flows.kind})`],
+    ["flows", layAllFlows(status.flows)],
+    ["flow table", `${status.flowTable.count === null ? "?" : amount(status.flowTable.count)} of ${amount(status.flowTable.max)}`],
     [
       "translated",
       status.nat === null ? null : `${amount(status.nat.count)} of ${amount(status.nat.max)} flows`,
@@ -107,7 +109,7 @@ export function layStatus(status: Status, nowMs: number): string {
 export function layServices(services: readonly ServiceView[]): string {
   if (services.length === 0) return "no services\n";
   return table(
-    ["service", "address", "proto", "forward", "pool", "up", "listening", "slots", "packets/s", "bytes/s", "note"],
+    ["service", "address", "proto", "forward", "pool", "up", "listening", "slots", "flows", "packets/s", "bytes/s", "note"],
     services.map((service) => [
       service.name,
       service.endpoint,
@@ -117,11 +119,12 @@ export function layServices(services: readonly ServiceView[]): string {
       `${service.backendsUp}/${service.backends}`,
       service.listening ?? "",
       service.ringSize,
+      layFlows(service.flows),
       amount(service.rates.packetsPerSecond),
       amount(service.rates.bytesPerSecond),
       service.error ?? (service.failedOpen ? "failed open: nobody is healthy" : ""),
     ]),
-  );
+  ) + flowsLegend(services.map(({ flows }) => flows));
 }
 
 function because(provenance: Provenance): string {
@@ -164,14 +167,14 @@ export function layBackends(backends: readonly BackendView[], nowMs: number): st
       because(backend.weightProvenance),
       backend.slots,
       percent(backend.share),
-      backend.flows === null ? "" : `${amount(backend.flows)}${backend.flowsKind === "exact" ? "" : ` (${backend.flowsKind})`}`,
+      layFlows(backend.flows),
       backend.actor ?? "",
       amount(backend.rates.packetsPerSecond),
       [...new Set(backend.destinations.map(({ neighbour, pathMtu }) =>
         `${neighbour ?? ""}${pathMtu === null ? "" : `, path MTU ${pathMtu}`}`))].join(" "),
       backend.reason,
     ]),
-  );
+  ) + flowsLegend(backends.map(({ flows }) => flows));
 }
 
 export function layChange(change: OverrideView["change"]): string {

@@ -26,15 +26,14 @@ export interface Counters {
   readonly services: ReadonlyMap<string, TrafficCount>;
   /** By "pool/backend". */
   readonly backends: ReadonlyMap<string, TrafficCount>;
-  /**
-   * Flows held now, and what sort of number that is: exact (proxy), tracked (xdp), or those alone that the
-   * ring would misplace (remembered: xdp, as long as a service has `tracking: minimal`).
-   */
-  readonly flows: {
-    readonly count: number; readonly max: number; readonly kind: "exact" | "tracked" | "remembered" | "unknown";
-  };
+  /** What the flow table holds (null: nobody has counted yet) and can (xdp), or connections and sessions (proxy). */
+  readonly flowTable: { readonly count: number | null; readonly max: number };
+  /** Flows now, by service name: of every service of the table. */
+  readonly serviceFlows: ReadonlyMap<string, HeldFlows>;
   /** Flows now, by "pool/backend": of every backend of the table. */
   readonly backendFlows: ReadonlyMap<string, HeldFlows>;
+  /** The same as a drain is to count them, which begins to learn of some only when a backend gets no new ones. */
+  readonly drainFlows: ReadonlyMap<string, HeldFlows>;
   /** Named things that happened beside the verdicts (proxy): at a limit, a backend that refused, an idle timeout. */
   readonly incidents?: ReadonlyMap<string, number>;
   /** Packets of services with quicLb, by what their connection ID said. */
@@ -46,7 +45,7 @@ export interface Counters {
 }
 
 export interface NatCounters {
-  /** Under way now, as the last walk over the table found them; part of `Counters.flows`. */
+  /** Under way now, as the last walk over the table found them: both directions are one. */
   readonly count: number;
   readonly max: number;
   readonly outcomes: ReadonlyMap<NatOutcome, number>;

@@ -70,6 +70,19 @@ function backendGauge(unit: string, help: string, value: (backend: BackendView) 
   };
 }
 
+function heldFlows(noun: "service" | "backend", help: string): MetricDefinition {
+  return {
+    name: `pointsman_${noun}_flows`,
+    type: "gauge",
+    help,
+    labels: noun === "service" ? ["service", "kind"] : ["pool", "backend", "kind"],
+    samples: ({ status }) => (noun === "service"
+      ? status.services.map(({ name, flows }) => ({ labels: { service: name }, flows }))
+      : status.backends.map(({ pool, backend, flows }) => ({ labels: { pool, backend }, flows })))
+      .flatMap(({ labels, flows: { count, kind } }): Sample[] => (count === null ? [] : [[{ ...labels, kind }, count]])),
+  };
+}
+
 type ServiceView = Status["services"][number];
 function serviceGauge(unit: string, help: string, value: (service: ServiceView) => number): MetricDefinition {
   return {
@@ -130,7 +143,7 @@ export const METRICS: readonly MetricDefinition[] = [
   ),
   backendGauge("weight", "Effective weight.", ({ weight }) => weight),
   backendGauge("slots", "Ring slots over all services, after lending.", ({ slots }) => slots),
-  backendGauge("flows", "Flows now, where the plane can tell.", ({ flows }) => flows),
+  heldFlows("backend", "Flows of a backend now, and what sort of number that is; none where nobody can tell."),
   backendGauge(
     "path_mtu_bytes",
     "Path MTU of a backend's tunnels that a router told (xdp), while it counts.",
@@ -144,6 +157,7 @@ export const METRICS: readonly MetricDefinition[] = [
   serviceGauge("failed_open", "1 when nobody is healthy and failOpen uses all.", ({ failedOpen }) =>
     failedOpen ? 1 : 0,
   ),
+  heldFlows("service", "Flows of a service now, and what sort of number that is; none where nobody can tell."),
   serviceGauge("served", "0 when the plane cannot serve it.", ({ error }) => (error === null ? 1 : 0)),
   {
     name: "pointsman_incidents_total",
@@ -169,7 +183,7 @@ export const METRICS: readonly MetricDefinition[] = [
       "Packets of services with quicLb by what their connection ID said: routed by it, or why flow and ring decided.",
     samples: ({ counters }) => [...(counters.quic ?? [])].map(([outcome, n]) => [{ outcome }, n]),
   },
-  one("pointsman_nat_flows", "gauge", "Translated flows under way.", ({ counters }) => counters.nat?.count ?? 0),
+  one("pointsman_nat_flows", "gauge", "Translated flows under way, all of them (exact).", ({ counters }) => counters.nat?.count ?? 0),
   one("pointsman_nat_flows_max", "gauge", "Translated flows that fit.", ({ counters }) => counters.nat?.max ?? 0),
   {
     name: "pointsman_nat_claims_total",
@@ -193,10 +207,19 @@ export const METRICS: readonly MetricDefinition[] = [
     name: "pointsman_flows",
     type: "gauge",
     labels: ["kind"],
-    help: "Flows held now: exact (proxy), tracked (xdp), or remembered (xdp, exceptions alone).",
-    samples: ({ counters: { flows } }) => [[{ kind: flows.kind }, flows.count]],
+    help:
+      "Flows of all services now, by what sort of number that is: exact (proxy; nat, fullnat), tracked (seen within"
+      + " flowIdle) or estimated; without those that nobody can tell.",
+    samples: ({ status }) => status.flows.flatMap(({ count, kind }): Sample[] => count === null ? [] : [[{ kind }, count]]),
   },
-  one("pointsman_flows_max", "gauge", "Flows that fit.", ({ counters }) => counters.flows.max),
+  {
+    name: "pointsman_flow_table_entries",
+    type: "gauge",
+    labels: [],
+    help: "What the flow table holds, of exceptions alone where a service has tracking minimal (xdp), or connections and sessions (proxy).",
+    samples: ({ counters: { flowTable: { count } } }) => (count === null ? [] : [[NO_LABELS, count]]),
+  },
+  one("pointsman_flow_table_entries_max", "gauge", "Entries that fit.", ({ counters }) => counters.flowTable.max),
   {
     name: "pointsman_health_transitions_total",
     type: "counter",

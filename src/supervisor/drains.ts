@@ -5,7 +5,7 @@
 import type { DrainView } from "../api/schemas.ts";
 import type { Clock } from "../env.ts";
 import { activeOverrides, deadlineOf } from "../model/effective.ts";
-import { certainAfterMs } from "../model/held_flows.ts";
+import { amountOf, certainAfterMs } from "../model/held_flows.ts";
 import type { HeldFlows } from "../model/held_flows.ts";
 import type { Destination, ForwardingTable, Override, Service } from "../model/table.ts";
 
@@ -15,7 +15,7 @@ export interface DrainsOptions {
   /** What is published; null: nothing yet. */
   readonly table: () => ForwardingTable | null;
   readonly mode: () => "xdp" | "proxy";
-  /** Flows now, by "pool/backend". */
+  /** Flows now, by "pool/backend", as a drain counts them. */
   readonly flows: () => ReadonlyMap<string, HeldFlows>;
   readonly record: (target: string, message: string, fields: object) => void;
 }
@@ -88,10 +88,10 @@ export class Drains {
   #end(progress: Progress, how: "empty" | "deadline"): void {
     const { target } = progress.override;
     progress.end = { how, atMs: this.#options.clock.wallMs() };
-    const { flows, kind, resets, moves } = this.#view(progress);
+    const { flows, resets, moves } = this.#view(progress);
     const message = how === "empty" ? "is drained: no flow is left"
-      : `is drained: its time is over, and ${describeRest({ flows, kind, resets, moves })}`;
-    this.#options.record(target, message, { how, flows, kind });
+      : `is drained: its time is over, and ${describeRest({ flows, resets, moves })}`;
+    this.#options.record(target, message, { how, flows });
   }
 
   /** When a count of none says that there are none (wall clock). */
@@ -109,8 +109,7 @@ export class Drains {
     return {
       target, actor, reason, startedAtMs: atMs,
       deadlineAtMs: deadlineOf(override),
-      flows: flows === null || flows.kind === "unknown" ? null : flows.count,
-      kind: flows?.kind ?? "unknown",
+      flows: amountOf(flows),
       certainAtMs: certainAtMs > atMs ? certainAtMs : null,
       resets: users.filter(isReset).map(({ name }) => name),
       moves: users.filter((service) => !isReset(service)).map(({ name }) => name),
@@ -126,8 +125,8 @@ export function endsWithReset(service: Service, mode: "xdp" | "proxy"): boolean 
 }
 
 /** What becomes of flows at the deadline, for people. */
-export function describeRest({ flows, kind, resets, moves }: Pick<DrainView, "flows" | "kind" | "resets" | "moves">): string {
-  const rest = flows === null ? "what is left" : `${flows} flow(s) (${kind})`;
+export function describeRest({ flows, resets, moves }: Pick<DrainView, "flows" | "resets" | "moves">): string {
+  const rest = flows.count === null ? "what is left" : `${flows.count} flow(s) (${flows.kind})`;
   if (moves.length === 0) return `${rest} are reset`;
   const moved = "sent to other backends, which do not know them";
   return resets.length === 0 ? `${rest} are ${moved}`

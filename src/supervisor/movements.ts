@@ -5,7 +5,7 @@ import type { Movement, Plan } from "../api/schemas.ts";
 import type { Counters } from "../dataplane/dataplane.ts";
 import { serviceKey } from "../model/compile.ts";
 import { trackingOf } from "../model/flow_decide.ts";
-import { worseKind, type FlowKind } from "../model/held_flows.ts";
+import { amountOf, NO_FLOWS, sumOfAmounts, UNKNOWN_AMOUNT } from "../model/held_flows.ts";
 import { translates } from "../model/nat.ts";
 import { isNatService } from "../model/nat_decide.ts";
 import { isSameScheme, schemeOf } from "../model/slot.ts";
@@ -129,27 +129,24 @@ function sharesOf(places: Places): ReadonlyMap<string | null, number> {
   return shares;
 }
 
+const ALL_UNKNOWN: Plan["flows"] = { moved: UNKNOWN_AMOUNT, broken: UNKNOWN_AMOUNT, total: UNKNOWN_AMOUNT };
+
 /**
  * Of the flows held now, those that meet another backend: of XDP's, whose backend goes away, or whom nobody
- * remembers and whose slots move. `kind` is the worst of what had to be counted.
+ * remembers and whose slots move.
  */
 export function movedFlows(
   before: ForwardingTable | null, after: ForwardingTable, counters: Counters | null, mode: Mode,
 ): Plan["flows"] {
-  if (counters === null || before === null) return { kind: "unknown", moved: null, broken: null, total: null };
-  const held = [...counters.backendFlows];
-  const total = held.reduce((sum, [, { count }]) => sum + count, 0);
-  const totalKind = held.reduce<FlowKind>((worst, [, { kind }]) => worseKind(worst, kind), "exact");
+  if (counters === null || before === null) return ALL_UNKNOWN;
+  const total = sumOfAmounts([...counters.serviceFlows.values()].map(amountOf));
   // Connections of the proxy end where they began.
-  if (mode === "proxy") return { kind: totalKind, moved: 0, broken: 0, total };
+  if (mode === "proxy") return { moved: NO_FLOWS, broken: NO_FLOWS, total };
   const forgets = movements(before, after, mode).some(({ service: name, slotsBroken }) => slotsBroken > 0
     && before.services.some((service) => service.name === name && !remembers(service)));
-  if (forgets) return { kind: "unknown", moved: null, broken: null, total: totalKind === "unknown" ? null : total };
+  if (forgets) return { ...ALL_UNKNOWN, total };
   const stays = kept(after);
   const gone = new Set([...before.destinations.values()].filter((each) => !stays.has(placeOf(each))).map(({ name }) => name));
-  const concerned = held.filter(([name]) => gone.has(name));
-  const kind = concerned.reduce<FlowKind>((worst, [, flows]) => worseKind(worst, flows.kind), "exact");
-  const moved = concerned.reduce((sum, [, { count }]) => sum + count, 0);
-  return kind === "unknown" ? { kind, moved: null, broken: null, total: totalKind === "unknown" ? null : total }
-    : { kind: concerned.length === 0 ? totalKind : kind, moved, broken: moved, total: totalKind === "unknown" ? null : total };
+  const moved = sumOfAmounts([...gone].map((name) => amountOf(counters.backendFlows.get(name))));
+  return { moved, broken: moved, total };
 }

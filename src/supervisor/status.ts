@@ -4,6 +4,7 @@
 import type { OverrideView, ProblemView, Status } from "../api/schemas.ts";
 import type { Counters, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { ApplyState } from "../api/schemas.ts";
+import { amountOf, sumsByKind } from "../model/held_flows.ts";
 import { warningsFor } from "./accepted.ts";
 import type { InForce } from "./engine.ts";
 import type { ViewInput } from "./view.ts";
@@ -56,7 +57,8 @@ export function describeStatus(input: StatusInput): Status {
     ],
     generation: table?.generation ?? 0,
     lastApply: input.lastApply,
-    flows: { ...now.counters.flows },
+    flows: sumsByKind([...now.counters.serviceFlows.values()].map(amountOf)),
+    flowTable: { ...now.counters.flowTable },
     nat: natView(now.counters),
     services: serviceViews(input),
     backends: backendViews(input),

@@ -54,7 +54,7 @@ const HEALTH_FRESH_MS = 10 * 60_000;
 const END_PATIENCE_MS = 5000;
 const NO_COUNTERS: Counters = {
   verdicts: {}, services: new Map(), backends: new Map(),
-  flows: { count: 0, max: 0, kind: "unknown" }, backendFlows: new Map(),
+  flowTable: { count: null, max: 0 }, serviceFlows: new Map(), backendFlows: new Map(), drainFlows: new Map(),
 };
 
 /** Opens the plane and makes the first apply. Throws CONFIG_INVALID and what the plane's opening throws. */
@@ -132,7 +132,7 @@ class PointsmanSupervisor implements Supervisor {
     });
     this.#drains = new Drains({
       clock: env.clock, mode: () => seat.plane.mode, table: () => this.#engine.table,
-      overrides: () => this.#book.list(), flows: () => this.counters().backendFlows,
+      overrides: () => this.#book.list(), flows: () => this.counters().drainFlows,
       record: (target, message, fields) => { this.#record("override", target, message, fields); },
     });
     seat.onDoubt((names, reason) => { this.#look(names, reason); });

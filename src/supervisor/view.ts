@@ -7,7 +7,7 @@ import { formatDestination } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
 import { activeOverrides, backendState, effectiveBackends } from "../model/effective.ts";
 import type { EffectiveBackend } from "../model/effective.ts";
-import type { HeldFlows } from "../model/held_flows.ts";
+import { amountOf } from "../model/held_flows.ts";
 import { formatServiceAddress } from "../model/service_address.ts";
 import { outerProtocols } from "../model/tunnel_error.ts";
 import type {
@@ -72,6 +72,7 @@ function serviceView(service: Service, input: ViewInput): ServiceView {
     failedOpen: service.failedOpen,
     traffic: { ...(now.counters.services.get(name) ?? NO_TRAFFIC) },
     rates: rates(now, before, (counters) => counters.services.get(name)),
+    flows: amountOf(now.counters.serviceFlows.get(name)),
     error: plane.failed.get(name) ?? null,
   };
 }
@@ -162,13 +163,8 @@ function backendView(
     share: room === 0 ? 0 : slots / room,
     traffic: { ...(counters.backends.get(name) ?? NO_TRAFFIC) },
     rates: rates(input.now, input.before, (each) => each.backends.get(name)),
-    flows: flowsOf(counters.backendFlows.get(name)),
-    flowsKind: counters.backendFlows.get(name)?.kind ?? "unknown",
+    flows: amountOf(counters.backendFlows.get(name)),
   };
-}
-
-function flowsOf(held: HeldFlows | undefined): number | null {
-  return held === undefined || held.kind === "unknown" ? null : held.count;
 }
 
 function destinationViews(

@@ -101,8 +101,8 @@ describe.each([
     let found: number | null = null;
     await waitFor("flows to be counted", 20_000, async () => {
       const backends = await instance.api.backends();
-      const sum = backends.reduce((total, each) => total + (each.flows ?? 0), 0);
-      found = backends[0]?.flows ?? null;
+      const sum = backends.reduce((total, each) => total + (each.flows.count ?? 0), 0);
+      found = backends[0]?.flows.count ?? null;
       return sum === CONNECTIONS;
     });
     return found!;
@@ -117,7 +117,7 @@ describe.each([
     for (const each of open.splice(0)) each.end();
     await instance.verb("undrain", "web-1");
     await waitFor("all flows to end", 30_000, async () =>
-      (await instance.api.backends()).every(({ flows: left, state }) => left === 0 && state === "active"));
+      (await instance.api.backends()).every(({ flows: { count: left }, state }) => left === 0 && state === "active"));
   });
   afterAll(async () => {
     await instance?.remove();
@@ -129,11 +129,11 @@ describe.each([
     const before = await flows();
     expect(before).toBeGreaterThan(0);
     const verb = new Verb(lab, instance, "drain", "web-1", "--wait", "-o", "json");
-    await waitFor("a first report", 20_000, () => Promise.resolve(verb.drains.some((each) => each.flows === before)));
-    expect(verb.drains.at(-1)).toMatchObject({ target: "web/web-1", kind, end: null, deadlineAtMs: null });
+    await waitFor("a first report", 20_000, () => Promise.resolve(verb.drains.some((each) => each.flows.count === before)));
+    expect(verb.drains.at(-1)).toMatchObject({ target: "web/web-1", flows: { kind }, end: null, deadlineAtMs: null });
     held.finish();
     await held.gone();
-    expect([await verb.ended(), verb.drains.at(-1)]).toEqual([0, expect.objectContaining({ flows: 0, kind, end: "empty" })]);
+    expect([await verb.ended(), verb.drains.at(-1)]).toEqual([0, expect.objectContaining({ flows: { count: 0, kind }, end: "empty" })]);
     expect(held.ends).toEqual(Array<string>(CONNECTIONS).fill("closed"));
     expect((await instance.api.backends())[0]).toMatchObject({ state: "drained", alive: true });
   });
@@ -143,10 +143,10 @@ describe.each([
     const before = await flows();
     const verb = new Verb(lab, instance, "drain", "web-1", "--timeout", "4s", "--wait", "-o", "json");
     expect(await verb.ended()).toBe(0);
-    expect(verb.drains.at(-1)).toMatchObject({ end: "deadline", flows: before, kind });
+    expect(verb.drains.at(-1)).toMatchObject({ end: "deadline", flows: { count: before, kind } });
     await waitFor("the resets", 20_000, () => Promise.resolve(held.ends.length >= before));
     expect(held.ends).toEqual(Array<string>(before).fill("ECONNRESET"));
-    await waitFor("the count", 20_000, async () => (await instance.api.backends())[0]?.flows === 0);
+    await waitFor("the count", 20_000, async () => (await instance.api.backends())[0]?.flows.count === 0);
     held.finish();
     await held.gone();
     expect(held.ends.filter((each) => each !== "ECONNRESET")).toEqual(Array<string>(CONNECTIONS - before).fill("closed"));

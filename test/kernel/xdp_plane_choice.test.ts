@@ -198,8 +198,9 @@ describeKernel("the choice of a plane", KERNEL, () => {
     await until("resolved", () => [...plane.status().neighbours.values()].every((text) => text.startsWith("resolved")));
     await plane.settled();
     for (let port = 0; port < 50; port++) expect(send(plane, 1000 + port).action).toBe(REDIRECT);
-    const { flows, backendFlows, services, backends } = plane.counters();
-    expect(flows).toEqual({ count: 50, max: 1024, kind: "tracked" });
+    const { flowTable, serviceFlows, backendFlows, services, backends } = plane.counters();
+    expect(flowTable).toEqual({ count: 50, max: 1024 });
+    expect(serviceFlows.get("web")).toMatchObject({ count: 50, kind: "tracked" });
     expect([...backendFlows.keys()].sort()).toEqual(["web/a", "web/b", "web/c"]);
     expect([...backendFlows.values()].reduce((sum, each) => sum + each.count, 0)).toBe(50);
     expect(services.get("web")).toMatchObject({ packets: 50, flows: 50 });

@@ -183,11 +183,13 @@ export class SimulatedPlane implements Dataplane {
 
   counters(): Counters {
     const names = [...this.table?.destinations.values() ?? []].map(({ name }) => name);
+    const backendFlows = new Map(names.map((name) =>
+      [name, { count: this.held.get(name) ?? 0, kind: this.heldKind, atMs: this.countedAtMs }]));
     return {
-      verdicts: {}, services: new Map(), backends: new Map(),
-      flows: { count: 0, max: FLOWS_MAX, kind: "tracked" },
-      backendFlows: new Map(names.map((name) =>
-        [name, { count: this.held.get(name) ?? 0, kind: this.heldKind, atMs: this.countedAtMs }])),
+      verdicts: {}, services: new Map(), backends: new Map(), flowTable: { count: 0, max: FLOWS_MAX },
+      serviceFlows: new Map((this.table?.services ?? []).map(({ name }) =>
+        [name, { count: 0, kind: this.heldKind, atMs: this.countedAtMs }])),
+      backendFlows, drainFlows: backendFlows,
     };
   }
 

@@ -8,6 +8,7 @@ import type { Io } from "../../src/cli/io.ts";
 import { runCli } from "../../src/cli/program.ts";
 import { amount, duration, parseDuration, percent, table } from "../../src/cli/table.ts";
 import { Failure } from "../../src/errors.ts";
+import { UNKNOWN_AMOUNT, type FlowAmount } from "../../src/model/held_flows.ts";
 import { createFakeEnv } from "../support/fake_env.ts";
 
 const CONFIG = `version: 1
@@ -79,11 +80,15 @@ async function cli(
   return ended;
 }
 
+function tracked(count: number): FlowAmount {
+  return { count, kind: "tracked" };
+}
+
 const PLAN = {
   changed: true,
   steps: [{ action: "write", object: "ring", detail: "65537 slots" }],
   services: [{ service: "web", change: "changed", slotsMoved: 32768, slotsBroken: 0, ringSize: 65537, share: 0.5, brokenShare: 0 }],
-  flows: { kind: "tracked", moved: 5, broken: 4, total: 100 },
+  flows: { moved: tracked(5), broken: tracked(4), total: tracked(100) },
   replacesPlane: null,
   warnings: [],
 };
@@ -227,7 +232,7 @@ describe("changes of a running instance", () => {
   it("plan asks and lays out", async () => {
     const ended = await cli("plan /config.yaml --exit-code", { answers: { plan: PLAN } });
     expect(ended.code).toBe(3);
-    expect(ended.out).toContain("live flows that would move: 5 of 100, and break: 4 (tracked)");
+    expect(ended.out).toContain("live flows that would move: 5* of 100*, and break: 4*\nflows: * seen within flowIdle (tracked)\n");
     expect(ended.asked).toEqual([["plan", { name: "/config.yaml", text: CONFIG, actor: "tester" }]]);
   });
 
@@ -244,15 +249,15 @@ describe("changes of a running instance", () => {
 
   it("apply asks before it breaks a little, and before it takes another plane, not before it moves a little", async () => {
     const [service] = PLAN.services;
-    const calm = { ...PLAN, services: [{ ...service, share: 0.1 }], flows: { ...PLAN.flows, broken: 0 } };
+    const calm = { ...PLAN, services: [{ ...service, share: 0.1 }], flows: { ...PLAN.flows, broken: tracked(0) } };
     const asks = async (plan: object): Promise<boolean> => {
       const ended = await cli("apply /config.yaml", { answers: { plan, apply: APPLIED }, tty: true, confirm: false });
       return ended.code === 1;
     };
     expect(await asks(calm)).toBe(false);
     expect(await asks({ ...calm, services: [{ ...service, share: 0.1, brokenShare: 0.02 }] })).toBe(true);
-    expect(await asks({ ...calm, flows: { ...PLAN.flows, broken: 20 } })).toBe(true);
-    expect(await asks({ ...calm, flows: { kind: "unknown", moved: null, broken: null, total: null } })).toBe(false);
+    expect(await asks({ ...calm, flows: { ...PLAN.flows, broken: tracked(20) } })).toBe(true);
+    expect(await asks({ ...calm, flows: { moved: UNKNOWN_AMOUNT, broken: UNKNOWN_AMOUNT, total: UNKNOWN_AMOUNT } })).toBe(false);
     expect(await asks({ ...calm, replacesPlane: "the mode" })).toBe(true);
     // Nobody has connections yet.
     expect(await asks({ ...calm, services: [{ ...service, change: "added", share: 1, brokenShare: 1 }] })).toBe(false);

@@ -10,10 +10,10 @@ import { Failure } from "../../src/errors.ts";
 import { createFakeEnv, settle } from "../support/fake_env.ts";
 
 const DRAIN: DrainView = {
-  target: "web/a", actor: "tester", reason: null, startedAtMs: 0, deadlineAtMs: null, flows: 3, kind: "exact",
+  target: "web/a", actor: "tester", reason: null, startedAtMs: 0, deadlineAtMs: null, flows: { count: 3, kind: "exact" },
   certainAtMs: null, resets: ["web"], moves: [], end: null, endedAtMs: null,
 };
-const EMPTY: DrainView = { ...DRAIN, flows: 0, end: "empty", endedAtMs: 5000 };
+const EMPTY: DrainView = { ...DRAIN, flows: { count: 0, kind: "exact" }, end: "empty", endedAtMs: 5000 };
 const GONE = new Failure("INSTANCE_NOT_RUNNING", { instance: "main", socket: "/s" }, "nobody is there");
 
 interface Ended {
@@ -67,7 +67,7 @@ async function wait(
 
 describe("drain --wait", () => {
   it("writes a line for each change, with the kind of its count, and ends with the last flow", async () => {
-    const two = { ...DRAIN, flows: 2 };
+    const two = { ...DRAIN, flows: { count: 2, kind: "exact" as const } };
     const ended = await wait("drain a --wait", [[DRAIN], [DRAIN], [two], [two], [EMPTY]]);
     expect(ended).toMatchObject({ code: 0, err: "", asked: 5 });
     expect(ended.out.split("\n")).toEqual([
@@ -79,7 +79,7 @@ describe("drain --wait", () => {
 
   it("rewrites one line on a terminal, with the time that is left, no longer than the line", async () => {
     const timed = { ...DRAIN, deadlineAtMs: 300_000 };
-    const ended = await wait("drain a --wait --timeout 5m", [[timed], [timed], [{ ...timed, flows: 0, end: "empty" }]], true);
+    const ended = await wait("drain a --wait --timeout 5m", [[timed], [timed], [{ ...timed, flows: { count: 0, kind: "exact" }, end: "empty" }]], true);
     expect(ended.out.split("\n")).toEqual([
       "web/a: draining, at most 5m, until cleared", expect.any(String), "",
     ]);
@@ -105,9 +105,9 @@ describe("drain --wait", () => {
   });
 
   it("says when nobody can tell, and why none is not the end yet", async () => {
-    const unknown = await wait("drain a --wait", [[{ ...DRAIN, flows: null, kind: "unknown" }], [EMPTY]]);
+    const unknown = await wait("drain a --wait", [[{ ...DRAIN, flows: { count: null, kind: "unknown" } }], [EMPTY]]);
     expect(unknown.out).toContain("nobody can tell how many flows are left (unknown)");
-    const silent = await wait("drain a --wait", [[{ ...DRAIN, flows: 0, kind: "estimated", certainAtMs: 9 }], [EMPTY]]);
+    const silent = await wait("drain a --wait", [[{ ...DRAIN, flows: { count: 0, kind: "estimated" }, certainAtMs: 9 }], [EMPTY]]);
     expect(silent.out).toContain("0 flow(s) left (estimated), until all that may be silent have had their time");
   });
 

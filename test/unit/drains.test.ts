@@ -135,12 +135,12 @@ describe("a drain", () => {
     world.plane.held.set("web/b", 3);
     await say(world, { kind: "drain" });
     await world.pass(2000);
-    expect(row(world)).toMatchObject({ state: "draining", flows: 3, flowsKind: "tracked", admission: 0, alive: true });
-    expect(drainOf(world)).toMatchObject({ flows: 3, kind: "tracked", end: null, deadlineAtMs: null, certainAtMs: null });
+    expect(row(world)).toMatchObject({ state: "draining", flows: { count: 3, kind: "tracked" }, admission: 0, alive: true });
+    expect(drainOf(world)).toMatchObject({ flows: { count: 3, kind: "tracked" }, end: null, deadlineAtMs: null, certainAtMs: null });
     world.plane.held.set("web/b", 0);
     await world.pass(2000);
-    expect(row(world)).toMatchObject({ state: "drained", alive: true, flows: 0 });
-    expect(drainOf(world)).toMatchObject({ flows: 0, end: "empty" });
+    expect(row(world)).toMatchObject({ state: "drained", alive: true, flows: { count: 0 } });
+    expect(drainOf(world)).toMatchObject({ flows: { count: 0 }, end: "empty" });
     expect(messages(world).filter((each) => each.startsWith("is drained"))).toEqual(["is drained: no flow is left"]);
     await world.supervisor.clearOverrides({ target: "b", kind: "drain" }, "bob");
     expect(row(world).state).toBe("active");
@@ -152,7 +152,7 @@ describe("a drain", () => {
     world.plane.countedAtMs = world.env.clock.monotonicMs() - 1;
     await say(world, { kind: "drain" });
     await world.pass(5000);
-    expect(drainOf(world)).toMatchObject({ flows: 0, end: null });
+    expect(drainOf(world)).toMatchObject({ flows: { count: 0 }, end: null });
     world.plane.countedAtMs = Infinity;
     expect(drainOf(world).end).toBe("empty");
   });
@@ -166,7 +166,7 @@ describe("a drain", () => {
     expect(drainOf(world).end).toBe(null);
     await world.pass(1000);
     expect(destination(world)).toMatchObject({ alive: false, admission: 0, resets: true });
-    expect(drainOf(world)).toMatchObject({ end: "deadline", flows: 3, resets: [], moves: ["web"] });
+    expect(drainOf(world)).toMatchObject({ end: "deadline", flows: { count: 3 }, resets: [], moves: ["web"] });
     expect(row(world)).toMatchObject({ state: "drained", reason: "drained by ann: kernel update" });
     expect(messages(world)).toContain("is drained: its time is over, and 3 flow(s) (tracked) are sent to other backends,"
       + " which do not know them");
@@ -189,7 +189,7 @@ describe("a drain", () => {
     expect(destination(world).resets).toBe(false);
     await world.start();
     expect(destination(world)).toMatchObject({ alive: false, admission: 0, resets: true });
-    expect(drainOf(world)).toMatchObject({ end: "deadline", flows: null, kind: "unknown" });
+    expect(drainOf(world)).toMatchObject({ end: "deadline", flows: { count: null, kind: "unknown" } });
   });
 
   it("a deadline whose apply fails is not said to be carried out before it is", async () => {
@@ -209,17 +209,17 @@ describe("a drain", () => {
       world.plane.heldKind = kind;
       await say(world, { kind: "drain" });
       await world.pass(minutes * MINUTE - 2000);
-      expect(drainOf(world)).toMatchObject({ end: null, kind, flows: kind === "unknown" ? null : 0 });
+      expect(drainOf(world)).toMatchObject({ end: null, flows: { count: kind === "unknown" ? null : 0, kind } });
       expect(drainOf(world).certainAtMs! - drainOf(world).startedAtMs).toBe(minutes * MINUTE);
       await world.pass(3000);
-      expect(drainOf(world)).toMatchObject({ end: "empty", kind });
+      expect(drainOf(world)).toMatchObject({ end: "empty", flows: { kind } });
     });
 
   it("of a backend that no service uses is over at once", async () => {
     const world = new World();
     await world.start({ ...sketch(), pools: { web: ["a"], spare: ["s"] } });
     await say(world, { kind: "drain" }, "spare/s");
-    expect(drainOf(world)).toMatchObject({ end: "empty", kind: "exact" });
+    expect(drainOf(world)).toMatchObject({ end: "empty", flows: { kind: "exact" } });
   });
 
   it("of an older version is read, with no deadline", async () => {

@@ -26,6 +26,8 @@ interface Entry {
   readonly destination: number;
   readonly generation: number;
   readonly lastSeenMs: number;
+  /** Last byte of the virtual address; 10 unless told. */
+  readonly to?: number;
 }
 
 /** A flow table of which slices are read. */
@@ -60,9 +62,11 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
   return Uint8Array.from(Buffer.concat(parts));
 }
 
-function inputOf({ client, port }: Entry): { source: Uint8Array; sourcePort: number; destination: Uint8Array; destinationPort: number; protocol: number } {
+function inputOf(
+  { client, port, to = 10 }: Entry,
+): { source: Uint8Array; sourcePort: number; destination: Uint8Array; destinationPort: number; protocol: number } {
   return {
-    source: ipv4(198, 18, client >> 8, client & 255), sourcePort: 1024, destination: ipv4(203, 0, 113, 10),
+    source: ipv4(198, 18, client >> 8, client & 255), sourcePort: 1024, destination: ipv4(203, 0, 113, to),
     destinationPort: port, protocol: PROTOCOL_NUMBERS.tcp,
   };
 }
@@ -128,8 +132,37 @@ describe("a walk over the flow table", () => {
       entry({ client: 5, lastSeenMs: nowMs - IDLE_MS }), entry({ client: 6, lastSeenMs: nowMs - IDLE_MS - 1 }),
     ];
     expect(sweep.read()).toMatchObject({ count: 5, atMs: expect.any(Number) as number });
-    expect([...sweep.read().byDestination]).toEqual([["1/1", 3], ["2/1", 1], ["1/2", 1]]);
+    const first = tableWith(0).services[0]!.index;
+    expect([...sweep.read().byCell]).toEqual([["1/1", 3], ["2/1", 1], ["1/2", 1]].map(([place, count]) => [`${first} ${place}`, count]));
     expect(sweep.found().size).toBe(0);
+  });
+
+  it("tells services apart that share a backend, and leaves out flows of services that are gone", () => {
+    const { flows, sweep, entry } = scene();
+    const config = configOf({
+      pools: { web: ["a"] }, services: [10, 11].map((last) => ({ name: `s${last}`, address: `203.0.113.${last}`, port: 80, flowIdleMs: IDLE_MS })),
+    });
+    const table = compile({ config, hashSeed: 7n, overrides: [], health: new Map(), nowMs: 1 }, { ledger: EMPTY_LEDGER, generation: 0 });
+    sweep.follow(table);
+    flows.entries = [entry({ client: 1 }), entry({ client: 2, to: 11 }), entry({ client: 3, to: 11 }), entry({ client: 4, to: 12 })];
+    expect(sweep.read().count).toBe(4);
+    const [s10, s11] = table.services;
+    expect(sweep.read().byCell).toEqual(new Map([[`${s10!.index} 1/1`, 1], [`${s11!.index} 1/1`, 2]]));
+  });
+
+  it("begins when it is known whose flows they are", () => {
+    const env = createFakeEnv();
+    const flows = new Table();
+    const sweep = createFlowSweep({ env, flows: () => flows.map, onSwept: () => undefined });
+    expect(sweep.read()).toMatchObject({ atMs: null });
+    expect(flows.slices).toEqual([]);
+    sweep.follow(tableWith(0));
+    expect(sweep.read().atMs).not.toBeNull();
+    // While another table is written, the flows are those of the one before.
+    sweep.follow(null);
+    env.advanceSync(FRESH_MS);
+    sweep.read();
+    expect(flows.slices).toEqual([0, 0]);
   });
 
   it("is good enough for two seconds", () => {

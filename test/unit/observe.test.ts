@@ -18,9 +18,11 @@ function supervisorOf(world: World): Supervisor {
     instance: "test", version: "1.2.3", mode: "xdp", ready: world.ready, reasons: world.ready ? [] : ["apply failed: full"],
     plane: { mode: "xdp", reason: "XDP is attached", remedy: null, attempts: [] },
     config: { file: null, revision: 4, loadedAtMs: 2000, fileDiffers: true, problems: [] }, overrides: [],
-    services: [{ name: "web", backends: 2, backendsUp: 1, failedOpen: false, error: null }],
+    services: [{ name: "web", backends: 2, backendsUp: 1, failedOpen: false, error: null, flows: { count: 12, kind: "tracked" } }],
+    flows: [{ count: 12, kind: "tracked" }, { count: null, kind: "unknown" }],
     backends: world.backends.map((backend) => ({
-      pool: "pool", backend, state: "active", alive: true, actor: null, flowsKind: "unknown", admission: 32768, weight: 100, slots: 7, flows: null,
+      pool: "pool", backend, state: "active", alive: true, actor: null, admission: 32768, weight: 100, slots: 7,
+      flows: { count: backend === "a" ? 12 : null, kind: backend === "a" ? "tracked" : "unknown" },
       destinations: [{ pathMtu: null }, { pathMtu: backend === "a" ? 1400 : null }, { pathMtu: backend === "a" ? 1380 : null }],
     })),
   }) as unknown as Status;
@@ -28,7 +30,8 @@ function supervisorOf(world: World): Supervisor {
     verdicts: { TX_FORWARDED: { packets: world.packets, bytes: 64 * world.packets } },
     services: new Map([["web", { packets: world.packets, bytes: 0, flows: 3 }]]),
     backends: new Map(world.backends.map((name) => [`pool/${name}`, { packets: world.packets, bytes: 0, flows: 0 }])),
-    flows: { count: 5, max: 10, kind: "tracked" }, backendFlows: new Map(), incidents: new Map([["idle_timeout", 2]]),
+    flowTable: { count: 5, max: 10 }, serviceFlows: new Map(), backendFlows: new Map(), drainFlows: new Map(),
+    incidents: new Map([["idle_timeout", 2]]),
   });
   const totals = (): ReturnType<Supervisor["totals"]> => ({
     compiles: 1, applies: 2, applyFailures: 0, applySeconds: 0.5, lastApplySeconds: 0.25, lastVerdictSeconds: null, ringRebuilds: 1, reloads: 1,
@@ -57,7 +60,11 @@ describe("the metrics", () => {
     expect(first).toContain('pointsman_backend_packets_total{pool="pool",backend="b"}');
     expect(first).toContain('pointsman_backend_admission_ratio{pool="pool",backend="a"} 0.5');
     expect(first).toContain('pointsman_incidents_total{incident="idle_timeout"} 2');
-    expect(first).not.toContain("pointsman_backend_flows{");
+    expect(first).toContain('pointsman_backend_flows{pool="pool",backend="a",kind="tracked"} 12');
+    expect(first).not.toContain('pointsman_backend_flows{pool="pool",backend="b"');
+    expect(first).toContain('pointsman_service_flows{service="web",kind="tracked"} 12');
+    expect(first).toContain('pointsman_flows{kind="tracked"} 12');
+    expect(first).not.toContain('kind="unknown"');
     expect(first).toContain('pointsman_backend_path_mtu_bytes{pool="pool",backend="a"} 1380');
     expect(first).not.toContain('pointsman_backend_path_mtu_bytes{pool="pool",backend="b"}');
     world.backends = ["a"];

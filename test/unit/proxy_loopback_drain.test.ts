@@ -82,7 +82,7 @@ describe("connections of a backend", () => {
     const client = world.client({ host: "127.0.0.1", port });
     await expect.poll(() => connecting, poll).toBe(1);
     const target = world.plane.counters();
-    expect(target.flows.count).toBe(0);
+    expect(target.flowTable.count).toBe(0);
     for (const name of ["a", "b"]) {
       await world.plane.apply(world.tables.make(wanted, [], {}, [said(`web/${name}`, { kind: "maintenance" })]));
       if (connecting > 1) break;

@@ -53,7 +53,7 @@ function noise(length: number): Buffer {
 const digest = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
 
 async function flowsEnd(): Promise<void> {
-  await expect.poll(() => world.plane.counters().flows.count, poll).toBe(0);
+  await expect.poll(() => world.plane.counters().flowTable.count, poll).toBe(0);
 }
 
 function incidents(): Record<string, number> {
@@ -180,10 +180,10 @@ describe("closing the plane", () => {
       socket.end(noise(32 * MIB));
     }));
     client.pause();
-    await expect.poll(() => world.plane.counters().flows.count, poll).toBe(1);
+    await expect.poll(() => world.plane.counters().flowTable.count, poll).toBe(1);
     await expect.poll(() => client.readableLength > 0, poll).toBe(false);
     await world.plane.close({ detach: true, drainMs: 10 });
-    expect(world.plane.counters().flows.count).toBe(0);
+    expect(world.plane.counters().flowTable.count).toBe(0);
   });
 });
 

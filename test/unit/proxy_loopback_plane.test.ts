@@ -119,10 +119,10 @@ describe("apply", () => {
     expect((await ending(refused)).end).toBe("reset");
     client.write("I am still here\n");
     expect(await line(client)).toBe("I am still here");
-    expect(world.plane.counters()).toMatchObject({ flows: { count: 1 } });
+    expect(world.plane.counters()).toMatchObject({ flowTable: { count: 1 } });
     expect(world.plane.counters().backendFlows.get(`web/${name}`)).toMatchObject({ count: 1, kind: "exact" });
     client.end();
-    await expect.poll(() => world.plane.counters().flows.count, poll).toBe(0);
+    await expect.poll(() => world.plane.counters().flowTable.count, poll).toBe(0);
     await world.apply(config(second.services, { web: name === "a" ? { b: other } : { a: backend } }));
     expect(world.plane.counters().backends.has(`web/${name}`)).toBe(false);
   });
@@ -188,7 +188,7 @@ describe("time", () => {
       expect(await line(busy)).toBe(String(i));
     }
     expect((await end).end).toBe("fin");
-    expect(world.plane.counters()).toMatchObject({ flows: { count: 1 } });
+    expect(world.plane.counters()).toMatchObject({ flowTable: { count: 1 } });
     await expect.poll(() => backend.sockets.size, poll).toBe(1);
     expect(Object.fromEntries(world.plane.counters().incidents ?? [])).toEqual({ idle_timeout: 1 });
   });
@@ -220,7 +220,7 @@ describe("the end", () => {
     await world.plane.close({ detach: true, drainMs: 20 });
     expect((await end).end).toBe("reset");
     await expect.poll(() => backend.sockets.size, poll).toBe(0);
-    expect(world.plane.counters().flows.count).toBe(0);
+    expect(world.plane.counters().flowTable.count).toBe(0);
   });
 });
 
@@ -242,7 +242,7 @@ describe("a listener without a descriptor for its next client", () => {
     expect((await ending(world.client({ host: "127.0.0.1", port }))).end).not.toBe("fin");
     expect(world.plane.counters().incidents).toEqual(new Map([["descriptors_max", 1]]));
     clients[0]?.end();
-    await expect.poll(() => world.plane.counters().flows.count, poll).toBe(2);
+    await expect.poll(() => world.plane.counters().flowTable.count, poll).toBe(2);
     expect(await line(world.client({ host: "127.0.0.1", port }))).toBe("a");
   });
 

@@ -70,7 +70,7 @@ describe.each(["127.0.0.1", "::1"])("on %s", (host) => {
     for (const server of [2, 3, 2, 1, 3]) expect(await ask(client, port, packet(server), host)).toBe(NAMES[server - 1]);
     expect(await ask(client, port, "hello", host)).toBe("b");
     expect(outcomes()).toMatchObject({ routed: 5, no_id: 1 });
-    expect(world.plane.counters().flows.count).toBe(3);
+    expect(world.plane.counters().flowTable.count).toBe(3);
   });
 
   it("a server that nobody has, and one that is down, are left to the ring", async () => {

@@ -126,7 +126,7 @@ describe("half-close", () => {
     client.end("two");
     await expect.poll(() => isOver, poll).toBe(true);
     expect(heard).toBe("one two");
-    await expect.poll(() => world.plane.counters().flows.count, poll).toBe(0);
+    await expect.poll(() => world.plane.counters().flowTable.count, poll).toBe(0);
   });
 });
 
@@ -164,7 +164,7 @@ describe("resets", () => {
       client.once("connect", () => client.resetAndDestroy());
       await once(client, "close");
     }
-    await expect.poll(() => world.plane.counters().flows.count, poll).toBe(0);
+    await expect.poll(() => world.plane.counters().flowTable.count, poll).toBe(0);
   });
 });
 
@@ -251,11 +251,11 @@ describe("limits", () => {
     expect((await ending(connectTo(wanted))).end).not.toBe("fin");
     expect(incidents()).toEqual({ connections_max: 1 });
     expect(world.plane.counters()).toMatchObject({
-      flows: { count: 2, max: 2, kind: "exact" }, verdicts: { TX_FORWARDED: { packets: 2 } },
+      flowTable: { count: 2, max: 2 }, verdicts: { TX_FORWARDED: { packets: 2 } },
     });
     first.end();
     await once(first, "end");
-    await expect.poll(() => world.plane.counters().flows.count, poll).toBe(1);
+    await expect.poll(() => world.plane.counters().flowTable.count, poll).toBe(1);
     expect(await line(connectTo(wanted))).toBe("a");
   });
 });
@@ -271,7 +271,7 @@ describe("counters", () => {
     expect(live.services.get("web")).toEqual({ packets: 0, bytes: 6, flows: 1 });
     expect(live.backendFlows.get("web/a")).toMatchObject({ count: 1, kind: "exact" });
     client.end("67");
-    await expect.poll(() => world.plane.counters().flows.count, poll).toBe(0);
+    await expect.poll(() => world.plane.counters().flowTable.count, poll).toBe(0);
     const after = world.plane.counters();
     expect(after.services.get("web")).toEqual({ packets: 0, bytes: 8, flows: 1 });
     expect(after.backends.get("web/a")).toEqual({ packets: 0, bytes: 8, flows: 1 });

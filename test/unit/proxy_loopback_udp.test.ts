@@ -55,7 +55,7 @@ describe("udp sessions", () => {
       const froms = backend.heard.map(({ from }) => from);
       expect(new Set(froms).size).toBe(2);
       expect([froms[2], froms[3]]).toEqual([froms[0], froms[0]]);
-      expect(world.plane.counters().flows).toEqual({ count: 2, max: 1000, kind: "exact" });
+      expect(world.plane.counters().flowTable).toEqual({ count: 2, max: 1000 });
     }
   });
 
@@ -85,10 +85,10 @@ describe("udp sessions", () => {
     for (let i = 0; i < 5; i += 1) {
       await ask(client, port, `${i}`);
       await world.fake.advance(7000);
-      expect(world.plane.counters().flows.count).toBe(1);
+      expect(world.plane.counters().flowTable.count).toBe(1);
     }
     await world.fake.advance(3100);
-    expect(world.plane.counters().flows.count).toBe(0);
+    expect(world.plane.counters().flowTable.count).toBe(0);
     await ask(client, port, "again");
     expect(world.plane.counters().services.get("dns")?.flows).toBe(2);
   });
@@ -102,7 +102,7 @@ describe("udp sessions", () => {
     await world.plane.apply(world.tables.make(wanted, [], { [`web/${first}`]: 0 }));
     expect(await ask(client, port, "2")).toBe(`${first}:2`);
     await world.down(`web/${first}`);
-    expect(world.plane.counters().flows.count).toBe(0);
+    expect(world.plane.counters().flowTable.count).toBe(0);
     expect(incidents()).toMatchObject({ session_moved: 1 });
     expect(await ask(client, port, "3")).toBe(`${other}:3`);
     await world.down();
@@ -155,7 +155,7 @@ describe("udp sessions", () => {
     client.socket.send("x", port, "127.0.0.1");
     client.socket.send("y", port, "127.0.0.1");
     await expect.poll(() => world.plane.counters().verdicts.DROP_NO_BACKEND?.packets, poll).toBe(2);
-    expect(world.plane.counters().flows.count).toBe(0);
+    expect(world.plane.counters().flowTable.count).toBe(0);
   });
 
   it("survive a backend whose port is closed for a while", async () => {
@@ -164,7 +164,7 @@ describe("udp sessions", () => {
     const client = await world.udpClient();
     for (let i = 0; i < 5; i += 1) client.socket.send("lost", port, "127.0.0.1");
     await expect.poll(() => incidents()["datagram_dropped"] ?? 0, poll).toBeGreaterThan(0);
-    expect(world.plane.counters().flows.count).toBe(1);
+    expect(world.plane.counters().flowTable.count).toBe(1);
     expect(world.fake.messages("warn")).toHaveLength(1);
   });
 
@@ -191,7 +191,7 @@ describe("udp sessions", () => {
     for (const count of [1, 2]) {
       client.socket.send("x", port, "127.0.0.1");
       await expect.poll(() => incidents()["session_failed"], poll).toBe(count);
-      await expect.poll(() => world.plane.counters().flows.count, poll).toBe(0);
+      await expect.poll(() => world.plane.counters().flowTable.count, poll).toBe(0);
     }
     expect(await ask(client, port, "now")).toBe("a:now");
     expect(incidents()).toEqual({ session_failed: 2 });

@@ -112,9 +112,9 @@ describe("a range of ports", () => {
     expect((await ending(world.client({ host: "127.0.0.1", port: first }))).text).toBe("");
     expect(world.plane.counters().incidents?.get("connections_max")).toBe(1);
     held[1]!.destroy();
-    await expect.poll(() => world.plane.counters().flows.count).toBe(1);
+    await expect.poll(() => world.plane.counters().flowTable.count).toBe(1);
     expect(await said(first)).toBe("range");
-    await expect.poll(() => world.plane.counters().flows.count).toBe(1);
+    await expect.poll(() => world.plane.counters().flowTable.count).toBe(1);
     // A new version of the service has the same connections.
     await world.apply({ ...made, services: made.services.map((each) => ({ ...each, flowIdleMs: 1 })) });
     const more = world.client({ host: "127.0.0.1", port: first + 2 });

@@ -146,7 +146,10 @@ class ProxyPlane implements Dataplane {
     for (const listener of this.#everyListener()) listener.count();
     const flowsMax = this.#table.services.reduce((sum, { config: { protocol, proxy } }) =>
       sum + (protocol === "tcp" ? proxy.connectionsMax : proxy.sessionsMax), 0);
-    const names = [...this.#table.destinations.values()].map(({ name }) => name);
+    const names = {
+      services: this.#table.services.map(({ name }) => name),
+      backends: [...this.#table.destinations.values()].map(({ name }) => name),
+    };
     return this.#tally.counters(flowsMax, names, this.#env.clock.monotonicMs());
   }
 

@@ -3,6 +3,7 @@
 // socket.
 
 import type { VerdictName } from "../../model/decide.ts";
+import type { HeldFlows } from "../../model/held_flows.ts";
 import { QUIC_OUTCOMES } from "../../model/quic_route.ts";
 import type { QuicOutcome } from "../../model/quic_route.ts";
 import type { Counters, TrafficCount } from "../dataplane.ts";
@@ -46,6 +47,7 @@ export class Tally {
   readonly #services = new Map<string, Traffic>();
   readonly #backends = new Map<string, Traffic>();
   readonly #flowsNow = new Map<string, number>();
+  readonly #serviceFlowsNow = new Map<string, number>();
   readonly #incidents = new Map<Incident, number>();
   readonly #quic = new Map<QuicOutcome, number>(QUIC_OUTCOMES.map((outcome) => [outcome, 0]));
   #flowsOpen = 0;
@@ -70,6 +72,7 @@ export class Tally {
     entry(this.#services, service, noTraffic).flows += 1;
     entry(this.#backends, backend, noTraffic).flows += 1;
     this.#flowsNow.set(backend, (this.#flowsNow.get(backend) ?? 0) + 1);
+    this.#serviceFlowsNow.set(service, (this.#serviceFlowsNow.get(service) ?? 0) + 1);
     this.#flowsOpen += 1;
   }
 
@@ -85,14 +88,19 @@ export class Tally {
     entry(this.#verdicts, "TX_FORWARDED", () => ({ packets: 0, bytes: 0 })).bytes += bytes;
   }
 
-  close({ backend }: Account): void {
+  close({ service, backend }: Account): void {
     this.#flowsOpen -= 1;
     this.#flowsNow.set(backend, (this.#flowsNow.get(backend) ?? 0) - 1);
+    this.#serviceFlowsNow.set(service, (this.#serviceFlowsNow.get(service) ?? 0) - 1);
   }
 
   /** Lets the names go that are neither in use nor in the table. */
   forget(services: ReadonlySet<string>, backends: ReadonlySet<string>): void {
-    for (const name of this.#services.keys()) if (!services.has(name)) this.#services.delete(name);
+    for (const name of this.#services.keys()) {
+      if (services.has(name) || (this.#serviceFlowsNow.get(name) ?? 0) > 0) continue;
+      this.#services.delete(name);
+      this.#serviceFlowsNow.delete(name);
+    }
     for (const name of this.#backends.keys()) {
       if (backends.has(name) || (this.#flowsNow.get(name) ?? 0) > 0) continue;
       this.#backends.delete(name);
@@ -100,18 +108,22 @@ export class Tally {
     }
   }
 
-  /** `backends`: those of the table, which have a count of flows also before their first. */
-  counters(flowsMax: number, backends: Iterable<string>, nowMs: number): Counters {
+  /** `names`: those of the table, which have a count of flows also before their first. */
+  counters(
+    flowsMax: number, names: { readonly services: Iterable<string>; readonly backends: Iterable<string> }, nowMs: number,
+  ): Counters {
     const copy = (counts: ReadonlyMap<string, Traffic>): Map<string, TrafficCount> =>
       new Map([...counts].map(([name, count]) => [name, { ...count }]));
+    const held = (counts: ReadonlyMap<string, number>, known: Iterable<string>): Map<string, HeldFlows> =>
+      new Map([...known, ...counts.keys()].map((name) => [name, { count: counts.get(name) ?? 0, kind: "exact", atMs: nowMs }]));
+    const backendFlows = held(this.#flowsNow, names.backends);
     const verdicts = [...this.#verdicts].map(([name, count]) => [name, { ...count }] as const);
     return {
       verdicts: Object.fromEntries(verdicts),
       services: copy(this.#services),
       backends: copy(this.#backends),
-      flows: { count: this.#flowsOpen, max: flowsMax, kind: "exact" },
-      backendFlows: new Map([...backends, ...this.#flowsNow.keys()].map((name) =>
-        [name, { count: this.#flowsNow.get(name) ?? 0, kind: "exact", atMs: nowMs }])),
+      flowTable: { count: this.#flowsOpen, max: flowsMax },
+      serviceFlows: held(this.#serviceFlowsNow, names.services), backendFlows, drainFlows: backendFlows,
       incidents: new Map(this.#incidents),
       quic: new Map(this.#quic),
     };

@@ -2,17 +2,17 @@
 // come from the table.
 
 import type { VerdictName } from "../../model/decide.ts";
-import { TRACKING_OUTCOMES, trackingOf } from "../../model/flow_decide.ts";
-import { flowKindOf, sumOfFlows, worseKind } from "../../model/held_flows.ts";
+import { TRACKING_OUTCOMES } from "../../model/flow_decide.ts";
+import { drainKindOf, flowKindOf, sumOfFlows } from "../../model/held_flows.ts";
 import type { FlowKind, HeldFlows } from "../../model/held_flows.ts";
 import { NAT_OUTCOMES } from "../../model/nat.ts";
 import { QUIC_OUTCOMES } from "../../model/quic_route.ts";
-import type { Destination, ForwardingTable } from "../../model/table.ts";
+import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import type { Counters, TrafficCount } from "../dataplane.ts";
 import { TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi.gen.ts";
 import { encodeU32 } from "./map_values.ts";
 import type { MapSet } from "./maps.ts";
-import type { FlowCount } from "./flow_sweep.ts";
+import { cellOf, type FlowCount } from "./flow_sweep.ts";
 import type { NatCount } from "./nat_sweep.ts";
 import type { BpfMap } from "./native.ts";
 
@@ -68,28 +68,24 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, found:
     });
   const services = new Map<string, TrafficCount>();
   const backends = new Map<string, TrafficCount>();
-  const backendFlows = new Map<string, HeldFlows>();
   const unanswered = new Map<string, number>();
   if (table !== null) {
     const byIndex = readTraffic(maps.service_traffic, Math.max(-1, ...table.services.map(({ index }) => index)));
     for (const { name, index } of table.services) services.set(name, byIndex[index] ?? NO_TRAFFIC);
     const byId = readTraffic(maps.destination_traffic, Math.max(0, ...table.destinations.keys()));
-    const kinds = kindsOf(table);
     // A backend with several ports or ways of forwarding has several destinations.
     for (const { id, name, generation } of table.destinations.values()) {
       backends.set(name, plus(backends.get(name) ?? NO_TRAFFIC, byId[id] ?? NO_TRAFFIC));
       const place = `${id}/${generation}`;
-      const held = heldBy(place, kinds.get(id) ?? "unknown", found);
-      const others = backendFlows.get(name);
-      backendFlows.set(name, others === undefined ? held : sumOfFlows(others, held));
       const silent = nat?.unanswered.get(place) ?? 0;
       if (silent > 0) unanswered.set(name, (unanswered.get(name) ?? 0) + silent);
     }
   }
   return {
     verdicts,
-    services, backends, backendFlows,
-    flows: { count: flows.count + (nat?.count ?? 0), max: flowsMax, kind: kindOf(flows, table) },
+    services, backends,
+    flowTable: { count: flows.atMs === null ? null : flows.count, max: flowsMax },
+    ...heldFlows(table, found),
     tracking: new Map(sumPerCpu(maps.tracking_counts, TRACKING_OUTCOMES.length, 1)
       .map(([packets = 0], outcome) => [TRACKING_OUTCOMES[outcome]!, packets])),
     quic: new Map(sumPerCpu(maps.quic_counts, QUIC_OUTCOMES.length, 1)
@@ -114,29 +110,39 @@ export function takenOut(destinations: readonly Destination[]): ReadonlySet<stri
   return new Set(destinations.flatMap(({ id, generation, resets }) => (resets ? [`${id}/${generation}`] : [])));
 }
 
-/** What each destination's count is, if several services use it the worst. */
-function kindsOf({ services }: ForwardingTable): ReadonlyMap<number, FlowKind> {
-  const kinds = new Map<number, FlowKind>();
-  for (const service of services) {
-    const kind = flowKindOf(service);
-    for (const id of service.destinations) kinds.set(id, worseKind(kinds.get(id) ?? kind, kind));
+/** Of the services and backends of a table; a backend has the sum of what its services have there. */
+function heldFlows(
+  table: ForwardingTable | null, found: FlowsFound,
+): Pick<Counters, "serviceFlows" | "backendFlows" | "drainFlows"> {
+  const serviceFlows = new Map<string, HeldFlows>();
+  const backendFlows = new Map<string, HeldFlows>();
+  const drainFlows = new Map<string, HeldFlows>();
+  for (const service of table?.services ?? []) {
+    for (const id of service.destinations) {
+      const destination = table!.destinations.get(id);
+      if (destination === undefined) continue;
+      const held = heldBy(service, destination, flowKindOf(service), found);
+      add(serviceFlows, service.name, held);
+      add(backendFlows, destination.name, held);
+      add(drainFlows, destination.name, heldBy(service, destination, drainKindOf(service), found));
+    }
   }
-  return kinds;
+  return { serviceFlows, backendFlows, drainFlows };
 }
 
-/** `place`: "id/generation". Translated flows have a table, and a walk, of their own. */
-function heldBy(place: string, kind: FlowKind, { flows, nat }: FlowsFound): HeldFlows {
-  const isTranslated = kind === "exact";
-  const atMs = isTranslated ? nat?.atMs ?? null : flows.atMs;
-  const count = (flows.byDestination.get(place) ?? 0) + (nat?.byDestination.get(place) ?? 0);
-  return atMs === null ? { count, kind: "unknown", atMs: -Infinity } : { count, kind, atMs };
+/** Translated flows have a table, and a walk, of their own. */
+function heldBy(
+  service: Service, { id, generation }: Destination, kind: FlowKind, { flows, nat }: FlowsFound,
+): HeldFlows {
+  const walked = kind === "exact" ? nat : flows;
+  const atMs = walked?.atMs ?? -Infinity;
+  return atMs === -Infinity || kind === "unknown" ? { count: 0, kind: "unknown", atMs }
+    : { count: walked!.byCell.get(cellOf(service.index, id, generation)) ?? 0, kind, atMs };
 }
 
-/** The table has every flow, or, where a service remembers exceptions only, those. */
-function kindOf({ atMs }: FlowCount, table: ForwardingTable | null): Counters["flows"]["kind"] {
-  if (atMs === null) return "unknown";
-  return table?.services.some((service) => trackingOf(service) === "minimal") === true
-    ? "remembered" : "tracked";
+function add(sums: Map<string, HeldFlows>, name: string, held: HeldFlows): void {
+  const others = sums.get(name);
+  sums.set(name, others === undefined ? held : sumOfFlows(others, held));
 }
 
 /** Packets with this verdict. */

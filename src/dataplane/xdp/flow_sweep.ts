@@ -14,10 +14,15 @@ import type { BpfMap } from "./native.ts";
 
 export interface FlowCount {
   readonly count: number;
-  /** By "id/generation". */
-  readonly byDestination: ReadonlyMap<string, number>;
+  /** By cellOf(): those of the services and destinations of the table. */
+  readonly byCell: ReadonlyMap<string, number>;
   /** When the walk began (monotonic); null until the table was walked once. */
   readonly atMs: number | null;
+}
+
+/** A service, by its index, at a destination. */
+export function cellOf(service: number, id: number, generation: number): string {
+  return `${service} ${id}/${generation}`;
 }
 
 export interface FlowSweep {
@@ -51,82 +56,124 @@ const AGAIN_MS = 15_000;
 interface Walk {
   readonly atMs: number;
   readonly table: ForwardingTable | null;
-  readonly byDestination: Map<string, number>;
+  /** Whose flows are counted: the last table that all packets were sent by. */
+  readonly owners: Owners;
+  count: number;
+  readonly byCell: Map<string, number>;
   readonly sought: ReadonlyMap<Service, SlotSweep>;
 }
 
-export function createFlowSweep({ env, flows, onSwept }: FlowSweepParts): FlowSweep {
-  const { clock } = env;
-  let last: FlowCount = { count: 0, byDestination: new Map(), atMs: null };
-  let lastMs = -Infinity;
-  let results: ReadonlyMap<string, SlotSweep> = new Map();
-  let table: ForwardingTable | null = null;
-  /** The longest that any flow may be silent and still count. */
-  let idleNs = 0n;
-  let walk: Walk | null = null;
-  let cancelSlice: Cancel | null = null;
-  let cancelWalk: Cancel | null = null;
-  let nextWalkMs = 0;
-  /** Slots that wait for a walk. */
-  let waiting = 0;
-
-  const begin = (): void => {
-    if (walk !== null) return;
-    walk = { atMs: clock.monotonicMs(), table, byDestination: new Map(), sought: soughtIn(table) };
-    slice(walk, null);
-  };
-  const slice = (current: Walk, cursor: Uint8Array | null): void => {
-    cancelSlice = null;
-    try {
-      const batch = flows().lookupBatch(cursor, SLICE);
-      take(current, batch.keys, batch.values, clock.monotonicNs(), idleNs);
-      const next = batch.cursor;
-      if (next !== null) cancelSlice = clock.after(SLICE_PAUSE_MS, () => { slice(current, next); });
-      else end(current);
-    } catch (error) {
-      // The next one begins again.
-      walk = null;
-      env.log.warn({ error: String(error) }, "the flow table could not be walked to its end");
-      later(AGAIN_MS);
-    }
-  };
-  const end = (ended: Walk): void => {
-    walk = null;
-    last = { count: total(ended.byDestination), byDestination: ended.byDestination, atMs: ended.atMs };
-    lastMs = clock.monotonicMs();
-    results = new Map([...ended.sought].map(([{ config }, sweep]) => [serviceKey(config), sweep]));
-    if (results.size > 0) onSwept();
-    later(ended.table === table ? AGAIN_MS : SETTLE_MS);
-  };
-  const later = (ms: number): void => {
-    const isSooner = clock.monotonicMs() + ms < nextWalkMs;
-    if ((cancelWalk !== null && !isSooner) || walk !== null || soughtIn(table).size === 0) return;
-    cancelWalk?.();
-    nextWalkMs = clock.monotonicMs() + ms;
-    cancelWalk = clock.after(ms, () => {
-      cancelWalk = null;
-      begin();
-    });
-  };
-  return {
-    read: () => {
-      if (walk === null && clock.monotonicMs() - lastMs >= FRESH_MS) begin();
-      return last;
-    },
-    found: () => results,
-    follow: (next) => {
-      table = next;
-      if (next !== null) idleNs = longestIdleNs(next);
-      const sweepable = next?.services.reduce((sum, { states }) => sum + states.sweepable, 0) ?? waiting;
-      later(sweepable > waiting ? SETTLE_MS : AGAIN_MS);
-      waiting = sweepable;
-    },
-    stop: () => { cancelSlice?.(); cancelWalk?.(); },
-  };
+export function createFlowSweep(parts: FlowSweepParts): FlowSweep {
+  return new Sweep(parts);
 }
 
-function total(counts: ReadonlyMap<string, number>): number {
-  return [...counts.values()].reduce((sum, count) => sum + count, 0);
+class Sweep implements FlowSweep {
+  readonly #parts: FlowSweepParts;
+  #last: FlowCount = { count: 0, byCell: new Map(), atMs: null };
+  #lastMs = -Infinity;
+  #results: ReadonlyMap<string, SlotSweep> = new Map();
+  #table: ForwardingTable | null = null;
+  #owners: Owners | null = null;
+  /** The longest that any flow may be silent and still count. */
+  #idleNs = 0n;
+  #walk: Walk | null = null;
+  #cancelSlice: Cancel | null = null;
+  #cancelWalk: Cancel | null = null;
+  #nextWalkMs = 0;
+  /** Slots that wait for a walk. */
+  #waiting = 0;
+
+  constructor(parts: FlowSweepParts) {
+    this.#parts = parts;
+  }
+
+  read(): FlowCount {
+    if (this.#walk === null && this.#nowMs() - this.#lastMs >= FRESH_MS) this.#begin();
+    return this.#last;
+  }
+
+  found(): ReadonlyMap<string, SlotSweep> {
+    return this.#results;
+  }
+
+  follow(next: ForwardingTable | null): void {
+    this.#table = next;
+    if (next !== null) {
+      this.#idleNs = longestIdleNs(next);
+      this.#owners = ownersIn(next);
+    }
+    const sweepable = next?.services.reduce((sum, { states }) => sum + states.sweepable, 0) ?? this.#waiting;
+    this.#later(sweepable > this.#waiting ? SETTLE_MS : AGAIN_MS);
+    this.#waiting = sweepable;
+  }
+
+  stop(): void {
+    this.#cancelSlice?.();
+    this.#cancelWalk?.();
+  }
+
+  #nowMs(): number {
+    return this.#parts.env.clock.monotonicMs();
+  }
+
+  #begin(): void {
+    if (this.#walk !== null || this.#owners === null) return;
+    this.#walk = {
+      atMs: this.#nowMs(), table: this.#table, owners: this.#owners, count: 0, byCell: new Map(), sought: soughtIn(this.#table),
+    };
+    this.#slice(this.#walk, null);
+  }
+
+  #slice(walk: Walk, cursor: Uint8Array | null): void {
+    const { env, flows } = this.#parts;
+    this.#cancelSlice = null;
+    try {
+      const batch = flows().lookupBatch(cursor, SLICE);
+      take(walk, batch.keys, batch.values, env.clock.monotonicNs(), this.#idleNs);
+      const next = batch.cursor;
+      if (next !== null) this.#cancelSlice = env.clock.after(SLICE_PAUSE_MS, () => { this.#slice(walk, next); });
+      else this.#end(walk);
+    } catch (error) {
+      // The next one begins again.
+      this.#walk = null;
+      env.log.warn({ error: String(error) }, "the flow table could not be walked to its end");
+      this.#later(AGAIN_MS);
+    }
+  }
+
+  #end({ count, byCell, atMs, table, sought }: Walk): void {
+    this.#walk = null;
+    this.#last = { count, byCell, atMs };
+    this.#lastMs = this.#nowMs();
+    this.#results = new Map([...sought].map(([{ config }, sweep]) => [serviceKey(config), sweep]));
+    if (this.#results.size > 0) this.#parts.onSwept();
+    this.#later(table === this.#table ? AGAIN_MS : SETTLE_MS);
+  }
+
+  #later(ms: number): void {
+    const isSooner = this.#nowMs() + ms < this.#nextWalkMs;
+    if ((this.#cancelWalk !== null && !isSooner) || this.#walk !== null || soughtIn(this.#table).size === 0) return;
+    this.#cancelWalk?.();
+    this.#nextWalkMs = this.#nowMs() + ms;
+    this.#cancelWalk = this.#parts.env.clock.after(ms, () => {
+      this.#cancelWalk = null;
+      this.#begin();
+    });
+  }
+}
+
+/** Which services may have flows at a destination; of those with one alone, no key has to be read. */
+interface Owners {
+  readonly table: ForwardingTable;
+  readonly byId: ReadonlyMap<number, readonly Service[]>;
+}
+
+function ownersIn(table: ForwardingTable): Owners {
+  const byId = new Map<number, Service[]>();
+  for (const service of table.services) {
+    for (const id of service.destinations) byId.set(id, [...byId.get(id) ?? [], service]);
+  }
+  return { table, byId };
 }
 
 function longestIdleNs({ services }: ForwardingTable): bigint {
@@ -143,26 +190,46 @@ function soughtIn(table: ForwardingTable | null): Map<Service, SlotSweep> {
   return sought;
 }
 
-function take(
-  { table, byDestination, sought }: Walk, keys: Uint8Array, values: Uint8Array, nowNs: bigint, idleNs: bigint,
-): void {
+function take(walk: Walk, keys: Uint8Array, values: Uint8Array, nowNs: bigint, idleNs: bigint): void {
+  const { table, owners, byCell, sought } = walk;
   for (let at = 0; at * FlowEntry.size < values.length; at += 1) {
     const entry = FlowEntry.decode(values.subarray(at * FlowEntry.size, (at + 1) * FlowEntry.size));
     if (entry.lastSeenNs + idleNs < nowNs) continue;
-    const place = `${entry.destination}/${entry.generation}`;
-    byDestination.set(place, (byDestination.get(place) ?? 0) + 1);
-    if (table === null || sought.size === 0) continue;
-    const key = FlowKey.decode(keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size));
-    const { address, port, protocol } = key.service;
-    const service = serviceOf(table, address, port, protocol);
-    const sweep = service === null ? undefined : sought.get(service);
-    if (service === null || sweep === undefined) continue;
-    if (entry.lastSeenNs + BigInt(service.config.flowIdleMs) * 1_000_000n < nowNs) continue;
-    // A flow whose backend is gone is followed no more; one whose backend is down may be again.
-    if (table.destinations.get(entry.destination)?.generation !== entry.generation) continue;
-    const { slot } = slotFor(service, {
-      source: key.source, sourcePort: key.sourcePort, destination: address, destinationPort: port, protocol,
-    });
-    if (service.ring.slots[slot] !== entry.destination) sweep.exceptional[slot] = 1;
+    const key = (): FlowKey => FlowKey.decode(keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size));
+    walk.count += 1;
+    const owner = ownerOf(owners, entry, key);
+    if (owner !== null && !isIdle(owner, entry, nowNs)) {
+      const cell = cellOf(owner.index, entry.destination, entry.generation);
+      byCell.set(cell, (byCell.get(cell) ?? 0) + 1);
+    }
+    if (table !== null && sought.size > 0) seek(table, sought, entry, key(), nowNs);
   }
+}
+
+/** Whose flow it is; null: nobody's any more. */
+function ownerOf({ table, byId }: Owners, { destination }: FlowEntry, key: () => FlowKey): Service | null {
+  const [one = null, ...others] = byId.get(destination) ?? [];
+  if (one === null || others.length === 0) return one;
+  const { address, port, protocol } = key().service;
+  return serviceOf(table, address, port, protocol);
+}
+
+function isIdle({ config }: Service, { lastSeenNs }: FlowEntry, nowNs: bigint): boolean {
+  return lastSeenNs + BigInt(config.flowIdleMs) * 1_000_000n < nowNs;
+}
+
+/** Notes the flow's slot, if its service waits for that and somebody else than the slot's owner has the flow. */
+function seek(
+  table: ForwardingTable, sought: ReadonlyMap<Service, SlotSweep>, entry: FlowEntry, key: FlowKey, nowNs: bigint,
+): void {
+  const { address, port, protocol } = key.service;
+  const service = serviceOf(table, address, port, protocol);
+  const sweep = service === null ? undefined : sought.get(service);
+  if (service === null || sweep === undefined || isIdle(service, entry, nowNs)) return;
+  // A flow whose backend is gone is followed no more; one whose backend is down may be again.
+  if (table.destinations.get(entry.destination)?.generation !== entry.generation) return;
+  const { slot } = slotFor(service, {
+    source: key.source, sourcePort: key.sourcePort, destination: address, destinationPort: port, protocol,
+  });
+  if (service.ring.slots[slot] !== entry.destination) sweep.exceptional[slot] = 1;
 }

@@ -5,6 +5,7 @@
 import type { Cancel, Env } from "../../env.ts";
 import { isNatOver, type NatTable } from "../../model/nat.ts";
 import { FlowKey, NatFlags, NatFlow as NatFlowBytes } from "./abi.gen.ts";
+import { cellOf } from "./flow_sweep.ts";
 import { decodeNatFlow, encodeFlowKey } from "./nat_values.ts";
 import type { BpfMap } from "./native.ts";
 
@@ -15,14 +16,15 @@ const SLICE_PAUSE_MS = 5;
 const PAUSE_MS = 1_000;
 /** After so long without an answer, a flow says that its backend's answers do not come this way. */
 const UNANSWERED_NS = 3_000_000_000n;
-const { lastSeenNs: LAST_SEEN_AT, flags: FLAGS_AT, destination: DESTINATION_AT, generation: GENERATION_AT } =
-  NatFlowBytes.offsets;
+const {
+  lastSeenNs: LAST_SEEN_AT, flags: FLAGS_AT, destination: DESTINATION_AT, generation: GENERATION_AT, service: SERVICE_AT,
+} = NatFlowBytes.offsets;
 
 export interface NatCount {
   /** Flows under way: entries of the backends' direction. */
   readonly count: number;
-  /** By "id/generation". */
-  readonly byDestination: ReadonlyMap<string, number>;
+  /** By cellOf(). */
+  readonly byCell: ReadonlyMap<string, number>;
   /** Of those, the ones that were not answered in three seconds. */
   readonly unanswered: ReadonlyMap<string, number>;
   /** Ended by sweeps since the plane was opened. */
@@ -41,13 +43,13 @@ export interface NatSweeper {
 
 interface Walk {
   readonly atMs: number;
-  readonly byDestination: Map<string, number>;
+  readonly byCell: Map<string, number>;
   readonly unanswered: Map<string, number>;
   count: number;
 }
 
 function newWalk(atMs: number): Walk {
-  return { atMs, byDestination: new Map(), unanswered: new Map(), count: 0 };
+  return { atMs, byCell: new Map(), unanswered: new Map(), count: 0 };
 }
 
 function addTo(counts: Map<string, number>, key: string): void {
@@ -147,12 +149,12 @@ function isClosed(map: BpfMap, value: Uint8Array): boolean {
 
 function countReply(walk: Walk, value: Uint8Array, nowNs: bigint): void {
   const fields = view(value);
-  const key = placeOf(value);
+  const word = (at: number): number => fields.getUint32(at, true);
   walk.count += 1;
-  addTo(walk.byDestination, key);
+  addTo(walk.byCell, cellOf(word(SERVICE_AT), word(DESTINATION_AT), word(GENERATION_AT)));
   const isAnswered = (value[FLAGS_AT]! & NatFlags.NAT_ANSWERED) !== 0;
   if (!isAnswered && fields.getBigUint64(LAST_SEEN_AT, true) + UNANSWERED_NS < nowNs)
-    addTo(walk.unanswered, key);
+    addTo(walk.unanswered, placeOf(value));
 }
 
 interface Entry {
