@@ -6,10 +6,13 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { init } from "echarts";
-import { churn, churnConfig, type ChurnConfig, type ChurnResult } from "../scripts/lab_churn.ts";
-import { raiseLab, VIP4, type Lab } from "../scripts/lab_network.ts";
+import { forwardBetweenBackends, loseHost, plugHost, spreadFlows } from "../scripts/lab_balancers.ts";
+import { churn, churnConfig, type ChurnConfig, type ChurnOptions, type ChurnResult } from "../scripts/lab_churn.ts";
+import { raiseLab, VIP4, type FarClient, type Lab, type LabHost } from "../scripts/lab_network.ts";
 import { takeRedirects } from "../scripts/lab_links.ts";
-import { instanceName, ROOT, serveBackend, startInstance, startLoad } from "../scripts/lab_services.ts";
+import {
+  instanceName, ROOT, serveBackend, startDecap, startInstance, startLoad, type Instance, type Load,
+} from "../scripts/lab_services.ts";
 import { runInSync, startReaper, sweepLeftovers } from "../scripts/namespaces.ts";
 import { Draws } from "../test/support/random.ts";
 import { seed } from "../test/support/counts.ts";
@@ -27,6 +30,8 @@ interface Contestant extends Pick<ChurnConfig, "tracking" | "forwarding" | "keys
   readonly name: string;
   /** SYNs per second from invented addresses; 0: none. */
   readonly floodRate: number;
+  /** Half-way, one of two balancers is. */
+  readonly isOneLost: boolean;
 }
 
 export interface ChurnRow {
@@ -59,18 +64,23 @@ const BACKENDS = 7;
 const EVERY_MS = 200;
 const FLOOD_RATE = 500_000;
 const MILLION = 1_000_000;
+/** The addresses of both balancers, for those who take alternates from them alone. */
+const BALANCERS = "198.18.0.0/29";
 
+const SECOND_CHANCE = { name: "minimal + second chance", tracking: "minimal", forwarding: "gue", keys: "secondChance: true" } as const;
 const WAYS = [
   { name: "none", tracking: "none", forwarding: "l2" },
   { name: "minimal", tracking: "minimal", forwarding: "l2" },
+  SECOND_CHANCE,
   { name: "full", tracking: "full", forwarding: "l2" },
 ] as const;
 
 function contestants(only: RegExp | null): Contestant[] {
-  const all = [0, FLOOD_RATE].flatMap((floodRate) => WAYS.map((way) => ({
-    ...way, floodRate, name: floodRate === 0 ? way.name : `${way.name}, under a flood`,
+  const alone = [0, FLOOD_RATE].flatMap((floodRate) => WAYS.map((way) => ({
+    ...way, floodRate, isOneLost: false, name: floodRate === 0 ? way.name : `${way.name}, under a flood`,
   })));
-  return all.filter(({ name }) => only === null || only.test(name));
+  const lost = WAYS.map((way) => ({ ...way, floodRate: 0, isOneLost: true, name: `${way.name}, one of two balancers lost` }));
+  return [...alone, ...lost].filter(({ name }) => only === null || only.test(name));
 }
 
 /** The greatest table with keys of flows that a process holds is `flows`; what the kernel accounts for an entry of it. */
@@ -105,41 +115,95 @@ async function startFlood(lab: Lab, object: string, rate: number, seconds: numbe
   return { perSecond };
 }
 
-async function measure(lab: Lab, object: string, { name, floodRate, ...way }: Contestant, seconds: number): Promise<ChurnRow> {
-  const of: ChurnConfig = { ...way, instance: instanceName("churn") };
-  const running = await startInstance(lab, of.instance, churnConfig(lab.backends, of));
+/** Where the rows are measured. */
+interface Ground {
+  readonly lab: Lab;
+  /** The client of the rows with two balancers, which its router spreads its flows over. */
+  readonly far: FarClient;
+  readonly second: LabHost;
+  /** Of the program that floods. */
+  readonly object: string;
+}
+
+function raiseGround(scratch: string): Ground {
+  const lab = raiseLab({ label: "churn", backends: BACKENDS, mtu: 1500, localVip: false });
   try {
-    const draws = new Draws(seed());
-    const flood = await startFlood(lab, object, floodRate, seconds);
-    const { counts, changes, moved, bereft }: ChurnResult = await churn({
-      ...of, lab, running, address: VIP4, connections: CONNECTIONS, seconds, everyMs: EVERY_MS,
-      draw: (limit) => draws.below(limit),
-    });
-    const { flowTable } = await running.api.status();
-    return {
-      name, connections: counts.long, questions: counts.short,
-      changes: Object.values(changes).reduce((sum, each) => sum + each, 0),
-      broken: moved.length, bereft: bereft.length,
-      remembered: flowTable.count ?? 0, entryBytes: flowEntryBytes(running.process.pid ?? 0),
-      floodPerSecond: await flood.perSecond,
-    };
-  } finally {
-    await running.remove();
+    takeRedirects(lab.network, lab.client.name);
+    const far = lab.addFarClient(1500);
+    const second = lab.addBalancer();
+    forwardBetweenBackends(lab);
+    return { lab, far, second, object: compileProgram(ROOT, "syn_flood", scratch) };
+  } catch (error) {
+    lab.close();
+    throw error;
   }
+}
+
+/** What unwraps on the backends while a row is measured that needs it. */
+async function startDecaps({ lab }: Ground, { forwarding }: Contestant): Promise<readonly Load[]> {
+  if (forwarding !== "gue") return [];
+  return Promise.all(lab.backends.map((host) => startDecap(host, "--second-chance", "--source", BALANCERS)));
+}
+
+async function measure(ground: Ground, contestant: Contestant, seconds: number): Promise<ChurnRow> {
+  const { lab, far, second } = ground;
+  const { isOneLost } = contestant;
+  const hosts = isOneLost ? [lab.balancer, second] : [lab.balancer];
+  const instances: Instance[] = [];
+  const decaps = await startDecaps(ground, contestant);
+  try {
+    for (const balancer of hosts) {
+      plugHost(lab, balancer, "in");
+      const name = instanceName(balancer.name);
+      instances.push(await startInstance({ balancer }, name, churnConfig(name, lab.backends, contestant)));
+    }
+    spreadFlows(far.router, hosts);
+    const [first, other] = instances;
+    const loses = other === undefined ? {} : { loses: { balancer: other, kill: async () => {
+      await other.stop("SIGKILL");
+      loseHost(lab, far.router, hosts, second);
+    } } };
+    return await run(ground, contestant, seconds, first!, {
+      ...contestant, ...loses, lab, balancers: instances, client: isOneLost ? far : lab.client,
+    });
+  } finally {
+    for (const instance of instances) await instance.remove();
+    for (const { process } of decaps) process.kill("SIGTERM");
+  }
+}
+
+type Under = Pick<ChurnOptions, "tracking" | "forwarding" | "lab" | "balancers" | "client">;
+
+async function run(
+  { lab, object }: Ground, { name, floodRate }: Contestant, seconds: number, first: Instance, under: Under,
+): Promise<ChurnRow> {
+  const draws = new Draws(seed());
+  const flood = await startFlood(lab, object, floodRate, seconds);
+  const { counts, changes, moved, bereft }: ChurnResult = await churn({
+    ...under, address: VIP4, connections: CONNECTIONS, seconds, everyMs: EVERY_MS,
+    draw: (limit) => draws.below(limit),
+  });
+  const { flowTable } = await first.api.status();
+  return {
+    name, connections: counts.long, questions: counts.short,
+    changes: Object.values(changes).reduce((sum, each) => sum + each, 0),
+    broken: moved.length, bereft: bereft.length,
+    remembered: flowTable.count ?? 0, entryBytes: flowEntryBytes(first.process.pid ?? 0),
+    floodPerSecond: await flood.perSecond,
+  };
 }
 
 export async function benchChurn({ seconds, only, progress }: ChurnBenchOptions): Promise<ChurnBench> {
   sweepLeftovers();
   const reaper = startReaper();
   const scratch = mkdtempSync(join(tmpdir(), "pointsman-churn-"));
-  const lab = raiseLab({ label: "churn", backends: BACKENDS, mtu: 1500, localVip: false });
+  const ground = raiseGround(scratch);
+  const { lab } = ground;
   try {
-    takeRedirects(lab.network, lab.client.name);
-    const object = compileProgram(ROOT, "syn_flood", scratch);
     for (const host of lab.backends) await serveBackend(host, { iperf: false, decap: false });
     const rows: ChurnRow[] = [];
     for (const contestant of contestants(only)) {
-      const row = await measure(lab, object, contestant, seconds);
+      const row = await measure(ground, contestant, seconds);
       progress(`${row.name}: ${row.broken} broken, ${row.bereft} whose backend died`);
       rows.push(row);
     }
@@ -169,8 +233,9 @@ export function churnTable(result: ChurnBench): string {
 ${rows}
 ${result.connections} connections, each opened anew when it broke, that check a line every 500 ms, beside connections for one question
 each; ${result.seconds} s, a change every ${EVERY_MS} ms: a backend of ${BACKENDS} added, removed, drained, undrained, re-weighted,
-ill or well. Broken: although their backend lived. Remembered: entries of the flow table at the end; their memory,
-as the kernel accounts for it, for a million connections in the same state. The flood's sources are invented, out of
+ill or well; of two balancers behind a router that spreads flows over both, one is lost half-way, with all that it remembered.
+The second chance goes with gue, the others with l2. Broken: although their backend lived. Remembered: entries of the flow table at
+the end; their memory, as the kernel accounts for it, for a million connections in the same state. The flood's sources are invented, out of
 2^32 pairs of address and port.
 
 Machine: ${machineLine(result.machine)}. Command: \`${result.command}\`, seed ${result.seed}.
@@ -187,8 +252,10 @@ export function churnChart(result: ChurnBench): string {
     backgroundColor: "#ffffff",
     title: { text: "Broken of a thousand connections, five changes a second", left: "center" },
     legend: { bottom: 0 },
-    grid: { left: 60, right: 20, top: 50, bottom: 70 },
-    xAxis: { type: "category", data: result.rows.map(({ name }) => name) },
+    grid: { left: 60, right: 20, top: 50, bottom: 100 },
+    xAxis: {
+      type: "category", data: result.rows.map(({ name }) => name), axisLabel: { interval: 0, width: 75, overflow: "break" },
+    },
     yAxis: { type: "value", min: 0 },
     series: [
       { name: "although their backend lived", type: "bar", data: result.rows.map((row) => share(row.broken, row)) },

@@ -147,7 +147,7 @@ async function serve(lab: Lab, decap: boolean, directory: string, processes: Chi
     };
     // Direct server return serves the virtual address; the others reach the backend's own.
     for (const address of [VIP4, host.ipv4]) quiet("iperf3", "-s", "-B", address, "-p", "5201");
-    if (decap) processes.push(await startDecap(host));
+    if (decap) processes.push((await startDecap(host)).process);
     if (!onPath("nginx")) {
       processes.push((await serveBackend(host, { iperf: false, decap: false })).process);
       continue;

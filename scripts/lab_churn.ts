@@ -10,16 +10,22 @@ import { startLoad, type Instance } from "./lab_services.ts";
 import { runIn } from "./namespaces.ts";
 
 export interface ChurnConfig {
-  readonly instance: string;
   readonly forwarding: string;
   readonly tracking: "minimal" | "full" | "none";
   /** More keys of each service: "secondChance: true". */
   readonly keys?: string;
 }
 
+/** Serves churnConfig() of all backends, under this name. */
+export type ChurnBalancer = Pick<Instance, "api" | "name">;
+
 export interface ChurnOptions extends ChurnConfig {
-  readonly lab: Pick<Lab, "client" | "balancer" | "backends">;
-  readonly running: Pick<Instance, "api">;
+  readonly lab: Pick<Lab, "balancer" | "backends">;
+  readonly client: LabHost;
+  /** All make the same changes. Whether backends are ill is heard from the first one. */
+  readonly balancers: readonly ChurnBalancer[];
+  /** Half-way one of them dies, of those behind the first. Absent: none. */
+  readonly loses?: { readonly balancer: ChurnBalancer; readonly kill: () => Promise<void> };
   readonly address: typeof VIP4 | typeof VIP6;
   readonly connections: number;
   readonly seconds: number;
@@ -50,7 +56,9 @@ const SLACK_MS = 2000;
 const ACTOR = "churn";
 
 /** One pool, each address with the service that says who answers. */
-export function churnConfig(hosts: readonly LabHost[], { instance, forwarding, tracking, keys }: ChurnConfig): string {
+export function churnConfig(
+  instance: string, hosts: readonly LabHost[], { forwarding, tracking, keys }: ChurnConfig,
+): string {
   const backends = hosts.map(({ name, ipv4 }) => `      - { name: ${name}, address: ${ipv4} }`).join("\n");
   const services = [VIP4, VIP6].map((address, at) => `  - { name: named-${at}, address: "${address}", port: ${PORT},`
     + ` protocol: tcp, pool: web, forwarding: ${forwarding}, tracking: ${tracking}${keys === undefined ? "" : `, ${keys}`} }`);
@@ -90,12 +98,14 @@ class Churn {
   readonly changes: Record<Change, number>;
   readonly deaths = new Deaths();
   readonly #options: ChurnOptions;
+  #balancers: readonly ChurnBalancer[];
   readonly #present: Set<LabHost>;
   readonly #sick = new Set<LabHost>();
   readonly #drained = new Set<LabHost>();
 
   constructor(options: ChurnOptions) {
     this.#options = options;
+    this.#balancers = options.balancers;
     this.#present = new Set(options.lab.backends);
     this.changes = { add: 0, remove: 0, drain: 0, undrain: 0, weight: 0, sicken: 0, heal: 0 };
   }
@@ -121,36 +131,47 @@ class Churn {
   }
 
   async #make(change: Change, host: LabHost): Promise<void> {
-    const { api } = this.#options.running;
     const target = `web/${host.name}`;
     const common = { target, actor: ACTOR, reason: null, expiresInMs: null };
     switch (change) {
       case "add": case "remove":
         if (change === "add") this.#present.add(host);
         else { this.#present.delete(host); this.deaths.begin(host.name); }
-        await api.apply({ name: "churn", text: this.#config(), actor: ACTOR });
+        await this.#each(({ name, api }) =>
+          api.apply({ name: "churn", text: churnConfig(name, [...this.#present], this.#options), actor: ACTOR }));
         if (change === "add") this.deaths.end(host.name);
         return;
-      case "drain": this.#drained.add(host); await api.override({ ...common, change: { kind: "drain" } }); return;
+      case "drain":
+        this.#drained.add(host);
+        await this.#each(({ api }) => api.override({ ...common, change: { kind: "drain" } }));
+        return;
       case "undrain":
         this.#drained.delete(host);
-        await api.clearOverrides({ target, kind: "drain", actor: ACTOR });
+        await this.#each(({ api }) => api.clearOverrides({ target, kind: "drain", actor: ACTOR }));
         return;
-      case "weight":
-        await api.override({ ...common, change: { kind: "weight", weight: 1 + this.#options.draw(WEIGHT_MAX) } });
+      case "weight": {
+        const weight = 1 + this.#options.draw(WEIGHT_MAX);
+        await this.#each(({ api }) => api.override({ ...common, change: { kind: "weight", weight } }));
         return;
+      }
       case "sicken": this.#sick.add(host); await this.#tell(host, "sick"); return;
       case "heal": this.#sick.delete(host); await this.#tell(host, "well"); return;
     }
   }
 
+  async #each(make: (balancer: ChurnBalancer) => Promise<unknown>): Promise<void> {
+    await Promise.all(this.#balancers.map(make));
+  }
+
+  /** One of the balancers dies. */
+  async lose({ balancer, kill }: NonNullable<ChurnOptions["loses"]>): Promise<void> {
+    this.#balancers = this.#balancers.filter((each) => each !== balancer);
+    await kill();
+  }
+
   /** The hosts are well again for whoever comes next. */
   async heal(): Promise<void> {
     for (const host of this.#sick) await this.#make("heal", host);
-  }
-
-  #config(): string {
-    return churnConfig([...this.#present], this.#options);
   }
 
   async #tell(host: LabHost, what: "sick" | "well"): Promise<void> {
@@ -159,8 +180,10 @@ class Churn {
 }
 
 /** Notes what the probes find, until the signal. */
-async function followHealth({ running }: ChurnOptions, deaths: Deaths, signal: AbortSignal): Promise<void> {
-  for await (const { kind, subject, fields } of running.api.events({ since: 0, signal })) {
+async function followHealth({ balancers }: ChurnOptions, deaths: Deaths, signal: AbortSignal): Promise<void> {
+  const [first] = balancers;
+  if (first === undefined) return;
+  for await (const { kind, subject, fields } of first.api.events({ since: 0, signal })) {
     if (kind !== "health") continue;
     const name = subject.replace(/^web\//, "");
     if (fields["to"] === "down") deaths.begin(name);
@@ -168,19 +191,23 @@ async function followHealth({ running }: ChurnOptions, deaths: Deaths, signal: A
   }
 }
 
-/** Runs the load and the changes side by side for so long. The instance serves churnConfig() of all backends. */
+/** Runs the load and the changes side by side for so long. */
 export async function churn(options: ChurnOptions): Promise<ChurnResult> {
-  const { lab, address, connections, seconds, everyMs } = options;
+  const { client, address, connections, seconds, everyMs } = options;
+  let { loses } = options;
   const load = await startLoad(
-    lab.client.namespace, "scripts/lab_churn_client.js", address, String(PORT), String(connections), String(seconds),
+    client.namespace, "scripts/lab_churn_client.js", address, String(PORT), String(connections), String(seconds),
   );
   const made = new Churn(options);
   const listening = new AbortController();
   const following = followHealth(options, made.deaths, listening.signal);
-  const endMs = Date.now() + seconds * 1000;
-  for (let dueMs = Date.now() + everyMs; dueMs < endMs; dueMs += everyMs) {
+  const beginMs = Date.now();
+  for (let dueMs = beginMs + everyMs; dueMs < beginMs + seconds * 1000; dueMs += everyMs) {
     await sleep(Math.max(0, dueMs - Date.now()));
     await made.change();
+    if (loses === undefined || dueMs < beginMs + seconds * 500) continue;
+    await made.lose(loses);
+    loses = undefined;
   }
   await load.lastLine;
   await made.heal();

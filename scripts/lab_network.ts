@@ -24,6 +24,11 @@ export interface LabHost {
   readonly ipv6: string;
 }
 
+export interface FarClient extends LabHost {
+  /** Between it and everybody else. */
+  readonly router: LabHost;
+}
+
 /** The virtual addresses of the lab. */
 export const VIP4 = "198.18.100.1";
 export const VIP6 = "2001:db8:100::1";
@@ -40,11 +45,13 @@ export interface Lab {
   readonly network: string;
   /** Adds one more backend host while everything runs. */
   addBackend(): LabHost;
+  /** Adds another balancer, to which nothing leads yet (lab_balancers.ts). */
+  addBalancer(): LabHost;
   /**
    * Adds a router, and a client behind it on a link of this MTU, of which the client says nothing:
    * it announces segments that fit the others' links. Both are there for the backends up to now.
    */
-  addFarClient(mtu: number): LabHost;
+  addFarClient(mtu: number): FarClient;
   /** The backends up to now send what is for the client, and the far one, to the balancer, as nat wants it. */
   returnThroughBalancer(): void;
   /** Deletes the namespaces with all that runs in them. */
@@ -103,7 +110,7 @@ const IPV4_SEGMENT_OVERHEAD = 40;
 const IPV6_SEGMENT_OVERHEAD = 60;
 
 /** The client on the other side of `router`. */
-function raiseFarClient(options: LabOptions, router: LabHost, balancer: LabHost, mtu: number): LabHost {
+function raiseFarClient(options: LabOptions, router: LabHost, balancer: LabHost, mtu: number): FarClient {
   const namespace = raiseNamespace(`${options.label}-far`);
   const [ipv4, ipv6] = ["198.18.1.2", "2001:db8:1::2"];
   ip(router.namespace, "link", "add", "far", "mtu", String(mtu), "type", "veth",
@@ -117,7 +124,20 @@ function raiseFarClient(options: LabOptions, router: LabHost, balancer: LabHost,
   configure(router.namespace, { "net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1" });
   ip(router.namespace, "route", "add", `${VIP4}/32`, "via", balancer.ipv4);
   ip(router.namespace, "-6", "route", "add", `${VIP6}/128`, "via", balancer.ipv6);
-  return { name: "far", namespace, ipv4, ipv6 };
+  return { name: "far", namespace, ipv4, ipv6, router };
+}
+
+/** A host that answers for virtual addresses which it may not have, and that XDP redirects to. */
+function raiseBalancer(options: LabOptions, network: string, name: string, host: number): LabHost {
+  const balancer = raiseHost(options.label, network, name, host, mtuBehind(options));
+  takeRedirects(network, name);
+  configure(balancer.namespace, {
+    "net.ipv4.ip_forward": "0", "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.eth0.rp_filter": "0",
+    // A balancer that sends the client to a backend "directly" would be left out of the path.
+    "net.ipv4.conf.all.send_redirects": "0", "net.ipv4.conf.eth0.send_redirects": "0",
+  });
+  if (options.localVip) addVip(balancer.namespace);
+  return balancer;
 }
 
 /** Raises the lab. What was made is taken down again when a step fails. */
@@ -128,7 +148,7 @@ export function raiseLab(options: LabOptions): Lab {
   try {
     const network = raiseSwitch(options.label);
     namespaces.push(network);
-    const balancer = raiseHost(options.label, network, "balancer", 1, mtuBehind(options));
+    const balancer = raiseBalancer(options, network, "balancer", 1);
     namespaces.push(balancer.namespace);
     const client = raiseHost(options.label, network, "client", 2, options.mtu);
     namespaces.push(client.namespace);
@@ -140,7 +160,15 @@ export function raiseLab(options: LabOptions): Lab {
       return host;
     };
     for (let i = 0; i < options.backends; i++) addBackend();
-    const addFarClient = (mtu: number): LabHost => {
+    let balancers = 1;
+    const addBalancer = (): LabHost => {
+      balancers += 1;
+      // Between the router's address and the backends'.
+      const another = raiseBalancer(options, network, `balancer-${balancers}`, 2 + balancers);
+      namespaces.push(another.namespace);
+      return another;
+    };
+    const addFarClient = (mtu: number): FarClient => {
       const router = raiseHost(options.label, network, "router", 3, options.mtu);
       namespaces.push(router.namespace);
       const far = raiseFarClient(options, router, balancer, mtu);
@@ -166,16 +194,12 @@ export function raiseLab(options: LabOptions): Lab {
         });
       }
     };
-    takeRedirects(network, balancer.name);
-    configure(balancer.namespace, {
-      "net.ipv4.ip_forward": "0", "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.eth0.rp_filter": "0",
-      // A balancer that sends the client to a backend "directly" would be left out of the path.
-      "net.ipv4.conf.all.send_redirects": "0", "net.ipv4.conf.eth0.send_redirects": "0",
-    });
-    if (options.localVip) addVip(balancer.namespace);
     ip(client.namespace, "route", "add", `${VIP4}/32`, "via", balancer.ipv4);
     ip(client.namespace, "-6", "route", "add", `${VIP6}/128`, "via", balancer.ipv6);
-    return { client, balancer, backends, interface: "eth0", network, addBackend, addFarClient, returnThroughBalancer, close };
+    return {
+      client, balancer, backends, interface: "eth0", network,
+      addBackend, addBalancer, addFarClient, returnThroughBalancer, close,
+    };
   } catch (error) {
     close();
     throw error;

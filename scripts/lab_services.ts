@@ -47,7 +47,7 @@ export async function serveBackend(
     for (const address of options.iperf === true ? [VIP4, VIP6] : [host.ipv4, host.ipv6])
       start("iperf3", ["-s", "-B", address, "-p", "5201"]);
   }
-  if (options.decap) processes.push(await startDecap(host));
+  if (options.decap) processes.push((await startDecap(host)).process);
   return {
     host,
     process: server,
@@ -57,18 +57,13 @@ export async function serveBackend(
   };
 }
 
-/** Starts the backend's side of a tunnel, which unwraps packets for the virtual addresses. */
-export async function startDecap(host: LabHost): Promise<ChildProcess> {
+/**
+ * Starts the backend's side of a tunnel, which unwraps packets for the virtual addresses, with more options;
+ * with `-o json`, its last line has the counters.
+ */
+export function startDecap({ namespace }: LabHost, ...options: readonly string[]): Promise<Load> {
   const addresses = [VIP4, VIP6].flatMap((address) => ["--address", address]);
-  const child = spawnIn(host.namespace, process.execPath, [
-    join(BUILT, "src/main.js"),
-    "decap",
-    "--interface",
-    "eth0",
-    ...addresses,
-  ]);
-  await firstLine(child, `${host.name}'s decapsulation`);
-  return child;
+  return startLoad(namespace, "src/main.js", "decap", "--interface", "eth0", ...addresses, ...options);
 }
 
 /** Waits for a program's first line; what it said instead is in the error. */

@@ -336,6 +336,8 @@ export const explanationSchema = z.strictObject({
   slot: counting,
   /** "pool/backend" that owns the slot in the configured ring; null when nobody does. */
   configuredOwner: text.nullable(),
+  /** "pool/backend" of those that its packets name for the second chance, in the order in which they are asked. */
+  alternates: z.array(text),
   steps: z.array(z.strictObject({ step: text, detail: text })),
 });
 

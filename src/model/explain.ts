@@ -9,7 +9,7 @@ import type { Packet, State } from "./decide.ts";
 import { decide } from "./decide.ts";
 import { slotFor } from "./slot.ts";
 import { LENDING_DRAWS_MAX, lendingDraw } from "./lending.ts";
-import { stateSteps } from "./explain_states.ts";
+import { namesOf, secondChanceSteps, stateSteps } from "./explain_states.ts";
 import { connectionIdSteps, shortHeader } from "./explain_quic.ts";
 import { keyWord } from "./permutation.ts";
 import { formatServiceAddress, isExact, PROTOCOL_NUMBERS } from "./service_address.ts";
@@ -32,6 +32,8 @@ export interface ExplainedFlow {
   readonly hash: number;
   readonly slot: number;
   readonly configuredOwner: string | null;
+  /** "pool/backend" of those that its packets name for the second chance, in the order in which they are asked. */
+  readonly alternates: string[];
   readonly steps: ExplainStep[];
 }
 
@@ -57,7 +59,8 @@ export function explain(
 ): ExplainedFlow {
   const first = firstPacket(service, client, to);
   const packet = cid === null ? first : { ...first, datagram: shortHeader(cid) };
-  const decision = decide(table, { ...NEW_FLOW, nowNs }, packet);
+  const state = { ...NEW_FLOW, nowNs };
+  const decision = decide(table, state, packet);
   const { hash, slot } = slotFor(service, packet);
   const owner = table.destinations.get(service.ring.configured[slot] ?? 0) ?? null;
   const chosen = decision.destination;
@@ -75,6 +78,7 @@ export function explain(
       steps.push(...lendingSteps(table, config, service, slot, chosen));
     }
     steps.push(...stateSteps(table, service, packet, slot, nowNs));
+    if (chosen !== null) steps.push(...secondChanceSteps(table, state, packet, decision));
   }
   const where = chosen === null ? null : formatEndpoint(chosen.address, chosen.port ?? to.port);
   steps.push(finalStep(service, decision.verdict, chosen, where));
@@ -88,6 +92,7 @@ export function explain(
     hash,
     slot,
     configuredOwner: owner?.name ?? null,
+    alternates: [...namesOf(table, decision)],
     steps,
   };
 }

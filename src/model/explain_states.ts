@@ -1,6 +1,7 @@
-// The step of explain that is about flows from before: whether the slot is settled, changing, or settled
-// with exceptions, in words. Pure.
+// The steps of explain that are about flows from before: whether the slot is settled, changing, or settled
+// with exceptions, and who else may have a flow of it, in words. Pure.
 
+import { decide, type Decision, type Packet, type State } from "./decide.ts";
 import { trackingOf, untrackedOwner } from "./flow_decide.ts";
 import type { ExplainStep } from "./explain.ts";
 import type { SlotInput } from "./slot.ts";
@@ -27,5 +28,26 @@ export function stateSteps(
     step: "older flows",
     detail: isMarked ? "the slot is settled with exceptions: some flows may be remembered elsewhere"
       : "the slot is settled: they are where a new one goes",
+  }];
+}
+
+/** Those that a packet names for the second chance. */
+export function namesOf(table: ForwardingTable, { alternates = [] }: Decision): readonly string[] {
+  return alternates.map((id) => table.destinations.get(id)?.name ?? "nobody");
+}
+
+/** Whom the packets of this flow, which is new, name, and those of one that began before and nobody remembers. */
+export function secondChanceSteps(
+  table: ForwardingTable, state: State, first: Packet, opening: Decision,
+): ExplainStep[] {
+  if (opening.service?.config.secondChance !== true) return [];
+  const older = decide(table, state, { ...first, syn: false, ack: true });
+  const said = (decision: Decision): string => namesOf(table, decision).join(", then ") || "nobody";
+  if (namesOf(table, opening).length + namesOf(table, older).length === 0)
+    return [{ step: "second chance", detail: "packets name nobody else" }];
+  return [{
+    step: "second chance",
+    detail: `its packets name ${said(opening)}; those of a flow from before that nobody remembers go to`
+      + ` ${older.destination?.name ?? "nobody"} and name ${said(older)}`,
   }];
 }

@@ -33,11 +33,12 @@ describeKernel("churn", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
     address: typeof VIP4 | typeof VIP6, tracking: ChurnConfig["tracking"], seconds: number,
   ): Promise<ChurnResult> {
     return randomised("churn", async ({ seed }) => {
-      const of: ChurnConfig = { instance: instanceName("churn"), forwarding: "l2", tracking };
-      running = await startInstance(lab, of.instance, churnConfig(lab.backends, of));
+      const of: ChurnConfig = { forwarding: "l2", tracking };
+      const name = instanceName("churn");
+      running = await startInstance(lab, name, churnConfig(name, lab.backends, of));
       const draws = new Draws(seed);
       return churn({
-        ...of, lab, running, address, connections: CONNECTIONS, seconds, everyMs: EVERY_MS,
+        ...of, lab, client: lab.client, balancers: [running], address, connections: CONNECTIONS, seconds, everyMs: EVERY_MS,
         draw: (limit) => draws.below(limit),
       });
     });

@@ -107,7 +107,7 @@ describeKernel("probes via: tunnel", [...KERNEL, "tool:curl", "tool:ethtool"], (
     lab = raiseLab({ label: "probes", backends: 1, mtu: 1500, localVip: false });
     host = lab.backends[0]!;
     await serveBackend(host, { iperf: false, decap: false });
-    decap = await startDecap(host);
+    decap = (await startDecap(host)).process;
     name = instanceName("probes");
     instance = await startInstance(lab, name, configText(name, host, CASES));
   });
@@ -134,7 +134,7 @@ describeKernel("probes via: tunnel", [...KERNEL, "tool:curl", "tool:ethtool"], (
     decap.kill("SIGTERM");
     await once(decap, "exit");
     await becomes("those behind tunnels to be down", wanted((each) => L2.includes(each) || each === DIRECT));
-    decap = await startDecap(host);
+    decap = (await startDecap(host)).process;
     await becomes("all backends to be up again", wanted(() => true));
   });
 

@@ -33,6 +33,8 @@ const COUNTS = {
   "simulation": { short: 20, long: 1_000 },
   /** Rounds of the load itself: seconds and connections are the test's. */
   "churn": { short: 1, long: 1 },
+  /** Sequences of changes under two balancers, of which one dies. */
+  "lab_second_chance": { short: 1, long: 20 },
   "fuzz": { short: 50_000, long: 2_000_000 },
   /** Points at which a supervisor is killed, of each change and each way to make it; the long one is all of them. */
   "crash-points": { short: 1, long: 1_000 },

@@ -7,7 +7,7 @@ import type { Config } from "../../src/model/config.ts";
 import { explain } from "../../src/model/explain.ts";
 import type { ExplainedFlow } from "../../src/model/explain.ts";
 import { ringReport } from "../../src/model/ring_report.ts";
-import type { BackendHealth, ForwardingTable, Intent, Override } from "../../src/model/table.ts";
+import type { BackendHealth, ForwardingTable, Intent, Ledger, Override } from "../../src/model/table.ts";
 import { ADMISSION_MAX, EMPTY_LEDGER } from "../../src/model/table.ts";
 import { configOf } from "../support/configs.ts";
 import type { ConfigSketch } from "../support/configs.ts";
@@ -100,6 +100,31 @@ describe("explain", () => {
     expect(denied.steps.map((each) => each.step)).toEqual(["service", "policy", "verdict"]);
     expect(denied.steps[1]?.detail).toContain("198.51.100.7 is denied");
     expect(told({ ...intent, config }, "192.0.2.1:1").flow.verdict).toBe("TX_FORWARDED");
+  });
+
+  it("tells whom packets name for the second chance, in a slot that is changing", () => {
+    const sketch: ConfigSketch = { ...WEB, services: [{ name: "web", forwarding: "gue", secondChance: true, tracking: "minimal" }] };
+    const intent = intentOf({ ...sketch, pools: { web: ["a", "b", "c", "d", "e"] } });
+    const follow = (of: Intent, ledger: Ledger, generation: number): ForwardingTable =>
+      compile(of, { ledger, generation, changes: { nowMs: 1, shown: ledger, sweeps: new Map() } });
+    const before = follow(intentOf(sketch), EMPTY_LEDGER, 0);
+    const table = follow(intent, before.ledger, 1);
+    const service = table.services[0]!;
+    const { network, ports } = service.config;
+    let named = 0;
+    for (const client of CLIENTS) {
+      const flow = explain(table, intent.config, service, parseEndpoint(client)!, { address: network.address, port: ports.from }, null, 1n);
+      const was = before.destinations.get(before.services[0]!.ring.slots[flow.slot]!)!.name;
+      const isMoved = was !== flow.backend;
+      expect(flow.alternates).toEqual(isMoved ? [was] : []);
+      const { detail } = flow.steps.find((each) => each.step === "second chance")!;
+      expect(detail).toBe(isMoved
+        ? `its packets name ${was}; those of a flow from before that nobody remembers go to ${was} and name ${flow.backend!}`
+        : "packets name nobody else");
+      named += isMoved ? 1 : 0;
+    }
+    expect(named).toBeGreaterThan(20);
+    expect(told(intentOf(WEB), CLIENTS[0]!).flow).toMatchObject({ alternates: [] });
   });
 
   it("hashes the source alone where that was asked for", () => {
