@@ -7,7 +7,7 @@ import { deleteOwn } from "../../scripts/namespaces.ts";
 import { canonicalText, fingerprintOfText } from "../../src/dataplane/xdp/layout.ts";
 import { parseLayout } from "../../src/dataplane/xdp/layout_text.ts";
 import { pinLayout, pinnedFingerprint } from "../../src/dataplane/xdp/earlier_plane.ts";
-import { ABI_FINGERPRINT } from "../../src/dataplane/xdp/abi.gen.ts";
+import { ABI_FINGERPRINT, Settings } from "../../src/dataplane/xdp/abi.gen.ts";
 import { abiOfObject } from "../../src/dataplane/xdp/fingerprint.ts";
 import type { BpfObject, Native } from "../../src/dataplane/xdp/native.ts";
 import { openXdpPlane, packetProgram } from "../../src/dataplane/xdp/open_xdp.ts";
@@ -223,6 +223,12 @@ describeKernel("a plane of another release", KERNEL, () => {
     const { world } = held;
     const before = world.plane;
     const [program, names] = [programOn(wire), readdirSync(pinDirectory(world.instance))];
+    // Of the earlier release, too, it stands there.
+    const heartbeat = (): bigint => {
+      const value = before.inside.maps.maps.settings.lookup(new Uint8Array(4))!;
+      return new DataView(value.buffer, value.byteOffset).getBigUint64(Settings.offsets.heartbeatNs, true);
+    };
+    const beaten = heartbeat();
     let loads = 0;
     const failing: Native = { ...native(), BpfObject: { open: (path) => {
       const object = native().BpfObject.open(path);
@@ -234,6 +240,7 @@ describeKernel("a plane of another release", KERNEL, () => {
     expect(programOn(wire)).toBe(program);
     expect(readdirSync(pinDirectory(world.instance))).toEqual(names);
     expectKept(held, before, "refused");
+    expect(heartbeat()).toBeGreaterThan(beaten);
     await world.abandonAll();
     await world.open("to");
     expectKept(held, world.plane, "taken over then");

@@ -218,7 +218,8 @@ function mergeCopies(moves: readonly Move[]): Move[] {
 function make(move: Move, from: Uint8Array, to: Uint8Array): void {
   switch (move.kind) {
     case "copy":
-      to.set(from.subarray(move.from, move.from + move.length), move.to);
+      // Of so few bytes, each for itself is several times faster than set().
+      for (let at = 0; at < move.length; at += 1) to[move.to + at] = from[move.from + at]!;
       return;
     case "zero":
       if (from.subarray(move.from, move.from + move.length).some((byte) => byte !== 0)) {

@@ -56,22 +56,32 @@ export function mismatch(pins: Pins, found: bigint, why: string): Failure {
     + " that it remembers");
 }
 
+export interface EarlierOptions {
+  readonly ours: Abi;
+  readonly which: "maps" | "new maps";
+  readonly onBatch: () => void;
+}
+
 export class EarlierPlane {
   readonly pins: Pins;
   readonly fingerprint: bigint;
   readonly abi: Abi;
   readonly #ours: Abi;
   readonly #maps: ReadonlyMap<MapName, BpfMap>;
+  readonly #onBatch: () => void;
+  #heartbeat: { readonly words: BigUint64Array; readonly at: number } | null | undefined;
   readonly #conversions: ReadonlyMap<MapName, MapConversion>;
   /** Entries that have no place in this build's maps, by map. */
   readonly dropped = new Map<MapName, number>();
 
   /**
    * Throws ABI_MISMATCH when it says nothing of its layout, or something that this build cannot follow. `which`: its
-   * maps, or those that were to take their place when somebody died, of which some or all may be missing.
+   * maps, or those that were to take their place when somebody died, of which some or all may be missing. `onBatch` is
+   * called again and again while large maps are read.
    */
-  constructor(native: Native, pins: Pins, ours: Abi, which: "maps" | "new maps" = "maps") {
+  constructor(native: Native, pins: Pins, { ours, which, onBatch }: EarlierOptions) {
     this.pins = pins;
+    this.#onBatch = onBatch;
     this.#ours = ours;
     this.fingerprint = pinnedFingerprint(native, pins);
     this.abi = this.#layout(native);
@@ -130,13 +140,16 @@ export class EarlierPlane {
 
   /** What its program reads, where its layout has it: nobody is orphaned by an upgrade that takes its time. */
   writeHeartbeat(nowNs: bigint): void {
+    this.#heartbeat ??= this.#findHeartbeat();
+    if (this.#heartbeat !== null) Atomics.store(this.#heartbeat.words, this.#heartbeat.at, nowNs);
+  }
+
+  #findHeartbeat(): { readonly words: BigUint64Array; readonly at: number } | null {
     const settings = this.abi.structs.find(({ name }) => name === "settings");
     const field = settings?.fields.find(({ name }) => name === "heartbeat_ns");
-    if (field?.type.kind !== "int" || field.type.size !== 8 || field.offset % 8 !== 0) return;
     const map = this.#maps.get("settings");
-    if (map === undefined) return;
-    const words = new BigUint64Array(map.mmap());
-    Atomics.store(words, field.offset / 8, nowNs);
+    if (map === undefined || field === undefined || typeText(field.type) !== "u64" || field.offset % 8 !== 0) return null;
+    return { words: new BigUint64Array(map.mmap()), at: field.offset / 8 };
   }
 
   /**
@@ -148,7 +161,7 @@ export class EarlierPlane {
     const conversion = this.conversion(name);
     if (map === undefined || (conversion.kind !== "same" && conversion.kind !== "converted")) return;
     const timeAt = late === null ? null : this.#timeAt(name, late.timeAt);
-    for (const entry of entriesOfMap(map)) {
+    for (const entry of entriesOfMap(map, this.#onBatch)) {
       if (late !== null && timeAt !== null && timeIn(entry.value, timeAt) + TICK_NS < late.sinceNs) continue;
       const converted = conversion.kind === "same" ? entry : this.#convert(name, conversion, entry);
       if (converted !== null) yield converted;
@@ -201,7 +214,7 @@ function timeIn(value: Uint8Array, at: number): bigint {
   return new DataView(value.buffer, value.byteOffset).getBigUint64(at, true);
 }
 
-function* entriesOfMap(map: BpfMap): Generator<Entry> {
+function* entriesOfMap(map: BpfMap, onBatch: () => void): Generator<Entry> {
   const { type, keySize, maxEntries } = map.info();
   if (ONE_BY_ONE.has(type)) {
     yield* walk(map);
@@ -216,6 +229,7 @@ function* entriesOfMap(map: BpfMap): Generator<Entry> {
         value: batch.values.subarray(at * valueSize, (at + 1) * valueSize),
       };
     }
+    onBatch();
     cursor = batch.cursor;
     if (cursor === null) return;
   }

@@ -41,17 +41,19 @@ export class Upgrade {
   /** What each interface ran before, by its name. */
   readonly #before: ReadonlyMap<string, number>;
   readonly #sinceNs: bigint;
+  /** The maps that packets are about to use, or use already. */
+  #next: PlaneMaps | null = null;
 
   /** Throws ABI_MISMATCH for a plane that cannot be read. */
   constructor(parts: UpgradeParts) {
     const { native, env, abi, current, beside } = parts;
     this.#parts = parts;
-    this.#base = new EarlierPlane(native, current, abi);
+    const open = (pins: Pins, which: "maps" | "new maps"): EarlierPlane =>
+      new EarlierPlane(native, pins, { ours: abi, which, onBatch: () => { this.#beat(); } });
+    this.#base = open(current, "maps");
     try {
-      this.#others.push(new EarlierPlane(native, current, abi, "new maps"));
-      for (const pins of beside) {
-        this.#others.push(new EarlierPlane(native, pins, abi), new EarlierPlane(native, pins, abi, "new maps"));
-      }
+      this.#others.push(open(current, "new maps"));
+      for (const pins of beside) this.#others.push(open(pins, "maps"), open(pins, "new maps"));
       this.#refuseWhatIsLost();
       this.#before = programsOf(native, current);
       this.#sinceNs = env.clock.monotonicNs();
@@ -155,12 +157,16 @@ export class Upgrade {
     }
   }
 
+  /** Nobody is orphaned by large maps. */
   #beat(): void {
-    for (const plane of [this.#base, ...this.#others]) plane.writeHeartbeat(this.#parts.env.clock.monotonicNs());
+    const nowNs = this.#parts.env.clock.monotonicNs();
+    for (const plane of [this.#base, ...this.#others]) plane.writeHeartbeat(nowNs);
+    this.#next?.settings.writeHeartbeat(nowNs);
   }
 
   /** Right before packets meet the new maps: what the old ones have learned and counted since they were copied. */
   beforeSwap(to: PlaneMaps): void {
+    this.#next = to;
     this.#beat();
     for (const name of COUNTS) {
       this.#base.copyInto(name, to.maps[name]);
