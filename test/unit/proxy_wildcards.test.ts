@@ -64,8 +64,11 @@ async function said(port: number): Promise<string> {
 describe("a range of ports", () => {
   it("leads from each of its ports to the same port of the backend, by TCP", async () => {
     const first = await freeRange();
-    const servers = Array.from({ length: SIZE }, (_, at) => createServer((socket) => { socket.end(`port ${first + at}\n`); })
-      .listen(first + at, BACKEND_HOST));
+    const servers = Array.from({ length: SIZE }, (_, at) => createServer((socket) => {
+      // Who has heard enough resets.
+      socket.on("error", () => { socket.destroy(); });
+      socket.end(`port ${first + at}\n`);
+    }).listen(first + at, BACKEND_HOST));
     await Promise.all(servers.map((server) => once(server, "listening")));
     const wanted = samePort({ port: `${first}-${first + 2}` });
     expect((await world.apply(wanted)).failed).toEqual(new Map());
