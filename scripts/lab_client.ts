@@ -6,7 +6,8 @@
 //   hold ADDRESS PORT COUNT SECONDS  COUNT connections to an echo server that each send and check a
 //                                 line every 100 ms; prints "held N, broken M"
 //   stream ADDRESS PORT COUNT SECONDS  numbered datagrams over SECONDS from COUNT ports; prints
-//                                 "sent N, answered M" after the last answers had time to come
+//                                 "sent N, answered M, moved K" after the last answers had time to come:
+//                                 K of the ports heard from more than one backend
 //
 // SECONDS 0: until SIGTERM.
 
@@ -137,10 +138,13 @@ const STREAM_RATE = 50;
 async function stream(): Promise<void> {
   let sent = 0;
   const answered = new Set<string>();
+  const names = Array.from({ length: count }, () => new Set<string>());
   const sockets = Array.from({ length: count }, (_, index) => {
     const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
     socket.on("message", (message) => {
-      answered.add(`${index} ${message.toString().split("\n")[1] ?? ""}`);
+      const [name = "", number = ""] = message.toString().split("\n");
+      names[index]?.add(name);
+      answered.add(`${index} ${number}`);
     });
     socket.on("error", () => undefined);
     return socket;
@@ -155,7 +159,8 @@ async function stream(): Promise<void> {
   }
   const patience = Date.now() + 3000;
   while (answered.size < sent && Date.now() < patience) await new Promise((resolve) => setTimeout(resolve, 20));
-  process.stdout.write(`sent ${sent}, answered ${answered.size}\n`);
+  const moved = names.filter(({ size }) => size > 1).length;
+  process.stdout.write(`sent ${sent}, answered ${answered.size}, moved ${moved}\n`);
   for (const socket of sockets) socket.close();
 }
 
