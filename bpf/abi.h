@@ -38,6 +38,8 @@ enum verdict {
 				 * backend that owns the flow; or, from behind nat, to its client */
 	TX_TOO_BIG,             /* larger than the way to the backend carries: its sender is told, by ICMP,
 				 * how much is */
+	TX_RESET,               /* of a translated TCP connection whose backend was taken out: its sender is told
+				 * by a reset (a drain whose time is over, maintenance) */
 	DROP_DENIED,            /* the service's allow and deny prefixes say no */
 	DROP_ORPHANED,          /* no heartbeat for too long, and the policy is `drop` */
 	DROP_TTL_EXPIRED,       /* its time to live, or hop limit, ends here */
@@ -97,8 +99,9 @@ enum link_places { FIRST_LINK_ADDRESSES = 4 };
  * own scheme says that it is not changing. */
 enum slot_word { SLOT_BACKEND_MASK = 0x7fff, SLOT_EXCEPTION = 0x8000 };
 
-/* Bits of destination.flags: LIVE may keep the flows it has, ADMITS may get new ones. */
-enum destination_flags { DESTINATION_LIVE = 1, DESTINATION_ADMITS = 2 };
+/* Bits of destination.flags: LIVE may keep the flows it has, ADMITS may get new ones; RESETS is neither, and
+ * its translated connections are told so. */
+enum destination_flags { DESTINATION_LIVE = 1, DESTINATION_ADMITS = 2, DESTINATION_RESETS = 4 };
 /* Bits of next_hop.flags; one of them at most. LOCAL: the destination is this host itself. */
 enum next_hop_flags { NEXT_HOP_RESOLVED = 1, NEXT_HOP_LOCAL = 2 };
 /* next_hop.vlan: the number of one, or this. */

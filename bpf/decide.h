@@ -103,28 +103,50 @@ static __always_inline bool follow_cid(struct choice *choice, __u32 named, bool 
 	return true;
 }
 
-/* Follows a translated flow to its backend; the same rules as for any other flow. */
-static __always_inline bool follow_nat(const struct packet *packet, struct choice *choice,
-				       struct nat_flow *held)
+/* What a packet of a translated flow may count on. */
+enum fate { FATE_LOST, FATE_KEPT, FATE_RESET };
+
+/* A segment of a connection whose backend was taken out is answered with a reset, whichever side sent it; a reset
+ * itself is not (RFC 9293, 3.5.2), and goes on, so that the other side hears it. */
+static __always_inline enum fate fate_of(const struct packet *packet,
+					 const struct destination *destination)
 {
 	__u32 wanted = packet->opens ? DESTINATION_LIVE | DESTINATION_ADMITS : DESTINATION_LIVE;
+
+	if ((destination->flags & wanted) == wanted)
+		return FATE_KEPT;
+	if ((destination->flags & (DESTINATION_LIVE | DESTINATION_RESETS)) != DESTINATION_RESETS ||
+	    packet->role != ROLE_PACKET || packet->flow.service.protocol != IPPROTO_TCP)
+		return FATE_LOST;
+	if (packet->closes & TCP_RST)
+		return FATE_KEPT;
+	return packet->acknowledges ? FATE_RESET : FATE_LOST;
+}
+
+/* Follows a translated flow to its backend; the same rules as for any other flow, but for fate_of(). */
+static __always_inline enum fate follow_nat(const struct packet *packet, struct choice *choice,
+					    struct nat_flow *held)
+{
 	const struct destination *destination;
 	__u64 last_seen_ns;
+	enum fate fate;
 	__u32 id;
 
 	if (!held)
-		return false;
+		return FATE_LOST;
 	id = held->destination;
 	destination = bpf_map_lookup_elem(&destinations, &id);
-	if (!destination || destination->generation != held->generation ||
-	    (destination->flags & wanted) != wanted)
-		return false;
-	last_seen_ns = *(volatile __u64 *)&held->last_seen_ns;
+	if (!destination || destination->generation != held->generation)
+		return FATE_LOST;
 	choice->nat = held;
+	fate = fate_of(packet, destination);
+	if (fate != FATE_KEPT)
+		return fate;
+	last_seen_ns = *(volatile __u64 *)&held->last_seen_ns;
 	choice->destination = destination;
 	choice->id = id;
 	choice->effect = last_seen_ns + TOUCH_INTERVAL_NS < choice->now_ns ? EFFECT_TOUCH : EFFECT_NONE;
-	return true;
+	return FATE_KEPT;
 }
 
 /* A flow that is translated stays where it is, whatever its connection ID says: answers know one way
@@ -135,10 +157,12 @@ static __always_inline enum verdict decide_nat(const struct packet *packet,
 					       struct nat_flow *held)
 {
 	enum verdict verdict;
+	enum fate fate;
 
 	choice->tracking = TRACKING_NONE;
-	if (follow_nat(packet, choice, held))
-		return VERDICT_CONTINUE;
+	fate = follow_nat(packet, choice, held);
+	if (fate != FATE_LOST)
+		return fate == FATE_RESET ? TX_RESET : VERDICT_CONTINUE;
 	if (packet->role == ROLE_ICMP_ERROR)
 		return PASS_ICMP;
 	if (!named || !follow_cid(choice, named, false)) {
@@ -156,11 +180,17 @@ static __always_inline enum verdict decide_nat(const struct packet *packet,
 static __always_inline enum verdict decide_reply(const struct packet *packet, struct choice *choice,
 						 struct nat_flow *held)
 {
+	__u32 id = held->destination;
+	const struct destination *destination = bpf_map_lookup_elem(&destinations, &id);
+
+	choice->nat = held;
+	if (destination && destination->generation == held->generation &&
+	    fate_of(packet, destination) == FATE_RESET)
+		return TX_RESET;
 	if (packet->ttl <= 1)
 		return DROP_TTL_EXPIRED;
-	choice->nat = held;
 	choice->service = held->service;
-	choice->id = held->destination;
+	choice->id = id;
 	return packet->role == ROLE_ICMP_ERROR ? TX_ICMP_ERROR : TX_REPLY;
 }
 

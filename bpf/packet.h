@@ -25,7 +25,8 @@ struct packet {
 	__u16 quoted;           /* of an ICMP error: where the quoted ports are */
 	__u8 closes;            /* a TCP FIN or RST: those bits of its flags */
 	__u8 answers;           /* a TCP SYN with ACK */
-	__u8 pad[4];
+	__u8 acknowledges;      /* TCP with ACK */
+	__u8 pad[3];
 };
 
 /* Where the IP header begins. The mask changes nothing: it is a bound for the verifier, which
@@ -120,6 +121,7 @@ static __always_inline void parse_transport(struct xdp_md *ctx, struct packet *p
 		packet->opens = (bytes[TCP_FLAGS_OFFSET] & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 		packet->answers = (bytes[TCP_FLAGS_OFFSET] & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
 		packet->closes = bytes[TCP_FLAGS_OFFSET] & (TCP_FIN | TCP_RST);
+		packet->acknowledges = bytes[TCP_FLAGS_OFFSET] & TCP_ACK;
 	}
 	packet->flow.source_port = ((__be16 *)bytes)[0];
 	packet->flow.service.port = ((__be16 *)bytes)[1];
@@ -232,7 +234,8 @@ static __always_inline enum verdict parse_packet(struct xdp_md *ctx, struct pack
 	packet->quoted = packet->frame_length >> FRAME_LENGTH_BITS;
 	packet->closes = packet->frame_length >> FRAME_LENGTH_BITS;
 	packet->answers = packet->frame_length >> FRAME_LENGTH_BITS;
-	for (int i = 0; i < 4; i++)
+	packet->acknowledges = packet->frame_length >> FRAME_LENGTH_BITS;
+	for (int i = 0; i < 3; i++)
 		packet->pad[i] = 0;
 	packet->flow.service.pad = 0;
 	packet->flow.service.port = 0;

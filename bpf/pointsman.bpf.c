@@ -10,6 +10,7 @@
 #include "translate.h"
 #include "too_big.h"
 #include "forward.h"
+#include "reset.h"
 #include "verdict.h"
 
 SEC("xdp.frags")
@@ -28,6 +29,8 @@ int pointsman(struct xdp_md *ctx)
 		verdict = answer_echo(ctx, &packet, &choice.action);
 	else if (feature_nat && (verdict == TX_REPLY || verdict == TX_ICMP_ERROR))
 		verdict = reply(ctx, &packet, &choice, verdict);
+	else if (feature_nat && verdict == TX_RESET)
+		verdict = answer_reset(ctx, &packet, &choice);
 	if (verdict == PASS_LOCAL || (verdict == TX_FORWARDED && packet.role != ROLE_PACKET))
 		verdict = settle_special(verdict, &packet, &choice);
 	else if (verdict == TX_FORWARDED)

@@ -80,7 +80,49 @@ static __always_inline __u16 sum_message(struct xdp_md *ctx, void *icmp, bool is
 	return fold_sum(bpf_csum_diff(NULL, 0, icmp, ICMP_HEADER_BYTES + QUOTE_LEAST_BYTES, seed));
 }
 
-/* The answer comes from the virtual address, which is whom the sender knows. */
+/* In front of `length` bytes. An answer comes from whom the sender knows: where its packet went. */
+static __always_inline void write_answer_header_ipv4(struct iphdr *ip, const struct packet *packet,
+						     __u32 length, __u8 protocol)
+{
+	ip->version = 4;
+	ip->ihl = 5;
+	ip->tos = 0;
+	ip->tot_len = bpf_htons(sizeof(*ip) + length);
+	ip->id = 0;
+	ip->frag_off = bpf_htons(FRAGMENT_DONT);
+	ip->ttl = ANSWER_TTL;
+	ip->protocol = protocol;
+	ip->check = 0;
+	ip->saddr = ((const word *)packet->flow.service.address)[3];
+	ip->daddr = ((const word *)packet->flow.source)[3];
+	ip->check = sum_ipv4_header(ip);
+}
+
+static __always_inline void write_answer_header_ipv6(struct ipv6hdr *ip, const struct packet *packet,
+						     __u32 length, __u8 protocol)
+{
+	*(word *)ip = bpf_htonl(6u << 28);
+	ip->payload_len = bpf_htons(length);
+	ip->nexthdr = protocol;
+	ip->hop_limit = ANSWER_TTL;
+	copy_address(&ip->saddr, packet->flow.service.address);
+	copy_address(&ip->daddr, packet->flow.source);
+}
+
+/* Of an answer's pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1). IPv4 addresses are summed as they are kept,
+ * mapped into IPv6: the ones in front of them count as zero. */
+static __always_inline __u32 sum_answer_pseudo_header(const struct packet *packet, __u32 length,
+						      __u8 protocol)
+{
+	word pseudo[10];
+
+	copy_address(pseudo, packet->flow.service.address);
+	copy_address(pseudo + 4, packet->flow.source);
+	pseudo[8] = bpf_htonl(length);
+	pseudo[9] = bpf_htonl(protocol);
+	return bpf_csum_diff(NULL, 0, pseudo, sizeof(pseudo), 0);
+}
+
 static __always_inline bool write_answer_ipv4(struct xdp_md *ctx, const struct packet *packet,
 					      void *answer, bool is_long, __u32 mtu)
 {
@@ -89,19 +131,8 @@ static __always_inline bool write_answer_ipv4(struct xdp_md *ctx, const struct p
 
 	if (!is_there(ctx, answer, sizeof(*ip) + ICMP_HEADER_BYTES))
 		return false;
-	ip->version = 4;
-	ip->ihl = 5;
-	ip->tos = 0;
-	ip->tot_len = bpf_htons(sizeof(*ip) + ICMP_HEADER_BYTES +
-				(is_long ? QUOTE_BYTES : QUOTE_LEAST_BYTES));
-	ip->id = 0;
-	ip->frag_off = bpf_htons(FRAGMENT_DONT);
-	ip->ttl = ANSWER_TTL;
-	ip->protocol = IPPROTO_ICMP;
-	ip->check = 0;
-	ip->saddr = ((const word *)packet->flow.service.address)[3];
-	ip->daddr = ((const word *)packet->flow.source)[3];
-	ip->check = sum_ipv4_header(ip);
+	write_answer_header_ipv4(ip, packet, ICMP_HEADER_BYTES + (is_long ? QUOTE_BYTES : QUOTE_LEAST_BYTES),
+				 IPPROTO_ICMP);
 	icmp[0] = bpf_htons(ICMP_UNREACHABLE << 8 | ICMP_FRAGMENTATION_NEEDED);
 	icmp[1] = 0;
 	icmp[2] = 0;
@@ -116,25 +147,15 @@ static __always_inline bool write_answer_ipv6(struct xdp_md *ctx, const struct p
 	__u32 length = ICMP_HEADER_BYTES + (is_long ? QUOTE_BYTES : QUOTE_LEAST_BYTES);
 	struct ipv6hdr *ip = answer;
 	half_word *icmp = answer + sizeof(*ip);
-	/* The pseudo-header (RFC 8200, 8.1). */
-	word pseudo[10];
 
 	if (!is_there(ctx, answer, sizeof(*ip) + ICMP_HEADER_BYTES))
 		return false;
-	*(word *)ip = bpf_htonl(6u << 28);
-	ip->payload_len = bpf_htons(length);
-	ip->nexthdr = IPPROTO_ICMPV6;
-	ip->hop_limit = ANSWER_TTL;
-	copy_address(&ip->saddr, packet->flow.service.address);
-	copy_address(&ip->daddr, packet->flow.source);
+	write_answer_header_ipv6(ip, packet, length, IPPROTO_ICMPV6);
 	icmp[0] = bpf_htons(ICMPV6_TOO_BIG << 8);
 	icmp[1] = 0;
 	*(word *)(icmp + 2) = bpf_htonl(mtu);
-	copy_address(pseudo, packet->flow.service.address);
-	copy_address(pseudo + 4, packet->flow.source);
-	pseudo[8] = bpf_htonl(length);
-	pseudo[9] = bpf_htonl(IPPROTO_ICMPV6);
-	icmp[1] = sum_message(ctx, icmp, is_long, bpf_csum_diff(NULL, 0, pseudo, sizeof(pseudo), 0));
+	icmp[1] = sum_message(ctx, icmp, is_long,
+			      sum_answer_pseudo_header(packet, length, IPPROTO_ICMPV6));
 	return true;
 }
 

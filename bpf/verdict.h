@@ -8,7 +8,7 @@
 #include "forward.h"
 
 _Static_assert((int)PASS_LOCAL + 1 == (int)TX_FORWARDED &&
-	       (int)TX_TOO_BIG + 1 == (int)DROP_DENIED,
+	       (int)TX_RESET + 1 == (int)DROP_DENIED,
 	       "the action is read from the block a verdict stands in");
 
 static __always_inline void count_verdict(enum verdict verdict, __u32 bytes)

@@ -9,7 +9,7 @@ import type { FragmentEntry } from "./fragment.ts";
 import type { ClientWay, NatFlow } from "./nat.ts";
 import { byFlowOrRing, chooseByRing, followCid, leave } from "./flow_decide.ts";
 import type { TrackingOutcome } from "./flow_decide.ts";
-import { claimNat, decideReply, followNat, isNatService, natHolder } from "./nat_decide.ts";
+import { claimNat, decideReply, followNat, isNatService, natHolder, noteReset } from "./nat_decide.ts";
 import type { NatState } from "./nat_decide.ts";
 import { orphanVerdict } from "./orphan.ts";
 import type { FlowTuple } from "./packet.ts";
@@ -133,6 +133,7 @@ export type VerdictName =
   | "TX_ECHO_REPLY"
   | "TX_ICMP_ERROR"
   | "TX_TOO_BIG"
+  | "TX_RESET"
   | "DROP_DENIED"
   | "DROP_ORPHANED"
   | "DROP_TTL_EXPIRED"
@@ -261,6 +262,8 @@ function translated(
   const quic = named === null ? {} : { quic: named.outcome };
   if (holder !== null) {
     const how: How = { by: "flow", hash: null, slot: null };
+    if (holder.isReset)
+      return { verdict: "TX_RESET", service, destination: holder.destination, effects: noteReset(packet, holder.held, state.nowNs), how };
     const left = leave(state, service, holder.destination, NO_EFFECTS, how);
     const followed = { ...followNat(left, nat, packet, holder.held, state.nowNs), ...quic };
     if (isError) return asError(followed);

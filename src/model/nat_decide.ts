@@ -29,6 +29,8 @@ type NatWrite = Extract<Effect, { readonly kind: "nat-write" }>;
 /** A flow, translated or tracked, is touched at most this often. */
 export const TOUCH_INTERVAL_NS = 1_000_000_000n;
 const NO_EFFECTS: readonly Effect[] = [];
+/** IPPROTO_TCP. */
+const TCP = 6;
 
 export function isNatService({ config }: Service): boolean {
   return translates(config.forwarding);
@@ -39,16 +41,36 @@ export function keyOfPacket(packet: Packet): FlowTuple {
   return { source, sourcePort, destination, destinationPort, protocol };
 }
 
-/** The destination that a translated flow has, if it may keep it, and its entry. */
+/** What a packet of a translated flow may count on. */
+type Fate = "kept" | "reset" | "lost";
+
+/**
+ * A segment of a connection whose backend was taken out is answered with a reset, whichever side sent it; a reset
+ * itself is not (RFC 9293, 3.5.2), and goes on, so that the other side hears it.
+ */
+function fateOf({ alive, admission, resets }: Destination, packet: Packet): Fate {
+  const opens = packet.syn && !packet.ack;
+  if (alive) return opens && admission === 0 ? "lost" : "kept";
+  if (!resets || packet.kind !== "flow" || packet.protocol !== TCP) return "lost";
+  if (packet.rst) return "kept";
+  return packet.ack ? "reset" : "lost";
+}
+
+/** The destination that a translated flow has, if it may keep it or is to hear that it may not, and its entry. */
 export function natHolder(
   table: ForwardingTable, nat: NatState, packet: Packet,
-): { readonly held: NatFlow; readonly destination: Destination } | null {
+): { readonly held: NatFlow; readonly destination: Destination; readonly isReset: boolean } | null {
   const held = nat.find(keyOfPacket(packet));
   if (held === null || held.reply) return null;
   const destination = table.destinations.get(held.destination);
-  if (destination?.generation !== held.generation || !destination.alive) return null;
-  const opens = packet.syn && !packet.ack;
-  return opens && destination.admission === 0 ? null : { held, destination };
+  if (destination?.generation !== held.generation) return null;
+  const fate = fateOf(destination, packet);
+  return fate === "lost" ? null : { held, destination, isReset: fate === "reset" };
+}
+
+/** From the first reset on, a flow ends like any other that was reset: who speaks until then is told too. */
+export function noteReset(packet: Packet, held: NatFlow, nowNs: bigint): readonly Effect[] {
+  return held.rst ? NO_EFFECTS : [write(keyOfPacket(packet), { ...held, rst: true, lastSeenNs: nowNs })];
 }
 
 /** What a packet of a flow that is translated already leaves behind, and what it is made of. */
@@ -160,6 +182,8 @@ export function decideReply(
   const service = table.services.find(({ index }) => index === held.service) ?? null;
   const destination = table.destinations.get(held.destination) ?? null;
   const base = { service, destination, effects: NO_EFFECTS, how: null, back: held.way };
+  if (destination?.generation === held.generation && fateOf(destination, packet) === "reset")
+    return { ...base, verdict: "TX_RESET", effects: noteReset(packet, held, nowNs) };
   if (packet.ttl <= 1) return { ...base, verdict: "DROP_TTL_EXPIRED" };
   const obstacle = nat.obstacle(held.way);
   if (obstacle !== null) return { ...base, verdict: obstacle };

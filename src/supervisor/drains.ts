@@ -7,6 +7,7 @@ import type { Clock } from "../env.ts";
 import { activeOverrides, deadlineOf } from "../model/effective.ts";
 import { amountOf, certainAfterMs } from "../model/held_flows.ts";
 import type { HeldFlows } from "../model/held_flows.ts";
+import { translates } from "../model/nat.ts";
 import type { Destination, ForwardingTable, Override, Service } from "../model/table.ts";
 
 export interface DrainsOptions {
@@ -120,8 +121,8 @@ export class Drains {
 }
 
 /** Whether flows of a service end with a reset when their backend has to give them up. */
-export function endsWithReset(service: Service, mode: "xdp" | "proxy"): boolean {
-  return service.config.protocol === "tcp" && mode === "proxy";
+export function endsWithReset({ config }: Service, mode: "xdp" | "proxy"): boolean {
+  return config.protocol === "tcp" && (mode === "proxy" || translates(config.forwarding));
 }
 
 /** What becomes of flows at the deadline, for people. */

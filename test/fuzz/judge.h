@@ -247,26 +247,46 @@ static inline void expect_echoed(const struct view *before, const struct view *a
 		complain("the checksum of an echo reply is off by another value than its request's");
 }
 
-/* An ICMP error for whoever sent the packet, which it quotes as it came; the sums are right. */
-static inline void expect_told(const struct view *before, const struct view *after)
+/* A packet of this protocol for whoever sent the one before; with a pseudo-header or without, the sums are right. */
+static inline void expect_answer(const struct view *before, const struct view *after, __u8 protocol,
+				 bool with_pseudo_header)
 {
 	const __u8 *old = before->bytes + before->at, *new = after->bytes + after->at;
 	__u32 addresses = before->family == 4 ? 12 : 8, size = before->family == 4 ? 4 : 16;
-	__u32 body = after->header_length, quoted = after->ip_length - body - 8;
-	__u8 protocol = before->family == 4 ? 1 : 58;
+	__u32 body = after->header_length;
 	__u64 sum;
 
 	if (before->family != after->family || !before->family || before->at != after->at ||
-	    after->at + after->ip_length != after->length || after->length > before->length + 48)
-		complain("an ICMP error of another form than its packet");
+	    after->at + after->ip_length != after->length || after->length > before->length + 48 ||
+	    new[before->family == 4 ? 9 : 6] != protocol)
+		complain("an answer of another form than its packet");
 	if (memcmp(old + addresses, new + addresses + size, size) ||
 	    memcmp(new + addresses, old + addresses + size, size))
-		complain("an ICMP error that does not go back");
+		complain("an answer that does not go back");
+	sum = residue(new + body, after->ip_length - body);
+	if (with_pseudo_header)
+		sum += residue(new + addresses, 2 * size) + (after->ip_length - body) + protocol;
+	if (sum % 65535 || (before->family == 4 && residue(new, body)))
+		complain("an answer with a wrong checksum");
+}
+
+/* An ICMP error for whoever sent the packet, which it quotes as it came. */
+static inline void expect_told(const struct view *before, const struct view *after)
+{
+	const __u8 *old = before->bytes + before->at, *new = after->bytes + after->at;
+	__u32 body = after->header_length, quoted = after->ip_length - body - 8;
+
+	expect_answer(before, after, before->family == 4 ? 1 : 58, before->family == 6);
 	if (quoted > before->ip_length || memcmp(new + body + 8, old, quoted))
 		complain("an ICMP error that quotes something else");
-	sum = residue(new + body, after->ip_length - body);
-	if (before->family == 6)
-		sum += residue(new + 8, 32) + (after->ip_length - body) + protocol;
-	if (sum % 65535 || (before->family == 4 && residue(new, body)))
-		complain("an ICMP error with a wrong checksum");
+}
+
+/* A TCP header with RST alone. */
+static inline void expect_reset(const struct view *before, const struct view *after)
+{
+	const __u8 *tcp = after->bytes + after->at + after->header_length;
+
+	expect_answer(before, after, 6, true);
+	if (after->ip_length != after->header_length + 20 || tcp[12] != 0x50 || tcp[13] != 0x04)
+		complain("a reset with something else in it");
 }

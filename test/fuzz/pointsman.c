@@ -73,6 +73,8 @@ static void judge_sent(enum verdict verdict, const struct view *before, const st
 		return expect_echoed(before, after);
 	case TX_TOO_BIG:
 		return expect_told(before, after);
+	case TX_RESET:
+		return expect_reset(before, after);
 	default:
 		complain("verdict %d, of which nobody said what is to hold", verdict);
 	}

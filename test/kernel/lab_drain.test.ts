@@ -1,6 +1,5 @@
 // Drains with real connections: the report falls to zero as clients close, a deadline ends what is left, and
-// a supervisor that is killed in the middle leaves neither undone. With the proxy, which resets, and with
-// translation, where the other backend does.
+// a supervisor that is killed in the middle leaves neither undone. With the proxy and with translation, which reset.
 
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -9,7 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { DrainView } from "../../src/api/schemas.ts";
 import { raiseLab, VIP4 } from "../../scripts/lab_network.ts";
 import type { Lab } from "../../scripts/lab_network.ts";
-import { instanceName, labConfig, ROOT, serveBackend, startInstance, waitFor } from "../../scripts/lab_services.ts";
+import { instanceName, labConfig, ROOT, serveBackend, startInstance, verdictPackets, waitFor } from "../../scripts/lab_services.ts";
 import type { Instance } from "../../scripts/lab_services.ts";
 import { spawnIn } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
@@ -143,9 +142,12 @@ describe.each([
     const before = await flows();
     const verb = new Verb(lab, instance, "drain", "web-1", "--timeout", "4s", "--wait", "-o", "json");
     expect(await verb.ended()).toBe(0);
-    expect(verb.drains.at(-1)).toMatchObject({ end: "deadline", flows: { count: before, kind } });
+    const last = verb.drains.at(-1)!;
+    expect(last).toMatchObject({ end: "deadline", flows: { count: before, kind } });
+    expect([last.resets.includes("echo-tcp-4"), last.moves.includes("echo-udp-4")]).toEqual([true, true]);
     await waitFor("the resets", 20_000, () => Promise.resolve(held.ends.length >= before));
     expect(held.ends).toEqual(Array<string>(before).fill("ECONNRESET"));
+    if (mode === "xdp") expect(await verdictPackets(lab, "TX_RESET")).toBeGreaterThanOrEqual(before);
     await waitFor("the count", 20_000, async () => (await instance.api.backends())[0]?.flows.count === 0);
     held.finish();
     await held.gone();

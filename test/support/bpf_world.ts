@@ -397,7 +397,7 @@ function destinationBytes(destination: Destination, hop: Hop): Uint8Array {
     tunnelSourceMask: hop.tunnelSourceMask,
     identity: destination.identity,
     generation: destination.generation,
-    flags: (destination.alive ? 1 : 0) | (destination.admission > 0 ? 2 : 0),
+    flags: (destination.alive ? 1 : 0) | (destination.admission > 0 ? 2 : 0) | (destination.resets ? 4 : 0),
     forwarding: FORWARDING_NUMBERS[destination.forwarding] ?? 0,
     port: destination.port ?? 0,
     guePort: destination.gue?.port ?? 0,

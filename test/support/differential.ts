@@ -43,6 +43,7 @@ import {
   inVlanOf,
   isAsExpected,
   outerBytes,
+  toldReset,
   toldTooBig,
   tagsOf,
   translatedTo,
@@ -322,7 +323,7 @@ export class Comparison {
       return;
     }
     const { ingress, transmitByRedirect } = this.#setting;
-    const isAnswer = verdict === "TX_ECHO_REPLY" || verdict === "TX_TOO_BIG";
+    const isAnswer = verdict === "TX_ECHO_REPLY" || verdict === "TX_TOO_BIG" || verdict === "TX_RESET";
     const ifindex =
       isAnswer
         ? ingress
@@ -338,7 +339,7 @@ export class Comparison {
     if (!isAsExpected(output, expected)) {
       throw new Error(`${verdict}: the frame is ${hex(output)} and not ${hex(expected.frame)}`);
     }
-    if (verdict === "TX_TOO_BIG") checkNewSums(output);
+    if (verdict === "TX_TOO_BIG" || verdict === "TX_RESET") checkNewSums(output);
     else checkSums(frame, output, !isAnswer && outerOf(decision) > 0);
   }
 
@@ -355,6 +356,7 @@ export class Comparison {
 
   #rewritten(decision: Decision, packet: ParsedPacket, frame: Uint8Array): Expected {
     if (decision.verdict === "TX_ECHO_REPLY") return echoed(frame, packet);
+    if (decision.verdict === "TX_RESET") return toldReset(frame, packet);
     if (decision.back !== undefined) {
       if (decision.verdict === "TX_TOO_BIG") return toldTooBig(frame, packet, EGRESS_MTU);
       const macs = { destinationMac: decision.back.clientMac, sourceMac: decision.back.ownMac };

@@ -39,7 +39,7 @@ const SCOPES: Partial<Record<VerdictName, Scope>> = {
 export interface Impossible {
   readonly verdicts: readonly VerdictName[];
   readonly because: string;
-  readonly is: (way: (typeof WAYS)[number], family: 4 | 6) => boolean;
+  readonly is: (way: (typeof WAYS)[number], family: 4 | 6, protocol: (typeof PROTOCOLS)[number]) => boolean;
 }
 
 function isTranslated(way: string): boolean {
@@ -50,6 +50,10 @@ export const IMPOSSIBLE: readonly Impossible[] = [
   {
     verdicts: ["TX_REPLY", "DROP_NO_PORT", "DROP_NAT_FULL"], is: (way) => !isTranslated(way),
     because: "behind direct server return backends answer by themselves, and no flow needs a port",
+  },
+  {
+    verdicts: ["TX_RESET"], is: (way, _family, protocol) => !isTranslated(way) || protocol !== "tcp",
+    because: "only translated connections can be reset: of others this host sees one direction",
   },
   {
     verdicts: ["PASS_LOCAL"], is: isTranslated,
@@ -80,9 +84,9 @@ export function wanted(): string[] {
 }
 
 function possible(verdict: VerdictName): string[] {
-  return WAYS.flatMap((way) => FAMILIES
-    .filter((family) => !IMPOSSIBLE.some(({ verdicts, is }) => verdicts.includes(verdict) && is(way, family)))
-    .flatMap((family) => PROTOCOLS.map((protocol) => `${verdict} ${way} v${family} ${protocol}`)));
+  return WAYS.flatMap((way) => FAMILIES.flatMap((family) => PROTOCOLS
+    .filter((protocol) => !IMPOSSIBLE.some(({ verdicts, is }) => verdicts.includes(verdict) && is(way, family, protocol)))
+    .map((protocol) => `${verdict} ${way} v${family} ${protocol}`)));
 }
 
 /** The same of a case. What it is about stands in the packet itself, or in the one that came before it. */
@@ -91,8 +95,8 @@ export function coveredBy(one: GoldenCase, table: ForwardingTable): string {
   const packet = parsePacket(frame);
   const scope = SCOPES[verdict] ?? "way";
   if (scope === "way") {
-    // What a backend answers may go to an address that is a virtual one as well.
-    const itself = verdict === "TX_REPLY" ? null : serviceIn(frame, table);
+    // What a backend sends may go to an address that is a virtual one as well.
+    const itself = verdict === "TX_REPLY" || verdict === "TX_RESET" ? null : serviceIn(frame, table);
     const found = itself ?? (before === null ? null : serviceIn(before, table));
     if (found === null) return `${verdict} nobody's`;
     return `${verdict} ${wayOf(found.service, table)} v${found.family} ${found.service.config.protocol}`;
@@ -126,8 +130,8 @@ export function gaps({ cases, table }: Pick<Golden, "cases" | "table">): { missi
   const covered = new Set(cases.map((one) => coveredBy(one, world)));
   const all = wanted();
   const impossible = IMPOSSIBLE.flatMap(({ verdicts, is }) => verdicts.flatMap((verdict) => WAYS.flatMap((way) =>
-    FAMILIES.filter((family) => is(way, family)).flatMap((family) =>
-      PROTOCOLS.map((protocol) => `${verdict} ${way} v${family} ${protocol}`)))));
+    FAMILIES.flatMap((family) => PROTOCOLS.filter((protocol) => is(way, family, protocol))
+      .map((protocol) => `${verdict} ${way} v${family} ${protocol}`)))));
   return {
     missing: all.filter((each) => !covered.has(each)),
     impossible: impossible.filter((each) => covered.has(each)),

@@ -28,6 +28,8 @@ export interface GoldenCase {
   readonly frame: Uint8Array;
   /** Goes through the program first, whatever becomes of it; null: nothing does. */
   readonly before: Uint8Array | null;
+  /** Between `before` and this one, all backends are taken out. */
+  readonly takenOut: boolean;
   /** No translated flow fits any more. */
   readonly full: boolean;
   /** As it has to look afterwards. */
@@ -96,6 +98,7 @@ interface File {
     readonly noted?: string;
     readonly fresh?: number;
     readonly full?: true;
+    readonly takenOut?: true;
   }[];
 }
 
@@ -108,8 +111,9 @@ export function readGolden(): Golden {
     serviceOf(one, index, destinations.get(one.destination)));
   return {
     linkAddresses: new Set(file.linkAddresses.map((text) => text.replaceAll(":", ""))),
-    cases: file.cases.map(({ name, verdict, orphan, frame, expected, before, noted, fresh, full }) => ({
+    cases: file.cases.map(({ name, verdict, orphan, frame, expected, before, noted, fresh, full, takenOut }) => ({
       full: full === true,
+      takenOut: takenOut === true,
       name,
       verdict,
       orphan,

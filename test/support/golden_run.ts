@@ -2,6 +2,7 @@
 // expected: verdict, action and every byte. Knows loading and comparing; knows no test framework,
 // so that it runs where there is none (test/old_kernel).
 
+import { Destination, DestinationFlags } from "../../src/dataplane/xdp/abi.gen.ts";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import type { VerdictName } from "../../src/model/decide.ts";
 import type { BpfMap } from "../../src/dataplane/xdp/native.ts";
@@ -49,10 +50,12 @@ export class GoldenRun {
     const world = this.#worldFor(one.orphan, transmitByRedirect);
     if (one.before !== null) world.run("poisoned", one.before, one.before.length + 64);
     const before = world.verdicts();
+    const bringBack = one.takenOut ? takeOut(world, [...this.#golden.table(one.orphan).destinations.keys()]) : null;
     const fillers = one.full ? fill(world.map("nat_flows")) : [];
     const { action, output } = world.run("poisoned", one.frame, one.frame.length + 64);
     const [note = null] = one.verdict === "DROP_TUNNEL_ERROR" ? world.notes() : [];
     for (const key of fillers) world.map("nat_flows").delete(key);
+    bringBack?.();
     const counted = [...world.verdicts()].filter(
       ([name, { packets }]) => packets !== before.get(name)!.packets,
     );
@@ -81,6 +84,22 @@ export class GoldenRun {
   close(): void {
     for (const world of this.#worlds) world.close();
   }
+}
+
+/** Ends the connections that backends have; what is returned undoes it. */
+function takeOut(world: BpfWorld, ids: readonly number[]): () => void {
+  const map = world.map("destinations");
+  const kept = ids.map((id) => {
+    const key = new Uint8Array(4);
+    new DataView(key.buffer).setUint32(0, id, true);
+    return { key, value: map.lookup(key)! };
+  });
+  for (const { key, value } of kept) {
+    const changed = Uint8Array.from(value);
+    new DataView(changed.buffer).setUint32(Destination.offsets.flags, DestinationFlags.DESTINATION_RESETS, true);
+    map.update(key, changed, 0);
+  }
+  return () => { for (const { key, value } of kept) map.update(key, value, 0); };
 }
 
 /** Of both directions. */

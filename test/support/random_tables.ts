@@ -202,6 +202,7 @@ function randomDestinations(draws: Draws, most: Forwarding | null): Map<number, 
       : Uint8Array.of(0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, id);
     const name = `pool/${id}`;
     const any = draws.pick(FORWARDINGS);
+    const alive = draws.chance(0.8);
     const forwarding = most !== null && draws.chance(0.75) ? most : any;
     destinations.set(id, {
       id,
@@ -215,10 +216,10 @@ function randomDestinations(draws: Draws, most: Forwarding | null): Map<number, 
       forwarding,
       gue: forwarding === "gue" ? { port: draws.pick([6080, 6081]), variant: draws.pick([0, 1]) } : null,
       mac: null,
-      alive: draws.chance(0.85),
+      alive,
       admission: draws.pick([0, 1, 65536]),
       weight: 1,
-      resets: false,
+      resets: !alive && draws.chance(0.5),
       weightProvenance: { source: "config" },
       stateProvenance: { source: "config" },
     });

@@ -327,6 +327,35 @@ export function toldTooBig(frame: Uint8Array, packet: ParsedPacket, mtu: number)
   return { frame: expected, sums: packet.family === 4 ? [at + 10, icmp + 2] : [icmp + 2] };
 }
 
+/**
+ * What the sender of a segment gets whose connection was ended (RFC 9293, 3.5.2): a header of 20 bytes with RST
+ * alone, at the number that the segment acknowledged, behind an IP header of whom it was sent to.
+ */
+export function toldReset(frame: Uint8Array, packet: ParsedPacket): Expected {
+  const at = packet.ipOffset;
+  const headerBytes = packet.family === 4 ? 20 : 40;
+  const tcp = at + headerBytes;
+  const expected = new Uint8Array(tcp + 20);
+  expected.set(frame.subarray(6, 12), 0);
+  expected.set(frame.subarray(0, 6), 6);
+  expected.set(frame.subarray(12, at), 12);
+  if (packet.family === 4) {
+    expected.set([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6], at);
+    expected.set(packet.destination.subarray(12), at + 12);
+    expected.set(packet.source.subarray(12), at + 16);
+  } else {
+    expected.set([0x60, 0, 0, 0, 0, 20, 6, 64], at);
+    expected.set(packet.destination, at + 8);
+    expected.set(packet.source, at + 24);
+  }
+  put16(expected, tcp, packet.destinationPort);
+  put16(expected, tcp + 2, packet.sourcePort);
+  const received = transportOf(frame, at, packet.family)!;
+  expected.set(frame.subarray(received + 8, received + 12), tcp + 4);
+  expected.set([0x50, 4], tcp + 12);
+  return { frame: expected, sums: packet.family === 4 ? [at + 10, tcp + 16] : [tcp + 16] };
+}
+
 /** Whether the frames are the same but for the sums. */
 export function isAsExpected(found: Uint8Array, expected: Expected): boolean {
   if (found.length !== expected.frame.length) return false;

@@ -396,6 +396,7 @@ describe("the order", () => {
       TX_ECHO_REPLY: true,
       TX_ICMP_ERROR: true,
       TX_TOO_BIG: true,
+      TX_RESET: true,
       DROP_DENIED: true,
       DROP_ORPHANED: true,
       DROP_TTL_EXPIRED: true,

@@ -212,7 +212,7 @@ describe("values", () => {
       }
     }
     const destination = {
-      identity: 42n, generation: 3, given: true, live: true, admits: false, forwarding: "ipip", gue: null,
+      identity: 42n, generation: 3, given: true, live: true, admits: false, resets: true, forwarding: "ipip", gue: null,
       address: address("fd00::1"), port: null,
       tunnelSource: fixedSource(address("fd00::2")), nextHopActive: 1, nextHops: [UNRESOLVED, HOP],
     } as const;
@@ -234,7 +234,7 @@ describe("values", () => {
 
   it("of a retired destination keep its identity and generation", () => {
     const bytes = encodeDestination({
-      identity: 42n, generation: 3, given: false, live: false, admits: false, forwarding: "l2", gue: null,
+      identity: 42n, generation: 3, given: false, live: false, admits: false, resets: false, forwarding: "l2", gue: null,
       address: address("10.0.0.1"), port: null,
       tunnelSource: null, nextHopActive: 0, nextHops: [HOP, HOP],
     });

@@ -22,13 +22,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x04134e367452213bn;
+export const ABI_FINGERPRINT = 0x0f16fdc795fccee8n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x2dd71eb114365ff7n,
-  pointsman: 0x04134e367452213bn,
-  probe: 0x18e84273a096cecdn,
+  pointsman: 0x0f16fdc795fccee8n,
+  probe: 0x23566ec93f89beffn,
 } as const;
 
 /** enum decap_verdict */
@@ -58,11 +58,12 @@ export const DECAP_VERDICT_NAMES = [
 export const DestinationFlags = {
   DESTINATION_LIVE: 1,
   DESTINATION_ADMITS: 2,
+  DESTINATION_RESETS: 4,
 } as const;
 export type DestinationFlags = (typeof DestinationFlags)[keyof typeof DestinationFlags];
 /** In the order of their declaration. */
 export const DESTINATION_FLAGS_NAMES = [
-  "DESTINATION_LIVE", "DESTINATION_ADMITS",
+  "DESTINATION_LIVE", "DESTINATION_ADMITS", "DESTINATION_RESETS",
 ] as const satisfies readonly (keyof typeof DestinationFlags)[];
 
 /** enum forwarding */
@@ -338,26 +339,27 @@ export const Verdict = {
   TX_ECHO_REPLY: 13,
   TX_ICMP_ERROR: 14,
   TX_TOO_BIG: 15,
-  DROP_DENIED: 16,
-  DROP_ORPHANED: 17,
-  DROP_TTL_EXPIRED: 18,
-  DROP_NO_BACKEND: 19,
-  DROP_NO_NEIGHBOUR: 20,
-  DROP_NO_PORT: 21,
-  DROP_NAT_FULL: 22,
-  DROP_NO_ROOM: 23,
-  DROP_TOO_BIG: 24,
-  DROP_TUNNEL_ERROR: 25,
-  VERDICTS: 26,
+  TX_RESET: 16,
+  DROP_DENIED: 17,
+  DROP_ORPHANED: 18,
+  DROP_TTL_EXPIRED: 19,
+  DROP_NO_BACKEND: 20,
+  DROP_NO_NEIGHBOUR: 21,
+  DROP_NO_PORT: 22,
+  DROP_NAT_FULL: 23,
+  DROP_NO_ROOM: 24,
+  DROP_TOO_BIG: 25,
+  DROP_TUNNEL_ERROR: 26,
+  VERDICTS: 27,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** In the order of their declaration. */
 export const VERDICT_NAMES = [
   "VERDICT_CONTINUE", "PASS_NOT_IP", "PASS_MALFORMED", "PASS_OTHER_HOST", "PASS_NOT_OURS",
   "PASS_TRUNCATED", "PASS_FRAGMENT", "PASS_ICMP", "PASS_PROTOCOL", "PASS_ORPHANED", "PASS_LOCAL",
-  "TX_FORWARDED", "TX_REPLY", "TX_ECHO_REPLY", "TX_ICMP_ERROR", "TX_TOO_BIG", "DROP_DENIED",
-  "DROP_ORPHANED", "DROP_TTL_EXPIRED", "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR", "DROP_NO_PORT",
-  "DROP_NAT_FULL", "DROP_NO_ROOM", "DROP_TOO_BIG", "DROP_TUNNEL_ERROR", "VERDICTS",
+  "TX_FORWARDED", "TX_REPLY", "TX_ECHO_REPLY", "TX_ICMP_ERROR", "TX_TOO_BIG", "TX_RESET",
+  "DROP_DENIED", "DROP_ORPHANED", "DROP_TTL_EXPIRED", "DROP_NO_BACKEND", "DROP_NO_NEIGHBOUR",
+  "DROP_NO_PORT", "DROP_NAT_FULL", "DROP_NO_ROOM", "DROP_TOO_BIG", "DROP_TUNNEL_ERROR", "VERDICTS",
 ] as const satisfies readonly (keyof typeof Verdict)[];
 
 /** struct address_key, 16 bytes */

@@ -43,7 +43,7 @@ const ACTIONS: Actions = {
       ...destination, given: true, tunnelSource, nextHopActive: 0, nextHops: [nextHop, nextHop],
     });
   },
-  "set-destination-flags": ({ maps }, { id, live, admits }) => { maps.writeFlags(id, live, admits); },
+  "set-destination-flags": ({ maps }, { id, ...rights }) => { maps.writeFlags(id, rights); },
   "write-next-hop": ({ maps }, { id, half, nextHop }) => { maps.writeNextHop(id, half, nextHop); },
   "activate-next-hop": ({ maps }, { id, half }) => { maps.activateNextHop(id, half); },
   "write-tunnel-source": ({ maps }, { id, source }) => { maps.writeTunnelSource(id, source); },

@@ -10,7 +10,7 @@ import type { RememberPace } from "../../model/remember_pace.ts";
 import { groupEntriesNeeded, planGroups } from "./group_plan.ts";
 import { groupsOf, type GroupImage } from "./groups.ts";
 import {
-  assignedText, serviceKeyText, wildcardsOf,
+  assignedText, NO_RIGHTS, serviceKeyText, wildcardsOf,
   type Image, type NextHop, type Route, type ServiceKey,
 } from "./image.ts";
 import { addInterfaces, removeInterfaces, type Interfaces } from "./interfaces.ts";
@@ -239,23 +239,25 @@ function addDestinations(planner: Planner, want: Image): void {
     if (held?.given === true) {
       const live = held.live || destination.live;
       const admits = held.admits || destination.admits;
-      if (live !== held.live || admits !== held.admits) take({ kind: "set-destination-flags", id, live, admits });
+      const resets = held.resets && !live;
+      if (live !== held.live || admits !== held.admits || resets !== held.resets)
+        take({ kind: "set-destination-flags", id, live, admits, resets });
       continue;
     }
     if (held !== undefined) settle(held.mark);
     const isReused = held !== undefined && held.identity !== destination.identity;
     if (held?.identity !== destination.identity) take({ kind: "zero-destination-traffic", id });
     // A ring of before may name the id still: until that one has gone, it sends nobody there.
-    take({ kind: "write-destination", id, destination: isReused ? { ...destination, live: false, admits: false } : destination });
+    take({ kind: "write-destination", id, destination: isReused ? { ...destination, ...NO_RIGHTS } : destination });
   }
 }
 
 function settleFlags({ state, take, settle }: Planner, want: Image): void {
-  for (const { id, live, admits } of want.destinations.values()) {
+  for (const { id, live, admits, resets } of want.destinations.values()) {
     const held = state.destinations.get(id);
-    if (held === undefined || (held.live === live && held.admits === admits)) continue;
+    if (held === undefined || (held.live === live && held.admits === admits && held.resets === resets)) continue;
     if (live && !held.live) settle(state.marks);
-    take({ kind: "set-destination-flags", id, live, admits });
+    take({ kind: "set-destination-flags", id, live, admits, resets });
   }
 }
 

@@ -111,12 +111,22 @@ export interface Route {
 /** Answers for any destination; what is not known is unresolved. */
 export type RouteView = (destination: Destination) => Route;
 
-export interface DestinationImage {
+/** What flows may count on. */
+export interface DestinationRights {
+  /** May keep those that it has. */
+  readonly live: boolean;
+  /** May get new ones. */
+  readonly admits: boolean;
+  /** Not live, and translated connections are told so by a reset. */
+  readonly resets: boolean;
+}
+
+export const NO_RIGHTS: DestinationRights = { live: false, admits: false, resets: false };
+
+export interface DestinationImage extends DestinationRights {
   readonly id: number;
   readonly identity: bigint;
   readonly generation: number;
-  readonly live: boolean;
-  readonly admits: boolean;
   readonly forwarding: Forwarding;
   /** Null unless the forwarding is gue. */
   readonly gue: Gue | null;
@@ -226,7 +236,8 @@ function destinationImage(destination: Destination, route: Route): DestinationIm
   const port = translates(forwarding) ? destination.port : null;
   const live = destination.alive;
   const admits = live && destination.admission > 0;
-  return { id, identity, generation, live, admits, forwarding, gue, address, port, route };
+  const resets = !live && destination.resets;
+  return { id, identity, generation, live, admits, resets, forwarding, gue, address, port, route };
 }
 
 /** Those that the tries lead to. */

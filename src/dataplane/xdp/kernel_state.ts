@@ -53,6 +53,7 @@ export interface HeldDestination {
   given: boolean;
   live: boolean;
   admits: boolean;
+  resets: boolean;
   forwarding: Forwarding;
   gue: Gue | null;
   address: Address;
@@ -311,9 +312,9 @@ type DestinationStep = Extract<Step, { kind:
 
 function recordDestination(state: KernelState, step: DestinationStep): void {
   if (step.kind === "write-destination") {
-    const { identity, generation, live, admits, forwarding, gue, address, port, route } = step.destination;
+    const { identity, generation, live, admits, resets, forwarding, gue, address, port, route } = step.destination;
     state.destinations.set(step.id, {
-      identity, generation, given: true, live, admits, forwarding, gue, address, port,
+      identity, generation, given: true, live, admits, resets, forwarding, gue, address, port,
       tunnelSource: route.tunnelSource,
       nextHopActive: 0, nextHops: [route.nextHop, route.nextHop], mark: 0, hopMark: 0,
     });
@@ -324,6 +325,7 @@ function recordDestination(state: KernelState, step: DestinationStep): void {
     case "set-destination-flags":
       held.live = step.live;
       held.admits = step.admits;
+      held.resets = step.resets;
       return;
     case "write-next-hop": held.nextHops[step.half] = step.nextHop; return;
     case "activate-next-hop":
@@ -332,7 +334,7 @@ function recordDestination(state: KernelState, step: DestinationStep): void {
       return;
     case "write-tunnel-source": held.tunnelSource = step.source; return;
     case "retire-destination":
-      held.given = held.live = held.admits = false;
+      held.given = held.live = held.admits = held.resets = false;
       held.generation = step.generation;
       held.mark = state.marks += 1;
       return;

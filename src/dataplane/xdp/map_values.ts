@@ -12,7 +12,7 @@ import {
   RingClass as RingClasses, ServiceFlags, ServiceKey, ServiceVersion, Tracking, WildcardKey,
 } from "./abi.gen.ts";
 import type { GroupEntry, PortPrefix } from "./groups.ts";
-import { NO_MAC, type NextHop, type PolicyImage, type ServiceKey as Key } from "./image.ts";
+import { NO_MAC, type DestinationRights, type NextHop, type PolicyImage, type ServiceKey as Key } from "./image.ts";
 import type { RingClass } from "./ring_class.ts";
 import type { HeldDestination, HeldScheme, HeldVersion } from "./kernel_state.ts";
 import { macBytes, macText } from "./netlink/rtnetlink.ts";
@@ -169,8 +169,9 @@ function schemeValue(scheme: SlotScheme): HeldScheme {
   };
 }
 
-export function destinationFlags(live: boolean, admits: boolean): number {
-  return (live ? DestinationFlags.DESTINATION_LIVE : 0) | (admits ? DestinationFlags.DESTINATION_ADMITS : 0);
+export function destinationFlags({ live, admits, resets }: DestinationRights): number {
+  const { DESTINATION_LIVE, DESTINATION_ADMITS, DESTINATION_RESETS } = DestinationFlags;
+  return (live ? DESTINATION_LIVE : 0) | (admits ? DESTINATION_ADMITS : 0) | (resets ? DESTINATION_RESETS : 0);
 }
 
 export const RETIRED_FORWARDING = Forwardings.FORWARDING_NONE;
@@ -183,7 +184,7 @@ export function encodeDestination(value: DestinationValue): Uint8Array {
     ...tunnelSourceFields(value.tunnelSource),
     identity: value.identity,
     generation: value.generation,
-    flags: destinationFlags(value.live, value.admits),
+    flags: destinationFlags(value),
     forwarding: value.given ? FORWARDING_NUMBERS[value.forwarding] : RETIRED_FORWARDING,
     port: value.port ?? 0,
     guePort: value.gue?.port ?? 0,
@@ -207,6 +208,7 @@ export function decodeDestination(bytes: Uint8Array): DestinationValue | null {
     given,
     live: (value.flags & DestinationFlags.DESTINATION_LIVE) !== 0,
     admits: (value.flags & DestinationFlags.DESTINATION_ADMITS) !== 0,
+    resets: (value.flags & DestinationFlags.DESTINATION_RESETS) !== 0,
     forwarding,
     gue: forwarding === "gue"
       ? { port: value.guePort, variant: value.gueVariant === GueVariant.GUE_DIRECT ? 1 : 0 } : null,

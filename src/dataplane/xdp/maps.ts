@@ -16,7 +16,7 @@ import {
   encodeWildcardKey, policyNumber, RETIRED_FORWARDING,
   type DestinationValue,
 } from "./map_values.ts";
-import type { NextHop, PolicyImage, ServiceKey } from "./image.ts";
+import { NO_RIGHTS, type DestinationRights, type NextHop, type PolicyImage, type ServiceKey } from "./image.ts";
 import { RING_CLASS_SLOTS, type RingClass } from "./ring_class.ts";
 import type { BpfMap, Native } from "./native.ts";
 import {
@@ -176,12 +176,12 @@ export class PlaneMaps {
   /** Not atomic: no ring may name it. A flow that remembers the id finds it without flags until it is whole. */
   writeDestination(id: number, value: DestinationValue): void {
     this.#storeWord(id, "flags", 0);
-    this.#memory.destinations.set(encodeDestination({ ...value, live: false, admits: false }), id * DESTINATION_STRIDE);
-    this.writeFlags(id, value.live, value.admits);
+    this.#memory.destinations.set(encodeDestination({ ...value, ...NO_RIGHTS }), id * DESTINATION_STRIDE);
+    this.writeFlags(id, value);
   }
 
-  writeFlags(id: number, live: boolean, admits: boolean): void {
-    this.#storeWord(id, "flags", destinationFlags(live, admits));
+  writeFlags(id: number, flags: DestinationRights): void {
+    this.#storeWord(id, "flags", destinationFlags(flags));
   }
 
   /** Flows that remember the id no longer follow it, whatever the element holds later. */

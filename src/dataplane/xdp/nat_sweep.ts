@@ -4,7 +4,7 @@
 
 import type { Cancel, Env } from "../../env.ts";
 import { isNatOver, type NatTable } from "../../model/nat.ts";
-import { FlowKey, NatFlags, NatFlow as NatFlowBytes } from "./abi.gen.ts";
+import { FlowKey, NatFlags, NatFlow as NatFlowBytes, ServiceKey } from "./abi.gen.ts";
 import { cellOf } from "./flow_sweep.ts";
 import { decodeNatFlow, encodeFlowKey } from "./nat_values.ts";
 import type { BpfMap } from "./native.ts";
@@ -16,6 +16,9 @@ const SLICE_PAUSE_MS = 5;
 const PAUSE_MS = 1_000;
 /** After so long without an answer, a flow says that its backend's answers do not come this way. */
 const UNANSWERED_NS = 3_000_000_000n;
+const PROTOCOL_AT = FlowKey.offsets.service + ServiceKey.offsets.protocol;
+/** IPPROTO_TCP. */
+const TCP = 6;
 const {
   lastSeenNs: LAST_SEEN_AT, flags: FLAGS_AT, destination: DESTINATION_AT, generation: GENERATION_AT, service: SERVICE_AT,
 } = NatFlowBytes.offsets;
@@ -66,7 +69,10 @@ export interface NatSweeperParts {
    * waits for the last one to end, and their entries stay for a while.
    */
   readonly draining: () => ReadonlySet<string>;
-  /** Destinations whose flows are to be ended, whatever they do. */
+  /**
+   * Destinations that were taken out. What they have left does not count; datagrams' flows end at once, and
+   * connections stay as long as they would have, so that the program can reset them when they next send.
+   */
   readonly ending: () => ReadonlySet<string>;
 }
 
@@ -88,8 +94,10 @@ export function createNatSweeper({ env, flows, table, draining, ending }: NatSwe
       const key = batch.keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size);
       const value = batch.values.subarray(at * NatFlowBytes.size, (at + 1) * NatFlowBytes.size);
       const isRecent = view(value).getBigUint64(LAST_SEEN_AT, true) >= recentNs;
-      if (over.size > 0 && over.has(placeOf(value))) ended += end(map, { key, value }) ? 1 : 0;
+      const isTakenOut = over.size > 0 && over.has(placeOf(value));
+      if (isTakenOut && key[PROTOCOL_AT] !== TCP) ended += end(map, { key, value }) ? 1 : 0;
       else if (!isRecent && endIfOver(map, nat, { key, value }, nowNs)) ended += 1;
+      else if (isTakenOut) continue;
       else if (isReply(value) && !(closing.has(placeOf(value)) && isClosed(map, value))) countReply(walk, value, nowNs);
     }
     return batch.cursor;

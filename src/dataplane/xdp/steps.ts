@@ -10,7 +10,8 @@ import { REMEMBER_KINDS, type RememberPace } from "../../model/remember_pace.ts"
 import type { StepDescription } from "../dataplane.ts";
 import { portPrefixText, type GroupEntry } from "./groups.ts";
 import {
-  serviceKeyText, type AssignedAddress, type DestinationImage, type NextHop, type PolicyImage, type RingImage, type ServiceKey,
+  serviceKeyText, type AssignedAddress, type DestinationImage, type DestinationRights, type NextHop, type PolicyImage,
+  type RingImage, type ServiceKey,
 } from "./image.ts";
 import type { Feature } from "./program_features.ts";
 import type { RingClass } from "./ring_class.ts";
@@ -58,7 +59,7 @@ export type Step =
   | { readonly kind: "zero-destination-traffic"; readonly id: number }
   /** All of an element that nothing refers to. */
   | { readonly kind: "write-destination"; readonly id: number; readonly destination: DestinationImage }
-  | { readonly kind: "set-destination-flags"; readonly id: number; readonly live: boolean; readonly admits: boolean }
+  | { readonly kind: "set-destination-flags"; readonly id: number } & DestinationRights
   | { readonly kind: "write-next-hop"; readonly id: number; readonly half: Half; readonly nextHop: NextHop }
   | { readonly kind: "activate-next-hop"; readonly id: number; readonly half: Half }
   | { readonly kind: "write-tunnel-source"; readonly id: number; readonly source: Prefix | null }
@@ -167,10 +168,15 @@ function natDetail({ ports: { first, count }, sources }: NatTable): string {
   return `translated ports ${first}-${first + count - 1} of ${addresses === "" ? "this host" : addresses}`;
 }
 
+function rightsText({ live, admits, resets }: DestinationRights): string {
+  if (live) return admits ? "live" : "live, no new flows";
+  return resets ? "not live, connections are reset" : "not live";
+}
+
 function destinationDetail(step: Extract<Step, { readonly id: number }>): string {
   switch (step.kind) {
     case "write-destination": return `${step.destination.forwarding} to ${step.destination.address.text}`;
-    case "set-destination-flags": return step.live ? step.admits ? "live" : "live, no new flows" : "not live";
+    case "set-destination-flags": return rightsText(step);
     case "write-next-hop": return step.nextHop.resolved
       ? `${step.nextHop.destinationMac} on interface ${step.nextHop.ifindex}${vlanDetail(step.nextHop)}`
       : step.nextHop.local ? "this host itself" : "unresolved";

@@ -342,17 +342,18 @@ def squeeze(data):
     return {"hex": kept.hex(), "zeros": len(data) - len(kept)}
 
 
-def case(name, verdict, frame, expected=None, orphan="keep", before=None, noted=None, full=False, fresh=None):
+def case(name, verdict, frame, expected=None, orphan="keep", before=None, noted=None, full=False, fresh=None, taken_out=False):
     """`frame` is a scapy packet or bytes; `expected` the same, None for the frame as it came. `before` goes
     through the program first; what becomes of it is another case. `noted`: what is learned of a tunnel.
     `full`: no translated flow fits any more. `fresh`: where an identification stands that is new each time,
-    and 0 in `expected`."""
+    and 0 in `expected`. `taken_out`: between `before` and this one, all backends were."""
     bytes_in = frame if isinstance(frame, bytes) else raw(frame)
     out = None if expected is None else squeeze(expected if isinstance(expected, bytes) else raw(expected))
     cases.append({"name": name, "verdict": verdict, "orphan": orphan, "frame": squeeze(bytes_in), "expected": out,
                   **({} if before is None else {"before": squeeze(raw(before))}),
                   **({} if noted is None else {"noted": noted}),
                   **({} if fresh is None else {"fresh": fresh}),
+                  **({"takenOut": True} if taken_out else {}),
                   **({"full": True} if full else {})})
 
 
@@ -396,6 +397,22 @@ def tells(name, frame, mtu):
     ip_type = 0x0800 if layer.version == 4 else 0x86DD
     out.lastlayer().type = ip_type
     case(name, "TX_TOO_BIG", built, out / answer / Raw(quote))
+
+
+def resets(name, frame, before, padding=b""):
+    """Of a connection whose backend was taken out: its sender hears of it where it expects what comes next."""
+    built = Ether(raw(frame))
+    layer, segment = ip_layer(built), built[TCP]
+    there = TCP(sport=segment.dport, dport=segment.sport, flags="R", seq=segment.ack, ack=0, window=0)
+    if layer.version == 4:
+        answer = IP(src=layer.dst, dst=layer.src, ttl=64, id=0, flags="DF") / there
+    else:
+        answer = IPv6(src=layer.dst, dst=layer.src, hlim=64, fl=0) / there
+    out = copy.deepcopy(built)
+    out[Ether].src, out[Ether].dst = built.dst, built.src
+    ip_layer(out).underlayer.remove_payload()
+    out.lastlayer().type = 0x0800 if layer.version == 4 else 0x86DD
+    case(name, "TX_RESET", raw(built) + padding, out / answer, before=before, taken_out=True)
 
 
 def answers(name, frame):
@@ -1096,13 +1113,13 @@ def moved(frame, source, target):
     return frame
 
 
-def enters(name, frame, port, family, padding=b"", before=None):
+def enters(name, frame, port, family, padding=b"", before=None, taken_out=False):
     built = Ether(raw(frame))
     assert raw(built) == raw(frame), name
     source, target = ends(built, port, family)
     backend = backends_of[ports[port], family]
     sent = in_vlan(set_macs(one_hop_less(moved(built, source, target)), backend), destinations[backend - 1]["vlan"])
-    case(name, "TX_FORWARDED", raw(built) + padding, raw(sent) + padding, before=before)
+    case(name, "TX_FORWARDED", raw(built) + padding, raw(sent) + padding, before=before, taken_out=taken_out)
 
 
 def answer_to(frame, port, family, transport, **changes):
@@ -1120,12 +1137,12 @@ def to_client(built):
     return built
 
 
-def leaves(name, first, answer, padding=b""):
+def leaves(name, first, answer, padding=b"", taken_out=False):
     asked = ip_layer(Ether(raw(first)))
     transport = asked[TCP] if asked.haslayer(TCP) else asked[UDP]
     built = Ether(raw(answer))
     sent = to_client(one_hop_less(moved(built, (asked.dst, transport.dport), (asked.src, transport.sport))))
-    case(name, "TX_REPLY", raw(built) + padding, raw(with_tags(sent, tags_of(Ether(raw(first))))) + padding, before=first)
+    case(name, "TX_REPLY", raw(built) + padding, raw(with_tags(sent, tags_of(Ether(raw(first))))) + padding, before=first, taken_out=taken_out)
 
 
 def carried(check, before, after):
@@ -1181,6 +1198,21 @@ for family in (4, 6):
             ended = (TCP(flags="FA", seq=9, ack=2) if what == "tcp" else UDP()) / Raw(bytes(range(250)))
             leaves(f"{here} long answer, padded", first, answer_to(first, port, family, ended, ttl=2), padding=b"\0" * 5)
             case(f"{here} answer, last hop", "DROP_TTL_EXPIRED", answer_to(first, port, family, said, ttl=1), before=first)
+            if what == "tcp":
+                gone = f"{here} taken out,"
+                data = TCP(sport=sport, dport=ports[port], flags="PA", seq=2, ack=0xFFFFFFFE, options=[("NOP", None)] * 8)
+                for words, tags in (("", []), (" two tags,", [Dot1AD(vlan=9, prio=3), Dot1Q(vlan=8)])):
+                    resets(f"{gone}{words} data", with_tags(ether() / ip(family) / data / Raw(b"x" * 1200), tags), first)
+                    resets(f"{gone}{words} end", with_tags(ether() / asks("FA", ttl=1) if family == 4 else ether() / asks("FA", hlim=1), tags), first)
+                resets(f"{gone} padded", ether() / asks("A"), first, padding=bytes(range(1, 30)))
+                around = {"options": [IPOption_NOP()] * 8} if family == 4 else {}
+                chain = IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt() / data if family == 6 else data
+                resets(f"{gone} more headers", ether() / ip(family, **around) / chain / Raw(b"x"), first)
+                for flags in ("SA", "A", "FPA"):
+                    told = TCP(flags=flags, seq=9, ack=2) / Raw(b"answer")
+                    resets(f"{gone} answer {flags}", answer_to(first, port, family, told), first)
+                enters(f"{gone} reset", ether() / asks("RA"), port, family, before=first, taken_out=True)
+                leaves(f"{gone} reset by the backend", first, answer_to(first, port, family, TCP(flags="R", seq=9)), taken_out=True)
             # An error from the backend's side about a packet to it, and one from the client's side about an answer.
             source, target = ends(Ether(raw(first)), port, family)
             sent = raw(ip_layer(moved(Ether(raw(first)), source, target)))
