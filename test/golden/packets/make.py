@@ -1254,8 +1254,8 @@ for family in (4, 6):
     for port in ("nat", "fullnat"):
         here = f"v{family} {port}"
         plain = UDP(sport=42000, dport=ports[port], chksum=0) / Raw(b"no sum")
+        enters(f"{here} without a sum", ether() / ip(family) / plain, port, family)
         if family == 4:
-            enters(f"{here} without a sum", ether() / ip(4) / plain, port, 4)
             options = [IPOption_NOP()] * 8
             enters(f"{here} with options", ether() / ip(4, options=options) / udp(ports[port]), port, 4)
         else:
