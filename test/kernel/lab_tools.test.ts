@@ -48,14 +48,27 @@ describeKernel("programs of others in the lab", [...KERNEL, "tool:ethtool", "too
       }
     }
 
+    /** What the balancer counted so far of the service that iperf3 uses. */
+    async function passed(vip: string, protocol: "tcp" | "udp"): Promise<{ readonly packets: number; readonly bytes: number }> {
+      const name = `iperf-${protocol}-${vip === VIP4 ? 4 : 6}`;
+      return (await served.instance.api.services()).find((each) => each.name === name)!.traffic;
+    }
+
     it.each(vips)("iperf3 to %s by TCP and UDP, up and down", async (vip) => {
       for (const direction of [[], ["-R"]]) {
+        const before = [await passed(vip, "tcp"), await passed(vip, "udp")] as const;
         const { sum_received: received } = await measured(vip, "-n", String(TCP_BYTES), ...direction);
         // Who sends stops at so many, and what is under way then does not count; handshakes are far less.
         expect(received?.bytes).toBeGreaterThan(TCP_BYTES / 20);
         const { sum } = await measured(vip, "-u", "-t", "1", "-b", UDP_BITS, "-l", String(DATAGRAM_BYTES), ...direction);
         expect(sum!.packets - sum!.lost_packets).toBeGreaterThan(sum!.packets * UDP_SHARE_MIN);
         expect(sum!.packets).toBeGreaterThan(0);
+        const [tcp, udp] = [await passed(vip, "tcp"), await passed(vip, "udp")];
+        // What clients send was all forwarded by us, each datagram as a packet of its own; answers have another way, but
+        // for what acknowledges them, and the datagram that asks for them.
+        const isUp = direction.length === 0;
+        expect(tcp.bytes - before[0].bytes).toBeGreaterThan(isUp ? received!.bytes : 0);
+        expect(udp.packets - before[1].packets).toBeGreaterThanOrEqual(isUp ? sum!.packets - sum!.lost_packets : 1);
       }
       expect(await verdictPackets(served.lab, "TX_FORWARDED")).toBeGreaterThan(0);
     });
