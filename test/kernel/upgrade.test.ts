@@ -153,9 +153,11 @@ describeKernel("a plane of another release", KERNEL, () => {
     await undisturbed.world.remove();
     expect(long.effects).toEqual(expect.arrayContaining(["pin map-settings", "pin layout", "update link", "remove map-settings"]));
     try {
-      for (const at of chosen(long.effects.length, count("upgrade-points"), random)) {
-        const when = `killed before ${long.effects[at]} (${at} of ${long.effects.length})`;
-        await dieAndRecover(at, when, at % 2 === 0 ? null : earlier);
+      // Whatever the seed: both planes are whole then, and it is the new one that counts.
+      const swapped = long.effects.indexOf("update link") + 1;
+      const points = chosen(long.effects.length, count("upgrade-points"), random).map((at) => [at, at % 2 === 0 ? null : earlier] as const);
+      for (const [at, between] of [[swapped, null], [swapped, earlier], ...points] as const) {
+        await dieAndRecover(at, `killed before ${long.effects[at]} (${at} of ${long.effects.length})`, between);
       }
     } catch (error) {
       if (error instanceof Error) error.message += `\nrepeat with: ${replayCommand("upgrade")}`;
@@ -190,6 +192,27 @@ describeKernel("a plane of another release", KERNEL, () => {
     }
     await world.remove();
   }
+
+  it("keeps flows that begin at the last moment before the swap", async () => {
+    const world = new CrashWorld(GROWTH);
+    worlds.push(world);
+    await world.open("from", earlier);
+    await world.apply("from");
+    const before = world.plane;
+    const opened: string[] = [];
+    const watched: Native = { ...native(), XdpLink: { ...native().XdpLink, open: (path) => {
+      const link = native().XdpLink.open(path);
+      const update = link.update.bind(link);
+      return Object.defineProperty(link, "update", { value: (object: BpfObject, program: string) => {
+        opened.push(...HOLDERS.map((client) => sent(before, client, true)));
+        update(object, program);
+      } });
+    } } };
+    await world.open("to", { env, openXdpPlane: (options) => openXdpPlane({ ...options, native: watched }) });
+    expect(opened).toHaveLength(HOLDERS.length);
+    await world.apply("to");
+    expect(HOLDERS.map((client) => target(sent(world.plane, client, false)))).toEqual(opened.map(target));
+  });
 
   it("keeps what flows have left in maps of the old shape that had no names yet", async () => {
     const room = "{ services: 16, backends: 64, flows: 4096, natFlows: 4096 }";
