@@ -5,12 +5,15 @@
 import type { FastifyInstance } from "fastify";
 import { listenOnSocket } from "./api/listen.ts";
 import type { ApplyResult, OverrideRequest, OverrideView, Plan, PointsmanEvent, Status } from "./api/schemas.ts";
-import { createApi } from "./api/server.ts";
+import { createApi, underWay } from "./api/server.ts";
+import type { ApiOptions, OnUpgrade } from "./api/server.ts";
 import { hostFacts } from "./config/host.ts";
 import { parseConfigInWorker } from "./config/load.ts";
 import { parseConfig } from "./config/parse.ts";
 import type { ParseResult } from "./config/parse.ts";
+import type { CloseOptions } from "./dataplane/dataplane.ts";
 import { openDataplane } from "./dataplane/open.ts";
+import { openProxyPlane } from "./dataplane/proxy/proxy_plane.ts";
 import type { Env } from "./env.ts";
 import { createEnv } from "./env_real.ts";
 import { Failure } from "./errors.ts";
@@ -19,9 +22,13 @@ import { createProbe } from "./health/probe.ts";
 import type { Config } from "./model/config.ts";
 import type { OpenPlane, StartChecker, Supervisor } from "./supervisor/contract.ts";
 import { parseOrThrow } from "./supervisor/accepted.ts";
-import { acquireInstanceLock } from "./supervisor/instance_lock.ts";
+import { acquireInstanceLock, inheritInstanceLock } from "./supervisor/instance_lock.ts";
+import type { InstanceLock } from "./supervisor/instance_lock.ts";
 import { controlSocketPath, stateDirectoryPath } from "./supervisor/places.ts";
+import type { Inherited, Predecessor } from "./supervisor/predecessor.ts";
 import { openStateDirectory } from "./supervisor/state.ts";
+import { handOver } from "./supervisor/successor.ts";
+import type { Estate, Heir } from "./supervisor/successor.ts";
 import { createSupervisor } from "./supervisor/supervisor.ts";
 import { VERSION } from "./version.ts";
 
@@ -40,6 +47,10 @@ export interface PointsmanOptions {
   readonly adjust?: (config: Config) => Config;
   /** Somebody asked for the end through the control socket. By default the object closes itself. */
   readonly onStop?: (request: { readonly detach: boolean; readonly actor: string }) => void;
+  /** Somebody asked through the control socket for another process to take over. By default that is refused. */
+  readonly onUpgrade?: OnUpgrade;
+  /** The process to take over from. */
+  readonly predecessor?: Predecessor | null;
   /** Stand-ins for tests. */
   readonly openPlane?: OpenPlane;
   readonly startChecker?: StartChecker;
@@ -58,9 +69,23 @@ export interface Pointsman {
   readonly supervisor: Supervisor;
   /** The control socket, or null. */
   readonly socket: string | null;
+  /**
+   * Starts this program again and gives it the sockets. Throws HAND_OVER_FAILED when everything is as before;
+   * else this object is to be closed, as handed over.
+   */
+  handOver(metrics: Restartable): Promise<Heir>;
   /** detach: an xdp plane stops forwarding too. Safe to repeat. */
-  close(options?: { readonly detach?: boolean; readonly drainMs?: number }): Promise<void>;
+  close(options?: Partial<CloseOptions>): Promise<void>;
 }
+
+/** What else listens and is to be free when the other process has everything; begun again when it fails. */
+export interface Restartable {
+  /** `pid` is about to take over. */
+  stop(pid: number): Promise<void>;
+  start(): void;
+}
+
+const FAILED_DRAIN_MS = 5_000;
 
 export async function createPointsman(options: PointsmanOptions): Promise<Pointsman> {
   const env = options.env ?? createEnv();
@@ -72,30 +97,70 @@ export async function createPointsman(options: PointsmanOptions): Promise<Points
   const { config } = first;
   const socket = options.control === false
     ? null : controlSocketPath(config.instance, env, config.control.socket);
+  const predecessor = options.predecessor ?? null;
+  const inherited = await predecessor?.begin(config, VERSION) ?? null;
   const undo: (() => Promise<void> | void)[] = [];
   try {
-    const lock = await acquireInstanceLock(config.instance, env);
-    undo.push(() => { lock.release(); });
+    // Who hands over keeps its lock until we serve.
+    let lock = inherited === null ? await acquireInstanceLock(config.instance, env) : null;
+    undo.push(() => { lock?.release(); });
     const supervisor = await createSupervisor({
       env,
       version: VERSION,
       state: openState(options.stateDirectory, config, env),
       parse: async (file, bytes) => adjusted(await parseAside(file, bytes, env), adjust),
-      openPlane: options.openPlane ?? ((wanted) => openDataplane(wanted, env)),
+      openPlane: options.openPlane ?? openingPlanes(predecessor, inherited, env),
       startChecker: options.startChecker ?? checkerIn(env),
       file: source.file,
       first,
     });
     // A plane that was live before goes on as it was; a new one must not outlive a start that failed.
-    undo.push(() => supervisor.close({ detach: !supervisor.status().adopted, drainMs: 0 }));
-    const stop = options.onStop ?? (({ detach }) => { void pointsman.close({ detach }); });
-    const api = socket === null ? null : await openControl(supervisor, socket, config, env, stop);
-    const pointsman = assemble(supervisor, api, env, () => { lock.release(); });
+    // Clients that came to us meanwhile may finish, while those that come are the other process's.
+    undo.push(() => supervisor.close({
+      detach: !supervisor.status().adopted, handedOver: inherited !== null,
+      drainMs: inherited === null ? 0 : FAILED_DRAIN_MS,
+    }));
+    await predecessor?.releaseControl();
+    if (predecessor?.isGone === true) lock ??= await inheritInstanceLock(config.instance, env);
+    const control = socket === null ? null : new ControlSocket({
+      env, supervisor,
+      onStop: options.onStop ?? (({ detach }) => { void pointsman.close({ detach }); }),
+      onUpgrade: options.onUpgrade ?? refuseUpgrade,
+    }, socket, config);
+    await control?.open();
+    undo.push(() => control?.close());
+    if (inherited !== null) {
+      await predecessor?.serve(...servedBy(supervisor));
+      lock ??= await inheritInstanceLock(config.instance, env);
+    }
+    if (lock === null) throw new Error("nobody has the lock");
+    control?.begin();
+    const pointsman = assemble(supervisor, control, env, lock);
     return pointsman;
   } catch (error) {
     for (const step of undo.reverse()) await step();
     throw error;
   }
+}
+
+/** The first plane may be one that goes on with another process's sockets: a proxy, whatever could be had else. */
+function openingPlanes(predecessor: Predecessor | null, inherited: Inherited | null, env: Env): OpenPlane {
+  let isFirst = true;
+  return async (config) => {
+    const takesOver = isFirst && predecessor !== null && inherited !== null;
+    isFirst = false;
+    if (!takesOver) return await openDataplane(config, env);
+    const plane = await openProxyPlane({ config, env, take: (key) => predecessor.take(key) });
+    const attempts = [{ what: "proxy", result: `taken over from process ${predecessor.pid}` }];
+    return { plane, choice: { mode: "proxy", ...inherited, attempts } };
+  };
+}
+
+/** What a process that is taken over from wants to know. */
+function servedBy(supervisor: Supervisor): [error: string | null, unserved: Record<string, string>] {
+  const { lastApply, services } = supervisor.status();
+  const unserved = services.flatMap(({ name, error }) => (error === null ? [] : [[name, error] as const]));
+  return [lastApply === null ? "nothing was applied" : lastApply.error, Object.fromEntries(unserved)];
 }
 
 interface Source {
@@ -150,35 +215,65 @@ function checkerIn(env: Env): StartChecker {
     createChecker({ env, probe: createProbe(env, connectThrough), initial, onTransition });
 }
 
-interface Control {
-  readonly app: FastifyInstance;
-  readonly path: string;
-}
+/** Only who knows how this process was started can start another one. */
+const refuseUpgrade: OnUpgrade = () => Promise.reject(new Failure("HAND_OVER_FAILED", { pid: 0 },
+  "this instance is part of another program, which alone can start a new process"));
 
-async function openControl(
-  supervisor: Supervisor, path: string, { instance, control }: Config, env: Env,
-  onStop: (request: { readonly detach: boolean; readonly actor: string }) => void,
-): Promise<Control> {
-  const app = createApi({ env, supervisor, onStop });
-  await app.ready();
-  try {
-    await listenOnSocket(app.server, { path, instance, group: control.group }, env);
-  } catch (error) {
-    // It may listen already, and would keep the process alive.
-    await app.close();
-    throw error;
+type ControlOptions = Omit<ApiOptions, "isFrozen" | "opened">;
+
+/** The control socket, which may be closed and opened again. */
+class ControlSocket {
+  readonly path: string;
+  /** Refuses changes. */
+  isFrozen = false;
+  /** Requests are answered from now on, and those that have waited. */
+  begin: () => void = () => undefined;
+  #refuse: (error: Failure) => void = () => undefined;
+  readonly #opened = new Promise<void>((resolve, reject) => {
+    this.begin = resolve;
+    this.#refuse = reject;
+  });
+  readonly #options: ControlOptions;
+  readonly #config: Config;
+  #app: FastifyInstance | null = null;
+
+  constructor(options: ControlOptions, path: string, config: Config) {
+    this.#options = options;
+    this.path = path;
+    this.#config = config;
+    this.#opened.catch(() => { /* told to whoever waits */ });
   }
-  return { app, path };
+
+  async open(): Promise<void> {
+    const app = createApi({ ...this.#options, isFrozen: () => this.isFrozen, opened: this.#opened });
+    await app.ready();
+    const { instance, control: { group } } = this.#config;
+    try {
+      await listenOnSocket(app.server, { path: this.path, instance, group }, this.#options.env);
+    } catch (error) {
+      // It may listen already, and would keep the process alive.
+      this.#refuse(underWay(instance));
+      await app.close();
+      throw error;
+    }
+    this.#app = app;
+  }
+
+  async close(): Promise<void> {
+    this.#refuse(underWay(this.#config.instance));
+    await this.#app?.close();
+    this.#app = null;
+  }
 }
 
 function assemble(
-  supervisor: Supervisor, control: Control | null, env: Env, release: () => void,
+  supervisor: Supervisor, control: ControlSocket | null, env: Env, lock: InstanceLock,
 ): Pointsman {
   let closing: Promise<void> | null = null;
-  const close = async (detach: boolean, drainMs: number): Promise<void> => {
-    await supervisor.close({ detach, drainMs });
-    if (control !== null) await control.app.close();
-    release();
+  const close = async (options: CloseOptions): Promise<void> => {
+    await supervisor.close(options);
+    await control?.close();
+    lock.release();
   };
   const request = (source: ConfigSource): { name: string; text: string; actor: string } => {
     const { name, bytes } = readSource(source, env);
@@ -195,9 +290,39 @@ function assemble(
     },
     supervisor,
     socket: control?.path ?? null,
-    close: ({ detach = false, drainMs = 0 } = {}) => {
-      closing ??= close(detach, drainMs);
+    handOver: async (metrics) => await handOver(estateOf(supervisor, control, lock, metrics), env),
+    close: (options = {}) => {
+      closing ??= close({ detach: false, drainMs: 0, ...options });
       return closing;
     },
+  };
+}
+
+function estateOf(
+  supervisor: Supervisor, control: ControlSocket | null, lock: InstanceLock, metrics: Restartable,
+): Estate {
+  const { mode, plane } = supervisor.status();
+  if (mode === "xdp") {
+    throw new Failure("HAND_OVER_FAILED", { pid: 0 },
+      "the xdp plane forwards without a process: restart this one instead, which loses no packet");
+  }
+  return {
+    instance: supervisor.instance,
+    plane: { reason: plane.reason, remedy: plane.remedy },
+    sharedSocket: (key) => supervisor.sharedSocket(key),
+    served: () => new Set(supervisor.status().services.flatMap(({ name, error }) => (error === null ? [name] : []))),
+    freeze: async (isFrozen) => {
+      if (control !== null) control.isFrozen = isFrozen;
+      await supervisor.quiet();
+    },
+    closeControl: async (pid) => {
+      await metrics.stop(pid);
+      await control?.close();
+    },
+    openControl: async () => {
+      metrics.start();
+      await control?.open();
+    },
+    giveLock: (pid) => lock.giveTo(pid),
   };
 }

@@ -76,6 +76,30 @@ export interface Net {
 export interface Exec {
   /** Runs to the end; never throws for an exit status. stdout and stderr are bounded to 1 MiB. */
   run(command: string, args: readonly string[], timeoutMs: number): Promise<{ status: number; stdout: string; stderr: string }>;
+  /** Starts this program once more, as it was started: it has us for its `predecessor`. */
+  startSuccessor(): SuccessorProcess;
+}
+
+/** A listening socket that another process may have as well: both accept from one queue, or read from one. */
+export type SharedSocket = Server | DatagramSocket;
+
+/** Another process of this program, which messages (JSON) and sockets can be sent to. */
+export interface Peer {
+  readonly pid: number;
+  /** Resolves when it is on its way; rejects when the other one is gone. */
+  send(message: object, socket?: SharedSocket): Promise<void>;
+  /** To be called once. What has come before waits for it. */
+  onMessage(listener: (message: unknown, socket: SharedSocket | null) => void): void;
+  /** Nothing comes any more: the other one is gone, or one of us has closed. */
+  readonly closed: Promise<void>;
+  /** Safe to repeat. Until then the other one keeps this process alive. */
+  close(): void;
+}
+
+export interface SuccessorProcess extends Peer {
+  /** Its exit status, as a shell tells it; never rejects. */
+  readonly ended: Promise<number>;
+  signal(name: "SIGHUP" | "SIGINT" | "SIGKILL" | "SIGTERM" | "SIGUSR2"): void;
 }
 
 export interface Env {
@@ -85,6 +109,8 @@ export interface Env {
   readonly files: Files;
   readonly net: Net;
   readonly exec: Exec;
+  /** The process that started us to take over from it, or null. */
+  readonly predecessor: Peer | null;
   readonly pid: number;
   readonly uid: number;
   /** Environment variables. */

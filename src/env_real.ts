@@ -13,6 +13,7 @@ import { connect as connectTls } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { pino } from "pino";
 import type { Clock, Env, Exec, Files, Log, Net, Random } from "./env.ts";
+import { findPredecessor, startSuccessor } from "./env_peer.ts";
 import { parseAddress } from "./model/address.ts";
 
 export type LogLevel = "error" | "warn" | "info" | "debug";
@@ -42,6 +43,7 @@ export function createEnv(options: EnvOptions = {}): RealEnv {
     files: realFiles,
     net: realNet,
     exec: realExec,
+    predecessor: findPredecessor(),
     pid: process.pid,
     uid: process.getuid?.() ?? -1,
     variables: process.env,
@@ -277,6 +279,7 @@ const realExec: Exec = {
     child.stdin?.on("error", () => { /* a child that is gone: its status says enough */ });
     child.stdin?.end();
   }),
+  startSuccessor,
 };
 
 function exitStatus(error: Error | null): number {

@@ -17,6 +17,8 @@ export interface Failures {
   XDP_UNAVAILABLE: { interface: string };
   INSTANCE_RUNNING: { instance: string; pid: number };
   INSTANCE_NOT_RUNNING: { instance: string; socket: string };
+  HAND_OVER_FAILED: { pid: number };
+  HAND_OVER_UNDER_WAY: { instance: string };
   PLANE_IN_USE: { interface: string };
   UNKNOWN_BACKEND: { name: string; candidates: readonly string[] };
   UNKNOWN_SERVICE: { name: string };

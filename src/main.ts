@@ -45,6 +45,11 @@ process.on("uncaughtException", (error) => {
   process.exit(EXIT.bug);
 });
 
+function onSignal(signal: NodeJS.Signals, callback: () => void): () => void {
+  process.on(signal, callback);
+  return () => { process.off(signal, callback); };
+}
+
 const env = createEnv();
 process.exitCode = await runCli(process.argv.slice(2), {
   env,
@@ -62,9 +67,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
     }
   },
   interrupted: interruption.signal,
-  onHangup: (callback) => {
-    process.on("SIGHUP", callback);
-    return () => { process.off("SIGHUP", callback); };
-  },
+  onHangup: (callback) => onSignal("SIGHUP", callback),
+  onUpgradeSignal: (callback) => onSignal("SIGUSR2", callback),
   connect: connectClient,
 });

@@ -10,7 +10,7 @@ import { z } from "zod";
 import type { FailureCode } from "../errors.ts";
 import { Failure } from "../errors.ts";
 import type {
-  ApplyResult, BackendView, CheckResult, ConfigRequest, DrainView, ExplainRequest, Explanation, OverrideKind, OverrideRequest,
+  ApplyResult, BackendView, CheckResult, ConfigRequest, DrainView, ExplainRequest, Explanation, Identity, OverrideKind, OverrideRequest,
   OverrideView, Plan, PointsmanEvent, Revision, RingReport, RingRequest, ServiceView, Status,
 } from "./schemas.ts";
 import * as schemas from "./schemas.ts";
@@ -18,6 +18,8 @@ import { decodeServerSentEvents } from "./sse.ts";
 
 export interface Client {
   status(): Promise<Status>;
+  /** Of a server of whatever version. */
+  identity(): Promise<Identity>;
   services(): Promise<readonly ServiceView[]>;
   backends(): Promise<readonly BackendView[]>;
   overrides(): Promise<readonly OverrideView[]>;
@@ -49,6 +51,8 @@ export interface Client {
   stop(actor: string): Promise<void>;
   /** The supervisor ends and the plane goes, with every pin. */
   detach(actor: string): Promise<void>;
+  /** Another process takes over. Resolves when it is about to; throws HAND_OVER_FAILED when it will not. */
+  upgrade(request: { readonly actor: string; readonly drainMs: number | null }): Promise<{ readonly pid: number }>;
   close(): Promise<void>;
 }
 
@@ -73,6 +77,7 @@ export function connectClient(socket: string, instance: string): Client {
     call("POST", path, schema, body);
   return {
     status: () => call("GET", "/v1/status", schemas.statusSchema),
+    identity: () => call("GET", "/v1/status", schemas.identitySchema),
     services: () => call("GET", "/v1/services", z.array(schemas.serviceSchema)),
     backends: () => call("GET", "/v1/backends", z.array(schemas.backendSchema)),
     overrides: () => call("GET", "/v1/overrides", z.array(schemas.overrideSchema)),
@@ -100,6 +105,7 @@ export function connectClient(socket: string, instance: string): Client {
     events: ({ since, signal }) => follow(http, { socket, instance }, since, signal),
     stop: async (actor) => { await post("/v1/stop", { actor }, schemas.acknowledgedSchema); },
     detach: async (actor) => { await post("/v1/detach", { actor }, schemas.acknowledgedSchema); },
+    upgrade: (request) => post("/v1/upgrade", request, schemas.upgradeSchema),
     close: () => http.destroy(),
   };
 }

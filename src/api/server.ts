@@ -19,7 +19,17 @@ export interface ApiOptions {
   readonly supervisor: Supervisor;
   /** Somebody asked for the end. Called once the answer is on its way. */
   readonly onStop: (request: { readonly detach: boolean; readonly actor: string }) => void;
+  /** Somebody wants another process to take over. Resolves when that one is about to. */
+  readonly onUpgrade: OnUpgrade;
+  /** While another process is taking over, nothing may change that it has read already. */
+  readonly isFrozen: () => boolean;
+  /** Requests that come before wait. */
+  readonly opened: Promise<void>;
 }
+
+/** `proceed` is called once the answer is on its way. Rejects with Failure when all stays as it is. */
+export type OnUpgrade = (request: { readonly actor: string; readonly drainMs: number | null }) =>
+  Promise<{ readonly pid: number; readonly proceed: () => void }>;
 
 /** A config of 4 MiB as a JSON string may take more than twice that. */
 const BODY_BYTES_MAX = 16 * 1024 * 1024;
@@ -27,7 +37,7 @@ const COMMENT_EVERY_MS = 15_000;
 
 const STATUSES: Readonly<Partial<Record<FailureCode, number>>> = {
   CONFIG_INVALID: 422, REQUEST_INVALID: 400, PERMISSION_DENIED: 403, INSTANCE_RUNNING: 409,
-  UNKNOWN_BACKEND: 404, UNKNOWN_SERVICE: 404, UNKNOWN_REVISION: 404, FILE_UNREADABLE: 409,
+  HAND_OVER_FAILED: 409, HAND_OVER_UNDER_WAY: 409, UNKNOWN_BACKEND: 404, UNKNOWN_SERVICE: 404, UNKNOWN_REVISION: 404, FILE_UNREADABLE: 409,
 };
 
 const eventsQuerySchema = z.strictObject({
@@ -54,10 +64,18 @@ export function createApi(options: ApiOptions): FastifyInstance {
       `the control API has no ${request.method} ${path}`);
     return reply.code(404).send(bodyOf(failure));
   });
+  app.addHook("onRequest", () => options.opened);
   addQuestions(app, options.supervisor);
-  addChanges(app, options.supervisor);
+  app.register((changes, _options, done) => {
+    changes.addHook("onRequest", (_request, _reply, next) => {
+      next(options.isFrozen() ? underWay(options.supervisor.instance) : undefined);
+    });
+    addChanges(changes, options.supervisor);
+    done();
+  });
   addEvents(app, options);
   addEnd(app, options);
+  addUpgrade(app, options);
   return app;
 }
 
@@ -171,6 +189,19 @@ function addEnd(app: FastifyInstance, { onStop }: ApiOptions): void {
       return reply.header("connection", "close").send({ done: true });
     });
   }
+}
+
+function addUpgrade(app: FastifyInstance, { onUpgrade }: ApiOptions): void {
+  app.post("/v1/upgrade", async (request, reply) => {
+    const { pid, proceed } = await onUpgrade(checked(schemas.upgradeRequestSchema, request.body ?? {}, "body"));
+    reply.raw.once("close", proceed); // after it was sent, or where nobody waits for it any more
+    return reply.header("connection", "close").send({ pid });
+  });
+}
+
+export function underWay(instance: string): Failure {
+  return new Failure("HAND_OVER_UNDER_WAY", { instance },
+    `instance ${instance} is being handed over to another process: ask again in a moment`);
 }
 
 /** Throws REQUEST_INVALID that names the first thing wrong and where it is. */

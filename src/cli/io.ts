@@ -23,6 +23,8 @@ export interface Io {
   readonly interrupted: AbortSignal;
   /** Calls back on each SIGHUP; answers how to stop that. */
   onHangup(callback: () => void): () => void;
+  /** Calls back on each SIGUSR2, by which another process is asked to take over; answers how to stop that. */
+  onUpgradeSignal(callback: () => void): () => void;
   /** Connects to an instance's control socket. */
   connect(socketPath: string, instance: string): Client;
 }

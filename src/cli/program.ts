@@ -21,6 +21,7 @@ import { explainVerb, ringVerb } from "./questions.ts";
 import { addQuicLb, connectionId } from "./quic_lb_commands.ts";
 import { percent } from "./table.ts";
 import { statusVerb } from "./unsupervised.ts";
+import { addUpgrade } from "./upgrade.ts";
 
 const DEFAULT_FILE = "/etc/pointsman/pointsman.yaml";
 
@@ -97,6 +98,7 @@ function addRunning(program: Command, io: Io, end: End): void {
       const { runVerb } = await import("./run.ts");
       end(await runVerb(io, options));
     });
+  addUpgrade(program, io, end);
   command(program, "detach", "stop forwarding and remove programs, maps and pins, supervised or not", {
     instance: true,
   }).action(async (options: Common) => {

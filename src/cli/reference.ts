@@ -11,7 +11,7 @@ const refuse = (): never => { throw new Error("no command runs for its reference
 const NOBODY: Io = {
   get env(): Env { return refuse(); },
   out: refuse, err: refuse, isTty: false, columns: 80, actor: "", confirm: refuse,
-  interrupted: new AbortController().signal, onHangup: refuse, connect: refuse,
+  interrupted: new AbortController().signal, onHangup: refuse, onUpgradeSignal: refuse, connect: refuse,
 };
 
 /** One section per command. */

@@ -8,33 +8,53 @@ import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
 import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
+import { Predecessor } from "../supervisor/predecessor.ts";
 import { keepObserveServer } from "./observing.ts";
 import type { RunOptions } from "./program.ts";
+import { tellSystemd, Upgrader } from "./upgrading.ts";
+import type { HandedOver } from "./upgrading.ts";
 import { watchConfig } from "./watch_config.ts";
 
 /** Connections of the proxy plane have so long to end by themselves. */
 const DRAIN_MS = 10_000;
 
-interface Ending { readonly detach: boolean; readonly by: string }
+type Ending = { readonly detach: boolean; readonly by: string } | HandedOver;
 
 export async function runVerb(io: Io, options: RunOptions): Promise<number> {
+  const { env } = io;
+  const predecessor = env.predecessor === null ? null : new Predecessor(env.predecessor);
+  try {
+    return await runInstance(io, options, predecessor);
+  } catch (error) {
+    await predecessor?.fail(error instanceof Error ? error.message : String(error));
+    throw error;
+  } finally {
+    predecessor?.close();
+  }
+}
+
+async function runInstance(io: Io, options: RunOptions, predecessor: Predecessor | null): Promise<number> {
   const { env } = io;
   let end: (ending: Ending) => void = () => undefined;
   const ended = new Promise<Ending>((resolve) => { end = resolve; });
   const bySignal = (): void => { end({ detach: options.detachOnExit, by: String(io.interrupted.reason) }); };
   io.interrupted.addEventListener("abort", bySignal, { once: true });
   const reloader = createReloader(env.log);
-  // A SIGHUP that nobody listens to would end the process, also while it starts.
+  const upgrader = new Upgrader(env, (handedOver) => { end(handedOver); });
+  // A signal that nobody listens to would end the process, also while it starts.
   const cleanUp: (() => Promise<void> | void)[] = [
     io.onHangup(() => { reloader.request("SIGHUP"); }),
+    io.onUpgradeSignal(() => { upgrader.requestBySignal(); }),
   ];
   const pointsman = await createPointsman({
-    config: options.config, env, adjust: (config) => adjusted(config, options),
+    config: options.config, env, predecessor, adjust: (config) => adjusted(config, options),
     ...(options.stateDirectory === undefined ? {} : { stateDirectory: options.stateDirectory }),
     onStop: ({ detach, actor }) => { end({ detach, by: actor }); },
+    onUpgrade: (request) => upgrader.request(request),
   });
   try {
-    cleanUp.push(keepObserveServer(env, pointsman.supervisor));
+    let closeObserve = keepObserveServer(env, pointsman.supervisor);
+    cleanUp.push(() => closeObserve());
     if (options.watchConfig) {
       const changed = (): void => { reloader.request("file watch"); };
       cleanUp.push(await watchConfig(env, options.config, changed));
@@ -42,11 +62,18 @@ export async function runVerb(io: Io, options: RunOptions): Promise<number> {
       if (pointsman.status().config.fileDiffers === true) changed();
     }
     reloader.open(pointsman);
+    upgrader.open(pointsman, reloader, {
+      stop: () => closeObserve(),
+      start: () => { closeObserve = keepObserveServer(env, pointsman.supervisor); },
+    });
     const { mode, plane } = pointsman.status();
     env.log.info({ instance: pointsman.supervisor.instance, mode, reason: plane.reason, socket: pointsman.socket }, "running");
     if (io.interrupted.aborted) bySignal();
-    const { detach, by } = await ended;
+    const ending = await ended;
+    if ("heir" in ending) return await leave(io, pointsman, ending, reloader);
+    const { detach, by } = ending;
     env.log.info({ detach, by }, detach ? "ending, and taking the data plane along" : "ending");
+    predecessor?.end(DRAIN_MS);
     await pointsman.close({ detach, drainMs: DRAIN_MS });
   } finally {
     for (const step of cleanUp.reverse()) await step();
@@ -55,21 +82,56 @@ export async function runVerb(io: Io, options: RunOptions): Promise<number> {
   return EXIT.done;
 }
 
+/**
+ * Another process serves: what is open here may end by itself. Whoever started us waits for us still, so we
+ * pass signals on and end with the other one's status; unless systemd knows it as the main process.
+ */
+async function leave(io: Io, pointsman: Pointsman, { heir, drainMs }: HandedOver, reloader: Reloader): Promise<number> {
+  const { env } = io;
+  const { process: successor } = heir;
+  const hurry = new AbortController();
+  const endIn = (ms: number): void => { env.clock.after(ms, () => { hurry.abort(); }); };
+  const passOn = (): void => {
+    successor.signal(io.interrupted.reason === "SIGINT" ? "SIGINT" : "SIGTERM");
+    endIn(DRAIN_MS);
+  };
+  if (io.interrupted.aborted) passOn();
+  else io.interrupted.addEventListener("abort", passOn, { once: true });
+  reloader.passOn(() => { successor.signal("SIGHUP"); });
+  void heir.ending.then(endIn);
+  const isMain = await tellSystemd(env, successor.pid);
+  if (!isMain) void successor.ended.then(() => { hurry.abort(); });
+  env.log.info({ successor: successor.pid, drainMs }, "another process has taken over; open connections may end by themselves");
+  await pointsman.close({ detach: false, drainMs, handedOver: true, hurry: hurry.signal });
+  env.log.info({ successor: successor.pid }, "no connection is left here");
+  if (isMain) {
+    successor.close();
+    return EXIT.done;
+  }
+  return await successor.ended;
+}
+
 function adjusted(config: Config, options: RunOptions): Config {
   const { proxy } = config.dataplane;
   return {
     ...config,
     dataplane: {
       ...config.dataplane,
-      proxy: { bind: options.proxyBind ?? proxy.bind, portOffset: options.portOffset ?? proxy.portOffset },
+      proxy: { ...proxy, bind: options.proxyBind ?? proxy.bind, portOffset: options.portOffset ?? proxy.portOffset },
     },
   };
 }
 
-interface Reloader {
+export interface Reloader {
   request(actor: string): void;
   /** From now on there is something to reload; what was asked for meanwhile follows. */
   open(pointsman: Pointsman): void;
+  /** Requests wait. */
+  hold(): void;
+  /** Those that have waited follow. */
+  resume(): void;
+  /** It is somebody else's from now on, those that have waited included. */
+  passOn(request: () => void): void;
 }
 
 /** Reloads one at a time. Of those asked for while one is under way, one follows: it reads what is there then. */
@@ -77,6 +139,8 @@ export function createReloader(log: Log): Reloader {
   let pointsman: Pointsman | null = null;
   let waiting: string | null = null;
   let isRunning = false;
+  let isHeld = false;
+  let other: (() => void) | null = null;
   const run = async (supervisor: Pointsman["supervisor"]): Promise<void> => {
     isRunning = true;
     for (let actor = waiting; actor !== null; actor = waiting) {
@@ -92,10 +156,16 @@ export function createReloader(log: Log): Reloader {
     isRunning = false;
   };
   const next = (): void => {
-    if (pointsman !== null && waiting !== null && !isRunning) void run(pointsman.supervisor);
+    if (other !== null && waiting !== null) {
+      waiting = null;
+      other();
+    } else if (!isHeld && pointsman !== null && waiting !== null && !isRunning) void run(pointsman.supervisor);
   };
   return {
     request: (actor) => { waiting = actor; next(); },
     open: (opened) => { pointsman = opened; next(); },
+    hold: () => { isHeld = true; },
+    resume: () => { isHeld = false; next(); },
+    passOn: (request) => { other = request; next(); },
   };
 }

@@ -36,7 +36,10 @@ export function convertConfig(raw: RawConfig): Config {
       macs: dataplane.macs.map((mac) => mac.toLowerCase()),
       xdp: dataplane.xdp,
       hashSeed: readHashSeed(dataplane.hashSeed),
-      proxy: dataplane.proxy,
+      proxy: {
+        bind: dataplane.proxy.bind, portOffset: dataplane.proxy.portOffset,
+        drainTimeoutMs: readDuration(dataplane.proxy.drainTimeout),
+      },
       orphan: { afterMs: readDuration(dataplane.orphan.after), action: dataplane.orphan.action },
       probes: dataplane.probes,
       tunnelSource: {

@@ -78,7 +78,10 @@ function fileForm(config: Config): Record<string, unknown> {
       macs: dataplane.macs,
       xdp: dataplane.xdp,
       hashSeed: formatHashSeed(dataplane.hashSeed),
-      proxy: dataplane.proxy,
+      proxy: {
+        bind: dataplane.proxy.bind, portOffset: dataplane.proxy.portOffset,
+        drainTimeout: formatDuration(dataplane.proxy.drainTimeoutMs),
+      },
       orphan: { after: formatDuration(dataplane.orphan.afterMs), action: dataplane.orphan.action },
       probes: dataplane.probes,
       tunnelSource: {

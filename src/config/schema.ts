@@ -304,9 +304,10 @@ const dataplane = z.strictObject({
       description: "Which address the proxy plane listens on: the VIP itself, the loopback "
         + "address, or any.",
     }),
-    portOffset: integer(
-      "Added to each service's port when the proxy plane listens.", 0, 65534,
-    ).default(0),
+    portOffset: integer("Added to each service's port when the proxy plane listens.", 0, 65534)
+      .default(0),
+    drainTimeout: duration("How long connections may go on in the old process after `pointsman "
+      + "upgrade`; what is left then is reset.", "0s", "168h").default("10m"),
   }).prefault({}),
   orphan: z.strictObject({
     after: duration(

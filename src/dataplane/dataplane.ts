@@ -2,6 +2,7 @@
 // counts. Both planes implement it; this file knows neither of them.
 
 import type { Socket } from "node:net";
+import type { SharedSocket } from "../env.ts";
 import type { Address } from "../model/address.ts";
 import type { HeldFlows } from "../model/held_flows.ts";
 import type { ForwardingTable, Ledger } from "../model/table.ts";
@@ -139,9 +140,25 @@ export interface Dataplane {
   onDoubt?(listener: DoubtListener): void;
   /** The supervisor lives (xdp: writes the heartbeat). */
   heartbeat(): void;
-  /** detach: also stop forwarding and remove every trace; else an xdp plane goes on alone. */
-  close(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void>;
+  /** A socket that it listens on, by its `ListeningPlace.key`, for a process that takes over. Absent: it has none. */
+  sharedSocket?(key: string): SharedSocket | null;
+  close(options: CloseOptions): Promise<void>;
 }
+
+/** How a plane, and what stands on it, ends. */
+export interface CloseOptions {
+  /** Also stop forwarding and remove every trace; else an xdp plane goes on alone. */
+  readonly detach: boolean;
+  /** Connections of the proxy plane may end by themselves for so long. */
+  readonly drainMs: number;
+  /** Another process has taken over: what both share stays. */
+  readonly handedOver?: boolean;
+  /** The time is over once it is aborted. */
+  readonly hurry?: AbortSignal;
+}
+
+/** Listening sockets of the process that we take over from, by key; null where it has none. */
+export type TakeSocket = (key: string) => Promise<SharedSocket | null>;
 
 /** What happened when a plane was chosen, for `status`, the log and the metric. */
 export interface PlaneChoice {

@@ -173,7 +173,11 @@ export interface Config {
     readonly macs: readonly string[];
     readonly xdp: XdpMode;
     readonly hashSeed: HashSeed;
-    readonly proxy: { readonly bind: "vip" | "loopback" | "any"; readonly portOffset: number };
+    readonly proxy: {
+      readonly bind: "vip" | "loopback" | "any"; readonly portOffset: number;
+      /** For connections of a process that another one has taken over from. */
+      readonly drainTimeoutMs: number;
+    };
     readonly orphan: { readonly afterMs: number; readonly action: OrphanAction };
     /** Of health probes that travel as clients' packets do; null: made from the instance's name. */
     readonly probes: { readonly mark: number | null; readonly table: number | null };

@@ -145,6 +145,7 @@ export const FEATURES = {
   "dataplane.xdp": { xdp: "honoured", proxy: { ignored: "the proxy uses no XDP" } },
   "dataplane.proxy.bind": { xdp: PROXY_ONLY, proxy: "honoured" },
   "dataplane.proxy.portOffset": { xdp: PROXY_ONLY, proxy: "honoured" },
+  "dataplane.proxy.drainTimeout": { xdp: PROXY_ONLY, proxy: "honoured" },
   "dataplane.orphan": { xdp: "honoured", proxy: IN_PROCESS },
   "dataplane.tunnelSource": {
     xdp: {

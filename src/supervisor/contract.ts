@@ -6,7 +6,8 @@ import type {
   OverrideRequest, OverrideView,
   Plan, PointsmanEvent, Revision, RingReport, RingRequest, Status,
 } from "../api/schemas.ts";
-import type { Counters, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
+import type { CloseOptions, Counters, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
+import type { SharedSocket } from "../env.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
 import type { ConnectThrough } from "../health/probe.ts";
 import type { Config, IgnoredKeys, Problem } from "../model/config.ts";
@@ -112,5 +113,7 @@ export interface Supervisor {
   /** Resolves when nothing is waiting to be applied and no apply runs. */
   quiet(): Promise<void>;
   /** detach: the plane goes too. Else an xdp plane goes on alone. Safe to repeat. */
-  close(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void>;
+  close(options: CloseOptions): Promise<void>;
+  /** A listening socket of the plane's, for a process that takes over; null where there is none. */
+  sharedSocket(key: string): SharedSocket | null;
 }

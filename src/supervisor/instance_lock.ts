@@ -15,6 +15,8 @@ export interface InstanceLock {
   readonly path: string;
   /** Safe to repeat. */
   release(): void;
+  /** From now on it is this process's, which lives; null: ours again. Nobody else can get it in between. */
+  giveTo(pid: number | null): Promise<void>;
 }
 
 interface Owner {
@@ -31,9 +33,26 @@ export async function acquireInstanceLock(instance: string, host: Host): Promise
   if (!claim(path, own, host)) {
     await takeOver(instance, path, own, host);
   }
+  return heldLock(path, own, host);
+}
+
+/**
+ * Of a process that gave it to us, or is gone. Throws as acquireInstanceLock does.
+ */
+export async function inheritInstanceLock(instance: string, host: Host): Promise<InstanceLock> {
+  const path = lockPath(instance, host);
+  const own = await ownerText(host);
+  return textOf(host, path) === own ? heldLock(path, own, host) : await acquireInstanceLock(instance, host);
+}
+
+function heldLock(path: string, own: string, host: Host): InstanceLock {
   let isHeld = true;
   return {
     path,
+    giveTo: async (pid) => {
+      const text = pid === null ? own : `${pid} ${await startOf(pid, host) ?? "unknown"}\n`;
+      host.files.writeAtomic(path, text, 0o644);
+    },
     release: () => {
       if (!isHeld) return;
       isHeld = false;

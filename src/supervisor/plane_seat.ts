@@ -2,7 +2,7 @@
 // The newcomer is opened and filled before the old one leaves. Knows the Dataplane interface only.
 
 import type { Log } from "../env.ts";
-import type { ApplyReport, Dataplane, DoubtListener, PlaneChoice } from "../dataplane/dataplane.ts";
+import type { ApplyReport, CloseOptions, Dataplane, DoubtListener, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Config } from "../model/config.ts";
 import { refusedByXdp } from "../model/features.ts";
 import type { ForwardingTable } from "../model/table.ts";
@@ -84,7 +84,7 @@ export class PlaneSeat {
     return { table, report };
   }
 
-  async close(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
+  async close(options: CloseOptions): Promise<void> {
     await this.#opened.plane.close(options);
     await Promise.all(this.#leaving);
   }
@@ -138,7 +138,7 @@ export function whyNewPlane(
 /** Whether a proxy plane opened for `before` is right for `after`; services come by tables. */
 function fitsProxy(before: Config, after: Config): boolean {
   const [a, b] = [before.dataplane, after.dataplane];
-  if (JSON.stringify(a.proxy) !== JSON.stringify(b.proxy)) return false;
+  if (a.proxy.bind !== b.proxy.bind || a.proxy.portOffset !== b.proxy.portOffset) return false;
   const needsInterface = after.services.some(({ vip }) => vip.assign === "interface");
   return !needsInterface || a.interfaces[0] === b.interfaces[0];
 }

@@ -6,8 +6,8 @@ import type {
   ApplyResult, CheckResult, ConfigRequest, DrainView, Explanation, ExplainRequest, EventKind, OverrideRequest,
   OverrideView, Plan, Revision, RingReport, RingRequest, Status,
 } from "../api/schemas.ts";
-import type { Counters } from "../dataplane/dataplane.ts";
-import type { Cancel, Env } from "../env.ts";
+import type { CloseOptions, Counters } from "../dataplane/dataplane.ts";
+import type { Cancel, Env, SharedSocket } from "../env.ts";
 import { Failure } from "../errors.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
 import type { Config } from "../model/config.ts";
@@ -251,7 +251,9 @@ class PointsmanSupervisor implements Supervisor {
     else this.#conditions.set(name, reason);
   }
 
-  close(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
+  sharedSocket(key: string): SharedSocket | null { return this.#seat.plane.sharedSocket?.(key) ?? null; }
+
+  close(options: CloseOptions): Promise<void> {
     this.#closing ??= this.#end(options);
     return this.#closing;
   }
@@ -264,10 +266,10 @@ class PointsmanSupervisor implements Supervisor {
     this.#checker.stop();
   }
 
-  async #end(options: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
+  async #end(options: CloseOptions): Promise<void> {
     const leaves = options.detach || this.#seat.plane.mode === "proxy";
-    this.#record("supervisor", this.instance,
-      leaves ? "the supervisor ends and forwarding with it" : "the supervisor ends; the plane goes on", {});
+    this.#record("supervisor", this.instance, options.handedOver === true ? "another process has taken over"
+      : leaves ? "the supervisor ends and forwarding with it" : "the supervisor ends; the plane goes on", {});
     this.setCondition("ending", "the supervisor is ending");
     this.halt();
     await this.#withPatience(this.#engine.quiet());

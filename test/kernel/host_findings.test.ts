@@ -54,7 +54,7 @@ async function checked(text: string): Promise<{ readonly code: number; readonly 
   const io: Io = {
     env: { ...env, files }, out: (each) => { ended.out += each; }, err: (each) => { ended.err += each; },
     isTty: false, columns: 100, actor: "tester", confirm: () => Promise.resolve(false),
-    interrupted: new AbortController().signal, onHangup: () => () => undefined,
+    interrupted: new AbortController().signal, onHangup: () => () => undefined, onUpgradeSignal: () => () => undefined,
     connect: () => { throw new Error("check asks no instance"); },
   };
   ended.code = await runCli(["check", "/made-up.yaml"], io);

@@ -97,7 +97,7 @@ export function configOf(sketch: ConfigSketch): Config {
       macs: [],
       xdp: "auto",
       hashSeed: seedOf(sketch),
-      proxy: { bind: "vip", portOffset: sketch.portOffset ?? 0 },
+      proxy: { bind: "vip", portOffset: sketch.portOffset ?? 0, drainTimeoutMs: 600_000 },
       orphan: { afterMs: 30_000, action: "keep" },
       probes: { mark: null, table: null },
       tunnelSource: { ipv4: null, ipv6: null }, pathMtuAgeMs: 600_000,

@@ -146,6 +146,7 @@ export function createFakeEnv(options: FakeEnvOptions = {}): FakeEnv {
     files: createFiles(stored, directories, options.uid ?? 0),
     net: options.net ?? NO_NET,
     exec: options.exec ?? NO_EXEC,
+    predecessor: null,
     pid: options.pid ?? 4242,
     uid: options.uid ?? 0,
     variables: options.variables ?? {},
@@ -256,4 +257,7 @@ const NO_NET: Net = {
   localAddresses: () => ["127.0.0.1", "::1"],
 };
 
-const NO_EXEC: Exec = { run: () => Promise.reject(new Error("this fake Env has no child processes")) };
+const NO_EXEC: Exec = {
+  run: () => Promise.reject(new Error("this fake Env has no child processes")),
+  startSuccessor: () => { throw new Error("this fake Env has no child processes"); },
+};

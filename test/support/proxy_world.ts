@@ -65,7 +65,7 @@ export function config(
     version: 1, instance: "test",
     dataplane: {
       mode: "proxy", interfaces: [], macs: [], xdp: "auto", hashSeed: { from: "inline", seed: 1n },
-      proxy: { bind: "vip", portOffset: 0, ...binding },
+      proxy: { bind: "vip", portOffset: 0, drainTimeoutMs: 600_000, ...binding },
       orphan: { afterMs: 30_000, action: "keep" }, probes: { mark: null, table: null },
       tunnelSource: { ipv4: null, ipv6: null }, pathMtuAgeMs: 600_000,
       nat: NAT,

@@ -20,6 +20,7 @@ import { World } from "../support/world.ts";
 const WEB: ConfigSketch = { pools: { web: ["a", "b", "c"] }, services: [{ name: "web" }] };
 const directory = mkdtempSync(join(tmpdir(), "pm-api-"));
 const real = createEnv({ logTo: { write: () => undefined } });
+const UPGRADES = { onUpgrade: () => Promise.reject(new Error("nobody upgrades here")), isFrozen: () => false, opened: Promise.resolve() };
 const undo: (() => Promise<unknown>)[] = [];
 let sockets = 0;
 
@@ -43,7 +44,7 @@ async function setup(): Promise<Setup> {
   const world = new World();
   const supervisor = await world.start(WEB);
   const stops: { detach: boolean; actor: string }[] = [];
-  const app = createApi({ env: real, supervisor, onStop: (request) => stops.push(request) });
+  const app = createApi({ env: real, supervisor, onStop: (request) => stops.push(request), ...UPGRADES });
   const path = freshPath();
   await app.ready();
   await listenOnSocket(app.server, { path, instance: "main", group: null }, real);
@@ -256,7 +257,7 @@ describe("the socket", () => {
     const world = new World();
     const supervisor = await world.start(WEB);
     const listen = async (path: string): Promise<void> => {
-      const app = createApi({ env: real, supervisor, onStop: () => undefined });
+      const app = createApi({ env: real, supervisor, onStop: () => undefined, ...UPGRADES });
       undo.push(() => app.close());
       await app.ready();
       await listenOnSocket(app.server, { path, instance: "main", group: null }, real);
@@ -276,7 +277,7 @@ describe("the socket", () => {
 
   it("a group that does not exist is a failure that names it", async () => {
     const world = new World();
-    const app = createApi({ env: real, supervisor: await world.start(WEB), onStop: () => undefined });
+    const app = createApi({ env: real, supervisor: await world.start(WEB), onStop: () => undefined, ...UPGRADES });
     undo.push(() => app.close());
     await app.ready();
     const failure = await thrown(listenOnSocket(

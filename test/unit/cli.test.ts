@@ -73,7 +73,7 @@ async function cli(
     actor: "tester",
     confirm: () => Promise.resolve(options.confirm ?? false),
     interrupted: new AbortController().signal,
-    onHangup: () => () => undefined,
+    onHangup: () => () => undefined, onUpgradeSignal: () => () => undefined,
     connect: () => client,
   };
   ended.code = await runCli(argv.split(" "), io);

@@ -52,7 +52,7 @@ async function wait(
     err: (text) => { texts.err += text; },
     confirm: () => Promise.resolve(false),
     interrupted: broken.signal,
-    onHangup: () => () => undefined,
+    onHangup: () => () => undefined, onUpgradeSignal: () => () => undefined,
     connect: () => client,
   };
   let code: number | null = null;

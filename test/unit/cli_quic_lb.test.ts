@@ -34,7 +34,7 @@ async function cli(argv: string, files: Readonly<Record<string, string>> = {}): 
     out: (text) => { ended.out += text; },
     err: (text) => { ended.err += text; },
     isTty: false, columns: 100, actor: "tester", confirm: () => Promise.resolve(false),
-    interrupted: new AbortController().signal, onHangup: () => () => undefined,
+    interrupted: new AbortController().signal, onHangup: () => () => undefined, onUpgradeSignal: () => () => undefined,
     connect: () => { throw new Error("no instance is asked"); },
   });
   return ended;

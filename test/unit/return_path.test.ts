@@ -226,7 +226,7 @@ describe("the address", () => {
     const quiet = { ...env, net: { ...env.net, localAddresses: () => [] } };
     const code = await runCli(["doctor", "--return-path"], {
       env: quiet, out: () => undefined, err: (text) => { err += text; }, isTty: false, columns: 80, actor: "test",
-      confirm: () => Promise.resolve(false), interrupted: NOBODY, onHangup: () => () => undefined,
+      confirm: () => Promise.resolve(false), interrupted: NOBODY, onHangup: () => () => undefined, onUpgradeSignal: () => () => undefined,
       connect: () => { throw new Error("nobody is connected to"); },
     });
     expect([code, err]).toEqual([2, "pointsman: REQUEST_INVALID: --return-path needs the backends: name a configuration file with -c\n"]);

@@ -10,7 +10,7 @@ import {
 import { formatPorts, PORT_MAX, portCount, singleAddress } from "../../model/service_address.ts";
 import type { VirtualPlace } from "./context.ts";
 
-export type ProxyBinding = Config["dataplane"]["proxy"];
+export type ProxyBinding = Pick<Config["dataplane"]["proxy"], "bind" | "portOffset">;
 
 /** A socket to listen on. Two services with the same `key` cannot both have it. */
 export interface ListeningPlace {

@@ -2,7 +2,7 @@
 // of them than a new table asks for. Knows listeners, not what goes through them; needs nothing but
 // Node.
 
-import type { Cancel, Env } from "../../env.ts";
+import type { Cancel, Env, SharedSocket } from "../../env.ts";
 import type { Failure } from "../../errors.ts";
 import type { Config, Protocol } from "../../model/config.ts";
 import type { Decide } from "../../model/decide.ts";
@@ -13,11 +13,12 @@ import { NO_NAT } from "../../model/nat.ts";
 import { NOTHING_REMEMBERED } from "../../model/remember_pace.ts";
 import { EMPTY_LEDGER } from "../../model/table.ts";
 import type {
-  ApplyReport, Counters, Dataplane, PlaneStatus, StepDescription,
+  ApplyReport, CloseOptions, Counters, Dataplane, PlaneStatus, StepDescription, TakeSocket,
 } from "../dataplane.ts";
 import type { AssignedAddress, AssignProblems } from "./assigned_addresses.ts";
 import { AssignedAddresses } from "./assigned_addresses.ts";
 import { createWarner, type ProxyContext, type ServiceLoad } from "./context.ts";
+import { describeChange } from "./describe_change.ts";
 import { descriptorBudget } from "./descriptors.ts";
 import {
   bindFailure, listeningPlaces, listeningText, type ListeningPlace, type ProxyBinding,
@@ -29,11 +30,13 @@ import { UdpListener } from "./udp_listener.ts";
 export interface ProxyPlaneOptions {
   readonly config: Config;
   readonly env: Env;
+  /** Of a predecessor; absent: there is none. */
+  readonly take?: TakeSocket;
 }
 
 /** Opens the plane. It listens nowhere until the first apply. */
 export function openProxyPlane(options: ProxyPlaneOptions): Promise<Dataplane> {
-  return Promise.resolve(new ProxyPlane(options.config, options.env, decide));
+  return Promise.resolve(new ProxyPlane(options, decide));
 }
 
 type Listener = TcpListener | UdpListener;
@@ -86,13 +89,15 @@ class ProxyPlane implements Dataplane {
   #cancelRestore: Cancel | null = null;
   #isClosed = false;
 
-  constructor({ instance, dataplane }: Config, env: Env, decideWith: Decide) {
+  constructor(options: ProxyPlaneOptions, decideWith: Decide) {
+    const { env, config: { instance, dataplane } } = options;
     this.#env = env;
     this.#binding = dataplane.proxy;
     this.#addresses = new AssignedAddresses(env, instance);
     this.#interface = dataplane.interfaces[0] ?? null;
     this.#context = {
       env, tally: this.#tally, decide: decideWith, descriptors: descriptorBudget(env),
+      take: options.take ?? (() => Promise.resolve(null)),
       table: () => this.#table, warn: createWarner(env),
     };
   }
@@ -166,23 +171,30 @@ class ProxyPlane implements Dataplane {
     // sockets die with the process: nobody needs to be told
   }
 
-  async close({ drainMs }: { readonly detach: boolean; readonly drainMs: number }): Promise<void> {
+  sharedSocket(key: string): SharedSocket | null {
+    return this.#listeners.get(key)?.socket ?? null;
+  }
+
+  async close({ drainMs, hurry, handedOver = false }: CloseOptions): Promise<void> {
     this.#isClosed = true;
+    if (handedOver) this.#cancelRestore?.();
     for (const listener of this.#listeners.values()) this.#retire(listener);
     this.#listeners.clear();
     const drained = Promise.all(this.#leaving.values());
+    let cancel: Cancel = () => undefined;
     await new Promise<void>((resolve) => {
-      const cancel = this.#env.clock.after(drainMs, resolve, true);
-      void drained.then(() => {
-        cancel();
-        resolve();
-      });
+      const isOver = (): void => { resolve(); };
+      cancel = this.#env.clock.after(drainMs, isOver, true);
+      if (hurry?.aborted === true) isOver();
+      hurry?.addEventListener("abort", isOver, { once: true });
+      void drained.then(isOver);
     });
+    cancel();
     for (const listener of this.#leaving.keys()) listener.reset();
     await drained;
     this.#cancelSweep?.();
     this.#cancelRestore?.();
-    await this.#addresses.release();
+    if (!handedOver) await this.#addresses.release();
   }
 
   /** Of backends that are to have no flows: of those that are gone from the table, they end by themselves. */
@@ -377,22 +389,4 @@ function openListener(
     udp: () => UdpListener.open(context, place, service, load),
   };
   return open[place.protocol]();
-}
-
-/** What changes for a service that goes on listening, or null. */
-function describeChange(
-  before: ForwardingTable, old: Service, after: ForwardingTable, fresh: Service,
-): string | null {
-  const details: string[] = [];
-  if (old.name !== fresh.name) details.push(`was called ${old.name}`);
-  if (old.ring.key !== fresh.ring.key) {
-    details.push(`ring ${old.ring.key.slice(0, 8)} → ${fresh.ring.key.slice(0, 8)}`);
-  }
-  const names = (table: ForwardingTable, service: Service): string[] =>
-    service.destinations.flatMap((id) => table.destinations.get(id) ?? [])
-      .map(({ name, address, port, alive }) => `${name} ${address.text} ${port} ${alive}`);
-  const [was, is] = [names(before, old), names(after, fresh)];
-  if (was.join() !== is.join()) details.push("backends change");
-  if (JSON.stringify(old.config) !== JSON.stringify(fresh.config)) details.push("settings change");
-  return details.length === 0 ? null : details.join(", ");
 }

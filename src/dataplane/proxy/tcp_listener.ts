@@ -2,6 +2,7 @@
 // goes. Knows its connections; a change of the table reaches it as a new version of its service.
 
 import type { Server, Socket } from "node:net";
+import type { SharedSocket } from "../../env.ts";
 import { parseAddress } from "../../model/address.ts";
 import type { Service } from "../../model/table.ts";
 import type { ProxyContext, ServiceLoad } from "./context.ts";
@@ -39,23 +40,36 @@ export class TcpListener {
     this.#server = context.env.net.createServer(options, (client) => { this.#accept(client); });
   }
 
-  /** Resolves when it listens; rejects with the error of the bind. */
-  static open(
+  /**
+   * Resolves when it listens; rejects with the error of the bind. A socket that a predecessor has is
+   * listened on at once, within the turn in which it came: clients wait in its queue.
+   */
+  static async open(
     context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad,
   ): Promise<TcpListener> {
-    return new Promise((resolve, reject) => {
+    const taken = await context.take(place.key);
+    return await new Promise((resolve, reject) => {
       const listener = new TcpListener(context, place, service, load);
       const server = listener.#server;
       server.once("error", reject);
-      server.listen({
-        host: place.host, port: place.port, ipv6Only: place.family === 6, backlog: BACKLOG,
-        exclusive: true,
-      }, () => {
+      const onListening = (): void => {
         server.removeListener("error", reject);
         server.on("error", (error) => { listener.#onAcceptError(error); });
         resolve(listener);
-      });
+      };
+      if (taken !== null) server.listen(taken, BACKLOG, onListening);
+      else {
+        server.listen({
+          host: place.host, port: place.port, ipv6Only: place.family === 6, backlog: BACKLOG,
+          exclusive: true,
+        }, onListening);
+      }
     });
+  }
+
+  /** For a process that takes over. */
+  get socket(): SharedSocket {
+    return this.#server;
   }
 
   get service(): Service {

@@ -6,6 +6,7 @@
 // in the log.
 
 import type { RemoteInfo, Socket } from "node:dgram";
+import type { SharedSocket } from "../../env.ts";
 import { parseAddress } from "../../model/address.ts";
 import { namedByCid } from "../../model/quic_named.ts";
 import type { Service } from "../../model/table.ts";
@@ -27,37 +28,29 @@ export class UdpListener {
   #load: ServiceLoad;
 
   private constructor(
-    context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad,
+    context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad, socket: Socket,
   ) {
     this.#context = context;
     this.place = place;
     this.#service = service;
     this.#load = load;
-    this.#socket = context.env.net.createDatagram({
-      type: place.family === 4 ? "udp4" : "udp6", ipv6Only: place.family === 6,
-      recvBufferSize: RECEIVE_BUFFER_BYTES, lookup: addressLookup,
-    });
+    this.#socket = socket;
+    socket.on("error", (error) => { this.#onError(error); });
+    socket.on("message", (datagram, from) => { this.#receive(datagram, from); });
   }
 
   /** Resolves when it receives; rejects with the error of the bind. */
-  static open(
+  static async open(
     context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad,
   ): Promise<UdpListener> {
-    return new Promise((resolve, reject) => {
-      const listener = new UdpListener(context, place, service, load);
-      const socket = listener.#socket;
-      const onBindError = (error: Error): void => {
-        socket.close();
-        reject(error);
-      };
-      socket.once("error", onBindError);
-      socket.bind({ address: place.host, port: place.port, exclusive: true }, () => {
-        socket.removeListener("error", onBindError);
-        socket.on("error", (error) => { listener.#onError(error); });
-        socket.on("message", (datagram, from) => { listener.#receive(datagram, from); });
-        resolve(listener);
-      });
-    });
+    // One of a predecessor is read from the moment in which it came.
+    const socket = await context.take(place.key) as Socket | null ?? await bind(context, place);
+    return new UdpListener(context, place, service, load, socket);
+  }
+
+  /** For a process that takes over. */
+  get socket(): SharedSocket {
+    return this.#socket;
   }
 
   get service(): Service {
@@ -204,4 +197,22 @@ export class UdpListener {
       service: this.#service.name, listening: this.place.endpoint, reason: reasonOf(error),
     }, "a datagram socket met an error and goes on");
   }
+}
+
+function bind({ env }: ProxyContext, place: ListeningPlace): Promise<Socket> {
+  const socket = env.net.createDatagram({
+    type: place.family === 4 ? "udp4" : "udp6", ipv6Only: place.family === 6,
+    recvBufferSize: RECEIVE_BUFFER_BYTES, lookup: addressLookup,
+  });
+  return new Promise((resolve, reject) => {
+    const onBindError = (error: Error): void => {
+      socket.close();
+      reject(error);
+    };
+    socket.once("error", onBindError);
+    socket.bind({ address: place.host, port: place.port, exclusive: true }, () => {
+      socket.removeListener("error", onBindError);
+      resolve(socket);
+    });
+  });
 }

@@ -1,0 +1,125 @@
+// The process that this one takes over from, as the supervisor sees it: asks for each thing when it is
+// needed. Once the other one is gone, every question has an answer that makes this an ordinary start.
+// Knows the messages; must never know what a socket is used for.
+
+import type { Peer, SharedSocket } from "../env.ts";
+import { Failure } from "../errors.ts";
+import type { Config } from "../model/config.ts";
+import type { FromPredecessor, FromSuccessor } from "./hand_over.ts";
+import { fromPredecessorSchema, HAND_OVER_FORMAT } from "./hand_over.ts";
+
+type Answer = { readonly message: FromPredecessor; readonly socket: SharedSocket | null } | null;
+
+/** Why the plane that is taken over from is what it is. */
+export interface Inherited {
+  readonly reason: string;
+  readonly remedy: string | null;
+}
+
+export class Predecessor {
+  readonly #peer: Peer;
+  /** Sockets that were asked for, by key. */
+  readonly #wanted = new Map<string, (socket: SharedSocket | null) => void>();
+  /** Whoever waits for any other answer. */
+  #waiting: ((answer: Answer) => void) | null = null;
+  #isGone = false;
+  #hasLeft = false;
+
+  constructor(peer: Peer) {
+    this.#peer = peer;
+    void peer.closed.then(() => { this.#leave(); });
+    peer.onMessage((raw, socket) => { this.#hear(raw, socket); });
+  }
+
+  get pid(): number { return this.#peer.pid; }
+  /** Before it has left. */
+  get isGone(): boolean { return this.#isGone; }
+
+  /** Null: it is gone. Throws HAND_OVER_FAILED when it does not want to. */
+  async begin({ instance, dataplane: { mode } }: Config, version: string): Promise<Inherited | null> {
+    const answer = await this.#ask({ type: "hello", format: HAND_OVER_FORMAT, version, instance, mode });
+    if (answer === null) return null;
+    if (answer.message.type === "go") return { reason: answer.message.reason, remedy: answer.message.remedy };
+    throw this.#refused(answer.message);
+  }
+
+  /** A listening socket; null when it has none of this name, or is gone. */
+  take(key: string): Promise<SharedSocket | null> {
+    if (this.#isGone || this.#hasLeft) return Promise.resolve(null);
+    return new Promise((resolve) => {
+      this.#wanted.set(key, resolve);
+      this.#send({ type: "want", key });
+    });
+  }
+
+  /** Resolves when the control socket and the metrics listener are free. */
+  async releaseControl(): Promise<void> {
+    const answer = await this.#ask({ type: "control" });
+    if (answer !== null && answer.message.type !== "yours") throw this.#refused(answer.message);
+  }
+
+  /**
+   * True: it has left, and the lock is ours. False: it is gone, and the lock nobody's. Throws
+   * HAND_OVER_FAILED when it does not leave because it serves more than we do.
+   */
+  async serve(error: string | null, unserved: Readonly<Record<string, string>>): Promise<boolean> {
+    const answer = await this.#ask({ type: "serving", error, unserved });
+    this.#hasLeft = answer?.message.type === "left";
+    if (answer === null || this.#hasLeft) return this.#hasLeft;
+    throw this.#refused(answer.message);
+  }
+
+  /** Says why it was not taken over from, unless that was its own word. */
+  async fail(message: string): Promise<void> {
+    const failed: FromSuccessor = { type: "failed", message };
+    if (!this.#hasLeft) await this.#peer.send(failed).catch(() => undefined);
+  }
+
+  /** After it was taken over from: its connections are to end within this time, too. */
+  end(drainMs: number): void {
+    if (this.#hasLeft) this.#send({ type: "ending", drainMs });
+  }
+
+  /** Safe to repeat. */
+  close(): void {
+    this.#peer.close();
+  }
+
+  #ask(message: FromSuccessor): Promise<Answer> {
+    if (this.#isGone) return Promise.resolve(null);
+    return new Promise((resolve) => {
+      this.#waiting = resolve;
+      this.#send(message);
+    });
+  }
+
+  #send(message: FromSuccessor): void {
+    this.#peer.send(message).catch(() => { this.#leave(); });
+  }
+
+  #hear(raw: unknown, socket: SharedSocket | null): void {
+    const { data } = fromPredecessorSchema.safeParse(raw);
+    if (data === undefined) return; // of a later format, and not for us
+    if (data.type === "socket") {
+      this.#wanted.get(data.key)?.(socket);
+      this.#wanted.delete(data.key);
+      return;
+    }
+    const tell = this.#waiting;
+    this.#waiting = null;
+    tell?.({ message: data, socket });
+  }
+
+  #leave(): void {
+    this.#isGone = true;
+    for (const tell of this.#wanted.values()) tell(null);
+    this.#wanted.clear();
+    this.#waiting?.(null);
+    this.#waiting = null;
+  }
+
+  #refused(message: FromPredecessor): Failure {
+    const why = message.type === "no" ? message.message : `it answered ${message.type}`;
+    return new Failure("HAND_OVER_FAILED", { pid: this.pid }, `process ${this.pid} does not hand over: ${why}`);
+  }
+}
