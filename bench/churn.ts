@@ -11,12 +11,13 @@ import { churn, churnConfig, type ChurnConfig, type ChurnOptions, type ChurnResu
 import { raiseLab, VIP4, type FarClient, type Lab, type LabHost } from "../scripts/lab_network.ts";
 import { takeRedirects } from "../scripts/lab_links.ts";
 import {
-  instanceName, ROOT, serveBackend, startDecap, startInstance, startLoad, type Instance, type Load,
+  instanceName, ROOT, serveBackend, startDecap, startInstance, type Instance, type Load,
 } from "../scripts/lab_services.ts";
-import { runInSync, startReaper, sweepLeftovers } from "../scripts/namespaces.ts";
+import { startReaper, sweepLeftovers } from "../scripts/namespaces.ts";
 import { Draws } from "../test/support/random.ts";
 import { seed } from "../test/support/counts.ts";
 import { compileProgram } from "./compile.ts";
+import { startFlood, type Flood } from "./flood.ts";
 import type { Machine } from "./machine.ts";
 import { describeMachine, machineLine } from "./machine.ts";
 
@@ -95,24 +96,9 @@ function flowEntryBytes(pid: number): number {
   return table === undefined ? 0 : table.bytes / table.entries;
 }
 
-function macOf(namespace: string): string {
-  const [link] = JSON.parse(runInSync(namespace, "ip", ["-j", "link", "show", "eth0"]).stdout) as [{ address: string }];
-  return link.address;
-}
-
-interface Flood { readonly perSecond: Promise<number> }
-
-async function startFlood(lab: Lab, object: string, rate: number, seconds: number): Promise<Flood> {
-  if (rate === 0) return { perSecond: Promise.resolve(0) };
-  const { lastLine } = await startLoad(
-    lab.client.namespace, "bench/syn_flood.js", object, "eth0", macOf(lab.client.namespace), macOf(lab.balancer.namespace),
-    VIP4, "9", String(rate), String(seconds),
-  );
-  const perSecond = lastLine.then((last) => {
-    const counted = last.startsWith("{") ? JSON.parse(last) as { sent: number; seconds: number } : null;
-    return counted === null ? 0 : counted.sent / counted.seconds;
-  });
-  return { perSecond };
+async function floodOf(lab: Lab, object: string, rate: number, seconds: number): Promise<Flood> {
+  return rate === 0 ? { sent: Promise.resolve(0), perSecond: Promise.resolve(0) }
+    : startFlood(lab, object, { address: VIP4, port: 9, rate, seconds });
 }
 
 /** Where the rows are measured. */
@@ -178,7 +164,7 @@ async function run(
   { lab, object }: Ground, { name, floodRate }: Contestant, seconds: number, first: Instance, under: Under,
 ): Promise<ChurnRow> {
   const draws = new Draws(seed());
-  const flood = await startFlood(lab, object, floodRate, seconds);
+  const flood = await floodOf(lab, object, floodRate, seconds);
   const { counts, changes, moved, bereft }: ChurnResult = await churn({
     ...under, address: VIP4, connections: CONNECTIONS, seconds, everyMs: EVERY_MS,
     draw: (limit) => draws.below(limit),

@@ -86,6 +86,15 @@ enum tracking_outcome {
 	TRACKING_OUTCOMES,      /* how many there are; not an outcome */
 };
 
+/* What befell the entries of `flows`. Index of `flow_counts`. What the kernel pushes out of the full table does
+ * not show: it is what was written and is not there, without what was forgotten. */
+enum flow_event {
+	FLOW_WRITTEN = 0,       /* one more */
+	FLOW_FORGOTTEN,         /* one less, by the program */
+	FLOW_REFUSED,           /* the kernel had no element for it */
+	FLOW_EVENTS,            /* how many there are; not an event */
+};
+
 /* Rings come in classes of size, one map-in-map each. */
 enum ring_class { RING_SMALL = 0, RING_MEDIUM, RING_LARGE, RING_CLASSES };
 /* Slots of each class. */

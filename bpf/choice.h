@@ -183,6 +183,15 @@ static __always_inline void choose_while_changing(const struct packet *packet,
 		choice->outcome = TRACKING_UNREMEMBERED;
 }
 
+static __noinline int count_flow(__u32 event)
+{
+	__u64 *count = bpf_map_lookup_elem(&flow_counts, &event);
+
+	if (count)
+		*count += 1;
+	return 0;
+}
+
 static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 						   const struct service_version *version,
 						   struct choice *choice)
@@ -214,8 +223,9 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 		}
 	}
 	if (!is_given(choice->destination)) {
-		if (choice->entry && packet->role != ROLE_ICMP_ERROR)
-			bpf_map_delete_elem(&flows, &packet->flow);
+		if (choice->entry && packet->role != ROLE_ICMP_ERROR &&
+		    bpf_map_delete_elem(&flows, &packet->flow) == 0)
+			count_flow(FLOW_FORGOTTEN);
 		return DROP_NO_BACKEND;
 	}
 	if (!looks)
@@ -341,5 +351,11 @@ static __always_inline bool settle(const struct packet *packet, const struct cho
 	entry.last_seen_ns = choice->now_ns;
 	entry.generation = choice->generation;
 	entry.destination = choice->id;
-	return bpf_map_update_elem(&flows, &packet->flow, &entry, BPF_ANY) == 0;
+	if (bpf_map_update_elem(&flows, &packet->flow, &entry, BPF_ANY)) {
+		count_flow(FLOW_REFUSED);
+		return false;
+	}
+	if (!choice->entry)
+		count_flow(FLOW_WRITTEN);
+	return true;
 }

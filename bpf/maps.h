@@ -48,6 +48,7 @@ const volatile enum orphan_action anchor_orphan_action;
 const volatile enum hash_input anchor_hash_input;
 const volatile enum tracking anchor_tracking;
 const volatile enum tracking_outcome anchor_tracking_outcome;
+const volatile enum flow_event anchor_flow_event;
 const volatile enum remember_kind anchor_remember_kind;
 const volatile enum ring_class anchor_ring_class;
 const volatile enum ring_slots anchor_ring_slots;
@@ -209,6 +210,13 @@ struct {
 	__type(value, __u64);
 	__uint(max_entries, TRACKING_OUTCOMES);
 } tracking_counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);             /* enum flow_event */
+	__type(value, __u64);
+	__uint(max_entries, FLOW_EVENTS);
+} flow_counts SEC(".maps");
 
 /* Never LRU: that would forget one direction, give its port to somebody else, and send them the
  * other one's data. */

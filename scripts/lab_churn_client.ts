@@ -2,7 +2,7 @@
 // anew when they break, beside connections for one question each. Prints JSON, one line for each
 // connection that broke and a last one with the counts. Ends by itself.
 //
-//   lab_churn_client ADDRESS PORT COUNT SECONDS
+//   lab_churn_client ADDRESS PORT COUNT SECONDS [QUESTIONS-AT-ONCE]
 //
 // The server says its name and a newline first, then sends everything back.
 
@@ -33,7 +33,7 @@ const LINE_EVERY_MS = 500;
 const SILENT_MS = 10_000;
 const SHORT_AT_ONCE = 4;
 
-const [, , address = "", port = "0", countText = "0", secondsText = "0"] = process.argv;
+const [, , address = "", port = "0", countText = "0", secondsText = "0", atOnceText = String(SHORT_AT_ONCE)] = process.argv;
 const endMs = Date.now() + Number(secondsText) * 1000;
 const counts = { long: 0, short: 0, lines: 0 };
 
@@ -130,6 +130,6 @@ async function ask(): Promise<void> {
 process.stdout.write("churning\n");
 await Promise.all([
   ...Array.from({ length: Number(countText) }, (_, index) => stay(index)),
-  ...Array.from({ length: SHORT_AT_ONCE }, () => ask()),
+  ...Array.from({ length: Number(atOnceText) }, () => ask()),
 ]);
 process.stdout.write(`${JSON.stringify(counts satisfies ChurnCounts)}\n`);

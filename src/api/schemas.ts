@@ -238,6 +238,8 @@ export const statusSchema = z.strictObject({
   flows: z.array(flowsSchema),
   /** What the flow table holds (null: not counted yet) and can (xdp), or connections and sessions (proxy). */
   flowTable: z.strictObject({ count: counting.nullable(), max: counting }),
+  /** How often something was refused or given up because a table or limit was full, by cause. */
+  pressure: z.array(z.strictObject({ cause: text, count: counting })),
   /** Translated flows, which `flows` counts as exact; null: nothing is translated. */
   nat: z.strictObject({ count: counting, max: counting }).nullable(),
   services: z.array(serviceSchema),

@@ -3,6 +3,7 @@
 
 import type { Client } from "../api/client.ts";
 import type { BackendView, OverrideView, PointsmanEvent, ServiceView, Status } from "../api/schemas.ts";
+import { PRESSURE } from "../observe/pressure.ts";
 import type { Provenance } from "../model/table.ts";
 import { flowsLegend, layAllFlows, layFlows } from "./flows.ts";
 import type { Io } from "./io.ts";
@@ -58,6 +59,12 @@ function lines(pairs: readonly (readonly [string, string | null])[]): string {
   return shown.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join("");
 }
 
+/** With the setting that makes room. */
+function layPressure(cause: string, count: number): string {
+  const known = PRESSURE.find((each) => each.cause === cause);
+  return known === undefined ? `${amount(count)} (${cause})` : `${amount(count)} ${known.what} (${known.setting})`;
+}
+
 export function layStatus(status: Status, nowMs: number): string {
   const ago = (atMs: number): string => duration(Math.max(0, nowMs - atMs));
   const last = status.lastApply;
@@ -94,6 +101,8 @@ export function layStatus(status: Status, nowMs: number): string {
     ],
     ["flows", layAllFlows(status.flows)],
     ["flow table", `${status.flowTable.count === null ? "?" : amount(status.flowTable.count)} of ${amount(status.flowTable.max)}`],
+    ...status.pressure.filter(({ count }) => count > 0)
+      .map(({ cause, count }): [string, string] => ["pressure", layPressure(cause, count)]),
     [
       "translated",
       status.nat === null ? null : `${amount(status.nat.count)} of ${amount(status.nat.max)} flows`,

@@ -29,6 +29,8 @@ export interface Counters {
   readonly backends: ReadonlyMap<string, TrafficCount>;
   /** What the flow table holds (null: nobody has counted yet) and can (xdp), or connections and sessions (proxy). */
   readonly flowTable: { readonly count: number | null; readonly max: number };
+  /** How the flow table copes with being full (xdp). */
+  readonly evictions?: FlowEvictions;
   /** Flows now, by service name: of every service of the table. */
   readonly serviceFlows: ReadonlyMap<string, HeldFlows>;
   /** Flows now, by "pool/backend": of every backend of the table. */
@@ -43,6 +45,17 @@ export interface Counters {
   readonly tracking?: ReadonlyMap<TrackingOutcome, number>;
   /** Translated flows; absent: nothing is translated. */
   readonly nat?: NatCounters;
+}
+
+export interface FlowEvictions {
+  /** Entries that give way first: of flows that were silent for longer than they may be. */
+  readonly idle: number;
+  /** Pushed out since the table was made, at least. */
+  readonly flows: number;
+  /** Of those, between the last two counts. */
+  readonly lately: number;
+  /** Flows that the kernel found no room for. */
+  readonly refused: number;
 }
 
 export interface NatCounters {

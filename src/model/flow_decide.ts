@@ -26,6 +26,19 @@ export type TrackingOutcome = "followed" | "began" | "kept" | "lost" | "unrememb
 export const TRACKING_OUTCOMES: readonly TrackingOutcome[] =
   ["followed", "began", "kept", "lost", "unremembered", "settled"];
 
+/**
+ * What befalls the entries of the flow table, in the order of the enum: one that was not there is written, one is
+ * forgotten, one cannot be written.
+ */
+export const FLOW_EVENTS = ["written", "forgotten", "refused"] as const;
+export type FlowEvent = (typeof FLOW_EVENTS)[number];
+
+/** What a packet that got away does to the table of which `flow` is its entry. */
+export function flowEventOf(effects: readonly Effect[], flow: State["flow"]): FlowEvent | null {
+  if (effects.some(({ kind }) => kind === "forget")) return "forgotten";
+  return flow === null && effects.some(({ kind }) => kind === "remember") ? "written" : null;
+}
+
 const NS_PER_MS = 1_000_000n;
 const NO_EFFECTS: readonly Effect[] = [];
 

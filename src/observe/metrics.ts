@@ -4,6 +4,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
 import type { Status } from "../api/schemas.ts";
 import type { Counters } from "../dataplane/dataplane.ts";
+import { PRESSURE, pressureOf } from "./pressure.ts";
 import type { Supervisor, SupervisorTotals } from "../supervisor/contract.ts";
 
 /** What one scrape looks at: taken once, so that a scrape agrees with itself. */
@@ -218,6 +219,20 @@ export const METRICS: readonly MetricDefinition[] = [
     labels: [],
     help: "What the flow table holds, of exceptions alone where a service has tracking minimal (xdp), or connections and sessions (proxy).",
     samples: ({ counters: { flowTable: { count } } }) => (count === null ? [] : [[NO_LABELS, count]]),
+  },
+  {
+    name: "pointsman_flow_table_idle_entries",
+    type: "gauge",
+    labels: [],
+    help: "Entries of flows that were silent for longer than they may be (xdp): they give way first.",
+    samples: ({ counters: { evictions } }) => (evictions === undefined ? [] : [[NO_LABELS, evictions.idle]]),
+  },
+  {
+    name: "pointsman_pressure_total",
+    type: "counter",
+    labels: ["cause"],
+    help: `What a full table or limit refused or gave up: ${PRESSURE.map(({ cause, what }) => `${cause}, ${what}`).join("; ")}.`,
+    samples: ({ counters }) => pressureOf(counters).map(({ cause, count }) => [{ cause }, count]),
   },
   one("pointsman_flow_table_entries_max", "gauge", "Entries that fit.", ({ counters }) => counters.flowTable.max),
   {

@@ -5,6 +5,7 @@ import type { OverrideView, ProblemView, Status } from "../api/schemas.ts";
 import type { Counters, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { ApplyState } from "../api/schemas.ts";
 import { amountOf, sumsByKind } from "../model/held_flows.ts";
+import { forgettingFlows, pressureOf } from "../observe/pressure.ts";
 import { warningsFor } from "./accepted.ts";
 import type { InForce } from "./engine.ts";
 import type { ViewInput } from "./view.ts";
@@ -54,11 +55,13 @@ export function describeStatus(input: StatusInput): Status {
       ...table?.warnings ?? [],
       ...input.stateTroubles,
       ...silentBackends(now.counters),
+      ...[forgettingFlows(now.counters)].filter((each) => each !== null),
     ],
     generation: table?.generation ?? 0,
     lastApply: input.lastApply,
     flows: sumsByKind([...now.counters.serviceFlows.values()].map(amountOf)),
     flowTable: { ...now.counters.flowTable },
+    pressure: pressureOf(now.counters),
     nat: natView(now.counters),
     services: serviceViews(input),
     backends: backendViews(input),

@@ -39,7 +39,7 @@ import { isExact, mappedBits } from "../../src/model/service_address.ts";
 import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
 import { isSameScheme } from "../../src/model/slot.ts";
 import type { SlotScheme } from "../../src/model/slot.ts";
-import { TRACKING_OUTCOMES } from "../../src/model/flow_decide.ts";
+import { FLOW_EVENTS, TRACKING_OUTCOMES } from "../../src/model/flow_decide.ts";
 import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { groupEntries } from "./bpf_groups.ts";
@@ -327,13 +327,14 @@ export class BpfWorld {
     return TRACKING_OUTCOMES.map((_, outcome) => this.#word("tracking_counts", outcome));
   }
 
+  /** Entries of the flow table by what befell them. */
+  flowEvents(): number[] {
+    return FLOW_EVENTS.map((_, event) => this.#word("flow_counts", event));
+  }
+
   /** An element that is a u64 of each CPU, all of them together. */
   #word(map: string, index: number): number {
-    return sum(
-      this.#perCpu(map, index, 8).map((bytes) =>
-        new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true),
-      ),
-    );
+    return sum(this.#perCpu(map, index, 8).map((bytes) => new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true)));
   }
 
   /** Packets and bytes by verdict. */

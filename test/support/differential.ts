@@ -18,7 +18,7 @@ import { isForThisHost } from "../../src/model/link_address.ts";
 import { flowHash } from "../../src/model/flow_hash.ts";
 import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
-import { TRACKING_OUTCOMES } from "../../src/model/flow_decide.ts";
+import { FLOW_EVENTS, flowEventOf, TRACKING_OUTCOMES, type FlowEvent } from "../../src/model/flow_decide.ts";
 import { SETTLED } from "../../src/model/slot_states.ts";
 import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { QuicOutcome } from "../../src/model/quic_route.ts";
@@ -128,6 +128,7 @@ export class Comparison {
   readonly #traffic = new Map<string, { -readonly [K in keyof Traffic]: Traffic[K] }>();
   readonly #quic: number[];
   readonly #tracking: number[];
+  #flowEvents: number[];
   #number = 0;
 
   /** Most destinations have this way of forwarding, unless the program is lean. */
@@ -158,6 +159,7 @@ export class Comparison {
     this.#before = world.verdicts();
     this.#quic = world.quicOutcomes();
     this.#tracking = world.trackingOutcomes();
+    this.#flowEvents = world.flowEvents();
     for (const id of hops.keys()) this.#expectTraffic("destination", id);
     for (const { index } of made.table.services) this.#expectTraffic("service", index);
   }
@@ -207,6 +209,7 @@ export class Comparison {
       if (found === null) this.#flows.delete(key);
       else this.#flows.set(key, { tuple, entry: found });
     }
+    this.#checkFlowEvents(isTranslated ? [null] : [early, late].map(({ effects }) => flowEventOf(effects, held)));
     if (typeof parsed !== "string")
       this.#fragments.check(parsed, early, startNs - TICK_NS, endNs);
     const isReply = early.back !== undefined;
@@ -305,6 +308,15 @@ export class Comparison {
     const found = this.#setting.world.trackingOutcomes();
     if (found.some((count, at) => count !== this.#tracking[at]))
       throw new Error(`decide() counts ${tracking ?? "no exception"}: ${found.join()} and not ${this.#tracking.join()}`);
+  }
+
+  /** Any of `events`, where one alone happened; null: nothing befell an entry. */
+  #checkFlowEvents(events: readonly (FlowEvent | null)[]): void {
+    const found = this.#setting.world.flowEvents();
+    const befell = FLOW_EVENTS.flatMap((event, at) => Array<FlowEvent>(found[at]! - this.#flowEvents[at]!).fill(event));
+    this.#flowEvents = found;
+    if (!events.some((event) => befell.join() === (event ?? "")))
+      throw new Error(`decide() has ${events.map((event) => event ?? "nothing").join(" or ")} befall the flow table, and not ${befell.join()}`);
   }
 
   #checkFrame(

@@ -34,6 +34,8 @@ interface Entry {
 class Table {
   entries: Entry[] = [];
   readonly slices: number[] = [];
+  /** What the program says that it did. */
+  events = { written: 0, forgotten: 0 };
   fails = false;
 
   get map(): BpfMap {
@@ -113,7 +115,7 @@ function scene(): Scene {
   const flows = new Table();
   const swept: number[] = [];
   const sweep = createFlowSweep({
-    env, flows: () => flows.map, onSwept: () => { swept.push(env.clock.monotonicMs()); },
+    env, flows: () => flows.map, events: () => flows.events, onSwept: () => { swept.push(env.clock.monotonicMs()); },
   });
   sweep.follow(tableWith(0));
   const entry = (changes: Partial<Entry>): Entry =>
@@ -150,10 +152,38 @@ describe("a walk over the flow table", () => {
     expect(sweep.read().byCell).toEqual(new Map([[`${s10!.index} 1/1`, 1], [`${s11!.index} 1/1`, 2]]));
   });
 
+  it("tells what was pushed out: what was written and is not there, and nobody forgot", () => {
+    const { env, flows, sweep, entry } = scene();
+    const walk = (written: number, forgotten: number, there: number, idle = 0): object => {
+      flows.events = { written, forgotten };
+      flows.entries = Array.from({ length: there + idle }, (_, client) =>
+        entry({ client, lastSeenMs: client < there ? env.clock.monotonicMs() : env.clock.monotonicMs() - IDLE_MS - 1 }));
+      env.advanceSync(FRESH_MS);
+      const { evicted, evictedLately, idle: found } = sweep.read();
+      return { evicted, evictedLately, idle: found };
+    };
+    // Some may have been pushed out before anybody looked: not lately.
+    expect(walk(10, 1, 7)).toEqual({ evicted: 2, evictedLately: 0, idle: 0 });
+    expect(walk(12, 1, 8, 1)).toEqual({ evicted: 2, evictedLately: 0, idle: 1 });
+    expect(walk(20, 3, 9)).toEqual({ evicted: 8, evictedLately: 6, idle: 0 });
+    // Written after the walk began, and found: what was pushed out stays so.
+    expect(walk(20, 3, 12)).toEqual({ evicted: 8, evictedLately: 0, idle: 0 });
+  });
+
+  it("takes what somebody copied into the table for as good as written", () => {
+    const { env, flows, sweep, entry } = scene();
+    flows.entries = Array.from({ length: 5 }, (_, client) => entry({ client }));
+    expect(sweep.read()).toMatchObject({ count: 5, evicted: 0 });
+    flows.entries = flows.entries.slice(1);
+    flows.events = { written: 1, forgotten: 0 };
+    env.advanceSync(FRESH_MS);
+    expect(sweep.read()).toMatchObject({ count: 4, evicted: 2, evictedLately: 2 });
+  });
+
   it("begins when it is known whose flows they are", () => {
     const env = createFakeEnv();
     const flows = new Table();
-    const sweep = createFlowSweep({ env, flows: () => flows.map, onSwept: () => undefined });
+    const sweep = createFlowSweep({ env, flows: () => flows.map, events: () => flows.events, onSwept: () => undefined });
     expect(sweep.read()).toMatchObject({ atMs: null });
     expect(flows.slices).toEqual([]);
     sweep.follow(tableWith(0));

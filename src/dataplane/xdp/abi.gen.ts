@@ -14,21 +14,21 @@ export const ABI_NAMES = {
     "tunnel_end", "verdict_count", "wildcard_key",
   ],
   enums: [
-    "decap_verdict", "destination_flags", "forwarding", "gue_variant", "hash_input", "link_places",
-    "nat_flags", "nat_outcome", "nat_sources_at", "next_hop_flags", "next_hop_vlan",
+    "decap_verdict", "destination_flags", "flow_event", "forwarding", "gue_variant", "hash_input",
+    "link_places", "nat_flags", "nat_outcome", "nat_sources_at", "next_hop_flags", "next_hop_vlan",
     "orphan_action", "policy_action", "quic_mode", "quic_outcome", "remember_kind", "ring_class",
     "ring_slots", "service_flags", "slot_word", "tracking", "tracking_outcome", "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x0f16fdc795fccee8n;
+export const ABI_FINGERPRINT = 0xb5eb5831c0c8e358n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x2dd71eb114365ff7n,
-  pointsman: 0x0f16fdc795fccee8n,
-  probe: 0x23566ec93f89beffn,
+  pointsman: 0xb5eb5831c0c8e358n,
+  probe: 0x40fee220d216b182n,
 } as const;
 
 /** enum decap_verdict */
@@ -65,6 +65,19 @@ export type DestinationFlags = (typeof DestinationFlags)[keyof typeof Destinatio
 export const DESTINATION_FLAGS_NAMES = [
   "DESTINATION_LIVE", "DESTINATION_ADMITS", "DESTINATION_RESETS",
 ] as const satisfies readonly (keyof typeof DestinationFlags)[];
+
+/** enum flow_event */
+export const FlowEvent = {
+  FLOW_WRITTEN: 0,
+  FLOW_FORGOTTEN: 1,
+  FLOW_REFUSED: 2,
+  FLOW_EVENTS: 3,
+} as const;
+export type FlowEvent = (typeof FlowEvent)[keyof typeof FlowEvent];
+/** In the order of their declaration. */
+export const FLOW_EVENT_NAMES = [
+  "FLOW_WRITTEN", "FLOW_FORGOTTEN", "FLOW_REFUSED", "FLOW_EVENTS",
+] as const satisfies readonly (keyof typeof FlowEvent)[];
 
 /** enum forwarding */
 export const Forwarding = {
@@ -1544,11 +1557,12 @@ export const DecapRodata = {
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "first_link_addresses",
-  "flows", "fragments", "group_services", "icmp_pace", "link_addresses", "nat_claims",
-  "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies", "quic_configs",
-  "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small",
-  "service_active", "service_pace", "service_traffic", "service_versions", "services", "settings",
-  "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses", "wildcards",
+  "flow_counts", "flows", "fragments", "group_services", "icmp_pace", "link_addresses",
+  "nat_claims", "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies",
+  "quic_configs", "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium",
+  "rings_small", "service_active", "service_pace", "service_traffic", "service_versions",
+  "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses",
+  "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1582,7 +1596,7 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 4736,
+  size: 4740,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1609,7 +1623,7 @@ export const PointsmanRodata = {
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4736, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4740, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1676,7 +1690,7 @@ export const PointsmanRodata = {
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 4736, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4740, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1706,12 +1720,12 @@ export const PointsmanRodata = {
 /** Maps that probe.bpf.o declares. */
 export const PROBE_MAPS = [
   "address_groups", "destination_traffic", "destinations", "devices", "first_link_addresses",
-  "flows", "fragments", "group_services", "icmp_pace", "link_addresses", "nat_claims",
-  "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies", "probe_paths",
-  "quic_configs", "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium",
-  "rings_small", "service_active", "service_pace", "service_traffic", "service_versions",
-  "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses",
-  "wildcards",
+  "flow_counts", "flows", "fragments", "group_services", "icmp_pace", "link_addresses",
+  "nat_claims", "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies",
+  "probe_paths", "quic_configs", "quic_counts", "quic_servers", "remember_pace", "rings_large",
+  "rings_medium", "rings_small", "service_active", "service_pace", "service_traffic",
+  "service_versions", "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts",
+  "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
 export const PROBE_PROGRAMS = [
@@ -1745,7 +1759,7 @@ export interface ProbeRodata {
 
 export const ProbeRodata = {
   section: ".rodata",
-  size: 4724,
+  size: 4728,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1772,7 +1786,7 @@ export const ProbeRodata = {
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4724, ".rodata of probe");
+    const view = codec.exactView(bytes, 4728, ".rodata of probe");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1839,7 +1853,7 @@ export const ProbeRodata = {
     return bytes;
   },
   decode: (bytes: Uint8Array): ProbeRodata => {
-    const view = codec.exactView(bytes, 4724, ".rodata of probe");
+    const view = codec.exactView(bytes, 4728, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,

@@ -2,7 +2,7 @@
 // come from the table.
 
 import type { VerdictName } from "../../model/decide.ts";
-import { TRACKING_OUTCOMES } from "../../model/flow_decide.ts";
+import { FLOW_EVENTS, TRACKING_OUTCOMES, type FlowEvent } from "../../model/flow_decide.ts";
 import { drainKindOf, flowKindOf, sumOfFlows } from "../../model/held_flows.ts";
 import type { FlowKind, HeldFlows } from "../../model/held_flows.ts";
 import { NAT_OUTCOMES } from "../../model/nat.ts";
@@ -48,6 +48,12 @@ function readTraffic(map: BpfMap, highest: number): TrafficCount[] {
 
 const NO_TRAFFIC: TrafficCount = { packets: 0, bytes: 0, flows: 0 };
 
+/** Entries of the flow table by what befell them. */
+export function readFlowEvents(maps: MapSet): Record<FlowEvent, number> {
+  const [written = 0, forgotten = 0, refused = 0] = sumPerCpu(maps.flow_counts, FLOW_EVENTS.length, 1).map(([n = 0]) => n);
+  return { written, forgotten, refused };
+}
+
 /** What was found of flows when the tables were walked. */
 export interface FlowsFound {
   readonly flows: FlowCount;
@@ -85,6 +91,7 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, found:
     verdicts,
     services, backends,
     flowTable: { count: flows.atMs === null ? null : flows.count, max: flowsMax },
+    evictions: { idle: flows.idle, flows: flows.evicted, lately: flows.evictedLately, refused: readFlowEvents(maps).refused },
     ...heldFlows(table, found),
     tracking: new Map(sumPerCpu(maps.tracking_counts, TRACKING_OUTCOMES.length, 1)
       .map(([packets = 0], outcome) => [TRACKING_OUTCOMES[outcome]!, packets])),

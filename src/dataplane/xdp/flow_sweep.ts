@@ -14,6 +14,12 @@ import type { BpfMap } from "./native.ts";
 
 export interface FlowCount {
   readonly count: number;
+  /** Entries of flows that were silent for longer than any may be: they give way first. */
+  readonly idle: number;
+  /** Pushed out of the full table since it was made, as far as it shows: at least so many. */
+  readonly evicted: number;
+  /** Of those, since the walk before. */
+  readonly evictedLately: number;
   /** By cellOf(): those of the services and destinations of the table. */
   readonly byCell: ReadonlyMap<string, number>;
   /** When the walk began (monotonic); null until the table was walked once. */
@@ -38,6 +44,8 @@ export interface FlowSweep {
 export interface FlowSweepParts {
   readonly env: Env;
   readonly flows: () => BpfMap;
+  /** Entries that the program wrote, and that it has taken out again. */
+  readonly events: () => { readonly written: number; readonly forgotten: number };
   /** A walk has ended that slots were waiting for. */
   readonly onSwept: () => void;
 }
@@ -55,10 +63,13 @@ const AGAIN_MS = 15_000;
 /** One walk, from its first slice on. */
 interface Walk {
   readonly atMs: number;
+  /** Entries that had been written at its begin: what comes later may be found or not. */
+  written: number;
   readonly table: ForwardingTable | null;
   /** Whose flows are counted: the last table that all packets were sent by. */
   readonly owners: Owners;
   count: number;
+  idle: number;
   readonly byCell: Map<string, number>;
   readonly sought: ReadonlyMap<Service, SlotSweep>;
 }
@@ -69,7 +80,9 @@ export function createFlowSweep(parts: FlowSweepParts): FlowSweep {
 
 class Sweep implements FlowSweep {
   readonly #parts: FlowSweepParts;
-  #last: FlowCount = { count: 0, byCell: new Map(), atMs: null };
+  #last: FlowCount = { count: 0, idle: 0, evicted: 0, evictedLately: 0, byCell: new Map(), atMs: null };
+  /** Entries that are there and were not counted when they were written: somebody copied them. Of the first walk. */
+  #copied: number | null = null;
   #lastMs = -Infinity;
   #results: ReadonlyMap<string, SlotSweep> = new Map();
   #table: ForwardingTable | null = null;
@@ -119,15 +132,17 @@ class Sweep implements FlowSweep {
   #begin(): void {
     if (this.#walk !== null || this.#owners === null) return;
     this.#walk = {
-      atMs: this.#nowMs(), table: this.#table, owners: this.#owners, count: 0, byCell: new Map(), sought: soughtIn(this.#table),
+      atMs: this.#nowMs(), written: 0, table: this.#table, owners: this.#owners,
+      count: 0, idle: 0, byCell: new Map(), sought: soughtIn(this.#table),
     };
     this.#slice(this.#walk, null);
   }
 
   #slice(walk: Walk, cursor: Uint8Array | null): void {
-    const { env, flows } = this.#parts;
+    const { env, flows, events } = this.#parts;
     this.#cancelSlice = null;
     try {
+      if (cursor === null) walk.written = events().written;
       const batch = flows().lookupBatch(cursor, SLICE);
       take(walk, batch.keys, batch.values, env.clock.monotonicNs(), this.#idleNs);
       const next = batch.cursor;
@@ -141,9 +156,13 @@ class Sweep implements FlowSweep {
     }
   }
 
-  #end({ count, byCell, atMs, table, sought }: Walk): void {
+  #end({ count, idle, byCell, atMs, written: atFirst, table, sought }: Walk): void {
+    const { written, forgotten } = this.#parts.events();
     this.#walk = null;
-    this.#last = { count, byCell, atMs };
+    const before = this.#last;
+    this.#copied ??= Math.max(0, count + idle - (written - forgotten));
+    const evicted = Math.max(before.evicted, atFirst - forgotten + this.#copied - count - idle);
+    this.#last = { count, idle, evicted, evictedLately: before.atMs === null ? 0 : evicted - before.evicted, byCell, atMs };
     this.#lastMs = this.#nowMs();
     this.#results = new Map([...sought].map(([{ config }, sweep]) => [serviceKey(config), sweep]));
     if (this.#results.size > 0) this.#parts.onSwept();
@@ -194,7 +213,10 @@ function take(walk: Walk, keys: Uint8Array, values: Uint8Array, nowNs: bigint, i
   const { table, owners, byCell, sought } = walk;
   for (let at = 0; at * FlowEntry.size < values.length; at += 1) {
     const entry = FlowEntry.decode(values.subarray(at * FlowEntry.size, (at + 1) * FlowEntry.size));
-    if (entry.lastSeenNs + idleNs < nowNs) continue;
+    if (entry.lastSeenNs + idleNs < nowNs) {
+      walk.idle += 1;
+      continue;
+    }
     const key = (): FlowKey => FlowKey.decode(keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size));
     walk.count += 1;
     const owner = ownerOf(owners, entry, key);

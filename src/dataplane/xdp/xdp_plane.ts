@@ -13,7 +13,7 @@ import { outerProtocols } from "../../model/tunnel_error.ts";
 import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
-import { closedTo, readCounters, readVerdict, takenOut } from "./count.ts";
+import { closedTo, readCounters, readFlowEvents, readVerdict, takenOut } from "./count.ts";
 import { createFlowSweep, type FlowSweep } from "./flow_sweep.ts";
 import type { NatTable } from "../../model/nat.ts";
 import { attachAgain, interfaceStatus } from "./attachments.ts";
@@ -94,7 +94,8 @@ export class XdpPlane implements Dataplane {
     this.#onStep = onStep;
     this.#grace = new GracePeriods(context.native);
     this.#flows = createFlowSweep({
-      env: context.env, flows: () => this.#core.program.maps.maps.flows, onSwept: () => { this.#swept(); },
+      env: context.env, flows: () => this.#core.program.maps.maps.flows,
+      events: () => readFlowEvents(this.#core.program.maps.maps), onSwept: () => { this.#swept(); },
     });
     const { native, env, config, requests } = context;
     this.#probes = requests === null ? null : new ProbePaths({
