@@ -242,9 +242,7 @@ export const statusSchema = z.strictObject({
   pressure: z.array(z.strictObject({ cause: text, count: counting })),
   /** Translated flows, which `flows` counts as exact; null: nothing is translated. */
   nat: z.strictObject({ count: counting, max: counting }).nullable(),
-  services: z.array(serviceSchema),
-  backends: z.array(backendSchema),
-  overrides: z.array(overrideSchema),
+  services: z.array(serviceSchema), backends: z.array(backendSchema), overrides: z.array(overrideSchema),
 });
 
 /** A config as the client has it: the name is for messages, the text is what counts. */
