@@ -10,11 +10,13 @@ import { z } from "zod";
 import type { FailureCode } from "../errors.ts";
 import { Failure } from "../errors.ts";
 import type {
-  ApplyResult, BackendView, CheckResult, ConfigRequest, DrainView, ExplainRequest, Explanation, Identity, OverrideKind, OverrideRequest,
+  ApplyResult, BackendView, CheckResult, ConfigRequest, DrainView, ExplainRequest, Explanation, OverrideKind, OverrideRequest,
   OverrideView, Plan, PointsmanEvent, Revision, RingReport, RingRequest, ServiceView, Status,
 } from "./schemas.ts";
 import * as schemas from "./schemas.ts";
 import { decodeServerSentEvents } from "./sse.ts";
+
+export type Identity = z.infer<typeof schemas.identitySchema>;
 
 export interface Client {
   status(): Promise<Status>;

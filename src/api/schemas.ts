@@ -362,7 +362,7 @@ export const stopRequestSchema = z.strictObject({ actor: text.min(1).max(200).de
 /** What every version of `status` has. */
 export const identitySchema = z.object({ instance: text, version: text, pid: counting });
 export const upgradeRequestSchema = z.strictObject({
-  actor: text.min(1).max(200).default("api"),
+  ...stopRequestSchema.shape,
   drainMs: z.number().int().min(0).max(7 * 24 * 3_600_000).nullable().default(null),
 });
 export const upgradeSchema = z.strictObject({ pid: counting });
@@ -383,7 +383,6 @@ export type OverrideRequest = z.infer<typeof overrideRequestSchema>;
 export type EventKind = z.infer<typeof eventKindSchema>;
 export type PointsmanEvent = z.infer<typeof eventSchema>;
 export type Status = z.infer<typeof statusSchema>;
-export type Identity = z.infer<typeof identitySchema>;
 export type ApplyState = z.infer<typeof applyStateSchema>;
 export type ConfigState = z.infer<typeof configStateSchema>;
 export type ConfigRequest = z.infer<typeof configRequestSchema>;

@@ -2,8 +2,7 @@
 // client; the new process is the old one's to start, so this command's own version does not matter.
 
 import type { Command } from "commander";
-import type { Client } from "../api/client.ts";
-import type { Identity } from "../api/schemas.ts";
+import type { Client, Identity } from "../api/client.ts";
 import { Failure, isFailure } from "../errors.ts";
 import type { Common, End } from "./command.ts";
 import { command, withClient } from "./command.ts";
