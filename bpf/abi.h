@@ -269,7 +269,9 @@ struct flow_key {
 struct flow_entry {
 	__u64 last_seen_ns;     /* CLOCK_MONOTONIC; touched at most once a second */
 	__u32 generation;       /* of the destination when it was remembered */
-	__u32 destination;      /* id */
+	__u16 destination;      /* id */
+	__u16 other;            /* id of who may have it instead: the slot's owner when another balancer's flow
+				 * was taken for one of the destination's; 0: nobody */
 };
 
 /* Bits of nat_flow.flags: what of TCP was seen in this direction, as in its header; whether the

@@ -277,12 +277,24 @@ static __always_inline __u8 words_for_names(const struct destination *chosen, __
 	return ALTERNATES_HEADER_BYTES / 4 + names * (is_ipv4_mapped(chosen->address) ? 1 : 4);
 }
 
-/* Notes who else may have the packet's flow: the owner of its slot, and the untracked owner. Where the slot
- * is settled, nobody, and nothing is looked at. */
+/* Names `id` too, if it can be named, is not yet, and there is room. */
+static __always_inline void name(struct choice *choice, __u32 id, __u32 room)
+{
+	id = nameable(id, choice->id);
+	if (!id || id == choice->alternates[0])
+		return;
+	if (!choice->alternates[0])
+		choice->alternates[0] = id;
+	else if (!choice->alternates[1] && room > 1)
+		choice->alternates[1] = id;
+}
+
+/* Notes who else may have the packet's flow: who was noted when it was taken over, the owner of its slot, and
+ * the untracked owner. Where the slot is settled, nobody, and nothing is looked at. */
 static __noinline int name_alternates(const struct packet *packet,
 				      const struct service_version *version, struct choice *choice)
 {
-	__u32 hash, room, first, second = 0;
+	__u32 hash, room;
 
 	if (!choice->destination)
 		return 0;
@@ -290,20 +302,14 @@ static __noinline int name_alternates(const struct packet *packet,
 	choice->named_words = words_for_names(choice->destination, room) << NAMED_WORDS_MAX_SHIFT;
 	if (!room || (choice->tracking != TRACKING_FULL && choice->outcome == TRACKING_OUTCOMES))
 		return 0;
+	if (choice->entry && choice->effect != EFFECT_REMEMBER)
+		name(choice, choice->entry->other, room);
 	hash = hash_of(packet, &version->scheme);
+	name(choice, word_in_ring(&version->scheme, hash) & SLOT_BACKEND_MASK, room);
 	if (choice->now_ns < version->changing_until_ns)
-		second = untracked_owner(packet, version, hash) & SLOT_BACKEND_MASK;
-	first = nameable(word_in_ring(&version->scheme, hash) & SLOT_BACKEND_MASK, choice->id);
-	second = nameable(second, choice->id);
-	if (!first)
-		first = second;
-	if (first == second || room == 1)
-		second = 0;
-	if (!first)
-		return 0;
-	choice->alternates[0] = first;
-	choice->alternates[1] = second;
-	choice->named_words |= words_for_names(choice->destination, second ? 2 : 1);
+		name(choice, untracked_owner(packet, version, hash) & SLOT_BACKEND_MASK, room);
+	if (choice->alternates[0])
+		choice->named_words |= words_for_names(choice->destination, choice->alternates[1] ? 2 : 1);
 	return 0;
 }
 
@@ -351,6 +357,8 @@ static __always_inline bool settle(const struct packet *packet, const struct cho
 	entry.last_seen_ns = choice->now_ns;
 	entry.generation = choice->generation;
 	entry.destination = choice->id;
+	/* Which of the two has it, nobody here will ever know. */
+	entry.other = feature_second_chance && choice->outcome == TRACKING_KEPT ? choice->alternates[0] : 0;
 	if (bpf_map_update_elem(&flows, &packet->flow, &entry, BPF_ANY)) {
 		count_flow(FLOW_REFUSED);
 		return false;

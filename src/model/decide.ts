@@ -68,6 +68,8 @@ export interface FlowEntry {
   readonly destination: number;
   readonly generation: number;
   readonly lastSeenNs: bigint;
+  /** Who may have it instead: the slot's owner when the flow was taken over. Absent, or 0: nobody. */
+  readonly other?: number;
 }
 
 /** What the look-ups returned, and the time. */
@@ -105,7 +107,7 @@ export interface State {
 
 /** A write that the decision asks for. */
 export type Effect =
-  | { readonly kind: "remember"; readonly destination: number; readonly generation: number }
+  | { readonly kind: "remember"; readonly destination: number; readonly generation: number; readonly other?: number }
   | { readonly kind: "touch" }
   | { readonly kind: "forget" }
   /** The ports of this first fragment, for the later ones. */

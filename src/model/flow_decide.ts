@@ -58,7 +58,11 @@ export function byFlowOrRing(
   return service.config.secondChance ? withAlternates(table, state, packet, service, decision) : decision;
 }
 
-/** Wherever a packet goes: its flow may be with the owner of its slot, and with the untracked owner. */
+/**
+ * Wherever a packet goes: its flow may be with the owner of its slot, and with the untracked owner. One that is taken
+ * for the untracked owner's may be another balancer's, and the owner's in truth: nobody here will ever know, so both
+ * are remembered.
+ */
 function withAlternates(
   table: ForwardingTable, state: State, packet: Packet, service: Service, decision: Decision,
 ): Decision {
@@ -66,9 +70,18 @@ function withAlternates(
   const mayDiffer = trackingOf(service) === "full" || tracking !== undefined;
   if (!mayDiffer || verdict !== "TX_FORWARDED" || destination === null) return decision;
   const { slot } = slotFor(service, packet);
-  const owners = [service.ring.slots[slot] ?? 0, untrackedOwner(service, packet, slot, state.nowNs) ?? 0];
+  const remembers = decision.effects.some(({ kind }) => kind === "remember");
+  const owners = [
+    remembers ? 0 : state.flow?.other ?? 0,
+    service.ring.slots[slot] ?? 0, untrackedOwner(service, packet, slot, state.nowNs) ?? 0,
+  ];
   const alternates = nameable(table, state, destination, owners);
-  return alternates.length === 0 ? decision : { ...decision, alternates };
+  const [other] = alternates;
+  if (other === undefined) return decision;
+  const isTakenOver = decision.how?.by === "predecessor" && !opensConnection(packet);
+  const effects = isTakenOver
+    ? decision.effects.map((effect) => (effect.kind === "remember" ? { ...effect, other } : effect)) : decision.effects;
+  return { ...decision, effects, alternates };
 }
 
 /**

@@ -283,8 +283,8 @@ export class BpfWorld {
     });
   }
 
-  putFlow(tuple: FlowTuple, entry: FlowEntry): void {
-    this.map("flows").update(flowKey(tuple), FlowEntry.encode(entry), 0);
+  putFlow(tuple: FlowTuple, entry: Omit<FlowEntry, "other"> & { readonly other?: number }): void {
+    this.map("flows").update(flowKey(tuple), FlowEntry.encode({ ...entry, other: entry.other ?? 0 }), 0);
   }
 
   flow(tuple: FlowTuple): FlowEntry | null {

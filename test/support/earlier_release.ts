@@ -26,13 +26,14 @@ const ABI: readonly Change[] = [
   [`struct flow_entry {
 	__u64 last_seen_ns;     /* CLOCK_MONOTONIC; touched at most once a second */
 	__u32 generation;       /* of the destination when it was remembered */
-	__u32 destination;      /* id */
-};`, `struct flow_entry {
+	__u16 destination;      /* id */
+	__u16 other;            /* id`, `struct flow_entry {
 	__u32 destination;
 	__u32 generation;
-	__u64 weight;
+	__u32 weight;
+	__u32 other;
 	__u64 last_seen_ns;
-};`],
+	/* id`],
   ["sizeof(struct flow_entry) == 16", "sizeof(struct flow_entry) == 24"],
   // Of keys, and so of what is nested in nat_flow.
   [`	struct service_key service;

@@ -33,15 +33,17 @@ export function effectProblem(
     case "touch":
       return isNow &&
         found.destination === held?.destination &&
-        found.generation === held.generation
+        found.generation === held.generation &&
+        found.other === (held.other ?? 0)
         ? null
         : `touch wanted, found ${show(found)} for ${show(held)}`;
     case "remember":
       return isNow &&
         found.destination === effect.destination &&
-        found.generation === effect.generation
+        found.generation === effect.generation &&
+        found.other === (effect.other ?? 0)
         ? null
-        : `remember ${effect.destination} wanted, found ${show(found)} for ${show(held)}`;
+        : `remember ${effect.destination} or ${effect.other ?? 0} wanted, found ${show(found)} for ${show(held)}`;
   }
 }
 
@@ -50,6 +52,7 @@ export function isSameEntry(a: FlowEntry | null, b: FlowEntry | null): boolean {
   return (
     a.destination === b.destination &&
     a.generation === b.generation &&
+    (a.other ?? 0) === (b.other ?? 0) &&
     a.lastSeenNs === b.lastSeenNs
   );
 }
@@ -57,5 +60,5 @@ export function isSameEntry(a: FlowEntry | null, b: FlowEntry | null): boolean {
 function show(entry: FlowEntry | null): string {
   return entry === null
     ? "none"
-    : `${entry.destination}/${entry.generation} at ${entry.lastSeenNs}`;
+    : `${entry.destination}/${entry.generation} or ${entry.other ?? 0} at ${entry.lastSeenNs}`;
 }

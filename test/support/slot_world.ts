@@ -151,7 +151,7 @@ export class SlotWorld {
       const entry = late() ? this.flows.get(number) : seen.get(number);
       if (entry === undefined) continue;
       const { slot } = slotBy(schemeOf(service), this.#packet(number, false));
-      if (service.ring.slots[slot] !== entry.destination) exceptional[slot] = 1;
+      if (service.ring.slots[slot] !== entry.destination || (entry.other ?? 0) !== 0) exceptional[slot] = 1;
     }
     this.#sweep = { generation: table.generation, exceptional };
     this.#walk = null;
@@ -172,8 +172,10 @@ export class SlotWorld {
       flow, nowNs, heartbeatNs: null, neighbour: () => true, mayRemember: (_, kind) => this.mayRemember(kind === "tcp-opened"),
     }, this.#packet(number, opens && this.protocol === "tcp"));
     for (const effect of decision.effects) {
-      if (effect.kind === "remember")
-        this.flows.set(number, { destination: effect.destination, generation: effect.generation, lastSeenNs: nowNs });
+      if (effect.kind === "remember") {
+        const { destination, generation, other = 0 } = effect;
+        this.flows.set(number, { destination, generation, other, lastSeenNs: nowNs });
+      }
       else if (effect.kind === "touch") this.flows.set(number, { ...flow!, lastSeenNs: nowNs });
       else if (effect.kind === "forget") this.flows.delete(number);
     }

@@ -3,8 +3,12 @@
 import { describe, expect, it } from "vitest";
 import { parseAddress } from "../../src/model/address.ts";
 import { alternatesBytesMax, nameable } from "../../src/model/alternates.ts";
-import type { Destination, ForwardingTable } from "../../src/model/table.ts";
+import { compile } from "../../src/model/compile.ts";
+import type { Tracking } from "../../src/model/config.ts";
+import { decide, type Decision, type FlowEntry, type Packet } from "../../src/model/decide.ts";
+import { EMPTY_LEDGER, type Destination, type ForwardingTable } from "../../src/model/table.ts";
 import { tunnelOverhead } from "../../src/model/tunnel_overhead.ts";
+import { configOf } from "../support/configs.ts";
 
 const GUE = { port: 6080, variant: 0 } as const;
 
@@ -58,4 +62,83 @@ it("leaves as many bytes free as names may take, whoever is named", () => {
   expect([bytes("gre", 4), bytes("gre", 6), bytes("ipip", 4)]).toEqual([4, 0, 0]);
   expect(tunnelOverhead({ forwarding: "gue", gue: GUE, secondChance: true }, 6)).toBe(40 + 8 + 4 + 36);
   expect(tunnelOverhead({ forwarding: "gue", gue: GUE, secondChance: false }, 6)).toBe(40 + 8 + 4);
+});
+
+describe("a flow that was another balancer's", () => {
+  const WINDOW_MS = 1000;
+
+  /** A balancer that makes changes, window after window, and has one flow. */
+  class Balancer {
+    #nowMs = 1;
+    #table: ForwardingTable | null = null;
+    flow: FlowEntry | null = null;
+    readonly #tracking: Tracking;
+
+    constructor(tracking: Tracking) { this.#tracking = tracking; }
+
+    /** These backends are there from now on. */
+    change(...names: readonly string[]): void {
+      const { ledger, generation } = this.#table ?? { ledger: EMPTY_LEDGER, generation: 0 };
+      const config = configOf({
+        pools: { web: names }, services: [{
+          name: "web", forwarding: "gue", secondChance: true, tracking: this.#tracking, changeWindowMs: WINDOW_MS, flowIdleMs: 900_000,
+        }],
+      });
+      this.#table = compile({ config, hashSeed: 7n, overrides: [], health: new Map(), nowMs: 1 }, {
+        ledger, generation, changes: { nowMs: this.#nowMs, shown: ledger, sweeps: new Map() },
+      });
+    }
+
+    /** The window closes. */
+    settle(...names: readonly string[]): void {
+      this.#nowMs += WINDOW_MS;
+      this.change(...names);
+    }
+
+    owner(sourcePort: number): number {
+      return this.#send(sourcePort, true).destination!.id;
+    }
+
+    /** Whom a packet of the open connection reaches, in order; the flow is remembered as it says. */
+    reaches(sourcePort: number): readonly number[] {
+      const { destination, alternates = [], effects } = this.#send(sourcePort, false);
+      for (const effect of effects) {
+        if (effect.kind === "remember") this.flow = { ...effect, lastSeenNs: BigInt(this.#nowMs) * 1_000_000n };
+      }
+      return [destination!.id, ...alternates];
+    }
+
+    #send(sourcePort: number, syn: boolean): Decision {
+      const packet: Packet = {
+        kind: "flow", family: 4, source: parseAddress("198.51.100.7")!.bytes, destination: parseAddress("203.0.113.10")!.bytes,
+        protocol: 6, sourcePort, destinationPort: 80, syn, ack: !syn, fin: false, rst: false, tellable: false, ttl: 64,
+      };
+      const nowNs = BigInt(this.#nowMs) * 1_000_000n;
+      return decide(this.#table!, { flow: this.flow, nowNs, heartbeatNs: null, neighbour: () => true }, packet);
+    }
+  }
+
+  it.each(["minimal", "full"] as const)("is found, whatever changes later, with tracking: %s", (tracking) => {
+    const ports = Array.from({ length: 400 }, (_, at) => 1024 + at);
+    let moved = 0;
+    for (const port of ports) {
+      const balancer = new Balancer(tracking);
+      balancer.change("a", "b");
+      const before = balancer.owner(port);
+      balancer.change("a", "b", "c");
+      // The other balancer saw it begin in the window.
+      const home = balancer.owner(port);
+      expect(balancer.reaches(port)).toContain(home);
+      if (home === before) continue;
+      moved += 1;
+      expect(balancer.flow).toMatchObject({ destination: before, other: home });
+      for (const names of [["a", "b", "c", "d"], ["a", "b", "c", "d", "e"], ["a", "b", "c"], ["a", "b", "c", "f"]]) {
+        balancer.change(...names);
+        expect(balancer.reaches(port)).toContain(home);
+        balancer.settle(...names);
+        expect(balancer.reaches(port)).toContain(home);
+      }
+    }
+    expect(moved).toBeGreaterThan(50);
+  });
 });

@@ -12,7 +12,7 @@ const SECOND_NS = 1_000_000_000n;
 const [BEFORE, AFTER] = [SINCE_NS - SECOND_NS, SINCE_NS + SECOND_NS];
 
 function entry(destination: number, lastSeenNs: bigint, generation = 1): Uint8Array {
-  return FlowEntry.encode({ destination, generation, lastSeenNs });
+  return FlowEntry.encode({ destination, generation, lastSeenNs, other: 0 });
 }
 
 /** As the addon throws them. */

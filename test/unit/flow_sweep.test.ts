@@ -28,6 +28,7 @@ interface Entry {
   readonly lastSeenMs: number;
   /** Last byte of the virtual address; 10 unless told. */
   readonly to?: number;
+  readonly other?: number;
 }
 
 /** A flow table of which slices are read. */
@@ -78,8 +79,8 @@ function keyOf(entry: Entry): Uint8Array {
   return FlowKey.encode({ service: { address: destination, port: destinationPort, protocol }, source, sourcePort });
 }
 
-function valueOf({ destination, generation, lastSeenMs }: Entry): Uint8Array {
-  return FlowEntry.encode({ destination, generation, lastSeenNs: BigInt(lastSeenMs) * 1_000_000n });
+function valueOf({ destination, generation, lastSeenMs, other = 0 }: Entry): Uint8Array {
+  return FlowEntry.encode({ destination, generation, other, lastSeenNs: BigInt(lastSeenMs) * 1_000_000n });
 }
 
 /** Two services of three backends; in each of the first `waiting` every slot waits for a walk. */
@@ -262,6 +263,17 @@ describe("slots that wait for a walk", () => {
     expect(swept).toEqual([env.clock.monotonicMs()]);
     expect([...sweep.found().keys()]).toEqual([KEY]);
     expect(sweep.found().get(KEY)).toEqual({ generation: 1, exceptional: Uint8Array.of(0, 1, 0, 0, 0, 0, 0) });
+  });
+
+  it("count a flow of the owner's that may be somebody else's", () => {
+    const { env, flows, sweep, entry } = scene();
+    const table = tableWith(1);
+    const one = entry({});
+    const { owner, slot } = ownerOf(table, one);
+    flows.entries = [{ ...one, destination: owner, other: owner % 3 + 1 }];
+    sweep.follow(table);
+    env.advanceSync(SETTLE_MS);
+    expect(sweep.found().get(KEY)!.exceptional[slot]).toBe(1);
   });
 
   it("count a backend that is down for one that may be back", () => {

@@ -22,13 +22,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xb5eb5831c0c8e358n;
+export const ABI_FINGERPRINT = 0xf31eb473f96ae63en;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x2dd71eb114365ff7n,
-  pointsman: 0xb5eb5831c0c8e358n,
-  probe: 0x40fee220d216b182n,
+  pointsman: 0xf31eb473f96ae63en,
+  probe: 0xd6ce873b6cbe4bd3n,
 } as const;
 
 /** enum decap_verdict */
@@ -514,19 +514,22 @@ export interface FlowEntry {
   readonly lastSeenNs: bigint;
   readonly generation: number;
   readonly destination: number;
+  readonly other: number;
 }
 
 function writeFlowEntry(view: DataView, at: number, value: FlowEntry): void {
   codec.setU64(view, at, value.lastSeenNs, "flow_entry.last_seen_ns");
   codec.setU32(view, at + 8, value.generation, "flow_entry.generation");
-  codec.setU32(view, at + 12, value.destination, "flow_entry.destination");
+  codec.setU16(view, at + 12, value.destination, "flow_entry.destination");
+  codec.setU16(view, at + 14, value.other, "flow_entry.other");
 }
 
 function readFlowEntry(view: DataView, at: number): FlowEntry {
   return {
     lastSeenNs: view.getBigUint64(at, true),
     generation: view.getUint32(at + 8, true),
-    destination: view.getUint32(at + 12, true),
+    destination: view.getUint16(at + 12, true),
+    other: view.getUint16(at + 14, true),
   };
 }
 
@@ -536,6 +539,7 @@ export const FlowEntry = {
     lastSeenNs: 0,
     generation: 8,
     destination: 12,
+    other: 14,
   },
   encode: (value: FlowEntry): Uint8Array => {
     const bytes = new Uint8Array(16);

@@ -253,5 +253,6 @@ function seek(
   const { slot } = slotFor(service, {
     source: key.source, sourcePort: key.sourcePort, destination: address, destinationPort: port, protocol,
   });
-  if (service.ring.slots[slot] !== entry.destination) sweep.exceptional[slot] = 1;
+  // Of one that was taken over, nobody knows which of the two has it.
+  if (service.ring.slots[slot] !== entry.destination || entry.other !== 0) sweep.exceptional[slot] = 1;
 }
