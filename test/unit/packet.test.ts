@@ -276,6 +276,12 @@ function portsLeftBy(
     : null;
 }
 
+function withoutBackends(table: ForwardingTable): ForwardingTable {
+  const destinations = [...table.destinations].map(([id, destination]) =>
+    [id, { ...destination, alive: false, admission: 0, resets: true }] as const);
+  return { ...table, destinations: new Map(destinations) };
+}
+
 describe("golden packets, by decide()", () => {
   for (const one of golden.cases) {
     it(`${one.verdict}: ${one.name}`, () => {
@@ -296,10 +302,11 @@ describe("golden packets, by decide()", () => {
           : null;
       };
       const flows = new NatFlows();
+      const fragment = one.before === null ? null : portsLeftBy(one.before, packet, table, flows);
       const decision = decide(
-        table,
+        one.takenOut ? withoutBackends(table) : table,
         {
-          fragment: one.before === null ? null : portsLeftBy(one.before, packet, table, flows),
+          fragment,
           nat: flows.state(one.frame, one.full),
           isForThisHost: isForThisHost(golden.linkAddresses, one.frame),
           flow: null,
