@@ -275,7 +275,7 @@ struct flow_entry {
 };
 
 /* Bits of nat_flow.flags: what of TCP was seen in this direction, as in its header; whether the
- * backend has ever answered, and that this is its direction. */
+ * backend has ever answered or the client sent more than SYNs, and that this is the backend's direction. */
 enum nat_flags { NAT_FIN = 1, NAT_RST = 4, NAT_ANSWERED = 64, NAT_REPLY = 128 };
 
 /* A translated flow stands in `nat_flows` under two keys, both as packets arrive here: the one under
@@ -385,7 +385,7 @@ struct settings {
 	__u64 icmp_interval_ns; /* between two ICMP errors of one CPU, on average; 0: no limit */
 	__u64 nat_ports;        /* in one word, so that it changes at once: from the lowest bits, 16 of the
 				 * first port, 16 of how many, 8 of how many `nat_sources` of IPv4, 8 of IPv6 */
-	__u64 nat_syn_ns;       /* how long a flow stays without a packet: before the backend answered, */
+	__u64 nat_syn_ns;       /* how long a flow stays without a packet: before both have answered, */
 	__u64 nat_established_ns; /* after that, */
 	__u64 nat_fin_ns;       /* after a FIN, */
 	__u64 nat_rst_ns;       /* after an RST, */

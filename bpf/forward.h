@@ -114,7 +114,7 @@ static __always_inline void touch_nat(const struct packet *packet, const struct 
 				      const struct nat_claim *claim)
 {
 	struct nat_flow *held = choice->nat;
-	__u8 flags = packet->opens ? 0 : held->flags | packet->closes;
+	__u8 flags = packet->opens ? 0 : held->flags | packet->closes | NAT_ANSWERED;
 
 	if (packet->role == ROLE_ICMP_ERROR)
 		return;
@@ -151,7 +151,7 @@ static __always_inline enum verdict enter_nat(struct xdp_md *ctx, const struct p
 		copy_address(claim->reply.source, destination->address);
 		claim->reply.source_port = destination->port ? destination->port : packet->flow.service.port;
 		copy_address(claim->own_address, destination->tunnel_source);
-		verdict = claim_nat(packet->closes);
+		verdict = claim_nat(packet->closes | (packet->opens ? 0 : NAT_ANSWERED));
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
 	} else if (choice->nat) {

@@ -134,7 +134,7 @@ static __always_inline bool is_over(const struct nat_flow *reply, const struct n
 		life_ns = setting->nat_rst_ns;
 	else if (flags & NAT_FIN)
 		life_ns = setting->nat_fin_ns;
-	else if (flags & NAT_ANSWERED)
+	else if (reply->flags & (forward ? forward->flags : NAT_ANSWERED) & NAT_ANSWERED)
 		life_ns = setting->nat_established_ns;
 	else
 		life_ns = setting->nat_syn_ns;
@@ -230,9 +230,9 @@ static __always_inline enum verdict claim_reply(struct nat_claim *claim,
 }
 
 /* Begins a translated flow: claims the key of the answers, so that no two flows share one, and only
- * then writes the key of the client's packets. `closes` is what the packet has of NAT_FIN and NAT_RST.
+ * then writes the key of the client's packets, with these flags.
  * Not static: see skip_extensions. */
-__noinline int claim_nat(__u8 closes)
+__noinline int claim_nat(__u8 flags)
 {
 	struct settings *setting;
 	struct nat_claim *claim;
@@ -249,7 +249,7 @@ __noinline int claim_nat(__u8 closes)
 	verdict = claim_reply(claim, setting, &entry);
 	if (verdict != VERDICT_CONTINUE)
 		return verdict;
-	make_nat_flow(&entry, claim, &claim->reply, closes);
+	make_nat_flow(&entry, claim, &claim->reply, flags);
 	if (bpf_map_update_elem(&nat_flows, &claim->flow, &entry, BPF_ANY)) {
 		bpf_map_delete_elem(&nat_flows, &claim->reply);
 		return DROP_NAT_FULL;

@@ -25,9 +25,9 @@ export const natSchema = z.strictObject({
   ).default(1),
   node: integer("Which of the parts is this node's, from 0.", 0, 255).default(0),
   timeouts: z.strictObject({
-    syn: duration("A TCP flow that its backend has not answered yet.", "1s", "1h").default("30s"),
+    syn: duration("A TCP flow whose backend has not answered yet, or whose client has sent nothing but SYNs.", "1s", "1h").default("30s"),
     established: duration(
-      "A TCP flow that it has. `check` warns below 124m (RFC 5382, REQ-5).", "1s", "168h",
+      "A TCP flow of both. `check` warns below 124m (RFC 5382, REQ-5).", "1s", "168h",
     ).default("124m"),
     fin: duration("After a FIN of either side.", "1s", "168h").default("2m"),
     rst: duration("After an RST of either side.", "1s", "1h").default("10s"),

@@ -14,7 +14,7 @@ export function translates(forwarding: Forwarding | undefined): forwarding is "n
 
 /** How long a translated flow stays without a packet in either direction, in milliseconds. */
 export interface NatTimeouts {
-  /** Before the backend answered. */
+  /** Before the backend answered, and the client that. */
   readonly synMs: number;
   readonly establishedMs: number;
   /** After a FIN of either side. */
@@ -128,7 +128,7 @@ export interface NatFlow {
   /** Seen in this direction. */
   readonly fin: boolean;
   readonly rst: boolean;
-  /** Of replies: there was one. */
+  /** Of replies: there was one. Of requests: one that was no SYN, so whoever sends them hears the answers. */
   readonly answered: boolean;
   readonly reply: boolean;
 }
@@ -154,7 +154,9 @@ function lifeMs(
   if (protocol === UDP) return timeouts.udpMs;
   if (reply.rst || forward?.rst === true) return timeouts.rstMs;
   if (reply.fin || forward?.fin === true) return timeouts.finMs;
-  return reply.answered || forward?.answered === true ? timeouts.establishedMs : timeouts.synMs;
+  // Anybody can send a SYN from an invented address, and have it answered (RFC 5382, 5).
+  const isEstablished = reply.answered && forward?.answered !== false;
+  return isEstablished ? timeouts.establishedMs : timeouts.synMs;
 }
 
 /** What became of packets that had to begin a translated flow. */

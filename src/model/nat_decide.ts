@@ -85,11 +85,11 @@ export function followNat(
   const opens = packet.syn && !packet.ack;
   const touched: NatFlow = {
     ...held,
-    fin: !opens && (held.fin || packet.fin), rst: !opens && (held.rst || packet.rst),
+    fin: !opens && (held.fin || packet.fin), rst: !opens && (held.rst || packet.rst), answered: !opens,
     lastSeenNs: isDue ? nowNs : held.lastSeenNs,
   };
   const writes: NatWrite[] = [];
-  if (isDue || touched.fin !== held.fin || touched.rst !== held.rst)
+  if (isDue || touched.fin !== held.fin || touched.rst !== held.rst || touched.answered !== held.answered)
     writes.push(write(keyOfPacket(packet), touched));
   if (isDue) writes.push(write(held.other, refreshed(nat, packet, { ...held, service }, nowNs)));
   return { ...translated, effects: [...decision.effects, ...writes] };
@@ -130,7 +130,7 @@ export function claimNat(
   ];
   if (!nat.hasRoom)
     return { ...decision, verdict: "DROP_NAT_FULL", effects: [...writes, ...taken] };
-  const forward = write(own, { ...entry, other: reply, fin: packet.fin, rst: packet.rst, reply: false });
+  const forward = write(own, { ...entry, other: reply, fin: packet.fin, rst: packet.rst, answered: packet.ack || !packet.syn, reply: false });
   return { ...decision, to: reply, effects: [...claims, forward] };
 }
 

@@ -78,8 +78,9 @@ describe("a flow is over", () => {
 
   it.each([
     ["before the backend answered", TCP, {}, {}, timeouts.synMs],
-    ["after it answered", TCP, { answered: true }, {}, timeouts.establishedMs],
-    ["after it answered, seen from the other direction", TCP, {}, { answered: true }, timeouts.establishedMs],
+    ["after it answered a SYN, of which nobody knows who sent it", TCP, { answered: true }, {}, timeouts.synMs],
+    ["after the client alone said more", TCP, {}, { answered: true }, timeouts.synMs],
+    ["after it answered, and the client that", TCP, { answered: true }, { answered: true }, timeouts.establishedMs],
     ["after the backend's FIN", TCP, { answered: true, fin: true }, {}, timeouts.finMs],
     ["after the client's FIN", TCP, { answered: true }, { fin: true }, timeouts.finMs],
     ["after an RST, whatever FIN there was", TCP, { answered: true, fin: true }, { rst: true }, timeouts.rstMs],
@@ -96,5 +97,6 @@ describe("a flow is over", () => {
   it("by what is there, when one direction is gone", () => {
     expect(isNatOver(seen(SECOND), null, TCP, timeouts, 31n * SECOND)).toBe(false);
     expect(isNatOver(seen(SECOND), null, TCP, timeouts, 31n * SECOND + 1n)).toBe(true);
+    expect(isNatOver(seen(SECOND, { answered: true }), null, TCP, timeouts, 31n * SECOND + 1n)).toBe(false);
   });
 });
