@@ -130,7 +130,8 @@ export function claimNat(
   ];
   if (!nat.hasRoom)
     return { ...decision, verdict: "DROP_NAT_FULL", effects: [...writes, ...taken] };
-  const forward = write(own, { ...entry, other: reply, fin: packet.fin, rst: packet.rst, answered: packet.ack || !packet.syn, reply: false });
+  const answered = packet.ack || !packet.syn;
+  const forward = write(own, { ...entry, other: reply, fin: packet.fin, rst: packet.rst, answered, reply: false });
   return { ...decision, to: reply, effects: [...claims, forward] };
 }
 
