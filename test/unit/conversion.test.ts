@@ -26,6 +26,15 @@ function converted(from: Abi, to: Abi, entry: Entry, name: MapName = "flows"): E
 
 const key = (...bytes: number[]): Uint8Array => Uint8Array.from(bytes);
 
+describe("counters", () => {
+  it.each(["verdict", "tracking_outcome", "nat_outcome", "quic_outcome", "flow_event", "remember_kind"])(
+    "that enum %s numbers may become more", (name) => {
+      const less = abi(`enum ${name} 4`, " A 0", " COUNT 1");
+      const more = abi(`enum ${name} 4`, " NEW 0", " A 1", " COUNT 2");
+      expect([numbersThatMoved(less, more), numbersThatMoved(more, less)]).toEqual([null, null]);
+    });
+});
+
 describe("fields", () => {
   const old = abi(
     "struct inner 4", " b 0 be16", " a 2 u16", "struct k 4", " id 0 u32",

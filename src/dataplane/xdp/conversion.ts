@@ -26,7 +26,7 @@ export type MapConversion =
 /** Maps whose elements have the numbers of an enum: what is called the same is the same. */
 const NUMBERED_BY: Partial<Record<MapName, string>> = {
   verdict_counts: "verdict", tracking_counts: "tracking_outcome", nat_counts: "nat_outcome",
-  quic_counts: "quic_outcome", remember_pace: "remember_kind",
+  quic_counts: "quic_outcome", flow_counts: "flow_event", remember_pace: "remember_kind",
 };
 /** Enums that number nothing that is kept, and values that merely count others. */
 const UNKEPT_ENUMS: ReadonlySet<string> = new Set([...Object.values(NUMBERED_BY), "decap_verdict", "link_places", "ring_slots"]);

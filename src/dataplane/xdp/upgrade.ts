@@ -14,9 +14,8 @@ import { hex, loadProgram, roomIn, type ProgramSource } from "./program.ts";
 import { RING_CLASS_SLOTS, type RingClass } from "./ring_class.ts";
 import type { Capacities } from "./steps.ts";
 
-const COUNTS = [
-  "service_traffic", "destination_traffic", "verdict_counts", "tracking_counts", "nat_counts", "quic_counts",
-] as const satisfies readonly MapName[];
+/** By their names, so that one that is new is not forgotten. */
+const COUNTS: readonly MapName[] = POINTSMAN_MAPS.filter((name) => /_(?:counts|traffic)$/.test(name));
 /** A plane can begin without what these hold; without the others it would send packets elsewhere, or nowhere. */
 const DISPENSABLE: ReadonlySet<MapName> = new Set([
   ...Object.keys(LEARNED) as (keyof typeof LEARNED)[], ...COUNTS, "service_pace", "remember_pace", "icmp_pace",
