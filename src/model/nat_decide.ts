@@ -4,10 +4,12 @@
 
 import { isSameAddress } from "./address.ts";
 import type { Decision, Effect, Packet } from "./decide.ts";
+import { opensConnection } from "./decide.ts";
 import { flowHash } from "./flow_hash.ts";
 import { isNatOver, NAT_PROBES, natSource, translates } from "./nat.ts";
 import type { ClientWay, NatFlow, SourceWanted } from "./nat.ts";
 import type { FlowTuple } from "./packet.ts";
+import { PROTOCOL_NUMBERS } from "./service_address.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 
 /** What is known of translated flows; a State without it meets none. */
@@ -29,8 +31,6 @@ type NatWrite = Extract<Effect, { readonly kind: "nat-write" }>;
 /** A flow, translated or tracked, is touched at most this often. */
 export const TOUCH_INTERVAL_NS = 1_000_000_000n;
 const NO_EFFECTS: readonly Effect[] = [];
-/** IPPROTO_TCP. */
-const TCP = 6;
 
 export function isNatService({ config }: Service): boolean {
   return translates(config.forwarding);
@@ -49,9 +49,9 @@ type Fate = "kept" | "reset" | "lost";
  * itself is not (RFC 9293, 3.5.2), and goes on, so that the other side hears it.
  */
 function fateOf({ alive, admission, resets }: Destination, packet: Packet): Fate {
-  const opens = packet.syn && !packet.ack;
+  const opens = opensConnection(packet);
   if (alive) return opens && admission === 0 ? "lost" : "kept";
-  if (!resets || packet.kind !== "flow" || packet.protocol !== TCP) return "lost";
+  if (!resets || packet.kind !== "flow" || packet.protocol !== PROTOCOL_NUMBERS.tcp) return "lost";
   if (packet.rst) return "kept";
   return packet.ack ? "reset" : "lost";
 }
@@ -82,7 +82,7 @@ export function followNat(
   if (packet.kind === "icmp-error") return translated;
   const service = decision.service?.index ?? held.service;
   const isDue = held.lastSeenNs + TOUCH_INTERVAL_NS < nowNs;
-  const opens = packet.syn && !packet.ack;
+  const opens = opensConnection(packet);
   const touched: NatFlow = {
     ...held,
     fin: !opens && (held.fin || packet.fin), rst: !opens && (held.rst || packet.rst), answered: !opens,
@@ -130,7 +130,7 @@ export function claimNat(
   ];
   if (!nat.hasRoom)
     return { ...decision, verdict: "DROP_NAT_FULL", effects: [...writes, ...taken] };
-  const answered = packet.ack || !packet.syn;
+  const answered = !opensConnection(packet);
   const forward = write(own, { ...entry, other: reply, fin: packet.fin, rst: packet.rst, answered, reply: false });
   return { ...decision, to: reply, effects: [...claims, forward] };
 }

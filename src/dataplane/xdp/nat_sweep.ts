@@ -4,6 +4,7 @@
 
 import type { Cancel, Env } from "../../env.ts";
 import { isNatOver, type NatTable } from "../../model/nat.ts";
+import { PROTOCOL_NUMBERS } from "../../model/service_address.ts";
 import { FlowKey, NatFlags, NatFlow as NatFlowBytes, ServiceKey } from "./abi.gen.ts";
 import { cellOf } from "./flow_sweep.ts";
 import { decodeNatFlow, encodeFlowKey } from "./nat_values.ts";
@@ -17,8 +18,6 @@ const PAUSE_MS = 1_000;
 /** After so long without an answer, a flow says that its backend's answers do not come this way. */
 const UNANSWERED_NS = 3_000_000_000n;
 const PROTOCOL_AT = FlowKey.offsets.service + ServiceKey.offsets.protocol;
-/** IPPROTO_TCP. */
-const TCP = 6;
 const {
   lastSeenNs: LAST_SEEN_AT, flags: FLAGS_AT, destination: DESTINATION_AT, generation: GENERATION_AT, service: SERVICE_AT,
 } = NatFlowBytes.offsets;
@@ -95,7 +94,7 @@ export function createNatSweeper({ env, flows, table, draining, ending }: NatSwe
       const value = batch.values.subarray(at * NatFlowBytes.size, (at + 1) * NatFlowBytes.size);
       const isRecent = view(value).getBigUint64(LAST_SEEN_AT, true) >= recentNs;
       const isTakenOut = over.size > 0 && over.has(placeOf(value));
-      if (isTakenOut && key[PROTOCOL_AT] !== TCP) ended += end(map, { key, value }) ? 1 : 0;
+      if (isTakenOut && key[PROTOCOL_AT] !== PROTOCOL_NUMBERS.tcp) ended += end(map, { key, value }) ? 1 : 0;
       else if (!isRecent && endIfOver(map, nat, { key, value }, nowNs)) ended += 1;
       else if (isTakenOut) continue;
       else if (isReply(value) && !(closing.has(placeOf(value)) && isClosed(map, value))) countReply(walk, value, nowNs);
