@@ -6,9 +6,8 @@
 //
 // The server says its name and a newline first, then sends everything back.
 
-import { connect } from "node:net";
-import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Conversation } from "./lab_conversation.ts";
 
 /** A connection that ended before its time. */
 export interface Broken {
@@ -40,63 +39,29 @@ const counts = { long: 0, short: 0, lines: 0 };
 /** Opens a connection; its promises settle by what comes, by its end, or by silence. */
 class Checked {
   readonly openedMs = Date.now();
-  name = "";
-  reason: string | null = null;
-  readonly #socket: Socket;
-  #unread = "";
-  #wake: (() => void) | null = null;
-
-  constructor() {
-    this.#socket = connect({ host: address, port: Number(port) });
-    this.#socket.setEncoding("latin1");
-    this.#socket.on("data", (chunk: string) => { this.#unread += chunk; this.#wake?.(); });
-    this.#socket.on("error", (error: NodeJS.ErrnoException) => { this.#fail(error.code ?? error.message); });
-    this.#socket.on("close", () => { this.#fail("closed"); });
-  }
-
-  /** The next line; null: there will be none. */
-  async line(): Promise<string | null> {
-    const silent = setTimeout(() => { this.#fail("silent"); }, SILENT_MS);
-    while (!this.#unread.includes("\n") && this.reason === null)
-      await new Promise<void>((resolve) => { this.#wake = resolve; });
-    clearTimeout(silent);
-    const at = this.#unread.indexOf("\n");
-    if (at < 0) return null;
-    const line = this.#unread.slice(0, at);
-    this.#unread = this.#unread.slice(at + 1);
-    return line;
-  }
+  readonly #conversation = new Conversation({ host: address, port: Number(port) }, SILENT_MS);
+  #name = "";
 
   async hears(): Promise<boolean> {
-    this.name = (await this.line()) ?? "";
-    return this.reason === null;
+    this.#name = (await this.#conversation.line()) ?? "";
+    return this.#conversation.reason === null;
   }
 
   /** Whether this line comes back as it is. */
   async repeats(text: string): Promise<boolean> {
-    this.#socket.write(`${text}\n`);
     counts.lines += 1;
-    const answer = await this.line();
-    if (answer !== null && answer !== text) this.#fail(`"${answer}" for "${text}"`);
-    return this.reason === null;
+    await this.#conversation.repeats(text);
+    return this.#conversation.reason === null;
   }
 
-  end(): void {
-    this.#socket.removeAllListeners("close");
-    this.#socket.destroy();
-  }
+  end(): void { this.#conversation.end(); }
 
   /** Says what became of it, if it broke. */
   tell(kind: Broken["kind"]): void {
-    if (this.reason === null) return;
-    const { name, openedMs, reason } = this;
-    const broken: Broken = { kind, name, openedMs, brokenMs: Date.now(), reason };
+    const { reason } = this.#conversation;
+    if (reason === null) return;
+    const broken: Broken = { kind, name: this.#name, openedMs: this.openedMs, brokenMs: Date.now(), reason };
     process.stdout.write(`${JSON.stringify(broken)}\n`);
-  }
-
-  #fail(reason: string): void {
-    this.reason ??= reason;
-    this.#wake?.();
   }
 }
 

@@ -11,10 +11,9 @@
 //
 // The server says its name and a newline first, then sends everything back.
 
-import { connect } from "node:net";
-import type { Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Conversation } from "./lab_conversation.ts";
 
 /** What is known of a connection. */
 export interface FlowReport {
@@ -37,63 +36,34 @@ const [, , address = "", portText = "0"] = process.argv;
 
 class Flow {
   readonly #port: number;
+  readonly #conversation: Conversation;
   #name = "";
-  #reason: string | null = null;
   #lines = 0;
-  readonly #socket: Socket;
-  #unread = "";
-  #wake: (() => void) | null = null;
   /** One line at a time. */
   #last: Promise<void>;
 
   constructor(port: number) {
     this.#port = port;
-    this.#socket = connect({ host: address, port: Number(portText), localPort: port });
-    this.#socket.setEncoding("latin1").setNoDelay(true);
-    this.#socket.on("data", (chunk: string) => { this.#unread += chunk; this.#wake?.(); });
-    this.#socket.on("error", (error: NodeJS.ErrnoException) => { this.#fail(error.code ?? error.message); });
-    this.#socket.on("close", () => { this.#fail("closed"); });
-    this.#last = this.#line().then((name) => { this.#name = name ?? ""; });
+    this.#conversation = new Conversation({ host: address, port: Number(portText), localPort: port }, SILENT_MS);
+    this.#last = this.#conversation.line().then((name) => { this.#name = name ?? ""; });
   }
-
-  get isOpen(): boolean { return this.#reason === null; }
 
   async report(): Promise<FlowReport> {
     await this.#last;
-    return { port: this.#port, name: this.#name, reason: this.#reason, lines: this.#lines };
+    return { port: this.#port, name: this.#name, reason: this.#conversation.reason, lines: this.#lines };
   }
 
   /** Sends a line, once the one before is back. */
   async speak(bytes: number): Promise<FlowReport> {
-    this.#last = this.#last.then(() => (this.isOpen ? this.#exchange(bytes) : undefined));
+    this.#last = this.#last.then(() => (this.#conversation.reason === null ? this.#exchange(bytes) : undefined));
     return this.report();
   }
 
-  end(): void { this.#socket.destroy(); }
+  end(): void { this.#conversation.end(); }
 
   async #exchange(bytes: number): Promise<void> {
     const line = `port ${this.#port} line ${this.#lines} `.padEnd(bytes, "0123456789abc");
-    this.#socket.write(`${line}\n`);
-    const answer = await this.#line();
-    if (answer === line) this.#lines += 1;
-    else if (answer !== null) this.#fail(`"${answer.slice(0, 100)}" for "${line.slice(0, 100)}"`);
-  }
-
-  /** The next line; null: there will be none. */
-  async #line(): Promise<string | null> {
-    const silent = setTimeout(() => { this.#fail("silent"); }, SILENT_MS);
-    while (!this.#unread.includes("\n") && this.isOpen) await new Promise<void>((resolve) => { this.#wake = resolve; });
-    clearTimeout(silent);
-    const at = this.#unread.indexOf("\n");
-    if (at < 0) return null;
-    const line = this.#unread.slice(0, at);
-    this.#unread = this.#unread.slice(at + 1);
-    return line;
-  }
-
-  #fail(reason: string): void {
-    this.#reason ??= reason;
-    this.#wake?.();
+    if (await this.#conversation.repeats(line)) this.#lines += 1;
   }
 }
 
