@@ -212,6 +212,22 @@ export function instanceName(label: string): string {
   return ownName(label);
 }
 
+function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null;
+}
+
+/** Has a running supervisor take its plane down, and waits for its end: no process is needed to ask for that. */
+async function endDetached(child: ChildProcess, api: Client): Promise<boolean> {
+  if (hasEnded(child)) return false;
+  try {
+    await api.detach("lab");
+    await waitFor("the instance to end", 20_000, async () => hasEnded(child));
+  } catch {
+    return false;
+  }
+  return child.exitCode === 0;
+}
+
 /**
  * Starts `pointsman run` on the balancer, by way of the command `through`, and waits until it is ready. `built`: the
  * dist/ that it runs, where it is not this checkout's.
@@ -250,13 +266,16 @@ export async function startInstance(
     stop: async (signal = "SIGTERM") => {
       closing ??= api.close();
       await closing;
-      if (child.exitCode !== null || child.signalCode !== null) return;
+      if (hasEnded(child)) return;
       child.kill(signal);
       await once(child, "exit");
     },
     remove: async () => {
+      const isDetached = await endDetached(child, api);
       await instance.stop();
-      await runIn(lab.balancer.namespace, process.execPath, [main, "detach", "--instance", name], { check: false });
+      // What a supervisor that has ended left behind, or one that does not answer, is the command's.
+      if (!isDetached)
+        await runIn(lab.balancer.namespace, process.execPath, [main, "detach", "--instance", name], { check: false });
       rmSync(home, { recursive: true, force: true });
     },
   };

@@ -19,7 +19,7 @@ import type { Destination, ForwardingTable, Service } from "../../src/model/tabl
 
 export const WINDOW_MS = 60_000;
 const IDLE_MS = 900_000;
-const VIRTUAL = { address: "203.0.113.1", port: 80 };
+const PLACE = serviceAt("203.0.113.1", 80);
 
 export interface Flow {
   readonly number: number;
@@ -183,11 +183,10 @@ export class SlotWorld {
   }
 
   #packet(number: number, syn: boolean): Packet {
-    const { network, ports } = serviceAt(VIRTUAL.address, VIRTUAL.port);
     return {
       kind: "flow", family: 4, protocol: PROTOCOL_NUMBERS[this.protocol],
-      source: addressFromBytes(Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 18, number >> 8, number & 255)).bytes,
-      sourcePort: 1024 + number, destination: network.address.bytes, destinationPort: ports.from,
+      source: Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 18, number >> 8, number & 255),
+      sourcePort: 1024 + number, destination: PLACE.network.address.bytes, destinationPort: PLACE.ports.from,
       syn, ack: !syn, fin: false, rst: false, tellable: false, ttl: 64,
     };
   }
@@ -224,7 +223,7 @@ function destinationOf(id: number, alive: boolean, admits: boolean): Destination
 }
 
 const CONFIG: ServiceConfig = {
-  name: "s", ...serviceAt(VIRTUAL.address, VIRTUAL.port), protocol: "tcp", forwarding: "l2",
+  name: "s", ...PLACE, protocol: "tcp", forwarding: "l2",
   gue: { port: 6080, variant: 0 }, algorithm: "maglev", hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 },
   ringSize: 7, tracking: "minimal", flowIdleMs: IDLE_MS, changeWindowMs: WINDOW_MS, secondChance: false, affinityGroup: null,
   mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool",
