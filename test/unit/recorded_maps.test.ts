@@ -9,7 +9,7 @@ it.each([0, 1, 7, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])("of %i bytes and a no
   for (const behind of [0, 1, 9, BLOCK - 1, BLOCK, BLOCK + 3, 2 * BLOCK]) {
     const bytes = new Uint8Array(before + 1 + behind);
     bytes[before] = 0x80;
-    expect(withoutZeros(bytes)).toEqual(bytes.subarray(0, before + 1));
+    expect(Buffer.compare(withoutZeros(bytes), bytes.subarray(0, before + 1)), `${behind} behind`).toBe(0);
   }
 });
 
