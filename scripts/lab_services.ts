@@ -221,7 +221,7 @@ async function endDetached(child: ChildProcess, api: Client): Promise<boolean> {
   if (hasEnded(child)) return false;
   try {
     await api.detach("lab");
-    await waitFor("the instance to end", 20_000, async () => hasEnded(child));
+    await waitFor("the instance to end", 20_000, () => Promise.resolve(hasEnded(child)));
   } catch {
     return false;
   }
