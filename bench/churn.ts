@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { init } from "echarts";
-import { forwardBetweenBackends, loseHost, plugHost, spreadFlows } from "../scripts/lab_balancers.ts";
+import { forwardBetweenBackends, loseHost, spreadFlows } from "../scripts/lab_balancers.ts";
 import { churn, churnConfig, type ChurnConfig, type ChurnOptions, type ChurnResult } from "../scripts/lab_churn.ts";
 import { raiseLab, VIP4, type FarClient, type Lab, type LabHost } from "../scripts/lab_network.ts";
 import { takeRedirects } from "../scripts/lab_links.ts";
@@ -101,7 +101,7 @@ async function floodOf(lab: Lab, object: string, rate: number, seconds: number):
     : startFlood(lab, object, { address: VIP4, port: 9, rate, seconds });
 }
 
-/** Where the rows are measured. */
+/** Where a row is measured: its own, since backends keep connections whose clients have gone, and their ports come round again. */
 interface Ground {
   readonly lab: Lab;
   /** The client of the rows with two balancers, which its router spreads its flows over. */
@@ -111,21 +111,22 @@ interface Ground {
   readonly object: string;
 }
 
-function raiseGround(scratch: string): Ground {
+async function raiseGround(object: string): Promise<Ground> {
   const lab = raiseLab({ label: "churn", backends: BACKENDS, mtu: 1500, localVip: false });
   try {
     takeRedirects(lab.network, lab.client.name);
     const far = lab.addFarClient(1500);
     const second = lab.addBalancer();
     forwardBetweenBackends(lab);
-    return { lab, far, second, object: compileProgram(ROOT, "syn_flood", scratch) };
+    await Promise.all(lab.backends.map((host) => serveBackend(host, { iperf: false, decap: false })));
+    return { lab, far, second, object };
   } catch (error) {
     lab.close();
     throw error;
   }
 }
 
-/** What unwraps on the backends while a row is measured that needs it. */
+/** What unwraps on the backends, for a row that needs it. */
 async function startDecaps({ lab }: Ground, { forwarding }: Contestant): Promise<readonly Load[]> {
   if (forwarding !== "gue") return [];
   return Promise.all(lab.backends.map((host) => startDecap(host, "--second-chance", "--source", BALANCERS)));
@@ -139,7 +140,6 @@ async function measure(ground: Ground, contestant: Contestant, seconds: number):
   const decaps = await startDecaps(ground, contestant);
   try {
     for (const balancer of hosts) {
-      plugHost(lab, balancer, "in");
       const name = instanceName(balancer.name);
       instances.push(await startInstance({ balancer }, name, churnConfig(name, lab.backends, contestant)));
     }
@@ -155,6 +155,15 @@ async function measure(ground: Ground, contestant: Contestant, seconds: number):
   } finally {
     for (const instance of instances) await instance.remove();
     for (const { process } of decaps) process.kill("SIGTERM");
+  }
+}
+
+async function measureAlone(object: string, contestant: Contestant, seconds: number): Promise<ChurnRow> {
+  const ground = await raiseGround(object);
+  try {
+    return await measure(ground, contestant, seconds);
+  } finally {
+    ground.lab.close();
   }
 }
 
@@ -183,13 +192,11 @@ export async function benchChurn({ seconds, only, progress }: ChurnBenchOptions)
   sweepLeftovers();
   const reaper = startReaper();
   const scratch = mkdtempSync(join(tmpdir(), "pointsman-churn-"));
-  const ground = raiseGround(scratch);
-  const { lab } = ground;
   try {
-    for (const host of lab.backends) await serveBackend(host, { iperf: false, decap: false });
+    const object = compileProgram(ROOT, "syn_flood", scratch);
     const rows: ChurnRow[] = [];
     for (const contestant of contestants(only)) {
-      const row = await measure(ground, contestant, seconds);
+      const row = await measureAlone(object, contestant, seconds);
       progress(`${row.name}: ${row.broken} broken, ${row.bereft} whose backend died`);
       rows.push(row);
     }
@@ -198,7 +205,6 @@ export async function benchChurn({ seconds, only, progress }: ChurnBenchOptions)
       seconds, seed: seed(), connections: CONNECTIONS, rows,
     };
   } finally {
-    lab.close();
     reaper.release();
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -220,7 +226,8 @@ ${rows}
 ${result.connections} connections, each opened anew when it broke, that check a line every 500 ms, beside connections for one question
 each; ${result.seconds} s, a change every ${EVERY_MS} ms: a backend of ${BACKENDS} added, removed, drained, undrained, re-weighted,
 ill or well; of two balancers behind a router that spreads flows over both, one is lost half-way, with all that it remembered.
-The second chance goes with gue, the others with l2. Broken: although their backend lived. Remembered: entries of the flow table at
+The second chance goes with gue, the others with l2. Each row has a lab of its own. Broken: although their backend lived; one that
+broke before it heard who that was is laid to a death that took effect meanwhile. Remembered: entries of the flow table at
 the end; their memory, as the kernel accounts for it, for a million connections in the same state. The flood's sources are invented, out of
 2^32 pairs of address and port.
 

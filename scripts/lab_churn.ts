@@ -53,6 +53,8 @@ const PORT = 9;
 const WEIGHT_MAX = 200;
 /** What is under way when a backend is said to be dead or alive. */
 const SLACK_MS = 2000;
+/** Between the word of a death by health and what it does to packets. */
+const TOLD_MS = 500;
 const ACTOR = "churn";
 
 /** One pool, each address with the service that says who answers. */
@@ -76,20 +78,31 @@ ${services.join("\n")}
 }
 
 /** When each backend was dead, as far as its connections are concerned. */
-class Deaths {
+export class Deaths {
   readonly #spans = new Map<string, { readonly fromMs: number; toMs: number }[]>();
+  readonly #moments: { readonly fromMs: number; readonly toMs: number }[] = [];
 
-  begin(name: string): void {
+  begin(name: string, nowMs = Date.now()): void {
     const spans = this.#spans.get(name) ?? [];
-    this.#spans.set(name, [...spans, { fromMs: Date.now() - SLACK_MS, toMs: Infinity }]);
+    this.#spans.set(name, [...spans, { fromMs: nowMs - SLACK_MS, toMs: Infinity }]);
   }
 
-  end(name: string): void {
-    for (const span of this.#spans.get(name) ?? []) span.toMs = Math.min(span.toMs, Date.now() + SLACK_MS);
+  end(name: string, nowMs = Date.now()): void {
+    for (const span of this.#spans.get(name) ?? []) span.toMs = Math.min(span.toMs, nowMs + SLACK_MS);
   }
 
-  explains({ name, openedMs, brokenMs }: Broken): boolean {
-    return (this.#spans.get(name) ?? []).some(({ fromMs, toMs }) => openedMs <= toMs && brokenMs >= fromMs);
+  /** Somewhere between the two, packets were sent elsewhere for a death. */
+  tookEffect(fromMs: number, toMs = Date.now()): void {
+    this.#moments.push({ fromMs, toMs });
+  }
+
+  /**
+   * One that broke before it heard a name may have been anybody's: it is laid to a death that took effect while it
+   * was being opened, and to nothing that was over by then.
+   */
+  explains({ name, openedMs, brokenMs }: Pick<Broken, "name" | "openedMs" | "brokenMs">): boolean {
+    const spans = name === "" ? this.#moments : this.#spans.get(name) ?? [];
+    return spans.some(({ fromMs, toMs }) => openedMs <= toMs && brokenMs >= fromMs);
   }
 }
 
@@ -133,6 +146,7 @@ class Churn {
   async #make(change: Change, host: LabHost): Promise<void> {
     const target = `web/${host.name}`;
     const common = { target, actor: ACTOR, reason: null, expiresInMs: null };
+    const beginMs = Date.now();
     switch (change) {
       case "add": case "remove":
         if (change === "add") this.#present.add(host);
@@ -140,6 +154,7 @@ class Churn {
         await this.#each(({ name, api }) =>
           api.apply({ name: "churn", text: churnConfig(name, [...this.#present], this.#options), actor: ACTOR }));
         if (change === "add") this.deaths.end(host.name);
+        else this.deaths.tookEffect(beginMs);
         return;
       case "drain":
         this.#drained.add(host);
@@ -186,8 +201,10 @@ async function followHealth({ balancers }: ChurnOptions, deaths: Deaths, signal:
   for await (const { kind, subject, fields } of first.api.events({ since: 0, signal })) {
     if (kind !== "health") continue;
     const name = subject.replace(/^web\//, "");
-    if (fields["to"] === "down") deaths.begin(name);
-    else if (fields["from"] === "down") deaths.end(name);
+    if (fields["to"] === "down") {
+      deaths.begin(name);
+      deaths.tookEffect(Date.now() - TOLD_MS, Date.now() + TOLD_MS);
+    } else if (fields["from"] === "down") deaths.end(name);
   }
 }
 
