@@ -3,7 +3,7 @@
 
 import type { Client } from "../api/client.ts";
 import type { ApplyResult, ConfigRequest, OverrideView, Plan } from "../api/schemas.ts";
-import { problemsToFailure } from "../config/format.ts";
+import { problemsToFailure } from "../config/problem_lines.ts";
 import { decodeText } from "../config/text.ts";
 import { Failure } from "../errors.ts";
 import type { Io } from "./io.ts";

@@ -1,10 +1,11 @@
 // `check` and `config show`: a configuration file without a running instance. Knows the config room and
 // how to print problems.
 
-import { effectiveConfigText, formatProblems } from "../config/format.ts";
+import { effectiveConfigText } from "../config/format.ts";
 import { withoutKeys } from "../config/formats_quic.ts";
 import { hostFacts } from "../config/host.ts";
 import { parseConfig } from "../config/parse.ts";
+import { formatProblems } from "../config/problem_lines.ts";
 import { findingsOnHost } from "../dataplane/probe.ts";
 import { readGivenFile } from "./changes.ts";
 import type { Io } from "./io.ts";

@@ -1,7 +1,7 @@
 // A configuration file as an intent, without a running instance: every backend healthy, no override. The
 // seed is the file's when it can be read; otherwise answers say that they hold for the test seed only.
 
-import { problemsToFailure } from "../config/format.ts";
+import { problemsToFailure } from "../config/problem_lines.ts";
 import { parseConfig } from "../config/parse.ts";
 import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";

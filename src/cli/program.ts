@@ -1,14 +1,14 @@
 // The command line: every verb and noun, its options and its help, in one place. Knows commander and the
-// verbs' functions; knows no socket, map or file itself. Ends with an exit code, never with process.exit.
+// verbs' functions, and loads those when they are asked for that need the config's or the planes' code, or every
+// verb would start as slowly as the slowest; knows no socket, map or file itself. Ends with an exit code, never with process.exit.
 
 import { Command, CommanderError, Option } from "commander";
 import type { Client } from "../api/client.ts";
-import { formatProblems } from "../config/format.ts";
+import { formatProblems } from "../config/problem_lines.ts";
 import { Failure, isFailure, systemFailure } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { applyVerb, ASK_ABOVE, planVerb, printApplied, printRemoved } from "./changes.ts";
 import type { BenchOptions } from "./bench.ts";
-import { checkVerb, showConfigVerb } from "./check.ts";
 import type { DecapVerbOptions } from "./decap.ts";
 import type { DoctorOptions } from "./doctor.ts";
 import type { Common, End } from "./command.ts";
@@ -17,7 +17,6 @@ import type { Io } from "./io.ts";
 import { EXIT, exitCodeOf } from "./io.ts";
 import { layBackends, layOverrides, layServices, layStatus, printEvents, printNoun } from "./nouns.ts";
 import { addOverrides } from "./override_commands.ts";
-import { explainVerb, ringVerb } from "./questions.ts";
 import { addQuicLb, connectionId } from "./quic_lb_commands.ts";
 import { percent } from "./table.ts";
 import { statusVerb } from "./unsupervised.ts";
@@ -118,7 +117,8 @@ export interface RunOptions {
 
 function addFiles(program: Command, io: Io, end: End): void {
   command(program, "check <file>", "validate a configuration file and print every problem", { output: true }).action(
-    (file: string, options: Common) => {
+    async (file: string, options: Common) => {
+      const { checkVerb } = await import("./check.ts");
       end(checkVerb(io, file, options.output));
     },
   );
@@ -168,6 +168,7 @@ function addFiles(program: Command, io: Io, end: End): void {
     .option("-c, --config <file>", "this file instead of the running instance's")
     .option("--effective", "with every default filled in", false)
     .action(async (options: Common & { readonly config?: string; readonly effective: boolean }) => {
+      const { showConfigVerb } = await import("./check.ts");
       end(await showConfigVerb(io, options, () => withClient(io, options, (client) => client.config())));
     });
 }
@@ -243,6 +244,7 @@ function addQuestions(program: Command, io: Io, end: End): void {
     .option("--connection-id <hex>", "of a QUIC packet that carries this one", connectionId)
     .option("--to <address:port>", "what the client asks for, of a service with several addresses or ports")
     .action(async (client: string, service: string, options: ExplainOptions) => {
+      const { explainVerb } = await import("./questions.ts");
       end(await explainVerb(io, client, service, options, (use) => withClient(io, options, use)));
     });
   question("ring <service>", "slots per backend, and what a change would move")
@@ -250,6 +252,7 @@ function addQuestions(program: Command, io: Io, end: End): void {
     .option("--remove <backend>", "with this backend gone from the config (repeatable)", collect, [])
     .action(
       async (service: string, options: QuestionOptions & { readonly down: string[]; readonly remove: string[] }) => {
+        const { ringVerb } = await import("./questions.ts");
         end(await ringVerb(io, service, options, (use) => withClient(io, options, use)));
       },
     );

@@ -1,47 +1,15 @@
-// What people read: problems line by line, the failure that carries them, and the effective config
-// as YAML that parses back to the same Config. Must never judge a config.
+// The effective config as people read it: YAML that parses back to the same Config. Must never judge a config.
 
 import { Document, isMap, isSeq } from "yaml";
-import { Failure } from "../errors.ts";
 import { formatEndpoint } from "../model/address.ts";
 import type {
-  BackendConfig, Config, Health, PoolConfig, Problem, ServiceConfig,
+  BackendConfig, Config, Health, PoolConfig, ServiceConfig,
 } from "../model/config.ts";
 import type { NatConfig } from "../model/nat.ts";
 import { formatNetwork, formatPorts, singlePort } from "../model/service_address.ts";
 import { formatTunnelSource } from "../model/tunnel_source.ts";
 import { formatDuration, formatHashSeed, formatStatuses } from "./formats.ts";
 import { formatQuicKey } from "./formats_quic.ts";
-
-/** So many problems are printed; a file with more has one cause, not a hundred. */
-export const PROBLEMS_PRINTED_MAX = 100;
-
-/** `file:line:column: path: reason (hint)`. A problem of the whole file has the path `(file)`. */
-export function formatProblem(problem: Problem): string {
-  const path = problem.path === "" ? "(file)" : problem.path;
-  const hint = problem.hint === null ? "" : ` (${problem.hint})`;
-  return `${problem.file}:${problem.line}:${problem.column}: ${path}: ${problem.reason}${hint}`;
-}
-
-/** One line each for the first hundred, warnings marked, and a line that counts the rest. */
-export function formatProblems(problems: readonly Problem[]): string {
-  const lines = problems.slice(0, PROBLEMS_PRINTED_MAX).map((problem) =>
-    `${problem.severity === "warning" ? "warning: " : ""}${formatProblem(problem)}`);
-  const rest = problems.length - lines.length;
-  if (rest > 0) lines.push(`and ${rest} more`);
-  return lines.join("\n");
-}
-
-/** The failure of a config that cannot be used. The message holds every problem that is printed. */
-export function problemsToFailure(
-  file: string, problems: readonly Problem[],
-): Failure<"CONFIG_INVALID"> {
-  const errors = problems.filter((problem) => problem.severity === "error").length;
-  const counted = errors === 1 ? "1 problem" : `${errors} problems`;
-  return new Failure(
-    "CONFIG_INVALID", { problems }, `${file} has ${counted}`,
-  );
-}
 
 /** The config with every default written out, as YAML; keys are not shown. */
 export function effectiveConfigText(config: Config): string {

@@ -7,7 +7,8 @@
 
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { effectiveConfigText, formatProblems } from "../../src/config/format.ts";
+import { effectiveConfigText } from "../../src/config/format.ts";
+import { formatProblems } from "../../src/config/problem_lines.ts";
 import { hostFacts } from "../../src/config/host.ts";
 import type { HostFacts } from "../../src/config/host.ts";
 import { parseConfig } from "../../src/config/parse.ts";

@@ -4,7 +4,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { stringify } from "yaml";
-import { effectiveConfigText, formatProblem } from "../../src/config/format.ts";
+import { effectiveConfigText } from "../../src/config/format.ts";
+import { formatProblem } from "../../src/config/problem_lines.ts";
 import { durationMs, formatDuration } from "../../src/config/formats.ts";
 import { parseConfig } from "../../src/config/parse.ts";
 import { addressFromBytes, parseAddress, parsePrefix, prefixOf } from "../../src/model/address.ts";

@@ -6,7 +6,7 @@ import { parse } from "yaml";
 import { expect, test } from "vitest";
 import { isFailure } from "../../src/errors.ts";
 import type { Problem } from "../../src/model/config.ts";
-import { formatProblem, formatProblems, problemsToFailure } from "../../src/config/format.ts";
+import { formatProblem, formatProblems, problemsToFailure } from "../../src/config/problem_lines.ts";
 import * as formats from "../../src/config/formats.ts";
 import { draftConfig } from "../../src/config/draft.ts";
 import { parseConfig } from "../../src/config/parse.ts";

@@ -5,7 +5,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { parse } from "yaml";
 import { expect, test } from "vitest";
-import { formatProblems } from "../../src/config/format.ts";
+import { formatProblems } from "../../src/config/problem_lines.ts";
 import { editDistance, nearest } from "../../src/config/known.ts";
 import { parseConfig } from "../../src/config/parse.ts";
 import { configReferenceText, jsonSchemaText } from "../../src/config/publish.ts";
