@@ -9,7 +9,6 @@ import { init } from "echarts";
 import { forwardBetweenBackends, loseHost, spreadFlows } from "../scripts/lab_balancers.ts";
 import { churn, churnConfig, type ChurnConfig, type ChurnOptions, type ChurnResult } from "../scripts/lab_churn.ts";
 import { raiseLab, VIP4, type FarClient, type Lab, type LabHost } from "../scripts/lab_network.ts";
-import { takeRedirects } from "../scripts/lab_links.ts";
 import {
   instanceName, ROOT, serveBackend, startDecap, startInstance, type Instance, type Load,
 } from "../scripts/lab_services.ts";
@@ -114,7 +113,6 @@ interface Ground {
 async function raiseGround(object: string): Promise<Ground> {
   const lab = raiseLab({ label: "churn", backends: BACKENDS, mtu: 1500, localVip: false });
   try {
-    takeRedirects(lab.network, lab.client.name);
     const far = lab.addFarClient(1500);
     const second = lab.addBalancer();
     forwardBetweenBackends(lab);

@@ -1,5 +1,5 @@
-// Floods the lab's balancer with SYNs from invented addresses, sent by the client's interface: what benchmarks and
-// tests have in common. syn_flood.ts is the program that sends.
+// Floods the lab's balancer with SYNs from invented addresses, sent by the switch's port that leads to it, as if by
+// the client: what benchmarks and tests have in common. syn_flood.ts is the program that sends.
 
 import type { Lab } from "../scripts/lab_network.ts";
 import { startLoad } from "../scripts/lab_services.ts";
@@ -23,12 +23,15 @@ function macOf(namespace: string): string {
   return link.address;
 }
 
-/** `object`: syn_flood, compiled. The client's port of the lab's network has to take redirected frames. */
+/**
+ * `object`: syn_flood, compiled. The frames bypass the switch itself, which would have to make a packet of the kernel's
+ * of each. Something has to be attached to the balancer's interface, or its link takes no such frames.
+ */
 export async function startFlood(
-  lab: Pick<Lab, "client" | "balancer">, object: string, { address, port, rate, seconds }: FloodOptions,
+  lab: Pick<Lab, "client" | "balancer" | "network">, object: string, { address, port, rate, seconds }: FloodOptions,
 ): Promise<Flood> {
   const { lastLine } = await startLoad(
-    lab.client.namespace, "bench/syn_flood.js", object, "eth0", macOf(lab.client.namespace), macOf(lab.balancer.namespace),
+    lab.network, "bench/syn_flood.js", object, lab.balancer.name, macOf(lab.client.namespace), macOf(lab.balancer.namespace),
     address, String(port), String(rate), String(seconds),
   );
   const counted = lastLine.then((last) =>

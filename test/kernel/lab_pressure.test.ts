@@ -10,7 +10,6 @@ import { startFlood } from "../../bench/flood.ts";
 import type { Status } from "../../src/api/schemas.ts";
 import { churnConfig } from "../../scripts/lab_churn.ts";
 import type { Broken, ChurnCounts } from "../../scripts/lab_churn_client.ts";
-import { takeRedirects } from "../../scripts/lab_links.ts";
 import type { Lab } from "../../scripts/lab_network.ts";
 import { raiseLab, VIP4 } from "../../scripts/lab_network.ts";
 import { instanceName, ROOT, serveBackend, startInstance, startLoad, waitFor } from "../../scripts/lab_services.ts";
@@ -78,7 +77,6 @@ describeKernel("a flood of connections that nobody means", [...KERNEL, "tool:cur
   it("pushes flows out of a full table, or has minimal refuse more, and breaks no connection", { timeout: 120_000 }, async () => {
     const lab = raiseLab({ label: "pressure", backends: 4, mtu: 1500, localVip: false });
     try {
-      takeRedirects(lab.network, lab.client.name);
       for (const host of lab.backends) await serveBackend(host, { iperf: false, decap: false });
       for (const [tracking, cause] of [["full", "flow_evicted"], ["minimal", "remember_pace"]] as const) {
         const name = instanceName("pressure");
@@ -121,7 +119,6 @@ describeKernel("a flood of connections that nobody means", [...KERNEL, "tool:cur
       services: `  - { name: named, address: "${VIP4}", port: ${PORT}, protocol: tcp, pool: web, forwarding: fullnat }\n`,
     });
     try {
-      takeRedirects(lab.network, lab.client.name);
       const held = await hold(lab, HELD / 2, 0);
       await waitFor("the connections", 20_000, async () =>
         (await instance.api.services()).find(({ name }) => name === "named")?.flows.count === HELD / 2);
