@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Status } from "../../src/api/schemas.ts";
 import { configure, ip } from "../../scripts/lab_links.ts";
 import { VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import { startInstance, verdictPackets, waitFor, type Instance } from "../../scripts/lab_services.ts";
@@ -28,18 +29,9 @@ const ALL_CASES = [
 /** In CI and test:long all of them; else the one with the most outer bytes. */
 const CASES = whyNotThorough() === null ? ALL_CASES : ALL_CASES.filter(({ outerBytes }) => outerBytes === 52);
 
-interface BackendShown {
-  readonly state: string;
-  readonly destinations: readonly { readonly pathMtu: number | null }[];
-}
-
-async function shown(instance: Instance): Promise<readonly BackendShown[]> {
-  return (JSON.parse(await instance.verb("status", "-o", "json")) as { backends: BackendShown[] }).backends;
-}
-
 /** Those of every destination of every backend, each once. */
-async function pathMtus(instance: Instance): Promise<(number | null)[]> {
-  const destinations = (await shown(instance)).flatMap((backend) => backend.destinations);
+function pathMtusIn({ backends }: Pick<Status, "backends">): (number | null)[] {
+  const destinations = backends.flatMap((backend) => backend.destinations);
   return [...new Set(destinations.map(({ pathMtu }) => pathMtu))];
 }
 
@@ -88,7 +80,8 @@ describeKernel("errors about tunnels in the lab", [...KERNEL, "tool:curl", "tool
     });
 
     it("is shown by status, by backends and in the metrics", async () => {
-      expect(await pathMtus(instance)).toEqual([NARROW_MTU]);
+      const status = JSON.parse(await instance.verb("status", "-o", "json")) as Status;
+      expect(pathMtusIn(status)).toEqual([NARROW_MTU]);
       expect(await instance.verb("backends")).toContain(`path MTU ${NARROW_MTU}`);
       const { stdout } = await runIn(balancer.namespace, "curl", ["-sf", "-m", "5", "http://127.0.0.1:9469/metrics"]);
       expect(stdout).toContain(`pointsman_backend_path_mtu_bytes{pool="web",backend="web-1"} ${NARROW_MTU}`);
@@ -100,7 +93,7 @@ describeKernel("errors about tunnels in the lab", [...KERNEL, "tool:curl", "tool
       const { name, configPath } = instance;
       const again = await startInstance({ balancer }, name, readFileSync(configPath, "utf8"), dirname(configPath));
       try {
-        expect(await pathMtus(again)).toEqual([NARROW_MTU]);
+        expect(pathMtusIn(await again.api.status())).toEqual([NARROW_MTU]);
         expect(await upload(client, VIP4)).toBe(DIGEST);
         expect(await verdictPackets({ balancer }, "DROP_TUNNEL_ERROR")).toBe(before);
       } finally {
@@ -125,7 +118,7 @@ describeKernel("errors about tunnels in the lab", [...KERNEL, "tool:curl", "tool
         return (await events(instance)).includes("is probed at once: its tunnel was answered: protocol unreachable");
       });
       expect(await verdictPackets({ balancer }, "DROP_TUNNEL_ERROR")).toBeGreaterThan(0);
-      expect((await shown(instance)).map(({ state }) => state)).not.toContain("down");
+      expect((await instance.api.status()).backends.map(({ state }) => state)).not.toContain("down");
     } finally {
       await topology.close();
     }
