@@ -29,7 +29,7 @@ observe: { listen: none }
 ${extra}services:
   - { name: web, address: 127.0.0.1, port: 0, protocol: tcp, forwarding: nat, health: { type: none },
       backends: [{ name: a, address: 127.0.0.2, port: 9 }] }
-`.replace("port: 0", `port: ${20_000 + process.pid % 20_000}`));
+`.replace("port: 0", `port: ${20_000 + process.pid % 10_000}`)); // below those that the kernel gives to whoever connects
 }
 
 interface Run { readonly child: ChildProcess; readonly ended: Promise<number | null>; log(): string }
