@@ -148,6 +148,11 @@ function frame(family: Family, changes: Partial<FrameSpec>): Uint8Array {
   return padded;
 }
 
+/** What a plane has whose services all remember flows in this way. */
+const TRACKING_SWITCHES = {
+  none: ["featureSample"], minimal: ["featureMinimal", "featureSample"], full: ["featureTracking"],
+} as const satisfies Readonly<Record<string, readonly Switch[]>>;
+
 /** Each way to forward with the switches that a plane of one such service has. */
 function forwardingCases(): Case[] {
   const ways = FORWARDINGS.flatMap((forwarding) => FAMILIES.flatMap((family) =>
@@ -159,7 +164,7 @@ function forwardingCases(): Case[] {
       text: configText(service("web", 80, family, rest)),
       switches: [
         FORWARDING_SWITCHES[forwarding], "ringClassMedium",
-        ...(tracking === "full" ? ["featureTracking"] as const : tracking === "minimal" ? ["featureMinimal"] as const : []),
+        ...TRACKING_SWITCHES[tracking],
       ],
       flowsMax: tracking === "full" ? FLOWS_MAX : FEW_FLOWS,
     };
@@ -174,12 +179,12 @@ function forwardingCases(): Case[] {
 function trackingCases(): Case[] {
   const marks = [5, 100].flatMap((percent) => [true, false].map((changing) => ({ percent, changing })));
   const ways = [
-    { name: TRACKING_BASE, tracking: "none", marked: undefined },
-    { name: "full", tracking: "full", marked: undefined },
-    { name: "minimal, settled", tracking: "minimal", marked: undefined },
+    { name: TRACKING_BASE, tracking: "none" as const, marked: undefined },
+    { name: "full", tracking: "full" as const, marked: undefined },
+    { name: "minimal, settled", tracking: "minimal" as const, marked: undefined },
     ...marks.map((marked) => ({
       name: `minimal, ${marked.percent} % of slots ${marked.changing ? "changing" : "with exceptions"}`,
-      tracking: "minimal", marked,
+      tracking: "minimal" as const, marked,
     })),
   ];
   return ways.map(({ name, tracking, marked }) => ({
@@ -188,7 +193,7 @@ function trackingCases(): Case[] {
       key: `tracking ${name}`, text: configText(service("web", 80, 4, `forwarding: l2; tracking: ${tracking}`)),
       switches: [
         "featureL2", "ringClassMedium",
-        ...(tracking === "full" ? ["featureTracking"] as const : tracking === "minimal" ? ["featureMinimal"] as const : []),
+        ...TRACKING_SWITCHES[tracking],
       ],
       flowsMax: FLOWS_MAX, ...(marked === undefined ? {} : { marked }),
     },
@@ -229,6 +234,7 @@ function featureCases(): Case[] {
     ["l2, policy", [...least, "featurePolicy"]],
     ["l2, tracking full", [...least, "featureTracking"]],
     ["l2, tracking minimal", [...least, "featureMinimal"]],
+    ["l2, one flow in 64 looked at", [...least, "featureSample"]],
     ["l2, wildcard services beside an exact one", [...least, "featureWildcard"]],
     ["l2, a prefix with any port", [...least, "featureWildcard"], wildcard],
     ["l2 and ipip", [...least, "featureIpip"]],

@@ -95,6 +95,10 @@ enum flow_event {
 	FLOW_EVENTS,            /* how many there are; not an event */
 };
 
+/* Of the flows that nobody has to remember, one in so many is looked at, to tell how many there are: a power of
+ * two, and which ones is in the lowest bits of the hash. */
+enum sample { SAMPLE_ONE_IN = 64 };
+
 /* Rings come in classes of size, one map-in-map each. */
 enum ring_class { RING_SMALL = 0, RING_MEDIUM, RING_LARGE, RING_CLASSES };
 /* Slots of each class. */

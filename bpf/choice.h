@@ -35,7 +35,8 @@ struct choice {
 				 * senders are told to fit would change with each slot */
 	__u8 action;            /* enum xdp_action of the TX verdicts */
 	__be32 tunnel_source_mask; /* of the destination, if tunnels lead there */
-	__u32 flow_hash;        /* of the 5-tuple; set where the outer header varies by it */
+	__u32 flow_hash;        /* of the 5-tuple; set where the outer header varies by it, or the flow may be
+				 * one that is looked at */
 };
 
 /* The stack of the main function, which holds one, is as deep as that of Linux 6.1 may be. */
@@ -211,7 +212,7 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 		}
 		choice->outcome = TRACKING_SETTLED;
 	}
-	if (feature_tunnel_variation || feature_gue)
+	if (feature_tunnel_variation || feature_gue || feature_sample)
 		choice->flow_hash = hash;
 	choice->id = word & SLOT_BACKEND_MASK;
 	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
@@ -314,9 +315,9 @@ static __noinline int name_alternates(const struct packet *packet,
 }
 
 /* An outer header may vary by flow, by its source address or, in GUE, its source port: always by the
- * 5-tuple, since all flows of one client would look alike where the service hashes clients. A
- * packet that the ring placed may have that hash already. */
-static __always_inline void vary_tunnel(const struct packet *packet,
+ * 5-tuple, since all flows of one client would look alike where the service hashes clients. The same
+ * goes for flows that are looked at. A packet that the ring placed may have that hash already. */
+static __always_inline void vary_by_flow(const struct packet *packet,
 					const struct service_version *version,
 					struct choice *choice, bool by_ring)
 {
@@ -326,7 +327,8 @@ static __always_inline void vary_tunnel(const struct packet *packet,
 	choice->tunnel_source_mask = 0;
 	if (feature_tunnel_variation && destination->forwarding != FORWARDING_L2)
 		choice->tunnel_source_mask = destination->tunnel_source_mask;
-	if (!varies_port && !choice->tunnel_source_mask)
+	if (!varies_port && !choice->tunnel_source_mask &&
+	    !(feature_sample && choice->tracking != TRACKING_FULL))
 		return;
 	if (!by_ring || version->scheme.hash_input != HASH_5_TUPLE)
 		choice->flow_hash = flow_hash_of(packet, &version->scheme);

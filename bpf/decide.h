@@ -232,6 +232,8 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	choice->tracking = feature_tracking || feature_minimal ? version->tracking : TRACKING_NONE;
 	choice->outcome = TRACKING_OUTCOMES;
 	choice->pace = REMEMBER_KINDS;
+	if (feature_sample)
+		choice->flow_hash = ~0u; /* of no flow that is looked at */
 	if (feature_second_chance) {
 		choice->alternates[0] = 0;
 		choice->alternates[1] = 0;
@@ -258,8 +260,8 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
 	}
-	if (feature_tunnel_variation || feature_gue)
-		vary_tunnel(packet, version, choice, !followed);
+	if (feature_tunnel_variation || feature_gue || feature_sample)
+		vary_by_flow(packet, version, choice, !followed);
 	if (feature_second_chance && version->flags & SERVICE_SECOND_CHANCE)
 		name_alternates(packet, version, choice);
 	return VERDICT_CONTINUE;

@@ -25,6 +25,7 @@ const volatile bool feature_tunnel_variation = true;
 const volatile bool feature_wildcard = true;
 const volatile bool feature_tracking = true;
 const volatile bool feature_minimal = true;
+const volatile bool feature_sample = true;
 const volatile bool feature_second_chance = true;
 const volatile bool feature_policy = true;
 const volatile bool feature_source_hash = true;
@@ -49,6 +50,7 @@ const volatile enum hash_input anchor_hash_input;
 const volatile enum tracking anchor_tracking;
 const volatile enum tracking_outcome anchor_tracking_outcome;
 const volatile enum flow_event anchor_flow_event;
+const volatile enum sample anchor_sample;
 const volatile enum remember_kind anchor_remember_kind;
 const volatile enum ring_class anchor_ring_class;
 const volatile enum ring_slots anchor_ring_slots;
@@ -187,6 +189,14 @@ struct {
 	__type(value, struct flow_entry);
 	__uint(max_entries, 65536);
 } flows SEC(".maps");
+
+/* Flows that are looked at: enough for a million of all flows. Nobody follows them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, struct flow_entry);
+	__uint(max_entries, 16384);
+} sampled_flows SEC(".maps");
 
 /* Shared by all CPUs: with few receive queues, few of them remember flows. */
 struct {

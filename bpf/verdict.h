@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "flow_sample.h"
 #include "forward.h"
 
 _Static_assert((int)PASS_LOCAL + 1 == (int)TX_FORWARDED &&
@@ -41,6 +42,7 @@ static __always_inline void count_forwarded(const struct packet *packet,
 	if (feature_nat && is_nat(choice->destination))
 		new_flow = choice->effect == EFFECT_CLAIM;
 
+	sample(packet, choice);
 	count_traffic(bpf_map_lookup_elem(&service_traffic, &choice->service), packet->frame_length,
 		      new_flow);
 	count_traffic(bpf_map_lookup_elem(&destination_traffic, &choice->id), packet->frame_length,

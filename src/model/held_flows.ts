@@ -7,7 +7,8 @@ import type { Service } from "./table.ts";
 
 /**
  * exact: every flow is known. tracked: every flow that was seen within `flowIdle`. estimated: some of the flows
- * that were, as a drain learns them. unknown: nobody remembers any. From the best to the worst.
+ * that were, and what follows for all of them, or those that a drain has learned of. unknown: nobody has looked.
+ * From the best to the worst.
  */
 export const FLOW_KINDS = ["exact", "tracked", "estimated", "unknown"] as const;
 export type FlowKind = (typeof FLOW_KINDS)[number];
@@ -32,15 +33,16 @@ export interface HeldFlows {
 /** What the XDP plane can say of the flows that a service has now. */
 export function flowKindOf(service: Service): FlowKind {
   if (isNatService(service)) return "exact";
-  return trackingOf(service) === "full" ? "tracked" : "unknown";
+  return trackingOf(service) === "full" ? "tracked" : "estimated";
 }
 
 /**
- * What it can say of the flows of a backend that gets no new ones: exceptions alone are remembered by `minimal`, but
- * every flow of such a backend becomes one with its next packet.
+ * What it can say of the flows of a backend that gets no new ones, which may not count as none because none was
+ * looked at: exceptions alone are remembered by `minimal`, but every flow of such a backend becomes one with its
+ * next packet; and with `none` the flows are elsewhere.
  */
 export function drainKindOf(service: Service): FlowKind {
-  return !isNatService(service) && trackingOf(service) === "minimal" ? "estimated" : flowKindOf(service);
+  return !isNatService(service) && trackingOf(service) === "none" ? "unknown" : flowKindOf(service);
 }
 
 export function worseKind(a: FlowKind, b: FlowKind): FlowKind {

@@ -210,7 +210,7 @@ export const METRICS: readonly MetricDefinition[] = [
     labels: ["kind"],
     help:
       "Flows of all services now, by what sort of number that is: exact (proxy; nat, fullnat), tracked (seen within"
-      + " flowIdle) or estimated; without those that nobody can tell.",
+      + " flowIdle) or estimated (one flow in 64 looked at); without those that nobody can tell.",
     samples: ({ status }) => status.flows.flatMap(({ count, kind }): Sample[] => count === null ? [] : [[{ kind }, count]]),
   },
   {

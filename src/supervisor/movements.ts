@@ -5,7 +5,7 @@ import type { Movement, Plan } from "../api/schemas.ts";
 import type { Counters } from "../dataplane/dataplane.ts";
 import { serviceKey } from "../model/compile.ts";
 import { trackingOf } from "../model/flow_decide.ts";
-import { amountOf, NO_FLOWS, sumOfAmounts, UNKNOWN_AMOUNT } from "../model/held_flows.ts";
+import { amountOf, NO_FLOWS, sumOfAmounts, UNKNOWN_AMOUNT, type FlowAmount } from "../model/held_flows.ts";
 import { translates } from "../model/nat.ts";
 import { isNatService } from "../model/nat_decide.ts";
 import { isSameScheme, schemeOf } from "../model/slot.ts";
@@ -142,11 +142,24 @@ export function movedFlows(
   const total = sumOfAmounts([...counters.serviceFlows.values()].map(amountOf));
   // Connections of the proxy end where they began.
   if (mode === "proxy") return { moved: NO_FLOWS, broken: NO_FLOWS, total };
-  const forgets = movements(before, after, mode).some(({ service: name, slotsBroken }) => slotsBroken > 0
+  // Where nobody remembers flows they follow the slots, and all slots have as many.
+  const forgotten = movements(before, after, mode).filter(({ service: name, slotsBroken }) => slotsBroken > 0
     && before.services.some((service) => service.name === name && !remembers(service)));
-  if (forgets) return { ...ALL_UNKNOWN, total };
+  const shared = forgotten.map(({ service, brokenShare }) => partOf(amountOf(counters.serviceFlows.get(service)), brokenShare));
   const stays = kept(after);
   const gone = new Set([...before.destinations.values()].filter((each) => !stays.has(placeOf(each))).map(({ name }) => name));
-  const moved = sumOfAmounts([...gone].map((name) => amountOf(counters.backendFlows.get(name))));
+  // In the slots that break are those of the backends that go, too.
+  const names = [...gone].filter((name) => !usedByAlone(before, name, (service) => !remembers(service)));
+  const moved = sumOfAmounts([...shared, ...names.map((name) => amountOf(counters.backendFlows.get(name)))]);
   return { moved, broken: moved, total };
+}
+
+function partOf({ count, kind }: FlowAmount, share: number): FlowAmount {
+  return { count: count === null ? null : Math.round(count * share), kind };
+}
+
+/** Whether all services that have flows at a backend are of this sort. */
+function usedByAlone({ services, destinations }: ForwardingTable, name: string, isOf: (service: Service) => boolean): boolean {
+  return services.every((service) => isOf(service)
+    || !service.destinations.some((id) => destinations.get(id)?.name === name));
 }

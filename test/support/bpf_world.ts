@@ -157,7 +157,7 @@ export class BpfWorld {
   /** Replaces everything but counters by what the table says; flows go. */
   fill(table: ForwardingTable, surroundings: Surroundings): void {
     for (const { map, key } of this.#written.splice(0)) this.map(map).delete(key);
-    for (const map of ["flows", "fragments", "nat_flows"])
+    for (const map of ["flows", "sampled_flows", "fragments", "nat_flows"])
       for (const key of this.#keysOf(map)) this.map(map).delete(key);
     for (const map of ["destinations", "service_versions"]) this.#memoryOf(map).fill(0);
     for (const destination of table.destinations.values()) {
@@ -287,8 +287,9 @@ export class BpfWorld {
     this.map("flows").update(flowKey(tuple), FlowEntry.encode({ ...entry, other: entry.other ?? 0 }), 0);
   }
 
-  flow(tuple: FlowTuple): FlowEntry | null {
-    const bytes = this.map("flows").lookup(flowKey(tuple));
+  /** As it is remembered, or looked at. */
+  flow(tuple: FlowTuple, map: "flows" | "sampled_flows" = "flows"): FlowEntry | null {
+    const bytes = this.map(map).lookup(flowKey(tuple));
     return bytes === null ? null : FlowEntry.decode(bytes);
   }
 
@@ -301,7 +302,7 @@ export class BpfWorld {
     return found && FragmentEntry.decode(found);
   }
 
-  countOf(map: "flows" | "fragments"): number {
+  countOf(map: "flows" | "sampled_flows" | "fragments"): number {
     return this.#keysOf(map).length;
   }
 

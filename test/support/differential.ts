@@ -18,7 +18,7 @@ import { isForThisHost } from "../../src/model/link_address.ts";
 import { flowHash } from "../../src/model/flow_hash.ts";
 import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
-import { FLOW_EVENTS, flowEventOf, TRACKING_OUTCOMES, type FlowEvent } from "../../src/model/flow_decide.ts";
+import { TRACKING_OUTCOMES } from "../../src/model/flow_decide.ts";
 import { SETTLED } from "../../src/model/slot_states.ts";
 import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { QuicOutcome } from "../../src/model/quic_route.ts";
@@ -31,6 +31,7 @@ import { effectProblem, isSameEntry, TICK_NS } from "./flow_effects.ts";
 import { NO_NAT } from "../../src/model/nat.ts";
 import { isNatService } from "../../src/model/nat_decide.ts";
 import { NatBook } from "./nat_book.ts";
+import { FlowBook } from "./flow_book.ts";
 import { FragmentBook } from "./fragment_book.ts";
 import { randomFrame } from "./random_frames.ts";
 import { randomWorld, tunnelSourceFor } from "./random_tables.ts";
@@ -86,6 +87,7 @@ export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
   feature_wildcard: false,
   feature_tracking: false,
   feature_minimal: false,
+  feature_sample: false,
   feature_policy: false,
   feature_source_hash: false,
   feature_orphan: false,
@@ -128,7 +130,7 @@ export class Comparison {
   readonly #traffic = new Map<string, { -readonly [K in keyof Traffic]: Traffic[K] }>();
   readonly #quic: number[];
   readonly #tracking: number[];
-  #flowEvents: number[];
+  readonly #flowBook: FlowBook;
   #number = 0;
 
   /** Most destinations have this way of forwarding, unless the program is lean. */
@@ -159,7 +161,7 @@ export class Comparison {
     this.#before = world.verdicts();
     this.#quic = world.quicOutcomes();
     this.#tracking = world.trackingOutcomes();
-    this.#flowEvents = world.flowEvents();
+    this.#flowBook = new FlowBook(world, !setting.lean);
     for (const id of hops.keys()) this.#expectTraffic("destination", id);
     for (const { index } of made.table.services) this.#expectTraffic("service", index);
   }
@@ -209,7 +211,7 @@ export class Comparison {
       if (found === null) this.#flows.delete(key);
       else this.#flows.set(key, { tuple, entry: found });
     }
-    this.#checkFlowEvents(isTranslated ? [null] : [early, late].map(({ effects }) => flowEventOf(effects, held)));
+    this.#flowBook.check(isTranslated ? [] : [early, late], held, packet, startNs, endNs);
     if (typeof parsed !== "string")
       this.#fragments.check(parsed, early, startNs - TICK_NS, endNs);
     const isReply = early.back !== undefined;
@@ -308,15 +310,6 @@ export class Comparison {
     const found = this.#setting.world.trackingOutcomes();
     if (found.some((count, at) => count !== this.#tracking[at]))
       throw new Error(`decide() counts ${tracking ?? "no exception"}: ${found.join()} and not ${this.#tracking.join()}`);
-  }
-
-  /** Any of `events`, where one alone happened; null: nothing befell an entry. */
-  #checkFlowEvents(events: readonly (FlowEvent | null)[]): void {
-    const found = this.#setting.world.flowEvents();
-    const befell = FLOW_EVENTS.flatMap((event, at) => Array<FlowEvent>(found[at]! - this.#flowEvents[at]!).fill(event));
-    this.#flowEvents = found;
-    if (!events.some((event) => befell.join() === (event ?? "")))
-      throw new Error(`decide() has ${events.map((event) => event ?? "nothing").join(" or ")} befall the flow table, and not ${befell.join()}`);
   }
 
   #checkFrame(
@@ -439,6 +432,7 @@ export class Comparison {
     if (notes.length > 0) throw new Error(`noted without a cause: ${notes.join(", ")}`);
     this.#fragments.finish();
     this.#nat.finish();
+    this.#flowBook.finish();
     const remembered = world.countOf("flows");
     if (remembered !== this.#flows.size)
       throw new Error(`${remembered} flows are remembered and not ${this.#flows.size}`);

@@ -116,7 +116,7 @@ function scene(): Scene {
   const flows = new Table();
   const swept: number[] = [];
   const sweep = createFlowSweep({
-    env, flows: () => flows.map, events: () => flows.events, onSwept: () => { swept.push(env.clock.monotonicMs()); },
+    env, flows: () => flows.map, events: () => flows.events, oneIn: 1, onSwept: () => { swept.push(env.clock.monotonicMs()); },
   });
   sweep.follow(tableWith(0));
   const entry = (changes: Partial<Entry>): Entry =>
@@ -184,7 +184,7 @@ describe("a walk over the flow table", () => {
   it("begins when it is known whose flows they are", () => {
     const env = createFakeEnv();
     const flows = new Table();
-    const sweep = createFlowSweep({ env, flows: () => flows.map, events: () => flows.events, onSwept: () => undefined });
+    const sweep = createFlowSweep({ env, flows: () => flows.map, events: () => flows.events, oneIn: 1, onSwept: () => undefined });
     expect(sweep.read()).toMatchObject({ atMs: null });
     expect(flows.slices).toEqual([]);
     sweep.follow(tableWith(0));

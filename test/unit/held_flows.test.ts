@@ -22,8 +22,8 @@ describe("a number of flows", () => {
     };
     expect(kinds({ forwarding: "nat" })).toEqual(["exact", "exact"]);
     expect(kinds({ tracking: "full" })).toEqual(["tracked", "tracked"]);
-    expect(kinds({ tracking: "minimal" })).toEqual(["unknown", "estimated"]);
-    expect(kinds({ tracking: "none" })).toEqual(["unknown", "unknown"]);
+    expect(kinds({ tracking: "minimal" })).toEqual(["estimated", "estimated"]);
+    expect(kinds({ tracking: "none" })).toEqual(["estimated", "unknown"]);
   });
 
   it("that nobody knows is none, whatever was counted", () => {

@@ -106,7 +106,11 @@ describe("movedFlows", () => {
       .toEqual({ moved: NO_FLOWS, broken: NO_FLOWS, total: UNKNOWN_AMOUNT });
   });
 
-  it("are unknown where nobody remembers, unless no slot moves", () => {
+  it("are as many as the slots that move have where nobody remembers, and unknown where nobody has looked", () => {
+    const { brokenShare } = movements(before("none"), after("none"), "xdp")[0]!;
+    expect(brokenShare).toBeGreaterThan(0.2);
+    expect(movedFlows(before("none"), after("none"), counters("estimated", HELD), "xdp"))
+      .toEqual(moved("estimated", Math.round(23 * brokenShare), 23));
     expect(movedFlows(before("none"), after("none"), counters("unknown", HELD), "xdp"))
       .toEqual(moved("unknown", null, null));
     expect(movedFlows(before("none"), before("none"), counters("unknown", HELD), "xdp"))

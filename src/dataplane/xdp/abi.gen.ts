@@ -17,18 +17,19 @@ export const ABI_NAMES = {
     "decap_verdict", "destination_flags", "flow_event", "forwarding", "gue_variant", "hash_input",
     "link_places", "nat_flags", "nat_outcome", "nat_sources_at", "next_hop_flags", "next_hop_vlan",
     "orphan_action", "policy_action", "quic_mode", "quic_outcome", "remember_kind", "ring_class",
-    "ring_slots", "service_flags", "slot_word", "tracking", "tracking_outcome", "verdict",
+    "ring_slots", "sample", "service_flags", "slot_word", "tracking", "tracking_outcome",
+    "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xf31eb473f96ae63en;
+export const ABI_FINGERPRINT = 0x27f63ec1357884c9n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x2dd71eb114365ff7n,
-  pointsman: 0xf31eb473f96ae63en,
-  probe: 0xd6ce873b6cbe4bd3n,
+  pointsman: 0x27f63ec1357884c9n,
+  probe: 0xcbb224621d715a3cn,
 } as const;
 
 /** enum decap_verdict */
@@ -277,6 +278,16 @@ export type RingSlots = (typeof RingSlots)[keyof typeof RingSlots];
 export const RING_SLOTS_NAMES = [
   "RING_SMALL_SLOTS", "RING_MEDIUM_SLOTS", "RING_LARGE_SLOTS",
 ] as const satisfies readonly (keyof typeof RingSlots)[];
+
+/** enum sample */
+export const Sample = {
+  SAMPLE_ONE_IN: 64,
+} as const;
+export type Sample = (typeof Sample)[keyof typeof Sample];
+/** In the order of their declaration. */
+export const SAMPLE_NAMES = [
+  "SAMPLE_ONE_IN",
+] as const satisfies readonly (keyof typeof Sample)[];
 
 /** enum service_flags */
 export const ServiceFlags = {
@@ -1564,9 +1575,9 @@ export const POINTSMAN_MAPS = [
   "flow_counts", "flows", "fragments", "group_services", "icmp_pace", "link_addresses",
   "nat_claims", "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies",
   "quic_configs", "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium",
-  "rings_small", "service_active", "service_pace", "service_traffic", "service_versions",
-  "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses",
-  "wildcards",
+  "rings_small", "sampled_flows", "service_active", "service_pace", "service_traffic",
+  "service_versions", "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts",
+  "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1585,6 +1596,7 @@ export interface PointsmanRodata {
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
   readonly featureMinimal: boolean;
+  readonly featureSample: boolean;
   readonly featureSecondChance: boolean;
   readonly featurePolicy: boolean;
   readonly featureSourceHash: boolean;
@@ -1600,7 +1612,7 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 4740,
+  size: 4744,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1612,22 +1624,23 @@ export const PointsmanRodata = {
     featureWildcard: 7,
     featureTracking: 8,
     featureMinimal: 9,
-    featureSecondChance: 10,
-    featurePolicy: 11,
-    featureSourceHash: 12,
-    featureOrphan: 13,
-    featureQuicLb: 14,
-    featureIcmpErrors: 15,
-    featureTunnelErrors: 16,
-    ringClassSmall: 17,
-    ringClassMedium: 18,
-    ringClassLarge: 19,
-    transmitByRedirect: 20,
+    featureSample: 10,
+    featureSecondChance: 11,
+    featurePolicy: 12,
+    featureSourceHash: 13,
+    featureOrphan: 14,
+    featureQuicLb: 15,
+    featureIcmpErrors: 16,
+    featureTunnelErrors: 17,
+    ringClassSmall: 18,
+    ringClassMedium: 19,
+    ringClassLarge: 20,
+    transmitByRedirect: 21,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4740, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4744, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1658,43 +1671,46 @@ export const PointsmanRodata = {
     if (value.featureMinimal !== undefined) {
       codec.setU8(view, 9, Number(value.featureMinimal), "feature_minimal");
     }
+    if (value.featureSample !== undefined) {
+      codec.setU8(view, 10, Number(value.featureSample), "feature_sample");
+    }
     if (value.featureSecondChance !== undefined) {
-      codec.setU8(view, 10, Number(value.featureSecondChance), "feature_second_chance");
+      codec.setU8(view, 11, Number(value.featureSecondChance), "feature_second_chance");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 11, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 12, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 12, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 13, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 13, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 14, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 14, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 15, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 15, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 16, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 16, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 17, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 17, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 18, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 18, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 19, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 19, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 20, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 20, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 21, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 4740, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4744, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1706,17 +1722,18 @@ export const PointsmanRodata = {
       featureWildcard: view.getUint8(7) !== 0,
       featureTracking: view.getUint8(8) !== 0,
       featureMinimal: view.getUint8(9) !== 0,
-      featureSecondChance: view.getUint8(10) !== 0,
-      featurePolicy: view.getUint8(11) !== 0,
-      featureSourceHash: view.getUint8(12) !== 0,
-      featureOrphan: view.getUint8(13) !== 0,
-      featureQuicLb: view.getUint8(14) !== 0,
-      featureIcmpErrors: view.getUint8(15) !== 0,
-      featureTunnelErrors: view.getUint8(16) !== 0,
-      ringClassSmall: view.getUint8(17) !== 0,
-      ringClassMedium: view.getUint8(18) !== 0,
-      ringClassLarge: view.getUint8(19) !== 0,
-      transmitByRedirect: view.getUint8(20) !== 0,
+      featureSample: view.getUint8(10) !== 0,
+      featureSecondChance: view.getUint8(11) !== 0,
+      featurePolicy: view.getUint8(12) !== 0,
+      featureSourceHash: view.getUint8(13) !== 0,
+      featureOrphan: view.getUint8(14) !== 0,
+      featureQuicLb: view.getUint8(15) !== 0,
+      featureIcmpErrors: view.getUint8(16) !== 0,
+      featureTunnelErrors: view.getUint8(17) !== 0,
+      ringClassSmall: view.getUint8(18) !== 0,
+      ringClassMedium: view.getUint8(19) !== 0,
+      ringClassLarge: view.getUint8(20) !== 0,
+      transmitByRedirect: view.getUint8(21) !== 0,
     };
   },
 } as const;
@@ -1727,9 +1744,9 @@ export const PROBE_MAPS = [
   "flow_counts", "flows", "fragments", "group_services", "icmp_pace", "link_addresses",
   "nat_claims", "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies",
   "probe_paths", "quic_configs", "quic_counts", "quic_servers", "remember_pace", "rings_large",
-  "rings_medium", "rings_small", "service_active", "service_pace", "service_traffic",
-  "service_versions", "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts",
-  "virtual_addresses", "wildcards",
+  "rings_medium", "rings_small", "sampled_flows", "service_active", "service_pace",
+  "service_traffic", "service_versions", "services", "settings", "tracking_counts", "tunnel_ends",
+  "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
 export const PROBE_PROGRAMS = [
@@ -1748,6 +1765,7 @@ export interface ProbeRodata {
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
   readonly featureMinimal: boolean;
+  readonly featureSample: boolean;
   readonly featureSecondChance: boolean;
   readonly featurePolicy: boolean;
   readonly featureSourceHash: boolean;
@@ -1763,7 +1781,7 @@ export interface ProbeRodata {
 
 export const ProbeRodata = {
   section: ".rodata",
-  size: 4728,
+  size: 4732,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1775,22 +1793,23 @@ export const ProbeRodata = {
     featureWildcard: 7,
     featureTracking: 8,
     featureMinimal: 9,
-    featureSecondChance: 10,
-    featurePolicy: 11,
-    featureSourceHash: 12,
-    featureOrphan: 13,
-    featureQuicLb: 14,
-    featureIcmpErrors: 15,
-    featureTunnelErrors: 16,
-    ringClassSmall: 17,
-    ringClassMedium: 18,
-    ringClassLarge: 19,
-    transmitByRedirect: 20,
+    featureSample: 10,
+    featureSecondChance: 11,
+    featurePolicy: 12,
+    featureSourceHash: 13,
+    featureOrphan: 14,
+    featureQuicLb: 15,
+    featureIcmpErrors: 16,
+    featureTunnelErrors: 17,
+    ringClassSmall: 18,
+    ringClassMedium: 19,
+    ringClassLarge: 20,
+    transmitByRedirect: 21,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4728, ".rodata of probe");
+    const view = codec.exactView(bytes, 4732, ".rodata of probe");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1821,43 +1840,46 @@ export const ProbeRodata = {
     if (value.featureMinimal !== undefined) {
       codec.setU8(view, 9, Number(value.featureMinimal), "feature_minimal");
     }
+    if (value.featureSample !== undefined) {
+      codec.setU8(view, 10, Number(value.featureSample), "feature_sample");
+    }
     if (value.featureSecondChance !== undefined) {
-      codec.setU8(view, 10, Number(value.featureSecondChance), "feature_second_chance");
+      codec.setU8(view, 11, Number(value.featureSecondChance), "feature_second_chance");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 11, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 12, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 12, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 13, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 13, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 14, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 14, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 15, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 15, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 16, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 16, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 17, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 17, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 18, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 18, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 19, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 19, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 20, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 20, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 21, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): ProbeRodata => {
-    const view = codec.exactView(bytes, 4728, ".rodata of probe");
+    const view = codec.exactView(bytes, 4732, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1869,17 +1891,18 @@ export const ProbeRodata = {
       featureWildcard: view.getUint8(7) !== 0,
       featureTracking: view.getUint8(8) !== 0,
       featureMinimal: view.getUint8(9) !== 0,
-      featureSecondChance: view.getUint8(10) !== 0,
-      featurePolicy: view.getUint8(11) !== 0,
-      featureSourceHash: view.getUint8(12) !== 0,
-      featureOrphan: view.getUint8(13) !== 0,
-      featureQuicLb: view.getUint8(14) !== 0,
-      featureIcmpErrors: view.getUint8(15) !== 0,
-      featureTunnelErrors: view.getUint8(16) !== 0,
-      ringClassSmall: view.getUint8(17) !== 0,
-      ringClassMedium: view.getUint8(18) !== 0,
-      ringClassLarge: view.getUint8(19) !== 0,
-      transmitByRedirect: view.getUint8(20) !== 0,
+      featureSample: view.getUint8(10) !== 0,
+      featureSecondChance: view.getUint8(11) !== 0,
+      featurePolicy: view.getUint8(12) !== 0,
+      featureSourceHash: view.getUint8(13) !== 0,
+      featureOrphan: view.getUint8(14) !== 0,
+      featureQuicLb: view.getUint8(15) !== 0,
+      featureIcmpErrors: view.getUint8(16) !== 0,
+      featureTunnelErrors: view.getUint8(17) !== 0,
+      ringClassSmall: view.getUint8(18) !== 0,
+      ringClassMedium: view.getUint8(19) !== 0,
+      ringClassLarge: view.getUint8(20) !== 0,
+      transmitByRedirect: view.getUint8(21) !== 0,
     };
   },
 } as const;

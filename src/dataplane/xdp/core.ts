@@ -86,7 +86,7 @@ export function configuredFeatures(config: Config): Set<Feature> {
     keys: config.services,
     versions: config.services.map((service) => ({
       mssMax: service.mssMax ?? 0, hasQuicLb: service.quicLb !== null, hasSecondChance: service.secondChance,
-      tracking: trackingOf({ config: service }),
+      tracking: trackingOf({ config: service }), hasNat: translates(service.forwarding),
       scheme: { ringSize: service.ringSize, hashInput: service.hash }, predecessor: null,
       hasPolicy: service.policy.allow.length + service.policy.deny.length > 0,
     })),

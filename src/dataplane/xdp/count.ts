@@ -58,6 +58,8 @@ export function readFlowEvents(maps: MapSet): Record<FlowEvent, number> {
 export interface FlowsFound {
   readonly flows: FlowCount;
   readonly flowsMax: number;
+  /** Estimates; null where no flow is looked at. */
+  readonly samples: FlowCount | null;
   /** Null where nothing is translated. */
   readonly nat: NatCount | null;
   readonly natFlowsMax: number;
@@ -128,20 +130,20 @@ function heldFlows(
     for (const id of service.destinations) {
       const destination = table!.destinations.get(id);
       if (destination === undefined) continue;
-      const held = heldBy(service, destination, flowKindOf(service), found);
+      const kind = flowKindOf(service);
+      const held = heldBy(service, destination, kind, kind === "exact" ? found.nat : kind === "tracked" ? found.flows : found.samples);
       add(serviceFlows, service.name, held);
       add(backendFlows, destination.name, held);
-      add(drainFlows, destination.name, heldBy(service, destination, drainKindOf(service), found));
+      add(drainFlows, destination.name, kind === "estimated" ? heldBy(service, destination, drainKindOf(service), found.flows) : held);
     }
   }
   return { serviceFlows, backendFlows, drainFlows };
 }
 
-/** Translated flows have a table, and a walk, of their own. */
+/** As a walk over one of the tables found them; null: there is none. */
 function heldBy(
-  service: Service, { id, generation }: Destination, kind: FlowKind, { flows, nat }: FlowsFound,
+  service: Service, { id, generation }: Destination, kind: FlowKind, walked: Pick<FlowCount, "atMs" | "byCell"> | null,
 ): HeldFlows {
-  const walked = kind === "exact" ? nat : flows;
   const atMs = walked?.atMs ?? -Infinity;
   return atMs === -Infinity || kind === "unknown" ? { count: 0, kind: "unknown", atMs }
     : { count: walked!.byCell.get(cellOf(service.index, id, generation)) ?? 0, kind, atMs };

@@ -5,6 +5,7 @@
 
 import type { Cancel, Env } from "../../env.ts";
 import { serviceKey } from "../../model/compile.ts";
+import { isInSample } from "../../model/flow_sample.ts";
 import { serviceOf } from "../../model/service_lookup.ts";
 import { slotFor } from "../../model/slot.ts";
 import type { SlotSweep } from "../../model/slot_states.ts";
@@ -46,12 +47,16 @@ export interface FlowSweepParts {
   readonly flows: () => BpfMap;
   /** Entries that the program wrote, and that it has taken out again. */
   readonly events: () => { readonly written: number; readonly forgotten: number };
+  /** These are flows that are looked at (SAMPLE_ONE_IN of them); 1: all of them. */
+  readonly oneIn: number;
   /** A walk has ended that slots were waiting for. */
   readonly onSwept: () => void;
 }
 
 /** Entries of one slice; a large table takes several, with other work in between. */
 const SLICE = 16_384;
+/** Of those that have to be hashed again. */
+const SAMPLE_SLICE = 2048;
 const SLICE_PAUSE_MS = 5;
 /** A walk that ended less long ago is good enough. */
 const FRESH_MS = 2_000;
@@ -133,18 +138,18 @@ class Sweep implements FlowSweep {
     if (this.#walk !== null || this.#owners === null) return;
     this.#walk = {
       atMs: this.#nowMs(), written: 0, table: this.#table, owners: this.#owners,
-      count: 0, idle: 0, byCell: new Map(), sought: soughtIn(this.#table),
+      count: 0, idle: 0, byCell: new Map(), sought: this.#sought(),
     };
     this.#slice(this.#walk, null);
   }
 
   #slice(walk: Walk, cursor: Uint8Array | null): void {
-    const { env, flows, events } = this.#parts;
+    const { env, flows, events, oneIn } = this.#parts;
     this.#cancelSlice = null;
     try {
       if (cursor === null) walk.written = events().written;
-      const batch = flows().lookupBatch(cursor, SLICE);
-      take(walk, batch.keys, batch.values, env.clock.monotonicNs(), this.#idleNs);
+      const batch = flows().lookupBatch(cursor, oneIn === 1 ? SLICE : SAMPLE_SLICE);
+      take(walk, oneIn, batch.keys, batch.values, env.clock.monotonicNs(), this.#idleNs);
       const next = batch.cursor;
       if (next !== null) this.#cancelSlice = env.clock.after(SLICE_PAUSE_MS, () => { this.#slice(walk, next); });
       else this.#end(walk);
@@ -169,9 +174,14 @@ class Sweep implements FlowSweep {
     this.#later(table === this.#table ? AGAIN_MS : SETTLE_MS);
   }
 
+  /** Where flows are remembered, those that are looked at do not tell. */
+  #sought(): Map<Service, SlotSweep> {
+    return soughtIn(this.#parts.oneIn === 1 ? this.#table : null);
+  }
+
   #later(ms: number): void {
     const isSooner = this.#nowMs() + ms < this.#nextWalkMs;
-    if ((this.#cancelWalk !== null && !isSooner) || this.#walk !== null || soughtIn(this.#table).size === 0) return;
+    if ((this.#cancelWalk !== null && !isSooner) || this.#walk !== null || this.#sought().size === 0) return;
     this.#cancelWalk?.();
     this.#nextWalkMs = this.#nowMs() + ms;
     this.#cancelWalk = this.#parts.env.clock.after(ms, () => {
@@ -209,7 +219,7 @@ function soughtIn(table: ForwardingTable | null): Map<Service, SlotSweep> {
   return sought;
 }
 
-function take(walk: Walk, keys: Uint8Array, values: Uint8Array, nowNs: bigint, idleNs: bigint): void {
+function take(walk: Walk, oneIn: number, keys: Uint8Array, values: Uint8Array, nowNs: bigint, idleNs: bigint): void {
   const { table, owners, byCell, sought } = walk;
   for (let at = 0; at * FlowEntry.size < values.length; at += 1) {
     const entry = FlowEntry.decode(values.subarray(at * FlowEntry.size, (at + 1) * FlowEntry.size));
@@ -219,10 +229,10 @@ function take(walk: Walk, keys: Uint8Array, values: Uint8Array, nowNs: bigint, i
     }
     const key = (): FlowKey => FlowKey.decode(keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size));
     walk.count += 1;
-    const owner = ownerOf(owners, entry, key);
+    const owner = oneIn === 1 ? ownerOf(owners, entry, key) : samplerOf(owners, key());
     if (owner !== null && !isIdle(owner, entry, nowNs)) {
       const cell = cellOf(owner.index, entry.destination, entry.generation);
-      byCell.set(cell, (byCell.get(cell) ?? 0) + 1);
+      byCell.set(cell, (byCell.get(cell) ?? 0) + oneIn);
     }
     if (table !== null && sought.size > 0) seek(table, sought, entry, key(), nowNs);
   }
@@ -234,6 +244,13 @@ function ownerOf({ table, byId }: Owners, { destination }: FlowEntry, key: () =>
   if (one === null || others.length === 0) return one;
   const { address, port, protocol } = key().service;
   return serviceOf(table, address, port, protocol);
+}
+
+/** The same of a flow that is looked at, if it still is: with another seed, others are. */
+function samplerOf({ table }: Owners, { service: { address, port, protocol }, source, sourcePort }: FlowKey): Service | null {
+  const service = serviceOf(table, address, port, protocol);
+  const flow = { source, sourcePort, destination: address, destinationPort: port, protocol };
+  return service !== null && isInSample(service, flow) ? service : null;
 }
 
 function isIdle({ config }: Service, { lastSeenNs }: FlowEntry, nowNs: bigint): boolean {

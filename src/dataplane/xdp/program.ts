@@ -135,6 +135,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featureWildcard: features.has("featureWildcard"),
     featureTracking: features.has("featureTracking"),
     featureMinimal: features.has("featureMinimal"),
+    featureSample: features.has("featureSample"),
     featureSecondChance: features.has("featureSecondChance"),
     featurePolicy: features.has("featurePolicy"),
     featureSourceHash: features.has("featureSourceHash"),

@@ -11,8 +11,8 @@ import { ringClassOf } from "./ring_class.ts";
 /** Switches of the program: what no table needs is left out when it is loaded. */
 export type Feature =
   | "featureL2" | "featureNat" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
-  | "featureTracking" | "featureMinimal" | "featureSecondChance" | "featurePolicy" | "featureSourceHash" | "featureOrphan"
-  | "featureIcmpErrors"
+  | "featureTracking" | "featureMinimal" | "featureSample" | "featureSecondChance" | "featurePolicy" | "featureSourceHash"
+  | "featureOrphan" | "featureIcmpErrors"
   | "featureWildcard" | "featureMssClamp"
   | "featureQuicLb" | "featureTunnelErrors"
   | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
@@ -33,7 +33,7 @@ type SchemeShape = Pick<SchemeImage, "ringSize" | "hashInput">;
 /** What decides which parts of the program are needed: of an image, or of what the kernel holds. */
 export interface FeatureSource {
   readonly keys: Iterable<ServiceAddress>;
-  readonly versions: Iterable<Pick<VersionImage, "tracking" | "hasPolicy" | "hasQuicLb" | "hasSecondChance" | "mssMax">
+  readonly versions: Iterable<Pick<VersionImage, "tracking" | "hasNat" | "hasPolicy" | "hasQuicLb" | "hasSecondChance" | "mssMax">
     & { readonly scheme: SchemeShape; readonly predecessor: SchemeShape | null }>;
   readonly forwardings: Iterable<Forwarding>;
   readonly tunnelSources: Iterable<Prefix | null>;
@@ -45,7 +45,7 @@ export interface FeatureSource {
 export function featuresOf(source: FeatureSource): Set<Feature> {
   const { keys, versions, forwardings, tunnelSources, action, icmpIntervalNs: interval } = source;
   const features = new Set<Feature>();
-  for (const { scheme, predecessor, tracking, hasPolicy, hasQuicLb, hasSecondChance, mssMax } of versions) {
+  for (const { scheme, predecessor, tracking, hasNat, hasPolicy, hasQuicLb, hasSecondChance, mssMax } of versions) {
     if (mssMax > 0) features.add("featureMssClamp");
     for (const each of predecessor === null ? [scheme] : [scheme, predecessor]) {
       features.add(RING_FEATURES[ringClassOf(each.ringSize)]);
@@ -53,6 +53,7 @@ export function featuresOf(source: FeatureSource): Set<Feature> {
     }
     if (tracking === "full") features.add("featureTracking");
     if (tracking === "minimal") features.add("featureMinimal");
+    if (tracking !== "full" && !hasNat) features.add("featureSample");
     if (hasPolicy) features.add("featurePolicy");
     if (hasSecondChance) features.add("featureSecondChance");
     if (hasQuicLb) features.add("featureQuicLb");

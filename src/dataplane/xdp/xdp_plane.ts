@@ -13,8 +13,8 @@ import { outerProtocols } from "../../model/tunnel_error.ts";
 import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
-import { closedTo, readCounters, readFlowEvents, readVerdict, takenOut } from "./count.ts";
-import { createFlowSweep, type FlowSweep } from "./flow_sweep.ts";
+import { closedTo, readCounters, readVerdict, takenOut } from "./count.ts";
+import { createFlowWalks, type FlowWalks } from "./flow_walks.ts";
 import type { NatTable } from "../../model/nat.ts";
 import { attachAgain, interfaceStatus } from "./attachments.ts";
 import { openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
@@ -70,7 +70,7 @@ export class XdpPlane implements Dataplane {
   readonly #context: CoreContext;
   readonly #waySource: WaySource;
   readonly #onStep: OnStep | null;
-  readonly #flows: FlowSweep;
+  readonly #flows: FlowWalks;
   #swept: () => void = () => undefined;
   /** Null where nothing is attached: nothing would come back. */
   readonly #probes: ProbePaths | null;
@@ -93,10 +93,7 @@ export class XdpPlane implements Dataplane {
     this.#waySource = waySource;
     this.#onStep = onStep;
     this.#grace = new GracePeriods(context.native);
-    this.#flows = createFlowSweep({
-      env: context.env, flows: () => this.#core.program.maps.maps.flows,
-      events: () => readFlowEvents(this.#core.program.maps.maps), onSwept: () => { this.#swept(); },
-    });
+    this.#flows = createFlowWalks(context.env, () => this.#core.program.maps.maps, () => { this.#swept(); });
     const { native, env, config, requests } = context;
     this.#probes = requests === null ? null : new ProbePaths({
       native, env, config, requests,
@@ -192,7 +189,8 @@ export class XdpPlane implements Dataplane {
   counters(): Counters {
     const { program, state } = this.#core;
     return readCounters(program.maps.maps, this.#table, {
-      flows: this.#flows.read(), flowsMax: state.capacities.flows,
+      flows: this.#flows.flows(), flowsMax: state.capacities.flows,
+      samples: state.features.has("featureSample") ? this.#flows.samples() : null,
       nat: this.#translated() === null ? null : this.#nat.read(), natFlowsMax: state.capacities.natFlows,
     });
   }
