@@ -3,7 +3,7 @@
 
 import { describe, expect, it } from "vitest";
 import { FlowEntry, FlowKey } from "../../src/dataplane/xdp/abi.gen.ts";
-import { createFlowSweep, type FlowSweep } from "../../src/dataplane/xdp/flow_sweep.ts";
+import { createFlowSweep, REMEMBERED, type FlowSweep } from "../../src/dataplane/xdp/flow_sweep.ts";
 import type { BpfMap } from "../../src/dataplane/xdp/native.ts";
 import { compile, serviceKey } from "../../src/model/compile.ts";
 import { PROTOCOL_NUMBERS } from "../../src/model/service_address.ts";
@@ -116,7 +116,7 @@ function scene(): Scene {
   const flows = new Table();
   const swept: number[] = [];
   const sweep = createFlowSweep({
-    env, flows: () => flows.map, events: () => flows.events, oneIn: 1, onSwept: () => { swept.push(env.clock.monotonicMs()); },
+    env, flows: () => flows.map, events: () => flows.events, entriesAre: REMEMBERED, onSwept: () => { swept.push(env.clock.monotonicMs()); },
   });
   sweep.follow(tableWith(0));
   const entry = (changes: Partial<Entry>): Entry =>
@@ -184,7 +184,7 @@ describe("a walk over the flow table", () => {
   it("begins when it is known whose flows they are", () => {
     const env = createFakeEnv();
     const flows = new Table();
-    const sweep = createFlowSweep({ env, flows: () => flows.map, events: () => flows.events, oneIn: 1, onSwept: () => undefined });
+    const sweep = createFlowSweep({ env, flows: () => flows.map, events: () => flows.events, entriesAre: REMEMBERED, onSwept: () => undefined });
     expect(sweep.read()).toMatchObject({ atMs: null });
     expect(flows.slices).toEqual([]);
     sweep.follow(tableWith(0));

@@ -5,7 +5,7 @@
 
 import type { Cancel, Env } from "../../env.ts";
 import { serviceKey } from "../../model/compile.ts";
-import { isInSample } from "../../model/flow_sample.ts";
+import { isInSample, SAMPLE_ONE_IN } from "../../model/flow_sample.ts";
 import { serviceOf } from "../../model/service_lookup.ts";
 import { slotFor } from "../../model/slot.ts";
 import type { SlotSweep } from "../../model/slot_states.ts";
@@ -47,16 +47,30 @@ export interface FlowSweepParts {
   readonly flows: () => BpfMap;
   /** Entries that the program wrote, and that it has taken out again. */
   readonly events: () => { readonly written: number; readonly forgotten: number };
-  /** These are flows that are looked at (SAMPLE_ONE_IN of them); 1: all of them. */
-  readonly oneIn: number;
+  readonly entriesAre: Entries;
   /** A walk has ended that slots were waiting for. */
   readonly onSwept: () => void;
 }
 
-/** Entries of one slice; a large table takes several, with other work in between. */
-const SLICE = 16_384;
-/** Of those that have to be hashed again. */
-const SAMPLE_SLICE = 2048;
+/** What the entries of a table are. */
+export interface Entries {
+  /** How many flows each stands for. */
+  readonly flowsEach: number;
+  /** So many are a slice; a large table takes several, with other work in between. */
+  readonly slice: number;
+  /** Whether they tell which slots have flows elsewhere. */
+  readonly tellSlots: boolean;
+  ownersIn(table: ForwardingTable): OwnerOf;
+}
+
+/** Whose flow it is; null: nobody's any more. */
+type OwnerOf = (entry: FlowEntry, key: () => FlowKey) => Service | null;
+
+/** Flows that are remembered, each with an entry. */
+export const REMEMBERED: Entries = { flowsEach: 1, slice: 16_384, tellSlots: true, ownersIn: ownersOfRemembered };
+/** Flows that are looked at, and have to be hashed again. */
+export const SAMPLED: Entries = { flowsEach: SAMPLE_ONE_IN, slice: 2048, tellSlots: false, ownersIn: ownersOfSampled };
+
 const SLICE_PAUSE_MS = 5;
 /** A walk that ended less long ago is good enough. */
 const FRESH_MS = 2_000;
@@ -72,7 +86,7 @@ interface Walk {
   written: number;
   readonly table: ForwardingTable | null;
   /** Whose flows are counted: the last table that all packets were sent by. */
-  readonly owners: Owners;
+  readonly ownerOf: OwnerOf;
   count: number;
   idle: number;
   readonly byCell: Map<string, number>;
@@ -91,7 +105,7 @@ class Sweep implements FlowSweep {
   #lastMs = -Infinity;
   #results: ReadonlyMap<string, SlotSweep> = new Map();
   #table: ForwardingTable | null = null;
-  #owners: Owners | null = null;
+  #ownerOf: OwnerOf | null = null;
   /** The longest that any flow may be silent and still count. */
   #idleNs = 0n;
   #walk: Walk | null = null;
@@ -118,7 +132,7 @@ class Sweep implements FlowSweep {
     this.#table = next;
     if (next !== null) {
       this.#idleNs = longestIdleNs(next);
-      this.#owners = ownersIn(next);
+      this.#ownerOf = this.#parts.entriesAre.ownersIn(next);
     }
     const sweepable = next?.services.reduce((sum, { states }) => sum + states.sweepable, 0) ?? this.#waiting;
     this.#later(sweepable > this.#waiting ? SETTLE_MS : AGAIN_MS);
@@ -135,21 +149,21 @@ class Sweep implements FlowSweep {
   }
 
   #begin(): void {
-    if (this.#walk !== null || this.#owners === null) return;
+    if (this.#walk !== null || this.#ownerOf === null) return;
     this.#walk = {
-      atMs: this.#nowMs(), written: 0, table: this.#table, owners: this.#owners,
+      atMs: this.#nowMs(), written: 0, table: this.#table, ownerOf: this.#ownerOf,
       count: 0, idle: 0, byCell: new Map(), sought: this.#sought(),
     };
     this.#slice(this.#walk, null);
   }
 
   #slice(walk: Walk, cursor: Uint8Array | null): void {
-    const { env, flows, events, oneIn } = this.#parts;
+    const { env, flows, events, entriesAre } = this.#parts;
     this.#cancelSlice = null;
     try {
       if (cursor === null) walk.written = events().written;
-      const batch = flows().lookupBatch(cursor, oneIn === 1 ? SLICE : SAMPLE_SLICE);
-      take(walk, oneIn, batch.keys, batch.values, env.clock.monotonicNs(), this.#idleNs);
+      const batch = flows().lookupBatch(cursor, entriesAre.slice);
+      take(walk, entriesAre.flowsEach, batch.keys, batch.values, env.clock.monotonicNs(), this.#idleNs);
       const next = batch.cursor;
       if (next !== null) this.#cancelSlice = env.clock.after(SLICE_PAUSE_MS, () => { this.#slice(walk, next); });
       else this.#end(walk);
@@ -174,9 +188,8 @@ class Sweep implements FlowSweep {
     this.#later(table === this.#table ? AGAIN_MS : SETTLE_MS);
   }
 
-  /** Where flows are remembered, those that are looked at do not tell. */
   #sought(): Map<Service, SlotSweep> {
-    return soughtIn(this.#parts.oneIn === 1 ? this.#table : null);
+    return soughtIn(this.#parts.entriesAre.tellSlots ? this.#table : null);
   }
 
   #later(ms: number): void {
@@ -191,18 +204,28 @@ class Sweep implements FlowSweep {
   }
 }
 
-/** Which services may have flows at a destination; of those with one alone, no key has to be read. */
-interface Owners {
-  readonly table: ForwardingTable;
-  readonly byId: ReadonlyMap<number, readonly Service[]>;
-}
-
-function ownersIn(table: ForwardingTable): Owners {
+/** By the services that may have flows at a destination; where that is one alone, no key has to be read. */
+function ownersOfRemembered(table: ForwardingTable): OwnerOf {
   const byId = new Map<number, Service[]>();
   for (const service of table.services) {
     for (const id of service.destinations) byId.set(id, [...byId.get(id) ?? [], service]);
   }
-  return { table, byId };
+  return ({ destination }, key) => {
+    const [one = null, ...others] = byId.get(destination) ?? [];
+    if (one === null || others.length === 0) return one;
+    const { address, port, protocol } = key().service;
+    return serviceOf(table, address, port, protocol);
+  };
+}
+
+/** With another seed, other flows are looked at. */
+function ownersOfSampled(table: ForwardingTable): OwnerOf {
+  return (_, key) => {
+    const { service: { address, port, protocol }, source, sourcePort } = key();
+    const service = serviceOf(table, address, port, protocol);
+    const flow = { source, sourcePort, destination: address, destinationPort: port, protocol };
+    return service !== null && isInSample(service, flow) ? service : null;
+  };
 }
 
 function longestIdleNs({ services }: ForwardingTable): bigint {
@@ -219,8 +242,8 @@ function soughtIn(table: ForwardingTable | null): Map<Service, SlotSweep> {
   return sought;
 }
 
-function take(walk: Walk, oneIn: number, keys: Uint8Array, values: Uint8Array, nowNs: bigint, idleNs: bigint): void {
-  const { table, owners, byCell, sought } = walk;
+function take(walk: Walk, flowsEach: number, keys: Uint8Array, values: Uint8Array, nowNs: bigint, idleNs: bigint): void {
+  const { table, ownerOf, byCell, sought } = walk;
   for (let at = 0; at * FlowEntry.size < values.length; at += 1) {
     const entry = FlowEntry.decode(values.subarray(at * FlowEntry.size, (at + 1) * FlowEntry.size));
     if (entry.lastSeenNs + idleNs < nowNs) {
@@ -229,28 +252,13 @@ function take(walk: Walk, oneIn: number, keys: Uint8Array, values: Uint8Array, n
     }
     const key = (): FlowKey => FlowKey.decode(keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size));
     walk.count += 1;
-    const owner = oneIn === 1 ? ownerOf(owners, entry, key) : samplerOf(owners, key());
+    const owner = ownerOf(entry, key);
     if (owner !== null && !isIdle(owner, entry, nowNs)) {
       const cell = cellOf(owner.index, entry.destination, entry.generation);
-      byCell.set(cell, (byCell.get(cell) ?? 0) + oneIn);
+      byCell.set(cell, (byCell.get(cell) ?? 0) + flowsEach);
     }
     if (table !== null && sought.size > 0) seek(table, sought, entry, key(), nowNs);
   }
-}
-
-/** Whose flow it is; null: nobody's any more. */
-function ownerOf({ table, byId }: Owners, { destination }: FlowEntry, key: () => FlowKey): Service | null {
-  const [one = null, ...others] = byId.get(destination) ?? [];
-  if (one === null || others.length === 0) return one;
-  const { address, port, protocol } = key().service;
-  return serviceOf(table, address, port, protocol);
-}
-
-/** The same of a flow that is looked at, if it still is: with another seed, others are. */
-function samplerOf({ table }: Owners, { service: { address, port, protocol }, source, sourcePort }: FlowKey): Service | null {
-  const service = serviceOf(table, address, port, protocol);
-  const flow = { source, sourcePort, destination: address, destinationPort: port, protocol };
-  return service !== null && isInSample(service, flow) ? service : null;
 }
 
 function isIdle({ config }: Service, { lastSeenNs }: FlowEntry, nowNs: bigint): boolean {

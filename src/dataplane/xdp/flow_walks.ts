@@ -2,11 +2,10 @@
 // that nobody remembers. Knows which maps they are; flow_sweep.ts walks.
 
 import type { Env } from "../../env.ts";
-import { SAMPLE_ONE_IN } from "../../model/flow_sample.ts";
 import type { SlotSweep } from "../../model/slot_states.ts";
 import type { ForwardingTable } from "../../model/table.ts";
 import { readFlowEvents } from "./count.ts";
-import { createFlowSweep, type FlowCount } from "./flow_sweep.ts";
+import { createFlowSweep, REMEMBERED, SAMPLED, type FlowCount } from "./flow_sweep.ts";
 import type { MapSet } from "./maps.ts";
 
 export interface FlowWalks {
@@ -22,9 +21,11 @@ export interface FlowWalks {
 
 /** `onSwept`: a walk has ended that slots were waiting for. */
 export function createFlowWalks(env: Env, maps: () => MapSet, onSwept: () => void): FlowWalks {
-  const remembered = createFlowSweep({ env, flows: () => maps().flows, events: () => readFlowEvents(maps()), oneIn: 1, onSwept });
+  const remembered = createFlowSweep({
+    env, flows: () => maps().flows, events: () => readFlowEvents(maps()), entriesAre: REMEMBERED, onSwept,
+  });
   const sampled = createFlowSweep({
-    env, flows: () => maps().sampled_flows, events: () => ({ written: 0, forgotten: 0 }), oneIn: SAMPLE_ONE_IN,
+    env, flows: () => maps().sampled_flows, events: () => ({ written: 0, forgotten: 0 }), entriesAre: SAMPLED,
     onSwept: () => undefined,
   });
   return {
