@@ -1,23 +1,13 @@
 // How many flows there are where not all are remembered: the plane looks at those that the rule says, of flows that
 // are more than a SYN, and the estimate is what follows. Packets are test runs.
 
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
-import { deleteOwn } from "../../scripts/namespaces.ts";
-import { detachInstance } from "../../src/dataplane/xdp/detach.ts";
+import { expect, it } from "vitest";
 import { isInSample, SAMPLE_ONE_IN } from "../../src/model/flow_sample.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
-import { createWire, env, freshInstance, native, until } from "./fixtures/plane_fixture.ts";
-import { TrackedService, type Wanted } from "./fixtures/tracked_service.ts";
+import { until } from "./fixtures/plane_fixture.ts";
+import { trackedServices, type TrackedService } from "./fixtures/tracked_service.ts";
 
 const FLOWS = 2048;
-const services: TrackedService[] = [];
-
-async function serving(wanted: Partial<Wanted>): Promise<TrackedService> {
-  const service = new TrackedService(freshInstance(), wanted);
-  services.push(service);
-  await service.begin();
-  return service;
-}
 
 function numbers(count: number): number[] {
   return Array.from({ length: count }, (_, number) => number);
@@ -37,14 +27,7 @@ async function told(service: TrackedService, count: number): Promise<void> {
 }
 
 describeKernel("flows that are looked at", KERNEL, () => {
-  beforeAll(() => { createWire("samples"); });
-  afterEach(async () => {
-    for (const { planes, instance } of services.splice(0)) {
-      for (const plane of planes) await plane.close({ detach: true, drainMs: 0 });
-      detachInstance(native(), env, instance);
-    }
-  });
-  afterAll(() => { deleteOwn(); });
+  const serving = trackedServices("samples");
 
   it.each([
     ["minimal", "tcp", "5-tuple"], ["none", "tcp", "source-ip"], ["minimal", "udp", "5-tuple"],

@@ -1,23 +1,13 @@
 // `tracking: minimal` in a real XDP plane, with tables as the supervisor makes them: whatever changes, and
 // wherever an apply is broken off, no flow is moved whose backend lives. Packets are test runs.
 
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
-import { detachInstance } from "../../src/dataplane/xdp/detach.ts";
-import { deleteOwn } from "../../scripts/namespaces.ts";
+import { expect, it } from "vitest";
 import type { Native } from "../../src/dataplane/xdp/native.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
-import { createWire, env, freshInstance, native } from "./fixtures/plane_fixture.ts";
-import { TrackedService, WINDOW_MS, type Flow, type Wanted } from "./fixtures/tracked_service.ts";
+import { native } from "./fixtures/plane_fixture.ts";
+import { trackedServices, WINDOW_MS, type Flow, type TrackedService, type Wanted } from "./fixtures/tracked_service.ts";
 
 const FLOWS = 120;
-const services: TrackedService[] = [];
-
-async function serving(wanted: Partial<Wanted> = {}): Promise<TrackedService> {
-  const service = new TrackedService(freshInstance(), wanted);
-  services.push(service);
-  await service.begin();
-  return service;
-}
 
 function homes(flows: readonly Flow[]): Set<string> {
   return new Set(flows.map(({ home }) => home));
@@ -28,14 +18,7 @@ function of(flows: readonly Flow[], home: string): Flow[] {
 }
 
 describeKernel("minimal tracking", KERNEL, () => {
-  beforeAll(() => { createWire("tracking"); });
-  afterEach(async () => {
-    for (const { planes, instance } of services.splice(0)) {
-      for (const plane of planes) await plane.close({ detach: true, drainMs: 0 });
-      detachInstance(native(), env, instance);
-    }
-  });
-  afterAll(() => { deleteOwn(); });
+  const serving = trackedServices("tracking");
 
   it.each(["tcp", "udp"] as const)("keeps %s flows through a drain: in the window, after it and after the walk", async (protocol) => {
     const service = await serving({ protocol });

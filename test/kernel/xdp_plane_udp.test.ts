@@ -1,32 +1,22 @@
 // UDP flows in the XDP plane, whose packets come in one direction only: they stick to a backend that is alive,
 // leave one that is gone with the next datagram, and stay where they went.
 
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
-import { deleteOwn } from "../../scripts/namespaces.ts";
-import { detachInstance } from "../../src/dataplane/xdp/detach.ts";
+import { expect, it } from "vitest";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
-import { createWire, env, freshInstance, native } from "./fixtures/plane_fixture.ts";
-import { TrackedService, type Flow } from "./fixtures/tracked_service.ts";
+import { trackedServices, type Flow, type TrackedService } from "./fixtures/tracked_service.ts";
 
 const FLOWS = 80;
 
 describeKernel("UDP flows of a backend", KERNEL, () => {
-  let service: TrackedService;
-  beforeAll(() => { createWire("udp"); });
-  afterEach(async () => {
-    for (const plane of service.planes) await plane.close({ detach: true, drainMs: 0 });
-    detachInstance(native(), env, service.instance);
-  });
-  afterAll(() => { deleteOwn(); });
+  const serving = trackedServices("udp");
 
   /** Where each flow's next datagram goes. */
-  const next = (flows: readonly Flow[]): Flow[] =>
+  const next = (service: TrackedService, flows: readonly Flow[]): Flow[] =>
     flows.map(({ number }) => ({ number, home: service.send(number) ?? "nobody" }));
   const of = (flows: readonly Flow[], home: string): Flow[] => flows.filter((flow) => flow.home === home);
 
   it.each(["minimal", "full"] as const)("that is gone move with the next datagram and stay, with %s", async (tracking) => {
-    service = new TrackedService(freshInstance(), { protocol: "udp", tracking });
-    await service.begin();
+    const service = await serving({ protocol: "udp", tracking });
     const flows = service.connect(FLOWS);
     const ofB = of(flows, "b");
     expect(ofB.length).toBeGreaterThan(0);
@@ -34,7 +24,7 @@ describeKernel("UDP flows of a backend", KERNEL, () => {
     await service.change({ drained: ["b"] });
     expect(service.moved(flows)).toEqual([]);
     await service.change({ down: ["b"], drained: [] });
-    const moved = next(ofB);
+    const moved = next(service, ofB);
     expect(of(moved, "b")).toEqual([]);
     expect(of(moved, "nobody")).toEqual([]);
     expect(service.moved(moved)).toEqual([]);
@@ -48,11 +38,10 @@ describeKernel("UDP flows of a backend", KERNEL, () => {
   });
 
   it("move also where nobody remembers them, and only those", async () => {
-    service = new TrackedService(freshInstance(), { protocol: "udp", tracking: "none" });
-    await service.begin();
+    const service = await serving({ protocol: "udp", tracking: "none" });
     const flows = service.connect(FLOWS);
     await service.change({ down: ["b"] });
-    expect(next(of(flows, "b")).filter(({ home }) => home === "b" || home === "nobody")).toEqual([]);
+    expect(next(service, of(flows, "b")).filter(({ home }) => home === "b" || home === "nobody")).toEqual([]);
     expect(service.moved(flows.filter(({ home }) => home !== "b"))).toEqual([]);
   });
 });

@@ -31,7 +31,7 @@ import { effectProblem, isSameEntry, TICK_NS } from "./flow_effects.ts";
 import { NO_NAT } from "../../src/model/nat.ts";
 import { isNatService } from "../../src/model/nat_decide.ts";
 import { NatBook } from "./nat_book.ts";
-import { FlowBook } from "./flow_book.ts";
+import { FlowBook, keyOf } from "./flow_book.ts";
 import { FragmentBook } from "./fragment_book.ts";
 import { randomFrame } from "./random_frames.ts";
 import { randomWorld, tunnelSourceFor } from "./random_tables.ts";
@@ -482,10 +482,6 @@ function checkNewSums(output: Uint8Array): void {
   const { headers, transport } = residuesOf(output);
   if (transport === 0 && headers.every((one) => one === null || one === 0)) return;
   throw new Error(`sums off by ${JSON.stringify({ headers, transport })}: ${hex(output)}`);
-}
-
-function keyOf({ source, sourcePort, destination, destinationPort, protocol }: FlowTuple): string {
-  return String.fromCharCode(...source, ...destination, sourcePort, destinationPort, protocol);
 }
 
 function hex(bytes: Uint8Array): string {

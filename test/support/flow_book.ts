@@ -4,9 +4,14 @@
 import type { Decision, FlowEntry, Packet } from "../../src/model/decide.ts";
 import { FLOW_EVENTS, flowEventOf, type FlowEvent } from "../../src/model/flow_decide.ts";
 import { afterSampling, isSeen } from "../../src/model/flow_sample.ts";
-import { flowKeyOf } from "../../src/model/packet.ts";
+import { flowKeyOf, type FlowTuple } from "../../src/model/packet.ts";
 import type { BpfWorld } from "./bpf_world.ts";
 import { isSameEntry, TICK_NS } from "./flow_effects.ts";
+
+/** One text for each flow. */
+export function keyOf({ source, sourcePort, destination, destinationPort, protocol }: FlowTuple): string {
+  return String.fromCharCode(...source, ...destination, sourcePort, destinationPort, protocol);
+}
 
 export class FlowBook {
   readonly #world: BpfWorld;
@@ -45,8 +50,9 @@ export class FlowBook {
   }
 
   #checkSample({ verdict, service, destination }: Decision, packet: Packet, startNs: bigint, endNs: bigint): void {
-    const key = [...packet.source, packet.sourcePort, ...packet.destination, packet.destinationPort, packet.protocol].join();
-    const found = this.#world.flow(flowKeyOf(packet), "sampled_flows");
+    const tuple = flowKeyOf(packet);
+    const key = keyOf(tuple);
+    const found = this.#world.flow(tuple, "sampled_flows");
     const before = this.#seen.get(key) ?? null;
     const isOnItsWay = verdict === "TX_FORWARDED" || verdict === "PASS_LOCAL";
     if (!this.#samples || !isOnItsWay || service === null || destination === null || !isSeen(service, packet)) {
