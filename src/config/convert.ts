@@ -3,19 +3,20 @@
 // was checked before. Must never refuse anything.
 
 import type {
-  BackendConfig, Config, Health, PoolConfig, ServiceConfig, ServiceProxyConfig,
+  BackendConfig, Config, PoolConfig, ServiceConfig, ServiceProxyConfig,
 } from "../model/config.ts";
 import { parseEndpoint } from "../model/address.ts";
 import type { NatConfig } from "../model/nat.ts";
 import {
-  readAddress, readDuration, readHashSeed, readPorts, readPrefix, readHeader, readStatuses, readTunnelSource,
+  readAddress, readDuration, readHashSeed, readPorts, readPrefix, readTunnelSource,
   readVirtualAddress,
 } from "./formats.ts";
 import { readQuicKey } from "./formats_quic.ts";
-import { healthSchema } from "./schema.ts";
-import type { RawBackend, RawConfig, RawHealth, RawService } from "./schema.ts";
+import { convertHealth } from "./health_form.ts";
+import type { RawBackend, RawConfig, RawService } from "./schema.ts";
+import { healthSchema } from "./schema_health.ts";
+import type { RawHealth } from "./schema_health.ts";
 
-const TIMEOUT_DEFAULT_MS = 1000;
 const CHANGE_WINDOW_DEFAULT_MS = 5 * 60_000;
 const FLOW_IDLE_DEFAULT_MS = { tcp: 15 * 60_000, udp: 60_000 } as const;
 
@@ -90,27 +91,6 @@ function convertBackend(raw: RawBackend): BackendConfig {
     ...raw, address: readAddress(raw.address), mac: raw.mac?.toLowerCase() ?? null,
     serverIds: raw.serverIds.map((each) => each.toLowerCase()),
   };
-}
-
-/** Without a timeout of its own, a probe that starts every 500 ms is given 500 ms. */
-export function probeTimeoutMs(
-  health: { readonly interval: string; readonly timeout?: string | undefined },
-): number {
-  if (health.timeout !== undefined) return readDuration(health.timeout);
-  return Math.min(TIMEOUT_DEFAULT_MS, readDuration(health.interval));
-}
-
-function convertHealth(raw: RawHealth): Health {
-  if (raw.type === "none") return { type: "none" };
-  const timing = {
-    intervalMs: readDuration(raw.interval), timeoutMs: probeTimeoutMs(raw),
-    rise: raw.rise, fall: raw.fall, jitter: raw.jitter, port: raw.port, via: raw.via,
-  };
-  if (raw.type === "tcp") return { type: "tcp", ...timing };
-  const { method, path, host, body, tls } = raw;
-  return { type: "http", method, path, host, statuses: raw.statuses.map(
-    readStatuses,
-  ), body, drainHeader: raw.drainHeader === null ? null : readHeader(raw.drainHeader), tls, ...timing };
 }
 
 /**

@@ -3,7 +3,8 @@
 // Knows the schema; must never complain (that is explain.ts) or judge (that is rules).
 
 import type * as z from "zod";
-import { backendSchema, configSchema, serviceSchema, timingSchema } from "./schema.ts";
+import { backendSchema, configSchema, serviceSchema } from "./schema.ts";
+import { timingSchema } from "./schema_health.ts";
 import type { RawBackend, RawConfig, RawService } from "./schema.ts";
 import { parseAddress } from "../model/address.ts";
 import type { Address, Prefix } from "../model/address.ts";

@@ -3,13 +3,14 @@
 import { Document, isMap, isSeq } from "yaml";
 import { formatEndpoint } from "../model/address.ts";
 import type {
-  BackendConfig, Config, Health, PoolConfig, ServiceConfig,
+  BackendConfig, Config, PoolConfig, ServiceConfig,
 } from "../model/config.ts";
 import type { NatConfig } from "../model/nat.ts";
 import { formatNetwork, formatPorts, singlePort } from "../model/service_address.ts";
 import { formatTunnelSource } from "../model/tunnel_source.ts";
-import { formatDuration, formatHashSeed, formatStatuses } from "./formats.ts";
+import { formatDuration, formatHashSeed } from "./formats.ts";
 import { formatQuicKey } from "./formats_quic.ts";
+import { healthForm } from "./health_form.ts";
 
 /** The config with every default written out, as YAML; keys are not shown. */
 export function effectiveConfigText(config: Config): string {
@@ -92,25 +93,6 @@ function poolForm(pool: PoolConfig): Record<string, unknown> {
 
 function backendForm(backend: BackendConfig): Record<string, unknown> {
   return { ...backend, address: backend.address.text };
-}
-
-function healthForm(health: Health): Record<string, unknown> {
-  if (health.type === "none") return { type: "none" };
-  const timing = {
-    interval: formatDuration(health.intervalMs), timeout: formatDuration(health.timeoutMs),
-    rise: health.rise, fall: health.fall, jitter: health.jitter, port: health.port,
-    via: health.via,
-  };
-  if (health.type === "tcp") return { type: "tcp", ...timing };
-  const { method, path, host, statuses, body, drainHeader, tls } = health;
-  return {
-    type: "http", method, path, host, statuses: statuses.map(formatStatuses), body,
-    drainHeader: drainHeader === null ? null : formatHeader(drainHeader), tls, ...timing,
-  };
-}
-
-function formatHeader({ name, value }: { readonly name: string; readonly value: string | null }): string {
-  return value === null ? name : `${name}: ${value}`;
 }
 
 function serviceForm(

@@ -36,3 +36,7 @@ export function duration(description: string, min: string, max: string): z.ZodSt
     pattern: DURATION_PATTERN, examples: ["500ms", "2s", "1m", "1h"],
   });
 }
+
+export function port(description: string): z.ZodInt {
+  return z.int().min(1).max(65535).meta({ title: "a port", description });
+}

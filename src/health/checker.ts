@@ -8,7 +8,7 @@
 import type { Cancel, Env } from "../env.ts";
 import type { BackendHealth } from "../model/table.ts";
 import { ADMISSION_MAX } from "../model/table.ts";
-import type { Health } from "../model/config.ts";
+import type { Health } from "../model/health_check.ts";
 import type { JudgeState, Outcome, Transition } from "./judge.ts";
 import { judge, unjudged } from "./judge.ts";
 import type { ProbeTarget } from "./target.ts";

@@ -2,7 +2,8 @@
 // the pool. A pure function of the config; knows no schedule and no socket.
 
 import type { Address } from "../model/address.ts";
-import type { Config, Health, PoolConfig, ServiceConfig } from "../model/config.ts";
+import type { Config, PoolConfig, ServiceConfig } from "../model/config.ts";
+import type { Health } from "../model/health_check.ts";
 import { singleAddress, singlePort } from "../model/service_address.ts";
 
 /** A virtual address, as a service's packets reach it on a backend. */

@@ -3,6 +3,7 @@
 // else builds one from text. Pure types: this file knows no YAML and no schema.
 
 import type { Address, Prefix } from "./address.ts";
+import type { Health } from "./health_check.ts";
 import type { NatConfig } from "./nat.ts";
 import type { ServiceAddress } from "./service_address.ts";
 
@@ -20,45 +21,6 @@ export type HashSeed =
   | { readonly from: "inline"; readonly seed: bigint }
   | { readonly from: "file"; readonly path: string }
   | { readonly from: "state" };
-
-export interface ProbeTls {
-  readonly serverName: string | null;
-  readonly verify: boolean;
-}
-
-interface HealthTiming {
-  /** Start to start, milliseconds. */
-  readonly intervalMs: number;
-  /** At most intervalMs. */
-  readonly timeoutMs: number;
-  /** Consecutive successes that turn a backend up. */
-  readonly rise: number;
-  /** Consecutive failures that turn a backend down. */
-  readonly fall: number;
-  /** Share of the interval (0…0.5) by which a probe may be advanced, never delayed. */
-  readonly jitter: number;
-  /** Port to probe, or null for the backend's effective port. */
-  readonly port: number | null;
-  /** direct: to the backend's own address. tunnel: to the virtual address, the way clients' packets go. */
-  readonly via: "direct" | "tunnel";
-}
-
-export type Health =
-  | { readonly type: "none" }
-  | ({ readonly type: "tcp" } & HealthTiming)
-  | ({
-      readonly type: "http";
-      readonly method: "GET" | "HEAD";
-      readonly path: string;
-      readonly host: string | null;
-      /** Accepted status codes, inclusive ranges. */
-      readonly statuses: readonly { readonly from: number; readonly to: number }[];
-      /** Text the body has to contain, or null. */
-      readonly body: string | null;
-      /** Of a 503 that asks for a drain: a header, in small letters, and what it has to say (null: anything). */
-      readonly drainHeader: { readonly name: string; readonly value: string | null } | null;
-      readonly tls: ProbeTls | null;
-    } & HealthTiming);
 
 export interface BackendConfig {
   readonly name: string;

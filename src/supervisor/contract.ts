@@ -9,7 +9,7 @@ import type {
 import type { CloseOptions, Counters, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { SharedSocket } from "../env.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
-import type { ConnectThrough } from "../health/probe.ts";
+import type { ConnectThrough } from "../health/probes/socket.ts";
 import type { Config, IgnoredKeys, Problem } from "../model/config.ts";
 import type { BackendHealth, ForwardingTable } from "../model/table.ts";
 

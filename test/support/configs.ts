@@ -5,9 +5,10 @@ import type { NatConfig } from "../../src/model/nat.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
 import type {
-  BackendConfig, Config, DataplaneMode, Forwarding, Gue, Health, HashInput, HashSeed, IgnoredKeys,
+  BackendConfig, Config, DataplaneMode, Forwarding, Gue, HashInput, HashSeed, IgnoredKeys,
   PoolConfig, Problem, ServiceConfig, Tracking,
 } from "../../src/model/config.ts";
+import type { Health } from "../../src/model/health_check.ts";
 import { serviceAt } from "./service_at.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
 

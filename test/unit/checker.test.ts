@@ -7,7 +7,7 @@ import { createChecker } from "../../src/health/checker.ts";
 import type { Outcome } from "../../src/health/judge.ts";
 import type { ProbeTarget } from "../../src/health/target.ts";
 import { parseAddress } from "../../src/model/address.ts";
-import type { Health } from "../../src/model/config.ts";
+import type { Health } from "../../src/model/health_check.ts";
 import type { FakeEnv } from "../support/fake_env.ts";
 import { createFakeEnv } from "../support/fake_env.ts";
 

@@ -2,51 +2,21 @@
 
 import { createServer as createHttpServer, type IncomingMessage, type RequestListener } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
-import { createServer, Socket, type AddressInfo, type Server } from "node:net";
-import { afterEach, describe, expect, it } from "vitest";
-import { createEnv } from "../../src/env_real.ts";
+import { createServer, Socket } from "node:net";
+import { describe, expect, it } from "vitest";
 import type { Outcome } from "../../src/health/judge.ts";
-import type { ConnectThrough } from "../../src/health/probe.ts";
+import type { ConnectThrough } from "../../src/health/probes/socket.ts";
 import { createProbe } from "../../src/health/probe.ts";
 import { parseAddress } from "../../src/model/address.ts";
-import type { Health } from "../../src/model/config.ts";
+import type { Health, HttpHealth } from "../../src/model/health_check.ts";
 import { createCertificate } from "../support/certificate.ts";
+import { env, freePort, listen, nowhere, raw, run, TIMING } from "../support/probe_world.ts";
 
-type HttpHealth = Extract<Health, { type: "http" }>;
-
-const TIMING = { intervalMs: 5000, timeoutMs: 5000, rise: 1, fall: 1, jitter: 0, port: null, via: "direct" } as const;
 const TCP: Health = { type: "tcp", ...TIMING };
 const HTTP: HttpHealth = {
   type: "http", method: "GET", path: "/health", host: null, statuses: [{ from: 200, to: 299 }],
   body: null, drainHeader: null, tls: null, ...TIMING,
 };
-const env = createEnv({ logLevel: "error" });
-const nowhere = (): string => expect.unreachable("a direct probe goes through nothing");
-const probe = createProbe(env, nowhere);
-
-const closers: (() => Promise<void>)[] = [];
-afterEach(async () => { for (const close of closers.splice(0)) await close(); });
-
-async function listen(server: Server, host = "127.0.0.1"): Promise<number> {
-  const sockets = new Set<Socket>();
-  server.on("connection", (socket: Socket) => {
-    sockets.add(socket);
-    socket.on("error", () => { /* probes may reset */ });
-    socket.on("close", () => sockets.delete(socket));
-  });
-  await new Promise<void>((resolve) => { server.listen(0, host, resolve); });
-  closers.push(() => new Promise((resolve) => {
-    server.close(() => { resolve(); });
-    for (const socket of sockets) socket.destroy();
-  }));
-  return (server.address() as AddressInfo).port;
-}
-
-function run(port: number, health: Health, host = "127.0.0.1", signal = new AbortController().signal): Promise<Outcome> {
-  const address = parseAddress(host);
-  if (address === null) throw new Error(`"${host}" is no address`);
-  return probe({ name: "p/b", pool: "p", backend: "b", address, port, health, through: [] }, signal);
-}
 
 /** A probe whose connections are made by the test. */
 function probeThrough(connect: () => Socket, health: Health): Promise<Outcome> {
@@ -58,19 +28,6 @@ function probeThrough(connect: () => Socket, health: Health): Promise<Outcome> {
 
 function http(answer: RequestListener): Promise<number> {
   return listen(createHttpServer(answer));
-}
-
-/** A server that says these bytes to whoever connects, and no more. */
-function raw(say: (socket: Socket) => void): Promise<number> {
-  return listen(createServer(say));
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => { server.listen(0, "127.0.0.1", resolve); });
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => { server.close(resolve); });
-  return port;
 }
 
 describe("tcp", () => {

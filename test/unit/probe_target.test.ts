@@ -2,7 +2,8 @@
 
 import { describe, expect, it } from "vitest";
 import { probeTargets } from "../../src/health/target.ts";
-import type { Config, Health } from "../../src/model/config.ts";
+import type { Config } from "../../src/model/config.ts";
+import type { Health } from "../../src/model/health_check.ts";
 import { config, service } from "../support/proxy_world.ts";
 
 const TCP: Extract<Health, { type: "tcp" }> = { type: "tcp", intervalMs: 1000, timeoutMs: 500, rise: 1, fall: 1, jitter: 0, port: null, via: "direct" };

@@ -1,0 +1,94 @@
+// What every kind of probe shares: one attempt with one deadline and one end, and the words for what
+// befell it. Knows time through Env, and errors; must never know a socket or what a probe asks.
+
+import type { Env } from "../../env.ts";
+import type { Outcome } from "../judge.ts";
+
+export type Verdict = Omit<Outcome, "durationMs">;
+
+export interface Attempt {
+  /** What the probe is doing, for the reason of a timeout. */
+  stage: string;
+  /** The first call counts. */
+  end(verdict: Verdict): void;
+  /** Called once, when the attempt is over. */
+  release: () => void;
+}
+
+/** The fault is on this side: it says nothing of the backend. */
+export class OwnFault extends Error {}
+
+/** Faults of this host. They end a probe without saying anything of the backend. */
+const LOCAL_FAULTS: Readonly<Record<string, string>> = {
+  EMFILE: "this process has no file descriptor left",
+  ENFILE: "this host has no file descriptor left",
+  ENOBUFS: "this host has no buffer space left",
+  ENOMEM: "this host has no memory left",
+  EADDRNOTAVAIL: "this host has no local port left towards the backend",
+};
+
+const FAULTS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "connection refused",
+  ECONNRESET: "connection reset",
+  EPIPE: "connection closed",
+  EHOSTUNREACH: "no route to host",
+  ENETUNREACH: "network unreachable",
+  ETIMEDOUT: "connection timed out",
+};
+
+export const CANCELLED: Verdict = { ok: false, conclusive: false, reason: "cancelled" };
+
+export function createAttempt(
+  env: Pick<Env, "clock">, timeoutMs: number, signal: AbortSignal,
+  resolve: (outcome: Outcome) => void,
+): Attempt {
+  const startMs = env.clock.monotonicMs();
+  let hasEnded = false;
+  const attempt: Attempt = {
+    stage: "connecting",
+    release: () => { /* nothing opened yet */ },
+    end: (verdict) => {
+      if (hasEnded) return;
+      hasEnded = true;
+      cancelTimer();
+      signal.removeEventListener("abort", onAbort);
+      attempt.release();
+      resolve({ ...verdict, durationMs: env.clock.monotonicMs() - startMs });
+    },
+  };
+  const onAbort = (): void => { attempt.end(CANCELLED); };
+  // After a stall of this process timers run before sockets are read: an answer that is already
+  // here gets one more turn of the event loop.
+  let cancelTimer = env.clock.after(timeoutMs, () => {
+    cancelTimer = env.clock.after(0, () => {
+      attempt.end(failure(`timeout after ${timeoutMs} ms while ${attempt.stage}`));
+    });
+  });
+  signal.addEventListener("abort", onAbort);
+  return attempt;
+}
+
+export function failure(reason: string): Verdict {
+  return { ok: false, conclusive: true, reason };
+}
+
+export function success(reason: string): Verdict {
+  return { ok: true, conclusive: true, reason };
+}
+
+export function verdictOf(error: unknown): Verdict {
+  if (!(error instanceof Error)) return failure(String(error));
+  if (error instanceof OwnFault) return { ok: false, conclusive: false, reason: error.message };
+  const { message } = error;
+  const code = codeOf(error);
+  const local = LOCAL_FAULTS[code];
+  if (local !== undefined) return { ok: false, conclusive: false, reason: `${local} (${code})` };
+  const known = FAULTS[code];
+  if (known !== undefined) return failure(known);
+  return failure(code === "" ? message : `${message} (${code})`);
+}
+
+/** Of Node's and OpenSSL's errors; "" where there is none. */
+export function codeOf(error: Error): string {
+  return "code" in error && typeof error.code === "string" ? error.code : "";
+}

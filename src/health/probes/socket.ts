@@ -1,0 +1,67 @@
+// Where a probe goes and what opens its connections: this host's sockets, the plane's, and TLS over
+// either. Must never know what is said over them.
+
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { Env } from "../../env.ts";
+import { formatEndpoint } from "../../model/address.ts";
+import type { ActiveHealth, ProbeTls } from "../../model/health_check.ts";
+import type { ProbePlace, ProbeTarget } from "../target.ts";
+import { OwnFault } from "./attempt.ts";
+
+/**
+ * Connects the way a client's packets go. A text says why that cannot be done; it is no fault of
+ * the backend.
+ */
+export type ConnectThrough = (place: ProbePlace) => Socket | string;
+
+/** One target by one way. */
+export interface Aim<H extends ActiveHealth = ActiveHealth> {
+  readonly address: ProbeTarget["address"];
+  readonly port: number;
+  readonly health: H;
+  /** Null: straight to the address. */
+  readonly place: ProbePlace | null;
+}
+
+/** What opens the sockets. */
+export interface Doors extends Pick<Env, "clock" | "net"> {
+  readonly connectThrough: ConnectThrough;
+}
+
+export function openSocket(doors: Doors, aim: Aim): Socket {
+  const { address, port, place } = aim;
+  if (place !== null) {
+    const opened = doors.connectThrough(place);
+    if (typeof opened === "string") throw new OwnFault(opened);
+    return opened;
+  }
+  return doors.net.connect({ host: address.text, port, family: address.family, noDelay: true });
+}
+
+export function openTls(
+  doors: Doors, aim: Aim, tls: ProbeTls, protocols: readonly string[],
+): TLSSocket {
+  return doors.net.connectTls({
+    host: aim.address.text, port: aim.port, ALPNProtocols: [...protocols],
+    rejectUnauthorized: tls.verify,
+    ...(aim.place === null ? {} : { socket: openSocket(doors, aim) }),
+    ...(tls.serverName === null ? {} : { servername: tls.serverName }),
+  });
+}
+
+/** Lets go of a socket whose errors no longer interest anybody. */
+export function discard(socket: Socket, { place }: Pick<Aim, "place">): void {
+  socket.on("error", () => { /* the attempt is over */ });
+  // A reset leaves no port waiting for a minute. The kernel knows these by their own port alone, and
+  // would run out of them at some hundred probes a second.
+  const isPlain = !("encrypted" in socket);
+  if (place !== null && isPlain && !socket.connecting) socket.resetAndDestroy();
+  else socket.destroy();
+}
+
+/** As a URL or a Host header has it: without the port that goes without saying. */
+export function authorityOf({ address, port }: Pick<Aim, "address" | "port">, defaultPort: number): string {
+  if (port !== defaultPort) return formatEndpoint(address, port);
+  return address.family === 4 ? address.text : `[${address.text}]`;
+}
