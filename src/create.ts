@@ -17,6 +17,7 @@ import { openProxyPlane } from "./dataplane/proxy/proxy_plane.ts";
 import type { Env } from "./env.ts";
 import { createEnv } from "./env_real.ts";
 import { Failure } from "./errors.ts";
+import { watchCertificates } from "./health/certificate_watch.ts";
 import { createChecker } from "./health/checker.ts";
 import { createProbe } from "./health/probe.ts";
 import type { Config } from "./model/config.ts";
@@ -212,7 +213,9 @@ function openState(
 
 function checkerIn(env: Env): StartChecker {
   return (initial, onTransition, connectThrough) =>
-    createChecker({ env, probe: createProbe(env, connectThrough), initial, onTransition });
+    createChecker({
+      env, probe: watchCertificates(createProbe(env, connectThrough), env), initial, onTransition,
+    });
 }
 
 /** Only who knows how this process was started can start another one. */

@@ -96,6 +96,8 @@ export const backendSchema = z.strictObject({
   /** Who wants it so; null: nobody, it is what the probes say, or the config. */
   actor: text.nullable(),
   sinceMs: z.number().nullable(),
+  /** Of the certificate that the last probe over TLS was shown; null: none was. */
+  certificateEndsAtMs: z.number().nullable(),
   weight: counting,
   weightProvenance: provenanceSchema,
   /** Why it is in this state: probes, an operator's drain, or the config alone. */

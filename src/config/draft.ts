@@ -21,6 +21,8 @@ export interface DraftBackend {
 
 export interface DraftHealth {
   readonly type: unknown;
+  /** Everything, as the file says it. */
+  readonly keys: Readonly<Record<string, unknown>>;
   readonly timing: Partial<z.output<typeof timingSchema>>;
 }
 
@@ -74,7 +76,7 @@ function parseFields<S extends z.core.$ZodShape>(
   return fields as Fields<S>;
 }
 
-function recordOf(value: unknown): Readonly<Record<string, unknown>> {
+export function recordOf(value: unknown): Readonly<Record<string, unknown>> {
   const isRecord = typeof value === "object" && value !== null && !Array.isArray(value);
   return isRecord ? value as Record<string, unknown> : {};
 }
@@ -122,7 +124,8 @@ function draftBackend(path: Path, value: unknown): DraftBackend {
 
 function draftHealth(value: unknown): DraftHealth | undefined {
   if (value === undefined) return undefined;
-  return { type: recordOf(value)["type"], timing: parseFields(timingSchema, value) };
+  const keys = recordOf(value);
+  return { type: keys["type"], keys, timing: parseFields(timingSchema, value) };
 }
 
 function draftService(

@@ -28,7 +28,6 @@ export const MAC_PATTERN = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$";
 export const INTERFACE_PATTERN = "^[^\\s/:%]{1,15}$";
 export const PATH_PATTERN = "^/[^\\u0000-\\u001f\\u007f]*$";
 export const PORTS_PATTERN = "^(any|[1-9][0-9]{0,4}-[1-9][0-9]{0,4})$";
-export const STATUSES_PATTERN = "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$";
 
 /** Milliseconds, or null when the text is no duration. */
 export function durationMs(text: string): number | null {
@@ -326,20 +325,6 @@ export function checkInterface(text: string): Complaint | null {
     + "such as eth0" };
 }
 
-/** RFC 9110, 5.1 and 5.5: a token, and visible characters with blanks between them. */
-const HEADER_PATTERN = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100})(?::[ \t]*([!-~](?:[ -~]{0,200}[!-~])?)[ \t]*)?$/;
-
-export function checkHeader(text: string): Complaint | null {
-  if (HEADER_PATTERN.test(text)) return null;
-  return { reason: `${quoted(text)} is not a header`, hint: "such as X-Drain, or X-Drain: 1" };
-}
-
-/** Of a text that was checked. */
-export function readHeader(text: string): { readonly name: string; readonly value: string | null } {
-  const [, name = "", value = null] = HEADER_PATTERN.exec(text) ?? [];
-  return { name: name.toLowerCase(), value };
-}
-
 export function checkPath(text: string): Complaint | null {
   if (new RegExp(PATH_PATTERN, "u").test(text)) return null;
   return { reason: `${quoted(text)} is not an absolute path`, hint: "start it with a slash" };
@@ -362,28 +347,4 @@ export function checkPattern(pattern: string, noun: string, hint: string): Check
   return (text) => expression.test(text) ? null : {
     reason: `${quoted(text)} is not ${noun}`, hint,
   };
-}
-
-export function checkStatuses(text: string): Complaint | null {
-  const range = readStatuses(text);
-  if (!new RegExp(STATUSES_PATTERN).test(text)) {
-    return {
-      reason: `${quoted(text)} is not a range of status codes`, hint: "such as 200 or 200-399",
-    };
-  }
-  if (range.from > range.to) {
-    return { reason: `the range ${text} is empty`, hint: `${range.to}-${range.from}?` };
-  }
-  return null;
-}
-
-export function readStatuses(text: string | number): { from: number; to: number } {
-  const [from = "", to = from] = String(text).split("-");
-  return { from: Number(from), to: Number(to) };
-}
-
-export function formatStatuses(
-  range: { readonly from: number; readonly to: number },
-): string | number {
-  return range.from === range.to ? range.from : `${range.from}-${range.to}`;
 }

@@ -1,10 +1,9 @@
 // A health check between the file and the program, both ways: what the schema accepted as a Health, and a
 // Health as the file would say it. Total: every text was checked before. Must never judge a config.
 
-import type { Health } from "../model/health_check.ts";
-import {
-  formatDuration, formatStatuses, readDuration, readHeader, readStatuses,
-} from "./formats.ts";
+import type { ActiveHealth, Health, HealthTiming, HttpHealth } from "../model/health_check.ts";
+import { formatDuration, readAddress, readDuration } from "./formats.ts";
+import { formatSecret, formatStatuses, readHeader, readSecretText, readStatuses } from "./formats_health.ts";
 import type { RawHealth } from "./schema_health.ts";
 
 const TIMEOUT_DEFAULT_MS = 1000;
@@ -22,12 +21,29 @@ export function convertHealth(raw: RawHealth): Health {
   const timing = {
     intervalMs: readDuration(raw.interval), timeoutMs: probeTimeoutMs(raw),
     rise: raw.rise, fall: raw.fall, jitter: raw.jitter, port: raw.port, via: raw.via,
+    source: raw.source === null ? null : readAddress(raw.source),
   };
-  if (raw.type === "tcp") return { type: "tcp", ...timing };
-  const { method, path, host, body, tls } = raw;
-  return { type: "http", method, path, host, statuses: raw.statuses.map(
-    readStatuses,
-  ), body, drainHeader: raw.drainHeader === null ? null : readHeader(raw.drainHeader), tls, ...timing };
+  switch (raw.type) {
+    case "tcp": return { type: "tcp", ...timing };
+    case "tls": {
+      const { serverName, verify, ca, warnDays, failDays } = raw;
+      return { type: "tls", tls: { serverName, verify, ca, warnDays, failDays }, ...timing };
+    }
+    case "http": return { type: "http", ...convertHttp(raw), ...timing };
+  }
+}
+
+type Bare<H extends ActiveHealth> = Omit<H, "type" | keyof HealthTiming>;
+
+function convertHttp(raw: Extract<RawHealth, { type: "http" }>): Bare<HttpHealth> {
+  const { version, method, path, host, body, bodyMatches, drainHeader, tls } = raw;
+  return {
+    version, method, path, host,
+    headers: Object.entries(raw.headers).map(([name, value]) => ({ name, value: readSecretText(value) })),
+    statuses: raw.statuses.map(readStatuses), body, bodyMatches,
+    json: Object.entries(raw.json).map(([place, value]) => ({ path: place, value })),
+    drainHeader: drainHeader === null ? null : readHeader(drainHeader), tls,
+  };
 }
 
 export function healthForm(health: Health): Record<string, unknown> {
@@ -35,13 +51,23 @@ export function healthForm(health: Health): Record<string, unknown> {
   const timing = {
     interval: formatDuration(health.intervalMs), timeout: formatDuration(health.timeoutMs),
     rise: health.rise, fall: health.fall, jitter: health.jitter, port: health.port,
-    via: health.via,
+    via: health.via, source: health.source?.text ?? null,
   };
-  if (health.type === "tcp") return { type: "tcp", ...timing };
-  const { method, path, host, statuses, body, drainHeader, tls } = health;
+  switch (health.type) {
+    case "tcp": return { type: "tcp", ...timing };
+    case "tls": return { type: "tls", ...health.tls, ...timing };
+    case "http": return { type: "http", ...httpForm(health), ...timing };
+  }
+}
+
+function httpForm(health: HttpHealth): Record<string, unknown> {
+  const { version, method, path, host, headers, statuses, body, bodyMatches, json, drainHeader, tls } = health;
   return {
-    type: "http", method, path, host, statuses: statuses.map(formatStatuses), body,
-    drainHeader: drainHeader === null ? null : formatHeader(drainHeader), tls, ...timing,
+    version, method, path, host,
+    headers: Object.fromEntries(headers.map(({ name, value }) => [name, formatSecret(value)])),
+    statuses: statuses.map(formatStatuses), body, bodyMatches,
+    json: Object.fromEntries(json.map((field) => [field.path, field.value])),
+    drainHeader: drainHeader === null ? null : formatHeader(drainHeader), tls,
   };
 }
 

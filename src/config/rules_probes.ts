@@ -1,12 +1,15 @@
-// Cross-field rules about probes `via: tunnel`: whether each service of such a pool has a way that a
-// probe can go, and an address and port to ask for. Each rule is a function of the draft. The proxy
-// plane ignores the key, which is the feature table's business.
+// Cross-field rules about probes: whether each service of a pool that is probed `via: tunnel` has a way that
+// a probe can go, and an address and port to ask for, where probes come from, and what they say. Each rule is
+// a function of the draft. The proxy plane ignores `via`, which is the feature table's business.
 
+import { parseAddress } from "../model/address.ts";
 import { translates } from "../model/nat.ts";
 import { formatNetwork, formatPorts, singleAddress, singlePort } from "../model/service_address.ts";
+import { recordOf } from "./draft.ts";
 import type { Draft, DraftPool, DraftService } from "./draft.ts";
+import { checkHeaderName, isSecretHeader } from "./formats_health.ts";
 import type { Finding } from "./problem.ts";
-import { error, serviceName } from "./rules_names.ts";
+import { error, serviceName, warning } from "./rules_names.ts";
 import type { Rule } from "./rules_names.ts";
 
 const ELSE_DIRECT = "or give it a pool of its own, with via: direct";
@@ -15,8 +18,7 @@ function* probesThroughTunnels(draft: Draft): Iterable<Finding> {
   if (draft.dataplane.mode === "proxy") return;
   for (const pool of draft.pools) {
     const timing = pool.health?.timing;
-    const isProbed = pool.health?.type === "tcp" || pool.health?.type === "http";
-    if (!isProbed || timing?.via !== "tunnel") continue;
+    if (!isProbed(pool) || timing?.via !== "tunnel") continue;
     const place = [...pool.path, "health", "via"];
     const users = usersOf(draft, pool);
     // Where none has a single port, the rule about all probes complains.
@@ -24,6 +26,52 @@ function* probesThroughTunnels(draft: Draft): Iterable<Finding> {
     for (const service of users) {
       const [reason, hint] = whyNot(service, needsPort) ?? [];
       if (reason !== undefined && hint !== undefined) yield error(place, reason, hint);
+    }
+  }
+}
+
+/** Kinds that open a connection, which alone the plane can lead. */
+const CONNECTING: ReadonlySet<unknown> = new Set(["tcp", "tls", "http"]);
+
+function isProbed({ health }: DraftPool): boolean {
+  return CONNECTING.has(health?.type);
+}
+
+/** The plane's own sockets have the address that answers come back to. */
+function* sources(draft: Draft): Iterable<Finding> {
+  for (const pool of draft.pools) {
+    const { source, via } = pool.health?.timing ?? {};
+    const address = parseAddress(source ?? "");
+    if (address === null || !isProbed(pool)) continue;
+    const place = [...pool.path, "health", "source"];
+    if (via === "tunnel") {
+      yield error(place, "probes via: tunnel come from the address that clients' packets leave this host with",
+        "remove source, or say via: direct");
+      continue;
+    }
+    const others = pool.backends?.filter((each) => each.address !== null && each.address.family !== address.family) ?? [];
+    const [first] = others;
+    if (first === undefined) continue;
+    const who = `${first.fields.name ?? "a backend"}${others.length > 1 ? ` and ${others.length - 1} more` : ""}`;
+    yield warning(place, `${who} of the other IP version: probes come from the address that the kernel chooses`,
+      "give them a pool of their own to choose it");
+  }
+}
+
+function* headerNames(draft: Draft): Iterable<Finding> {
+  for (const { path, health } of draft.pools) {
+    const seen = new Set<string>();
+    for (const [name, value] of Object.entries(recordOf(health?.keys["headers"]))) {
+      const place = [...path, "health", "headers", name];
+      if (isSecretHeader(name) && typeof value === "string" && !value.startsWith("file:")) {
+        yield warning(place, `what ${name} says stands here, and in \`config show\`, for everybody to read`,
+          "put it in a file: file:/etc/pointsman/token");
+      }
+      const complaint = checkHeaderName(name) ?? (seen.has(name.toLowerCase())
+        ? { reason: `${name} is there twice`, hint: "names are compared without regard to case" } : null);
+      seen.add(name.toLowerCase());
+      if (complaint === null) continue;
+      yield { ...error(place, complaint.reason, complaint.hint), at: "key" };
     }
   }
 }
@@ -58,4 +106,4 @@ function whyNot(service: DraftService, needsPort: boolean): [reason: string, hin
     `say vip.assign: none and route the address to this host, ${ELSE_DIRECT}`];
 }
 
-export const PROBE_RULES: readonly Rule[] = [probesThroughTunnels];
+export const PROBE_RULES: readonly Rule[] = [probesThroughTunnels, sources, headerNames];

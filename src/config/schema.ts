@@ -4,11 +4,10 @@
 
 import * as z from "zod";
 import * as formats from "./formats.ts";
-import type { Check } from "./formats.ts";
 import { interfacesSchema, macsSchema } from "./schema_interfaces.ts";
 import { natSchema } from "./schema_nat.ts";
 import { trackingKeys } from "./schema_tracking.ts";
-import { duration, integer, port, text } from "./schema_parts.ts";
+import { duration, hostAddress, integer, path, port, text } from "./schema_parts.ts";
 import { healthSchema } from "./schema_health.ts";
 import { probesSchema } from "./schema_probes.ts";
 import { quicLbSchema, serverIdsSchema } from "./schema_quic.ts";
@@ -16,12 +15,6 @@ import { quicLbSchema, serverIdsSchema } from "./schema_quic.ts";
 function name(description: string): z.ZodString {
   return text(formats.checkName, {
     title: "a name", description, pattern: formats.NAME_PATTERN, examples: ["web-1"],
-  });
-}
-
-function hostAddress(description: string): z.ZodString {
-  return text(formats.checkHostAddress, {
-    title: "an IP address", description, examples: ["10.0.0.11", "2001:db8::11"],
   });
 }
 
@@ -37,10 +30,6 @@ function tunnelSource(family: 4 | 6): z.ZodString {
       + "so that backends spread tunnels over their receive queues. Its first and last address "
       + "are never used.",
   });
-}
-
-function path(description: string, check: Check = formats.checkPath): z.ZodString {
-  return text(check, { title: "an absolute path", description, pattern: formats.PATH_PATTERN });
 }
 
 function ports(description: string): z.ZodUnion<readonly [z.ZodInt, z.ZodString]> {

@@ -3,7 +3,8 @@
 
 import * as z from "zod";
 import * as formats from "./formats.ts";
-import { duration, integer, port, text } from "./schema_parts.ts";
+import { checkExpression, checkHeader, checkHeaderValue, checkStatuses, STATUSES_PATTERN } from "./formats_health.ts";
+import { duration, hostAddress, integer, path, port, text } from "./schema_parts.ts";
 import { viaSchema } from "./schema_probes.ts";
 
 /** Keys of every kind of probe. */
@@ -23,31 +24,57 @@ const timing = {
   }),
   port: port("Port to probe; null: the backend's own.").nullable().default(null),
   via: viaSchema,
+  source: hostAddress("Address of this host that probes come from, of backends of its family; null: the kernel's "
+    + "choice.").nullable().default(null),
 };
 
 export const timingSchema = z.object(timing);
 
-const tlsSchema = z.strictObject({
+const DAYS_MAX = 3650;
+
+const tlsKeys = {
   serverName: text(formats.checkPattern(
     "^[!-~]{1,253}$", "a server name", "such as www.example.org",
   ), {
-    title: "a server name", description: "Name for SNI and the certificate check; null: `host`, "
-      + "else none.",
+    title: "a server name", description: "Name for SNI and the certificate check; null: the host that "
+      + "the probe asks for, if it names one.",
   }).nullable().default(null),
   verify: z.boolean().default(true).meta({
     description: "Whether a certificate that does not verify fails the probe.",
   }),
+  ca: path("File of the certificates (PEM) that issuers have to lead to; null: those that Node.js "
+    + "trusts. Read at each probe.").nullable().default(null),
+  warnDays: integer("A certificate that is valid for fewer days is warned of in the log, once a day; null: "
+    + "never.", 0, DAYS_MAX).nullable().default(14),
+  failDays: integer("One that is valid for fewer days fails the probe, also without `verify`; null: that is "
+    + "for `verify` alone to say.", 0, DAYS_MAX).nullable().default(null),
+};
+
+/** Of probes that may go over TLS. */
+const tlsSchema = z.strictObject(tlsKeys).nullable().default(null).meta(
+  { description: "Probe over TLS; null: in the clear." },
+);
+
+const tlsHealth = z.strictObject({
+  type: z.literal("tls").meta({
+    description: "A TLS handshake that ends well counts as success, if the certificate does too.",
+  }),
+  ...tlsKeys,
+  ...timing,
 });
 
 const status = z.union([
   z.int().min(100).max(599),
   text(
-    formats.checkStatuses, { title: "a range of status codes", pattern: formats.STATUSES_PATTERN },
+    checkStatuses, { title: "a range of status codes", pattern: STATUSES_PATTERN },
   ),
 ]).meta({ title: "a status code or a range such as 200-399", examples: ["200-399"] });
 
 const httpHealth = z.strictObject({
-  type: z.literal("http").meta({ description: "One HTTP/1.1 request per probe." }),
+  type: z.literal("http").meta({ description: "One HTTP request per probe." }),
+  version: z.union([z.literal(1), z.literal(2)]).default(1).meta({
+    title: "1 or 2", description: "1: HTTP/1.1. 2: HTTP/2, with TLS by ALPN, without it with prior knowledge (h2c).",
+  }),
   method: z.enum(["GET", "HEAD"]).default("GET").meta({ description: "Request method." }),
   path: text(formats.checkPattern(
     "^/[!-~]{0,1023}$", "a request path", "start it with a slash; no spaces",
@@ -58,20 +85,35 @@ const httpHealth = z.strictObject({
   host: text(formats.checkPattern("^[!-~]{1,255}$", "a host name", "such as www.example.org"), {
     title: "a host name", description: "Host header; null: the backend's address and port.",
   }).nullable().default(null),
+  headers: z.record(z.string(), text(checkHeaderValue, {
+    title: "the value of a header", examples: ["Bearer 1234"],
+  })).default({}).meta({
+    title: "a mapping of headers", description: "Request headers by name, besides Host, Connection and those of "
+      + "the body. A secret stays in a file: `file:/etc/pointsman/token`, read at each probe.",
+  }),
   statuses: z.array(status).min(1).default(["200-399"]).meta({
     title: "a list of status codes", description: "Status codes that count as success.",
   }),
   body: z.string().min(1).max(4096).nullable().default(null).meta({
-    title: "a text", description: "Text that the start of the body has to contain; null: any body.",
+    title: "a text", description: "Text that the start of the body (64 KiB) has to contain; null: any body.",
   }),
-  drainHeader: text(formats.checkHeader, {
+  bodyMatches: text(checkExpression, {
+    title: "a regular expression", examples: ["^(ok|ready)$"],
+    description: "What the start of the body (16 KiB) has to match somewhere; null: anything. In the syntax of RE2: no "
+      + "look-around and no references back, so the time it takes is in proportion to the body.",
+  }).nullable().default(null),
+  json: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()]).meta({
+    title: "a text, a number, true, false or null",
+  })).default({}).meta({
+    title: "a mapping of fields", description: "What fields of a JSON body have to be, by their place: "
+      + "`{ checks.database: ok, nodes.0.up: true }`.",
+  }),
+  drainHeader: text(checkHeader, {
     title: "a header", examples: ["X-Drain: 1"],
     description: "An answer of 503 with this header means that the backend drains: it keeps its flows and "
       + "gets no new ones. A name alone: whatever the header says; null: a 503 is judged by `statuses`.",
   }).nullable().default(null),
-  tls: tlsSchema.nullable().default(null).meta(
-    { description: "Probe over TLS; null: in the clear." },
-  ),
+  tls: tlsSchema,
   ...timing,
 });
 
@@ -86,7 +128,7 @@ const noHealth = z.strictObject({
   type: z.literal("none").meta({ description: "No probes: every backend is taken as up." }),
 });
 
-export const healthSchema = z.discriminatedUnion("type", [noHealth, tcpHealth, httpHealth]).meta({
+export const healthSchema = z.discriminatedUnion("type", [noHealth, tcpHealth, tlsHealth, httpHealth]).meta({
   id: "Health", title: "a health check",
   description: "How backends are probed. Default: `{ type: tcp }`.",
 });

@@ -2,7 +2,9 @@
 // and how a complaint becomes an issue; must never know a key.
 
 import * as z from "zod";
-import { checkDuration, DURATION_PATTERN } from "./formats.ts";
+import {
+  checkDuration, checkHostAddress, checkPath, DURATION_PATTERN, PATH_PATTERN,
+} from "./formats.ts";
 import type { Check } from "./formats.ts";
 
 interface TextMeta {
@@ -39,4 +41,14 @@ export function duration(description: string, min: string, max: string): z.ZodSt
 
 export function port(description: string): z.ZodInt {
   return z.int().min(1).max(65535).meta({ title: "a port", description });
+}
+
+export function hostAddress(description: string): z.ZodString {
+  return text(checkHostAddress, {
+    title: "an IP address", description, examples: ["10.0.0.11", "2001:db8::11"],
+  });
+}
+
+export function path(description: string, check: Check = checkPath): z.ZodString {
+  return text(check, { title: "an absolute path", description, pattern: PATH_PATTERN });
 }

@@ -8,6 +8,14 @@
 // take a whole pool out: the first success makes it up, `fall` failures in a row make it down, and
 // a backend that is down needs `rise` successes in a row.
 
+/** What a probe over TLS was shown. */
+export interface Certificate {
+  /** When it, or the first of the issuers' that came with it, ends (wall clock). */
+  readonly endsAtMs: number;
+  /** It ends so soon that people want to hear of it. */
+  readonly isDue: boolean;
+}
+
 /** What one probe found. */
 export interface Outcome {
   readonly ok: boolean;
@@ -21,6 +29,8 @@ export interface Outcome {
   /** For people: "status 200", "connection refused", "timeout after 1000 ms while connecting". */
   readonly reason: string;
   readonly durationMs: number;
+  /** Absent where none was seen. */
+  readonly certificate?: Certificate;
 }
 
 export interface JudgeRules {

@@ -10,16 +10,18 @@ import type { Outcome } from "./judge.ts";
 import type { Attempt } from "./probes/attempt.ts";
 import { CANCELLED, createAttempt, verdictOf } from "./probes/attempt.ts";
 import { probeHttp } from "./probes/http.ts";
+import { probeHttp2 } from "./probes/http2.ts";
 import type { Aim, ConnectThrough, Doors } from "./probes/socket.ts";
 import { probeTcp } from "./probes/tcp.ts";
+import { probeTls } from "./probes/tls.ts";
 
 /** The probe of the real (or a simulated) network. */
 export function createProbe(
-  env: Pick<Env, "clock" | "net">, connectThrough: ConnectThrough,
+  env: Pick<Env, "clock" | "files" | "net">, connectThrough: ConnectThrough,
 ): Probe {
-  const { clock, net } = env;
+  const { clock, files, net } = env;
   const probe = (aim: Aim, signal: AbortSignal): Promise<Outcome> =>
-    probeOnce({ clock, net, connectThrough }, aim, signal);
+    probeOnce({ clock, files, net, connectThrough }, aim, signal);
   return async (target, signal) => {
     const { address, port, health, through } = target;
     if (health.type === "none") return { ok: true, conclusive: true, reason: "no health check", durationMs: 0 };
@@ -45,7 +47,8 @@ function joined(aims: readonly Aim[], outcomes: readonly Outcome[]): Outcome {
     ? `, and ${aims.length - 1} more` : "";
   const outcome = outcomes[at]!;
   const reason = `${formatEndpoint(address, port)}${others}: ${outcome.reason}`;
-  return { ...outcome, reason, durationMs };
+  const [certificate] = outcomes.flatMap((each) => each.certificate ?? []).sort((a, b) => a.endsAtMs - b.endsAtMs);
+  return { ...outcome, reason, durationMs, ...(certificate === undefined ? {} : { certificate }) };
 }
 
 function probeOnce(doors: Doors, aim: Aim, signal: AbortSignal): Promise<Outcome> {
@@ -67,7 +70,9 @@ function begin(doors: Doors, aim: Aim, attempt: Attempt): void {
   const { health } = aim;
   switch (health.type) {
     case "tcp": return probeTcp(doors, narrowed(aim, health), attempt);
-    case "http": return probeHttp(doors, narrowed(aim, health), attempt);
+    case "tls": return probeTls(doors, narrowed(aim, health), attempt);
+    case "http": return health.version === 2 ? probeHttp2(doors, narrowed(aim, health), attempt)
+      : probeHttp(doors, narrowed(aim, health), attempt);
   }
 }
 

@@ -1,12 +1,24 @@
 // How backends are probed, as the config says it: one type for each kind of probe, with what all kinds
 // share. Pure types; what a probe does is src/health's business.
 
+import type { Address } from "./address.ts";
+
 /** Of a probe over TLS. */
 export interface ProbeTls {
   /** For SNI and the certificate check. */
   readonly serverName: string | null;
   readonly verify: boolean;
+  /** File of the certificates that are trusted; null: Node's own. */
+  readonly ca: string | null;
+  /** A certificate that is valid for fewer days is warned of, or fails the probe; null: neither. */
+  readonly warnDays: number | null;
+  readonly failDays: number | null;
 }
+
+/** A value that the config holds, or that stays in its file. */
+export type ProbeSecret =
+  | { readonly from: "inline"; readonly text: string }
+  | { readonly from: "file"; readonly path: string };
 
 export interface HealthTiming {
   /** Start to start, milliseconds. */
@@ -23,6 +35,8 @@ export interface HealthTiming {
   readonly port: number | null;
   /** direct: to the backend's own address. tunnel: to the virtual address, the way clients' packets go. */
   readonly via: "direct" | "tunnel";
+  /** Address of this host that probes of its family come from; null: the kernel's choice. */
+  readonly source: Address | null;
 }
 
 export interface NoHealth {
@@ -33,19 +47,36 @@ export interface TcpHealth extends HealthTiming {
   readonly type: "tcp";
 }
 
+export interface TlsHealth extends HealthTiming {
+  readonly type: "tls";
+  readonly tls: ProbeTls;
+}
+
+/** A place in a JSON body, such as "checks.0.status", and what has to be there. */
+export interface JsonField {
+  readonly path: string;
+  readonly value: string | number | boolean | null;
+}
+
 export interface HttpHealth extends HealthTiming {
   readonly type: "http";
+  readonly version: 1 | 2;
   readonly method: "GET" | "HEAD";
   readonly path: string;
   readonly host: string | null;
+  readonly headers: readonly { readonly name: string; readonly value: ProbeSecret }[];
   /** Accepted status codes, inclusive ranges. */
   readonly statuses: readonly { readonly from: number; readonly to: number }[];
   /** Text the body has to contain, or null. */
   readonly body: string | null;
+  /** An expression that it has to match somewhere (expression.ts), or null. */
+  readonly bodyMatches: string | null;
+  /** All of them; none: the body need not be JSON. */
+  readonly json: readonly JsonField[];
   /** Of a 503 that asks for a drain: a header, in small letters, and what it has to say (null: anything). */
   readonly drainHeader: { readonly name: string; readonly value: string | null } | null;
   readonly tls: ProbeTls | null;
 }
 
-export type ActiveHealth = TcpHealth | HttpHealth;
+export type ActiveHealth = TcpHealth | TlsHealth | HttpHealth;
 export type Health = NoHealth | ActiveHealth;

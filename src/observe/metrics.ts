@@ -153,6 +153,11 @@ export const METRICS: readonly MetricDefinition[] = [
       return told.length === 0 ? null : Math.min(...told);
     },
   ),
+  backendGauge(
+    "certificate_expiry_timestamp_seconds",
+    "When the certificate that health probes were shown ends, since the epoch, or the first of its issuers' that came with it.",
+    ({ certificateEndsAtMs }) => (certificateEndsAtMs === null ? null : certificateEndsAtMs / 1000),
+  ),
   serviceGauge("backends", "Backends of a service.", ({ backends }) => backends),
   serviceGauge("backends_up", "Backends of a service that are up.", ({ backendsUp }) => backendsUp),
   serviceGauge("failed_open", "1 when nobody is healthy and failOpen uses all.", ({ failedOpen }) =>

@@ -4,6 +4,7 @@
 import type { OverrideView, ProblemView, Status } from "../api/schemas.ts";
 import type { Counters, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { ApplyState } from "../api/schemas.ts";
+import { describeEnd } from "../health/probes/certificate.ts";
 import { amountOf, sumsByKind } from "../model/held_flows.ts";
 import { forgettingFlows, pressureOf } from "../observe/pressure.ts";
 import { warningsFor } from "./accepted.ts";
@@ -54,6 +55,7 @@ export function describeStatus(input: StatusInput): Status {
       ...warningsFor(inForce.accepted, plane.mode),
       ...table?.warnings ?? [],
       ...input.stateTroubles,
+      ...endingCertificates(input),
       ...silentBackends(now.counters),
       ...[forgettingFlows(now.counters)].filter((each) => each !== null),
     ],
@@ -67,6 +69,11 @@ export function describeStatus(input: StatusInput): Status {
     backends: backendViews(input),
     overrides: [...input.overrides],
   };
+}
+
+function endingCertificates({ certificates, atMs }: StatusInput): string[] {
+  return [...certificates].filter(([, { isDue }]) => isDue)
+    .map(([name, { endsAtMs }]) => `${name}: ${describeEnd(endsAtMs, atMs)}`);
 }
 
 function natView({ nat }: Counters): Status["nat"] {

@@ -9,6 +9,7 @@ import type {
 import type { CloseOptions, Counters } from "../dataplane/dataplane.ts";
 import type { Cancel, Env, SharedSocket } from "../env.ts";
 import { Failure } from "../errors.ts";
+import { certificatesSeen } from "../health/certificate_watch.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
 import type { Config } from "../model/config.ts";
 import type { BackendHealth, ForwardingTable, Override } from "../model/table.ts";
@@ -131,7 +132,7 @@ class PointsmanSupervisor implements Supervisor {
       file: options.file, counters: () => this.counters(), record,
     });
     this.#drains = new Drains({
-      clock: env.clock, state, mode: () => seat.plane.mode, table: () => this.#engine.table,
+      clock: env.clock, mode: () => seat.plane.mode, table: () => this.#engine.table,
       overrides: () => this.#book.list(), flows: () => this.counters().drainFlows,
       record: (target, message, fields) => { this.#record("override", target, message, fields); },
     });
@@ -188,6 +189,7 @@ class PointsmanSupervisor implements Supervisor {
       now,
       before: this.#samples.before ?? this.#samples.now,
       empty: this.#drains.empty(),
+      certificates: certificatesSeen(this.#checker),
     });
   }
 

@@ -3,6 +3,7 @@
 
 import type { BackendView, OverrideView, ServiceView } from "../api/schemas.ts";
 import type { Counters, PlaneStatus, TrafficCount } from "../dataplane/dataplane.ts";
+import type { Certificate } from "../health/judge.ts";
 import { formatDestination } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
 import { activeOverrides, backendState, effectiveBackends } from "../model/effective.ts";
@@ -30,6 +31,8 @@ export interface ViewInput {
   readonly before: Sample | null;
   /** "pool/backend" that are drained and have no flow left. */
   readonly empty: ReadonlySet<string>;
+  /** What probes over TLS were shown, by "pool/backend". */
+  readonly certificates: ReadonlyMap<string, Certificate>;
 }
 
 type Rates = ServiceView["rates"];
@@ -155,6 +158,7 @@ function backendView(
     reason: reasonOf(backend, health),
     actor: backend.stateProvenance.source === "override" ? backend.stateProvenance.actor : null,
     sinceMs: sinceOf(backend, health),
+    certificateEndsAtMs: input.certificates.get(name)?.endsAtMs ?? null,
     weight: backend.weight,
     weightProvenance: backend.weightProvenance,
     stateProvenance: backend.stateProvenance,

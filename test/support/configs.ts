@@ -73,7 +73,7 @@ export function address(text: string): Address {
 
 const PROBES: Exclude<Health, { type: "none" }> = {
   type: "tcp", intervalMs: 1000, timeoutMs: 500, rise: 2, fall: 3, jitter: 0, port: null,
-  via: "direct",
+  via: "direct", source: null,
 };
 
 function healthOf({ probes = false }: ConfigSketch): Health {

@@ -7,12 +7,15 @@ import { createEnv } from "../../src/env_real.ts";
 import type { Outcome } from "../../src/health/judge.ts";
 import { createProbe } from "../../src/health/probe.ts";
 import { parseAddress } from "../../src/model/address.ts";
-import type { Health } from "../../src/model/health_check.ts";
+import type { Health, ProbeTls } from "../../src/model/health_check.ts";
 
 /** Of every health check here: nothing is late, and what is to time out says so. */
 export const TIMING = {
-  intervalMs: 5000, timeoutMs: 5000, rise: 1, fall: 1, jitter: 0, port: null, via: "direct",
+  intervalMs: 5000, timeoutMs: 5000, rise: 1, fall: 1, jitter: 0, port: null, via: "direct", source: null,
 } as const;
+
+/** Of probes over TLS: nothing is verified. */
+export const TLS: ProbeTls = { serverName: null, verify: false, ca: null, warnDays: null, failDays: null };
 
 export const env = createEnv({ logLevel: "error" });
 export const nowhere = (): string => expect.unreachable("a direct probe goes through nothing");

@@ -3,7 +3,7 @@
 
 import { Failure } from "../../src/errors.ts";
 import { createChecker } from "../../src/health/checker.ts";
-import type { Outcome } from "../../src/health/judge.ts";
+import type { Certificate, Outcome } from "../../src/health/judge.ts";
 import type { ProbeTarget } from "../../src/health/target.ts";
 import type { Config } from "../../src/model/config.ts";
 import type { OpenedPlane, Supervisor } from "../../src/supervisor/contract.ts";
@@ -28,6 +28,8 @@ export class World {
   readonly dead = new Set<string>();
   /** "pool/backend" that answer, and ask for a drain. */
   readonly leaving = new Set<string>();
+  /** What probes are shown, as over TLS. */
+  certificate: Certificate | null = null;
   /** "pool/backend" that say nothing at all, so that a probe lasts until its timeout. */
   readonly silent = new Set<string>();
   readonly pinned: Pinned = noPins();
@@ -122,7 +124,8 @@ export class World {
     }
     return Promise.resolve(this.dead.has(name)
       ? { ok: false, conclusive: true, reason: "connection refused", durationMs: 1 }
-      : { ok: true, conclusive: true, reason: "connected", durationMs: 1, ...(this.leaving.has(name) ? { drains: true } : {}) });
+      : { ok: true, conclusive: true, reason: "connected", durationMs: 1, ...(this.leaving.has(name) ? { drains: true } : {}),
+        ...(this.certificate === null ? {} : { certificate: this.certificate }) });
   }
 
   #open(config: Config): Promise<OpenedPlane> {

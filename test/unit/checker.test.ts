@@ -12,7 +12,7 @@ import type { FakeEnv } from "../support/fake_env.ts";
 import { createFakeEnv } from "../support/fake_env.ts";
 
 const TCP: Extract<Health, { type: "tcp" }> =
-  { type: "tcp", intervalMs: 1000, timeoutMs: 400, rise: 2, fall: 3, jitter: 0, port: null, via: "direct" };
+  { type: "tcp", intervalMs: 1000, timeoutMs: 400, rise: 2, fall: 3, jitter: 0, port: null, via: "direct", source: null };
 
 function target(backend: string, health: Health = TCP, port = 80): ProbeTarget {
   const address = parseAddress("10.0.0.1");

@@ -22,6 +22,7 @@ function supervisorOf(world: World): Supervisor {
     flows: [{ count: 12, kind: "tracked" }, { count: null, kind: "unknown" }],
     backends: world.backends.map((backend) => ({
       pool: "pool", backend, state: "active", alive: true, actor: null, admission: 32768, weight: 100, slots: 7,
+      certificateEndsAtMs: backend === "a" ? 1_800_000_000_000 : null,
       flows: { count: backend === "a" ? 12 : null, kind: backend === "a" ? "tracked" : "unknown" },
       destinations: [{ pathMtu: null }, { pathMtu: backend === "a" ? 1400 : null }, { pathMtu: backend === "a" ? 1380 : null }],
     })),
@@ -67,6 +68,8 @@ describe("the metrics", () => {
     expect(first).not.toContain('kind="unknown"');
     expect(first).toContain('pointsman_backend_path_mtu_bytes{pool="pool",backend="a"} 1380');
     expect(first).not.toContain('pointsman_backend_path_mtu_bytes{pool="pool",backend="b"}');
+    expect(first).toContain('pointsman_backend_certificate_expiry_timestamp_seconds{pool="pool",backend="a"} 1800000000');
+    expect(first).not.toContain('pointsman_backend_certificate_expiry_timestamp_seconds{pool="pool",backend="b"}');
     world.backends = ["a"];
     world.packets += 1;
     // Scrapes of one turn of the event loop share what they look at.

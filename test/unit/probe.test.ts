@@ -10,12 +10,12 @@ import { createProbe } from "../../src/health/probe.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import type { Health, HttpHealth } from "../../src/model/health_check.ts";
 import { createCertificate } from "../support/certificate.ts";
-import { env, freePort, listen, nowhere, raw, run, TIMING } from "../support/probe_world.ts";
+import { env, freePort, listen, nowhere, raw, run, TIMING, TLS } from "../support/probe_world.ts";
 
 const TCP: Health = { type: "tcp", ...TIMING };
 const HTTP: HttpHealth = {
-  type: "http", method: "GET", path: "/health", host: null, statuses: [{ from: 200, to: 299 }],
-  body: null, drainHeader: null, tls: null, ...TIMING,
+  type: "http", version: 1, method: "GET", path: "/health", host: null, headers: [], statuses: [{ from: 200, to: 299 }],
+  body: null, bodyMatches: null, json: [], drainHeader: null, tls: null, ...TIMING,
 };
 
 /** A probe whose connections are made by the test. */
@@ -221,7 +221,7 @@ describe("tls", () => {
     return listen(createHttpsServer(certificate, (_request, response) => response.end("fine")));
   }
   const tls = (verify: boolean, serverName: string | null = "web.example"): HttpHealth =>
-    ({ ...HTTP, tls: { serverName, verify } });
+    ({ ...HTTP, tls: { ...TLS, serverName, verify } });
 
   it("self-signed: accepted without verification, refused with it", async () => {
     const port = await https(-DAY_MS, DAY_MS);
@@ -317,7 +317,7 @@ describe("a probe through the plane", () => {
     const [from, to] = [new Date(Date.now() - 86_400_000), new Date(Date.now() + 86_400_000)];
     const certificate = createCertificate("web.example", from, to);
     const port = await listen(createHttpsServer(certificate, (_, response) => { response.end("is well"); }));
-    const tls = { serverName: null, verify: false };
+    const tls = TLS;
     expect(await through([port], { ...HTTP, tls, body: "well" })).toMatchObject({ ok: true, conclusive: true });
     expect(await through([port], { ...HTTP, tls: { ...tls, verify: true } })).toMatchObject({ ok: false, conclusive: true });
   });

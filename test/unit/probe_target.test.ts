@@ -6,7 +6,9 @@ import type { Config } from "../../src/model/config.ts";
 import type { Health } from "../../src/model/health_check.ts";
 import { config, service } from "../support/proxy_world.ts";
 
-const TCP: Extract<Health, { type: "tcp" }> = { type: "tcp", intervalMs: 1000, timeoutMs: 500, rise: 1, fall: 1, jitter: 0, port: null, via: "direct" };
+const TCP: Extract<Health, { type: "tcp" }> = {
+  type: "tcp", intervalMs: 1000, timeoutMs: 500, rise: 1, fall: 1, jitter: 0, port: null, via: "direct", source: null,
+};
 
 function withHealth(wanted: Config, health: Health, port: number | null = null): Config {
   return {

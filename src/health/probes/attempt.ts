@@ -2,13 +2,15 @@
 // befell it. Knows time through Env, and errors; must never know a socket or what a probe asks.
 
 import type { Env } from "../../env.ts";
-import type { Outcome } from "../judge.ts";
+import type { Certificate, Outcome } from "../judge.ts";
 
 export type Verdict = Omit<Outcome, "durationMs">;
 
 export interface Attempt {
   /** What the probe is doing, for the reason of a timeout. */
   stage: string;
+  /** What was seen of one, whatever becomes of the probe. */
+  certificate: Certificate | null;
   /** The first call counts. */
   end(verdict: Verdict): void;
   /** Called once, when the attempt is over. */
@@ -46,6 +48,7 @@ export function createAttempt(
   let hasEnded = false;
   const attempt: Attempt = {
     stage: "connecting",
+    certificate: null,
     release: () => { /* nothing opened yet */ },
     end: (verdict) => {
       if (hasEnded) return;
@@ -53,7 +56,9 @@ export function createAttempt(
       cancelTimer();
       signal.removeEventListener("abort", onAbort);
       attempt.release();
-      resolve({ ...verdict, durationMs: env.clock.monotonicMs() - startMs });
+      const { certificate } = attempt;
+      const durationMs = env.clock.monotonicMs() - startMs;
+      resolve({ ...verdict, durationMs, ...(certificate === null ? {} : { certificate }) });
     },
   };
   const onAbort = (): void => { attempt.end(CANCELLED); };
@@ -81,11 +86,18 @@ export function verdictOf(error: unknown): Verdict {
   if (error instanceof OwnFault) return { ok: false, conclusive: false, reason: error.message };
   const { message } = error;
   const code = codeOf(error);
-  const local = LOCAL_FAULTS[code];
+  const local = sourceFault(error, code) ?? LOCAL_FAULTS[code];
   if (local !== undefined) return { ok: false, conclusive: false, reason: `${local} (${code})` };
   const known = FAULTS[code];
   if (known !== undefined) return failure(known);
   return failure(code === "" ? message : `${message} (${code})`);
+}
+
+/** Of an address that the configuration wants probes to come from. */
+function sourceFault(error: Error, code: string): string | undefined {
+  if (code !== "EADDRNOTAVAIL" || !("syscall" in error) || error.syscall !== "bind") return undefined;
+  const source = "address" in error ? String(error.address) : "that is configured";
+  return `this host does not have the address ${source}, or no port of it is left`;
 }
 
 /** Of Node's and OpenSSL's errors; "" where there is none. */

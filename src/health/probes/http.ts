@@ -3,32 +3,38 @@
 
 import type { IncomingMessage } from "node:http";
 import { request } from "node:http";
+import type { Socket } from "node:net";
+import { parseAddress } from "../../model/address.ts";
 import type { HttpHealth } from "../../model/health_check.ts";
 import type { Attempt, Verdict } from "./attempt.ts";
 import { codeOf, failure, verdictOf } from "./attempt.ts";
 import { judgeAnswer } from "./http_answer.ts";
 import type { Aim, Doors } from "./socket.ts";
-import { authorityOf, discard, openSocket, openTls } from "./socket.ts";
+import { readSecret } from "./secret.ts";
+import { authorityOf } from "./socket.ts";
+import { openStream } from "./stream.ts";
 
 export function probeHttp(doors: Doors, aim: Aim<HttpHealth>, attempt: Attempt): void {
+  const { tls, host } = aim.health;
+  const wish = tls === null ? null : { ...tls, host: nameIn(host), protocols: ["http/1.1"] };
+  openStream(doors, aim, wish, attempt, (stream) => {
+    ask(stream, aim, requestHeaders(doors, aim), attempt);
+  });
+}
+
+function ask(
+  stream: Socket, aim: Aim<HttpHealth>, headers: Readonly<Record<string, string>>, attempt: Attempt,
+): void {
   const { health } = aim;
-  const { tls } = health;
-  const socket = tls === null ? openSocket(doors, aim) : openTls(doors, aim, tls, ["http/1.1"]);
-  attempt.release = () => { discard(socket, aim); };
-  if (tls !== null) socket.once("connect", () => { attempt.stage = "shaking hands"; });
-  socket.once(tls === null ? "connect" : "secureConnect", () => {
-    attempt.stage = "waiting for the response";
-  });
+  attempt.stage = "waiting for the response";
   const sent = request({
-    createConnection: () => socket, method: health.method, path: health.path,
-    headers: {
-      "Host": hostHeader(aim), "User-Agent": "pointsman-probe", "Accept": "*/*",
-      "Accept-Encoding": "identity", "Connection": "close",
-    },
+    createConnection: () => stream, method: health.method, path: health.path,
+    headers: { "host": hostHeader(aim), ...headers, "connection": "close" },
   });
+  const { release } = attempt;
   attempt.release = () => {
     sent.on("error", () => { /* the attempt is over */ });
-    discard(socket, aim);
+    release();
     sent.destroy();
   };
   const onResponse = (response: IncomingMessage): void => {
@@ -42,8 +48,21 @@ export function probeHttp(doors: Doors, aim: Aim<HttpHealth>, attempt: Attempt):
   sent.end();
 }
 
+/** Those of every version, in small letters; the configuration's take the place of ours. */
+export function requestHeaders(doors: Doors, { health }: Aim<HttpHealth>): Readonly<Record<string, string>> {
+  const own = { "user-agent": "pointsman-probe", "accept": "*/*", "accept-encoding": "identity" };
+  const wished = health.headers.map(({ name, value }) => [name.toLowerCase(), readSecret(doors, value)] as const);
+  return { ...own, ...Object.fromEntries(wished) };
+}
+
 export function hostHeader(aim: Aim<HttpHealth>): string {
   return aim.health.host ?? authorityOf(aim, aim.health.tls === null ? 80 : 443);
+}
+
+/** What TLS may be asked for: no address, and no port behind the name. */
+export function nameIn(host: string | null): string | null {
+  const name = host?.replace(/:\d+$/, "") ?? null;
+  return name === null || parseAddress(name.replace(/^\[|\]$/g, "")) !== null ? null : name;
 }
 
 function verdictOfRequest(error: Error): Verdict {

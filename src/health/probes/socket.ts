@@ -1,11 +1,10 @@
-// Where a probe goes and what opens its connections: this host's sockets, the plane's, and TLS over
-// either. Must never know what is said over them.
+// Where a probe goes and what opens its connections: this host's sockets, or the plane's. Must never know
+// what is said over them.
 
 import type { Socket } from "node:net";
-import type { TLSSocket } from "node:tls";
 import type { Env } from "../../env.ts";
 import { formatEndpoint } from "../../model/address.ts";
-import type { ActiveHealth, ProbeTls } from "../../model/health_check.ts";
+import type { ActiveHealth } from "../../model/health_check.ts";
 import type { ProbePlace, ProbeTarget } from "../target.ts";
 import { OwnFault } from "./attempt.ts";
 
@@ -25,7 +24,7 @@ export interface Aim<H extends ActiveHealth = ActiveHealth> {
 }
 
 /** What opens the sockets. */
-export interface Doors extends Pick<Env, "clock" | "net"> {
+export interface Doors extends Pick<Env, "clock" | "files" | "net"> {
   readonly connectThrough: ConnectThrough;
 }
 
@@ -36,18 +35,15 @@ export function openSocket(doors: Doors, aim: Aim): Socket {
     if (typeof opened === "string") throw new OwnFault(opened);
     return opened;
   }
-  return doors.net.connect({ host: address.text, port, family: address.family, noDelay: true });
+  return doors.net.connect({
+    host: address.text, port, family: address.family, noDelay: true, ...sourceOf(aim),
+  });
 }
 
-export function openTls(
-  doors: Doors, aim: Aim, tls: ProbeTls, protocols: readonly string[],
-): TLSSocket {
-  return doors.net.connectTls({
-    host: aim.address.text, port: aim.port, ALPNProtocols: [...protocols],
-    rejectUnauthorized: tls.verify,
-    ...(aim.place === null ? {} : { socket: openSocket(doors, aim) }),
-    ...(tls.serverName === null ? {} : { servername: tls.serverName }),
-  });
+/** Options of a socket that is to come from an address of the configuration's choice. */
+export function sourceOf({ address, health }: Aim): { readonly localAddress?: string } {
+  const { source } = health;
+  return source?.family === address.family ? { localAddress: source.text } : {};
 }
 
 /** Lets go of a socket whose errors no longer interest anybody. */

@@ -1,0 +1,100 @@
+// The small languages inside health checks: headers, ranges of status codes, regular expressions, secrets. Each
+// has one reader; a check says what is wrong with a text the reader refuses. Must never know where it stands.
+
+import type { ProbeSecret } from "../model/health_check.ts";
+import { compileExpression } from "../model/expression.ts";
+import type { Complaint } from "./formats.ts";
+import { quoted } from "./problem.ts";
+
+export const STATUSES_PATTERN = "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$";
+export const SECRET_FILE_PATTERN = "^file:/[^\\u0000-\\u001f\\u007f]+$";
+
+/** RFC 9110, 5.1 and 5.5: a token, and visible characters with blanks between them. */
+const HEADER_PATTERN = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100})(?::[ \t]*([!-~](?:[ -~]{0,200}[!-~])?)[ \t]*)?$/;
+
+export function checkHeader(text: string): Complaint | null {
+  if (HEADER_PATTERN.test(text)) return null;
+  return { reason: `${quoted(text)} is not a header`, hint: "such as X-Drain, or X-Drain: 1" };
+}
+
+/** Of a text that was checked. */
+export function readHeader(text: string): { readonly name: string; readonly value: string | null } {
+  const [, name = "", value = null] = HEADER_PATTERN.exec(text) ?? [];
+  return { name: name.toLowerCase(), value };
+}
+
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$/;
+/** What the probe says itself, or what would change how the request is framed. */
+const OWN_HEADERS: ReadonlySet<string> = new Set([
+  "host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "expect", "keep-alive",
+  "proxy-connection", "http2-settings",
+]);
+
+export function checkHeaderName(name: string): Complaint | null {
+  if (!TOKEN.test(name)) return { reason: `${quoted(name)} is not the name of a header`, hint: "such as X-Probe" };
+  const lower = name.toLowerCase();
+  if (!OWN_HEADERS.has(lower)) return null;
+  return { reason: `${name} is for the probe to say`, hint: lower === "host" ? "there is a key host" : null };
+}
+
+const SECRET_HEADERS = /^(authorization|proxy-authorization|cookie|x-api-key|x-auth-token)$/i;
+
+/** Whether what it says is not for `config show`. */
+export function isSecretHeader(name: string): boolean {
+  return SECRET_HEADERS.test(name);
+}
+
+export function checkHeaderValue(text: string): Complaint | null {
+  if (text.startsWith("file:")) return checkSecretFile(text);
+  if (/^[!-~]([ -~]{0,1000}[!-~])?$/.test(text)) return null;
+  return { reason: `${quoted(text)} is not the value of a header`, hint: "visible ASCII characters, with blanks between them" };
+}
+
+/** Of what must not stand in the config itself. */
+export function checkSecretFile(text: string): Complaint | null {
+  if (new RegExp(SECRET_FILE_PATTERN).test(text)) return null;
+  const reason = text.startsWith("file:") ? `${quoted(text)} is not a file` : "a secret stays in a file";
+  return { reason, hint: "its absolute path: file:/etc/pointsman/secret" };
+}
+
+export function readSecretText(text: string): ProbeSecret {
+  return text.startsWith("file:") ? { from: "file", path: text.slice("file:".length) } : { from: "inline", text };
+}
+
+export function formatSecret(secret: ProbeSecret): string {
+  return secret.from === "file" ? `file:${secret.path}` : secret.text;
+}
+
+export function checkExpression(text: string): Complaint | null {
+  try {
+    compileExpression(text);
+    return null;
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return { reason: `${quoted(text)} cannot be used: ${why}`, hint: "the syntax is that of RE2" };
+  }
+}
+
+export function checkStatuses(text: string): Complaint | null {
+  const range = readStatuses(text);
+  if (!new RegExp(STATUSES_PATTERN).test(text)) {
+    return {
+      reason: `${quoted(text)} is not a range of status codes`, hint: "such as 200 or 200-399",
+    };
+  }
+  if (range.from > range.to) {
+    return { reason: `the range ${text} is empty`, hint: `${range.to}-${range.from}?` };
+  }
+  return null;
+}
+
+export function readStatuses(text: string | number): { from: number; to: number } {
+  const [from = "", to = from] = String(text).split("-");
+  return { from: Number(from), to: Number(to) };
+}
+
+export function formatStatuses(
+  range: { readonly from: number; readonly to: number },
+): string | number {
+  return range.from === range.to ? range.from : `${range.from}-${range.to}`;
+}
