@@ -35,7 +35,9 @@ export interface Counters {
   readonly serviceFlows: ReadonlyMap<string, HeldFlows>;
   /** Flows now, by "pool/backend": of every backend of the table. */
   readonly backendFlows: ReadonlyMap<string, HeldFlows>;
-  /** The same as a drain is to count them, which begins to learn of some only when a backend gets no new ones. */
+  /** Flows now that a service, by its name, has at a backend, by "pool/backend" (xdp). */
+  readonly flowsAt?: ReadonlyMap<string, ReadonlyMap<string, HeldFlows>>;
+  /** Those of backends as a drain is to count them, which begins to learn of some only when a backend gets no new ones. */
   readonly drainFlows: ReadonlyMap<string, HeldFlows>;
   /** Named things that happened beside the verdicts (proxy): at a limit, a backend that refused, an idle timeout. */
   readonly incidents?: ReadonlyMap<string, number>;

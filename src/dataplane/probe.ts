@@ -186,7 +186,7 @@ export function probeHost(config: Config | null, env: Env): HostReport {
 /** What about this host does not suit the config, as far as it can be asked: what `check` adds to the file's problems. */
 export function findingsOnHost(config: Config, env: Env): readonly Finding[] {
   const loaded = tryAddon(env, addonPath(env));
-  return "native" in loaded ? findingsHere(loaded.native, config) : [];
+  return "native" in loaded ? findingsHere(env, loaded.native, config) : [];
 }
 
 function choice(

@@ -5,8 +5,9 @@ import type { Env } from "../env.ts";
 import type { Address } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
 import { check, textIfReadable, type HostCheck } from "./host_check.ts";
-import { configuredFeatures, needsRedirect } from "./xdp/core.ts";
+import { adoptedMode, type AttachMode } from "./xdp/attach.ts";
 import { isBond, portsOf } from "./xdp/bonds.ts";
+import { configuredFeatures, needsRedirect } from "./xdp/core.ts";
 import type { Finding } from "./xdp/finding.ts";
 import { rewritesSums } from "./xdp/image.ts";
 import { addressFindings } from "./xdp/interfaces.ts";
@@ -16,7 +17,7 @@ import { openRequests } from "./xdp/netlink/requests.ts";
 import type { Link } from "./xdp/netlink/rtnetlink.ts";
 import { xdpFeatures } from "./xdp/netlink/xdp_features.ts";
 import { genericDoubts, genericObstacle, nativeObstacle, offloadFindings } from "./xdp/offload_rules.ts";
-import { everyPins } from "./xdp/pins.ts";
+import { heldBy, holderOf, isAdoptable, type ProgramHolder } from "./xdp/program_holder.ts";
 import { tagFindings } from "./xdp/tag_rules.ts";
 import { askDevice, surveyOf, type Ingress, type Survey } from "./xdp/survey.ts";
 
@@ -40,12 +41,13 @@ export function checksOfInterfaces(env: Env, native: Native, config: Config): Ho
   const { links, survey } = surveyHost(native, config);
   const redirects = needsRedirect(survey.ingress.map(({ link }) => link));
   const rewrites = rewritesSums(configuredFeatures(config));
+  const adopted = adoptedModes(env, native, config, survey);
   const findings = config.dataplane.mode === "proxy" ? []
     : [
       ...mtuFindings(config, survey), ...addressFindings(survey, config.dataplane.macs),
       ...offloadFindings(survey, { redirects, rewrites }),
-      ...genericDoubts({ ingress: genericOf(config, survey, redirects) }, rewrites),
-      ...tagsOf(config, survey, redirects),
+      ...genericDoubts({ ingress: genericOf(config, survey, { redirects, adopted }) }, rewrites),
+      ...tagsOf(config, survey, { redirects, adopted }),
     ];
   return [
     ...config.dataplane.interfaces.flatMap((name) => {
@@ -54,46 +56,71 @@ export function checksOfInterfaces(env: Env, native: Native, config: Config): Ho
         : interfaceChecks(env, native, name, link, config.instance);
     }),
     ...findings.map(({ name, found, remedy, level }) => check(name, false, found, remedy, level)),
-    ...impossible(config, survey, { redirects, rewrites }),
+    ...impossible(config, survey, { redirects, rewrites, adopted }),
   ];
 }
 
-/** Interfaces on which programs would run in generic mode. */
-function genericOf({ dataplane: { xdp } }: Config, survey: Survey, redirects: boolean): Ingress[] {
-  return survey.ingress.filter((each) => xdp === "generic"
-    || (xdp === "auto" && (each.xdp?.native === false || nativeObstacle(each, survey, redirects) !== null)));
+/** The modes of programs that this instance left on interfaces and `run` goes on with, by the interface's number. */
+type AdoptedModes = ReadonlyMap<number, AttachMode>;
+
+function adoptedModes(env: Env, native: Native, { instance, dataplane: { xdp } }: Config, survey: Survey): AdoptedModes {
+  return new Map(survey.ingress.flatMap(({ link }) => {
+    const mode = adoptedMode(link, xdp);
+    return mode !== null && isAdoptable(holderOf(native, env, instance, link), instance, link) ? [[link.ifindex, mode] as const] : [];
+  }));
 }
 
-/** Interfaces on which no mode is left that the config allows. */
+interface Expected {
+  readonly redirects: boolean;
+  readonly adopted: AdoptedModes;
+}
+
+/** Interfaces on which programs would run in generic mode. */
+function genericOf({ dataplane: { xdp } }: Config, survey: Survey, { redirects, adopted }: Expected): Ingress[] {
+  return survey.ingress.filter((each) => {
+    const held = adopted.get(each.link.ifindex);
+    if (held !== undefined) return held === "generic";
+    return xdp === "generic"
+      || (xdp === "auto" && (each.xdp?.native === false || nativeObstacle(each, survey, redirects) !== null));
+  });
+}
+
+/** Interfaces on which no mode is left that the config allows, or on which what is attached goes on with something in its way. */
 function impossible(
-  { dataplane: { xdp } }: Config, survey: Survey,
-  { redirects, rewrites }: { readonly redirects: boolean; readonly rewrites: boolean },
+  { dataplane: { xdp } }: Config, survey: Survey, { redirects, rewrites, adopted }: Expected & { readonly rewrites: boolean },
 ): HostCheck[] {
   return survey.ingress.flatMap((each) => {
-    const native = each.xdp?.native === false ? { found: "its driver has none", remedy: "dataplane.xdp: auto" }
-      : nativeObstacle(each, survey, redirects);
+    const title = `XDP on ${each.link.name}`;
+    const hindered = nativeObstacle(each, survey, redirects);
     const generic = genericObstacle(each, rewrites);
+    const held = adopted.get(each.link.ifindex);
+    if (held !== undefined) {
+      const against = held === "generic" ? generic : hindered;
+      return against === null ? [] : [check(title, false,
+        `our own program, which will be adopted as it is (${held}), loses packets: ${against.found}`, against.remedy, "warning")];
+    }
+    const native = each.xdp?.native === false ? { found: "its driver has none", remedy: "dataplane.xdp: auto" } : hindered;
     const against = xdp === "native" ? [native] : xdp === "generic" ? [generic] : [native, generic];
     if (against.some((obstacle) => obstacle === null)) return [];
     const told = against.filter((obstacle) => obstacle !== null);
-    return [check(`XDP on ${each.link.name}`, false, told.map(({ found }) => found).join("; "),
-      told.map(({ remedy }) => remedy).join("; "))];
+    return [check(title, false, told.map(({ found }) => found).join("; "), told.map(({ remedy }) => remedy).join("; "))];
   });
 }
 
 /** What about this host does not suit the config; none where an interface of it is not here: it is another host's. */
-export function findingsHere(native: Native, config: Config): Finding[] {
+export function findingsHere(env: Env, native: Native, config: Config): Finding[] {
   if (config.dataplane.mode === "proxy" || config.dataplane.interfaces.length === 0) return [];
   const { survey } = surveyHost(native, config);
   if (survey.ingress.length < config.dataplane.interfaces.length) return [];
   const redirects = needsRedirect(survey.ingress.map(({ link }) => link));
   return [
-    ...mtuFindings(config, survey), ...addressFindings(survey, config.dataplane.macs), ...tagsOf(config, survey, redirects),
+    ...mtuFindings(config, survey), ...addressFindings(survey, config.dataplane.macs),
+    ...tagsOf(config, survey, { redirects, adopted: adoptedModes(env, native, config, survey) }),
   ];
 }
 
-function tagsOf(config: Config, survey: Survey, redirects: boolean): Finding[] {
-  const generic = genericOf(config, survey, redirects);
+function tagsOf(config: Config, survey: Survey, expected: Expected): Finding[] {
+  const generic = genericOf(config, survey, expected);
   return [
     ...tagFindings(survey.ingress.filter((each) => !generic.includes(each)), "native"), ...tagFindings(generic, "generic"),
   ];
@@ -128,12 +155,7 @@ function interfaceChecks(env: Env, native: Native, name: string, link: Link | un
     check(title, link.up && link.mac !== null, `${what}, ${link.up ? "up" : "down"}, ${xdp}`,
       link.up ? "XDP needs an interface with a link address" : `ip link set ${name} up`),
   ];
-  if (link.xdp.programId !== 0) {
-    const ours = pinnedLinks(env, instance).includes(name);
-    checks.push(check(`${title} program`, ours,
-      ours ? `our own program (${link.xdp.mode}), which will be adopted` : `another XDP program (id ${link.xdp.programId})`,
-      `ip link set ${name} xdp off, or detach its owner`));
-  }
+  if (link.xdp.programId !== 0) checks.push(programCheck(`${title} program`, link, holderOf(native, env, instance, link), instance));
   if (link.kind === "veth") {
     checks.push(check(`${title} offloads`, true,
       "veth: what senders do in other namespaces cannot be seen from here; they need \"ethtool -K IF tx off\", "
@@ -147,11 +169,11 @@ function interfaceChecks(env: Env, native: Native, name: string, link: Link | un
   return checks;
 }
 
-/** None where bpffs may not be read. */
-function pinnedLinks(env: Env, instance: string): string[] {
-  try {
-    return everyPins(env, instance).flatMap((pins) => pins.links());
-  } catch {
-    return [];
-  }
+/** The program that an interface has already. */
+function programCheck(title: string, link: Link, holder: ProgramHolder | null, instance: string): HostCheck {
+  const { name, xdp: { mode, programId } } = link;
+  if (isAdoptable(holder, instance, link)) return check(title, true, `our own program (${mode}), which will be adopted`, null);
+  const holds = holder === null ? null : heldBy(holder, instance, name);
+  return check(title, false, holds === null ? `another XDP program (id ${programId})` : `${holds.found} (id ${programId})`,
+    holds?.remedy ?? `ip link set ${name} xdp off, or detach its owner`);
 }

@@ -1,17 +1,21 @@
 // How far the drains in force have come: how many flows are left, and when a backend has none any more, or
-// has had to give up the rest. Knows overrides, the table that is published and counts; must never change
-// any of them. Whether time is over is src/model/effective.ts's rule: this one tells what became of it.
+// has had to give up the rest, which is kept, so that a restart does not tell it again. Knows overrides, the table that
+// is published and counts; must never change any of them. Whether time is over is src/model/effective.ts's rule: this
+// one tells what became of it.
 
 import type { DrainView } from "../api/schemas.ts";
 import type { Clock } from "../env.ts";
+import { isFailure } from "../errors.ts";
 import { activeOverrides, deadlineOf } from "../model/effective.ts";
 import { amountOf, certainAfterMs } from "../model/held_flows.ts";
-import type { HeldFlows } from "../model/held_flows.ts";
+import type { FlowAmount, HeldFlows } from "../model/held_flows.ts";
 import { translates } from "../model/nat.ts";
 import type { Destination, ForwardingTable, Override, Service } from "../model/table.ts";
+import type { EndedDrain, StateDirectory } from "./state.ts";
 
 export interface DrainsOptions {
   readonly clock: Clock;
+  readonly state: Pick<StateDirectory, "endedDrains" | "saveEndedDrains"> | null;
   readonly overrides: () => readonly Override[];
   /** What is published; null: nothing yet. */
   readonly table: () => ForwardingTable | null;
@@ -27,33 +31,61 @@ interface Progress {
   closedAtMs: number | null;
   /** Of the last look before its end; null: nobody has looked. */
   flows: HeldFlows | null;
-  end: { readonly how: "empty" | "deadline"; readonly atMs: number } | null;
+  end: { readonly how: "empty" | "deadline"; readonly atMs: number; readonly flows: FlowAmount } | null;
 }
 
 export class Drains {
   readonly #options: DrainsOptions;
   #all = new Map<string, Progress>();
+  /** What the state directory holds. */
+  #kept: readonly EndedDrain[];
 
   constructor(options: DrainsOptions) {
     this.#options = options;
+    this.#kept = options.state?.endedDrains() ?? [];
   }
 
   /** Brings everything up to date. Cheap where nothing is drained. */
   look(): void {
-    const { clock, overrides, table } = this.#options;
+    this.#follow();
+    const open = [...this.#all.values()].filter(({ end }) => end === null);
+    const published = this.#options.table();
+    if (open.length > 0 && published !== null) {
+      const flows = this.#options.flows();
+      for (const progress of open) this.#advance(progress, published, flows);
+    }
+    this.#keep();
+  }
+
+  #follow(): void {
+    const { clock, overrides } = this.#options;
     const before = this.#all;
     this.#all = new Map();
     for (const [target, { standing }] of activeOverrides(overrides(), clock.wallMs())) {
       if (standing?.change.kind !== "drain") continue;
       const known = before.get(target);
       this.#all.set(target, known?.override === standing ? known
-        : { override: standing, closedAtMs: null, flows: null, end: null });
+        : { override: standing, closedAtMs: null, flows: null, end: this.#endOf(standing) });
     }
-    const open = [...this.#all.values()].filter(({ end }) => end === null);
-    const published = table();
-    if (open.length === 0 || published === null) return;
-    const flows = this.#options.flows();
-    for (const progress of open) this.#advance(progress, published, flows);
+  }
+
+  /** As it was told by an earlier supervisor. */
+  #endOf({ target, atMs: startedAtMs }: Override): Progress["end"] {
+    const kept = this.#kept.find((each) => each.target === target && each.startedAtMs === startedAtMs);
+    return kept === undefined ? null : { how: kept.how, atMs: kept.atMs, flows: kept.flows };
+  }
+
+  /** Tried again at the next look where it fails. */
+  #keep(): void {
+    const ended = [...this.#all.values()].flatMap(({ override: { target, atMs }, end }): EndedDrain[] =>
+      end === null ? [] : [{ target, startedAtMs: atMs, ...end }]);
+    if (JSON.stringify(ended) === JSON.stringify(this.#kept)) return;
+    try {
+      this.#options.state?.saveEndedDrains(ended);
+      this.#kept = ended;
+    } catch (error) {
+      if (!isFailure(error, "SYSTEM")) throw error; // the directory has told it
+    }
   }
 
   /** Backends whose last flow has ended. */
@@ -88,8 +120,8 @@ export class Drains {
 
   #end(progress: Progress, how: "empty" | "deadline"): void {
     const { target } = progress.override;
-    progress.end = { how, atMs: this.#options.clock.wallMs() };
     const { flows, resets, moves } = this.#view(progress);
+    progress.end = { how, atMs: this.#options.clock.wallMs(), flows };
     const message = how === "empty" ? "is drained: no flow is left"
       : `is drained: its time is over, and ${describeRest({ flows, resets, moves })}`;
     this.#options.record(target, message, { how, flows });
@@ -110,7 +142,7 @@ export class Drains {
     return {
       target, actor, reason, startedAtMs: atMs,
       deadlineAtMs: deadlineOf(override),
-      flows: amountOf(flows),
+      flows: end?.flows ?? amountOf(flows),
       certainAtMs: certainAtMs > atMs ? certainAtMs : null,
       resets: users.filter(isReset).map(({ name }) => name),
       moves: users.filter((service) => !isReset(service)).map(({ name }) => name),

@@ -132,8 +132,8 @@ function sharesOf(places: Places): ReadonlyMap<string | null, number> {
 const ALL_UNKNOWN: Plan["flows"] = { moved: UNKNOWN_AMOUNT, broken: UNKNOWN_AMOUNT, total: UNKNOWN_AMOUNT };
 
 /**
- * Of the flows held now, those that meet another backend: of XDP's, whose backend goes away, or whom nobody
- * remembers and whose slots move.
+ * Of the flows held now, those that meet another backend: of XDP's, service by service, all where the service goes; as
+ * many as the slots that break have where nobody remembers them; else those whose backend goes away.
  */
 export function movedFlows(
   before: ForwardingTable | null, after: ForwardingTable, counters: Counters | null, mode: Mode,
@@ -142,24 +142,27 @@ export function movedFlows(
   const total = sumOfAmounts([...counters.serviceFlows.values()].map(amountOf));
   // Connections of the proxy end where they began.
   if (mode === "proxy") return { moved: NO_FLOWS, broken: NO_FLOWS, total };
-  // Where nobody remembers flows they follow the slots, and all slots have as many.
-  const forgotten = movements(before, after, mode).filter(({ service: name, slotsBroken }) => slotsBroken > 0
-    && before.services.some((service) => service.name === name && !remembers(service)));
-  const shared = forgotten.map(({ service, brokenShare }) => partOf(amountOf(counters.serviceFlows.get(service)), brokenShare));
+  const news = byKey(after.services);
   const stays = kept(after);
-  const gone = new Set([...before.destinations.values()].filter((each) => !stays.has(placeOf(each))).map(({ name }) => name));
-  // In the slots that break are those of the backends that go, too.
-  const names = [...gone].filter((name) => !usedByAlone(before, name, (service) => !remembers(service)));
-  const moved = sumOfAmounts([...shared, ...names.map((name) => amountOf(counters.backendFlows.get(name)))]);
+  const moved = sumOfAmounts(before.services.flatMap((old): FlowAmount[] => {
+    const service = news.get(serviceKey(old.config));
+    if (service === undefined) return [amountOf(counters.serviceFlows.get(old.name))];
+    if (remembers(old) && remembers(service)) return flowsOfGone(before, old, stays, counters);
+    // Flows that nobody remembers follow the slots, and all slots have as many.
+    const { broken } = slotsOf(before, old, after, service, mode);
+    return broken === 0 ? [] : [partOf(amountOf(counters.serviceFlows.get(old.name)), broken / service.ring.size)];
+  }));
   return { moved, broken: moved, total };
+}
+
+function flowsOfGone(
+  before: ForwardingTable, { name, destinations }: Service, stays: ReadonlySet<string>, { flowsAt }: Counters,
+): FlowAmount[] {
+  const gone = destinations.map((id) => before.destinations.get(id))
+    .filter((each) => each !== undefined && !stays.has(placeOf(each)));
+  return gone.map((each) => amountOf(flowsAt?.get(name)?.get(each!.name)));
 }
 
 function partOf({ count, kind }: FlowAmount, share: number): FlowAmount {
   return { count: count === null ? null : Math.round(count * share), kind };
-}
-
-/** Whether all services that have flows at a backend are of this sort. */
-function usedByAlone({ services, destinations }: ForwardingTable, name: string, isOf: (service: Service) => boolean): boolean {
-  return services.every((service) => isOf(service)
-    || !service.destinations.some((id) => destinations.get(id)?.name === name));
 }

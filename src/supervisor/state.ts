@@ -1,5 +1,5 @@
-// The state directory of an instance: overrides, hash seed, the last configs that were applied and the
-// last known health. Knows files and their forms; must never know what a supervisor makes of them.
+// The state directory of an instance: overrides, drains that are over, hash seed, the last configs that were
+// applied and the last known health. Knows files and their forms; must never know what a supervisor makes of them.
 // What cannot be read is set aside under another name and reported, and what cannot be written is told:
 // neither is a reason not to start, or to stop forwarding.
 
@@ -9,6 +9,7 @@ import { overrideChangeSchema } from "../api/schemas.ts";
 import type { Revision } from "../api/schemas.ts";
 import type { Env } from "../env.ts";
 import { Failure } from "../errors.ts";
+import { FLOW_KINDS } from "../model/held_flows.ts";
 import type { BackendHealth, Override } from "../model/table.ts";
 import { refuseForeignPlace } from "./own_place.ts";
 
@@ -25,6 +26,9 @@ export interface StateDirectory {
   troubles(): readonly string[];
   overrides(): readonly Override[];
   saveOverrides(overrides: readonly Override[]): void;
+  /** Of drains that are over and still in force. */
+  endedDrains(): readonly EndedDrain[];
+  saveEndedDrains(ended: readonly EndedDrain[]): void;
   /** Null when there is none yet. */
   seed(): bigint | null;
   saveSeed(seed: bigint): void;
@@ -47,6 +51,18 @@ const overridesFileSchema = z.strictObject({
     atMs: z.number(), expiresAtMs: z.number().nullable(),
   })),
 });
+
+/** Beside the overrides, whose file older versions read, and refuse with anything in it that they do not know. */
+const drainsFileSchema = z.object({
+  version: z.literal(1),
+  ended: z.array(z.object({
+    target: z.string(), startedAtMs: z.number(), how: z.enum(["empty", "deadline"]), atMs: z.number(),
+    flows: z.object({ count: z.number().nullable(), kind: z.enum(FLOW_KINDS) }),
+  })),
+});
+
+/** A drain, by the backend and the time of the override, and how it ended. */
+export type EndedDrain = Readonly<z.infer<typeof drainsFileSchema>["ended"][number]>;
 
 const revisionFileSchema = z.strictObject({
   revision: z.number().int().min(1), atMs: z.number(), actor: z.string(), origin: z.string(),
@@ -95,6 +111,8 @@ export function openStateDirectory(
     troubles: () => store.troubles(),
     overrides: () => readJson(`${path}/overrides.json`, overridesFileSchema)?.overrides ?? [],
     saveOverrides: (overrides) => { writeJson(`${path}/overrides.json`, { version: 1, overrides }); },
+    endedDrains: () => readJson(`${path}/drains.json`, drainsFileSchema)?.ended ?? [],
+    saveEndedDrains: (ended) => { writeJson(`${path}/drains.json`, { version: 1, ended }); },
     seed: () => store.read(`${path}/seed`, (bytes) => {
       const seed = parseSeed(Buffer.from(bytes).toString("latin1"));
       if (seed === null) throw new Error("a seed has 16 hexadecimal digits");

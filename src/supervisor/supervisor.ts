@@ -132,7 +132,7 @@ class PointsmanSupervisor implements Supervisor {
       file: options.file, counters: () => this.counters(), record,
     });
     this.#drains = new Drains({
-      clock: env.clock, mode: () => seat.plane.mode, table: () => this.#engine.table,
+      clock: env.clock, state, mode: () => seat.plane.mode, table: () => this.#engine.table,
       overrides: () => this.#book.list(), flows: () => this.counters().drainFlows,
       record: (target, message, fields) => { this.#record("override", target, message, fields); },
     });

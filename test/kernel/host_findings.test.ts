@@ -1,6 +1,7 @@
 // Offloads and MTUs of this kernel's own interfaces: what `doctor` and `check` say of them, and what `run` does
 // where one makes a mode impossible. The plane's wire, whose offloads are switched one at a time.
 
+import { rmSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import type { Io } from "../../src/cli/io.ts";
 import { runCli } from "../../src/cli/program.ts";
@@ -12,7 +13,7 @@ import type { Env } from "../../src/env.ts";
 import type { Config } from "../../src/model/config.ts";
 import { deleteOwn, runInSync } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
-import { config, createWire, env, freshInstance, programOn, tableOf, type Wire } from "./fixtures/plane_fixture.ts";
+import { config, createWire, env, freshInstance, pinDirectory, programOn, tableOf, type Wire } from "./fixtures/plane_fixture.ts";
 
 let wire: Wire;
 const opened: Dataplane[] = [];
@@ -94,6 +95,47 @@ describeKernel("this host's interfaces", [...KERNEL, "tool:ethtool"], () => {
     expect(programOn(wire)).toBeNull();
     peer("gro", "on");
     expect((await opening(wanted({}))).choice.reason).toBe("XDP is attached to veth0 (native)");
+  });
+
+  it("that have a plane of this instance keep it, with what is in its way, and no other instance finds them free", async () => {
+    const of = wanted({ dataplane: { mode: "xdp", xdp: "native" } });
+    const program = (by: Config): HostCheck | undefined =>
+      probeHost(by, env).checks.find(({ name }) => name === "interface veth0 program");
+    expect(program(of)).toBeUndefined();
+    await (await opening(of)).plane.close({ detach: false, drainMs: 0 });
+    opened.pop();
+    expect(program(of)).toMatchObject({ level: "ok", found: "our own program (native), which will be adopted" });
+    expect(findings(of, "warning").filter(({ name }) => name === "XDP on veth0")).toEqual([]);
+    peer("gro", "off");
+    const [kept] = findings(of, "warning").filter(({ name }) => name === "XDP on veth0");
+    expect(kept?.found).toContain("our own program, which will be adopted as it is (native), loses packets: veth0 takes no frames");
+    expect(kept?.remedy).toContain("ethtool -K PEER gro on");
+    expect(probeHost(of, env)).toMatchObject({ mode: "xdp" });
+    const { choice, plane } = await opening(of);
+    expect(choice.attempts[0]?.result).toContain("adopted, native: was attached before, and loses packets");
+    // In the other mode it would be attached anew, and may not be.
+    expect(probeHost({ ...of, dataplane: { ...of.dataplane, xdp: "generic" } }, env).checks.filter(({ name }) => name === "XDP on veth0"))
+      .toEqual([]);
+    const other = wanted({});
+    expect(program(other)).toMatchObject({ level: "missing", remedy: expect.stringContaining(`detach --instance ${of.instance}`) as string });
+    expect(program(other)?.found).toMatch(new RegExp(`^the program of the instance ${of.instance} \\(id \\d+\\)$`));
+    expect(probeHost(other, env)).toMatchObject({ mode: "proxy" });
+    wire.ip("link", "set", "veth0", "down");
+    wire.ip("link", "set", "veth0", "name", "veth7");
+    try {
+      const renamed = probeHost({ ...of, dataplane: { ...of.dataplane, interfaces: ["veth7"] } }, env).checks
+        .find(({ name }) => name === "interface veth7 program");
+      expect(renamed?.found).toContain("our own program, attached when veth7 was called veth0");
+      expect(renamed?.remedy).toContain("call it veth0 again");
+    } finally {
+      wire.ip("link", "set", "veth7", "name", "veth0");
+      wire.ip("link", "set", "veth0", "up");
+      wire.ip("address", "add", "fd00:1::1/64", "dev", "veth0", "nodad");
+    }
+    // Nobody's any more, as far as can be told.
+    rmSync(`${pinDirectory(of.instance)}/link-veth0`);
+    expect(program(of)).toMatchObject({ level: "missing", found: expect.stringMatching(/^another XDP program \(id \d+\)$/) as string });
+    expect(plane.mode).toBe("xdp");
   });
 
   it("on which a bridge gets merged packets leave no mode: the proxy is taken, and xdp is refused", async () => {

@@ -283,6 +283,8 @@ describeKernel("the XDP plane", KERNEL, () => {
     const plane = await opening(instance);
     await expect(open(config({ instance: freshInstance() }))).rejects.toMatchObject({
       code: "PLANE_IN_USE", details: { interface: "veth0" },
+      message: `veth0 runs the program of the instance ${instance} already: pointsman detach --instance ${instance}, `
+        + "or take veth0 out of dataplane.interfaces of one of the two",
     });
     plane.inside.maps.maps.settings.update(new Uint8Array(4), new Uint8Array(Settings.size), 0);
     await abandon(plane);

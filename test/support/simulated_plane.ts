@@ -5,7 +5,7 @@ import type {
   ApplyReport, Counters, Dataplane, DoubtListener, PlaneStatus, ProbePlace, StepDescription,
 } from "../../src/dataplane/dataplane.ts";
 import { Failure } from "../../src/errors.ts";
-import type { FlowKind } from "../../src/model/held_flows.ts";
+import type { FlowKind, HeldFlows } from "../../src/model/held_flows.ts";
 import { formatServiceAddress } from "../../src/model/service_address.ts";
 import type { SlotSweep } from "../../src/model/slot_states.ts";
 import type { ForwardingTable, Ledger } from "../../src/model/table.ts";
@@ -183,13 +183,15 @@ export class SimulatedPlane implements Dataplane {
 
   counters(): Counters {
     const names = [...this.table?.destinations.values() ?? []].map(({ name }) => name);
-    const backendFlows = new Map(names.map((name) =>
-      [name, { count: this.held.get(name) ?? 0, kind: this.heldKind, atMs: this.countedAtMs }]));
+    const heldBy = (name: string): HeldFlows => ({ count: this.held.get(name) ?? 0, kind: this.heldKind, atMs: this.countedAtMs });
+    const backendFlows = new Map(names.map((name) => [name, heldBy(name)]));
     return {
       verdicts: {}, services: new Map(), backends: new Map(), flowTable: { count: 0, max: FLOWS_MAX },
       serviceFlows: new Map((this.table?.services ?? []).map(({ name }) =>
         [name, { count: 0, kind: this.heldKind, atMs: this.countedAtMs }])),
       backendFlows, drainFlows: backendFlows,
+      flowsAt: new Map((this.table?.services ?? []).map(({ name, destinations }) => [name,
+        new Map(destinations.map((id) => this.table!.destinations.get(id)!.name).map((each) => [each, heldBy(each)]))])),
     };
   }
 

@@ -3,6 +3,7 @@
 
 import { describe, expect, it } from "vitest";
 import { attachInterface, type Attachment, type ObstacleTo } from "../../src/dataplane/xdp/attach.ts";
+import type { Obstacle } from "../../src/dataplane/xdp/finding.ts";
 import type { BpfObject, Native, XdpLink } from "../../src/dataplane/xdp/native.ts";
 import type { Link } from "../../src/dataplane/xdp/netlink/rtnetlink.ts";
 import type { Pins } from "../../src/dataplane/xdp/pins.ts";
@@ -10,6 +11,7 @@ import type { XdpMode } from "../../src/model/config.ts";
 import { createFakeEnv } from "../support/fake_env.ts";
 
 const NATIVE = 4;
+const EBUSY = 16;
 const EINVAL = 22;
 const LINK = {
   ifindex: 2, name: "eth0", mac: "02:00:00:00:00:01", mtu: 1500, up: true, loopback: false, arp: true, kind: null, peer: 0,
@@ -21,6 +23,10 @@ class Kernel {
   readonly env = createFakeEnv();
   readonly asked: number[] = [];
   pinned = 0;
+  /** Who has the interface's program. */
+  holder: Obstacle | null = null;
+  /** What the kernel's refusal is called. */
+  code = "INVALID";
   readonly #refuses: number | null;
 
   /** Refuses native programs with this errno. */
@@ -32,12 +38,12 @@ class Kernel {
     const native = { XdpLink: { attach: (_object: BpfObject, _program: string, _ifindex: number, flags: number): XdpLink => {
       this.asked.push(flags);
       if (flags === NATIVE && this.#refuses !== null) {
-        throw Object.assign(new Error("refused"), { code: "INVALID", errno: this.#refuses, operation: "attach", object: "eth0", log: "" });
+        throw Object.assign(new Error("refused"), { code: this.code, errno: this.#refuses, operation: "attach", object: "eth0", log: "" });
       }
       return { pin: () => { this.pinned += 1; }, close: () => undefined } as unknown as XdpLink;
     } } } as unknown as Native;
     const pins = { linkPath: () => "/link", has: () => false } as unknown as Pins;
-    return attachInterface({ native, log: this.env.log, pins, object: {} as BpfObject, mode, obstacle }, LINK);
+    return attachInterface({ native, log: this.env.log, pins, object: {} as BpfObject, mode, obstacle, holder: () => this.holder }, LINK);
   }
 }
 
@@ -67,6 +73,16 @@ describe("an interface", () => {
     expect(kernel.asked).toEqual([2]);
     expect(() => kernel.attach("native", obstacle)).toThrow("native XDP on eth0 would lose packets: br0 takes no frames");
     expect(kernel.asked).toEqual([2]);
+  });
+
+  it("that runs a program already says whose it is, as far as that is known", () => {
+    const kernel = new Kernel(EBUSY);
+    kernel.code = "BUSY";
+    expect(() => kernel.attach("auto", () => null)).toThrow(
+      "eth0 runs another program already: detach it (pointsman detach --instance …, or \"ip link set eth0 xdp off\")");
+    kernel.holder = { found: "the program of the instance b", remedy: "pointsman detach --instance b" };
+    expect(() => kernel.attach("auto", () => null)).toThrow("eth0 runs the program of the instance b already: pointsman detach --instance b");
+    expect(kernel).toMatchObject({ asked: [4, 4], pinned: 0 });
   });
 
   it("where every mode would lose packets gets no program", () => {

@@ -222,6 +222,53 @@ describe("a drain", () => {
     expect(drainOf(world)).toMatchObject({ end: "empty", flows: { kind: "exact" } });
   });
 
+  it.each([["empty", 0, null], ["deadline", 3, MINUTE]] as const)(
+    "that is over (%s) is told once, also when the supervisor is another one", async (end, count, timeoutMs) => {
+      const world = await started();
+      world.plane.held.set("web/b", 3);
+      await say(world, { kind: "drain", ...(timeoutMs === null ? {} : { timeoutMs }) });
+      await world.pass(2000);
+      world.plane.held.set("web/b", count);
+      await world.pass(MINUTE);
+      const told = drainOf(world);
+      expect(told).toMatchObject({ end, flows: { count } });
+      for (let restarts = 0; restarts < 2; restarts += 1) {
+        world.kill();
+        await world.pass(MINUTE);
+        await world.start();
+        expect(drainOf(world)).toEqual(told);
+        expect(row(world)).toMatchObject({ state: "drained" });
+        await world.pass(10_000);
+        expect(drainOf(world)).toEqual(told);
+        expect(messages(world).filter((each) => each.startsWith("is drained"))).toEqual([]);
+      }
+      // Another drain of the same backend is another one.
+      await world.supervisor.clearOverrides({ target: "b", kind: "drain" }, "bob");
+      await world.pass(2000);
+      expect(world.state().endedDrains()).toEqual([]);
+      world.plane.held.set("web/b", 3);
+      await say(world, { kind: "drain" });
+      await world.pass(2000);
+      expect(drainOf(world)).toMatchObject({ end: null });
+      world.plane.held.set("web/b", 0);
+      await world.pass(2000);
+      expect(messages(world).filter((each) => each.startsWith("is drained"))).toEqual(["is drained: no flow is left"]);
+    });
+
+  it("that is over is told again by the next supervisor only where that could not be kept", async () => {
+    const world = await started();
+    await say(world, { kind: "drain" });
+    world.stateRefuses = "no space left";
+    await world.pass(5000);
+    expect(drainOf(world)).toMatchObject({ end: "empty" });
+    expect(world.supervisor.status().warnings.join()).toContain("drains.json cannot be written: no space left");
+    expect(world.setAside.filter((each) => each.includes("drains.json"))).toHaveLength(1);
+    world.stateRefuses = null;
+    await world.pass(2000);
+    expect(world.state().endedDrains()).toMatchObject([{ target: "web/b", how: "empty" }]);
+    expect(world.supervisor.status().warnings.join()).not.toContain("drains.json");
+  });
+
   it("of an older version is read, with no deadline", async () => {
     const world = new World();
     const old = { target: "web/b", change: { kind: "drain" }, actor: "ann", reason: null, atMs: 5, expiresAtMs: null };

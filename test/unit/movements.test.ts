@@ -4,7 +4,7 @@
 import { describe, expect, it } from "vitest";
 import type { Counters } from "../../src/dataplane/dataplane.ts";
 import { compile } from "../../src/model/compile.ts";
-import { NO_FLOWS, UNKNOWN_AMOUNT, type FlowKind } from "../../src/model/held_flows.ts";
+import { NO_FLOWS, sumOfFlows, UNKNOWN_AMOUNT, type FlowKind, type HeldFlows } from "../../src/model/held_flows.ts";
 import type { ForwardingTable, Intent } from "../../src/model/table.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import { movedFlows, movements } from "../../src/supervisor/movements.ts";
@@ -31,6 +31,7 @@ function counters(kind: FlowKind, counts: Readonly<Record<string, number>>): Cou
   return {
     verdicts: {}, services: new Map(), backends: new Map(), flowTable: { count: 0, max: 0 },
     serviceFlows: new Map([["web", { count, kind, atMs: 0 }]]), backendFlows, drainFlows: backendFlows,
+    flowsAt: new Map([["web", backendFlows]]),
   };
 }
 
@@ -116,6 +117,48 @@ describe("movedFlows", () => {
     expect(movedFlows(before("none"), before("none"), counters("unknown", HELD), "xdp"))
       .toEqual({ moved: NO_FLOWS, broken: NO_FLOWS, total: UNKNOWN_AMOUNT });
     expect(movedFlows(before("full"), after("full"), null, "xdp")).toEqual(moved("unknown", null, null));
+  });
+
+  describe("of several services of a pool", () => {
+    /** One service remembers all flows, and one none. */
+    function both(backends: readonly string[], names = ["full", "none"]): ForwardingTable {
+      const services = ([["full", 80], ["none", 81]] as const).filter(([name]) => names.includes(name))
+        .map(([tracking, port]): ServiceSketch => ({ name: tracking, pool: "web", ringSize: SIZE, tracking, port }));
+      const config = configOf({ pools: { web: backends.map((name) => ({ name, address: `10.0.0.${name.charCodeAt(0)}` })) }, services });
+      return compile({ config, hashSeed: 7n, overrides: [], health: new Map(), nowMs: 0 }, { ledger: EMPTY_LEDGER, generation: 0 });
+    }
+    const at = (counts: Readonly<Record<string, number>>, kind: FlowKind): ReadonlyMap<string, HeldFlows> => counters(kind, counts).backendFlows;
+    const of = (kind: FlowKind, counts: readonly [full: Readonly<Record<string, number>>, none: Readonly<Record<string, number>>]): Counters => {
+      const flowsAt = new Map([["full", at(counts[0], "tracked")], ["none", at(counts[1], kind)]]);
+      const sum = (held: ReadonlyMap<string, HeldFlows>): HeldFlows => [...held.values()].reduce(sumOfFlows);
+      const names = Object.keys(counts[0]).map((name) => `web/${name}`);
+      return {
+        ...counters(kind, {}), flowsAt, serviceFlows: new Map([...flowsAt].map(([name, held]) => [name, sum(held)])),
+        backendFlows: new Map(names.map((name) => [name, sumOfFlows(flowsAt.get("full")!.get(name)!, flowsAt.get("none")!.get(name)!)])),
+      };
+    };
+    const NONE = { a: 512, b: 640, c: 704 };
+
+    it("counts no flow twice that stands in a slot that breaks, at a backend that goes", () => {
+      const [from, to] = [both(["a", "b", "c"]), both(["a", "b"])];
+      const { brokenShare } = movements(from, to, "xdp").find(({ service }) => service === "none")!;
+      expect(movedFlows(from, to, of("estimated", [HELD, NONE]), "xdp"))
+        .toEqual(moved("estimated", 11 + Math.round(1856 * brokenShare), 23 + 1856));
+      // What is not known of the one is not known of the sum.
+      expect(movedFlows(from, to, of("unknown", [HELD, NONE]), "xdp")).toEqual(moved("unknown", null, null));
+      expect(movedFlows(from, from, of("estimated", [HELD, NONE]), "xdp").moved).toEqual(NO_FLOWS);
+    });
+
+    it("counts all flows of a service that goes, though its backends stay for the other one", () => {
+      expect(movedFlows(both(["a", "b"]), both(["a", "b"], ["none"]), of("estimated", [{ a: 5, b: 7 }, { a: 64, b: 64 }]), "xdp"))
+        .toEqual({ moved: { count: 12, kind: "tracked" }, broken: { count: 12, kind: "tracked" }, total: { count: 140, kind: "estimated" } });
+    });
+  });
+
+  it("are a share of those that were remembered where nobody will be any more", () => {
+    const [from, to] = [before("full"), after("none")];
+    const { brokenShare } = movements(from, to, "xdp")[0]!;
+    expect(movedFlows(from, to, counters("tracked", HELD), "xdp")).toEqual(moved("tracked", Math.round(23 * brokenShare), 23));
   });
 
   it("are none in the proxy, whose connections end where they began", () => {

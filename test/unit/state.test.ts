@@ -32,6 +32,9 @@ describe("state directory", () => {
       target: "web/a", change: { kind: "weight" as const, weight: 7 }, actor: "ann", reason: null, atMs: 5, expiresAtMs: 9,
     }];
     state.saveOverrides(overrides);
+    const ended = [{ target: "web/a", startedAtMs: 5, how: "deadline" as const, atMs: 9, flows: { count: 3, kind: "tracked" as const } }];
+    expect(state.endedDrains()).toEqual([]);
+    state.saveEndedDrains(ended);
     state.saveSeed(0x0011223344556677n);
     state.saveHealth(new Map([
       ["web/a", { alive: false, known: true, admission: 0, reason: "refused", sinceMs: 3 }],
@@ -40,6 +43,7 @@ describe("state directory", () => {
     ]));
     const again = open(env);
     expect(again.state.overrides()).toEqual(overrides);
+    expect(again.state.endedDrains()).toEqual(ended);
     expect(again.state.seed()).toBe(0x0011223344556677n);
     expect([...again.state.health()!.out]).toEqual([
       ["web/a", { alive: false, known: true, admission: 0, reason: "refused", sinceMs: 3 }],
@@ -47,6 +51,20 @@ describe("state directory", () => {
     ]);
     expect(again.told).toEqual([]);
     for (const [path, file] of env.stored) expect([path, file.mode]).toEqual([path, 0o600]);
+  });
+
+  it("reads drains that are over by a newer version, which may know more of them", () => {
+    const env = createFakeEnv();
+    const one = { target: "web/a", startedAtMs: 5, how: "empty", atMs: 9, flows: { count: 0, kind: "exact", more: 1 }, by: "ann" };
+    env.files.writeAtomic(`${DIRECTORY}/drains.json`, JSON.stringify({ version: 1, ended: [one], more: 1 }), 0o600);
+    const { state, told } = open(env);
+    expect(state.endedDrains()).toEqual([
+      { target: "web/a", startedAtMs: 5, how: "empty", atMs: 9, flows: { count: 0, kind: "exact" } },
+    ]);
+    expect(told).toEqual([]);
+    env.files.writeAtomic(`${DIRECTORY}/drains.json`, JSON.stringify({ version: 1, ended: [{ ...one, how: "otherwise" }] }), 0o600);
+    expect(state.endedDrains()).toEqual([]);
+    expect(told.join()).toMatch(/drains\.json cannot be read .* its content has no effect/s);
   });
 
   it("sets a broken file aside also where nothing can be written, and keeps it where it cannot even do that", () => {

@@ -274,6 +274,7 @@ describe("overrides", () => {
   it("by bare name, in force at once, kept over kill -9, cleared by name", async () => {
     const world = new World();
     const supervisor = await world.start(WEB);
+    world.plane.held.set("web/b", 1);
     const view = await supervisor.override({ ...drain, target: "b" });
     expect(view).toMatchObject({ id: "drain:web:b", target: "web/b", actor: "ann", matches: true });
     expect(slotsOf(world, "web/b")).toBe(0);

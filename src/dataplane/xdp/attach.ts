@@ -40,6 +40,8 @@ export interface AttachContext {
   readonly object: BpfObject;
   readonly mode: XdpMode;
   readonly obstacle: ObstacleTo;
+  /** Who has the program that an interface runs already, in words and with a remedy; null: a stranger. */
+  readonly holder: (link: Link) => Obstacle | null;
 }
 
 /** What would lose packets in a mode, although the kernel would attach; "refused": why a driver may have refused native. */
@@ -82,6 +84,12 @@ export function attachInterface(context: AttachContext, link: Link): Attachment 
     throw failureFrom(error);
   }
   return { name: link.name, ifindex: link.ifindex, mode, adopted: false, link: attached, note, remedy };
+}
+
+/** The mode in which a program that is there is gone on with; null: there is none, or the config wants another mode. */
+export function adoptedMode({ xdp }: Pick<Link, "xdp">, wanted: XdpMode): AttachMode | null {
+  const found = xdp.mode === "generic" ? "generic" : "native";
+  return xdp.programId !== 0 && (wanted === "auto" || wanted === found) ? found : null;
 }
 
 /** Swaps the program under a live link; null when the link leads nowhere, and then its pin is gone. */
@@ -151,14 +159,21 @@ function attachNew(context: AttachContext, link: Link): Attached {
 }
 
 /** Throws XDP_UNAVAILABLE too where packets would be lost: nobody would see why. */
-function attempt({ native, object, obstacle }: AttachContext, link: Link, mode: AttachMode): XdpLink {
+function attempt({ native, object, obstacle, holder }: AttachContext, link: Link, mode: AttachMode): XdpLink {
   const against = obstacle(link, mode);
   if (against !== null) throw lossFailure(link, mode, against);
   try {
     return native.XdpLink.attach(object, PROGRAM, link.ifindex, MODES[mode]);
   } catch (error) {
+    if (isNativeError(error) && (error.code === "BUSY" || error.code === "EXISTS")) throw inUse(error, link, holder(link));
     throw attachFailure(error, link, mode, mode === "native" ? obstacle(link, "refused") : null);
   }
+}
+
+function inUse(error: Error, { name, xdp }: Link, holder: Obstacle | null): Failure {
+  const owner = holder?.found ?? (xdp.programId === 0 ? "another program" : `the program with id ${xdp.programId}`);
+  const remedy = holder?.remedy ?? `detach it (pointsman detach --instance …, or "ip link set ${name} xdp off")`;
+  return new Failure("PLANE_IN_USE", { interface: name }, `${name} runs ${owner} already: ${remedy}`, error);
 }
 
 export function lossFailure({ name }: LinkName, mode: AttachMode, { found, remedy }: Obstacle): Failure {
@@ -166,14 +181,8 @@ export function lossFailure({ name }: LinkName, mode: AttachMode, { found, remed
     `${mode} XDP on ${name} would lose packets: ${found} (${remedy})`);
 }
 
-function attachFailure(error: unknown, { name, mtu, xdp }: Link, mode: AttachMode, suspect: Obstacle | null): Failure {
+function attachFailure(error: unknown, { name, mtu }: Link, mode: AttachMode, suspect: Obstacle | null): Failure {
   if (!isNativeError(error)) throw error;
-  if (error.code === "BUSY" || error.code === "EXISTS") {
-    const owner = xdp.programId === 0 ? "another program" : `the program with id ${xdp.programId}`;
-    return new Failure("PLANE_IN_USE", { interface: name },
-      `${name} runs ${owner} already: detach it (pointsman detach --instance …, or "ip link set ${name} xdp off")`,
-      error);
-  }
   if (error.errno === ERRNO.ENODEV) {
     return new Failure("DEVICE_MISSING", { name }, `the interface ${name} is gone`, error);
   }

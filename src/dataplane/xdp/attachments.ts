@@ -5,11 +5,13 @@ import { isFailure } from "../../errors.ts";
 import type { PlaneStatus } from "../dataplane.ts";
 import { attachInterface, lossFailure, type Attachment, type ObstacleTo } from "./attach.ts";
 import type { Core, CoreContext } from "./core.ts";
+import type { Obstacle } from "./finding.ts";
 import type { Feature } from "./program_features.ts";
 import type { BpfObject } from "./native.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Pins } from "./pins.ts";
 import type { LoadedProgram } from "./program.ts";
+import { heldBy, holderOf } from "./program_holder.ts";
 
 /** All or none: what this call attached goes again when one interface refuses. */
 export function attachAll(
@@ -57,9 +59,13 @@ function attachOne(
   context: CoreContext, pins: Pins, object: BpfObject,
   { link, features }: { readonly link: Link; readonly features: ReadonlySet<Feature> },
 ): Attachment {
-  const { native, env: { log }, config } = context;
+  const { native, env, config: { instance, dataplane: { xdp } } } = context;
   const obstacle: ObstacleTo = (to, mode) => context.obstacle(to, mode, features);
-  return attachInterface({ native, log, pins, object, mode: config.dataplane.xdp, obstacle }, link);
+  const holder = (held: Link): Obstacle | null => {
+    const found = holderOf(native, env, instance, held);
+    return found === null ? null : heldBy(found, instance, held.name);
+  };
+  return attachInterface({ native, log: env.log, pins, object, mode: xdp, obstacle, holder }, link);
 }
 
 /**

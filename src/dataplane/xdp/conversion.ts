@@ -28,8 +28,13 @@ const NUMBERED_BY: Partial<Record<MapName, string>> = {
   verdict_counts: "verdict", tracking_counts: "tracking_outcome", nat_counts: "nat_outcome",
   quic_counts: "quic_outcome", flow_counts: "flow_event", remember_pace: "remember_kind",
 };
-/** Enums that number nothing that is kept, and values that merely count others. */
-const UNKEPT_ENUMS: ReadonlySet<string> = new Set([...Object.values(NUMBERED_BY), "decap_verdict", "link_places", "ring_slots"]);
+/**
+ * Enums that number nothing that is kept, and values that merely count others. Whether a flow belongs to the sample is
+ * asked again when it is counted.
+ */
+const UNKEPT_ENUMS: ReadonlySet<string> = new Set([
+  ...Object.values(NUMBERED_BY), "decap_verdict", "link_places", "ring_slots", "sample",
+]);
 const UNKEPT_VALUES: ReadonlySet<string> = new Set(["RING_CLASSES", "NAT_SOURCES_MAX"]);
 /** BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY and LRU_PERCPU_HASH. */
 const PER_CPU: ReadonlySet<number> = new Set([5, 6, 10]);

@@ -122,22 +122,26 @@ export function takenOut(destinations: readonly Destination[]): ReadonlySet<stri
 /** Of the services and backends of a table; a backend has the sum of what its services have there. */
 function heldFlows(
   table: ForwardingTable | null, found: FlowsFound,
-): Pick<Counters, "serviceFlows" | "backendFlows" | "drainFlows"> {
+): Pick<Counters, "serviceFlows" | "backendFlows" | "flowsAt" | "drainFlows"> {
   const serviceFlows = new Map<string, HeldFlows>();
+  const flowsAt = new Map<string, Map<string, HeldFlows>>();
   const backendFlows = new Map<string, HeldFlows>();
   const drainFlows = new Map<string, HeldFlows>();
   for (const service of table?.services ?? []) {
+    const places = new Map<string, HeldFlows>();
+    flowsAt.set(service.name, places);
     for (const id of service.destinations) {
       const destination = table!.destinations.get(id);
       if (destination === undefined) continue;
       const kind = flowKindOf(service);
       const held = heldBy(service, destination, kind, kind === "exact" ? found.nat : kind === "tracked" ? found.flows : found.samples);
+      add(places, destination.name, held);
       add(serviceFlows, service.name, held);
       add(backendFlows, destination.name, held);
       add(drainFlows, destination.name, kind === "estimated" ? heldBy(service, destination, drainKindOf(service), found.flows) : held);
     }
   }
-  return { serviceFlows, backendFlows, drainFlows };
+  return { serviceFlows, backendFlows, flowsAt, drainFlows };
 }
 
 /** As a walk over one of the tables found them; null: there is none. */

@@ -81,6 +81,13 @@ export function everyPins(env: Env, instance: string): Pins[] {
   return [current, ...beside].filter(({ directory }) => env.files.exists(directory));
 }
 
+/** Everybody who has something pinned, in the order of their names. */
+export function instancesPinned(env: Env): string[] {
+  const parent = parentOf(env);
+  const names = env.files.exists(parent) ? env.files.list(parent) : [];
+  return [...new Set(names.map((name) => nameOfPin(name.split(NUMBER)[0]!)))].sort();
+}
+
 /** The plane that packets are served by, as far as it can be told from names; null: there is none. */
 export function livePins(env: Env, instance: string): Pins | null {
   const { current, beside } = placesOf(env, instance);
