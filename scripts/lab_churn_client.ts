@@ -17,6 +17,8 @@ export interface Broken {
   /** Wall clock, milliseconds. */
   readonly openedMs: number;
   readonly brokenMs: number;
+  /** The client's; 0: it never got a connection. */
+  readonly port: number;
   readonly reason: string;
 }
 
@@ -58,9 +60,9 @@ class Checked {
 
   /** Says what became of it, if it broke. */
   tell(kind: Broken["kind"]): void {
-    const { reason } = this.#conversation;
+    const { reason, port } = this.#conversation;
     if (reason === null) return;
-    const broken: Broken = { kind, name: this.#name, openedMs: this.openedMs, brokenMs: Date.now(), reason };
+    const broken: Broken = { kind, name: this.#name, openedMs: this.openedMs, brokenMs: Date.now(), port, reason };
     process.stdout.write(`${JSON.stringify(broken)}\n`);
   }
 }

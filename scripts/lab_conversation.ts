@@ -8,6 +8,7 @@ export class Conversation {
   readonly #silentMs: number;
   readonly #socket: Socket;
   #reason: string | null = null;
+  #port = 0;
   #unread = "";
   #wake: (() => void) | null = null;
 
@@ -16,6 +17,7 @@ export class Conversation {
     this.#silentMs = silentMs;
     this.#socket = connect(options);
     this.#socket.setEncoding("latin1").setNoDelay(true);
+    this.#socket.on("connect", () => { this.#port = this.#socket.localPort ?? 0; });
     this.#socket.on("data", (chunk: string) => { this.#unread += chunk; this.#wake?.(); });
     this.#socket.on("error", (error: NodeJS.ErrnoException) => { this.#fail(error.code ?? error.message); });
     this.#socket.on("close", () => { this.#fail("closed"); });
@@ -23,6 +25,9 @@ export class Conversation {
 
   /** How it broke, or null. */
   get reason(): string | null { return this.#reason; }
+
+  /** Its own; 0: it never got a connection. */
+  get port(): number { return this.#port; }
 
   /** The next line; null: there will be none. */
   async line(): Promise<string | null> {

@@ -140,7 +140,7 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
 
 /** Gives each service the states that its slots come into. */
 function followSlots(
-  { generation, changes }: Previous, destinations: Ledger["destinations"],
+  { generation, changes, ledger: { services: knownServices } }: Previous, destinations: Ledger["destinations"],
 ): (service: Service) => Service {
   if (changes === undefined) return (service) => service;
   const { nowMs, shown, sweeps } = changes;
@@ -148,7 +148,8 @@ function followSlots(
   const made: MadeStates[] = [];
   return (service) => {
     const key = serviceKey(service.config);
-    const step = { previous: shown.slots.get(key) ?? null, next: nextSlots(service), sweep: sweeps.get(key) ?? null };
+    const isBack = !shown.slots.has(key) && knownServices.has(key);
+    const step = { previous: shown.slots.get(key) ?? null, next: { ...nextSlots(service), isBack }, sweep: sweeps.get(key) ?? null };
     // Services of one pool have one ring: what its slots come into is made once, and is one object.
     let known = made.find((each) => isSameStep(each, step));
     if (known === undefined) {
@@ -172,7 +173,10 @@ interface MadeStates extends SlotStep {
 }
 
 function isSameStep(a: SlotStep, b: SlotStep): boolean {
-  if (a.previous === null || b.previous === null) return a.previous === b.previous && a.next.tracking === b.next.tracking;
+  if (a.previous === null || b.previous === null) {
+    return a.previous === b.previous && a.next.tracking === b.next.tracking && a.next.isBack === b.next.isBack
+      && a.next.owners.length === b.next.owners.length;
+  }
   return a.sweep === null && b.sweep === null
     && a.previous.states === b.previous.states && a.previous.owners === b.previous.owners
     && a.previous.tracking === b.previous.tracking && isSameScheme(a.previous.scheme, b.previous.scheme)
@@ -185,7 +189,7 @@ function slotsNow(service: Service): Omit<PublishedSlots, "states"> {
   return { scheme: schemeOf(service), owners: service.ring.slots, tracking: trackingOf(service) };
 }
 
-function nextSlots(service: Service): NextSlots {
+function nextSlots(service: Service): Omit<NextSlots, "isBack"> {
   const { protocol, changeWindowMs } = service.config;
   return { ...slotsNow(service), tellsOpening: protocol === "tcp", windowMs: changeWindowMs };
 }

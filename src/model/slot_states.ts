@@ -68,6 +68,8 @@ export interface NextSlots {
   readonly scheme: SlotScheme;
   readonly owners: Uint16Array;
   readonly tracking: Tracking;
+  /** The service was there before, and was taken out: there may be flows that are remembered. */
+  readonly isBack: boolean;
   /** TCP: packets that open flows say so. */
   readonly tellsOpening: boolean;
   readonly windowMs: number;
@@ -105,7 +107,8 @@ export function nextStates(
   previous: PublishedSlots | null, next: NextSlots, times: SlotTimes, sweep: SlotSweep | null,
 ): SlotStates {
   // Nobody's flows move, or all may.
-  if (previous === null || next.tracking === "none") return SETTLED;
+  if (next.tracking === "none") return SETTLED;
+  if (previous === null) return next.isBack && next.tracking === "minimal" ? exceptionalAnywhere(next, times) : SETTLED;
   const isKept = isSameScheme(previous.scheme, next.scheme);
   const origin = originOf(previous, times);
   if (isKept && origin === null) return withinScheme(previous, next, times, sweep);
@@ -116,6 +119,13 @@ export function nextStates(
     && isSameOwners(previous.owners, next.owners) && origin === states.predecessor;
   if (isUnchanged) return states;
   return acrossSchemes(origin ?? predecessorOf(previous.scheme, untrackedOwners(previous, times)), next, times);
+}
+
+/** No slot is changing, and flows may be remembered anywhere. */
+function exceptionalAnywhere({ owners: { length } }: NextSlots, { generation }: SlotTimes): SlotStates {
+  return {
+    ...SETTLED, exceptional: new Uint8Array(length).fill(1), closedIn: new Uint32Array(length).fill(generation), sweepable: length,
+  };
 }
 
 /** What a map holds of it. */
@@ -193,10 +203,7 @@ function acrossSchemes(origin: Predecessor, next: NextSlots, times: SlotTimes): 
     // those that were opened meanwhile.
     const before: PublishedSlots = {
       scheme: origin.scheme, owners: origin.owners, tracking: next.tracking,
-      states: {
-        ...SETTLED, exceptional: new Uint8Array(origin.owners.length).fill(1),
-        closedIn: new Uint32Array(origin.owners.length).fill(times.generation),
-      },
+      states: exceptionalAnywhere({ ...next, owners: origin.owners }, times),
     };
     return slotBySlot(before, next, times, new Draft(before, next, times, null, true));
   }

@@ -33,13 +33,13 @@ class Clients {
     }
   }
 
-  /** A client takes the same port for another connection; its packets go where the first one went. */
+  /** A client takes the port of one of the last connections, which may have ended, for another one. */
   reopen(draws: Draws): void {
-    if (this.#flows.length === 0 || this.world.protocol === "udp") return;
-    const flow = draws.pick(this.#flows);
-    const home = this.world.send(flow.number, true);
-    this.#flows = this.#flows.filter((each) => each !== flow);
-    if (home !== null) this.#flows.push({ ...flow, home });
+    if (this.world.opened === 0 || this.world.protocol === "udp") return;
+    const number = draws.between(Math.max(1, this.world.opened - FLOWS_MAX), this.world.opened);
+    const flow = this.world.reopen(number);
+    this.#flows = this.#flows.filter((each) => each.number !== number);
+    if (flow !== null) this.#flows.push(flow);
   }
 
   /** Every flow sends a packet. One whose backend is dead ends, or, of UDP, begins anew. */
@@ -123,8 +123,32 @@ describe("every sequence of changes", () => {
   });
 });
 
+describe("a connection from the port of one that has ended", () => {
+  const all = (world: SlotWorld, id: number): void => { world.change((wanted) => { wanted.owners = wanted.owners.map(() => id); }); };
+  const walked = (world: SlotWorld): void => {
+    world.beginWalk();
+    world.endWalk(() => true);
+    world.change(() => undefined);
+  };
+
+  it("is not sent where that one was, when the backend is back that was taken out", () => {
+    const world = new SlotWorld({ backends: BACKENDS, scheme: SCHEME, owners: [1, 1, 1], protocol: "tcp" });
+    all(world, 2);
+    const { number } = world.open()!;
+    expect(world.flows.get(number)?.destination).toBe(2);
+    world.change(({ present }) => { present.delete(2); });
+    all(world, 1);
+    walked(world);
+    expect(world.reopen(number)?.home).toBe(1);
+    world.change(({ present }) => { present.add(2); });
+    all(world, 2);
+    expect(world.send(number, false)).toBe(1);
+  });
+});
+
 const CHANGES = [
   "owners", "owners", "owners", "one owner", "rehash", "resize", "hash input", "tracking", "health", "drain",
+  "remove", "return", "return",
 ] as const;
 
 function changeSomething(world: SlotWorld, draws: Draws): string {
@@ -143,6 +167,8 @@ function changeSomething(world: SlotWorld, draws: Draws): string {
     case "hash input": wanted.scheme = { ...wanted.scheme, hash: draws.pick(["5-tuple", "source-ip"]) }; break;
     case "tracking": wanted.tracking = draws.pick(["minimal", "full"]); break;
     case "health": toggle(wanted.alive, draws.between(1, BACKENDS)); break;
+    case "remove": if (wanted.present.size > 1) wanted.present.delete(draws.between(1, BACKENDS)); break;
+    case "return": wanted.present.add(draws.between(1, BACKENDS)); break;
     case "drain": toggle(wanted.admitting, draws.between(1, BACKENDS)); break;
   }
   return what;
@@ -152,7 +178,7 @@ function toggle(set: Set<number>, id: number): void {
   if (!set.delete(id)) set.add(id);
 }
 
-const HAPPENINGS = ["change", "change", "time", "time", "lost", "unheard", "late", "walk", "walk ends", "crash", "again"] as const;
+const HAPPENINGS = ["change", "change", "time", "time", "lost", "unheard", "late", "walk", "walk ends", "walked", "walked", "crash", "again"] as const;
 
 /** One of everything that may befall the control plane; flows send a packet as time goes by. */
 function befall(clients: Clients, draws: Draws): string {
@@ -188,6 +214,12 @@ function befall(clients: Clients, draws: Draws): string {
     }
     case "walk": world.beginWalk(); return what;
     case "walk ends": world.endWalk(() => draws.chance(0.5)); return what;
+    case "walked": {
+      world.beginWalk();
+      world.endWalk(() => true);
+      world.change(() => undefined);
+      return what;
+    }
     case "crash": world.crash(); return what;
     case "again": world.change(() => undefined); return what;
   }

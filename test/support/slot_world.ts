@@ -7,10 +7,11 @@ import { addressFromBytes } from "../../src/model/address.ts";
 import type { ServiceConfig } from "../../src/model/config.ts";
 import { decide } from "../../src/model/decide.ts";
 import type { FlowEntry, Packet } from "../../src/model/decide.ts";
+import { exceptionalSlot } from "../../src/model/flow_exception.ts";
 import { NO_NAT } from "../../src/model/nat.ts";
 import { PROTOCOL_NUMBERS } from "../../src/model/service_address.ts";
 import { serviceAt } from "./service_at.ts";
-import { schemeOf, slotBy } from "../../src/model/slot.ts";
+import { schemeOf } from "../../src/model/slot.ts";
 import type { SlotScheme } from "../../src/model/slot.ts";
 import { isRehashed, nextStates, recoveredStates } from "../../src/model/slot_states.ts";
 import type { PublishedSlots, SlotSweep } from "../../src/model/slot_states.ts";
@@ -44,6 +45,8 @@ export interface Wanted {
   /** By id. */
   readonly alive: Set<number>;
   readonly admitting: Set<number>;
+  /** Those that the config has. */
+  readonly present: Set<number>;
 }
 
 export class SlotWorld {
@@ -71,6 +74,7 @@ export class SlotWorld {
     const ids = Array.from({ length: backends }, (_, at) => at + 1);
     this.wanted = {
       scheme, owners: Uint16Array.from(owners), tracking: "minimal", alive: new Set(ids), admitting: new Set(ids),
+      present: new Set(ids),
     };
     this.#made = this.#shown = this.make();
     this.publish();
@@ -86,10 +90,13 @@ export class SlotWorld {
 
   /** Makes the table that is wanted. Nobody is sent by it yet. */
   make(): ForwardingTable {
-    const { scheme, tracking } = this.wanted;
-    const owners = this.wanted.owners.slice();
+    const { scheme, tracking, present } = this.wanted;
+    const there = [...present].sort();
+    const owners = this.wanted.owners.map((id) => (id === 0 || present.has(id) ? id : there[id % there.length] ?? 0));
     this.#generation += 1;
-    const next = { scheme, owners, tracking, tellsOpening: this.protocol === "tcp", windowMs: WINDOW_MS };
+    const next = {
+      scheme, owners, tracking, isBack: false, tellsOpening: this.protocol === "tcp", windowMs: WINDOW_MS,
+    };
     const times = {
       nowMs: this.nowMs, generation: this.#generation, reused: new Set<number>(),
     };
@@ -102,7 +109,7 @@ export class SlotWorld {
     if (!this.#isNaive && nextDeadlineMs !== null && nextDeadlineMs <= this.nowMs) throw new Error("a window is closed and still open");
     this.#previous = { scheme, owners, tracking, states };
     this.#isPublished = false;
-    this.#made = this.#tableOf(states);
+    this.#made = this.#tableOf(owners, states);
     return this.#made;
   }
 
@@ -150,12 +157,21 @@ export class SlotWorld {
     for (const number of new Set([...seen.keys(), ...this.flows.keys()])) {
       const entry = late() ? this.flows.get(number) : seen.get(number);
       if (entry === undefined) continue;
-      const { slot } = slotBy(schemeOf(service), this.#packet(number, false));
-      if (service.ring.slots[slot] !== entry.destination || (entry.other ?? 0) !== 0) exceptional[slot] = 1;
+      const slot = exceptionalSlot(table, service, this.#packet(number, false), entry, BigInt(Math.round(this.nowMs * 1e6)));
+      if (slot !== null) exceptional[slot] = 1;
     }
     this.#sweep = { generation: table.generation, exceptional };
     this.#walk = null;
   }
+
+  /** Opens a flow with a number that may be another one's, or was. */
+  reopen(number: number): Flow | null {
+    const home = this.send(number, true);
+    return home === null ? null : { number, home };
+  }
+
+  /** How many flows there were. */
+  get opened(): number { return this.#opened; }
 
   /** A new flow, through its opening packet and one more. */
   open(): Flow | null {
@@ -191,10 +207,11 @@ export class SlotWorld {
     };
   }
 
-  #tableOf(states: Service["states"]): ForwardingTable {
-    const { scheme, owners, tracking, alive, admitting } = this.wanted;
-    const destinations = new Map(Array.from({ length: this.#backends }, (_, at) =>
-      [at + 1, destinationOf(at + 1, alive.has(at + 1), admitting.has(at + 1))] as const));
+  #tableOf(owners: Uint16Array, states: Service["states"]): ForwardingTable {
+    const { scheme, tracking, alive, admitting, present } = this.wanted;
+    const ids = Array.from({ length: this.#backends }, (_, at) => at + 1);
+    const destinations = new Map(ids.filter((id) => present.has(id))
+      .map((id) => [id, destinationOf(id, alive.has(id), admitting.has(id))] as const));
     const service: Service = {
       index: 0, name: "s", hashSeed: scheme.hashSeed, states,
       ring: { key: "", size: owners.length, slots: owners.slice(), configured: owners },
@@ -206,8 +223,12 @@ export class SlotWorld {
     };
     return {
       generation: this.#generation, instance: "test", services: [service], destinations,
+      ledger: {
+        ...EMPTY_LEDGER,
+        destinations: new Map(ids.map((id) => [BigInt(id), { id, generation: 1, live: present.has(id) }])),
+      },
       orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, nat: NO_NAT,
-      remember: NOTHING_REMEMBERED, ledger: EMPTY_LEDGER, warnings: [],
+      remember: NOTHING_REMEMBERED, warnings: [],
     };
   }
 }

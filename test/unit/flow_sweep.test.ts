@@ -287,6 +287,29 @@ describe("slots that wait for a walk", () => {
     expect(sweep.found().get(KEY)!.exceptional[ownerOf(table, one).slot]).toBe(1);
   });
 
+  it("count a backend that the config has no more, until its id is somebody else's: it may be back with it", () => {
+    const { env, flows, sweep, entry } = scene();
+    const table = tableWith(1);
+    const one = entry({});
+    const { owner, slot } = ownerOf(table, one);
+    const gone = owner % 3 + 1;
+    flows.entries = [{ ...one, destination: gone }];
+    const without = (generation: number): ForwardingTable => ({
+      ...table,
+      destinations: new Map([...table.destinations].filter(([id]) => id !== gone)),
+      ledger: {
+        ...table.ledger, destinations: new Map([...table.ledger.destinations].map(([identity, claim]) =>
+          [identity, claim.id === gone ? { ...claim, generation, live: false } : claim])),
+      },
+    });
+    sweep.follow(without(1));
+    env.advanceSync(SETTLE_MS);
+    expect(sweep.found().get(KEY)!.exceptional[slot]).toBe(1);
+    sweep.follow(without(2));
+    env.advanceSync(AGAIN_MS);
+    expect(sweep.found().get(KEY)!.exceptional[slot]).toBe(0);
+  });
+
   it("are walked for again and again, and nobody else is", () => {
     const { env, flows, sweep, swept } = scene();
     sweep.follow(tableWith(0));

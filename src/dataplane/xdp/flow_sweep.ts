@@ -5,9 +5,9 @@
 
 import type { Cancel, Env } from "../../env.ts";
 import { serviceKey } from "../../model/compile.ts";
+import { exceptionalSlot, isIdle } from "../../model/flow_exception.ts";
 import { isInSample, SAMPLE_ONE_IN } from "../../model/flow_sample.ts";
 import { serviceOf } from "../../model/service_lookup.ts";
-import { slotFor } from "../../model/slot.ts";
 import type { SlotSweep } from "../../model/slot_states.ts";
 import type { ForwardingTable, Service } from "../../model/table.ts";
 import { FlowEntry, FlowKey } from "./abi.gen.ts";
@@ -261,23 +261,15 @@ function take(walk: Walk, flowsEach: number, keys: Uint8Array, values: Uint8Arra
   }
 }
 
-function isIdle({ config }: Service, { lastSeenNs }: FlowEntry, nowNs: bigint): boolean {
-  return lastSeenNs + BigInt(config.flowIdleMs) * 1_000_000n < nowNs;
-}
-
-/** Notes the flow's slot, if its service waits for that and somebody else than the slot's owner has the flow. */
+/** Notes the flow's slot, if its service waits for that and the flow keeps the mark on it. */
 function seek(
   table: ForwardingTable, sought: ReadonlyMap<Service, SlotSweep>, entry: FlowEntry, key: FlowKey, nowNs: bigint,
 ): void {
   const { address, port, protocol } = key.service;
   const service = serviceOf(table, address, port, protocol);
   const sweep = service === null ? undefined : sought.get(service);
-  if (service === null || sweep === undefined || isIdle(service, entry, nowNs)) return;
-  // A flow whose backend is gone is followed no more; one whose backend is down may be again.
-  if (table.destinations.get(entry.destination)?.generation !== entry.generation) return;
-  const { slot } = slotFor(service, {
-    source: key.source, sourcePort: key.sourcePort, destination: address, destinationPort: port, protocol,
-  });
-  // Of one that was taken over, nobody knows which of the two has it.
-  if (service.ring.slots[slot] !== entry.destination || entry.other !== 0) sweep.exceptional[slot] = 1;
+  if (service === null || sweep === undefined) return;
+  const flow = { source: key.source, sourcePort: key.sourcePort, destination: address, destinationPort: port, protocol };
+  const slot = exceptionalSlot(table, service, flow, entry, nowNs);
+  if (slot !== null) sweep.exceptional[slot] = 1;
 }
