@@ -112,6 +112,10 @@ enum link_places { FIRST_LINK_ADDRESSES = 4 };
  * own scheme says that it is not changing. */
 enum slot_word { SLOT_BACKEND_MASK = 0x7fff, SLOT_EXCEPTION = 0x8000 };
 
+/* The u16 that flow_entry.other is: 15 bits of id, and a mark: the client has sent a FIN or RST since the
+ * flow opened. It is followed as before, and counts as ended when it is silent for a while. */
+enum flow_other { FLOW_OTHER_MASK = 0x7fff, FLOW_CLOSES = 0x8000 };
+
 /* Bits of destination.flags: LIVE may keep the flows it has, ADMITS may get new ones; RESETS is neither, and
  * its translated connections are told so. */
 enum destination_flags { DESTINATION_LIVE = 1, DESTINATION_ADMITS = 2, DESTINATION_RESETS = 4 };
@@ -275,7 +279,7 @@ struct flow_entry {
 	__u32 generation;       /* of the destination when it was remembered */
 	__u16 destination;      /* id */
 	__u16 other;            /* id of who may have it instead: the slot's owner when another balancer's flow
-				 * was taken for one of the destination's; 0: nobody */
+				 * was taken for one of the destination's; 0: nobody. And enum flow_other */
 };
 
 /* Bits of nat_flow.flags: what of TCP was seen in this direction, as in its header; whether the

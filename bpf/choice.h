@@ -42,6 +42,14 @@ struct choice {
 /* The stack of the main function, which holds one, is as deep as that of Linux 6.1 may be. */
 _Static_assert(sizeof(struct choice) == 64, "a cache line");
 
+/* What flow_entry.other is after this packet: a flow that has begun anew has not ended. */
+static __always_inline __u16 marked(const struct packet *packet, __u16 other)
+{
+	if (packet->opens)
+		return other & FLOW_OTHER_MASK;
+	return packet->closes ? other | FLOW_CLOSES : other;
+}
+
 /* Follows the flow to the destination it has, if that is still the one it was and may keep it. A
  * new connection that reuses the addresses and ports of an old one counts as new. */
 static __always_inline bool follow_flow(const struct packet *packet,
@@ -67,7 +75,9 @@ static __always_inline bool follow_flow(const struct packet *packet,
 		return false;
 	choice->destination = destination;
 	choice->id = id;
-	choice->effect = last_seen_ns + TOUCH_INTERVAL_NS < choice->now_ns ? EFFECT_TOUCH : EFFECT_NONE;
+	choice->effect = last_seen_ns + TOUCH_INTERVAL_NS < choice->now_ns ||
+			 ((packet->opens | packet->closes) && marked(packet, entry->other) != entry->other) ?
+			 EFFECT_TOUCH : EFFECT_NONE;
 	return true;
 }
 
@@ -304,7 +314,7 @@ static __noinline int name_alternates(const struct packet *packet,
 	if (!room || (choice->tracking != TRACKING_FULL && choice->outcome == TRACKING_OUTCOMES))
 		return 0;
 	if (choice->entry && choice->effect != EFFECT_REMEMBER)
-		name(choice, choice->entry->other, room);
+		name(choice, choice->entry->other & FLOW_OTHER_MASK, room);
 	hash = hash_of(packet, &version->scheme);
 	name(choice, word_in_ring(&version->scheme, hash) & SLOT_BACKEND_MASK, room);
 	if (choice->now_ns < version->changing_until_ns)
@@ -348,8 +358,11 @@ static __always_inline bool settle(const struct packet *packet, const struct cho
 {
 	struct flow_entry entry;
 
-	if (choice->effect == EFFECT_TOUCH && choice->entry)
+	if (choice->effect == EFFECT_TOUCH && choice->entry) {
 		choice->entry->last_seen_ns = choice->now_ns;
+		if (packet->opens | packet->closes)
+			choice->entry->other = marked(packet, choice->entry->other);
+	}
 	if (feature_minimal && choice->outcome < TRACKING_OUTCOMES && choice->tracking == TRACKING_MINIMAL)
 		count_outcome(choice->outcome);
 	if (choice->effect != EFFECT_REMEMBER)
@@ -361,6 +374,7 @@ static __always_inline bool settle(const struct packet *packet, const struct cho
 	entry.destination = choice->id;
 	/* Which of the two has it, nobody here will ever know. */
 	entry.other = feature_second_chance && choice->outcome == TRACKING_KEPT ? choice->alternates[0] : 0;
+	entry.other = marked(packet, entry.other);
 	if (bpf_map_update_elem(&flows, &packet->flow, &entry, BPF_ANY)) {
 		count_flow(FLOW_REFUSED);
 		return false;

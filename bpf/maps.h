@@ -55,6 +55,7 @@ const volatile enum remember_kind anchor_remember_kind;
 const volatile enum ring_class anchor_ring_class;
 const volatile enum ring_slots anchor_ring_slots;
 const volatile enum slot_word anchor_slot_word;
+const volatile enum flow_other anchor_flow_other;
 const volatile enum destination_flags anchor_destination_flags;
 const volatile enum next_hop_flags anchor_next_hop_flags;
 const volatile enum link_places anchor_link_places;

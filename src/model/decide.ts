@@ -70,6 +70,8 @@ export interface FlowEntry {
   readonly lastSeenNs: bigint;
   /** Who may have it instead: the slot's owner when the flow was taken over. Absent, or 0: nobody. */
   readonly other?: number;
+  /** Whether its client has sent a FIN or RST since it opened. Absent: no. */
+  readonly closes?: boolean;
 }
 
 /** What the look-ups returned, and the time. */
@@ -107,8 +109,12 @@ export interface State {
 
 /** A write that the decision asks for. */
 export type Effect =
-  | { readonly kind: "remember"; readonly destination: number; readonly generation: number; readonly other?: number }
-  | { readonly kind: "touch" }
+  | {
+    readonly kind: "remember"; readonly destination: number; readonly generation: number; readonly other?: number;
+    readonly closes?: boolean;
+  }
+  /** `closes`: what becomes of that; absent: it stays as it is. */
+  | { readonly kind: "touch"; readonly closes?: boolean }
   | { readonly kind: "forget" }
   /** The ports of this first fragment, for the later ones. */
   | { readonly kind: "remember-fragment" }

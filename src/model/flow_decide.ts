@@ -54,7 +54,7 @@ export function byFlowOrRing(
 ): Decision {
   const holder = trackingOf(service) === "full" ? flowHolder(table, state, packet, service) : null;
   const decision = holder === null ? chooseByRing(table, state, packet, service)
-    : followFlow(state, service, holder);
+    : followFlow(state, packet, service, holder);
   return service.config.secondChance ? withAlternates(table, state, packet, service, decision) : decision;
 }
 
@@ -94,8 +94,8 @@ export function followCid(
 ): Decision {
   const tracked = trackingOf(service) === "full";
   const holder = tracked ? flowHolder(table, state, packet, service) : null;
-  let effects = holder === named ? touchEffects(state) : NO_EFFECTS;
-  if (holder === null && tracked) effects = [remembering(named)];
+  let effects = holder === named ? touchEffects(state, packet) : NO_EFFECTS;
+  if (holder === null && tracked) effects = [remembering(named, packet)];
   return leave(state, service, named, effects, { by: "connection-id", hash: null, slot: null });
 }
 
@@ -117,19 +117,27 @@ function flowHolder(
   return opensConnection(packet) && destination.admission === 0 ? null : destination;
 }
 
-function followFlow(state: State, service: Service, holder: Destination): Decision {
+function followFlow(state: State, packet: Packet, service: Service, holder: Destination): Decision {
   const how: How = { by: "flow", hash: null, slot: null };
-  return leave(state, service, holder, touchEffects(state), how);
+  return leave(state, service, holder, touchEffects(state, packet), how);
+}
+
+/** Whether the flow's client has closed it, or broken it off, after this packet: one that begins anew has not. */
+function closesAfter(packet: Packet, before: boolean): boolean {
+  return !opensConnection(packet) && (before || packet.fin || packet.rst);
 }
 
 /** Of a packet that goes where its flow does. */
-function touchEffects({ flow, nowNs }: State): readonly Effect[] {
-  if (flow === null || flow.lastSeenNs + TOUCH_INTERVAL_NS >= nowNs) return NO_EFFECTS;
-  return [{ kind: "touch" }];
+function touchEffects({ flow, nowNs }: State, packet: Packet): readonly Effect[] {
+  if (flow === null) return NO_EFFECTS;
+  const before = flow.closes ?? false;
+  const closes = closesAfter(packet, before);
+  if (closes !== before) return [{ kind: "touch", closes }];
+  return flow.lastSeenNs + TOUCH_INTERVAL_NS >= nowNs ? NO_EFFECTS : [{ kind: "touch" }];
 }
 
-function remembering({ id, generation }: Destination): Effect {
-  return { kind: "remember", destination: id, generation };
+function remembering({ id, generation }: Destination, packet: Packet): Effect {
+  return { kind: "remember", destination: id, generation, ...(closesAfter(packet, false) ? { closes: true } : {}) };
 }
 
 export function chooseByRing(
@@ -139,20 +147,20 @@ export function chooseByRing(
   const tracking = trackingOf(service);
   const isMarked = service.states.exceptional?.[at.slot] === 1;
   if (tracking === "none" || (tracking === "minimal" && !isMarked))
-    return byOwner(table, state, service, at, false);
+    return byOwner(table, state, packet, service, { ...at, remembers: false });
   if (tracking === "minimal") {
     const holder = flowHolder(table, state, packet, service);
-    if (holder !== null) return { ...followFlow(state, service, holder), tracking: "followed" };
+    if (holder !== null) return { ...followFlow(state, packet, service, holder), tracking: "followed" };
   }
   const before = untrackedOwner(service, packet, at.slot, state.nowNs);
   if (before !== null) return whileChanging(table, state, packet, service, { ...at, before });
-  if (tracking === "full") return forgetting(byOwner(table, state, service, at, true), state);
+  if (tracking === "full") return forgetting(byOwner(table, state, packet, service, { ...at, remembers: true }), state);
   // Another flow from now on, also when the backend of the old one comes back: datagrams whose backend is
   // dead, and a connection that takes the addresses and ports of one.
   const opens = opensConnection(packet);
   const remembers = state.flow !== null && (opens || packet.protocol === PROTOCOL_NUMBERS.udp);
   const outcome = !remembers ? "settled" : opens ? "began" : "lost";
-  return { ...forgetting(byOwner(table, state, service, at, remembers), state), tracking: outcome };
+  return { ...forgetting(byOwner(table, state, packet, service, { ...at, remembers }), state), tracking: outcome };
 }
 
 /** A flow with nobody to go to is forgotten. */
@@ -164,13 +172,13 @@ function forgetting(decision: Decision, state: State): Decision {
 type At = ReturnType<typeof slotFor>;
 
 function byOwner(
-  table: ForwardingTable, state: State, service: Service, at: At, remembers: boolean,
+  table: ForwardingTable, state: State, packet: Packet, service: Service, { remembers, ...at }: At & { readonly remembers: boolean },
 ): Decision {
   const how: How = { by: "ring", hash: at.hash, slot: at.slot };
   const owner = table.destinations.get(service.ring.slots[at.slot] ?? 0);
   if (owner === undefined)
     return { verdict: "DROP_NO_BACKEND", service, destination: null, effects: NO_EFFECTS, how };
-  return leave(state, service, owner, remembers ? [remembering(owner)] : NO_EFFECTS, how);
+  return leave(state, service, owner, remembers ? [remembering(owner, packet)] : NO_EFFECTS, how);
 }
 
 /** Whose the untracked flows of a changing slot are (0: nobody's); null: the slot is not changing. */
@@ -204,10 +212,10 @@ function whileChanging(
   const isForgone = isLost && packet.protocol === PROTOCOL_NUMBERS.tcp;
   const outcome = !remembers && !isForgone ? "unremembered" : opens ? "began" : isLost ? "lost" : "kept";
   const how: How = { by: keeps ? "predecessor" : "ring", hash: at.hash, slot: at.slot };
-  const effects = remembers && !isForgone;
+  const isRemembered = remembers && !isForgone;
   const decision = keeps
-    ? leave(state, service, before, effects ? [remembering(before)] : NO_EFFECTS, how)
-    : forgetting(byOwner(table, state, service, at, effects), state);
+    ? leave(state, service, before, isRemembered ? [remembering(before, packet)] : NO_EFFECTS, how)
+    : forgetting(byOwner(table, state, packet, service, { ...at, remembers: isRemembered }), state);
   return isMinimal ? { ...decision, tracking: outcome } : decision;
 }
 

@@ -57,7 +57,7 @@ describeKernel("the XDP plane", KERNEL, () => {
     await resolved(plane);
     const sent = send(plane, 1000);
     expect(sent).toMatchObject({ action: REDIRECT, mac: PEER_MAC });
-    expect(send(plane, 1000, 81).action).toBe(PASS);
+    expect(send(plane, 1000, { port: 81 }).action).toBe(PASS);
     expect(plane.counters().verdicts.TX_FORWARDED).toMatchObject({ packets: 1 });
     expect(plane.counters().services.get("web")).toMatchObject({ packets: 1 });
     expect(plane.status()).toMatchObject({ mode: "xdp", adopted: false, interfaces: [{ name: "veth0", mode: "native" }] });
@@ -206,7 +206,7 @@ describeKernel("the XDP plane", KERNEL, () => {
     expect(send(plane, 1000).action).toBe(orphaned);
     if (verdict !== null) expect(plane.counters().verdicts[verdict]?.packets).toBe(1);
     // What is nobody's service is none of its business.
-    expect(send(plane, 1000, 81).action).toBe(PASS);
+    expect(send(plane, 1000, { port: 81 }).action).toBe(PASS);
     await abandon(plane);
     const next = await opening(instance, of);
     expect(send(next, 1000).action).toBe(REDIRECT);
@@ -233,13 +233,13 @@ describeKernel("the XDP plane", KERNEL, () => {
     expect(report.failed.size).toBe(0);
     await resolved(plane);
     expect(plane.inside.state.capacities.services).toBeGreaterThanOrEqual(6);
-    for (let at = 0; at < 6; at++) expect(send(plane, 1000, 80 + at).action).toBe(REDIRECT);
+    for (let at = 0; at < 6; at++) expect(send(plane, 1000, { port: 80 + at }).action).toBe(REDIRECT);
     expect(plane.counters().verdicts.TX_FORWARDED?.packets).toBe(22);
     expect(plane.counters().services.get("s0")?.packets).toBe(17);
     await abandon(plane);
     const adopted = await opening(instance, more);
     expect(adopted.inside.state.capacities.services).toBeGreaterThanOrEqual(6);
-    for (let at = 0; at < 6; at++) expect(send(adopted, 1000, 80 + at).action).toBe(REDIRECT);
+    for (let at = 0; at < 6; at++) expect(send(adopted, 1000, { port: 80 + at }).action).toBe(REDIRECT);
   });
 
   it("adopts the ports of fragments, and makes room for more", async () => {

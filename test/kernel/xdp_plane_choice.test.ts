@@ -4,6 +4,8 @@
 import { parseAddress } from "../../src/model/address.ts";
 import { fixedSource } from "../../src/model/tunnel_source.ts";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { FlowEntry, FlowKey, FlowOther } from "../../src/dataplane/xdp/abi.gen.ts";
+import { walk } from "../../src/dataplane/xdp/maps.ts";
 import { openDataplane } from "../../src/dataplane/open.ts";
 import { probeHost } from "../../src/dataplane/probe.ts";
 import type { Dataplane } from "../../src/dataplane/dataplane.ts";
@@ -205,6 +207,35 @@ describeKernel("the choice of a plane", KERNEL, () => {
     expect([...backendFlows.values()].reduce((sum, each) => sum + each.count, 0)).toBe(50);
     expect(services.get("web")).toMatchObject({ packets: 50, flows: 50 });
     expect([...backends.values()].reduce((sum, each) => sum + each.packets, 0)).toBe(50);
+  });
+
+  it("counts a flow that its client has closed for a minute, and follows it as before", async () => {
+    const of = config({ instance: freshInstance(), services: TRACKED });
+    const plane = kept(await open(of));
+    await plane.apply(tableOf(of, plane.ledger()));
+    await until("resolved", () => [...plane.status().neighbours.values()].every((text) => text.startsWith("resolved")));
+    await plane.settled();
+    const FLOWS = 12;
+    const homes = Array.from({ length: FLOWS }, (_, port) => send(plane, 1000 + port).mac);
+    const [FIN, RST, ACK] = [0x01, 0x04, 0x10];
+    const closing = [FIN | ACK, RST];
+    expect(closing.map((flags, port) => send(plane, 1000 + port, { flags }).mac)).toEqual(homes.slice(0, closing.length));
+    const { flows } = plane.inside.maps.maps;
+    const sum = (): number => [...plane.counters().backendFlows.values()].reduce((all, { count }) => all + count, 0);
+    await until("a walk", () => sum() === FLOWS);
+    const marks = walk(flows).map(({ key, value }) => ({ port: FlowKey.decode(key).sourcePort, ...FlowEntry.decode(value) }));
+    expect(marks.filter(({ other }) => other === FlowOther.FLOW_CLOSES).map(({ port }) => port).sort()).toEqual([1000, 1001]);
+    // Two minutes later, without the waiting.
+    for (const { key, value } of walk(flows)) {
+      const entry = FlowEntry.decode(value);
+      flows.update(key, FlowEntry.encode({ ...entry, lastSeenNs: entry.lastSeenNs - 120_000_000_000n }), 0);
+    }
+    await until("another walk", () => sum() === FLOWS - closing.length);
+    expect(Array.from({ length: FLOWS }, (_, port) => send(plane, 1000 + port, { flags: ACK }).mac)).toEqual(homes);
+    await until("they are heard of again", () => sum() === FLOWS);
+    expect(send(plane, 1000).mac).toBe(homes[0]);
+    const again = walk(flows).filter(({ value }) => FlowEntry.decode(value).other === FlowOther.FLOW_CLOSES);
+    expect(again.map(({ key }) => FlowKey.decode(key).sourcePort)).toEqual([1001]);
   });
 
   it("is what the examination of the host says it would be", async () => {

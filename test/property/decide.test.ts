@@ -117,8 +117,9 @@ describe("decide()", () => {
         destination: effect.destination,
         generation: effect.generation,
         lastSeenNs: NOW_NS,
+        closes: effect.closes ?? false,
       };
-      const next = decide(world.table, { ...state, flow }, { ...packet, syn: false });
+      const next = decide(world.table, { ...state, flow }, { ...packet, syn: false, fin: false, rst: false });
       expect(next).toMatchObject({
         verdict: decision.verdict,
         destination: { id: effect.destination },

@@ -9,6 +9,7 @@ import {
   Destination as DestinationValue,
   FlowEntry,
   FlowKey,
+  FlowOther,
   FragmentEntry,
   FragmentKey,
   LinkAddress,
@@ -36,6 +37,7 @@ import { natPortsWord } from "../../src/dataplane/xdp/nat_values.ts";
 import type { Prefix } from "../../src/model/address.ts";
 import { hexBytes } from "../../src/model/hex.ts";
 import { isExact, mappedBits } from "../../src/model/service_address.ts";
+import type { FlowEntry as RememberedFlow } from "../../src/model/decide.ts";
 import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
 import { isSameScheme } from "../../src/model/slot.ts";
 import type { SlotScheme } from "../../src/model/slot.ts";
@@ -274,23 +276,20 @@ export class BpfWorld {
   }
 
   run(program: string, frame: Uint8Array, outputSizeMax: number): TestRunResult {
-    return this.object.testRun(program, frame, {
-      repeat: 1,
-      flags: 0,
-      context: null,
-      outputSizeMax,
-      batchSize: 0,
-    });
+    return this.object.testRun(program, frame, { repeat: 1, flags: 0, context: null, outputSizeMax, batchSize: 0 });
   }
 
-  putFlow(tuple: FlowTuple, entry: Omit<FlowEntry, "other"> & { readonly other?: number }): void {
-    this.map("flows").update(flowKey(tuple), FlowEntry.encode({ ...entry, other: entry.other ?? 0 }), 0);
+  putFlow(tuple: FlowTuple, { destination, generation, lastSeenNs, other = 0, closes = false }: RememberedFlow): void {
+    const marked = other | (closes ? FlowOther.FLOW_CLOSES : 0);
+    this.map("flows").update(flowKey(tuple), FlowEntry.encode({ destination, generation, lastSeenNs, other: marked }), 0);
   }
 
   /** As it is remembered, or looked at. */
-  flow(tuple: FlowTuple, map: "flows" | "sampled_flows" = "flows"): FlowEntry | null {
+  flow(tuple: FlowTuple, map: "flows" | "sampled_flows" = "flows"): Required<RememberedFlow> | null {
     const bytes = this.map(map).lookup(flowKey(tuple));
-    return bytes === null ? null : FlowEntry.decode(bytes);
+    if (bytes === null) return null;
+    const { other, ...entry } = FlowEntry.decode(bytes);
+    return { ...entry, other: other & FlowOther.FLOW_OTHER_MASK, closes: (other & FlowOther.FLOW_CLOSES) !== 0 };
   }
 
   putFragment(tuple: FragmentTuple, entry: FragmentEntry): void {

@@ -1,6 +1,5 @@
 // Whether the flow table holds what a decision asked for. Knows entries and effects; knows no map.
 
-import type { FlowEntry as FlowValue } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { Decision, FlowEntry } from "../../src/model/decide.ts";
 
 /** The program reads a clock that ticks; ours does not. */
@@ -10,7 +9,7 @@ export const TICK_NS = 50_000_000n;
 export function effectProblem(
   decision: Decision,
   held: FlowEntry | null,
-  found: FlowValue | null,
+  found: Required<FlowEntry> | null,
   startNs: bigint,
   endNs: bigint,
 ): string | null {
@@ -34,14 +33,16 @@ export function effectProblem(
       return isNow &&
         found.destination === held?.destination &&
         found.generation === held.generation &&
-        found.other === (held.other ?? 0)
+        found.other === (held.other ?? 0) &&
+        found.closes === (effect.closes ?? held.closes ?? false)
         ? null
         : `touch wanted, found ${show(found)} for ${show(held)}`;
     case "remember":
       return isNow &&
         found.destination === effect.destination &&
         found.generation === effect.generation &&
-        found.other === (effect.other ?? 0)
+        found.other === (effect.other ?? 0) &&
+        found.closes === (effect.closes ?? false)
         ? null
         : `remember ${effect.destination} or ${effect.other ?? 0} wanted, found ${show(found)} for ${show(held)}`;
   }
@@ -53,6 +54,7 @@ export function isSameEntry(a: FlowEntry | null, b: FlowEntry | null): boolean {
     a.destination === b.destination &&
     a.generation === b.generation &&
     (a.other ?? 0) === (b.other ?? 0) &&
+    (a.closes ?? false) === (b.closes ?? false) &&
     a.lastSeenNs === b.lastSeenNs
   );
 }
@@ -60,5 +62,5 @@ export function isSameEntry(a: FlowEntry | null, b: FlowEntry | null): boolean {
 function show(entry: FlowEntry | null): string {
   return entry === null
     ? "none"
-    : `${entry.destination}/${entry.generation} or ${entry.other ?? 0} at ${entry.lastSeenNs}`;
+    : `${entry.destination}/${entry.generation} or ${entry.other ?? 0}${entry.closes === true ? ", closing," : ""} at ${entry.lastSeenNs}`;
 }

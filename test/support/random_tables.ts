@@ -191,6 +191,7 @@ function randomEntry(
     generation: destination === null ? 9 : destination.generation + (draws.chance(0.8) ? 0 : draws.pick([-1, 1])),
     lastSeenNs: draws.chance(0.5) ? 0n : nowNs + HOUR_NS,
     other: fitting.length === 0 || draws.chance(0.5) ? 0 : draws.pick(fitting).id,
+    closes: draws.chance(0.3),
   };
 }
 

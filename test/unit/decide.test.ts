@@ -204,6 +204,22 @@ describe("a flow", () => {
     expect(effects(NOW_NS + SECOND_NS)).toEqual([]);
   });
 
+  it("is marked once when its client closes it or breaks it off, and no more when it begins anew", () => {
+    const effects = (packet: Partial<Packet>, changes: Partial<FlowEntry> = {}): Decision["effects"] =>
+      decided({ state: { flow: entry({ lastSeenNs: NOW_NS, ...changes }) }, packet }).effects;
+    const [fin, rst] = [{ syn: false, ack: true, fin: true }, { syn: false, rst: true }];
+    const closes = [{ kind: "touch", closes: true }];
+    expect([effects(fin), effects(rst), effects({ ...fin, rst: true })]).toEqual([closes, closes, closes]);
+    expect([effects(fin, { closes: true }), effects({ syn: false, ack: true }, { closes: true })]).toEqual([[], []]);
+    const old = { closes: true, lastSeenNs: NOW_NS - SECOND_NS - 1n };
+    expect(effects({ syn: false, ack: true }, old)).toEqual([{ kind: "touch" }]);
+    expect(effects(SYN, { closes: true })).toEqual([{ kind: "touch", closes: false }]);
+    expect(effects({ ...SYN, fin: true }, { closes: true })).toEqual([{ kind: "touch", closes: false }]);
+    // Of one that nobody remembers, it is the first that is seen.
+    expect(decided({ packet: fin }).effects).toEqual([{ kind: "remember", destination: 1, generation: 3, closes: true }]);
+    expect(decided({ packet: { ...SYN, fin: true } }).effects).toEqual([{ kind: "remember", destination: 1, generation: 3 }]);
+  });
+
   it("is remembered with the generation of its destination, whatever was there", () => {
     const remembered = [{ kind: "remember", destination: 1, generation: 3 }];
     expect(decided({}).effects).toEqual(remembered);

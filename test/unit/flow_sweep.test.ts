@@ -2,7 +2,7 @@
 // when they begin. The map is a list of entries that can be told to fail; time is fake.
 
 import { describe, expect, it } from "vitest";
-import { FlowEntry, FlowKey } from "../../src/dataplane/xdp/abi.gen.ts";
+import { FlowEntry, FlowKey, FlowOther } from "../../src/dataplane/xdp/abi.gen.ts";
 import { createFlowSweep, REMEMBERED, type FlowSweep } from "../../src/dataplane/xdp/flow_sweep.ts";
 import type { BpfMap } from "../../src/dataplane/xdp/native.ts";
 import { compile, serviceKey } from "../../src/model/compile.ts";
@@ -15,6 +15,7 @@ import { createFakeEnv, type FakeEnv } from "../support/fake_env.ts";
 import { ipv4 } from "../support/packets.ts";
 
 const IDLE_MS = 60_000;
+const CLOSED_MS = 60_000;
 const SLICE = 16_384;
 const FRESH_MS = 2_000;
 const SETTLE_MS = 1_000;
@@ -138,6 +139,22 @@ describe("a walk over the flow table", () => {
     const first = tableWith(0).services[0]!.index;
     expect([...sweep.read().byCell]).toEqual([["1/1", 3], ["2/1", 1], ["1/2", 1]].map(([place, count]) => [`${first} ${place}`, count]));
     expect(sweep.found().size).toBe(0);
+  });
+
+  it("does not count flows that their client has closed, once they have been silent for a minute", () => {
+    const { env, flows, sweep, entry } = scene();
+    const config = configOf({ pools: { web: ["a"] }, services: [{ name: "s", port: 80, flowIdleMs: 10 * CLOSED_MS }] });
+    const table = compile({ config, hashSeed: 7n, overrides: [], health: new Map(), nowMs: 1 }, { ledger: EMPTY_LEDGER, generation: 0 });
+    sweep.follow(table);
+    const nowMs = env.clock.monotonicMs();
+    const other = FlowOther.FLOW_CLOSES;
+    flows.entries = [
+      entry({ client: 1, other, lastSeenMs: nowMs - CLOSED_MS }), entry({ client: 2, other, lastSeenMs: nowMs - CLOSED_MS - 1 }),
+      entry({ client: 3, lastSeenMs: nowMs - CLOSED_MS - 1 }), entry({ client: 4, other: other | 2, lastSeenMs: nowMs - CLOSED_MS - 1 }),
+    ];
+    // They are entries still, and give way only when they are idle.
+    expect(sweep.read()).toMatchObject({ count: 4, idle: 0 });
+    expect(sweep.read().byCell).toEqual(new Map([[`${table.services[0]!.index} 1/1`, 2]]));
   });
 
   it("tells services apart that share a backend, and leaves out flows of services that are gone", () => {
@@ -270,10 +287,15 @@ describe("slots that wait for a walk", () => {
     const table = tableWith(1);
     const one = entry({});
     const { owner, slot } = ownerOf(table, one);
-    flows.entries = [{ ...one, destination: owner, other: owner % 3 + 1 }];
+    flows.entries = [{ ...one, destination: owner, other: owner % 3 + 1 | FlowOther.FLOW_CLOSES }];
     sweep.follow(table);
     env.advanceSync(SETTLE_MS);
     expect(sweep.found().get(KEY)!.exceptional[slot]).toBe(1);
+    // A mark alone is nobody.
+    flows.entries = [{ ...one, destination: owner, other: FlowOther.FLOW_CLOSES }];
+    sweep.follow(table);
+    env.advanceSync(AGAIN_MS);
+    expect(sweep.found().get(KEY)!.exceptional[slot]).toBe(0);
   });
 
   it("count a backend that is down for one that may be back", () => {

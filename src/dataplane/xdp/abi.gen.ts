@@ -14,22 +14,22 @@ export const ABI_NAMES = {
     "tunnel_end", "verdict_count", "wildcard_key",
   ],
   enums: [
-    "decap_verdict", "destination_flags", "flow_event", "forwarding", "gue_variant", "hash_input",
-    "link_places", "nat_flags", "nat_outcome", "nat_sources_at", "next_hop_flags", "next_hop_vlan",
-    "orphan_action", "policy_action", "quic_mode", "quic_outcome", "remember_kind", "ring_class",
-    "ring_slots", "sample", "service_flags", "slot_word", "tracking", "tracking_outcome",
-    "verdict",
+    "decap_verdict", "destination_flags", "flow_event", "flow_other", "forwarding", "gue_variant",
+    "hash_input", "link_places", "nat_flags", "nat_outcome", "nat_sources_at", "next_hop_flags",
+    "next_hop_vlan", "orphan_action", "policy_action", "quic_mode", "quic_outcome",
+    "remember_kind", "ring_class", "ring_slots", "sample", "service_flags", "slot_word",
+    "tracking", "tracking_outcome", "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x27f63ec1357884c9n;
+export const ABI_FINGERPRINT = 0x91d4aa8dba7df894n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x2dd71eb114365ff7n,
-  pointsman: 0x27f63ec1357884c9n,
-  probe: 0xcbb224621d715a3cn,
+  pointsman: 0x91d4aa8dba7df894n,
+  probe: 0x733fa28b397b429cn,
 } as const;
 
 /** enum decap_verdict */
@@ -79,6 +79,17 @@ export type FlowEvent = (typeof FlowEvent)[keyof typeof FlowEvent];
 export const FLOW_EVENT_NAMES = [
   "FLOW_WRITTEN", "FLOW_FORGOTTEN", "FLOW_REFUSED", "FLOW_EVENTS",
 ] as const satisfies readonly (keyof typeof FlowEvent)[];
+
+/** enum flow_other */
+export const FlowOther = {
+  FLOW_OTHER_MASK: 32767,
+  FLOW_CLOSES: 32768,
+} as const;
+export type FlowOther = (typeof FlowOther)[keyof typeof FlowOther];
+/** In the order of their declaration. */
+export const FLOW_OTHER_NAMES = [
+  "FLOW_OTHER_MASK", "FLOW_CLOSES",
+] as const satisfies readonly (keyof typeof FlowOther)[];
 
 /** enum forwarding */
 export const Forwarding = {
@@ -1612,7 +1623,7 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 4744,
+  size: 4748,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1640,7 +1651,7 @@ export const PointsmanRodata = {
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4744, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4748, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1710,7 +1721,7 @@ export const PointsmanRodata = {
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 4744, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4748, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1781,7 +1792,7 @@ export interface ProbeRodata {
 
 export const ProbeRodata = {
   section: ".rodata",
-  size: 4732,
+  size: 4736,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1809,7 +1820,7 @@ export const ProbeRodata = {
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4732, ".rodata of probe");
+    const view = codec.exactView(bytes, 4736, ".rodata of probe");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1879,7 +1890,7 @@ export const ProbeRodata = {
     return bytes;
   },
   decode: (bytes: Uint8Array): ProbeRodata => {
-    const view = codec.exactView(bytes, 4732, ".rodata of probe");
+    const view = codec.exactView(bytes, 4736, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,

@@ -10,7 +10,7 @@ import { isInSample, SAMPLE_ONE_IN } from "../../model/flow_sample.ts";
 import { serviceOf } from "../../model/service_lookup.ts";
 import type { SlotSweep } from "../../model/slot_states.ts";
 import type { ForwardingTable, Service } from "../../model/table.ts";
-import { FlowEntry, FlowKey } from "./abi.gen.ts";
+import { FlowEntry, FlowKey, FlowOther } from "./abi.gen.ts";
 import type { BpfMap } from "./native.ts";
 
 export interface FlowCount {
@@ -253,12 +253,22 @@ function take(walk: Walk, flowsEach: number, keys: Uint8Array, values: Uint8Arra
     const key = (): FlowKey => FlowKey.decode(keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size));
     walk.count += 1;
     const owner = ownerOf(entry, key);
-    if (owner !== null && !isIdle(owner, entry, nowNs)) {
+    if (owner !== null && !isIdle(owner, entry, nowNs) && !isClosed(entry, nowNs)) {
       const cell = cellOf(owner.index, entry.destination, entry.generation);
       byCell.set(cell, (byCell.get(cell) ?? 0) + flowsEach);
     }
     if (table !== null && sought.size > 0) seek(table, sought, entry, key(), nowNs);
   }
+}
+
+/**
+ * A client that has closed waits for so long, on Linux, and then resets what still comes (tcp_fin_timeout). One that has
+ * nothing more to say, but still listens, acknowledges what it is sent, and so is heard of.
+ */
+const CLOSED_NS = 60_000_000_000n;
+
+function isClosed({ lastSeenNs, other }: FlowEntry, nowNs: bigint): boolean {
+  return (other & FlowOther.FLOW_CLOSES) !== 0 && lastSeenNs + CLOSED_NS < nowNs;
 }
 
 /** Notes the flow's slot, if its service waits for that and the flow keeps the mark on it. */
@@ -270,6 +280,6 @@ function seek(
   const sweep = service === null ? undefined : sought.get(service);
   if (service === null || sweep === undefined) return;
   const flow = { source: key.source, sourcePort: key.sourcePort, destination: address, destinationPort: port, protocol };
-  const slot = exceptionalSlot(table, service, flow, entry, nowNs);
+  const slot = exceptionalSlot(table, service, flow, { ...entry, other: entry.other & FlowOther.FLOW_OTHER_MASK }, nowNs);
   if (slot !== null) sweep.exceptional[slot] = 1;
 }
