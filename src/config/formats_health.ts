@@ -1,7 +1,7 @@
 // The small languages inside health checks: headers, ranges of status codes, regular expressions, secrets. Each
 // has one reader; a check says what is wrong with a text the reader refuses. Must never know where it stands.
 
-import type { ProbeSecret } from "../model/health_check.ts";
+import type { ProbePayload, ProbeSecret } from "../model/health_check.ts";
 import { compileExpression } from "../model/expression.ts";
 import type { Complaint } from "./formats.ts";
 import { quoted } from "./problem.ts";
@@ -63,6 +63,34 @@ export function readSecretText(text: string): ProbeSecret {
 
 export function formatSecret(secret: ProbeSecret): string {
   return secret.from === "file" ? `file:${secret.path}` : secret.text;
+}
+
+export const PAYLOAD_BYTES_MAX = 1200;
+const HEX = /^hex:(?:[0-9a-fA-F]{2})+$/;
+
+export function checkPayload(text: string): Complaint | null {
+  if (text === "") return { reason: "the text is empty", hint: null };
+  if (text.startsWith("hex:") && !HEX.test(text)) {
+    return { reason: `${quoted(text)} is not a payload`, hint: "two hexadecimal digits for each byte: hex:0102ff" };
+  }
+  const size = readPayload(text).bytes.length;
+  if (size <= PAYLOAD_BYTES_MAX) return null;
+  return { reason: `${size} bytes are too many for one datagram`, hint: `at most ${PAYLOAD_BYTES_MAX}` };
+}
+
+export function readPayload(text: string): ProbePayload {
+  const isHex = text.startsWith("hex:");
+  return { bytes: new Uint8Array(isHex ? Buffer.from(text.slice("hex:".length), "hex") : Buffer.from(text)), isHex };
+}
+
+export function formatPayload({ bytes, isHex }: ProbePayload): string {
+  return isHex ? `hex:${Buffer.from(bytes).toString("hex")}` : Buffer.from(bytes).toString();
+}
+
+export function checkDomainName(text: string): Complaint | null {
+  const labels = text.replace(/\.$/, "").split(".");
+  const isName = text === "." || (text.length <= 253 && labels.every((label) => /^[0-9A-Za-z_-]{1,63}$/.test(label)));
+  return isName ? null : { reason: `${quoted(text)} is not a domain name`, hint: "such as www.example.org" };
 }
 
 export function checkExpression(text: string): Complaint | null {

@@ -1,10 +1,13 @@
 // A health check between the file and the program, both ways: what the schema accepted as a Health, and a
 // Health as the file would say it. Total: every text was checked before. Must never judge a config.
 
+import type * as z from "zod";
 import type { ActiveHealth, Health, HealthTiming, HttpHealth } from "../model/health_check.ts";
 import { formatDuration, readAddress, readDuration } from "./formats.ts";
-import { formatSecret, formatStatuses, readHeader, readSecretText, readStatuses } from "./formats_health.ts";
-import type { RawHealth } from "./schema_health.ts";
+import {
+  formatPayload, formatSecret, formatStatuses, readHeader, readPayload, readSecretText, readStatuses,
+} from "./formats_health.ts";
+import type { RawHealth, timingSchema } from "./schema_health.ts";
 
 const TIMEOUT_DEFAULT_MS = 1000;
 
@@ -30,7 +33,20 @@ export function convertHealth(raw: RawHealth): Health {
       return { type: "tls", tls: { serverName, verify, ca, warnDays, failDays }, ...timing };
     }
     case "http": return { type: "http", ...convertHttp(raw), ...timing };
+    case "udp": {
+      const expect = raw.expect === null ? null : readPayload(raw.expect);
+      return { type: "udp", send: readPayload(raw.send), expect, ...timing };
+    }
+    case "grpc": return { ...withoutTiming(raw), ...timing };
+    case "dns": return { ...withoutTiming(raw), ...timing };
   }
+}
+
+type TimingKey = keyof z.output<typeof timingSchema>;
+
+function withoutTiming<R extends { readonly [Key in TimingKey]?: unknown }>(raw: R): Omit<R, TimingKey> {
+  const { interval, timeout, rise, fall, jitter, port, via, source, ...own } = raw;
+  return own;
 }
 
 type Bare<H extends ActiveHealth> = Omit<H, "type" | keyof HealthTiming>;
@@ -57,7 +73,17 @@ export function healthForm(health: Health): Record<string, unknown> {
     case "tcp": return { type: "tcp", ...timing };
     case "tls": return { type: "tls", ...health.tls, ...timing };
     case "http": return { type: "http", ...httpForm(health), ...timing };
+    case "udp": {
+      const expect = health.expect === null ? null : formatPayload(health.expect);
+      return { type: "udp", send: formatPayload(health.send), expect, ...timing };
+    }
+    case "grpc": case "dns": return { ...bare(health), ...timing };
   }
+}
+
+function bare<H extends HealthTiming>(health: H): Omit<H, keyof HealthTiming> {
+  const { intervalMs, timeoutMs, rise, fall, jitter, port, via, source, ...own } = health;
+  return own;
 }
 
 function httpForm(health: HttpHealth): Record<string, unknown> {

@@ -18,7 +18,7 @@ function* probesThroughTunnels(draft: Draft): Iterable<Finding> {
   if (draft.dataplane.mode === "proxy") return;
   for (const pool of draft.pools) {
     const timing = pool.health?.timing;
-    if (!isProbed(pool) || timing?.via !== "tunnel") continue;
+    if (!connects(pool) || timing?.via !== "tunnel") continue;
     const place = [...pool.path, "health", "via"];
     const users = usersOf(draft, pool);
     // Where none has a single port, the rule about all probes complains.
@@ -31,10 +31,20 @@ function* probesThroughTunnels(draft: Draft): Iterable<Finding> {
 }
 
 /** Kinds that open a connection, which alone the plane can lead. */
-const CONNECTING: ReadonlySet<unknown> = new Set(["tcp", "tls", "http"]);
+const CONNECTING: ReadonlySet<unknown> = new Set(["tcp", "tls", "http", "grpc"]);
+const OTHERS: ReadonlySet<unknown> = new Set(["udp", "dns"]);
 
-function isProbed({ health }: DraftPool): boolean {
+function connects({ health }: DraftPool): boolean {
   return CONNECTING.has(health?.type);
+}
+
+function* kindsWithoutTunnel(draft: Draft): Iterable<Finding> {
+  if (draft.dataplane.mode === "proxy") return;
+  for (const { path, health } of draft.pools) {
+    if (!OTHERS.has(health?.type) || health?.timing.via !== "tunnel") continue;
+    yield error([...path, "health", "via"], `probes of type ${String(health.type)} do not travel as clients' packets do`,
+      "say via: direct, or probe by tcp or what goes over it");
+  }
 }
 
 /** The plane's own sockets have the address that answers come back to. */
@@ -42,9 +52,9 @@ function* sources(draft: Draft): Iterable<Finding> {
   for (const pool of draft.pools) {
     const { source, via } = pool.health?.timing ?? {};
     const address = parseAddress(source ?? "");
-    if (address === null || !isProbed(pool)) continue;
+    if (address === null || (!connects(pool) && !OTHERS.has(pool.health?.type))) continue;
     const place = [...pool.path, "health", "source"];
-    if (via === "tunnel") {
+    if (via === "tunnel" && connects(pool)) {
       yield error(place, "probes via: tunnel come from the address that clients' packets leave this host with",
         "remove source, or say via: direct");
       continue;
@@ -106,4 +116,4 @@ function whyNot(service: DraftService, needsPort: boolean): [reason: string, hin
     `say vip.assign: none and route the address to this host, ${ELSE_DIRECT}`];
 }
 
-export const PROBE_RULES: readonly Rule[] = [probesThroughTunnels, sources, headerNames];
+export const PROBE_RULES: readonly Rule[] = [probesThroughTunnels, kindsWithoutTunnel, sources, headerNames];

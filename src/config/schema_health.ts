@@ -2,8 +2,12 @@
 // of each. Knows keys, bounds and descriptions; must never know how a probe is made.
 
 import * as z from "zod";
+import { DNS_RCODES, DNS_RECORD_TYPES } from "../model/health_check.ts";
 import * as formats from "./formats.ts";
-import { checkExpression, checkHeader, checkHeaderValue, checkStatuses, STATUSES_PATTERN } from "./formats_health.ts";
+import {
+  checkDomainName, checkExpression, checkHeader, checkHeaderValue, checkPayload, checkStatuses, PAYLOAD_BYTES_MAX,
+  STATUSES_PATTERN,
+} from "./formats_health.ts";
 import { duration, hostAddress, integer, path, port, text } from "./schema_parts.ts";
 import { viaSchema } from "./schema_probes.ts";
 
@@ -117,6 +121,52 @@ const httpHealth = z.strictObject({
   ...timing,
 });
 
+const hostKey = text(formats.checkPattern("^[!-~]{1,255}$", "a host name", "such as www.example.org"), {
+  title: "a host name", description: "Host that is asked for; null: the backend's address and port.",
+}).nullable().default(null);
+
+const grpcHealth = z.strictObject({
+  type: z.literal("grpc").meta({
+    description: "One call of `grpc.health.v1.Health/Check`, over HTTP/2: with TLS by ALPN, without it with prior "
+      + "knowledge. SERVING counts as success.",
+  }),
+  service: text(formats.checkPattern("^[!-~]{0,255}$", "the name of a gRPC service", "such as shop.v1.Cart"), {
+    title: "the name of a gRPC service", description: "Service that is asked about; empty: the server as a whole.",
+    examples: ["shop.v1.Cart"],
+  }).default(""),
+  host: hostKey,
+  tls: tlsSchema,
+  ...timing,
+});
+
+function payload(description: string): z.ZodString {
+  return text(checkPayload, {
+    title: "a text, or hex: and digits", description: `${description} A text, or \`hex:\` and digits, two for each byte; up to `
+      + `${PAYLOAD_BYTES_MAX} bytes.`, examples: ["hex:0102ff"],
+  });
+}
+
+const udpHealth = z.strictObject({
+  type: z.literal("udp").meta({ description: "One datagram; an answer counts as success." }),
+  send: payload("What is sent."),
+  expect: payload("What the answer has to contain; null: any answer will do.").nullable().default(null),
+  ...timing,
+});
+
+const dnsHealth = z.strictObject({
+  type: z.literal("dns").meta({ description: "One question to a DNS server." }),
+  name: text(checkDomainName, { title: "a domain name", description: "What is asked for.", examples: ["www.example.org"] }),
+  recordType: z.enum(DNS_RECORD_TYPES).default("A").meta({ description: "Type of the records that are asked for." }),
+  rcode: z.enum(DNS_RCODES).default("NOERROR").meta({ description: "Response code that counts as success." }),
+  answer: z.string().min(1).max(255).nullable().default(null).meta({
+    title: "a record's value", description: "What one of the records has to be, as a zone file has it; null: any, or none.",
+  }),
+  transport: z.enum(["udp", "tcp"]).default("udp").meta({
+    description: "udp: and once more by TCP where the answer was cut short. tcp: by TCP alone.",
+  }),
+  ...timing,
+});
+
 const tcpHealth = z.strictObject({
   type: z.literal("tcp").meta(
     { description: "A connection that is established counts as success." },
@@ -128,7 +178,9 @@ const noHealth = z.strictObject({
   type: z.literal("none").meta({ description: "No probes: every backend is taken as up." }),
 });
 
-export const healthSchema = z.discriminatedUnion("type", [noHealth, tcpHealth, tlsHealth, httpHealth]).meta({
+export const healthSchema = z.discriminatedUnion("type", [
+  noHealth, tcpHealth, tlsHealth, httpHealth, grpcHealth, udpHealth, dnsHealth,
+]).meta({
   id: "Health", title: "a health check",
   description: "How backends are probed. Default: `{ type: tcp }`.",
 });

@@ -2,26 +2,28 @@
 // the plane to several virtual addresses, it is one of each. Knows which kind does what (probes/);
 // must never know schedules, thresholds or other probes.
 
-import type { Env } from "../env.ts";
 import { formatEndpoint } from "../model/address.ts";
 import type { ActiveHealth } from "../model/health_check.ts";
 import type { Probe } from "./checker.ts";
 import type { Outcome } from "./judge.ts";
 import type { Attempt } from "./probes/attempt.ts";
 import { CANCELLED, createAttempt, verdictOf } from "./probes/attempt.ts";
+import { probeDns } from "./probes/dns.ts";
+import { probeGrpc } from "./probes/grpc.ts";
 import { probeHttp } from "./probes/http.ts";
 import { probeHttp2 } from "./probes/http2.ts";
 import type { Aim, ConnectThrough, Doors } from "./probes/socket.ts";
 import { probeTcp } from "./probes/tcp.ts";
 import { probeTls } from "./probes/tls.ts";
+import { probeUdp } from "./probes/udp.ts";
 
 /** The probe of the real (or a simulated) network. */
 export function createProbe(
-  env: Pick<Env, "clock" | "files" | "net">, connectThrough: ConnectThrough,
+  env: Omit<Doors, "connectThrough">, connectThrough: ConnectThrough,
 ): Probe {
-  const { clock, files, net } = env;
+  const { clock, files, net, random } = env;
   const probe = (aim: Aim, signal: AbortSignal): Promise<Outcome> =>
-    probeOnce({ clock, files, net, connectThrough }, aim, signal);
+    probeOnce({ clock, files, net, random, connectThrough }, aim, signal);
   return async (target, signal) => {
     const { address, port, health, through } = target;
     if (health.type === "none") return { ok: true, conclusive: true, reason: "no health check", durationMs: 0 };
@@ -73,6 +75,9 @@ function begin(doors: Doors, aim: Aim, attempt: Attempt): void {
     case "tls": return probeTls(doors, narrowed(aim, health), attempt);
     case "http": return health.version === 2 ? probeHttp2(doors, narrowed(aim, health), attempt)
       : probeHttp(doors, narrowed(aim, health), attempt);
+    case "grpc": return probeGrpc(doors, narrowed(aim, health), attempt);
+    case "udp": return probeUdp(doors, narrowed(aim, health), attempt);
+    case "dns": return probeDns(doors, narrowed(aim, health), attempt);
   }
 }
 

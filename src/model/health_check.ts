@@ -1,5 +1,5 @@
 // How backends are probed, as the config says it: one type for each kind of probe, with what all kinds
-// share. Pure types; what a probe does is src/health's business.
+// share. Must never know what a probe does, which is src/health's business.
 
 import type { Address } from "./address.ts";
 
@@ -78,5 +78,40 @@ export interface HttpHealth extends HealthTiming {
   readonly tls: ProbeTls | null;
 }
 
-export type ActiveHealth = TcpHealth | TlsHealth | HttpHealth;
+export interface GrpcHealth extends HealthTiming {
+  readonly type: "grpc";
+  /** Name of the service that is asked about; "": of the server as a whole. */
+  readonly service: string;
+  /** The authority of the request; null: the address and port. */
+  readonly host: string | null;
+  readonly tls: ProbeTls | null;
+}
+
+/** What is sent, or has to come; as the config says it, in hexadecimal digits or as a text. */
+export interface ProbePayload {
+  readonly bytes: Uint8Array;
+  readonly isHex: boolean;
+}
+
+export interface UdpHealth extends HealthTiming {
+  readonly type: "udp";
+  readonly send: ProbePayload;
+  /** What the answer has to contain; null: any answer will do. */
+  readonly expect: ProbePayload | null;
+}
+
+export const DNS_RECORD_TYPES = ["A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"] as const;
+export const DNS_RCODES = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"] as const;
+
+export interface DnsHealth extends HealthTiming {
+  readonly type: "dns";
+  readonly name: string;
+  readonly recordType: typeof DNS_RECORD_TYPES[number];
+  readonly rcode: typeof DNS_RCODES[number];
+  /** One of the answers, as a zone file has it; null: any or none. */
+  readonly answer: string | null;
+  readonly transport: "udp" | "tcp";
+}
+
+export type ActiveHealth = TcpHealth | TlsHealth | HttpHealth | GrpcHealth | UdpHealth | DnsHealth;
 export type Health = NoHealth | ActiveHealth;

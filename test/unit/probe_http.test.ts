@@ -165,6 +165,18 @@ describe("HTTP/2", () => {
     expect(await run(wordy, HTTP2)).toMatchObject({ ok: false, conclusive: true });
   });
 
+  it("takes half a body for none", async () => {
+    const server = createHttp2Server();
+    server.on("stream", (stream) => {
+      stream.on("error", () => { /* our own doing */ });
+      stream.respond({ ":status": 200 });
+      stream.write('{"status":');
+      setTimeout(() => { stream.session?.destroy(); }, 30);
+    });
+    expect((await run(await listen(server), { ...HTTP2, json: [{ path: "status", value: "up" }] })).reason)
+      .toBe("connection closed before the end of the body");
+  });
+
   it("names servers that speak none of it", async () => {
     expect((await run(await saying("fine"), HTTP2)).reason).toMatch(/^not an HTTP\/2 server: /);
     const tls = createTlsServer({ ...certificate, ALPNProtocols: ["http/1.1"] });

@@ -40,7 +40,8 @@ function ask(
   const onResponse = (response: IncomingMessage): void => {
     const { statusCode, headersDistinct } = response;
     const valuesOf = (name: string): readonly string[] => headersDistinct[name] ?? [];
-    judgeAnswer({ status: statusCode ?? 0, valuesOf, body: response }, health, attempt);
+    const wasCut = (): boolean => !response.complete;
+    judgeAnswer({ status: statusCode ?? 0, valuesOf, body: response, wasCut }, health, attempt);
   };
   sent.once("response", onResponse);
   sent.once("upgrade", onResponse); // a 101 nobody asked for is a status like any other

@@ -57,7 +57,10 @@ export function openSession(stream: Socket, attempt: Attempt): ClientHttp2Sessio
 
 function listen(sent: ClientHttp2Stream, health: HttpHealth, attempt: Attempt): void {
   sent.once("response", (headers) => {
-    judgeAnswer({ status: headers[":status"] ?? 0, valuesOf: (name) => valuesOf(headers, name), body: sent }, health, attempt);
+    judgeAnswer({
+      status: headers[":status"] ?? 0, valuesOf: (name) => valuesOf(headers, name), body: sent,
+      wasCut: () => sent.aborted || sent.rstCode !== constants.NGHTTP2_NO_ERROR,
+    }, health, attempt);
   });
   sent.once("error", (error: Error) => { attempt.end(verdictOfSession(error)); });
   sent.once("close", () => { attempt.end(failure("connection closed without a response")); });

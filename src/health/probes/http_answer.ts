@@ -13,7 +13,11 @@ export interface HttpAnswer {
   /** Of a header, by its name in small letters: one for each line. */
   readonly valuesOf: (name: string) => readonly string[];
   readonly body: Readable;
+  /** Whether a body that has ended was not whole. */
+  readonly wasCut: () => boolean;
 }
+
+const CUT = failure("connection closed before the end of the body");
 
 /** How much of a body is looked at. */
 const BODY_MAX_BYTES = 64 * 1024;
@@ -32,7 +36,7 @@ export function judgeAnswer(answer: HttpAnswer, health: HttpHealth, attempt: Att
     attempt.end(success(`status ${status}`));
   } else {
     attempt.stage = "reading the body";
-    readBody(body, health, attempt, status);
+    readBody(answer, health, attempt);
   }
 }
 
@@ -49,7 +53,7 @@ function describeStatuses(statuses: HttpHealth["statuses"]): string {
 }
 
 /** Its start, or all of it where it is short; a text alone is looked for as the body comes. */
-function readBody(response: Readable, health: HttpHealth, attempt: Attempt, status: number): void {
+function readBody({ status, body: response, wasCut }: HttpAnswer, health: HttpHealth, attempt: Attempt): void {
   const isTextAlone = health.bodyMatches === null && health.json.length === 0;
   const wanted = Buffer.from(health.body ?? "");
   const body = Buffer.alloc(BODY_MAX_BYTES);
@@ -63,10 +67,11 @@ function readBody(response: Readable, health: HttpHealth, attempt: Attempt, stat
     length += chunk.copy(body, length);
     if (length === BODY_MAX_BYTES || (isTextAlone && body.subarray(from, length).includes(wanted))) end(false);
   });
-  response.once("end", () => { end(true); });
-  response.once("close", () => {
-    attempt.end(failure("connection closed before the end of the body"));
+  response.once("end", () => {
+    if (wasCut()) attempt.end(CUT);
+    else end(true);
   });
+  response.once("close", () => { attempt.end(CUT); });
 }
 
 /** Looks for the text as bytes, so that one outside UTF-8 is found too. */

@@ -24,7 +24,7 @@ export interface Aim<H extends ActiveHealth = ActiveHealth> {
 }
 
 /** What opens the sockets. */
-export interface Doors extends Pick<Env, "clock" | "files" | "net"> {
+export interface Doors extends Pick<Env, "clock" | "files" | "net" | "random"> {
   readonly connectThrough: ConnectThrough;
 }
 
