@@ -53,6 +53,14 @@ export const EXTRAS = {
   servers: [
     { ...tool("nginx", "a real server behind the balancer"), units: ["nginx.service"] },
     { ...tool("haproxy", "reads the PROXY protocol that we write"), units: ["haproxy.service"] },
+    { ...tool("redis-server", "a real server to probe"), units: ["redis-server.service"] },
+    {
+      name: "postgresql", because: "a real server to probe", units: ["postgresql.service"],
+      shownBy: { files: [13, 14, 15, 16, 17, 18].map((version) => `/usr/lib/postgresql/${version}/bin/postgres`) },
+    },
+    { ...tool("mariadb-server", "a real server to probe", "mariadbd"), units: ["mariadb.service"] },
+    tool("dnsmasq-base", "a real server to probe", "dnsmasq"),
+    { ...tool("exim4-daemon-light", "a real server to probe", "exim4"), units: ["exim4.service", "exim4-base.timer"] },
   ],
   golden: [{
     name: "python3-scapy", because: "writes the golden packets with code that is not ours",

@@ -39,6 +39,13 @@ export function convertHealth(raw: RawHealth): Health {
     }
     case "grpc": return { ...withoutTiming(raw), ...timing };
     case "dns": return { ...withoutTiming(raw), ...timing };
+    case "postgres": return { ...withoutTiming(raw), ...timing };
+    case "mysql": return { ...withoutTiming(raw), ...timing };
+    case "smtp": return { ...withoutTiming(raw), ...timing };
+    case "redis": {
+      const password = raw.password === null ? null : readSecretText(raw.password);
+      return { ...withoutTiming(raw), password, ...timing };
+    }
   }
 }
 
@@ -77,7 +84,11 @@ export function healthForm(health: Health): Record<string, unknown> {
       const expect = health.expect === null ? null : formatPayload(health.expect);
       return { type: "udp", send: formatPayload(health.send), expect, ...timing };
     }
-    case "grpc": case "dns": return { ...bare(health), ...timing };
+    case "redis": {
+      const password = health.password === null ? null : formatSecret(health.password);
+      return { ...bare(health), password, ...timing };
+    }
+    case "grpc": case "dns": case "postgres": case "mysql": case "smtp": return { ...bare(health), ...timing };
   }
 }
 

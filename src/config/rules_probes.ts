@@ -31,7 +31,9 @@ function* probesThroughTunnels(draft: Draft): Iterable<Finding> {
 }
 
 /** Kinds that open a connection, which alone the plane can lead. */
-const CONNECTING: ReadonlySet<unknown> = new Set(["tcp", "tls", "http", "grpc"]);
+const CONNECTING: ReadonlySet<unknown> = new Set([
+  "tcp", "tls", "http", "grpc", "redis", "postgres", "mysql", "smtp",
+]);
 const OTHERS: ReadonlySet<unknown> = new Set(["udp", "dns"]);
 
 function connects({ health }: DraftPool): boolean {
@@ -86,6 +88,15 @@ function* headerNames(draft: Draft): Iterable<Finding> {
   }
 }
 
+function* usersWithoutPassword(draft: Draft): Iterable<Finding> {
+  for (const { path, health } of draft.pools) {
+    const { username, password } = health?.keys ?? {};
+    if (health?.type !== "redis" || typeof username !== "string" || (password ?? null) !== null) continue;
+    yield error([...path, "health", "username"], "a user without a password does not log in",
+      "name the file of the password, or remove username");
+  }
+}
+
 function usersOf(draft: Draft, pool: DraftPool): readonly DraftService[] {
   return draft.services.filter((service) => service.pool === pool);
 }
@@ -116,4 +127,4 @@ function whyNot(service: DraftService, needsPort: boolean): [reason: string, hin
     `say vip.assign: none and route the address to this host, ${ELSE_DIRECT}`];
 }
 
-export const PROBE_RULES: readonly Rule[] = [probesThroughTunnels, kindsWithoutTunnel, sources, headerNames];
+export const PROBE_RULES: readonly Rule[] = [probesThroughTunnels, kindsWithoutTunnel, sources, headerNames, usersWithoutPassword];

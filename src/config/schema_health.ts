@@ -5,8 +5,8 @@ import * as z from "zod";
 import { DNS_RCODES, DNS_RECORD_TYPES } from "../model/health_check.ts";
 import * as formats from "./formats.ts";
 import {
-  checkDomainName, checkExpression, checkHeader, checkHeaderValue, checkPayload, checkStatuses, PAYLOAD_BYTES_MAX,
-  STATUSES_PATTERN,
+  checkDomainName, checkExpression, checkHeader, checkHeaderValue, checkPayload, checkSecretFile, checkStatuses,
+  PAYLOAD_BYTES_MAX, SECRET_FILE_PATTERN, STATUSES_PATTERN,
 } from "./formats_health.ts";
 import { duration, hostAddress, integer, path, port, text } from "./schema_parts.ts";
 import { viaSchema } from "./schema_probes.ts";
@@ -167,6 +167,51 @@ const dnsHealth = z.strictObject({
   ...timing,
 });
 
+function user(description: string): z.ZodString {
+  return text(formats.checkPattern("^[!-~]{1,63}$", "the name of a user", "such as pointsman"), {
+    title: "the name of a user", description,
+  });
+}
+
+const redisHealth = z.strictObject({
+  type: z.literal("redis").meta({ description: "PING to a Redis server; PONG counts as success." }),
+  username: user("User of `password`; null: the default one.").nullable().default(null),
+  password: text(checkSecretFile, {
+    title: "a file", description: "File with the password, in one line, read at each probe; null: none is sent.",
+    pattern: SECRET_FILE_PATTERN, examples: ["file:/etc/pointsman/redis.password"], writeOnly: true,
+  }).nullable().default(null),
+  role: z.enum(["any", "master", "replica"]).default("any").meta({
+    description: "What the server has to be, by its answer to ROLE.",
+  }),
+  tls: tlsSchema,
+  ...timing,
+});
+
+const postgresHealth = z.strictObject({
+  type: z.literal("postgres").meta({
+    description: "The first message to a PostgreSQL server. A request to authenticate counts as success, and so does a "
+      + "refusal of who we are.",
+  }),
+  user: user("Who we say that we are.").default("pointsman"),
+  database: user("Database that is asked for; null: the one that is named like the user.").nullable().default(null),
+  tls: tlsSchema,
+  ...timing,
+});
+
+const mysqlHealth = z.strictObject({
+  type: z.literal("mysql").meta({ description: "The greeting of a MySQL or MariaDB server." }),
+  user: user("User that has no password and may log in; null: the greeting counts as success, and the server counts a "
+    + "connection that was given up.").nullable().default(null),
+  ...timing,
+});
+
+const smtpHealth = z.strictObject({
+  type: z.literal("smtp").meta({ description: "220, EHLO, 250, QUIT and 221 with an SMTP server count as success." }),
+  helloName: text(checkDomainName, { title: "a domain name", description: "Who we say that we are, after EHLO." }).default("pointsman"),
+  tls: tlsSchema,
+  ...timing,
+});
+
 const tcpHealth = z.strictObject({
   type: z.literal("tcp").meta(
     { description: "A connection that is established counts as success." },
@@ -180,6 +225,7 @@ const noHealth = z.strictObject({
 
 export const healthSchema = z.discriminatedUnion("type", [
   noHealth, tcpHealth, tlsHealth, httpHealth, grpcHealth, udpHealth, dnsHealth,
+  redisHealth, postgresHealth, mysqlHealth, smtpHealth,
 ]).meta({
   id: "Health", title: "a health check",
   description: "How backends are probed. Default: `{ type: tcp }`.",

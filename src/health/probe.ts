@@ -12,6 +12,10 @@ import { probeDns } from "./probes/dns.ts";
 import { probeGrpc } from "./probes/grpc.ts";
 import { probeHttp } from "./probes/http.ts";
 import { probeHttp2 } from "./probes/http2.ts";
+import { probeMysql } from "./probes/mysql.ts";
+import { probePostgres } from "./probes/postgres.ts";
+import { probeRedis } from "./probes/redis.ts";
+import { probeSmtp } from "./probes/smtp.ts";
 import type { Aim, ConnectThrough, Doors } from "./probes/socket.ts";
 import { probeTcp } from "./probes/tcp.ts";
 import { probeTls } from "./probes/tls.ts";
@@ -78,6 +82,10 @@ function begin(doors: Doors, aim: Aim, attempt: Attempt): void {
     case "grpc": return probeGrpc(doors, narrowed(aim, health), attempt);
     case "udp": return probeUdp(doors, narrowed(aim, health), attempt);
     case "dns": return probeDns(doors, narrowed(aim, health), attempt);
+    case "redis": return probeRedis(doors, narrowed(aim, health), attempt);
+    case "postgres": return probePostgres(doors, narrowed(aim, health), attempt);
+    case "mysql": return probeMysql(doors, narrowed(aim, health), attempt);
+    case "smtp": return probeSmtp(doors, narrowed(aim, health), attempt);
   }
 }
 

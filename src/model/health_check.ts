@@ -113,5 +113,37 @@ export interface DnsHealth extends HealthTiming {
   readonly transport: "udp" | "tcp";
 }
 
-export type ActiveHealth = TcpHealth | TlsHealth | HttpHealth | GrpcHealth | UdpHealth | DnsHealth;
+export interface RedisHealth extends HealthTiming {
+  readonly type: "redis";
+  /** Null with a password: the default user's. */
+  readonly username: string | null;
+  readonly password: ProbeSecret | null;
+  readonly role: "any" | "master" | "replica";
+  readonly tls: ProbeTls | null;
+}
+
+export interface PostgresHealth extends HealthTiming {
+  readonly type: "postgres";
+  readonly user: string;
+  /** Null: the one that is named like the user. */
+  readonly database: string | null;
+  readonly tls: ProbeTls | null;
+}
+
+export interface MysqlHealth extends HealthTiming {
+  readonly type: "mysql";
+  /** Logs in without a password; null: the greeting is enough. */
+  readonly user: string | null;
+}
+
+export interface SmtpHealth extends HealthTiming {
+  readonly type: "smtp";
+  /** Who we say that we are. */
+  readonly helloName: string;
+  readonly tls: ProbeTls | null;
+}
+
+export type ActiveHealth =
+  | TcpHealth | TlsHealth | HttpHealth | GrpcHealth | UdpHealth | DnsHealth
+  | RedisHealth | PostgresHealth | MysqlHealth | SmtpHealth;
 export type Health = NoHealth | ActiveHealth;
