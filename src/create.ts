@@ -151,7 +151,12 @@ function openingPlanes(predecessor: Predecessor | null, inherited: Inherited | n
     const takesOver = isFirst && predecessor !== null && inherited !== null;
     isFirst = false;
     if (!takesOver) return await openDataplane(config, env);
-    const plane = await openProxyPlane({ config, env, take: (key) => predecessor.take(key) });
+    const bequest = predecessor.forPlane();
+    if (!bequest.sharesSessions) {
+      env.log.warn({ predecessor: predecessor.pid },
+        "the old process gives no UDP sessions away: clients begin new ones, from other source ports");
+    }
+    const plane = await openProxyPlane({ config, env, predecessor: bequest });
     const attempts = [{ what: "proxy", result: `taken over from process ${predecessor.pid}` }];
     return { plane, choice: { mode: "proxy", ...inherited, attempts } };
   };
@@ -313,6 +318,7 @@ function estateOf(
     instance: supervisor.instance,
     plane: { reason: plane.reason, remedy: plane.remedy },
     sharedSocket: (key) => supervisor.sharedSocket(key),
+    shareSessions: (send) => supervisor.shareSessions(send),
     served: () => new Set(supervisor.status().services.flatMap(({ name, error }) => (error === null ? [name] : []))),
     freeze: async (isFrozen) => {
       if (control !== null) control.isFrozen = isFrozen;

@@ -24,7 +24,7 @@ interface Channel extends Pick<EventEmitter, "on" | "once"> {
 export function findPredecessor(): Peer | null {
   if (process.env["POINTSMAN_SUCCESSOR"] !== undefined) {
     delete process.env["POINTSMAN_SUCCESSOR"]; // not for children of ours
-    if (process.send !== undefined) predecessor = peerOn(process, process.ppid);
+    if (process.send !== undefined) predecessor = peerOn(process, process.ppid, null);
   }
   return predecessor;
 }
@@ -45,7 +45,7 @@ export function startSuccessor(): SuccessorProcess {
     });
     child.on("error", () => { if (child.pid === undefined) resolve(STATUS_NOT_RUN); });
   });
-  const peer = peerOn(child, child.pid ?? 0);
+  const peer = peerOn(child, child.pid ?? 0, ended);
   return {
     ...peer,
     close: () => {
@@ -66,27 +66,35 @@ function nodeCommand(): string {
   return /^node(js)?[\d.]*$/.test(basename(process.argv0)) ? process.argv0 : process.execPath;
 }
 
-function peerOn(channel: Channel, pid: number): Peer {
+/** `ended`: Node tells nothing of a channel that ends while the other process is to say that it has a socket. */
+function peerOn(channel: Channel, pid: number, ended: Promise<unknown> | null): Peer {
   const early: (readonly [unknown, SharedSocket | null])[] = [];
   let hear = (message: unknown, socket: SharedSocket | null): void => { early.push([message, socket]); };
   channel.on("message", (message: unknown, socket: SharedSocket | undefined) => { hear(message, socket ?? null); });
   let isOurClosing = false;
+  /** Nor does it of a message that waits for its turn then. */
+  const underWay = new Set<(error: Error) => void>();
+  const gone = (): Error => new Error(`process ${pid} is gone`);
   const closed = new Promise<void>((resolve) => {
     const onDisconnect = (): void => {
+      for (const fail of underWay) fail(gone());
       if (isOurClosing) resolve();
       else untilGone(pid, resolve);
     };
     if (!channel.connected) onDisconnect();
     channel.once("disconnect", onDisconnect);
+    void ended?.then(onDisconnect);
   });
   return {
     pid,
     send: (message, socket) => new Promise((resolve, reject) => {
       if (!channel.connected || channel.send === undefined) {
-        reject(new Error(`process ${pid} is gone`));
+        reject(gone());
         return;
       }
+      underWay.add(reject);
       channel.send(message, socket, undefined, (error) => {
+        underWay.delete(reject);
         if (error === null) resolve();
         else reject(error);
       });

@@ -157,6 +157,8 @@ export interface Dataplane {
   heartbeat(): void;
   /** A socket that it listens on, by its `ListeningPlace.key`, for a process that takes over. Absent: it has none. */
   sharedSocket?(key: string): SharedSocket | null;
+  /** Begins to share UDP sessions with that process. Absent: the plane has none. */
+  shareSessions?(send: SendSession): SessionSharing;
   close(options: CloseOptions): Promise<void>;
 }
 
@@ -172,8 +174,83 @@ export interface CloseOptions {
   readonly hurry?: AbortSignal;
 }
 
-/** Listening sockets of the process that we take over from, by key; null where it has none. */
-export type TakeSocket = (key: string) => Promise<SharedSocket | null>;
+/** A UDP session as another process goes on with it. */
+export interface SharedSession {
+  /** Its name in the last word. */
+  readonly id: number;
+  /** Of the listening socket that its client sends to. */
+  readonly key: string;
+  /** Of the client, as Node tells them. */
+  readonly address: string;
+  readonly port: number;
+  /** A connection ID names its backend; the client may have another session beside it. */
+  readonly isNamed: boolean;
+  /** `Destination.identity`, in decimal. */
+  readonly backend: string;
+  readonly proxyProtocol: string;
+  readonly idleMs: number;
+}
+
+/** Resolves when the socket is on its way; rejects when the other process is gone. */
+export type SendSession = (session: SharedSession, socket: SharedSocket) => Promise<void>;
+
+/** A client's datagram that another process is to take, since it has the client's session or decides. */
+export interface PassedDatagram {
+  /** Of the listening socket that it was read from. */
+  readonly key: string;
+  readonly address: string;
+  readonly port: number;
+  readonly bytes: Uint8Array;
+}
+
+/** False: too many are under way, and this one is lost. */
+export type PassDatagram = (datagram: PassedDatagram) => boolean;
+
+/** What became of sessions while both processes had them, by id. */
+export interface LastWord {
+  /** Something moved in the old process. */
+  readonly busy: readonly number[];
+  readonly ended: readonly number[];
+  /** So many could not be shared in time. */
+  readonly leftBehind: number;
+}
+
+/**
+ * UDP sessions on their way to a process that takes over. Until leave() both processes have what is shared,
+ * whichever reads a datagram takes it, and this one alone begins sessions.
+ */
+export interface SessionSharing {
+  /** The sessions of this listening socket, which the other process has: those there are, and those to come. */
+  share(key: string): void;
+  /** A datagram that the other process has read, and has no session for. */
+  receive(datagram: PassedDatagram): void;
+  /** Resolves when the other process has all there are, or after so long. */
+  settled(patienceMs: number): Promise<void>;
+  /** The other process begins sessions from now on, and is passed whatever is read here. */
+  leave(pass: PassDatagram): LastWord;
+  /** After leave(): ends what is here. */
+  close(): void;
+  /** Everything is ours again: the other process is gone. */
+  undo(): void;
+}
+
+/** What a plane does with UDP sessions of its predecessor's. */
+export interface SessionReceiver {
+  adopt(session: SharedSession, socket: SharedSocket): void;
+  receive(datagram: PassedDatagram): void;
+  /** This plane begins sessions from now on. Null: the predecessor is gone without a word. Safe to repeat. */
+  decide(lastWord: LastWord | null): void;
+}
+
+/** The process that a plane takes over from. */
+export interface PlanePredecessor {
+  /** Its listening sockets, by key; null where it has none. */
+  take(key: string): Promise<SharedSocket | null>;
+  /** Whether it shares its UDP sessions, and begins them until its last word. */
+  readonly sharesSessions: boolean;
+  onSessions(receiver: SessionReceiver): void;
+  readonly pass: PassDatagram;
+}
 
 /** What happened when a plane was chosen, for `status`, the log and the metric. */
 export interface PlaneChoice {

@@ -6,7 +6,7 @@ import type {
   OverrideRequest, OverrideView,
   Plan, PointsmanEvent, Revision, RingReport, RingRequest, Status,
 } from "../api/schemas.ts";
-import type { CloseOptions, Counters, Dataplane, PlaneChoice } from "../dataplane/dataplane.ts";
+import type { CloseOptions, Counters, Dataplane, PlaneChoice, SendSession, SessionSharing } from "../dataplane/dataplane.ts";
 import type { SharedSocket } from "../env.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
 import type { ConnectThrough } from "../health/probes/socket.ts";
@@ -116,4 +116,6 @@ export interface Supervisor {
   close(options: CloseOptions): Promise<void>;
   /** A listening socket of the plane's, for a process that takes over; null where there is none. */
   sharedSocket(key: string): SharedSocket | null;
+  /** Of the plane's UDP sessions, with such a process; null: it has none. */
+  shareSessions(send: SendSession): SessionSharing | null;
 }

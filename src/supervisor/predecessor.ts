@@ -2,11 +2,13 @@
 // needed. Once the other one is gone, every question has an answer that makes this an ordinary start.
 // Knows the messages; must never know what a socket is used for.
 
+import type { PlanePredecessor, SessionReceiver } from "../dataplane/dataplane.ts";
 import type { Peer, SharedSocket } from "../env.ts";
 import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
+import { datagramIn, datagramsTo } from "./datagram_channel.ts";
 import type { FromPredecessor, FromSuccessor } from "./hand_over.ts";
-import { fromPredecessorSchema, HAND_OVER_FORMAT } from "./hand_over.ts";
+import { fromPredecessorSchema, HAND_OVER_FORMAT, hasSessions, OLDEST_FORMAT } from "./hand_over.ts";
 
 type Answer = { readonly message: FromPredecessor; readonly socket: SharedSocket | null } | null;
 
@@ -22,6 +24,8 @@ export class Predecessor {
   readonly #wanted = new Map<string, (socket: SharedSocket | null) => void>();
   /** Whoever waits for any other answer. */
   #waiting: ((answer: Answer) => void) | null = null;
+  #format = OLDEST_FORMAT;
+  #receiver: SessionReceiver | null = null;
   #isGone = false;
   #hasLeft = false;
 
@@ -37,14 +41,33 @@ export class Predecessor {
 
   /** Null: it is gone. Throws HAND_OVER_FAILED when it does not want to. */
   async begin({ instance, dataplane: { mode } }: Config, version: string): Promise<Inherited | null> {
-    const answer = await this.#ask({ type: "hello", format: HAND_OVER_FORMAT, version, instance, mode });
+    const answer = await this.#ask({
+      type: "hello", format: OLDEST_FORMAT, newest: HAND_OVER_FORMAT, version, instance, mode,
+    });
     if (answer === null) return null;
-    if (answer.message.type === "go") return { reason: answer.message.reason, remedy: answer.message.remedy };
+    if (answer.message.type === "go") {
+      const { format, reason, remedy } = answer.message;
+      this.#format = format;
+      return { reason, remedy };
+    }
     throw this.#refused(answer.message);
   }
 
+  /** What a plane is to have of it, once it has begun. */
+  forPlane(): PlanePredecessor {
+    return {
+      take: (key) => this.#take(key),
+      sharesSessions: hasSessions(this.#format),
+      onSessions: (receiver) => {
+        this.#receiver = receiver;
+        if (this.#isGone) receiver.decide(null);
+      },
+      pass: datagramsTo(this.#peer),
+    };
+  }
+
   /** A listening socket; null when it has none of this name, or is gone. */
-  take(key: string): Promise<SharedSocket | null> {
+  #take(key: string): Promise<SharedSocket | null> {
     if (this.#isGone || this.#hasLeft) return Promise.resolve(null);
     return new Promise((resolve) => {
       this.#wanted.set(key, resolve);
@@ -100,10 +123,21 @@ export class Predecessor {
   #hear(raw: unknown, socket: SharedSocket | null): void {
     const { data } = fromPredecessorSchema.safeParse(raw);
     if (data === undefined) return; // of a later format, and not for us
-    if (data.type === "socket") {
-      this.#wanted.get(data.key)?.(socket);
-      this.#wanted.delete(data.key);
-      return;
+    switch (data.type) {
+      case "socket":
+        this.#wanted.get(data.key)?.(socket);
+        this.#wanted.delete(data.key);
+        return;
+      case "session": // without its socket where that was closed on the way
+        if (socket !== null) this.#receiver?.adopt(data, socket);
+        return;
+      case "datagram":
+        this.#receiver?.receive(datagramIn(data));
+        return;
+      case "left":
+        this.#receiver?.decide(data);
+        break;
+      case "go": case "no": case "yours": break;
     }
     const tell = this.#waiting;
     this.#waiting = null;
@@ -112,6 +146,7 @@ export class Predecessor {
 
   #leave(): void {
     this.#isGone = true;
+    this.#receiver?.decide(null);
     for (const tell of this.#wanted.values()) tell(null);
     this.#wanted.clear();
     this.#waiting?.(null);

@@ -4,7 +4,9 @@
 
 import type { Env, SharedSocket, SuccessorProcess } from "../env.ts";
 import { Failure } from "../errors.ts";
-import { fromSuccessorSchema, HAND_OVER_FORMAT } from "./hand_over.ts";
+import type { SendSession, SessionSharing } from "../dataplane/dataplane.ts";
+import { datagramIn, datagramsTo } from "./datagram_channel.ts";
+import { fromSuccessorSchema, HAND_OVER_FORMAT, hasSessions } from "./hand_over.ts";
 import type { FromPredecessor, FromSuccessor } from "./hand_over.ts";
 
 /** What is handed over, and how. */
@@ -13,6 +15,8 @@ export interface Estate {
   /** Why this plane; what to do to get the better one. */
   readonly plane: { readonly reason: string; readonly remedy: string | null };
   sharedSocket(key: string): SharedSocket | null;
+  /** Null: the plane has no sessions. */
+  shareSessions(send: SendSession): SessionSharing | null;
   /** Names of the services that are served here. */
   served(): ReadonlySet<string>;
   /** No changes from now on, until true. Resolves when none is under way. */
@@ -35,11 +39,14 @@ export interface Heir {
 const PATIENCE_MS = 60_000;
 /** One that has failed may take so long to end. */
 const ENDING_PATIENCE_MS = 10_000;
+/** UDP sessions that are not shared within this time end; so do those that begin at the last moment, and are many. */
+const SHARING_PATIENCE_MS = 30_000;
+const LATE_SHARING_PATIENCE_MS = 1_000;
 
 /** Resolves when the other process serves. Throws HAND_OVER_FAILED when all is as before. */
 export async function handOver(estate: Estate, env: Pick<Env, "clock" | "exec" | "log">): Promise<Heir> {
   const successor = env.exec.startSuccessor();
-  const pact = new Pact(estate, successor);
+  const pact = new Pact(estate, successor, env.log);
   const cancel = env.clock.after(PATIENCE_MS, () => {
     pact.fail(`it did not serve within ${PATIENCE_MS / 1000} s`);
     successor.signal("SIGKILL");
@@ -50,7 +57,7 @@ export async function handOver(estate: Estate, env: Pick<Env, "clock" | "exec" |
   } catch (error) {
     await seeEnded(successor, env.clock); // nobody but us acts from then on
     successor.close();
-    await pact.undo(env.log);
+    await pact.undo();
     const reason = error instanceof Error ? error.message : String(error);
     const { pid } = successor;
     env.log.error({ successor: pid, reason }, "the new process did not take over; this one goes on");
@@ -72,6 +79,7 @@ class Pact {
   readonly kept: Promise<void>;
   readonly ending: Promise<number>;
   readonly #estate: Estate;
+  readonly #log: Env["log"];
   readonly #successor: SuccessorProcess;
   #resolve: () => void = () => undefined;
   #reject: (error: Error) => void = () => undefined;
@@ -80,10 +88,13 @@ class Pact {
   #isLockGiven = false;
   #end: (drainMs: number) => void = () => undefined;
   #isOver = false;
+  /** Null until they agree on a format that has them. */
+  #sessions: SessionSharing | null = null;
   /** One message after the other. */
   #turn: Promise<void> = Promise.resolve();
 
-  constructor(estate: Estate, successor: SuccessorProcess) {
+  constructor(estate: Estate, successor: SuccessorProcess, log: Env["log"]) {
+    this.#log = log;
     this.#estate = estate;
     this.#successor = successor;
     this.kept = new Promise((resolve, reject) => {
@@ -92,7 +103,11 @@ class Pact {
     });
     this.ending = new Promise((resolve) => { this.#end = resolve; });
     successor.onMessage((raw) => {
-      this.#turn = this.#turn.then(() => this.#hear(raw)).catch((error: unknown) => {
+      const { data: message } = fromSuccessorSchema.safeParse(raw);
+      if (message === undefined) return; // of a later format, and not for us
+      if (message.type === "ending") this.#end(message.drainMs);
+      if (message.type === "datagram") this.#sessions?.receive(datagramIn(message));
+      this.#turn = this.#turn.then(() => this.#hear(message)).catch((error: unknown) => {
         this.fail(error instanceof Error ? error.message : String(error));
       });
     });
@@ -106,21 +121,20 @@ class Pact {
   }
 
   /** What was closed, frozen or given for it is as before. */
-  async undo(log: Env["log"]): Promise<void> {
+  async undo(): Promise<void> {
+    this.#sessions?.undo();
     await this.#turn;
     try {
       if (this.#isLockGiven) await this.#estate.giveLock(null);
       if (this.#isControlClosed) await this.#estate.openControl();
     } catch (error) {
-      log.error({ err: error }, "after a hand-over that failed, not all is as before; traffic is not concerned");
+      this.#log.error({ err: error }, "after a hand-over that failed, not all is as before; traffic is not concerned");
     }
     if (this.#isFrozen) await this.#estate.freeze(false);
   }
 
-  async #hear(raw: unknown): Promise<void> {
-    const { data: message } = fromSuccessorSchema.safeParse(raw);
-    if (message?.type === "ending") this.#end(message.drainMs);
-    if (message === undefined || this.#isOver) return;
+  async #hear(message: FromSuccessor): Promise<void> {
+    if (this.#isOver) return;
     const estate = this.#estate;
     switch (message.type) {
       case "hello": {
@@ -131,15 +145,21 @@ class Pact {
         }
         this.#isFrozen = true;
         await estate.freeze(true);
-        await this.#send({ type: "go", ...estate.plane });
+        const format = Math.min(message.newest ?? message.format, HAND_OVER_FORMAT);
+        if (hasSessions(format)) {
+          this.#sessions = estate.shareSessions((session, socket) => this.#successor.send({ type: "session", ...session }, socket));
+        } else this.#log.warn({ format }, "the new process takes no UDP sessions: clients begin new ones, from other source ports");
+        await this.#send({ type: "go", format, ...estate.plane });
         return;
       }
       case "want": {
         const { key } = message;
         await this.#successor.send({ type: "socket", key }, estate.sharedSocket(key) ?? undefined);
+        this.#sessions?.share(key);
         return;
       }
       case "control":
+        await this.#sessions?.settled(SHARING_PATIENCE_MS);
         this.#isControlClosed = true;
         await estate.closeControl(this.#successor.pid);
         await this.#send({ type: "yours" });
@@ -150,14 +170,15 @@ class Pact {
       case "failed":
         this.fail(message.message);
         return;
+      case "datagram":
       case "ending":
-        return;
+        return; // not in turn
     }
   }
 
   #whyNot({ format, instance, mode }: Extract<FromSuccessor, { type: "hello" }>): string | null {
-    if (format !== HAND_OVER_FORMAT) {
-      return `it speaks format ${format} of the hand-over, and this one ${HAND_OVER_FORMAT}: restart instead`;
+    if (format > HAND_OVER_FORMAT) {
+      return `it speaks format ${format} of the hand-over and later ones, and this one ${HAND_OVER_FORMAT}: restart instead`;
     }
     if (instance !== this.#estate.instance) {
       return `the file is of instance ${instance} now, and this is ${this.#estate.instance}: restart instead`;
@@ -177,8 +198,11 @@ class Pact {
     }
     this.#isLockGiven = true;
     await this.#estate.giveLock(this.#successor.pid);
+    await this.#sessions?.settled(LATE_SHARING_PATIENCE_MS);
     this.#isOver = true;
-    await this.#send({ type: "left" });
+    const lastWord = this.#sessions?.leave(datagramsTo(this.#successor)) ?? { busy: [], ended: [], leftBehind: 0 };
+    await this.#send({ type: "left", ...lastWord });
+    this.#sessions?.close();
     this.#resolve();
   }
 

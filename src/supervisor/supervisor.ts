@@ -6,7 +6,7 @@ import type {
   ApplyResult, CheckResult, ConfigRequest, DrainView, Explanation, ExplainRequest, EventKind, OverrideRequest,
   OverrideView, Plan, Revision, RingReport, RingRequest, Status,
 } from "../api/schemas.ts";
-import type { CloseOptions, Counters } from "../dataplane/dataplane.ts";
+import type { CloseOptions, Counters, SendSession, SessionSharing } from "../dataplane/dataplane.ts";
 import type { Cancel, Env, SharedSocket } from "../env.ts";
 import { Failure } from "../errors.ts";
 import { certificatesSeen } from "../health/certificate_watch.ts";
@@ -254,6 +254,7 @@ class PointsmanSupervisor implements Supervisor {
   }
 
   sharedSocket(key: string): SharedSocket | null { return this.#seat.plane.sharedSocket?.(key) ?? null; }
+  shareSessions(send: SendSession): SessionSharing | null { return this.#seat.plane.shareSessions?.(send) ?? null; }
 
   close(options: CloseOptions): Promise<void> {
     this.#closing ??= this.#end(options);

@@ -122,6 +122,11 @@ export class HandOverWorld {
     this.#child?.kill(name);
   }
 
+  /** One that has logged a line. */
+  kill(pid: number): void {
+    if (isOurs(pid, this.file)) process.kill(pid, "SIGKILL");
+  }
+
   lockOwner(): number {
     return Number(readFileSync(join(this.directory, "run/main.lock"), "utf8").split(" ")[0]);
   }
@@ -129,9 +134,7 @@ export class HandOverWorld {
   /** Ends whatever has logged a line: successors outlive a child that was killed. */
   async close(): Promise<void> {
     const pids = new Set(this.lines().map((line) => Number(line["pid"])));
-    for (const pid of pids) {
-      if (isOurs(pid, this.file)) process.kill(pid, "SIGKILL");
-    }
+    for (const pid of pids) this.kill(pid);
     await this.ended;
     for (const step of this.#closers.reverse()) await step();
     rmSync(this.directory, { recursive: true });

@@ -5,7 +5,7 @@ import { NAT } from "./configs.ts";
 import { createSocket, type Socket as DatagramSocket } from "node:dgram";
 import { connect, createServer, type AddressInfo, type NetConnectOpts, type Server, type Socket } from "node:net";
 import { openProxyPlane } from "../../src/dataplane/proxy/proxy_plane.ts";
-import type { Dataplane } from "../../src/dataplane/dataplane.ts";
+import type { Dataplane, PlanePredecessor } from "../../src/dataplane/dataplane.ts";
 import { createEnv } from "../../src/env_real.ts";
 import type { Env } from "../../src/env.ts";
 import { parseAddress, type Address } from "../../src/model/address.ts";
@@ -126,9 +126,13 @@ export class ProxyWorld {
   readonly #closers: (() => Promise<void>)[] = [];
   #plane: Dataplane | null = null;
   #current: Config | null = null;
+  readonly #predecessor: PlanePredecessor | null;
 
   /** Timers are those of the fake clock with `fakeTime`; sockets are real in any case. */
-  constructor(options: { fakeTime?: boolean; net?: Partial<Env["net"]>; openFilesMax?: number } = {}) {
+  constructor(options: {
+    fakeTime?: boolean; net?: Partial<Env["net"]>; openFilesMax?: number; predecessor?: PlanePredecessor;
+  } = {}) {
+    this.#predecessor = options.predecessor ?? null;
     const real = createEnv({ logLevel: "error" });
     const { openFilesMax } = options;
     this.fake = createFakeEnv();
@@ -148,7 +152,8 @@ export class ProxyWorld {
   }
 
   async apply(wanted: Config, down: readonly string[] = []): ReturnType<Dataplane["apply"]> {
-    this.#plane ??= await openProxyPlane({ config: wanted, env: this.env });
+    const predecessor = this.#predecessor;
+    this.#plane ??= await openProxyPlane({ config: wanted, env: this.env, ...(predecessor === null ? {} : { predecessor }) });
     this.#current = wanted;
     return await this.#plane.apply(this.tables.make(wanted, down));
   }

@@ -169,19 +169,19 @@ describe("udp sessions", () => {
   });
 
   it("that cannot be opened are counted and give back what they took; the next datagram tries again", async () => {
-    const faults = ["emitted", "thrown"];
+    const faults = ["told", "thrown"];
     const { net } = createEnv();
     world = new ProxyWorld({ fakeTime: true, openFilesMax: 64 + 1, net: {
       createDatagram: (options) => {
         const socket = net.createDatagram(options);
-        const connect = socket.connect.bind(socket) as (port: number, host: string) => void;
-        socket.connect = (port: number, host?: unknown) => {
+        const connect = socket.connect.bind(socket);
+        socket.connect = (port: number, host?: unknown, onConnected?: (error?: Error) => void) => {
           const fault = faults.pop();
-          if (fault === undefined) connect(port, String(host));
+          if (fault === undefined) connect(port, String(host), onConnected);
           else if (fault === "thrown") {
             socket.close();
             throw new Error("no socket");
-          } else setImmediate(() => socket.emit("error", new Error("no route")));
+          } else setImmediate(() => onConnected?.(new Error("no route")));
         };
         return socket;
       },

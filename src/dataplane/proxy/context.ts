@@ -2,7 +2,7 @@
 // force, and the one way a client becomes a packet for decide(). Knows no socket.
 
 import type { Env } from "../../env.ts";
-import type { TakeSocket } from "../dataplane.ts";
+import type { PassDatagram, PlanePredecessor } from "../dataplane.ts";
 import type { Address } from "../../model/address.ts";
 import type { Decide, Decision, State } from "../../model/decide.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
@@ -14,7 +14,10 @@ export interface ProxyContext {
   readonly tally: Tally;
   readonly decide: Decide;
   readonly descriptors: DescriptorBudget;
-  readonly take: TakeSocket;
+  /** Listening sockets of a predecessor. */
+  readonly take: PlanePredecessor["take"];
+  /** Where datagrams of clients without a session go while the predecessor begins sessions; null: it does not. */
+  readonly pass: PassDatagram | null;
   /** The table in force. */
   table(): ForwardingTable;
   /** Warns at most once in a while for each `topic`; what happens often is in the counters. */

@@ -1,10 +1,83 @@
-// What a table changes for a service of the proxy plane that goes on listening, in words for `plan` and the
-// log. Pure; knows tables only.
+// What a table changes for the listeners of the proxy plane, in words for `plan` and the log. Pure; knows
+// tables and places only.
 
 import type { ForwardingTable, Service } from "../../model/table.ts";
+import type { StepDescription } from "../dataplane.ts";
+import type { AssignedAddress } from "./assigned_addresses.ts";
+import { listeningText, type ListeningPlace } from "./listening.ts";
+
+export interface Wanted {
+  readonly place: ListeningPlace;
+  readonly service: Service;
+}
+
+interface Listening extends Wanted {
+  /** Connections or sessions. */
+  readonly size: number;
+}
+
+/** What a table asks of the listeners at hand. */
+export interface Changes<Listener extends Listening> {
+  readonly kept: readonly (Wanted & { readonly listener: Listener })[];
+  readonly opened: readonly Wanted[];
+  readonly closed: readonly Listener[];
+  /** Services that have no place, or one that another service has: name → why. */
+  readonly refused: ReadonlyMap<string, string>;
+}
+
+interface ChangedAddresses {
+  readonly assigned: readonly AssignedAddress[];
+  readonly unassigned: readonly AssignedAddress[];
+}
+
+export function describeSteps(
+  before: ForwardingTable, after: ForwardingTable, changes: Changes<Listening>, addresses: ChangedAddresses,
+): StepDescription[] {
+  const steps: StepDescription[] = [];
+  for (const [name, [first]] of byService(changes.kept)) {
+    const { listener, service } = first;
+    const detail = describeChange(before, listener.service, after, service);
+    if (detail === null) continue;
+    steps.push({ action: "update", object: `service ${name}`, detail });
+  }
+  for (const [name, wanted] of byService(changes.opened)) {
+    const detail = `${wanted[0].service.config.protocol} ${textOf(wanted)}`;
+    steps.push({ action: "listen", object: `service ${name}`, detail });
+  }
+  for (const [name, listeners] of byService(changes.closed)) {
+    const { protocol } = listeners[0].place;
+    const rest = protocol === "tcp" ? "connections may end by themselves" : "sessions end";
+    const size = listeners.reduce((sum, listener) => sum + listener.size, 0);
+    const detail = `${protocol} ${textOf(listeners)}; ${size} ${rest}`;
+    steps.push({ action: "close", object: `service ${name}`, detail });
+  }
+  for (const { address, device } of addresses.assigned) {
+    steps.push({ action: "assign", object: address.text, detail: `on ${device}` });
+  }
+  for (const { address, device } of addresses.unassigned) {
+    steps.push({ action: "unassign", object: address.text, detail: `from ${device}` });
+  }
+  return steps;
+}
+
+export function byService<T extends { readonly service: Service }>(
+  items: readonly T[],
+): ReadonlyMap<string, [T, ...T[]]> {
+  const groups = new Map<string, [T, ...T[]]>();
+  for (const item of items) {
+    const group = groups.get(item.service.name);
+    if (group === undefined) groups.set(item.service.name, [item]);
+    else group.push(item);
+  }
+  return groups;
+}
+
+export function textOf(items: readonly { readonly place: ListeningPlace }[]): string {
+  return listeningText(items.map(({ place }) => place));
+}
 
 /** Null: nothing. */
-export function describeChange(
+function describeChange(
   before: ForwardingTable, old: Service, after: ForwardingTable, fresh: Service,
 ): string | null {
   const details: string[] = [];

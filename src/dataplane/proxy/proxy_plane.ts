@@ -13,16 +13,19 @@ import { NO_NAT } from "../../model/nat.ts";
 import { NOTHING_REMEMBERED } from "../../model/remember_pace.ts";
 import { EMPTY_LEDGER } from "../../model/table.ts";
 import type {
-  ApplyReport, CloseOptions, Counters, Dataplane, PlaneStatus, StepDescription, TakeSocket,
+  ApplyReport, CloseOptions, Counters, Dataplane, PlanePredecessor, PlaneStatus, SendSession, SessionSharing,
+  StepDescription,
 } from "../dataplane.ts";
 import type { AssignedAddress, AssignProblems } from "./assigned_addresses.ts";
 import { AssignedAddresses } from "./assigned_addresses.ts";
 import { createWarner, type ProxyContext, type ServiceLoad } from "./context.ts";
-import { describeChange } from "./describe_change.ts";
+import { byService, describeSteps, textOf, type Changes, type Wanted } from "./describe_change.ts";
 import { descriptorBudget } from "./descriptors.ts";
 import {
-  bindFailure, listeningPlaces, listeningText, type ListeningPlace, type ProxyBinding,
+  bindFailure, listeningPlaces, type ListeningPlace, type ProxyBinding,
 } from "./listening.ts";
+import { ProxySessionSharing } from "./session_sharing.ts";
+import { SessionTaking } from "./session_taking.ts";
 import { Tally } from "./tally.ts";
 import { TcpListener } from "./tcp_listener.ts";
 import { UdpListener } from "./udp_listener.ts";
@@ -30,8 +33,8 @@ import { UdpListener } from "./udp_listener.ts";
 export interface ProxyPlaneOptions {
   readonly config: Config;
   readonly env: Env;
-  /** Of a predecessor; absent: there is none. */
-  readonly take?: TakeSocket;
+  /** Absent: there is none. */
+  readonly predecessor?: PlanePredecessor;
 }
 
 /** Opens the plane. It listens nowhere until the first apply. */
@@ -40,20 +43,6 @@ export function openProxyPlane(options: ProxyPlaneOptions): Promise<Dataplane> {
 }
 
 type Listener = TcpListener | UdpListener;
-
-/** What a table asks of the listeners at hand. */
-interface Changes {
-  readonly kept: readonly (Wanted & { readonly listener: Listener })[];
-  readonly opened: readonly Wanted[];
-  readonly closed: readonly Listener[];
-  /** Services that have no place, or one that another service has: name → why. */
-  readonly refused: ReadonlyMap<string, string>;
-}
-
-interface Wanted {
-  readonly place: ListeningPlace;
-  readonly service: Service;
-}
 
 /** A socket that could not be had. */
 interface Unopened extends Wanted {
@@ -90,16 +79,18 @@ class ProxyPlane implements Dataplane {
   #isClosed = false;
 
   constructor(options: ProxyPlaneOptions, decideWith: Decide) {
-    const { env, config: { instance, dataplane } } = options;
+    const { env, predecessor, config: { instance, dataplane } } = options;
+    const passes = predecessor?.sharesSessions === true;
     this.#env = env;
     this.#binding = dataplane.proxy;
     this.#addresses = new AssignedAddresses(env, instance);
     this.#interface = dataplane.interfaces[0] ?? null;
     this.#context = {
       env, tally: this.#tally, decide: decideWith, descriptors: descriptorBudget(env),
-      take: options.take ?? (() => Promise.resolve(null)),
+      take: (key) => predecessor?.take(key) ?? Promise.resolve(null), pass: passes ? predecessor.pass : null,
       table: () => this.#table, warn: createWarner(env),
     };
+    if (passes) predecessor.onSessions(new SessionTaking(this.#context, this.#listeners));
   }
 
   connectProbe(): string {
@@ -175,6 +166,15 @@ class ProxyPlane implements Dataplane {
     return this.#listeners.get(key)?.socket ?? null;
   }
 
+  shareSessions(send: SendSession): SessionSharing {
+    const listenerOf = (key: string): UdpListener | null => {
+      const listener = this.#listeners.get(key);
+      return listener instanceof UdpListener ? listener : null;
+    };
+    const { clock, log } = this.#env;
+    return new ProxySessionSharing({ clock, log, listenerOf }, send);
+  }
+
   async close({ drainMs, hurry, handedOver = false }: CloseOptions): Promise<void> {
     this.#isClosed = true;
     if (handedOver) this.#cancelRestore?.();
@@ -208,7 +208,7 @@ class ProxyPlane implements Dataplane {
     return [...this.#listeners.values(), ...this.#leaving.keys()];
   }
 
-  #changes(table: ForwardingTable): Changes {
+  #changes(table: ForwardingTable): Changes<Listener> {
     const kept: (Wanted & { listener: Listener })[] = [];
     const opened: Wanted[] = [];
     const refused = new Map<string, string>();
@@ -239,33 +239,9 @@ class ProxyPlane implements Dataplane {
     return { kept, opened, closed, refused };
   }
 
-  #describe(table: ForwardingTable, changes: Changes): StepDescription[] {
-    const steps: StepDescription[] = [];
-    for (const [name, [first]] of byService(changes.kept)) {
-      const { listener, service } = first;
-      const detail = describeChange(this.#table, listener.service, table, service);
-      if (detail === null) continue;
-      steps.push({ action: "update", object: `service ${name}`, detail });
-    }
-    for (const [name, wanted] of byService(changes.opened)) {
-      const detail = `${wanted[0].service.config.protocol} ${textOf(wanted)}`;
-      steps.push({ action: "listen", object: `service ${name}`, detail });
-    }
-    for (const [name, listeners] of byService(changes.closed)) {
-      const { protocol } = listeners[0].place;
-      const rest = protocol === "tcp" ? "connections may end by themselves" : "sessions end";
-      const size = listeners.reduce((sum, listener) => sum + listener.size, 0);
-      const detail = `${protocol} ${textOf(listeners)}; ${size} ${rest}`;
-      steps.push({ action: "close", object: `service ${name}`, detail });
-    }
+  #describe(table: ForwardingTable, changes: Changes<Listener>): StepDescription[] {
     const addresses = this.#addresses.changes(this.#assignedAddresses(table.services));
-    for (const { address, device } of addresses.assigned) {
-      steps.push({ action: "assign", object: address.text, detail: `on ${device}` });
-    }
-    for (const { address, device } of addresses.unassigned) {
-      steps.push({ action: "unassign", object: address.text, detail: `from ${device}` });
-    }
-    return steps;
+    return describeSteps(this.#table, table, changes, addresses);
   }
 
   #assignedAddresses(services: readonly Service[]): AssignedAddress[] {
@@ -363,22 +339,6 @@ class ProxyPlane implements Dataplane {
     };
     this.#cancelSweep = this.#env.clock.after(everyMs, sweep);
   }
-}
-
-function byService<T extends { readonly service: Service }>(
-  items: readonly T[],
-): ReadonlyMap<string, [T, ...T[]]> {
-  const groups = new Map<string, [T, ...T[]]>();
-  for (const item of items) {
-    const group = groups.get(item.service.name);
-    if (group === undefined) groups.set(item.service.name, [item]);
-    else group.push(item);
-  }
-  return groups;
-}
-
-function textOf(items: readonly { readonly place: ListeningPlace }[]): string {
-  return listeningText(items.map(({ place }) => place));
 }
 
 function openListener(

@@ -16,7 +16,7 @@ export type Incident =
   | "connections_max" | "sessions_max" | "descriptors_max" | "accept_failed" | "client_gone"
   | "connect_failed" | "connect_timeout" | "connect_retried" | "backends_exhausted"
   | "idle_timeout" | "backend_reset" | "client_reset" | "drain_reset" | "session_failed" | "session_moved"
-  | "datagram_dropped";
+  | "datagram_dropped" | "answer_of_stranger" | "session_left_behind";
 
 interface Traffic {
   packets: number;

@@ -1,5 +1,7 @@
 // Receives the datagrams of one UDP service and keeps a session per client, within its limit. A
-// session whose backend went is closed at once, and the client's next datagram is decided anew.
+// session whose backend went is closed at once, and the client's next datagram is decided anew. While
+// another process reads the same socket, one of the two begins sessions: the other one passes on to it
+// what it has none for.
 //
 // Bound to `any`, the kernel picks the source address of answers by route, and Node cannot say
 // otherwise: a client that asked another address of this host would not know them. Hence the note
@@ -8,16 +10,26 @@
 import type { RemoteInfo, Socket } from "node:dgram";
 import type { SharedSocket } from "../../env.ts";
 import { parseAddress } from "../../model/address.ts";
-import { namedByCid } from "../../model/quic_named.ts";
-import type { Service } from "../../model/table.ts";
-import type { ProxyContext, ServiceLoad } from "./context.ts";
+import { namedByCid, type Named } from "../../model/quic_named.ts";
+import type { Destination, Service } from "../../model/table.ts";
+import type { PassDatagram, SharedSession } from "../dataplane.ts";
+import type { ClientPlace, ProxyContext, ServiceLoad } from "./context.ts";
 import { decideFlow, maySit, warnOfDescriptors } from "./context.ts";
 import type { ListeningPlace } from "./listening.ts";
 import { reasonOf } from "./listening.ts";
-import { addressLookup, UdpSession } from "./udp_session.ts";
+import { addressLookup } from "./session_socket.ts";
+import { UdpSession, type SessionStart } from "./udp_session.ts";
 
 /** Asked of the kernel, which gives at most net.core.rmem_max. */
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
+/** So many sessions end in one turn of the event loop. */
+const END_AT_ONCE = 256;
+
+/** Of the client, as Node tells it. */
+type ClientEnd = Pick<RemoteInfo, "address" | "port">;
+
+/** Called with each session that there is or begins. */
+export type OnSession = (key: string, session: UdpSession) => void;
 
 export class UdpListener {
   place: ListeningPlace;
@@ -26,17 +38,22 @@ export class UdpListener {
   readonly #socket: Socket;
   #service: Service;
   #load: ServiceLoad;
+  /** Who takes datagrams of clients that have no session here, or all. */
+  #passing: { readonly what: "unknown" | "all"; readonly pass: PassDatagram } | null;
+  #onSession: OnSession | null = null;
+  #draining: Promise<void> | null = null;
 
   private constructor(
-    context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad, socket: Socket,
+    context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad, socket: Socket, isShared: boolean,
   ) {
     this.#context = context;
     this.place = place;
     this.#service = service;
     this.#load = load;
     this.#socket = socket;
+    this.#passing = isShared && context.pass !== null ? { what: "unknown", pass: context.pass } : null;
     socket.on("error", (error) => { this.#onError(error); });
-    socket.on("message", (datagram, from) => { this.#receive(datagram, from); });
+    socket.on("message", (datagram, from) => { this.receive(datagram, from); });
   }
 
   /** Resolves when it receives; rejects with the error of the bind. */
@@ -44,8 +61,8 @@ export class UdpListener {
     context: ProxyContext, place: ListeningPlace, service: Service, load: ServiceLoad,
   ): Promise<UdpListener> {
     // One of a predecessor is read from the moment in which it came.
-    const socket = await context.take(place.key) as Socket | null ?? await bind(context, place);
-    return new UdpListener(context, place, service, load, socket);
+    const taken = await context.take(place.key) as Socket | null;
+    return new UdpListener(context, place, service, load, taken ?? await bind(context, place), taken !== null);
   }
 
   /** For a process that takes over. */
@@ -90,6 +107,7 @@ export class UdpListener {
   }
 
   sweep(nowMs: number): void {
+    if (this.#passing !== null) return; // what moves elsewhere is not known here
     for (const [key, session] of this.#sessions) {
       if (session.isIdle(nowMs, this.idleMs)) this.#end(key, session);
     }
@@ -101,63 +119,123 @@ export class UdpListener {
   }
 
   /**
-   * Receives no more and forgets its clients: without the socket there is no way to answer them.
+   * Forgets its clients and receives no more: without the socket there is no way to answer them. Thousands of
+   * sessions end in several turns.
    */
   drain(): Promise<void> {
-    for (const [key, session] of this.#sessions) this.#end(key, session);
-    return new Promise((resolve) => { this.#socket.close(resolve); });
+    this.#draining ??= this.#drain();
+    return this.#draining;
   }
 
   reset(): void {
-    // drain() has left nothing
+    // drain() leaves nothing
   }
 
-  #receive(datagram: Uint8Array, from: RemoteInfo): void {
-    const key = this.#sessionKey(datagram, from);
-    const session = this.#sessions.get(key) ?? this.#openSession(key, from, datagram);
-    session?.send(datagram);
+  // ---- with another process
+
+  /** Tells of every session, those to come included; null: no longer. */
+  onSession(listener: OnSession | null): void {
+    this.#onSession = listener;
+    if (listener === null) return;
+    for (const [key, session] of this.#sessions) listener(key, session);
   }
+
+  /** From now on all datagrams are somebody else's; null: they are ours, also those of clients without a session. */
+  passTo(pass: PassDatagram | null): void {
+    this.#passing = pass === null ? null : { what: "all", pass };
+  }
+
+  /** As one of the process that we take over from; null: it cannot go on here, and what stands in the way is counted. */
+  adopt(shared: SharedSession, socket: Socket): { readonly key: string; readonly session: UdpSession } | null {
+    const service = this.#service;
+    const table = this.#context.table();
+    const destination = service.destinations.map((id) => table.destinations.get(id))
+      .find((each) => each !== undefined && String(each.identity) === shared.backend);
+    if (destination === undefined || !maySit(table, service, destination)
+      || shared.proxyProtocol !== service.config.proxy.proxyProtocol) {
+      this.#context.tally.incident("session_moved");
+      return null;
+    }
+    const base = sessionKey(shared);
+    const key = shared.isNamed ? namedKey(base, destination) : base;
+    const earlier = this.#sessions.get(key); // it has ended there meanwhile
+    if (earlier !== undefined) this.#end(key, earlier);
+    if (!this.#hasRoom(service)) return null;
+    const session = this.#begin(key, shared, destination, { socket, idleMs: shared.idleMs });
+    return session === null ? null : { key, session };
+  }
+
+  /** Unless another one has taken its place. */
+  end(key: string, session: UdpSession): void {
+    if (this.#sessions.get(key) === session) this.#end(key, session);
+  }
+
+  receive(datagram: Uint8Array, from: ClientEnd): void {
+    if (this.#passing?.what === "all") {
+      this.#pass(this.#passing.pass, datagram, from);
+      return;
+    }
+    if (this.#draining !== null && this.#passing === null) return;
+    const named = namedByCid(this.#context.table(), this.#service, datagram);
+    const key = this.#sessionKey(named, from);
+    const session = this.#sessions.get(key);
+    if (session === undefined && this.#passing !== null) {
+      this.#pass(this.#passing.pass, datagram, from);
+      return;
+    }
+    if (named !== null) this.#context.tally.quic(named.outcome);
+    (session ?? this.#decideSession(key, from, datagram))?.send(datagram);
+  }
+
+  #pass(pass: PassDatagram, bytes: Uint8Array, { address, port }: ClientEnd): void {
+    if (!pass({ key: this.place.key, address, port, bytes })) this.#context.tally.incident("datagram_dropped");
+  }
+
+  // ---- sessions
 
   /**
    * The client's address; with a backend that a connection ID names and that is not the one the
    * client's first session went to, a session of its own.
    */
-  #sessionKey(datagram: Uint8Array, from: RemoteInfo): string {
-    const key = `${from.address}|${from.port}`;
-    const named = namedByCid(this.#context.table(), this.#service, datagram);
+  #sessionKey(named: Named | null, from: ClientEnd): string {
+    const key = sessionKey(from);
     if (named === null) return key;
-    this.#context.tally.quic(named.outcome);
     const first = this.#sessions.get(key);
     if (named.destination === null || first === undefined) return key;
-    const { id, identity } = named.destination;
-    return first.destination.identity === identity ? key : `${key}|${id}`;
+    return first.destination.identity === named.destination.identity ? key : namedKey(key, named.destination);
   }
 
-  #openSession(key: string, from: RemoteInfo, datagram: Uint8Array): UdpSession | null {
-    const { tally } = this.#context;
+  #decideSession(key: string, from: ClientEnd, datagram: Uint8Array): UdpSession | null {
     const service = this.#service;
     if (!this.#hasRoom(service)) return null;
-    const address = parseAddress(from.address.split("%")[0] ?? "");
-    if (address === null) return null;
-    const place = { address, port: from.port };
-    const { virtual } = this.place;
-    const { verdict, destination } = decideFlow(this.#context, service, virtual, place, datagram);
-    tally.verdict(verdict, 0);
+    const place = placeOf(from);
+    if (place === null) return null;
+    const { verdict, destination } = decideFlow(this.#context, service, this.place.virtual, place, datagram);
+    this.#context.tally.verdict(verdict, 0);
     if (verdict !== "TX_FORWARDED" || destination === null) return null;
+    return this.#begin(key, from, destination, null);
+  }
+
+  #begin(
+    key: string, { address, port }: ClientEnd, destination: Destination, shared: SessionStart["shared"],
+  ): UdpSession | null {
+    const place = placeOf({ address, port });
+    if (place === null) return null;
     this.#context.descriptors.take(1);
     try {
       const session = new UdpSession(this.#context, {
-        place, to: this.place.virtual, service, destination,
-        reply: (answer) => { this.#reply(answer, from); },
+        place, to: this.place.virtual, service: this.#service, destination, shared,
+        reply: (answer) => { this.#reply(answer, address, port); },
         onFailure: () => { this.#forget(key); },
       });
       this.#sessions.set(key, session);
       this.#load.flows += 1;
+      this.#onSession?.(key, session);
       return session;
     } catch (error) {
       this.#onError(error);
       this.#context.descriptors.give(1);
-      tally.incident("session_failed");
+      this.#context.tally.incident("session_failed");
       return null;
     }
   }
@@ -186,8 +264,21 @@ export class UdpListener {
     if (this.#sessions.delete(key)) this.#load.flows -= 1;
   }
 
-  #reply(answer: Uint8Array, to: RemoteInfo): void {
-    this.#socket.send(answer, to.port, to.address, (error) => {
+  async #drain(): Promise<void> {
+    let ended = 0;
+    for (const [key, session] of this.#sessions) {
+      if (ended === END_AT_ONCE) {
+        await new Promise<void>((resolve) => { this.#context.env.clock.after(0, resolve, true); });
+        ended = 0;
+      }
+      this.end(key, session);
+      ended += 1;
+    }
+    await new Promise<void>((resolve) => { this.#socket.close(resolve); });
+  }
+
+  #reply(answer: Uint8Array, address: string, port: number): void {
+    this.#socket.send(answer, port, address, (error) => {
       if (error !== null) this.#context.tally.incident("datagram_dropped");
     });
   }
@@ -197,6 +288,25 @@ export class UdpListener {
       service: this.#service.name, listening: this.place.endpoint, reason: reasonOf(error),
     }, "a datagram socket met an error and goes on");
   }
+}
+
+function sessionKey({ address, port }: ClientEnd): string {
+  return `${address}|${port}`;
+}
+
+function namedKey(key: string, { id }: Destination): string {
+  return `${key}|${id}`;
+}
+
+/** What a session's key says. */
+export function clientOf(key: string): Pick<SharedSession, "address" | "port" | "isNamed"> {
+  const [address = "", port, named] = key.split("|");
+  return { address, port: Number(port), isNamed: named !== undefined };
+}
+
+function placeOf({ address: text, port }: ClientEnd): ClientPlace | null {
+  const address = parseAddress(text.split("%")[0] ?? "");
+  return address === null ? null : { address, port };
 }
 
 function bind({ env }: ProxyContext, place: ListeningPlace): Promise<Socket> {

@@ -1,11 +1,14 @@
 // One client of a UDP service: a socket of its own, connected to the backend, so that answers find
-// their way back and unreachable ports are heard of. Knows one socket; nothing of other sessions.
+// their way back and unreachable ports are heard of. While another process has the socket as well, it is not
+// connected, and both read it. Knows one socket; nothing of other sessions.
 
 import type { Socket } from "node:dgram";
+import type { Address } from "../../model/address.ts";
 import { proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
 import type { ClientPlace, ProxyContext, VirtualPlace } from "./context.ts";
 import { reasonOf } from "./listening.ts";
+import { createSessionSocket, isFrom } from "./session_socket.ts";
 import type { Account } from "./tally.ts";
 
 /** Datagrams that wait while the socket is being connected. */
@@ -20,38 +23,56 @@ export interface SessionStart {
   readonly reply: (datagram: Uint8Array) => void;
   /** The session cannot go on; it has closed itself. */
   readonly onFailure: () => void;
+  /** What another process has as well; null: the session begins here. */
+  readonly shared: { readonly socket: Socket; readonly idleMs: number } | null;
 }
+
+/** Where the datagrams of the client go. */
+type Way =
+  /** Nowhere yet: they wait while the socket is being connected. */
+  | { readonly is: "connecting"; readonly waiting: Uint8Array[] }
+  | { readonly is: "connected" }
+  /** The socket is not connected: each says where it goes. */
+  | { readonly is: "by address" };
 
 export class UdpSession {
   readonly destination: Destination;
   readonly #context: ProxyContext;
+  readonly #start: SessionStart;
   readonly #account: Account;
   readonly #socket: Socket;
   readonly #header: Uint8Array | null;
-  #waiting: Uint8Array[] | null = [];
+  #way: Way = { is: "by address" };
   #isClosed = false;
+  /** Until then it has to stay open. */
+  #isBeingSent = false;
   #datagrams = 0;
   #bytes = 0;
-  #hasMoved = true;
+  /** Datagrams both ways; and how many there were at the last look, and when it was shared. */
+  #moved = 0;
+  #movedBefore = 0;
+  #movedWhenShared = 0;
   #activeAtMs: number;
 
   constructor(context: ProxyContext, start: SessionStart) {
     this.#context = context;
+    this.#start = start;
     this.destination = start.destination;
     this.#account = { service: start.service.name, backend: start.destination.name };
-    this.#activeAtMs = context.env.clock.monotonicMs();
+    this.#activeAtMs = context.env.clock.monotonicMs() - (start.shared?.idleMs ?? 0);
     this.#header = proxyHeader(start);
     this.#socket = this.#open(start);
+    if (start.shared === null) this.reconnect();
     context.tally.open(this.#account);
   }
 
   /** From the client to the backend. */
   send(datagram: Uint8Array): void {
-    this.#hasMoved = true;
+    this.#moved += 1;
     this.#datagrams += 1;
     this.#bytes += datagram.length;
-    if (this.#waiting === null) this.#forward(datagram);
-    else if (this.#waiting.length < WAITING_MAX) this.#waiting.push(datagram);
+    if (this.#way.is !== "connecting") this.#forward(datagram);
+    else if (this.#way.waiting.length < WAITING_MAX) this.#way.waiting.push(datagram);
     else this.#context.tally.incident("datagram_dropped");
   }
 
@@ -64,8 +85,8 @@ export class UdpSession {
 
   /** True when no datagram moved for so long. */
   isIdle(nowMs: number, idleMs: number): boolean {
-    if (this.#hasMoved) {
-      this.#hasMoved = false;
+    if (this.#moved !== this.#movedBefore) {
+      this.#movedBefore = this.#moved;
       this.#activeAtMs = nowMs;
     }
     return nowMs - this.#activeAtMs >= idleMs;
@@ -77,35 +98,97 @@ export class UdpSession {
     this.count();
     this.#context.tally.close(this.#account);
     this.#context.descriptors.give(1);
-    this.#socket.close();
+    if (!this.#isBeingSent) this.#socket.close();
   }
 
-  /** Throws when this host has no socket to give. */
-  #open(start: SessionStart): Socket {
+  /** Connects it to the backend, at first or again: nobody else has the socket, or uses it. */
+  reconnect(): void {
+    if (this.#isClosed) return;
+    const { address, port } = this.#backend;
+    const waiting: Uint8Array[] = [];
+    this.#way = { is: "connecting", waiting };
+    this.#socket.connect(port, address.text, (error?: Error) => { this.#onConnected(waiting, error ?? null); });
+  }
+
+  // ---- shared with another process
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Whether share() would lose nothing now. */
+  get isSharable(): boolean {
+    return !this.#isClosed && this.#way.is !== "connecting" && this.#socket.getSendQueueCount() === 0;
+  }
+
+  /**
+   * The socket, for another process to have as well. Until arrived() it stays open, also when the session ends:
+   * the kernel has not taken it yet. Throws when it cannot be disconnected.
+   */
+  share(): Socket {
+    if (this.#way.is === "connected") this.#socket.disconnect();
+    this.#way = { is: "by address" };
+    this.#movedWhenShared = this.#moved;
+    this.#isBeingSent = true;
+    return this.#socket;
+  }
+
+  /** The other process has it, or will never get it. */
+  arrived(): void {
+    this.#isBeingSent = false;
+    if (this.#isClosed) this.#socket.close();
+  }
+
+  /** Whether any datagram moved here since it was shared. */
+  get hasMovedSinceShared(): boolean {
+    return this.#moved !== this.#movedWhenShared;
+  }
+
+  /** For how long no datagram has moved. */
+  idleMs(nowMs: number): number {
+    this.isIdle(nowMs, Infinity);
+    return nowMs - this.#activeAtMs;
+  }
+
+  /** Something moved elsewhere. */
+  touch(): void {
+    this.#moved += 1;
+  }
+
+  // ---- the socket
+
+  get #backend(): { readonly address: Address; readonly port: number } {
     const { address, port } = this.destination;
-    const socket = this.#context.env.net.createDatagram({
-      type: address.family === 4 ? "udp4" : "udp6", lookup: addressLookup,
+    return { address, port: port ?? this.#start.to.port };
+  }
+
+  #open({ shared, reply }: SessionStart): Socket {
+    const { address, port } = this.#backend;
+    const socket = shared?.socket ?? createSessionSocket(this.#context.env.net, address.family);
+    socket.on("message", (datagram, from) => {
+      if (!isFrom(from, address, port)) {
+        this.#context.tally.incident("answer_of_stranger");
+        return;
+      }
+      this.#moved += 1;
+      if (!this.#isClosed) reply(datagram);
     });
-    socket.on("message", (datagram) => {
-      this.#hasMoved = true;
-      start.reply(datagram);
-    });
-    socket.on("error", (error) => { this.#onError(error, start); });
-    socket.once("connect", () => {
-      const waiting = this.#waiting ?? [];
-      this.#waiting = null;
-      for (const datagram of waiting) this.#forward(datagram);
-    });
-    socket.connect(port ?? start.to.port, address.text);
+    socket.on("error", (error) => { this.#onLoss(error); });
     return socket;
   }
 
   #forward(datagram: Uint8Array): void {
     if (this.#isClosed) return;
     const parts = this.#header === null ? [datagram] : [this.#header, datagram];
-    this.#socket.send(parts, (error) => {
+    const onSent = (error: Error | null): void => {
       if (error !== null) this.#onLoss(error);
-    });
+    };
+    if (this.#way.is === "connected") {
+      this.#socket.send(parts, onSent);
+      return;
+    }
+    const { address, port } = this.#backend;
+    this.#socket.send(parts, port, address.text, onSent);
   }
 
   /** An ICMP message comes as an error of the next send or receive, whichever is first. */
@@ -114,16 +197,18 @@ export class UdpSession {
     this.#warn(error);
   }
 
-  #onError(error: Error, start: SessionStart): void {
-    if (this.#waiting === null) {
-      this.#onLoss(error);
+  #onConnected(waiting: readonly Uint8Array[], error: Error | null): void {
+    if (this.#isClosed) return;
+    if (error !== null && this.#start.shared === null) {
+      this.#warn(error);
+      this.#context.tally.incident("session_failed");
+      this.close();
+      this.#start.onFailure();
       return;
     }
-    // It could not even be connected.
-    this.#warn(error);
-    this.#context.tally.incident("session_failed");
-    this.close();
-    start.onFailure();
+    // Node 20 connects no socket of IPv6 that came from another process (EINVAL): it goes on without.
+    this.#way = { is: error === null ? "connected" : "by address" };
+    for (const datagram of waiting) this.#forward(datagram);
   }
 
   #warn(error: Error): void {
@@ -140,15 +225,4 @@ function proxyHeader({ place, to, service: { config } }: SessionStart): Uint8Arr
     source: place.address, sourcePort: place.port,
     destination: to.address, destinationPort: to.port,
   }, "udp");
-}
-
-type LookupCallback = (error: null, address: string, family: number) => void;
-
-/**
- * All addresses here are numbers. Node would ask its resolver about each, a turn of the event loop
- * later.
- */
-export function addressLookup(host: string, ...rest: readonly unknown[]): void {
-  const callback = rest.at(-1) as LookupCallback;
-  callback(null, host, host.includes(":") ? 6 : 4);
 }
