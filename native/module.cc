@@ -36,6 +36,7 @@ Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("interfaceIndex", Napi::Function::New<InterfaceIndex>(env, "interfaceIndex"));
   exports.Set("openMarkedSocket",
               Napi::Function::New<OpenMarkedSocket>(env, "openMarkedSocket"));
+  exports.Set("sendPackets", Napi::Function::New<SendPackets>(env, "sendPackets"));
   exports.Set("libbpfVersion", Napi::String::New(env, libbpf_version_string()));
   return exports;
 }

@@ -1,5 +1,5 @@
 // Small doors to the machine: CPUs, namespaces, the bpffs mount, interface indices, sockets with a
-// mark.
+// mark, packets with a header of the caller's.
 
 #include "system.h"
 
@@ -97,6 +97,55 @@ Napi::Value OpenMarkedSocket(const Napi::CallbackInfo& info) {
   result.Set("port", Napi::Number::New(call.env, port));
   result.Set("descriptor", Napi::Number::New(call.env, fd.Release()));
   return result;
+}
+
+namespace {
+
+constexpr size_t kIpv4HeaderBytes = 20;
+constexpr size_t kIpv4LengthAt = 2;
+constexpr size_t kIpv4DestinationAt = 16;
+constexpr size_t kIpv6HeaderBytes = 40;
+constexpr size_t kIpv6LengthAt = 4;
+constexpr size_t kIpv6DestinationAt = 24;
+
+/** How long the IP packet is that begins here, by its header; 0: it is none, or not all there. */
+size_t PacketLength(const uint8_t* packet, size_t rest) {
+  if (rest < kIpv4HeaderBytes) return 0;
+  bool is_ipv4 = packet[0] >> 4 == 4;
+  if (!is_ipv4 && (packet[0] >> 4 != 6 || rest < kIpv6HeaderBytes)) return 0;
+  size_t header = is_ipv4 ? kIpv4HeaderBytes : kIpv6HeaderBytes;
+  size_t at = is_ipv4 ? kIpv4LengthAt : kIpv6LengthAt;
+  size_t length = (static_cast<size_t>(packet[at]) << 8 | packet[at + 1]) + (is_ipv4 ? 0 : header);
+  return length < header || length > rest ? 0 : length;
+}
+
+}  // namespace
+
+Napi::Value SendPackets(const Napi::CallbackInfo& info) {
+  Call call{info.Env(), "sendPackets", ""};
+  Bytes bytes = ReadBytes(call, info[0], "packets");
+  Fd sockets[2];
+  uint32_t sent = 0;
+  for (size_t at = 0, length; at < bytes.size; at += length) {
+    const uint8_t* packet = bytes.data + at;
+    length = PacketLength(packet, bytes.size - at);
+    if (length == 0) call.Fail(Code::kBadArgument, "no IP packet at byte " + std::to_string(at));
+    bool is_ipv4 = packet[0] >> 4 == 4;
+    struct sockaddr_storage to = {};
+    Bytes destination = is_ipv4 ? Bytes{packet + kIpv4DestinationAt, kIpv4Bytes}
+                                : Bytes{packet + kIpv6DestinationAt, kIpv6Bytes};
+    socklen_t to_length = MakeSocketAddress(destination, to);
+    Fd& fd = sockets[is_ipv4 ? 0 : 1];
+    if (!fd.valid()) {
+      // IPPROTO_RAW: with headers as they are given, and nothing to receive.
+      fd = Fd(socket(to.ss_family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
+      if (!fd.valid()) call.FailErrno(errno, "socket");
+    }
+    ssize_t result = sendto(fd.get(), packet, length, 0,
+                            reinterpret_cast<struct sockaddr*>(&to), to_length);
+    if (result >= 0) sent += 1;
+  }
+  return Napi::Number::New(call.env, sent);
 }
 
 }  // namespace pointsman

@@ -12,5 +12,6 @@ void EnterNetworkNamespace(const Napi::CallbackInfo& info);
 void MountBpffs(const Napi::CallbackInfo& info);
 Napi::Value InterfaceIndex(const Napi::CallbackInfo& info);
 Napi::Value OpenMarkedSocket(const Napi::CallbackInfo& info);
+Napi::Value SendPackets(const Napi::CallbackInfo& info);
 
 }  // namespace pointsman

@@ -134,7 +134,7 @@ export class Recording {
       RingBuffer: { open: refuse },
       NetlinkSocket: { open: refuse },
       gracePeriod: refuse, possibleCpus: () => 1, enterNetworkNamespace: refuse, mountBpffs: refuse,
-      interfaceIndex: refuse, openMarkedSocket: refuse, libbpfVersion: "none",
+      interfaceIndex: refuse, openMarkedSocket: refuse, sendPackets: refuse, libbpfVersion: "none",
     };
   }
 

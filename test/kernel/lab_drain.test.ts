@@ -6,11 +6,11 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { DrainView } from "../../src/api/schemas.ts";
-import { raiseLab, VIP4 } from "../../scripts/lab_network.ts";
+import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import type { Lab } from "../../scripts/lab_network.ts";
 import { instanceName, labConfig, ROOT, serveBackend, startInstance, verdictPackets, waitFor } from "../../scripts/lab_services.ts";
 import type { Instance } from "../../scripts/lab_services.ts";
-import { spawnIn } from "../../scripts/namespaces.ts";
+import { runInSync, spawnIn } from "../../scripts/namespaces.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 
 const CONNECTIONS = 24;
@@ -18,15 +18,15 @@ const CONNECTIONS = 24;
 const SHORT = "  nat: { timeouts: { fin: 1s, rst: 1s } }\n";
 const MAIN = join(ROOT, "dist/src/main.js");
 
-/** Connections that write all the time; SIGUSR1 closes all of them in order. Prints how each one ended. */
+/** Connections that write all the time, or nothing at all; SIGUSR1 closes all of them in order. Prints how each one ended. */
 const CLIENT = `
   const { connect } = require("node:net");
-  const [host, count] = process.argv.slice(1);
+  const [host, count, silent] = process.argv.slice(1);
   let open = 0;
   const sockets = Array.from({ length: Number(count) }, () => {
     const socket = connect({ host, port: 7 }, () => { if (++open === Number(count)) console.log("open"); });
     let how = "closed";
-    const beat = setInterval(() => socket.write("x"), 100);
+    const beat = setInterval(() => { if (silent === undefined) socket.write("x"); }, 100);
     socket.on("error", (error) => { how = error.code; });
     socket.on("close", () => { clearInterval(beat); console.log(how); });
     socket.on("data", () => undefined);
@@ -38,8 +38,8 @@ class Clients {
   readonly #child: ChildProcess;
   #said = "";
 
-  constructor(lab: Lab) {
-    this.#child = spawnIn(lab.client.namespace, process.execPath, ["-e", CLIENT, VIP4, String(CONNECTIONS)]);
+  constructor(lab: Lab, host: string, more: readonly "silent"[]) {
+    this.#child = spawnIn(lab.client.namespace, process.execPath, ["-e", CLIENT, host, String(CONNECTIONS), ...more]);
     this.#child.stdout?.on("data", (chunk: Buffer) => { this.#said += chunk.toString(); });
   }
 
@@ -81,17 +81,18 @@ class Verb {
 }
 
 describe.each([
-  { mode: "proxy", kind: "exact", forwarding: "l2" }, { mode: "xdp", kind: "exact", forwarding: "fullnat" },
-] as const)("drain --wait, $mode $forwarding", ({ mode, kind, forwarding }) => describeKernel("in the lab", KERNEL, () => {
+  { mode: "proxy", kind: "exact", forwarding: "l2", family: 4 }, { mode: "xdp", kind: "exact", forwarding: "fullnat", family: 4 },
+  { mode: "xdp", kind: "exact", forwarding: "fullnat", family: 6 },
+] as const)("drain --wait, $mode $forwarding IPv$family", ({ mode, kind, forwarding, family }) => describeKernel("in the lab", KERNEL, () => {
   let lab: Lab;
   let instance: Instance;
-  const name = instanceName(`drain${mode}`);
+  const name = instanceName(`drain${mode}${family}`);
   const open: Clients[] = [];
   const text = (): string => labConfig(name, {
-    forwarding, mode, backends: lab.backends, backendFamily: 4, extra: mode === "xdp" ? SHORT : "", health: "{ type: none }",
+    forwarding, mode, backends: lab.backends, backendFamily: family, extra: mode === "xdp" ? SHORT : "", health: "{ type: none }",
   });
-  const clients = async (): Promise<Clients> => {
-    const made = new Clients(lab);
+  const clients = async (...more: readonly "silent"[]): Promise<Clients> => {
+    const made = new Clients(lab, family === 4 ? VIP4 : VIP6, more);
     open.push(made);
     return await made.opened();
   };
@@ -108,7 +109,7 @@ describe.each([
   };
 
   beforeAll(async () => {
-    lab = raiseLab({ backends: 2, label: `dr${mode}`, mtu: 1500, localVip: mode === "proxy" });
+    lab = raiseLab({ backends: 2, label: `dr${mode}${family}`, mtu: 1500, localVip: mode === "proxy" });
     for (const host of lab.backends) await serveBackend(host, { iperf: false, decap: false });
     instance = await startInstance(lab, name, text());
   });
@@ -122,6 +123,25 @@ describe.each([
     await instance?.remove();
     lab?.close();
   });
+
+  it("tells both ends of connections that are silent, too", async () => {
+    const established = (): number => runInSync(lab.backends[0]!.namespace, "ss", ["-Htn", "state", "established", "sport", "=", ":7"])
+      .stdout.split("\n").filter((line) => line !== "").length;
+    const held = await clients("silent");
+    const before = await flows();
+    expect([before > 0, established()]).toEqual([true, before]);
+    const verb = new Verb(lab, instance, "drain", "web-1", "--timeout", "2s", "--wait", "-o", "json");
+    expect(await verb.ended()).toBe(0);
+    expect(verb.drains.at(-1)).toMatchObject({ end: "deadline", flows: { count: before, kind } });
+    await waitFor("the clients to hear", 30_000, () => Promise.resolve(held.ends.length >= before));
+    await waitFor("the backend to hear", 30_000, () => Promise.resolve(established() === 0));
+    expect(held.ends).toEqual(Array<string>(before).fill("ECONNRESET"));
+    held.finish();
+    await held.gone();
+  });
+
+  // What is left has no part in what packets look like.
+  if (family === 6) return;
 
   it("reports flows falling to zero as clients close, and ends", async () => {
     const held = await clients();

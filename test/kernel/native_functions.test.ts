@@ -85,6 +85,10 @@ function rows(native: Native): Readonly<Record<string, Row>> {
       call: untyped(native, "openMarkedSocket"), args: () => [Uint8Array.of(192, 0, 2, 1), 7],
       refuses: [[undefined, null, 7, "127.0.0.1", [127, 0, 0, 1], new Uint16Array(4)], NOT_NUMBERS], outcome: "SYSTEM",
     },
+    "sendPackets": {
+      call: untyped(native, "sendPackets"), args: () => [new Uint8Array(0)],
+      refuses: [[undefined, null, 7, "packet", [0x45], new Uint16Array(20), Uint8Array.of(0x45, 0, 0, 40), new Uint8Array(40)]],
+    },
   };
 }
 

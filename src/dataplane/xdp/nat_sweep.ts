@@ -6,8 +6,9 @@ import type { Cancel, Env } from "../../env.ts";
 import { isNatOver, type NatTable } from "../../model/nat.ts";
 import { PROTOCOL_NUMBERS } from "../../model/service_address.ts";
 import { FlowKey, NatFlags, NatFlow as NatFlowBytes, ServiceKey } from "./abi.gen.ts";
+import type { Challenges } from "./challenges.ts";
 import { cellOf } from "./flow_sweep.ts";
-import { decodeNatFlow, encodeFlowKey } from "./nat_values.ts";
+import { decodeFlowKey, decodeNatFlow, encodeFlowKey } from "./nat_values.ts";
 import type { BpfMap } from "./native.ts";
 
 /** Entries of one slice. */
@@ -70,13 +71,16 @@ export interface NatSweeperParts {
   readonly draining: () => ReadonlySet<string>;
   /**
    * Destinations that were taken out. What they have left does not count; datagrams' flows end at once, and
-   * connections stay as long as they would have, so that the program can reset them when they next send.
+   * connections stay as long as they would have, so that the program can reset them when they next send, which
+   * `challenges` sees to.
    */
   readonly ending: () => ReadonlySet<string>;
+  /** Null: nobody is asked to speak. */
+  readonly challenges: Challenges | null;
 }
 
 /** Sweeps while `table()` translates. A failure is logged, and the next walk begins anew. */
-export function createNatSweeper({ env, flows, table, draining, ending }: NatSweeperParts): NatSweeper {
+export function createNatSweeper({ env, flows, table, draining, ending, challenges }: NatSweeperParts): NatSweeper {
   const { clock } = env;
   let last: NatCount = { ...newWalk(0), ended: 0, atMs: null };
   let ended = 0;
@@ -96,7 +100,7 @@ export function createNatSweeper({ env, flows, table, draining, ending }: NatSwe
       const isTakenOut = over.size > 0 && over.has(placeOf(value));
       if (isTakenOut && key[PROTOCOL_AT] !== PROTOCOL_NUMBERS.tcp) ended += end(map, { key, value }) ? 1 : 0;
       else if (!isRecent && endIfOver(map, nat, { key, value }, nowNs)) ended += 1;
-      else if (isTakenOut) continue;
+      else if (isTakenOut) challengeOf(challenges, key, value);
       else if (isReply(value) && !(closing.has(placeOf(value)) && isClosed(map, value))) countReply(walk, value, nowNs);
     }
     return batch.cursor;
@@ -108,10 +112,13 @@ export function createNatSweeper({ env, flows, table, draining, ending }: NatSwe
     cancel = env.clock.after(ms, () => {
       try {
         const nat = table();
-        if (cursor === null) walk = newWalk(clock.monotonicMs());
+        if (cursor === null) {
+          walk = newWalk(clock.monotonicMs());
+          challenges?.begin(ending());
+        }
         const next = nat === null ? null : slice(cursor, nat);
         if (next === null) finish();
-        later(next, next === null ? PAUSE_MS : SLICE_PAUSE_MS);
+        later(next, Math.max(next === null ? PAUSE_MS : SLICE_PAUSE_MS, challenges?.send() ?? 0));
       } catch (error) {
         env.log.warn({ error: String(error) }, "translated flows could not be swept: trying again");
         later(null, PAUSE_MS);
@@ -138,6 +145,11 @@ function view(value: Uint8Array): DataView {
 
 function isReply(value: Uint8Array): boolean {
   return (value[FLAGS_AT]! & NatFlags.NAT_REPLY) !== 0;
+}
+
+/** Of one direction: whoever sends in it is to speak, unless the program has answered it with a reset, or it sent one. */
+function challengeOf(challenges: Challenges | null, key: Uint8Array, value: Uint8Array): void {
+  if ((value[FLAGS_AT]! & NatFlags.NAT_RST) === 0) challenges?.found(placeOf(value), () => decodeFlowKey(key), isReply(value));
 }
 
 function placeOf(value: Uint8Array): string {

@@ -194,6 +194,11 @@ export interface Native {
    * bytes) at a free port. The descriptor is the caller's to close. SO_MARK takes CAP_NET_ADMIN.
    */
   openMarkedSocket(address: Uint8Array, mark: number): { descriptor: number; port: number };
+  /**
+   * IP packets one behind the other, each with its header, which may name any source; by the kernel's routes.
+   * Takes CAP_NET_RAW. Returns how many of them the kernel took.
+   */
+  sendPackets(packets: Uint8Array): number;
   readonly libbpfVersion: string;
 }
 

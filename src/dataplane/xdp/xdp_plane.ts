@@ -13,6 +13,7 @@ import { outerProtocols } from "../../model/tunnel_error.ts";
 import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
+import { Challenges } from "./challenges.ts";
 import { closedTo, readCounters, readVerdict, takenOut } from "./count.ts";
 import { createFlowWalks, type FlowWalks } from "./flow_walks.ts";
 import type { NatTable } from "../../model/nat.ts";
@@ -106,7 +107,10 @@ export class XdpPlane implements Dataplane {
       onUnreachable: (reports) => { this.#tellDoubts(reports); },
     });
     const translated = { flows: () => this.#core.program.maps.maps.nat_flows, table: () => this.#translated() };
-    this.#nat = createNatSweeper({ env, ...translated, draining: () => closedTo(this.#targets), ending: () => takenOut(this.#targets) });
+    this.#nat = createNatSweeper({
+      env, ...translated, draining: () => closedTo(this.#targets), ending: () => takenOut(this.#targets),
+      challenges: context.pins === null ? null : new Challenges({ env, send: (packets) => native.sendPackets(packets) }),
+    });
     this.#claim();
   }
 
