@@ -5,6 +5,7 @@ import type { Env } from "../env.ts";
 import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
 import { KEEPS_FAMILY, refusedByXdp } from "../model/features.ts";
+import { translates } from "../model/nat.ts";
 import { formatNetwork, singleAddress } from "../model/service_address.ts";
 import { effectiveCapabilities, missingCapabilities } from "./capabilities.ts";
 import type { Capability } from "./capabilities.ts";
@@ -155,6 +156,15 @@ function probeChecks(env: Env, { pools, services }: Config): HostCheck[] {
     "take the address off and route it here, or probe via: direct", "warning")];
 }
 
+/** To end a translated connection that is silent, its ends have to be asked to speak (xdp/challenges.ts). */
+function silentChecks(env: Env, { dataplane, services }: Config): HostCheck[] {
+  const resets = services.some(({ forwarding, protocol }) => translates(forwarding) && protocol === "tcp");
+  if (dataplane.mode === "proxy" || !resets || hasCapability(env, "CAP_NET_RAW")) return [];
+  return [check("silent connections", false,
+    "without CAP_NET_RAW, what is silent at a drain's deadline, or in maintenance, hears of it when it next sends",
+    "grant CAP_NET_RAW", "warning")];
+}
+
 const NAMES_SHOWN_MAX = 5;
 
 /** What in the config keeps XDP from being used, whatever the host: another family, no interface. */
@@ -177,7 +187,8 @@ export function probeHost(config: Config | null, env: Env): HostReport {
   const host = [kernelCheck(env), capabilityCheck(env), bpffsCheck(env), ...fileChecks(env), addon];
   const interfaces = config === null || native === null ? [] : checksOfInterfaces(env, native, config);
   const rest = config === null ? [] : [
-    ...vipChecks(env, config), ...localBackendChecks(env, config), ...probeChecks(env, config), fallbackCheck(env, config),
+    ...vipChecks(env, config), ...localBackendChecks(env, config), ...probeChecks(env, config), ...silentChecks(env, config),
+    fallbackCheck(env, config),
   ];
   const checks = [...host, ...interfaces, ...rest];
   return { checks, ...choice(config, obstacles({ checks })) };

@@ -56,6 +56,7 @@ describe("missingCapabilities", () => {
     ]);
     expect(missingCapabilities(0x1ffffffffffn & ~(1n << 39n))).toEqual(["CAP_BPF"]);
     expect(missingCapabilities(1n << 12n, ["CAP_NET_ADMIN", "CAP_BPF"])).toEqual(["CAP_BPF"]);
+    expect(missingCapabilities(1n << 13n, ["CAP_NET_ADMIN", "CAP_NET_RAW"])).toEqual(["CAP_NET_ADMIN"]);
   });
 
   it("reads the mask of a process, and none where there is none to read", () => {

@@ -92,6 +92,29 @@ services: [{ name: s, address: ${vip}, port: 80, protocol: tcp, forwarding: l2, 
   });
 });
 
+describe("silent connections", () => {
+  const checks = (service: string, capabilities: bigint, mode = "auto"): unknown[] => {
+    const parsed = parseConfig("c.yaml", Buffer.from(`version: 1
+dataplane: { mode: ${mode}, interfaces: [eth9] }
+pools: { web: { health: { type: none }, backends: [{ name: a, address: 10.0.0.2 }] } }
+services: [{ name: s, address: 203.0.113.10, port: 80, ${service}, pool: web }]
+`));
+    if (!("config" in parsed)) throw new Error(JSON.stringify(parsed.problems));
+    const env = hostWith([]);
+    env.files.writeAtomic("/proc/self/status", `CapEff:\t${capabilities.toString(16).padStart(16, "0")}\n`, 0o444);
+    return probeHost(parsed.config, env).checks.filter(({ name }) => name === "silent connections");
+  };
+
+  it("that are translated need CAP_NET_RAW to be ended", () => {
+    const [tcp, all] = ["protocol: tcp, forwarding: fullnat", 0x1ffffffffffn];
+    expect(checks(tcp, all & ~(1n << 13n))).toMatchObject([{ ok: false, level: "warning", remedy: "grant CAP_NET_RAW" }]);
+    expect(checks(tcp, all)).toEqual([]);
+    expect(checks(tcp, 0n, "proxy")).toEqual([]);
+    expect(checks("protocol: tcp, forwarding: l2", 0n)).toEqual([]);
+    expect(checks("protocol: udp, forwarding: nat", 0n)).toEqual([]);
+  });
+});
+
 describe("backends on this host", () => {
   const checks = (backend: string, vip: string): unknown[] => {
     const parsed = parseConfig("c.yaml", Buffer.from(`version: 1
