@@ -52,6 +52,8 @@ export interface PointsmanOptions {
   readonly onUpgrade?: OnUpgrade;
   /** The process to take over from. */
   readonly predecessor?: Predecessor | null;
+  /** Whether health checks of type exec may run their commands, with the rights of this process. False by default. */
+  readonly execProbes?: boolean;
   /** Stand-ins for tests. */
   readonly openPlane?: OpenPlane;
   readonly startChecker?: StartChecker;
@@ -111,7 +113,7 @@ export async function createPointsman(options: PointsmanOptions): Promise<Points
       state: openState(options.stateDirectory, config, env),
       parse: async (file, bytes) => adjusted(await parseAside(file, bytes, env), adjust),
       openPlane: options.openPlane ?? openingPlanes(predecessor, inherited, env),
-      startChecker: options.startChecker ?? checkerIn(env),
+      startChecker: options.startChecker ?? checkerIn(env, options.execProbes ?? false),
       file: source.file,
       first,
     });
@@ -216,10 +218,10 @@ function openState(
   return openStateDirectory(path, env, (message) => { env.log.warn({}, message); });
 }
 
-function checkerIn(env: Env): StartChecker {
+function checkerIn(env: Env, execProbes: boolean): StartChecker {
   return (initial, onTransition, connectThrough) =>
     createChecker({
-      env, probe: watchCertificates(createProbe(env, connectThrough), env), initial, onTransition,
+      env, probe: watchCertificates(createProbe(env, connectThrough, execProbes), env), initial, onTransition,
     });
 }
 

@@ -76,6 +76,14 @@ export interface Net {
 export interface Exec {
   /** Runs to the end; never throws for an exit status. stdout and stderr are bounded to 1 MiB. */
   run(command: string, args: readonly string[], timeoutMs: number): Promise<{ status: number; stdout: string; stderr: string }>;
+  /**
+   * Runs to the end in a process group of its own, with these variables alone; the group is killed at the signal, and
+   * when the command has ended. Never throws. Of either output the first 64 KiB are kept.
+   */
+  runGroup(
+    command: string, args: readonly string[],
+    options: { readonly variables: Readonly<Record<string, string>>; readonly signal: AbortSignal },
+  ): Promise<{ status: number; stdout: string; stderr: string }>;
   /** Starts this program once more, as it was started: it has us for its `predecessor`. */
   startSuccessor(): SuccessorProcess;
 }

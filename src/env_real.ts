@@ -13,6 +13,7 @@ import { connect as connectTls } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { pino } from "pino";
 import type { Clock, Env, Exec, Files, Log, Net, Random } from "./env.ts";
+import { runGroup } from "./env_group.ts";
 import { findPredecessor, startSuccessor } from "./env_peer.ts";
 import { parseAddress } from "./model/address.ts";
 
@@ -279,6 +280,7 @@ const realExec: Exec = {
     child.stdin?.on("error", () => { /* a child that is gone: its status says enough */ });
     child.stdin?.end();
   }),
+  runGroup,
   startSuccessor,
 };
 

@@ -47,7 +47,7 @@ async function runInstance(io: Io, options: RunOptions, predecessor: Predecessor
     io.onUpgradeSignal(() => { upgrader.requestBySignal(); }),
   ];
   const pointsman = await createPointsman({
-    config: options.config, env, predecessor, adjust: (config) => adjusted(config, options),
+    config: options.config, env, predecessor, execProbes: options.execProbes, adjust: (config) => adjusted(config, options),
     ...(options.stateDirectory === undefined ? {} : { stateDirectory: options.stateDirectory }),
     onStop: ({ detach, actor }) => { end({ detach, by: actor }); },
     onUpgrade: (request) => upgrader.request(request),

@@ -50,6 +50,20 @@ export function checkHeaderValue(text: string): Complaint | null {
   return { reason: `${quoted(text)} is not the value of a header`, hint: "visible ASCII characters, with blanks between them" };
 }
 
+/** Of a command's environment. */
+export function checkVariable(text: string): Complaint | null {
+  if (text.startsWith("file:")) return checkSecretFile(text);
+  return text.length <= 4096 && !text.includes("\0") ? null
+    : { reason: `${quoted(text)} is not the value of a variable`, hint: "at most 4096 characters" };
+}
+
+export function checkVariableName(name: string): Complaint | null {
+  if (!/^[A-Za-z_][A-Za-z0-9_]{0,100}$/.test(name)) {
+    return { reason: `${quoted(name)} is not the name of a variable`, hint: "such as TOKEN" };
+  }
+  return name.startsWith("POINTSMAN_") ? { reason: `${name} is for the probe to say`, hint: null } : null;
+}
+
 /** Of what must not stand in the config itself. */
 export function checkSecretFile(text: string): Complaint | null {
   if (new RegExp(SECRET_FILE_PATTERN).test(text)) return null;

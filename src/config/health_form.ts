@@ -42,6 +42,11 @@ export function convertHealth(raw: RawHealth): Health {
     case "postgres": return { ...withoutTiming(raw), ...timing };
     case "mysql": return { ...withoutTiming(raw), ...timing };
     case "smtp": return { ...withoutTiming(raw), ...timing };
+    case "icmp": return { type: "icmp", ...timing };
+    case "exec": {
+      const environment = Object.entries(raw.environment).map(([name, value]) => ({ name, value: readSecretText(value) }));
+      return { ...withoutTiming(raw), environment, ...timing };
+    }
     case "redis": {
       const password = raw.password === null ? null : readSecretText(raw.password);
       return { ...withoutTiming(raw), password, ...timing };
@@ -88,7 +93,11 @@ export function healthForm(health: Health): Record<string, unknown> {
       const password = health.password === null ? null : formatSecret(health.password);
       return { ...bare(health), password, ...timing };
     }
-    case "grpc": case "dns": case "postgres": case "mysql": case "smtp": return { ...bare(health), ...timing };
+    case "exec": {
+      const environment = Object.fromEntries(health.environment.map(({ name, value }) => [name, formatSecret(value)]));
+      return { ...bare(health), environment, ...timing };
+    }
+    case "grpc": case "dns": case "postgres": case "mysql": case "smtp": case "icmp": return { ...bare(health), ...timing };
   }
 }
 

@@ -3,6 +3,7 @@
 // will run.
 
 import { isLoopback } from "../model/address.ts";
+import { needsPort } from "../model/health_check.ts";
 import {
   formatNetwork, formatPorts, formatServiceAddress, holdsAddress, singleAddress, singlePort,
 } from "../model/service_address.ts";
@@ -98,7 +99,7 @@ function* unknownProbePorts(draft: Draft): Iterable<Finding> {
   for (const [pool, services] of servicesByPool(draft)) {
     const { type, timing } = pool.health ?? { type: "tcp", timing: { port: null } };
     const [first] = services;
-    if (type === "none" || timing.port !== null || first === undefined) continue;
+    if (type === "none" || !needsPort(type) || timing.port !== null || first === undefined) continue;
     if (services.some(isExactPort)) continue;
     if (pool.backends?.every(({ fields }) => fields.port !== null) !== false) continue;
     const ports = first.ports === null ? "" : formatPorts(first.ports);

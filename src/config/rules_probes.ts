@@ -7,7 +7,7 @@ import { translates } from "../model/nat.ts";
 import { formatNetwork, formatPorts, singleAddress, singlePort } from "../model/service_address.ts";
 import { recordOf } from "./draft.ts";
 import type { Draft, DraftPool, DraftService } from "./draft.ts";
-import { checkHeaderName, isSecretHeader } from "./formats_health.ts";
+import { checkHeaderName, checkVariableName, isSecretHeader } from "./formats_health.ts";
 import type { Finding } from "./problem.ts";
 import { error, serviceName, warning } from "./rules_names.ts";
 import type { Rule } from "./rules_names.ts";
@@ -34,7 +34,7 @@ function* probesThroughTunnels(draft: Draft): Iterable<Finding> {
 const CONNECTING: ReadonlySet<unknown> = new Set([
   "tcp", "tls", "http", "grpc", "redis", "postgres", "mysql", "smtp",
 ]);
-const OTHERS: ReadonlySet<unknown> = new Set(["udp", "dns"]);
+const OTHERS: ReadonlySet<unknown> = new Set(["udp", "dns", "icmp", "exec"]);
 
 function connects({ health }: DraftPool): boolean {
   return CONNECTING.has(health?.type);
@@ -88,6 +88,24 @@ function* headerNames(draft: Draft): Iterable<Finding> {
   }
 }
 
+function* commands(draft: Draft): Iterable<Finding> {
+  for (const { path, health } of draft.pools) {
+    if (health?.type === "icmp" && health.timing.port !== undefined && health.timing.port !== null) {
+      yield error([...path, "health", "port"], "an echo request has no port", "remove it, or probe by tcp or udp");
+    }
+    if (health?.type !== "exec") continue;
+    if ((health.timing.source ?? null) !== null) {
+      yield error([...path, "health", "source"], "a command chooses where its connections come from",
+        "give it as an argument");
+    }
+    for (const name of Object.keys(recordOf(health.keys["environment"]))) {
+      const complaint = checkVariableName(name);
+      if (complaint === null) continue;
+      yield { ...error([...path, "health", "environment", name], complaint.reason, complaint.hint), at: "key" };
+    }
+  }
+}
+
 function* usersWithoutPassword(draft: Draft): Iterable<Finding> {
   for (const { path, health } of draft.pools) {
     const { username, password } = health?.keys ?? {};
@@ -127,4 +145,4 @@ function whyNot(service: DraftService, needsPort: boolean): [reason: string, hin
     `say vip.assign: none and route the address to this host, ${ELSE_DIRECT}`];
 }
 
-export const PROBE_RULES: readonly Rule[] = [probesThroughTunnels, kindsWithoutTunnel, sources, headerNames, usersWithoutPassword];
+export const PROBE_RULES: readonly Rule[] = [probesThroughTunnels, kindsWithoutTunnel, sources, headerNames, usersWithoutPassword, commands];

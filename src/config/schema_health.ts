@@ -5,7 +5,7 @@ import * as z from "zod";
 import { DNS_RCODES, DNS_RECORD_TYPES } from "../model/health_check.ts";
 import * as formats from "./formats.ts";
 import {
-  checkDomainName, checkExpression, checkHeader, checkHeaderValue, checkPayload, checkSecretFile, checkStatuses,
+  checkDomainName, checkExpression, checkHeader, checkHeaderValue, checkPayload, checkSecretFile, checkStatuses, checkVariable,
   PAYLOAD_BYTES_MAX, SECRET_FILE_PATTERN, STATUSES_PATTERN,
 } from "./formats_health.ts";
 import { duration, hostAddress, integer, path, port, text } from "./schema_parts.ts";
@@ -212,6 +212,29 @@ const smtpHealth = z.strictObject({
   ...timing,
 });
 
+const icmpHealth = z.strictObject({
+  type: z.literal("icmp").meta({ description: "One ICMP echo request, by the system's `ping`; an echo counts as success." }),
+  ...timing,
+});
+
+const execHealth = z.strictObject({
+  type: z.literal("exec").meta({
+    description: "A command; exit status 0 counts as success. It is run only where the supervisor was begun with "
+      + "`run --exec-probes`.",
+  }),
+  command: path("Absolute path of the program, which is run without a shell."),
+  args: z.array(z.string().max(4096)).max(64).default([]).meta({
+    title: "a list of texts", description: "Its arguments, as they are. Which backend is meant stands in its environment.",
+  }),
+  environment: z.record(z.string(), text(checkVariable, {
+    title: "the value of a variable", examples: ["file:/etc/pointsman/token"],
+  })).default({}).meta({
+    title: "a mapping of variables", description: "Variables of its environment, besides PATH, LC_ALL and POINTSMAN_…. "
+      + "A secret stays in a file: `file:/etc/pointsman/token`, read at each probe.",
+  }),
+  ...timing,
+});
+
 const tcpHealth = z.strictObject({
   type: z.literal("tcp").meta(
     { description: "A connection that is established counts as success." },
@@ -225,7 +248,7 @@ const noHealth = z.strictObject({
 
 export const healthSchema = z.discriminatedUnion("type", [
   noHealth, tcpHealth, tlsHealth, httpHealth, grpcHealth, udpHealth, dnsHealth,
-  redisHealth, postgresHealth, mysqlHealth, smtpHealth,
+  redisHealth, postgresHealth, mysqlHealth, smtpHealth, icmpHealth, execHealth,
 ]).meta({
   id: "Health", title: "a health check",
   description: "How backends are probed. Default: `{ type: tcp }`.",

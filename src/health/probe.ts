@@ -2,6 +2,7 @@
 // the plane to several virtual addresses, it is one of each. Knows which kind does what (probes/);
 // must never know schedules, thresholds or other probes.
 
+import type { Env } from "../env.ts";
 import { formatEndpoint } from "../model/address.ts";
 import type { ActiveHealth } from "../model/health_check.ts";
 import type { Probe } from "./checker.ts";
@@ -12,8 +13,11 @@ import { probeDns } from "./probes/dns.ts";
 import { probeGrpc } from "./probes/grpc.ts";
 import { probeHttp } from "./probes/http.ts";
 import { probeHttp2 } from "./probes/http2.ts";
+import { probeExec } from "./probes/exec.ts";
+import { probeIcmp } from "./probes/icmp.ts";
 import { probeMysql } from "./probes/mysql.ts";
 import { probePostgres } from "./probes/postgres.ts";
+import { ProcessSlots } from "./probes/process.ts";
 import { probeRedis } from "./probes/redis.ts";
 import { probeSmtp } from "./probes/smtp.ts";
 import type { Aim, ConnectThrough, Doors } from "./probes/socket.ts";
@@ -21,19 +25,21 @@ import { probeTcp } from "./probes/tcp.ts";
 import { probeTls } from "./probes/tls.ts";
 import { probeUdp } from "./probes/udp.ts";
 
-/** The probe of the real (or a simulated) network. */
-export function createProbe(
-  env: Omit<Doors, "connectThrough">, connectThrough: ConnectThrough,
-): Probe {
-  const { clock, files, net, random } = env;
-  const probe = (aim: Aim, signal: AbortSignal): Promise<Outcome> =>
-    probeOnce({ clock, files, net, random, connectThrough }, aim, signal);
+export type ProbeEnv = Pick<Env, "clock" | "exec" | "files" | "net" | "random" | "variables">;
+
+/** The probe of the real (or a simulated) network. `allowsExec`: whether commands of health checks may be run. */
+export function createProbe(env: ProbeEnv, connectThrough: ConnectThrough, allowsExec = false): Probe {
+  const { clock, exec, files, net, random, variables } = env;
+  const doors: Doors = {
+    clock, exec, files, net, random, variables, connectThrough, allowsExec, processes: new ProcessSlots(),
+  };
+  const probe = (aim: Aim, signal: AbortSignal): Promise<Outcome> => probeOnce(doors, aim, signal);
   return async (target, signal) => {
-    const { address, port, health, through } = target;
+    const { name, address, port, health, through } = target;
     if (health.type === "none") return { ok: true, conclusive: true, reason: "no health check", durationMs: 0 };
-    if (through.length === 0) return await probe({ address, port, health, place: null }, signal);
+    if (through.length === 0) return await probe({ name, address, port, health, place: null }, signal);
     const aims = through.map((place) =>
-      ({ address: place.address, port: place.port, health, place }));
+      ({ name, address: place.address, port: place.port, health, place }));
     return joined(aims, await Promise.all(aims.map((aim) => probe(aim, signal))));
   };
 }
@@ -85,6 +91,8 @@ function begin(doors: Doors, aim: Aim, attempt: Attempt): void {
     case "redis": return probeRedis(doors, narrowed(aim, health), attempt);
     case "postgres": return probePostgres(doors, narrowed(aim, health), attempt);
     case "mysql": return probeMysql(doors, narrowed(aim, health), attempt);
+    case "icmp": return probeIcmp(doors, narrowed(aim, health), attempt);
+    case "exec": return probeExec(doors, narrowed(aim, health), attempt);
     case "smtp": return probeSmtp(doors, narrowed(aim, health), attempt);
   }
 }

@@ -4,6 +4,7 @@
 import type { Address } from "../model/address.ts";
 import type { Config, PoolConfig, ServiceConfig } from "../model/config.ts";
 import type { Health } from "../model/health_check.ts";
+import { needsPort } from "../model/health_check.ts";
 import { singleAddress, singlePort } from "../model/service_address.ts";
 
 /** A virtual address, as a service's packets reach it on a backend. */
@@ -31,7 +32,8 @@ export interface ProbeTarget {
 /**
  * The port is that of the health check, else the backend's, else the service's. Services with
  * different ports may share a pool: the first in the file that has a single one counts, and
- * `health.port` settles it otherwise. A backend for which no port is named is left out.
+ * `health.port` settles it otherwise. A backend for which no port is named is left out, unless its kind of
+ * probe needs none: then it is 0.
  *
  * `through`: whether the plane has ways for probes `via: tunnel`; without them every probe is direct.
  */
@@ -45,7 +47,7 @@ export function probeTargets(config: Config, through: boolean): readonly ProbeTa
     const places = through ? placesOf(pool, config.services) : [];
     return pool.backends.flatMap((backend) => {
       const ownPort = pool.health.type === "none" ? null : pool.health.port;
-      const port = ownPort ?? backend.port ?? servicePorts.get(pool.name);
+      const port = ownPort ?? backend.port ?? servicePorts.get(pool.name) ?? (needsPort(pool.health.type) ? undefined : 0);
       if (port === undefined) return [];
       const name = `${pool.name}/${backend.name}`;
       const { address } = backend;

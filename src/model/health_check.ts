@@ -143,7 +143,24 @@ export interface SmtpHealth extends HealthTiming {
   readonly tls: ProbeTls | null;
 }
 
+export interface IcmpHealth extends HealthTiming {
+  readonly type: "icmp";
+}
+
+export interface ExecHealth extends HealthTiming {
+  readonly type: "exec";
+  /** Absolute path. */
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly environment: readonly { readonly name: string; readonly value: ProbeSecret }[];
+}
+
 export type ActiveHealth =
   | TcpHealth | TlsHealth | HttpHealth | GrpcHealth | UdpHealth | DnsHealth
-  | RedisHealth | PostgresHealth | MysqlHealth | SmtpHealth;
+  | RedisHealth | PostgresHealth | MysqlHealth | SmtpHealth | IcmpHealth | ExecHealth;
 export type Health = NoHealth | ActiveHealth;
+
+/** Kinds that can do without: a backend for which no port is named is probed all the same. */
+export function needsPort(type: unknown): boolean {
+  return type !== "icmp" && type !== "exec";
+}

@@ -259,5 +259,6 @@ const NO_NET: Net = {
 
 const NO_EXEC: Exec = {
   run: () => Promise.reject(new Error("this fake Env has no child processes")),
+  runGroup: () => Promise.reject(new Error("this fake Env has no child processes")),
   startSuccessor: () => { throw new Error("this fake Env has no child processes"); },
 };

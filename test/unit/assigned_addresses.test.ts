@@ -45,13 +45,16 @@ class Host {
   }
 }
 
-const noSuccessor: Env["exec"]["startSuccessor"] = () => { throw new Error("nobody takes over here"); };
+const nothingElse: Pick<Env["exec"], "runGroup" | "startSuccessor"> = {
+  runGroup: () => { throw new Error("nothing else is run here"); },
+  startSuccessor: () => { throw new Error("nobody takes over here"); },
+};
 let host: Host;
 let env: Env;
 beforeEach(() => {
   host = new Host();
   const fake = createFakeEnv({
-    exec: { startSuccessor: noSuccessor, run: (command, args) => {
+    exec: { ...nothingElse, run: (command, args) => {
       expect(command).toBe("ip");
       return Promise.resolve(host.run(args));
     } },
@@ -156,7 +159,7 @@ describe("assigned addresses", () => {
 
   it("need the ip command, and who wants none is not asked to have it", async () => {
     const missing = { status: 127, stdout: "", stderr: "spawn ip ENOENT" };
-    const bare = { ...env, exec: { startSuccessor: noSuccessor, run: () => Promise.resolve(missing) } };
+    const bare = { ...env, exec: { ...nothingElse, run: () => Promise.resolve(missing) } };
     expect(await new AssignedAddresses(bare, "main").want([])).toEqual(new Map());
     const problems = await new AssignedAddresses(bare, "main").want([four]);
     expect(problems.get("198.18.0.10")).toContain("install iproute2");

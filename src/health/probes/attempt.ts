@@ -9,6 +9,8 @@ export type Verdict = Omit<Outcome, "durationMs">;
 export interface Attempt {
   /** What the probe is doing, for the reason of a timeout. */
   stage: string;
+  /** What it waits for is on this side: a timeout then says nothing of the backend. */
+  isOurs: boolean;
   /** What was seen of one, whatever becomes of the probe. */
   certificate: Certificate | null;
   /** The first call counts. */
@@ -48,6 +50,7 @@ export function createAttempt(
   let hasEnded = false;
   const attempt: Attempt = {
     stage: "connecting",
+    isOurs: false,
     certificate: null,
     release: () => { /* nothing opened yet */ },
     end: (verdict) => {
@@ -66,7 +69,7 @@ export function createAttempt(
   // here gets one more turn of the event loop.
   let cancelTimer = env.clock.after(timeoutMs, () => {
     cancelTimer = env.clock.after(0, () => {
-      attempt.end(failure(`timeout after ${timeoutMs} ms while ${attempt.stage}`));
+      attempt.end({ ok: false, conclusive: !attempt.isOurs, reason: `timeout after ${timeoutMs} ms while ${attempt.stage}` });
     });
   });
   signal.addEventListener("abort", onAbort);

@@ -7,6 +7,7 @@ import { formatEndpoint } from "../../model/address.ts";
 import type { ActiveHealth } from "../../model/health_check.ts";
 import type { ProbePlace, ProbeTarget } from "../target.ts";
 import { OwnFault } from "./attempt.ts";
+import type { ProcessDoors } from "./process.ts";
 
 /**
  * Connects the way a client's packets go. A text says why that cannot be done; it is no fault of
@@ -16,6 +17,8 @@ export type ConnectThrough = (place: ProbePlace) => Socket | string;
 
 /** One target by one way. */
 export interface Aim<H extends ActiveHealth = ActiveHealth> {
+  /** "pool/backend". */
+  readonly name: string;
   readonly address: ProbeTarget["address"];
   readonly port: number;
   readonly health: H;
@@ -23,9 +26,11 @@ export interface Aim<H extends ActiveHealth = ActiveHealth> {
   readonly place: ProbePlace | null;
 }
 
-/** What opens the sockets. */
-export interface Doors extends Pick<Env, "clock" | "files" | "net" | "random"> {
+/** What a probe needs of the world. */
+export interface Doors extends Pick<Env, "clock" | "files" | "net" | "random">, ProcessDoors {
   readonly connectThrough: ConnectThrough;
+  /** Whether commands of health checks may be run. */
+  readonly allowsExec: boolean;
 }
 
 export function openSocket(doors: Doors, aim: Aim): Socket {

@@ -78,8 +78,9 @@ const ROOMS: readonly (readonly [room: string, may: readonly string[]])[] = [
   ["src/errors.ts", ["src/model/"]],
   ["src/version.ts", []],
   ["src/env.ts", []],
-  ["src/env_real.ts", ["src/env.ts", "src/env_peer.ts", "src/errors.ts", "src/model/"]],
+  ["src/env_real.ts", ["src/env.ts", "src/env_group.ts", "src/env_peer.ts", "src/errors.ts", "src/model/"]],
   ["src/env_peer.ts", ["src/env.ts"]],
+  ["src/env_group.ts", ["src/env.ts"]],
   ["src/config/", ["src/model/", "src/env.ts", "src/errors.ts"]],
   ["src/health/", ["src/model/", "src/env.ts", "src/errors.ts"]],
   [
@@ -202,7 +203,7 @@ function checkLibraries(tree: Tree): string[] {
 }
 
 /** The files that may reach outside: the real Env, and the command line in front of it. */
-const DOORS = /^src\/(env_real\.ts|env_peer\.ts|main\.ts|cli\/)/;
+const DOORS = /^src\/(env_real\.ts|env_group\.ts|env_peer\.ts|main\.ts|cli\/)/;
 const OUTSIDE =
   /^node:(net|dgram|tls|fs|fs\/promises|child_process|os|dns|timers|timers\/promises|readline|perf_hooks)$/;
 /** Pure parts of Node, and the three that take a socket or a path from a door. */
