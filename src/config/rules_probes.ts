@@ -145,4 +145,6 @@ function whyNot(service: DraftService, needsPort: boolean): [reason: string, hin
     `say vip.assign: none and route the address to this host, ${ELSE_DIRECT}`];
 }
 
-export const PROBE_RULES: readonly Rule[] = [probesThroughTunnels, kindsWithoutTunnel, sources, headerNames, usersWithoutPassword, commands];
+export const PROBE_RULES: readonly Rule[] = [
+  probesThroughTunnels, kindsWithoutTunnel, sources, headerNames, usersWithoutPassword, commands,
+];

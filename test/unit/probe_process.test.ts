@@ -48,7 +48,8 @@ describe("exec", () => {
     const outcome = await run(script('env | sort | tr "\\n" " "', { environment }));
     delete process.env["POINTSMAN_TEST_SECRET"];
     expect(outcome.reason).toMatch(/^LC_ALL=C LEVEL=a b /);
-    const six = await run(script('echo "$POINTSMAN_POOL $POINTSMAN_BACKEND $POINTSMAN_ADDRESS [$POINTSMAN_PORT] $POINTSMAN_TIMEOUT_MS"'), { host: "2001:db8::7", port: 0 });
+    const text = 'echo "$POINTSMAN_POOL $POINTSMAN_BACKEND $POINTSMAN_ADDRESS [$POINTSMAN_PORT] $POINTSMAN_TIMEOUT_MS"';
+    const six = await run(script(text), { host: "2001:db8::7", port: 0 });
     expect(six.reason).toBe("web web-1 2001:db8::7 [] 5000");
     const names = await run(script('env | cut -d= -f1 | sort | tr "\\n" " "'));
     expect(names.reason.split(" ").filter((name) => !["_", "PWD", "SHLVL", "TZ"].includes(name)))
