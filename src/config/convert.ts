@@ -7,6 +7,7 @@ import type {
 } from "../model/config.ts";
 import { parseEndpoint } from "../model/address.ts";
 import type { NatConfig } from "../model/nat.ts";
+import { isPickAlgorithm } from "../model/pick.ts";
 import {
   readAddress, readDuration, readHashSeed, readPorts, readPrefix, readTunnelSource,
   readVirtualAddress,
@@ -104,14 +105,15 @@ function changeWindowMs({ changeWindow, protocol }: RawService, flowIdleMs: numb
 
 function convertService(raw: RawService): ServiceConfig {
   const {
-    name, port, protocol, forwarding, gue, algorithm, hash, sourcePrefix, ringSize, tracking,
+    name, port, protocol, forwarding, gue, algorithm, hash, sourcePrefix, ringSize,
   } = raw;
+  const tracking = raw.tracking ?? (isPickAlgorithm(algorithm) ? "full" : "minimal");
   const flowIdleMs = raw.flowIdle === undefined ? FLOW_IDLE_DEFAULT_MS[protocol] : readDuration(
     raw.flowIdle,
   );
   return {
     name, network: readVirtualAddress(raw.address), ports: readPorts(port), protocol, forwarding,
-    gue, algorithm, hash,
+    gue, algorithm, loadFactorPercent: Math.round(raw.loadFactor * 100), hash,
     sourcePrefix, ringSize, tracking, flowIdleMs,
     changeWindowMs: changeWindowMs(raw, flowIdleMs),
     secondChance: raw.secondChance,

@@ -61,6 +61,9 @@ function explain(
   if (issue.code === "too_small" && Array.isArray(value)) {
     return { reason: "the list is empty", hint: nounOf(node) };
   }
+  if (issue.code === "not_multiple_of") {
+    return { reason: `${describe(value, written)} is no multiple of ${issue.divisor}`, hint: nounOf(node) };
+  }
   if (value === "") return { reason: "the text is empty", hint: null };
   if (issue.code === "too_big" && typeof value === "string") {
     return { reason: `the text is longer than ${issue.maximum} characters`, hint: null };

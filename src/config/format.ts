@@ -98,7 +98,7 @@ function backendForm(backend: BackendConfig): Record<string, unknown> {
 function serviceForm(
   service: ServiceConfig, inline: PoolConfig | undefined,
 ): Record<string, unknown> {
-  const { name, network, ports, flowIdleMs, changeWindowMs, pool, policy, proxy, quicLb, ...rest } = service;
+  const { name, network, ports, loadFactorPercent, flowIdleMs, changeWindowMs, pool, policy, proxy, quicLb, ...rest } = service;
   const { connectTimeoutMs, idleTimeoutMs, udpIdleTimeoutMs, ...limits } = proxy;
   return {
     name,
@@ -108,6 +108,7 @@ function serviceForm(
     quicLb: optional(quicLb, ({ configs }) => ({
       configs: configs.map((each) => ({ ...each, key: optional(each.key, formatQuicKey) })),
     })),
+    loadFactor: loadFactorPercent / 100,
     flowIdle: formatDuration(flowIdleMs),
     changeWindow: formatDuration(changeWindowMs),
     ...(inline === undefined ? { pool } : poolForm(inline)),

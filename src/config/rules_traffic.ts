@@ -2,6 +2,8 @@
 // probes. Each rule is a function of the draft. Must never know which plane will run.
 
 import type { Address } from "../model/address.ts";
+import { translates } from "../model/nat.ts";
+import { isPickAlgorithm } from "../model/pick.ts";
 import { isPrime } from "../model/ring.ts";
 import { formatPorts, singlePort } from "../model/service_address.ts";
 import type { Draft, DraftService } from "./draft.ts";
@@ -242,7 +244,26 @@ function* secondChances(draft: Draft): Iterable<Finding> {
   }
 }
 
+/** Where each flow is placed for itself, nothing but memory tells where it is. */
+function* pickedFlows(draft: Draft): Iterable<Finding> {
+  for (const { path, fields } of draft.services) {
+    const { algorithm, tracking, forwarding } = fields;
+    if (algorithm !== undefined && algorithm !== "bounded-load" && fields.loadFactor !== undefined && fields.loadFactor !== 1.25)
+      yield warning([...path, "loadFactor"], `${algorithm} looks at no load factor`, "it is for algorithm: bounded-load");
+    if (algorithm === undefined || !isPickAlgorithm(algorithm)) continue;
+    if (fields.secondChance === true)
+      yield error([...path, "secondChance"], `with ${algorithm} the owners of its slot say nothing of a flow`, "use algorithm: maglev");
+    if (algorithm !== "bounded-load" && (fields.hash === "source-ip" || (fields.affinityGroup ?? null) !== null))
+      yield warning([...path, fields.hash === "source-ip" ? "hash" : "affinityGroup"],
+        `${algorithm} places each flow for itself, whoever its client is`, "use algorithm: maglev, or bounded-load");
+    if (tracking === undefined || tracking === "full") continue;
+    if (forwarding !== undefined && translates(forwarding)) continue;
+    yield error([...path, "tracking"], `with ${algorithm} a flow's backend is known by memory alone, and ${tracking} does `
+      + "not remember all flows", "say tracking: full");
+  }
+}
+
 export const TRAFFIC_RULES: readonly Rule[] = [
   noServices, noBackends, noWeight, slotless, mappedPorts, families, ringSizes, affinityGroups, policies, probes, unprobedUdp, segments,
-  windows, secondChances,
+  windows, secondChances, pickedFlows,
 ];

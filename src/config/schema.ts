@@ -4,6 +4,7 @@
 
 import * as z from "zod";
 import * as formats from "./formats.ts";
+import { algorithmKeys } from "./schema_algorithm.ts";
 import { interfacesSchema, macsSchema } from "./schema_interfaces.ts";
 import { natSchema } from "./schema_nat.ts";
 import { trackingKeys } from "./schema_tracking.ts";
@@ -134,7 +135,7 @@ export const serviceSchema = z.strictObject({
         + "bytes less.",
     }),
   }).prefault({}).meta({ description: "How `gue` wraps packets (draft-ietf-intarea-gue-09)." }),
-  algorithm: z.enum(["maglev"]).default("maglev").meta({ description: "How a backend is chosen." }),
+  ...algorithmKeys,
   hash: z.enum(["5-tuple", "source-ip"]).default("5-tuple").meta({
     description: "What of a packet chooses the backend: addresses, ports and protocol, or the "
       + "client's address.",

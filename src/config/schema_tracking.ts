@@ -4,9 +4,10 @@ import * as z from "zod";
 import { duration } from "./schema_parts.ts";
 
 export const trackingKeys = {
-  tracking: z.enum(["minimal", "full", "none"]).default("minimal").meta({
+  tracking: z.enum(["minimal", "full", "none"]).optional().meta({
     description: "Which established flows are remembered, so that they stay put when the ring "
-      + "changes: those that it would misplace, all, or none. nat and fullnat remember all.",
+      + "changes: those that it would misplace, all, or none. nat and fullnat remember all. Default: minimal, or full "
+      + "where `algorithm` places each flow for itself.",
   }),
   flowIdle: duration(
     "A remembered flow without a packet for so long is forgotten. Default: 15m for tcp, 60s for "

@@ -2,8 +2,18 @@
 // the table, the slot and what was tried, so every node retries in the same order. Knows no socket.
 
 import { LENDING_DRAWS_MAX, lendingDraw } from "./lending.ts";
+import { pick } from "./pick.ts";
+import type { Picked, PickState } from "./pick.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
+
+/** The same where the service picks: whoever it would pick next, of those that were not tried. */
+export function nextPick(
+  table: ForwardingTable, service: Service, state: PickState, slot: number, tried: ReadonlySet<number>,
+): Picked {
+  return service.picking === null ? { destination: nextChoice(table, service, slot, tried), slot }
+    : pick(table, service, service.picking, state, slot, tried);
+}
 
 /**
  * The backend that lending would give the slot if those tried were out: the first of its draws that

@@ -13,7 +13,9 @@ import { rememberLimits } from "./remember_pace.ts";
 import { quicRouting } from "./quic_servers.ts";
 import { formatServiceAddress, singlePort } from "./service_address.ts";
 import type { RingMember, RingMemo } from "./table_ring.ts";
-import { createRingMemo } from "./table_ring.ts";
+import { createRingMemo, takesFlows } from "./table_ring.ts";
+import { pickAlgorithmOf, pickWeight } from "./pick.ts";
+import type { Picking } from "./pick.ts";
 import { trackingOf } from "./flow_decide.ts";
 import { isSameScheme, schemeOf } from "./slot.ts";
 import { nextStates, SETTLED } from "./slot_states.ts";
@@ -277,7 +279,7 @@ function compileService(
 ): Service {
   const failedOpen = failsOpen(config, candidates);
   const members = candidates.map((candidate): RingMember => memberOf(candidate, ledger, failedOpen));
-  const { ring, without } = memo.ring(members, config.ringSize);
+  const { ring, without, turns } = memo.ring(members, config.ringSize, config.algorithm);
   for (const index of without) {
     const { name, weight } = candidates[index]!.backend;
     warnings.push(`service ${config.name}: backend ${name} (weight ${weight}) gets no slot of ${config.ringSize};`
@@ -295,6 +297,7 @@ function compileService(
     hashSeed,
     ring,
     states: SETTLED,
+    picking: pickingOf(config, turns, candidates.filter((_, at) => takesFlows(members[at]!))),
     destinations: members.map((member) => member.id),
     failedOpen,
     quicLb: quicRouting(config, candidates.map(({ backend }, at) =>
@@ -310,8 +313,12 @@ function memberOf({ backend, key, identity }: Candidate, ledger: Claims, failedO
   return { id, key, weight: backend.weight, alive: true, admission: ADMISSION_MAX };
 }
 
-function takesFlows(member: RingMember): boolean {
-  return member.alive && member.admission > 0 && member.weight > 0;
+/** `eligible`: who may get flows. */
+function pickingOf(config: ServiceConfig, turns: number, eligible: readonly Candidate[]): Picking | null {
+  const by = pickAlgorithmOf(config);
+  if (by === null) return null;
+  const weightTotal = eligible.reduce((sum, { backend }) => sum + pickWeight(backend), 0);
+  return { by, turns, loadFactorPercent: config.loadFactorPercent, weightTotal };
 }
 
 /**

@@ -14,6 +14,9 @@ export type XdpMode = "auto" | "native" | "generic";
 export type OrphanAction = "keep" | "pass" | "drop";
 export type VipAssign = "none" | "loopback" | "interface";
 export type HashInput = "5-tuple" | "source-ip";
+export type Algorithm =
+  | "maglev" | "consistent-hash"
+  | "round-robin" | "random" | "least-connections" | "power-of-two" | "bounded-load";
 export type Tracking = "minimal" | "full" | "none";
 
 /** Where the 64-bit flow-hash seed comes from: `file` is read by the supervisor, `state` is created once. */
@@ -87,7 +90,9 @@ export interface ServiceConfig extends ServiceAddress {
   readonly protocol: Protocol;
   readonly forwarding: Forwarding;
   readonly gue: Gue;
-  readonly algorithm: "maglev";
+  readonly algorithm: Algorithm;
+  /** bounded-load: how much of a fair share a backend may have, in percent; above 100. */
+  readonly loadFactorPercent: number;
   readonly hash: HashInput;
   /** Bits of the client address that `source-ip` hashes. */
   readonly sourcePrefix: { readonly ipv4: number; readonly ipv6: number };

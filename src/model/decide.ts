@@ -7,12 +7,13 @@
 import { leavingPorts, withPorts } from "./fragment.ts";
 import type { FragmentEntry } from "./fragment.ts";
 import type { ClientWay, NatFlow } from "./nat.ts";
-import { byFlowOrRing, chooseByRing, followCid, leave } from "./flow_decide.ts";
+import { byFlowOrRing, chooseAnew, followCid, leave } from "./flow_decide.ts";
 import type { TrackingOutcome } from "./flow_decide.ts";
 import { claimNat, decideReply, followNat, isNatService, natHolder, noteReset } from "./nat_decide.ts";
 import type { NatState } from "./nat_decide.ts";
 import { orphanVerdict } from "./orphan.ts";
 import type { FlowTuple } from "./packet.ts";
+import type { PickState } from "./pick.ts";
 import { isDenied } from "./policy.ts";
 import { namedByCid } from "./quic_named.ts";
 import type { QuicOutcome } from "./quic_route.ts";
@@ -105,6 +106,8 @@ export interface State {
   readonly nat?: NatState;
   /** Whether one more flow of this kind may be remembered with `minimal`. Absent: yes. */
   readonly mayRemember?: (service: Service, kind: RememberKind) => boolean;
+  /** Chance, turns and loads. Absent: new flows are placed by the ring, whatever the service's algorithm. */
+  readonly pick?: PickState;
 }
 
 /** A write that the decision asks for. */
@@ -116,6 +119,8 @@ export type Effect =
   /** `closes`: what becomes of that; absent: it stays as it is. */
   | { readonly kind: "touch"; readonly closes?: boolean }
   | { readonly kind: "forget" }
+  /** Of a service that picks in turn: whose is next. */
+  | { readonly kind: "take-turn"; readonly next: number }
   /** The ports of this first fragment, for the later ones. */
   | { readonly kind: "remember-fragment" }
   /** What an ICMP error told of a tunnel. */
@@ -164,7 +169,7 @@ export interface Decision {
   readonly effects: readonly Effect[];
   /** How the backend was found; null when the packet never got so far. */
   readonly how: {
-    readonly by: "connection-id" | "flow" | "predecessor" | "ring";
+    readonly by: "connection-id" | "flow" | "predecessor" | "ring" | "pick";
     readonly hash: number | null;
     readonly slot: number | null;
   } | null;
@@ -279,7 +284,7 @@ function translated(
   }
   if (isError) return end("PASS_ICMP", service);
   const destination = named?.destination ?? null;
-  const chosen = destination === null ? chooseByRing(table, state, packet, service)
+  const chosen = destination === null ? chooseAnew(table, state, packet, service)
     : leave(state, service, destination, NO_EFFECTS, { by: "connection-id", hash: null, slot: null });
   const claimed = { ...claimNat(table, nat, packet, chosen, state.nowNs), ...quic };
   return packet.kind === "first-fragment" ? leavingPorts(claimed) : claimed;

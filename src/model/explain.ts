@@ -12,6 +12,7 @@ import { LENDING_DRAWS_MAX, lendingDraw } from "./lending.ts";
 import { namesOf, secondChanceSteps, stateSteps } from "./explain_states.ts";
 import { connectionIdSteps, shortHeader } from "./explain_quic.ts";
 import { keyWord } from "./permutation.ts";
+import type { PickAlgorithm } from "./pick.ts";
 import { formatServiceAddress, isExact, PROTOCOL_NUMBERS } from "./service_address.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
@@ -42,6 +43,14 @@ export interface Client {
   readonly port: number;
 }
 
+const PICKED_BY: Readonly<Record<PickAlgorithm, string>> = {
+  "round-robin": "gives each new flow to the next backend in turn",
+  "random": "gives each new flow to a backend by chance",
+  "least-connections": "gives each new flow to the backend with the fewest for its weight",
+  "power-of-two": "gives each new flow to the one of two random backends that has fewer for its weight",
+  "bounded-load": "gives a new flow to its slot's backend, or where that has its bound to the next by lending",
+};
+
 /** Steps of a lending chain that are told one by one. */
 const CHAIN_TOLD_MAX = 8;
 
@@ -69,6 +78,7 @@ export function explain(
   if (decision.how !== null && decision.how.by !== "connection-id") {
     const { size } = service.ring;
     steps.push(
+      ...pickSteps(service),
       { step: "hash input", detail: hashInput(service, client, to) },
       { step: "hash", detail: `HalfSipHash-1-3 with the instance's seed: 0x${hex(hash)}` },
       { step: "slot", detail: `${slot} of ${size} (hash × ${size} ÷ 2^32)` },
@@ -80,13 +90,15 @@ export function explain(
     steps.push(...stateSteps(table, service, packet, slot, nowNs));
     if (chosen !== null) steps.push(...secondChanceSteps(table, state, packet, decision));
   }
-  const where = chosen === null ? null : formatEndpoint(chosen.address, chosen.port ?? to.port);
-  steps.push(finalStep(service, decision.verdict, chosen, where));
+  // Where flows are placed one by one, the slot's backend is not the answer; a connection ID is.
+  const placed = service.picking === null || decision.how?.by === "connection-id" ? chosen : null;
+  const where = placed === null ? null : formatEndpoint(placed.address, placed.port ?? to.port);
+  steps.push(finalStep(service, decision.verdict, placed, where));
   return {
     service: service.name,
     client: formatEndpoint(client.address, client.port),
     verdict: decision.verdict,
-    backend: chosen?.name ?? null,
+    backend: placed?.name ?? null,
     destination: where,
     forwarding: service.config.forwarding,
     hash,
@@ -132,6 +144,15 @@ function policySteps(service: Service, client: Client, verdict: string): Explain
   return [{
     step: "policy",
     detail: `${client.address.text} ${outcome}: the longest prefix decides (allow ${texts(allow)}; deny ${texts(deny)})`,
+  }];
+}
+
+/** What is told below is of packets whose flow nobody knows and that begin none. */
+function pickSteps({ picking }: Service): ExplainStep[] {
+  if (picking === null) return [];
+  return [{
+    step: "algorithm", detail: `${picking.by} ${PICKED_BY[picking.by]}, and the flow table keeps it there; the slot below is `
+      + "for packets of flows that the table does not know",
   }];
 }
 
@@ -215,6 +236,8 @@ function finalStep(
   if (chosen !== null) {
     return { step: "verdict", detail: `${verdict} to ${chosen.name} at ${where ?? ""} by ${chosen.forwarding}` };
   }
+  if (verdict === "TX_FORWARDED" && service.picking !== null)
+    return { step: "verdict", detail: `${verdict} to whoever ${service.picking.by} gives it to` };
   const why = verdict === "DROP_NO_BACKEND" ? `no backend of ${service.name} can take flows` : "see above";
   return { step: "verdict", detail: `${verdict}: ${why}` };
 }

@@ -24,6 +24,8 @@ export const PORTS_WITHOUT_SOCKETS = "the proxy plane has a socket for each port
 /** Why the XDP plane cannot serve a config, whose other services are then not served by it either. */
 export const KEEPS_FAMILY = "the XDP plane's fullnat keeps the IP version";
 
+export const PICKS_IN_PROXY = "only the proxy plane places each flow for itself";
+
 /** "web (fullnat)": services that the XDP plane refuses, with their way of forwarding. */
 export function refusedByXdp({ services, pools }: Pick<Config, "services" | "pools">): string[] {
   return services.filter((service) => {
@@ -81,6 +83,7 @@ export const FEATURES = {
       fullnat: "honoured",
     },
   },
+  "services[].algorithm": { xdp: { partly: PICKS_IN_PROXY }, proxy: "honoured" },
   "services[].gue": {
     xdp: {
       l2: NO_GUE, ipip: NO_GUE, gue: "honoured", gre: NO_GUE, nat: NO_GUE, fullnat: NO_GUE,

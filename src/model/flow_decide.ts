@@ -3,6 +3,7 @@
 // twin.
 
 import { nameable } from "./alternates.ts";
+import { pick } from "./pick.ts";
 import type { Decision, Effect, Packet, State } from "./decide.ts";
 import { opensConnection } from "./decide.ts";
 import { translates } from "./nat.ts";
@@ -53,7 +54,7 @@ export function byFlowOrRing(
   table: ForwardingTable, state: State, packet: Packet, service: Service,
 ): Decision {
   const holder = trackingOf(service) === "full" ? flowHolder(table, state, packet, service) : null;
-  const decision = holder === null ? chooseByRing(table, state, packet, service)
+  const decision = holder === null ? chooseAnew(table, state, packet, service)
     : followFlow(state, packet, service, holder);
   return service.config.secondChance ? withAlternates(table, state, packet, service, decision) : decision;
 }
@@ -140,7 +141,28 @@ function remembering({ id, generation }: Destination, packet: Packet): Effect {
   return { kind: "remember", destination: id, generation, ...(closesAfter(packet, false) ? { closes: true } : {}) };
 }
 
-export function chooseByRing(
+/** For a flow that nobody knows: picked where the service picks and the flow is new, else by the ring. */
+export function chooseAnew(table: ForwardingTable, state: State, packet: Packet, service: Service): Decision {
+  const { picking } = service;
+  if (picking === null || state.pick === undefined || !isNew(packet, service, state.nowNs))
+    return chooseByRing(table, state, packet, service);
+  const at = slotFor(service, packet);
+  const { destination, slot, turn } = pick(table, service, picking, state.pick, at.slot);
+  const how: How = { by: "pick", hash: at.hash, slot };
+  if (destination === null)
+    return forgetting({ verdict: "DROP_NO_BACKEND", service, destination, effects: NO_EFFECTS, how }, state);
+  const effects: Effect[] = turn === undefined ? [] : [{ kind: "take-turn", next: turn }];
+  if (trackingOf(service) === "full") effects.push(remembering(destination, packet));
+  return leave(state, service, destination, effects, how);
+}
+
+/** A datagram without an entry may be of a flow from before the window. */
+function isNew(packet: Packet, service: Service, nowNs: bigint): boolean {
+  if (packet.protocol === PROTOCOL_NUMBERS.tcp) return opensConnection(packet);
+  return untrackedOwner(service, packet, slotFor(service, packet).slot, nowNs) === null;
+}
+
+function chooseByRing(
   table: ForwardingTable, state: State, packet: Packet, service: Service,
 ): Decision {
   const at = slotFor(service, packet);

@@ -46,7 +46,7 @@ interface Lenders {
 /**
  * The finaliser of MurmurHash3 (Appleby): every bit of the input reaches every bit of the result.
  */
-function mix(word: number): number {
+export function mix(word: number): number {
   let h = word | 0;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);

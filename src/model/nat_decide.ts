@@ -132,7 +132,7 @@ export function claimNat(
     return { ...decision, verdict: "DROP_NAT_FULL", effects: [...writes, ...taken] };
   const answered = !opensConnection(packet);
   const forward = write(own, { ...entry, other: reply, fin: packet.fin, rst: packet.rst, answered, reply: false });
-  return { ...decision, to: reply, effects: [...claims, forward] };
+  return { ...decision, to: reply, effects: [...decision.effects, ...claims, forward] };
 }
 
 interface Claimed {

@@ -4,6 +4,7 @@
 import type { Address } from "./address.ts";
 import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig } from "./config.ts";
 import type { NatTable } from "./nat.ts";
+import type { Picking } from "./pick.ts";
 import type { RememberLimits } from "./remember_pace.ts";
 import type { QuicRouting } from "./quic_route.ts";
 import type { PublishedSlots, SlotStates } from "./slot_states.ts";
@@ -122,6 +123,8 @@ export interface Service {
   readonly ring: Ring;
   /** What the slots of the ring remember of changes. */
   readonly states: SlotStates;
+  /** How new flows are placed one by one; null: by the ring. */
+  readonly picking: Picking | null;
   /** Ids of the destinations this service may use, in key order. */
   readonly destinations: readonly number[];
   /** True when every backend is out and failOpen made all of them eligible. */

@@ -2,10 +2,14 @@
 // destination ids. Remembers what the last tables needed, so that a change of health costs one lending
 // and services with the same content share one ring. Knows members, not services.
 
+import type { Algorithm } from "./config.ts";
+import { compileContinuum } from "./continuum.ts";
 import type { LendingBackend } from "./lending.ts";
 import { lend } from "./lending.ts";
 import { buildRing, NO_BACKEND } from "./ring.ts";
 import { contentKey, digest } from "./ring_content.ts";
+import { pickWeight } from "./pick.ts";
+import { rotationOf } from "./rotation.ts";
 import type { Ring } from "./table.ts";
 
 /** One backend of one ring. Members come in key order. */
@@ -18,13 +22,27 @@ export interface MemberRing {
   readonly ring: Ring;
   /** Indexes of the members with a positive weight and no slot. */
   readonly without: readonly number[];
+  /** Slots that are walked, from the first on, where the algorithm takes turns; else 0. */
+  readonly turns: number;
 }
 
 export interface RingMemo {
-  ring(members: readonly RingMember[], size: number): MemberRing;
+  ring(members: readonly RingMember[], size: number, algorithm: Algorithm): MemberRing;
   /** Ends a table: forgets what neither this nor the previous one asked for. */
   rotate(): void;
 }
+
+/**
+ * How slots are given to members. maglev, continuum: over configured weights, and lent. rotation: in turn, by the
+ * weights with which they may get flows. roll: one turn for each that may get flows.
+ */
+type Layout = "maglev" | "continuum" | "rotation" | "roll";
+
+/** Where each flow is placed for itself, no flow depends on the place of a slot. */
+const LAYOUTS: Readonly<Record<Algorithm, Layout>> = {
+  "maglev": "maglev", "random": "maglev", "power-of-two": "maglev", "bounded-load": "maglev",
+  "consistent-hash": "continuum", "round-robin": "rotation", "least-connections": "roll",
+};
 
 /** Configured: slot → index of the member. */
 interface Configured {
@@ -63,19 +81,21 @@ export function createRingMemo(): RingMemo {
   // Rings that came out alike from different members are one object again.
   const contents = new Generations<Ring>();
   return {
-    ring: (members, size) => {
-      const shape = `${size} ${JSON.stringify(members.map(({ key, weight }) => [key, weight]))}`;
-      const configured = configuredRings.get(shape, () => configure(members, size));
+    ring: (members, size, algorithm) => {
+      const layout = LAYOUTS[algorithm];
+      const shape = `${layout} ${size} ${JSON.stringify(members.map(({ key, weight }) => [key, weight]))}`;
+      const configured = configuredRings.get(shape, () => configure(members, size, layout));
       const ids = Uint16Array.from(members, (member) => member.id);
       const numbers = `${shape} ${ids.join()}`;
       const numbered = numberedRings.get(numbers, () => number(configured.indexes, ids));
       const state = members.map((member) => (member.alive ? member.admission : -1)).join();
       return memberRings.get(`${numbers} ${state}`, () => {
-        const slots = toIds(lend(configured.indexes, members), ids);
+        const { slots: indexes, turns } = admit(layout, configured.indexes, members);
+        const slots = toIds(indexes, ids);
         const key = contentKey(slots);
         const ring: Ring = { key, size, slots, configured: numbered.slots };
         return {
-          ring: contents.get(`${key} ${numbered.digest}`, () => ring), without: configured.without,
+          ring: contents.get(`${key} ${numbered.digest}`, () => ring), without: configured.without, turns,
         };
       });
     },
@@ -88,11 +108,35 @@ export function createRingMemo(): RingMemo {
   };
 }
 
-function configure(members: readonly RingMember[], size: number): Configured {
-  const indexes = buildRing(members, size);
+function configure(members: readonly RingMember[], size: number, layout: Layout): Configured {
+  const indexes = layOut(members, size, layout);
   const seen = new Set(indexes);
   const without = members.flatMap((member, index) => (member.weight > 0 && !seen.has(index) ? [index] : []));
   return { indexes, without };
+}
+
+function layOut(members: readonly RingMember[], size: number, layout: Layout): Uint16Array {
+  switch (layout) {
+    case "maglev": return buildRing(members, size);
+    case "continuum": return compileContinuum(members, size);
+    case "rotation": return rotationOf(members.map(({ weight }) => weight), size).slots;
+    case "roll": return rotationOf(members.map(({ weight }) => Math.sign(weight)), size).slots;
+  }
+}
+
+/** Slot → index of the member that gets its flows now. */
+function admit(
+  layout: Layout, configured: Uint16Array, members: readonly RingMember[],
+): { readonly slots: Uint16Array; readonly turns: number } {
+  if (layout === "maglev" || layout === "continuum") return { slots: lend(configured, members), turns: 0 };
+  const weights = members.map((member) => (takesFlows(member) ? pickWeight(member) : 0));
+  if (layout === "rotation") return rotationOf(weights, configured.length);
+  const { slots } = rotationOf(weights.map(Math.sign), configured.length);
+  return { slots, turns: Math.min(configured.length, weights.filter((weight) => weight > 0).length) };
+}
+
+export function takesFlows({ alive, admission, weight }: RingMember): boolean {
+  return alive && admission > 0 && weight > 0;
 }
 
 function number(indexes: Uint16Array, ids: Uint16Array): Numbered {

@@ -77,6 +77,10 @@ const service = fc.record({
   name, address, port,
   protocol: fc.constantFrom("tcp", "udp"),
   forwarding: fc.constant("fullnat"),
+  algorithm: fc.constantFrom(
+    "maglev", "consistent-hash", "round-robin", "random", "least-connections", "power-of-two", "bounded-load",
+  ),
+  loadFactor: fc.integer({ min: 101, max: 1000 }).map((percent) => percent / 100),
   hash: fc.constantFrom("5-tuple", "source-ip"),
   sourcePrefix: fc.record({ ipv4: fc.integer({ min: 1, max: 32 }), ipv6: fc.integer({ min: 1, max: 128 }) }),
   ringSize: fc.constantFrom(7, 4099, 65_537, 131_071, 2_097_143),

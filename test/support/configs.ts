@@ -166,7 +166,7 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     ...serviceAt(sketch.address ?? "203.0.113.10", sketch.port ?? 80 + index),
     protocol: sketch.protocol ?? "tcp",
     forwarding: sketch.forwarding ?? "l2", gue: { port: 6080, variant: 0, ...sketch.gue },
-    algorithm: "maglev",
+    algorithm: "maglev", loadFactorPercent: 125,
     hash: sketch.hash ?? "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 64 },
     ringSize: sketch.ringSize ?? 251,

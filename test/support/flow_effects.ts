@@ -14,7 +14,7 @@ export function effectProblem(
   endNs: bigint,
 ): string | null {
   const effect = decision.effects.find(
-    ({ kind }) => kind !== "remember-fragment" && kind !== "nat-write",
+    ({ kind }) => kind !== "remember-fragment" && kind !== "nat-write" && kind !== "take-turn",
   );
   const isNow =
     found !== null && found.lastSeenNs >= startNs - TICK_NS && found.lastSeenNs <= endNs;
@@ -24,6 +24,7 @@ export function effectProblem(
     case "note-mtu":
     case "note-unreachable":
     case "nat-write":
+    case "take-turn":
       return isSameEntry(found, held)
         ? null
         : `no effect wanted, found ${show(found)} for ${show(held)}`;

@@ -187,7 +187,7 @@ function serviceOf(
     ring: { key: "", size: 7, slots, configured },
     destinations: [one.destination, ...Object.values(one.quicLb?.servers ?? {})],
     states: SETTLED,
-    failedOpen: false,
+    failedOpen: false, picking: null,
     quicLb: one.quicLb === undefined ? null : routingOf(one.quicLb),
     config: {
       name: one.name,
@@ -195,7 +195,7 @@ function serviceOf(
       protocol: one.protocol,
       forwarding: one.forwarding ?? destination?.forwarding ?? "l2",
       gue: { port: 6080, variant: 0 },
-      algorithm: "maglev",
+      algorithm: "maglev", loadFactorPercent: 125,
       hash: "5-tuple",
       sourcePrefix: { ipv4: 32, ipv6: 128 },
       ringSize: 7,

@@ -201,7 +201,7 @@ function serviceOf(world: World, service: WorldService, ledger: Ledger, ids: rea
   const { number, slots, seed, deny, quic } = service;
   const words = Uint16Array.from(slots, (at) => ids[at]!);
   return {
-    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false,
+    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false, picking: null,
     quicLb: quicLbOf(quic, ids, world.pool),
     states: statesOf(service, ledger),
     destinations: [...new Set(words)],
@@ -215,7 +215,7 @@ function serviceOf(world: World, service: WorldService, ledger: Ledger, ids: rea
 
 const SERVICE_CONFIG: ServiceConfig = {
   name: "s", ...serviceAt("203.0.113.1", 80), protocol: "tcp", forwarding: "ipip",
-  gue: { port: 6080, variant: 0 }, algorithm: "maglev",
+  gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125,
   hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: RING_SIZE, tracking: "full", flowIdleMs: 60_000,
   changeWindowMs: 60_000, secondChance: false,
   affinityGroup: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: [] },

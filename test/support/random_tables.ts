@@ -288,7 +288,7 @@ function randomServices(
       ring: randomRing(draws, ids, destinations),
       states: SETTLED,
       destinations: ids,
-      failedOpen: false,
+      failedOpen: false, picking: null,
       quicLb: config.protocol === "udp" && draws.chance(0.6) ? randomQuicLb(draws, ids) : null,
     };
     const states = randomStates(draws, { scheme: schemeOf(service), tracking: trackingOf(service), ids, nowNs });
@@ -326,7 +326,7 @@ function randomConfig(draws: Draws): ServiceConfig {
     protocol: draws.pick(["tcp", "udp"]),
     forwarding: "l2",
     gue: { port: 6080, variant: 0 },
-    algorithm: "maglev",
+    algorithm: "maglev", loadFactorPercent: 125,
     hash: draws.pick(["5-tuple", "source-ip"]),
     sourcePrefix: {
       ipv4: draws.pick([0, 8, 24, 31, 32]),

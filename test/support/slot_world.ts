@@ -215,7 +215,7 @@ export class SlotWorld {
     const service: Service = {
       index: 0, name: "s", hashSeed: scheme.hashSeed, states,
       ring: { key: "", size: owners.length, slots: owners.slice(), configured: owners },
-      destinations: [...destinations.keys()], failedOpen: false, quicLb: null,
+      destinations: [...destinations.keys()], failedOpen: false, picking: null, quicLb: null,
       config: {
         ...CONFIG, protocol: this.protocol, tracking, hash: scheme.hash, sourcePrefix: scheme.sourcePrefix,
         ringSize: owners.length,
@@ -245,7 +245,7 @@ function destinationOf(id: number, alive: boolean, admits: boolean): Destination
 
 const CONFIG: ServiceConfig = {
   name: "s", ...PLACE, protocol: "tcp", forwarding: "l2",
-  gue: { port: 6080, variant: 0 }, algorithm: "maglev", hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 },
+  gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 },
   ringSize: 7, tracking: "minimal", flowIdleMs: IDLE_MS, changeWindowMs: WINDOW_MS, secondChance: false, affinityGroup: null,
   mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool",
   policy: { allow: [], deny: [] },

@@ -4,7 +4,9 @@
 import type { Env } from "../../env.ts";
 import type { PassDatagram, PlanePredecessor } from "../dataplane.ts";
 import type { Address } from "../../model/address.ts";
+import { nextPick } from "../../model/choice.ts";
 import type { Decide, Decision, State } from "../../model/decide.ts";
+import type { PickState } from "../../model/pick.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import type { DescriptorBudget } from "./descriptors.ts";
 import type { Tally } from "./tally.ts";
@@ -33,6 +35,7 @@ export interface ClientPlace {
 const IPPROTO = { tcp: 6, udp: 17 } as const;
 /** A socket does not tell; the packet has already arrived. */
 const TTL = 64;
+const DRAWS = 2 ** 32;
 
 /** The address and port of a service that a socket stands for. */
 export interface VirtualPlace {
@@ -43,6 +46,8 @@ export interface VirtualPlace {
 /** Flows of one service, over all the ports that it listens on. */
 export interface ServiceLoad {
   flows: number;
+  /** Where the service picks in turn: the turn that is next. */
+  turn: number;
 }
 
 /**
@@ -50,7 +55,7 @@ export interface ServiceLoad {
  * never the socket's, so that a laptop with an offset picks what production would.
  */
 export function decideFlow(
-  context: ProxyContext, service: Service, to: VirtualPlace, client: ClientPlace,
+  context: ProxyContext, service: Service, load: ServiceLoad, to: VirtualPlace, client: ClientPlace,
   datagram?: Uint8Array,
 ): Decision {
   const { address, port } = to;
@@ -60,14 +65,38 @@ export function decideFlow(
     nowNs: context.env.clock.monotonicNs(),
     heartbeatNs: null,
     neighbour: () => true,
+    pick: pickState(context, service, load),
   };
-  return context.decide(context.table(), state, {
+  const decision = context.decide(context.table(), state, {
     kind: "flow", family: address.family, protocol: IPPROTO[protocol],
     source: client.address.bytes, sourcePort: client.port,
     destination: address.bytes, destinationPort: port,
     syn: protocol === "tcp", ack: false, fin: false, rst: false, tellable: false, ttl: TTL,
     ...(datagram === undefined ? {} : { datagram }),
   });
+  for (const effect of decision.effects) if (effect.kind === "take-turn") load.turn = effect.next;
+  return decision;
+}
+
+/** Where a connection goes after the backends that did not take it; null: nobody is left. */
+export function decideAgain(
+  context: ProxyContext, service: Service, load: ServiceLoad, slot: number, tried: ReadonlySet<number>,
+): Destination | null {
+  // A ring that shrank meanwhile may have no such slot any more.
+  const { destination, turn } = nextPick(
+    context.table(), service, pickState(context, service, load), slot % service.ring.size, tried);
+  if (turn !== undefined) load.turn = turn;
+  return destination;
+}
+
+/** Chance, turns and loads, all exact: this process holds every flow itself. */
+function pickState(context: ProxyContext, service: Service, { turn }: ServiceLoad): PickState {
+  const { env, tally } = context;
+  const load = (id: number): number => tally.load(context.table().destinations.get(id)?.name ?? "");
+  return {
+    draw: Math.floor(env.random.next() * DRAWS), turn, load,
+    loadTotal: () => service.destinations.reduce((sum, id) => sum + load(id), 0),
+  };
 }
 
 /** Whether flows may stay with this destination under the service's newest version. */

@@ -114,7 +114,7 @@ class ProxyPlane implements Dataplane {
     const steps = this.#describe(table, changes).length;
     this.#table = table;
     const loads = new Map(table.services.map(({ name }) =>
-      [name, this.#loads.get(name) ?? { flows: 0 }]));
+      [name, this.#loads.get(name) ?? { flows: 0, turn: 0 }]));
     this.#loads = loads;
     for (const { listener, service, place } of changes.kept) {
       listener.update(service, place, loads.get(service.name)!);

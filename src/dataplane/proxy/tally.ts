@@ -50,6 +50,8 @@ export class Tally {
   readonly #serviceFlowsNow = new Map<string, number>();
   readonly #incidents = new Map<Incident, number>();
   readonly #quic = new Map<QuicOutcome, number>(QUIC_OUTCOMES.map((outcome) => [outcome, 0]));
+  /** Connections that are being opened, by backend. */
+  readonly #connecting = new Map<string, number>();
   #flowsOpen = 0;
 
   verdict(name: VerdictName, bytes: number): void {
@@ -74,6 +76,18 @@ export class Tally {
     this.#flowsNow.set(backend, (this.#flowsNow.get(backend) ?? 0) + 1);
     this.#serviceFlowsNow.set(service, (this.#serviceFlowsNow.get(service) ?? 0) + 1);
     this.#flowsOpen += 1;
+  }
+
+  /** A connection to a backend is being opened (1), or is so no more (-1). */
+  connecting(backend: string, change: 1 | -1): void {
+    const count = (this.#connecting.get(backend) ?? 0) + change;
+    if (count === 0) this.#connecting.delete(backend);
+    else this.#connecting.set(backend, count);
+  }
+
+  /** Flows that a backend has, or is about to have. */
+  load(backend: string): number {
+    return (this.#flowsNow.get(backend) ?? 0) + (this.#connecting.get(backend) ?? 0);
   }
 
   /** Traffic from the client, which is what the XDP plane can see too. */

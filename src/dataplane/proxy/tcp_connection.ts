@@ -4,10 +4,10 @@
 
 import type { NetConnectOpts, Socket } from "node:net";
 import type { Cancel } from "../../env.ts";
-import { nextChoice } from "../../model/choice.ts";
 import { proxyHeaderV1, proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
-import type { ClientPlace, ProxyContext, VirtualPlace } from "./context.ts";
+import type { ClientPlace, ProxyContext, ServiceLoad, VirtualPlace } from "./context.ts";
+import { decideAgain } from "./context.ts";
 import { reasonOf } from "./listening.ts";
 import type { Account } from "./tally.ts";
 
@@ -27,6 +27,8 @@ export interface ConnectionStart {
   readonly to: VirtualPlace;
   /** The service's newest version; the last one if it is gone. */
   readonly service: () => Service;
+  /** Of the service. */
+  readonly load: () => ServiceLoad;
   readonly destination: Destination;
   readonly slot: number | null;
   /** Called once, when both sockets are closed. */
@@ -41,6 +43,7 @@ export class TcpConnection {
   /** Ends the attempt to connect that is under way, in favour of the next one. */
   #giveUp: (() => void) | null = null;
   #name = "";
+  #isConnecting = false;
   #account: Account | null = null;
   #cancelTimer: Cancel | null = null;
   #isEnding = false;
@@ -117,6 +120,7 @@ export class TcpConnection {
     };
     this.#tried.add(destination.id);
     this.#name = destination.name;
+    this.#setConnecting(true);
     let backend: Socket;
     try {
       backend = env.net.connect(options);
@@ -148,7 +152,8 @@ export class TcpConnection {
   /** `error` null: nobody answered in time. */
   #retry(destination: Destination, error: unknown): void {
     const { tally } = this.#context;
-    const { client, slot } = this.#start;
+    const { client, slot, load } = this.#start;
+    this.#setConnecting(false);
     if (this.#isEnding) return;
     tally.incident(error === null ? "connect_timeout" : "connect_failed");
     this.#context.warn(`connect ${destination.name}`, {
@@ -157,9 +162,7 @@ export class TcpConnection {
     }, "a backend did not take a connection");
     const service = this.#start.service();
     const mayRetry = slot !== null && this.#tried.size <= service.config.proxy.connectRetries;
-    const next = !mayRetry
-      ? null // a ring that shrank meanwhile may have no such slot any more
-      : nextChoice(this.#context.table(), service, slot % service.ring.size, this.#tried);
+    const next = mayRetry ? decideAgain(this.#context, service, load(), slot, this.#tried) : null;
     if (next === null) {
       tally.incident("backends_exhausted");
       this.#isEnding = true;
@@ -174,6 +177,7 @@ export class TcpConnection {
     const { client } = this.#start;
     this.#cancelTimer?.();
     this.#cancelTimer = null;
+    this.#setConnecting(false);
     this.#account = { service: this.#start.service().name, backend: destination.name };
     this.#context.tally.open(this.#account);
     const header = this.#proxyHeader();
@@ -182,6 +186,13 @@ export class TcpConnection {
     backend.pipe(client, { end: false });
     client.once("end", () => { this.#passEnd(client, backend); });
     backend.once("end", () => { this.#passEnd(backend, client); });
+  }
+
+  /** With the backend whose name is noted. */
+  #setConnecting(isConnecting: boolean): void {
+    if (this.#isConnecting === isConnecting) return;
+    this.#isConnecting = isConnecting;
+    this.#context.tally.connecting(this.#name, isConnecting ? 1 : -1);
   }
 
   #proxyHeader(): Uint8Array | null {
@@ -260,6 +271,7 @@ export class TcpConnection {
     if (this.#hasEnded || !this.#start.client.closed || !isBackendClosed) return;
     this.#hasEnded = true;
     this.#cancelTimer?.();
+    this.#setConnecting(false);
     this.count();
     if (this.#account !== null) this.#context.tally.close(this.#account);
     this.#start.onEnd(this);

@@ -139,7 +139,7 @@ export class TcpListener {
       return;
     }
     const place = { address, port: client.remotePort ?? 0 };
-    const { verdict, destination, how } = decideFlow(this.#context, service, this.place.virtual, place);
+    const { verdict, destination, how } = decideFlow(this.#context, service, this.#load, this.place.virtual, place);
     tally.verdict(verdict, 0);
     if (verdict !== "TX_FORWARDED" || destination === null) {
       this.#turnAway(client);
@@ -149,7 +149,7 @@ export class TcpListener {
     this.#load.flows += 1;
     this.#connections.add(new TcpConnection(this.#context, {
       client, place, to: this.place.virtual, destination, slot: how?.slot ?? null,
-      service: () => this.#service,
+      service: () => this.#service, load: () => this.#load,
       onEnd: (connection) => { this.#onEnd(connection); },
     }));
   }

@@ -210,7 +210,7 @@ export class UdpListener {
     if (!this.#hasRoom(service)) return null;
     const place = placeOf(from);
     if (place === null) return null;
-    const { verdict, destination } = decideFlow(this.#context, service, this.place.virtual, place, datagram);
+    const { verdict, destination } = decideFlow(this.#context, service, this.#load, this.place.virtual, place, datagram);
     this.#context.tally.verdict(verdict, 0);
     if (verdict !== "TX_FORWARDED" || destination === null) return null;
     return this.#begin(key, from, destination, null);
