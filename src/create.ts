@@ -153,12 +153,12 @@ function openingPlanes(predecessor: Predecessor | null, inherited: Inherited | n
     const takesOver = isFirst && predecessor !== null && inherited !== null;
     isFirst = false;
     if (!takesOver) return await openDataplane(config, env);
-    const bequest = predecessor.forPlane();
-    if (!bequest.sharesSessions) {
+    const forPlane = predecessor.forPlane();
+    if (!forPlane.sharesSessions) {
       env.log.warn({ predecessor: predecessor.pid },
         "the old process gives no UDP sessions away: clients begin new ones, from other source ports");
     }
-    const plane = await openProxyPlane({ config, env, predecessor: bequest });
+    const plane = await openProxyPlane({ config, env, predecessor: forPlane });
     const attempts = [{ what: "proxy", result: `taken over from process ${predecessor.pid}` }];
     return { plane, choice: { mode: "proxy", ...inherited, attempts } };
   };
@@ -311,16 +311,16 @@ function assemble(
 function estateOf(
   supervisor: Supervisor, control: ControlSocket | null, lock: InstanceLock, metrics: Restartable,
 ): Estate {
-  const { mode, plane } = supervisor.status();
-  if (mode === "xdp") {
+  const { plane } = supervisor.status();
+  const bequest = supervisor.bequest();
+  if (bequest === null) {
     throw new Failure("HAND_OVER_FAILED", { pid: 0 },
       "the xdp plane forwards without a process: restart this one instead, which loses no packet");
   }
   return {
     instance: supervisor.instance,
     plane: { reason: plane.reason, remedy: plane.remedy },
-    sharedSocket: (key) => supervisor.sharedSocket(key),
-    shareSessions: (send) => supervisor.shareSessions(send),
+    bequest,
     served: () => new Set(supervisor.status().services.flatMap(({ name, error }) => (error === null ? [name] : []))),
     freeze: async (isFrozen) => {
       if (control !== null) control.isFrozen = isFrozen;

@@ -11,7 +11,8 @@ import { EXIT } from "./io.ts";
 import { Predecessor } from "../supervisor/predecessor.ts";
 import { keepObserveServer } from "./observing.ts";
 import type { RunOptions } from "./program.ts";
-import { tellSystemd, Upgrader } from "./upgrading.ts";
+import { leave } from "./leaving.ts";
+import { Upgrader } from "./upgrading.ts";
 import type { HandedOver } from "./upgrading.ts";
 import { watchConfig } from "./watch_config.ts";
 
@@ -70,7 +71,7 @@ async function runInstance(io: Io, options: RunOptions, predecessor: Predecessor
     env.log.info({ instance: pointsman.supervisor.instance, mode, reason: plane.reason, socket: pointsman.socket }, "running");
     if (io.interrupted.aborted) bySignal();
     const ending = await ended;
-    if ("heir" in ending) return await leave(io, pointsman, ending, reloader);
+    if ("heir" in ending) return await leave({ io, pointsman, predecessor, handedOver: ending, reloader, graceMs: DRAIN_MS });
     const { detach, by } = ending;
     env.log.info({ detach, by }, detach ? "ending, and taking the data plane along" : "ending");
     predecessor?.end(DRAIN_MS);
@@ -80,35 +81,6 @@ async function runInstance(io: Io, options: RunOptions, predecessor: Predecessor
     await pointsman.close({ detach: false, drainMs: 0 });
   }
   return EXIT.done;
-}
-
-/**
- * Another process serves: what is open here may end by itself. Whoever started us waits for us still, so we
- * pass signals on and end with the other one's status; unless systemd knows it as the main process.
- */
-async function leave(io: Io, pointsman: Pointsman, { heir, drainMs }: HandedOver, reloader: Reloader): Promise<number> {
-  const { env } = io;
-  const { process: successor } = heir;
-  const hurry = new AbortController();
-  const endIn = (ms: number): void => { env.clock.after(ms, () => { hurry.abort(); }); };
-  const passOn = (): void => {
-    successor.signal(io.interrupted.reason === "SIGINT" ? "SIGINT" : "SIGTERM");
-    endIn(DRAIN_MS);
-  };
-  if (io.interrupted.aborted) passOn();
-  else io.interrupted.addEventListener("abort", passOn, { once: true });
-  reloader.passOn(() => { successor.signal("SIGHUP"); });
-  void heir.ending.then(endIn);
-  const isMain = await tellSystemd(env, successor.pid);
-  if (!isMain) void successor.ended.then(() => { hurry.abort(); });
-  env.log.info({ successor: successor.pid, drainMs }, "another process has taken over; open connections may end by themselves");
-  await pointsman.close({ detach: false, drainMs, handedOver: true, hurry: hurry.signal });
-  env.log.info({ successor: successor.pid }, "no connection is left here");
-  if (isMain) {
-    successor.close();
-    return EXIT.done;
-  }
-  return await successor.ended;
 }
 
 function adjusted(config: Config, options: RunOptions): Config {

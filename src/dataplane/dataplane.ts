@@ -155,10 +155,8 @@ export interface Dataplane {
   onDoubt?(listener: DoubtListener): void;
   /** The supervisor lives (xdp: writes the heartbeat). */
   heartbeat(): void;
-  /** A socket that it listens on, by its `ListeningPlace.key`, for a process that takes over. Absent: it has none. */
-  sharedSocket?(key: string): SharedSocket | null;
-  /** Begins to share UDP sessions with that process. Absent: the plane has none. */
-  shareSessions?(send: SendSession): SessionSharing;
+  /** Absent: nothing of the plane ends with its process. */
+  bequest?(): PlaneBequest;
   close(options: CloseOptions): Promise<void>;
 }
 
@@ -172,6 +170,24 @@ export interface CloseOptions {
   readonly handedOver?: boolean;
   /** The time is over once it is aborted. */
   readonly hurry?: AbortSignal;
+}
+
+/** What a plane has for a process that takes over, and does for it then. */
+export interface PlaneBequest {
+  /** One that it listens on, by its `ListeningPlace.key`. */
+  sharedSocket(key: string): SharedSocket | null;
+  /** Begins to share UDP sessions with that process. */
+  shareSessions(send: SendSession): SessionSharing;
+  /** Connections that go on here, and in the process that this one has taken over from. */
+  heldFlows(): FlowsElsewhere;
+  /** Of these backends ("pool/backend"), in both. */
+  endFlows(backends: ReadonlySet<string>): void;
+}
+
+/** Flows that another process has still: numbers above zero, by service name and by "pool/backend". */
+export interface FlowsElsewhere {
+  readonly services: Readonly<Record<string, number>>;
+  readonly backends: Readonly<Record<string, number>>;
 }
 
 /** A UDP session as another process goes on with it. */
@@ -250,6 +266,10 @@ export interface PlanePredecessor {
   readonly sharesSessions: boolean;
   onSessions(receiver: SessionReceiver): void;
   readonly pass: PassDatagram;
+  /** Connections that it has still. */
+  heldFlows(): FlowsElsewhere;
+  /** Once it has left: ends those with these backends. */
+  endFlows(backends: ReadonlySet<string>): void;
 }
 
 /** What happened when a plane was chosen, for `status`, the log and the metric. */

@@ -6,8 +6,7 @@ import type {
   OverrideRequest, OverrideView,
   Plan, PointsmanEvent, Revision, RingReport, RingRequest, Status,
 } from "../api/schemas.ts";
-import type { CloseOptions, Counters, Dataplane, PlaneChoice, SendSession, SessionSharing } from "../dataplane/dataplane.ts";
-import type { SharedSocket } from "../env.ts";
+import type { CloseOptions, Counters, Dataplane, PlaneBequest, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
 import type { ConnectThrough } from "../health/probes/socket.ts";
 import type { Config, IgnoredKeys, Problem } from "../model/config.ts";
@@ -114,8 +113,6 @@ export interface Supervisor {
   quiet(): Promise<void>;
   /** detach: the plane goes too. Else an xdp plane goes on alone. Safe to repeat. */
   close(options: CloseOptions): Promise<void>;
-  /** A listening socket of the plane's, for a process that takes over; null where there is none. */
-  sharedSocket(key: string): SharedSocket | null;
-  /** Of the plane's UDP sessions, with such a process; null: it has none. */
-  shareSessions(send: SendSession): SessionSharing | null;
+  /** Of the plane, for a process that takes over; null: it needs none. */
+  bequest(): PlaneBequest | null;
 }

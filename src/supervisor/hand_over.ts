@@ -14,6 +14,9 @@
 //   serving ─────────────▶  all that I serve? then the lock is the other's, and I listen no more
 //         ◀─────────────── left, or no with the reason
 //         ◀─────────────── datagram, of any client: read before its socket was closed here
+//         ◀─────────────── held (whenever it changes): connections that the predecessor has still
+//   endFlows ────────────▶  resets those with these backends
+//   ending ──────────────▶  has what it has still end soon
 //
 // Until `left` either may die: the predecessor goes on when the successor does, and the successor starts as
 // after a crash when the predecessor does, with the sessions that it has by then.
@@ -33,6 +36,9 @@ export function hasSessions(format: number): boolean {
 }
 
 const text = z.string();
+const counts = z.record(text, z.number()).readonly();
+/** `FlowsElsewhere`. */
+const held = z.object({ services: counts, backends: counts });
 const ids = z.array(z.number()).readonly().default([]);
 
 /** Read from the socket KEY; its bytes in base64. */
@@ -51,6 +57,8 @@ export const fromSuccessorSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("serving"), error: text.nullable(), unserved: z.record(text, text) }),
   /** Why it will end now. */
   z.object({ type: z.literal("failed"), message: text }),
+  /** After it has taken over: backends ("pool/backend") that are to have no flows. */
+  z.object({ type: z.literal("endFlows"), backends: z.array(text).readonly() }),
   /** After it has taken over: it was told to end, and its predecessor's connections are to end in the same time. */
   z.object({ type: z.literal("ending"), drainMs: z.number() }),
 ]);
@@ -64,7 +72,11 @@ export const fromPredecessorSchema = z.discriminatedUnion("type", [
     backend: text, proxyProtocol: text, idleMs: z.number(),
   }),
   z.object({ type: z.literal("yours") }),
-  z.object({ type: z.literal("left"), busy: ids, ended: ids, leftBehind: z.number().default(0) }),
+  z.object({
+    type: z.literal("left"), busy: ids, ended: ids, leftBehind: z.number().default(0),
+    held: held.default({ services: {}, backends: {} }),
+  }),
+  z.object({ type: z.literal("held"), held }),
   datagram,
 ]);
 

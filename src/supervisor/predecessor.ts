@@ -2,7 +2,7 @@
 // needed. Once the other one is gone, every question has an answer that makes this an ordinary start.
 // Knows the messages; must never know what a socket is used for.
 
-import type { PlanePredecessor, SessionReceiver } from "../dataplane/dataplane.ts";
+import type { FlowsElsewhere, PlanePredecessor, SessionReceiver } from "../dataplane/dataplane.ts";
 import type { Peer, SharedSocket } from "../env.ts";
 import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
@@ -18,6 +18,8 @@ export interface Inherited {
   readonly remedy: string | null;
 }
 
+const NO_FLOWS: FlowsElsewhere = { services: {}, backends: {} };
+
 export class Predecessor {
   readonly #peer: Peer;
   /** Sockets that were asked for, by key. */
@@ -26,6 +28,9 @@ export class Predecessor {
   #waiting: ((answer: Answer) => void) | null = null;
   #format = OLDEST_FORMAT;
   #receiver: SessionReceiver | null = null;
+  #held: FlowsElsewhere = NO_FLOWS;
+  /** Backends that have lost their flows before it has left: it ends them then. */
+  readonly #toEnd = new Set<string>();
   #isGone = false;
   #hasLeft = false;
 
@@ -63,6 +68,11 @@ export class Predecessor {
         if (this.#isGone) receiver.decide(null);
       },
       pass: datagramsTo(this.#peer),
+      heldFlows: () => this.#held,
+      endFlows: (backends) => {
+        for (const name of backends) this.#toEnd.add(name);
+        if (this.#hasLeft) this.#endFlows();
+      },
     };
   }
 
@@ -87,8 +97,8 @@ export class Predecessor {
    */
   async serve(error: string | null, unserved: Readonly<Record<string, string>>): Promise<boolean> {
     const answer = await this.#ask({ type: "serving", error, unserved });
-    this.#hasLeft = answer?.message.type === "left";
-    if (answer === null || this.#hasLeft) return this.#hasLeft;
+    if (answer === null) return false;
+    if (answer.message.type === "left") return true;
     throw this.#refused(answer.message);
   }
 
@@ -96,6 +106,11 @@ export class Predecessor {
   async fail(message: string): Promise<void> {
     const failed: FromSuccessor = { type: "failed", message };
     if (!this.#hasLeft) await this.#peer.send(failed).catch(() => undefined);
+  }
+
+  /** Connections that it has still, or the one before it. */
+  get hasFlows(): boolean {
+    return Object.keys(this.#held.backends).length > 0;
   }
 
   /** After it was taken over from: its connections are to end within this time, too. */
@@ -106,6 +121,11 @@ export class Predecessor {
   /** Safe to repeat. */
   close(): void {
     this.#peer.close();
+  }
+
+  #endFlows(): void {
+    if (this.#toEnd.size > 0) this.#send({ type: "endFlows", backends: [...this.#toEnd] });
+    this.#toEnd.clear();
   }
 
   #ask(message: FromSuccessor): Promise<Answer> {
@@ -135,8 +155,14 @@ export class Predecessor {
         this.#receiver?.receive(datagramIn(data));
         return;
       case "left":
+        this.#hasLeft = true;
+        this.#held = data.held;
         this.#receiver?.decide(data);
+        this.#endFlows();
         break;
+      case "held":
+        this.#held = data.held;
+        return;
       case "go": case "no": case "yours": break;
     }
     const tell = this.#waiting;
@@ -146,6 +172,7 @@ export class Predecessor {
 
   #leave(): void {
     this.#isGone = true;
+    this.#held = NO_FLOWS;
     this.#receiver?.decide(null);
     for (const tell of this.#wanted.values()) tell(null);
     this.#wanted.clear();

@@ -2,9 +2,9 @@
 // serves; or, when anything goes wrong before, sees it dead and goes on as if nothing had been. Knows the
 // messages and the order of things; must never know what a plane does with its sockets.
 
-import type { Env, SharedSocket, SuccessorProcess } from "../env.ts";
+import type { Env, SuccessorProcess } from "../env.ts";
 import { Failure } from "../errors.ts";
-import type { SendSession, SessionSharing } from "../dataplane/dataplane.ts";
+import type { FlowsElsewhere, PlaneBequest, SessionSharing } from "../dataplane/dataplane.ts";
 import { datagramIn, datagramsTo } from "./datagram_channel.ts";
 import { fromSuccessorSchema, HAND_OVER_FORMAT, hasSessions } from "./hand_over.ts";
 import type { FromPredecessor, FromSuccessor } from "./hand_over.ts";
@@ -14,9 +14,7 @@ export interface Estate {
   readonly instance: string;
   /** Why this plane; what to do to get the better one. */
   readonly plane: { readonly reason: string; readonly remedy: string | null };
-  sharedSocket(key: string): SharedSocket | null;
-  /** Null: the plane has no sessions. */
-  shareSessions(send: SendSession): SessionSharing | null;
+  readonly bequest: PlaneBequest;
   /** Names of the services that are served here. */
   served(): ReadonlySet<string>;
   /** No changes from now on, until true. Resolves when none is under way. */
@@ -33,6 +31,8 @@ export interface Heir {
   readonly process: SuccessorProcess;
   /** Resolves when it was told to end: in how many milliseconds its connections are to be over. */
   readonly ending: Promise<number>;
+  /** Tells it of connections that are here still. */
+  tell(held: FlowsElsewhere): void;
 }
 
 /** A new process that does not serve within this time is given up. */
@@ -53,7 +53,10 @@ export async function handOver(estate: Estate, env: Pick<Env, "clock" | "exec" |
   }, true);
   try {
     await pact.kept;
-    return { process: successor, ending: pact.ending };
+    return {
+      process: successor, ending: pact.ending,
+      tell: (held) => { successor.send({ type: "held", held }).catch(() => undefined); }, // nobody counts any more
+    };
   } catch (error) {
     await seeEnded(successor, env.clock); // nobody but us acts from then on
     successor.close();
@@ -106,6 +109,7 @@ class Pact {
       const { data: message } = fromSuccessorSchema.safeParse(raw);
       if (message === undefined) return; // of a later format, and not for us
       if (message.type === "ending") this.#end(message.drainMs);
+      if (message.type === "endFlows") estate.bequest.endFlows(new Set(message.backends));
       if (message.type === "datagram") this.#sessions?.receive(datagramIn(message));
       this.#turn = this.#turn.then(() => this.#hear(message)).catch((error: unknown) => {
         this.fail(error instanceof Error ? error.message : String(error));
@@ -147,14 +151,14 @@ class Pact {
         await estate.freeze(true);
         const format = Math.min(message.newest ?? message.format, HAND_OVER_FORMAT);
         if (hasSessions(format)) {
-          this.#sessions = estate.shareSessions((session, socket) => this.#successor.send({ type: "session", ...session }, socket));
+          this.#sessions = estate.bequest.shareSessions((session, socket) => this.#successor.send({ type: "session", ...session }, socket));
         } else this.#log.warn({ format }, "the new process takes no UDP sessions: clients begin new ones, from other source ports");
         await this.#send({ type: "go", format, ...estate.plane });
         return;
       }
       case "want": {
         const { key } = message;
-        await this.#successor.send({ type: "socket", key }, estate.sharedSocket(key) ?? undefined);
+        await this.#successor.send({ type: "socket", key }, estate.bequest.sharedSocket(key) ?? undefined);
         this.#sessions?.share(key);
         return;
       }
@@ -171,6 +175,7 @@ class Pact {
         this.fail(message.message);
         return;
       case "datagram":
+      case "endFlows":
       case "ending":
         return; // not in turn
     }
@@ -201,7 +206,7 @@ class Pact {
     await this.#sessions?.settled(LATE_SHARING_PATIENCE_MS);
     this.#isOver = true;
     const lastWord = this.#sessions?.leave(datagramsTo(this.#successor)) ?? { busy: [], ended: [], leftBehind: 0 };
-    await this.#send({ type: "left", ...lastWord });
+    await this.#send({ type: "left", ...lastWord, held: this.#estate.bequest.heldFlows() });
     this.#sessions?.close();
     this.#resolve();
   }

@@ -6,8 +6,8 @@ import type {
   ApplyResult, CheckResult, ConfigRequest, DrainView, Explanation, ExplainRequest, EventKind, OverrideRequest,
   OverrideView, Plan, Revision, RingReport, RingRequest, Status,
 } from "../api/schemas.ts";
-import type { CloseOptions, Counters, SendSession, SessionSharing } from "../dataplane/dataplane.ts";
-import type { Cancel, Env, SharedSocket } from "../env.ts";
+import type { CloseOptions, Counters, PlaneBequest } from "../dataplane/dataplane.ts";
+import type { Cancel, Env } from "../env.ts";
 import { Failure } from "../errors.ts";
 import { certificatesSeen } from "../health/certificate_watch.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
@@ -253,8 +253,7 @@ class PointsmanSupervisor implements Supervisor {
     else this.#conditions.set(name, reason);
   }
 
-  sharedSocket(key: string): SharedSocket | null { return this.#seat.plane.sharedSocket?.(key) ?? null; }
-  shareSessions(send: SendSession): SessionSharing | null { return this.#seat.plane.shareSessions?.(send) ?? null; }
+  bequest(): PlaneBequest | null { return this.#seat.plane.bequest?.() ?? null; }
 
   close(options: CloseOptions): Promise<void> {
     this.#closing ??= this.#end(options);

@@ -106,6 +106,41 @@ describe("a hand-over", () => {
     expect([stream.failures, held.error]).toEqual([[], null]);
   }, LONG_MS);
 
+  it("leaves connections that the next processes count, wait for and reset as their own", async () => {
+    const { ports } = await serve();
+    await world.start();
+    const held = Array.from({ length: 5 }, () => new HeldConnection("127.0.0.1", ports[0]!));
+    await Promise.all(held.map((each) => each.goesOn()));
+    const flows = async (): Promise<unknown> => {
+      const { backends, services } = await world.status() as Record<"backends" | "services", { name: string; flows: unknown }[]>;
+      return [...backends, ...services].filter(({ flows: each }) => (each as { count: number }).count > 0).map((each) => [each.name, each.flows]);
+    };
+    for (const count of [5, 6]) { // of the first process, and then of the first two
+      expect((await world.ask("upgrade", "--drain", "1h")).status).toBe(0);
+      expect(await flows()).toEqual([["web/a", { count, kind: "exact" }], ["web", { count, kind: "exact" }]]);
+      held.push(new HeldConnection("127.0.0.1", ports[0]!));
+      await held.at(-1)!.goesOn();
+    }
+    // All but one end by themselves; the one of the first process has to be reset.
+    const drained = world.ask("drain", "web/a", "--timeout", "6s", "--wait");
+    const [last, ...others] = held as [HeldConnection, ...HeldConnection[]];
+    await last.fallSilent();
+    await Promise.all(others.map((each) => each.stop()));
+    await last.closed;
+    expect([last.error, ...others.map(({ error }) => error)]).toEqual(["ECONNRESET", ...others.map(() => null)]);
+    const { status, stdout, stderr } = await drained;
+    expect([status, stdout.includes("1 flow(s) (exact) are reset")], `${stdout}${stderr}`).toEqual([0, true]);
+    // The end of its last flow is that of a drain, in whichever process it is.
+    expect((await world.ask("undrain", "web/a")).status).toBe(0);
+    const other = new HeldConnection("127.0.0.1", ports[0]!);
+    await other.goesOn();
+    expect((await world.ask("upgrade", "--drain", "1h")).status).toBe(0);
+    const waiting = world.ask("drain", "web/a", "--wait");
+    await expect.poll(async () => (await world.ask("overrides")).stdout, { timeout: 20_000 }).toContain("web/a");
+    await other.stop();
+    expect([(await waiting).status, other.error]).toEqual([0, null]);
+  }, LONG_MS);
+
   it("goes on alone when the old process is killed in the middle", async () => {
     const { ports } = await serve();
     const first = await world.start();

@@ -50,10 +50,14 @@ function estate(sharing: SessionSharing): Estate & { readonly asked: string[] } 
   };
   return {
     asked, instance: "main", plane: { reason: "test", remedy: null },
-    sharedSocket: () => null,
-    shareSessions: () => {
-      asked.push("share");
-      return sharing;
+    bequest: {
+      sharedSocket: () => null,
+      shareSessions: () => {
+        asked.push("share");
+        return sharing;
+      },
+      heldFlows: () => ({ services: { web: 2 }, backends: { "web/a": 2 } }),
+      endFlows: (backends) => { asked.push(`end ${[...backends].join(" ")}`); },
     },
     served: () => new Set(), freeze: note("freeze"), closeControl: note("close"), openControl: note("open"), giveLock: note("lock"),
   };
@@ -82,7 +86,8 @@ describe("the process that hands over", () => {
   it("shares sessions with one that speaks format 2, and says last what became of them", async () => {
     const log: string[] = [];
     const other = new Other();
-    const heir = handOver(estate(fakeSharing(log)), { ...createFakeEnv(), exec: { startSuccessor: () => other } as never });
+    const old = estate(fakeSharing(log));
+    const heir = handOver(old, { ...createFakeEnv(), exec: { startSuccessor: () => other } as never });
     const { say } = other;
     say({ ...HELLO, format: 1, newest: 3 }, null);
     say({ type: "want", key: "udp 127.0.0.1:53" }, null);
@@ -91,14 +96,18 @@ describe("the process that hands over", () => {
     say({ type: "datagram", key: "udp 127.0.0.1:53", address: "192.0.2.7", port: 9, bytes: Buffer.from("ho").toString("base64") }, null);
     say({ type: "control" }, null);
     say({ type: "serving", error: null, unserved: {} }, null);
-    await heir;
+    const { tell } = await heir;
+    tell({ services: { web: 1 }, backends: { "web/a": 1 } });
+    say({ type: "endFlows", backends: ["web/a", "web/b"] }, null);
+    expect(old.asked.at(-1)).toBe("end web/a web/b");
     expect(log).toEqual([
       "share udp 127.0.0.1:53", "receive udp 127.0.0.1:53 192.0.2.7 9 ho", "settled 30000", "settled 1000", "leave", "close",
     ]);
     expect(other.heard).toEqual([
       { type: "go", format: 2, reason: "test", remedy: null }, { type: "socket", key: "udp 127.0.0.1:53" }, { type: "yours" },
       { type: "datagram", key: "k", address: "192.0.2.1", port: 5, bytes: Buffer.from("late").toString("base64") },
-      { type: "left", busy: [2], ended: [3], leftBehind: 4 },
+      { type: "left", busy: [2], ended: [3], leftBehind: 4, held: { services: { web: 2 }, backends: { "web/a": 2 } } },
+      { type: "held", held: { services: { web: 1 }, backends: { "web/a": 1 } } },
     ]);
   });
 
@@ -170,8 +179,26 @@ describe("the process that takes over", () => {
       other.say({ type: "datagram", key: "k", address: "a", port: 1, bytes: Buffer.from("x").toString("base64") }, null);
       socket.close();
       expect(plane.sharesSessions).toBe(true);
-      expect(heard.splice(0)).toEqual([["session", 1, true], hasLastWord ? { type: "left", busy: [1], ended: [], leftBehind: 2 } : null, "x"]);
+      expect(heard.splice(0)).toEqual([["session", 1, true], hasLastWord
+        ? { type: "left", busy: [1], ended: [], leftBehind: 2, held: { services: {}, backends: {} } } : null, "x"]);
     }
+  });
+
+  it("counts what the other process has still until that is gone, and has it end flows once it has left", async () => {
+    const { other, predecessor } = taking(({ type }) => (type === "hello" ? { type: "go", format: 2, reason: "r", remedy: null } : null));
+    await predecessor.begin(CONFIG, "1.0");
+    const plane = predecessor.forPlane();
+    plane.endFlows(new Set(["web/a"]));
+    expect([plane.heldFlows(), predecessor.hasFlows]).toEqual([{ services: {}, backends: {} }, false]);
+    other.say({ type: "left", held: { services: { web: 2 }, backends: { "web/b": 2 } } }, null);
+    plane.endFlows(new Set(["web/b"]));
+    expect(other.heard.slice(1)).toEqual([{ type: "endFlows", backends: ["web/a"] }, { type: "endFlows", backends: ["web/b"] }]);
+    expect([plane.heldFlows().services, predecessor.hasFlows]).toEqual([{ web: 2 }, true]);
+    other.say({ type: "held", held: { services: { web: 1 }, backends: { "web/b": 1 } } }, null);
+    expect(plane.heldFlows().backends).toEqual({ "web/b": 1 });
+    other.end(0);
+    await settle();
+    expect([plane.heldFlows().backends, predecessor.hasFlows]).toEqual([{}, false]);
   });
 });
 

@@ -4,7 +4,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type {
-  PassedDatagram, PlanePredecessor, SessionReceiver, SharedSession,
+  PassedDatagram, PlanePredecessor, SessionReceiver, SessionSharing, SharedSession,
 } from "../../src/dataplane/dataplane.ts";
 import type { Config } from "../../src/model/config.ts";
 import {
@@ -60,7 +60,7 @@ describe("a plane that shares its sessions", () => {
     readonly port: number;
     readonly client: UdpClient;
     readonly sent: SharedSession[];
-    readonly sharing: ReturnType<NonNullable<ProxyWorld["plane"]["shareSessions"]>>;
+    readonly sharing: SessionSharing;
   }
 
   /** With one session that is shared, last used two seconds ago. */
@@ -74,7 +74,7 @@ describe("a plane that shares its sessions", () => {
     await world.fake.advance(5000); // looks at it
     await world.fake.advance(2000);
     const sent: SharedSession[] = [];
-    const sharing = world.plane.shareSessions!((session) => {
+    const sharing = world.plane.bequest!().shareSessions((session) => {
       sent.push(session);
       return Promise.resolve();
     });
@@ -152,7 +152,7 @@ describe("a plane that shares its sessions", () => {
     const clients = [await world.udpClient(), await world.udpClient(), await world.udpClient()];
     for (const client of clients) await ask(client, port, "1");
     let count = 0;
-    const sharing = world.plane.shareSessions!(() => {
+    const sharing = world.plane.bequest!().shareSessions(() => {
       count += 1;
       return count < 2 ? Promise.resolve() : Promise.reject(new Error("gone"));
     });
@@ -191,6 +191,7 @@ describe("a plane that takes sessions over", () => {
         passed.push(datagram);
         return true;
       },
+      heldFlows: () => ({ services: {}, backends: {} }), endFlows: () => undefined,
     };
     const world = newWorld({ predecessor, openFilesMax });
     const backend = await world.udpBackend("a");

@@ -2,7 +2,7 @@
 // of them than a new table asks for. Knows listeners, not what goes through them; needs nothing but
 // Node.
 
-import type { Cancel, Env, SharedSocket } from "../../env.ts";
+import type { Cancel, Env } from "../../env.ts";
 import type { Failure } from "../../errors.ts";
 import type { Config, Protocol } from "../../model/config.ts";
 import type { Decide } from "../../model/decide.ts";
@@ -13,14 +13,15 @@ import { NO_NAT } from "../../model/nat.ts";
 import { NOTHING_REMEMBERED } from "../../model/remember_pace.ts";
 import { EMPTY_LEDGER } from "../../model/table.ts";
 import type {
-  ApplyReport, CloseOptions, Counters, Dataplane, PlanePredecessor, PlaneStatus, SendSession, SessionSharing,
-  StepDescription,
+  ApplyReport, CloseOptions, Counters, Dataplane, FlowsElsewhere, PlaneBequest, PlanePredecessor, PlaneStatus, SendSession,
+  SessionSharing, StepDescription,
 } from "../dataplane.ts";
 import type { AssignedAddress, AssignProblems } from "./assigned_addresses.ts";
 import { AssignedAddresses } from "./assigned_addresses.ts";
 import { createWarner, type ProxyContext, type ServiceLoad } from "./context.ts";
 import { byService, describeSteps, textOf, type Changes, type Wanted } from "./describe_change.ts";
 import { descriptorBudget } from "./descriptors.ts";
+import { flowsOf, withFlowsElsewhere } from "./flows_elsewhere.ts";
 import {
   bindFailure, listeningPlaces, type ListeningPlace, type ProxyBinding,
 } from "./listening.ts";
@@ -67,6 +68,7 @@ class ProxyPlane implements Dataplane {
   /** Where `interface` is. */
   readonly #interface: string | null;
   readonly #context: ProxyContext;
+  readonly #predecessor: PlanePredecessor | null;
   readonly #tally = new Tally();
   readonly #listeners = new Map<string, Listener>();
   #loads: ReadonlyMap<string, ServiceLoad> = new Map();
@@ -82,6 +84,7 @@ class ProxyPlane implements Dataplane {
     const { env, predecessor, config: { instance, dataplane } } = options;
     const passes = predecessor?.sharesSessions === true;
     this.#env = env;
+    this.#predecessor = predecessor ?? null;
     this.#binding = dataplane.proxy;
     this.#addresses = new AssignedAddresses(env, instance);
     this.#interface = dataplane.interfaces[0] ?? null;
@@ -146,7 +149,8 @@ class ProxyPlane implements Dataplane {
       services: this.#table.services.map(({ name }) => name),
       backends: [...this.#table.destinations.values()].map(({ name }) => name),
     };
-    return this.#tally.counters(flowsMax, names, this.#env.clock.monotonicMs());
+    const counters = this.#tally.counters(flowsMax, names, this.#env.clock.monotonicMs());
+    return withFlowsElsewhere(counters, this.#flowsElsewhere());
   }
 
   status(): PlaneStatus {
@@ -162,17 +166,29 @@ class ProxyPlane implements Dataplane {
     // sockets die with the process: nobody needs to be told
   }
 
-  sharedSocket(key: string): SharedSocket | null {
-    return this.#listeners.get(key)?.socket ?? null;
+  bequest(): PlaneBequest {
+    return {
+      sharedSocket: (key) => this.#listeners.get(key)?.socket ?? null,
+      shareSessions: (send) => this.#shareSessions(send),
+      heldFlows: () => {
+        const accounts = this.#everyListener().flatMap((listener) => (listener instanceof TcpListener ? listener.accounts() : []));
+        return flowsOf(accounts, this.#flowsElsewhere());
+      },
+      endFlows: (backends) => { this.#endFlowsWith(backends); },
+    };
   }
 
-  shareSessions(send: SendSession): SessionSharing {
+  #shareSessions(send: SendSession): SessionSharing {
     const listenerOf = (key: string): UdpListener | null => {
       const listener = this.#listeners.get(key);
       return listener instanceof UdpListener ? listener : null;
     };
     const { clock, log } = this.#env;
     return new ProxySessionSharing({ clock, log, listenerOf }, send);
+  }
+
+  #flowsElsewhere(): FlowsElsewhere {
+    return this.#predecessor?.heldFlows() ?? { services: {}, backends: {} };
   }
 
   async close({ drainMs, hurry, handedOver = false }: CloseOptions): Promise<void> {
@@ -200,8 +216,12 @@ class ProxyPlane implements Dataplane {
   /** Of backends that are to have no flows: of those that are gone from the table, they end by themselves. */
   #endFlows(): void {
     const ending = new Set([...this.#table.destinations.values()].flatMap(({ name, resets }) => (resets ? [name] : [])));
-    if (ending.size === 0) return;
-    for (const listener of this.#everyListener()) listener.endFlows(ending);
+    if (ending.size > 0) this.#endFlowsWith(ending);
+  }
+
+  #endFlowsWith(backends: ReadonlySet<string>): void {
+    for (const listener of this.#everyListener()) listener.endFlows(backends);
+    this.#predecessor?.endFlows(backends);
   }
 
   #everyListener(): Listener[] {

@@ -69,6 +69,11 @@ export class TcpConnection {
     this.#countedBytes = bytesRead;
   }
 
+  /** Null before there is a backend. */
+  get account(): Account | null {
+    return this.#account;
+  }
+
   /** Ends the connection when a side is gone or no byte moved for as long as the service allows. */
   sweep(nowMs: number): void {
     const { idleTimeoutMs } = this.#start.service().config.proxy;

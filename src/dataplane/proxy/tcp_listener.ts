@@ -9,6 +9,7 @@ import type { ProxyContext, ServiceLoad } from "./context.ts";
 import { decideFlow, warnOfDescriptors } from "./context.ts";
 import type { ListeningPlace } from "./listening.ts";
 import { reasonOf } from "./listening.ts";
+import type { Account } from "./tally.ts";
 import { HIGH_WATER_MARK, resetSocket, TcpConnection } from "./tcp_connection.ts";
 
 /** The kernel takes no more than net.core.somaxconn of it. */
@@ -91,6 +92,11 @@ export class TcpListener {
     this.#load.flows -= this.#connections.size;
     this.#load = load;
     this.#load.flows += this.#connections.size;
+  }
+
+  /** Of connections that have come to their backend. */
+  accounts(): Account[] {
+    return [...this.#connections].flatMap(({ account }) => account ?? []);
   }
 
   /** Of these backends ("pool/backend"). */
