@@ -18,7 +18,7 @@ import type { Env } from "./env.ts";
 import { createEnv } from "./env_real.ts";
 import { Failure } from "./errors.ts";
 import { watchCertificates } from "./health/certificate_watch.ts";
-import { createChecker } from "./health/checker.ts";
+import { createCheckerWithAgents } from "./health/agents.ts";
 import { createProbe } from "./health/probe.ts";
 import type { Config } from "./model/config.ts";
 import type { OpenPlane, StartChecker, Supervisor } from "./supervisor/contract.ts";
@@ -220,7 +220,7 @@ function openState(
 
 function checkerIn(env: Env, execProbes: boolean): StartChecker {
   return (initial, onTransition, connectThrough) =>
-    createChecker({
+    createCheckerWithAgents({
       env, probe: watchCertificates(createProbe(env, connectThrough, execProbes), env), initial, onTransition,
     });
 }

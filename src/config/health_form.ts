@@ -2,12 +2,12 @@
 // Health as the file would say it. Total: every text was checked before. Must never judge a config.
 
 import type * as z from "zod";
-import type { ActiveHealth, Health, HealthTiming, HttpHealth } from "../model/health_check.ts";
+import type { ActiveHealth, HealthTiming, HttpHealth, PoolHealth, ProbeAgent } from "../model/health_check.ts";
 import { formatDuration, readAddress, readDuration } from "./formats.ts";
 import {
   formatPayload, formatSecret, formatStatuses, readHeader, readPayload, readSecretText, readStatuses,
 } from "./formats_health.ts";
-import type { RawHealth, timingSchema } from "./schema_health.ts";
+import type { RawAgent, RawHealth, timingSchema } from "./schema_health.ts";
 
 const TIMEOUT_DEFAULT_MS = 1000;
 
@@ -19,12 +19,13 @@ function probeTimeoutMs(
   return Math.min(TIMEOUT_DEFAULT_MS, readDuration(health.interval));
 }
 
-export function convertHealth(raw: RawHealth): Health {
-  if (raw.type === "none") return { type: "none" };
+export function convertHealth(raw: RawHealth): PoolHealth {
+  if (raw.type === "none") return { type: "none", ...convertAgent(raw.agent, null) };
+  const source = raw.source === null ? null : readAddress(raw.source);
   const timing = {
     intervalMs: readDuration(raw.interval), timeoutMs: probeTimeoutMs(raw),
     rise: raw.rise, fall: raw.fall, jitter: raw.jitter, port: raw.port, via: raw.via,
-    source: raw.source === null ? null : readAddress(raw.source),
+    source, ...convertAgent(raw.agent, source),
   };
   switch (raw.type) {
     case "tcp": return { type: "tcp", ...timing };
@@ -54,10 +55,27 @@ export function convertHealth(raw: RawHealth): Health {
   }
 }
 
+function convertAgent(raw: RawAgent, source: ProbeAgent["source"]): { readonly agent?: ProbeAgent } {
+  if (raw === null) return {};
+  const { port, send, interval, jitter } = raw;
+  const agent = {
+    port, send: send === null ? null : readPayload(send), intervalMs: readDuration(interval), timeoutMs: probeTimeoutMs(raw),
+    jitter, source,
+  };
+  return { agent };
+}
+
+function agentForm({ port, send, intervalMs, timeoutMs, jitter }: ProbeAgent): Record<string, unknown> {
+  return {
+    port, send: send === null ? null : formatPayload(send), interval: formatDuration(intervalMs),
+    timeout: formatDuration(timeoutMs), jitter,
+  };
+}
+
 type TimingKey = keyof z.output<typeof timingSchema>;
 
 function withoutTiming<R extends { readonly [Key in TimingKey]?: unknown }>(raw: R): Omit<R, TimingKey> {
-  const { interval, timeout, rise, fall, jitter, port, via, source, ...own } = raw;
+  const { interval, timeout, rise, fall, jitter, port, via, source, agent, ...own } = raw;
   return own;
 }
 
@@ -74,12 +92,13 @@ function convertHttp(raw: Extract<RawHealth, { type: "http" }>): Bare<HttpHealth
   };
 }
 
-export function healthForm(health: Health): Record<string, unknown> {
-  if (health.type === "none") return { type: "none" };
+export function healthForm(health: PoolHealth): Record<string, unknown> {
+  const agent = health.agent === undefined ? null : agentForm(health.agent);
+  if (health.type === "none") return { type: "none", agent };
   const timing = {
     interval: formatDuration(health.intervalMs), timeout: formatDuration(health.timeoutMs),
     rise: health.rise, fall: health.fall, jitter: health.jitter, port: health.port,
-    via: health.via, source: health.source?.text ?? null,
+    via: health.via, source: health.source?.text ?? null, agent,
   };
   switch (health.type) {
     case "tcp": return { type: "tcp", ...timing };
@@ -102,7 +121,7 @@ export function healthForm(health: Health): Record<string, unknown> {
 }
 
 function bare<H extends HealthTiming>(health: H): Omit<H, keyof HealthTiming> {
-  const { intervalMs, timeoutMs, rise, fall, jitter, port, via, source, ...own } = health;
+  const { intervalMs, timeoutMs, rise, fall, jitter, port, via, source, agent, ...own } = health;
   return own;
 }
 

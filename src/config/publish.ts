@@ -50,14 +50,14 @@ export function configReferenceText(): string {
 }
 
 /** The order in which a reader meets them, not the one in which the schema mentions them. */
-const READING_ORDER = ["Service", "QUIC-LB-config", "Pool", "Backend", "Health"];
+const READING_ORDER = ["Service", "QUIC-LB-config", "Pool", "Backend", "Health", "Certificate-check", "Agent"];
 
 function byReadingOrder(a: [string, SchemaNode], b: [string, SchemaNode]): number {
   return READING_ORDER.indexOf(a[0]) - READING_ORDER.indexOf(b[0]);
 }
 
 function definitionSections(name: string, node: SchemaNode): string[] {
-  if (node.properties !== undefined) return objectSections(`## A ${name}`, "", node);
+  if (node.properties !== undefined) return objectSections(`## ${withArticle(name, "A")}`, "", node);
   const sections = [`## A ${name} check\n\n${node.description ?? ""}`];
   for (const kind of node.oneOf ?? []) {
     const type = String(kind.properties?.["type"]?.const);
@@ -73,7 +73,7 @@ function objectSections(title: string, prefix: string, node: SchemaNode): string
   for (const [key, child] of Object.entries(node.properties ?? {})) {
     const path = prefix === "" ? key : `${prefix}.${key}`;
     const resolved = resolveNode(child);
-    if (resolved.properties !== undefined && child.$ref === undefined) {
+    if (resolved.properties !== undefined && resolved.$ref === undefined) {
       const optional = resolved.default === null;
       inner.push(...objectSections(`### \`${path}\``, path, resolved));
       const type = `mapping${optional ? " or null" : ""}, see below`;
@@ -108,7 +108,7 @@ function yamlText(value: unknown): string {
 function typeText(child: SchemaNode): string {
   const node = resolveNode(child);
   const orNull = node.default === null ? " or null" : "";
-  if (child.$ref !== undefined) return definitionLink(child.$ref);
+  if (node.$ref !== undefined) return `${definitionLink(node.$ref)}${orNull}`;
   if (node.const !== undefined) return `\`${String(node.const)}\``;
   if (node.enum !== undefined) {
     return `${node.enum.map((each) => `\`${String(each)}\``).join(", ")}${orNull}`;
@@ -127,7 +127,13 @@ function typeText(child: SchemaNode): string {
 
 function definitionLink(reference: string): string {
   const name = reference.slice("#/$defs/".length).toLowerCase();
-  return name === "health" ? `[a health check](#a-health-check)` : `[a ${name}](#a-${name})`;
+  if (name === "health") return "[a health check](#a-health-check)";
+  const noun = withArticle(name, "a");
+  return `[${noun}](#${noun.replaceAll(" ", "-")})`;
+}
+
+function withArticle(noun: string, article: "a" | "A"): string {
+  return `${article}${/^[aeiou]/.test(noun) ? "n" : ""} ${noun}`;
 }
 
 const WAYS: readonly Forwarding[] = ["l2", "ipip", "gue", "gre", "nat", "fullnat"];

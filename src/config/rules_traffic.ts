@@ -10,7 +10,7 @@ import type { Draft, DraftService } from "./draft.ts";
 import { checkPrefix, formatDuration, readDuration, readPrefix } from "./formats.ts";
 import { valueAt } from "./explain.ts";
 import { pathText } from "./problem.ts";
-import type { Finding } from "./problem.ts";
+import type { Finding, Path } from "./problem.ts";
 import { error, poolUses, serviceName, warning } from "./rules_names.ts";
 import type { Rule } from "./rules_names.ts";
 
@@ -172,16 +172,23 @@ function* foreignPrefix(
 
 function* probes(draft: Draft): Iterable<Finding> {
   for (const pool of draft.pools) {
-    const { interval, timeout } = pool.health?.timing ?? {};
-    if (interval === undefined || timeout === undefined) continue;
-    const intervalMs = readDuration(interval);
-    const timeoutMs = readDuration(timeout);
-    if (timeoutMs <= intervalMs) continue;
-    yield error([...pool.path, "health", "timeout"],
-      `the timeout ${formatDuration(timeoutMs)} is longer than the interval `
-      + formatDuration(intervalMs),
-      "one probe ends before the next starts");
+    const { agent, ...timing } = pool.health?.timing ?? {};
+    const place = [...pool.path, "health"];
+    yield* longTimeouts(place, timing);
+    yield* longTimeouts([...place, "agent"], agent ?? {});
   }
+}
+
+function* longTimeouts(
+  place: Path, { interval, timeout }: { readonly interval?: string; readonly timeout?: string | undefined },
+): Iterable<Finding> {
+  if (interval === undefined || timeout === undefined) return;
+  const intervalMs = readDuration(interval);
+  const timeoutMs = readDuration(timeout);
+  if (timeoutMs <= intervalMs) return;
+  yield error([...place, "timeout"],
+    `the timeout ${formatDuration(timeoutMs)} is longer than the interval ${formatDuration(intervalMs)}`,
+    "one probe ends before the next starts");
 }
 
 /**

@@ -11,25 +11,38 @@ import {
 import { duration, hostAddress, integer, path, port, text } from "./schema_parts.ts";
 import { viaSchema } from "./schema_probes.ts";
 
+const intervalKey = duration("From the start of one probe to the start of the next.", "10ms", "1h").default("2s");
+const timeoutKey = duration(
+  "A probe without an answer for so long has failed; at most the interval. Default: 1s, or the interval where that is "
+    + "shorter.", "1ms", "1h").optional();
+const jitterKey = z.number().min(0).max(0.5).default(0.1).meta({
+  title: "a share",
+  description: "Share of the interval by which a probe may come early, so that probes spread out; never late.",
+});
+
+const agentSchema = z.strictObject({
+  port: port("Where the agent listens for TCP, at the backend's address."),
+  send: payload("What it is sent; null: nothing.").nullable().default(null),
+  interval: intervalKey,
+  timeout: timeoutKey,
+  jitter: jitterKey,
+}).meta({ id: "Agent", title: "an agent" }).nullable().default(null).meta({
+  description: "An agent beside the backend that says how much the backend wants to do, by HAProxy's protocol: up, down, "
+    + "drain, maint, ready, 75% ([docs/health.md](health.md#agents)). null: there is none.",
+});
+
 /** Keys of every kind of probe. */
 const timing = {
-  interval: duration(
-    "From the start of one probe to the start of the next.", "10ms", "1h",
-  ).default("2s"),
-  timeout: duration(
-    "A probe without an answer for so long has failed; at most the interval. Default: 1s, or the "
-    + "interval where that is shorter.", "1ms", "1h").optional(),
+  interval: intervalKey,
+  timeout: timeoutKey,
   rise: integer("Successes in a row that turn a backend up.", 1, 1000).default(2),
   fall: integer("Failures in a row that turn a backend down.", 1, 1000).default(3),
-  jitter: z.number().min(0).max(0.5).default(0.1).meta({
-    title: "a share",
-    description: "Share of the interval by which a probe may come early, so that probes spread "
-      + "out; never late.",
-  }),
+  jitter: jitterKey,
   port: port("Port to probe; null: the backend's own.").nullable().default(null),
   via: viaSchema,
   source: hostAddress("Address of this host that probes come from, of backends of its family; null: the kernel's "
     + "choice.").nullable().default(null),
+  agent: agentSchema,
 };
 
 export const timingSchema = z.object(timing);
@@ -55,7 +68,7 @@ const tlsKeys = {
 };
 
 /** Of probes that may go over TLS. */
-const tlsSchema = z.strictObject(tlsKeys).nullable().default(null).meta(
+const tlsSchema = z.strictObject(tlsKeys).meta({ id: "Certificate-check", title: "a certificate-check" }).nullable().default(null).meta(
   { description: "Probe over TLS; null: in the clear." },
 );
 
@@ -244,6 +257,7 @@ const tcpHealth = z.strictObject({
 
 const noHealth = z.strictObject({
   type: z.literal("none").meta({ description: "No probes: every backend is taken as up." }),
+  agent: agentSchema,
 });
 
 export const healthSchema = z.discriminatedUnion("type", [
@@ -254,4 +268,5 @@ export const healthSchema = z.discriminatedUnion("type", [
   description: "How backends are probed. Default: `{ type: tcp }`.",
 });
 
+export type RawAgent = z.output<typeof agentSchema>;
 export type RawHealth = z.output<typeof healthSchema>;

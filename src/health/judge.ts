@@ -31,6 +31,8 @@ export interface Outcome {
   readonly durationMs: number;
   /** Absent where none was seen. */
   readonly certificate?: Certificate;
+  /** Of an agent: its line. */
+  readonly said?: string;
 }
 
 export interface JudgeRules {

@@ -4,9 +4,10 @@
 
 import type { Env } from "../env.ts";
 import { formatEndpoint } from "../model/address.ts";
-import type { ActiveHealth } from "../model/health_check.ts";
+import type { ProbedHealth } from "../model/health_check.ts";
 import type { Probe } from "./checker.ts";
 import type { Outcome } from "./judge.ts";
+import { probeAgent } from "./probes/agent.ts";
 import type { Attempt } from "./probes/attempt.ts";
 import { CANCELLED, createAttempt, verdictOf } from "./probes/attempt.ts";
 import { probeDns } from "./probes/dns.ts";
@@ -93,10 +94,11 @@ function begin(doors: Doors, aim: Aim, attempt: Attempt): void {
     case "mysql": return probeMysql(doors, narrowed(aim, health), attempt);
     case "icmp": return probeIcmp(doors, narrowed(aim, health), attempt);
     case "exec": return probeExec(doors, narrowed(aim, health), attempt);
+    case "agent": return probeAgent(doors, narrowed(aim, health), attempt);
     case "smtp": return probeSmtp(doors, narrowed(aim, health), attempt);
   }
 }
 
-function narrowed<H extends ActiveHealth>(aim: Aim, health: H): Aim<H> {
+function narrowed<H extends ProbedHealth>(aim: Aim, health: H): Aim<H> {
   return { ...aim, health };
 }

@@ -3,7 +3,7 @@
 // else builds one from text. Pure types: this file knows no YAML and no schema.
 
 import type { Address, Prefix } from "./address.ts";
-import type { Health } from "./health_check.ts";
+import type { PoolHealth } from "./health_check.ts";
 import type { NatConfig } from "./nat.ts";
 import type { ServiceAddress } from "./service_address.ts";
 
@@ -44,7 +44,7 @@ export interface PoolConfig {
   /** The pool's name; an inline pool is named after its service. */
   readonly name: string;
   readonly inline: boolean;
-  readonly health: Health;
+  readonly health: PoolHealth;
   readonly backends: readonly BackendConfig[];
 }
 

@@ -37,10 +37,24 @@ export interface HealthTiming {
   readonly via: "direct" | "tunnel";
   /** Address of this host that probes of its family come from; null: the kernel's choice. */
   readonly source: Address | null;
+  /** Absent: nobody speaks for the backend. */
+  readonly agent?: ProbeAgent;
+}
+
+/** An agent beside the backend, which says how much the backend wants to do. */
+export interface ProbeAgent {
+  readonly port: number;
+  /** What is sent to it, or null. */
+  readonly send: ProbePayload | null;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  readonly jitter: number;
+  readonly source: Address | null;
 }
 
 export interface NoHealth {
   readonly type: "none";
+  readonly agent?: ProbeAgent;
 }
 
 export interface TcpHealth extends HealthTiming {
@@ -158,7 +172,18 @@ export interface ExecHealth extends HealthTiming {
 export type ActiveHealth =
   | TcpHealth | TlsHealth | HttpHealth | GrpcHealth | UdpHealth | DnsHealth
   | RedisHealth | PostgresHealth | MysqlHealth | SmtpHealth | IcmpHealth | ExecHealth;
-export type Health = NoHealth | ActiveHealth;
+/** What a pool has. */
+export type PoolHealth = NoHealth | ActiveHealth;
+
+/** One question to the agent of a backend; no pool has it for itself. */
+export interface AgentHealth extends HealthTiming {
+  readonly type: "agent";
+  readonly send: ProbePayload | null;
+}
+
+/** What a probe can be of. */
+export type ProbedHealth = ActiveHealth | AgentHealth;
+export type Health = NoHealth | ProbedHealth;
 
 /** Kinds that can do without: a backend for which no port is named is probed all the same. */
 export function needsPort(type: unknown): boolean {

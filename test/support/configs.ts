@@ -8,7 +8,7 @@ import type {
   BackendConfig, Config, DataplaneMode, Forwarding, Gue, HashInput, HashSeed, IgnoredKeys,
   PoolConfig, Problem, ServiceConfig, Tracking,
 } from "../../src/model/config.ts";
-import type { Health } from "../../src/model/health_check.ts";
+import type { PoolHealth } from "../../src/model/health_check.ts";
 import { serviceAt } from "./service_at.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
 
@@ -71,12 +71,12 @@ export function address(text: string): Address {
   return parsed;
 }
 
-const PROBES: Exclude<Health, { type: "none" }> = {
+const PROBES: Exclude<PoolHealth, { type: "none" }> = {
   type: "tcp", intervalMs: 1000, timeoutMs: 500, rise: 2, fall: 3, jitter: 0, port: null,
   via: "direct", source: null,
 };
 
-function healthOf({ probes = false }: ConfigSketch): Health {
+function healthOf({ probes = false }: ConfigSketch): PoolHealth {
   if (probes === false) return { type: "none" };
   return probes === "tunnel" ? { ...PROBES, via: "tunnel" } : PROBES;
 }

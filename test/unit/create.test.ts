@@ -156,4 +156,27 @@ describe("createPointsman", () => {
     await expect.poll(() => pointsman.status().ready, { timeout: 20_000 }).toBe(true);
     expect(["one", "two"]).toContain(await ask(taken));
   });
+
+  it("gives a backend of its share what its agent wants, and the rest to others", async () => {
+    let line = "75% # busy\n";
+    const agent = createServer((socket) => { socket.on("error", () => { /* gone */ }); socket.end(line); });
+    backends.push(agent);
+    await new Promise<void>((resolve) => { agent.listen(0, "127.0.0.2", resolve); });
+    const config = configWith(await freePort()) as { services: object[] };
+    // Names that no override of the tests before is for. Nobody listens at the other one, which therefore says nothing.
+    const pool = [{ name: "c0", address: "127.0.0.2", port: ports[0] }, { name: "c1", address: "127.0.0.3", port: ports[1] }];
+    const health = { type: "none", agent: { port: (agent.address() as AddressInfo).port, interval: "50ms" } };
+    const pointsman = await start({ ...config, services: [{ ...config.services[0], health, backends: pool }] });
+    const [first, second] = ["c0", "c1"].map((name) => () => pointsman.status().backends.find(({ backend }) => backend === name));
+    await expect.poll(() => first!()?.admission).toBe(49_152);
+    expect(first!()).toMatchObject({ state: "active", reason: "agent: 75 % (busy)" });
+    expect(second!()).toMatchObject({ admission: 65_536, reason: "no health check" });
+    await expect.poll(() => first!()?.share).toBeLessThan(0.4);
+    expect(first!()?.share).toBeGreaterThan(0.35);
+    line = "maint\n";
+    await expect.poll(() => first!()?.state).toBe("down");
+    line = "ready 100%\n";
+    await expect.poll(() => first!()?.share).toBeGreaterThan(0.49);
+    expect(pointsman.supervisor.events.since(0).map(({ message }) => message)).toContain("is down: agent: maint, 75 %");
+  });
 });

@@ -3,14 +3,14 @@
 import { describe, expect, it } from "vitest";
 import { probeTargets } from "../../src/health/target.ts";
 import type { Config } from "../../src/model/config.ts";
-import type { Health } from "../../src/model/health_check.ts";
+import type { PoolHealth } from "../../src/model/health_check.ts";
 import { config, service } from "../support/proxy_world.ts";
 
-const TCP: Extract<Health, { type: "tcp" }> = {
+const TCP: Extract<PoolHealth, { type: "tcp" }> = {
   type: "tcp", intervalMs: 1000, timeoutMs: 500, rise: 1, fall: 1, jitter: 0, port: null, via: "direct", source: null,
 };
 
-function withHealth(wanted: Config, health: Health, port: number | null = null): Config {
+function withHealth(wanted: Config, health: PoolHealth, port: number | null = null): Config {
   return {
     ...wanted,
     pools: wanted.pools.map((pool) => ({

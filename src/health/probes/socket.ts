@@ -4,7 +4,7 @@
 import type { Socket } from "node:net";
 import type { Env } from "../../env.ts";
 import { formatEndpoint } from "../../model/address.ts";
-import type { ActiveHealth } from "../../model/health_check.ts";
+import type { ProbedHealth } from "../../model/health_check.ts";
 import type { ProbePlace, ProbeTarget } from "../target.ts";
 import { OwnFault } from "./attempt.ts";
 import type { ProcessDoors } from "./process.ts";
@@ -16,7 +16,7 @@ import type { ProcessDoors } from "./process.ts";
 export type ConnectThrough = (place: ProbePlace) => Socket | string;
 
 /** One target by one way. */
-export interface Aim<H extends ActiveHealth = ActiveHealth> {
+export interface Aim<H extends ProbedHealth = ProbedHealth> {
   /** "pool/backend". */
   readonly name: string;
   readonly address: ProbeTarget["address"];
