@@ -209,6 +209,8 @@ struct service_version {
 	__u16 mss_max;          /* largest segment that SYNs may ask for; 0: no limit */
 	__u64 changing_until_ns; /* CLOCK_MONOTONIC; from then on no slot is changing */
 	struct slot_scheme predecessor; /* its ring has the untracked owner of each slot that is changing */
+	__u64 remembered_since_ns; /* CLOCK_MONOTONIC; entries of `flows` from before count for nothing */
+	__u8 pad[56];           /* to 128 bytes: two cache lines */
 };
 
 /* The way to a destination. The first twelve bytes are those of the Ethernet header. */
@@ -462,7 +464,7 @@ _Static_assert(sizeof(struct nat_flow) == 88, "no padding that the compiler may 
 _Static_assert(sizeof(struct fragment_key) == 40, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct fragment_entry) == 16, "two words");
 _Static_assert(sizeof(struct slot_scheme) == 24, "no padding that the compiler may leave unset");
-_Static_assert(sizeof(struct service_version) == 64, "a cache line");
+_Static_assert(sizeof(struct service_version) == 128, "two cache lines");
 _Static_assert(sizeof(struct next_hop) == 24, "two of them in a destination");
 _Static_assert(sizeof(struct destination) == 128, "two cache lines");
 _Static_assert(sizeof(struct policy_key) == 24, "32 + 32 + 128 bits");

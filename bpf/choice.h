@@ -66,7 +66,8 @@ static __always_inline bool follow_flow(const struct packet *packet,
 	if (!entry)
 		return false;
 	last_seen_ns = *(volatile __u64 *)&entry->last_seen_ns;
-	if (last_seen_ns + version->flow_idle_ms * 1000000ull < choice->now_ns)
+	if (last_seen_ns + version->flow_idle_ms * 1000000ull < choice->now_ns ||
+	    last_seen_ns < version->remembered_since_ns)
 		return false;
 	id = entry->destination;
 	destination = bpf_map_lookup_elem(&destinations, &id);

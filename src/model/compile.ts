@@ -18,7 +18,7 @@ import { pickAlgorithmOf, pickWeight } from "./pick.ts";
 import type { Picking } from "./pick.ts";
 import { trackingOf } from "./flow_decide.ts";
 import { isSameScheme, schemeOf } from "./slot.ts";
-import { nextStates, SETTLED } from "./slot_states.ts";
+import { nextStates, rememberedSinceNs, SETTLED } from "./slot_states.ts";
 import type { NextSlots, PublishedSlots, SlotStates, SlotSweep, SlotTimes } from "./slot_states.ts";
 import type { Destination, ForwardingTable, Intent, Ledger, Service } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
@@ -159,7 +159,8 @@ function followSlots(
       made.push(known);
     }
     const { states } = known;
-    return states === service.states ? service : { ...service, states };
+    const since = rememberedSinceNs(step.previous, step.next, times);
+    return states === service.states && since === 0n ? service : { ...service, states, rememberedSinceNs: since };
   };
 }
 
@@ -187,8 +188,9 @@ function isSameStep(a: SlotStep, b: SlotStep): boolean {
     && isSameScheme(a.next.scheme, b.next.scheme);
 }
 
-function slotsNow(service: Service): Omit<PublishedSlots, "states"> {
-  return { scheme: schemeOf(service), owners: service.ring.slots, tracking: trackingOf(service) };
+function slotsNow(service: Service): Omit<PublishedSlots, "states" | "rememberedSinceNs"> {
+  const { flowIdleMs } = service.config;
+  return { scheme: schemeOf(service), owners: service.ring.slots, tracking: trackingOf(service), flowIdleMs };
 }
 
 function nextSlots(service: Service): Omit<NextSlots, "isBack"> {
@@ -199,7 +201,7 @@ function nextSlots(service: Service): Omit<NextSlots, "isBack"> {
 function slotsOf(services: readonly Service[], { changes }: Previous): Ledger["slots"] {
   if (changes === undefined) return new Map();
   return new Map(services.map((service) =>
-    [serviceKey(service.config), { ...slotsNow(service), states: service.states }]));
+    [serviceKey(service.config), { ...slotsNow(service), states: service.states, rememberedSinceNs: service.rememberedSinceNs }]));
 }
 
 /** Ids that have another identity from now on. */
@@ -297,6 +299,7 @@ function compileService(
     hashSeed,
     ring,
     states: SETTLED,
+    rememberedSinceNs: 0n,
     picking: pickingOf(config, turns, candidates.filter((_, at) => takesFlows(members[at]!))),
     destinations: members.map((member) => member.id),
     failedOpen,

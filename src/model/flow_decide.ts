@@ -3,6 +3,7 @@
 // twin.
 
 import { nameable } from "./alternates.ts";
+import { isIdle } from "./flow_exception.ts";
 import { pick } from "./pick.ts";
 import type { Decision, Effect, Packet, State } from "./decide.ts";
 import { opensConnection } from "./decide.ts";
@@ -40,7 +41,6 @@ export function flowEventOf(effects: readonly Effect[], flow: State["flow"]): Fl
   return flow === null && effects.some(({ kind }) => kind === "remember") ? "written" : null;
 }
 
-const NS_PER_MS = 1_000_000n;
 const NO_EFFECTS: readonly Effect[] = [];
 
 type How = NonNullable<Decision["how"]>;
@@ -106,7 +106,7 @@ function flowHolder(
 ): Destination | null {
   const entry = state.flow;
   if (entry === null) return null;
-  if (entry.lastSeenNs + BigInt(service.config.flowIdleMs) * NS_PER_MS < state.nowNs) return null;
+  if (isIdle(service, entry, state.nowNs)) return null;
   const destination = table.destinations.get(entry.destination);
   if (
     destination === undefined ||

@@ -23,8 +23,10 @@ export function exceptionalSlot(
 }
 
 /** Whether an entry counts for nothing any more. */
-export function isIdle({ config }: Service, { lastSeenNs }: Pick<FlowEntry, "lastSeenNs">, nowNs: bigint): boolean {
-  return lastSeenNs + BigInt(config.flowIdleMs) * 1_000_000n < nowNs;
+export function isIdle(
+  { config, rememberedSinceNs }: Service, { lastSeenNs }: Pick<FlowEntry, "lastSeenNs">, nowNs: bigint,
+): boolean {
+  return lastSeenNs + BigInt(config.flowIdleMs) * 1_000_000n < nowNs || lastSeenNs < rememberedSinceNs;
 }
 
 const generationsByTable = new WeakMap<ForwardingTable, ReadonlyMap<number, number>>();

@@ -60,6 +60,10 @@ export interface PublishedSlots {
   /** Destination id per slot. */
   readonly owners: Uint16Array;
   readonly tracking: Tracking;
+  /** What is remembered of a flow counts for so long after its last packet. */
+  readonly flowIdleMs: number;
+  /** As of the service. */
+  readonly rememberedSinceNs: bigint;
   readonly states: SlotStates;
 }
 
@@ -68,6 +72,7 @@ export interface NextSlots {
   readonly scheme: SlotScheme;
   readonly owners: Uint16Array;
   readonly tracking: Tracking;
+  readonly flowIdleMs: number;
   /** The service was there before, and was taken out: there may be flows that are remembered. */
   readonly isBack: boolean;
   /** TCP: packets that open flows say so. */
@@ -119,6 +124,19 @@ export function nextStates(
     && isSameOwners(previous.owners, next.owners) && origin === states.predecessor;
   if (isUnchanged) return states;
   return acrossSchemes(origin ?? predecessorOf(previous.scheme, untrackedOwners(previous, times)), next, times);
+}
+
+/**
+ * From when on entries of the flow table count. Where flows were not remembered for a while, or count for longer
+ * than they did, an old entry may have become another connection's, which nobody noted with it.
+ */
+export function rememberedSinceNs(previous: PublishedSlots | null, next: NextSlots, { nowMs }: Pick<SlotTimes, "nowMs">): bigint {
+  if (previous === null || next.tracking === "none") return 0n;
+  const before = previous.rememberedSinceNs;
+  if (previous.tracking === "none") return nanoseconds(nowMs);
+  if (next.flowIdleMs <= previous.flowIdleMs) return before;
+  const counted = nanoseconds(nowMs - previous.flowIdleMs);
+  return counted > before ? counted : before;
 }
 
 /** No slot is changing, and flows may be remembered anywhere. */
@@ -202,7 +220,7 @@ function acrossSchemes(origin: Predecessor, next: NextSlots, times: SlotTimes): 
     // The scheme of before is back. Flows of a slot that has its owner back are no exceptions but for
     // those that were opened meanwhile.
     const before: PublishedSlots = {
-      scheme: origin.scheme, owners: origin.owners, tracking: next.tracking,
+      scheme: origin.scheme, owners: origin.owners, tracking: next.tracking, flowIdleMs: next.flowIdleMs, rememberedSinceNs: 0n,
       states: exceptionalAnywhere({ ...next, owners: origin.owners }, times),
     };
     return slotBySlot(before, next, times, new Draft(before, next, times, null, true));
@@ -355,5 +373,9 @@ class Draft {
 }
 
 function untilNs(deadlineMs: number): bigint {
-  return BigInt(Math.ceil(deadlineMs + WINDOW_SLACK_MS)) * 1_000_000n;
+  return nanoseconds(deadlineMs + WINDOW_SLACK_MS);
+}
+
+function nanoseconds(ms: number): bigint {
+  return BigInt(Math.max(0, Math.ceil(ms))) * 1_000_000n;
 }

@@ -123,6 +123,8 @@ export interface Service {
   readonly ring: Ring;
   /** What the slots of the ring remember of changes. */
   readonly states: SlotStates;
+  /** CLOCK_MONOTONIC: what nobody has touched since counts for nothing, whatever the flow table has of it. */
+  readonly rememberedSinceNs: bigint;
   /** How new flows are placed one by one; null: by the ring. */
   readonly picking: Picking | null;
   /** Ids of the destinations this service may use, in key order. */

@@ -116,7 +116,7 @@ describe("decide()", () => {
       const flow = {
         destination: effect.destination,
         generation: effect.generation,
-        lastSeenNs: NOW_NS,
+        lastSeenNs: service.rememberedSinceNs > NOW_NS ? service.rememberedSinceNs : NOW_NS,
         closes: effect.closes ?? false,
       };
       const next = decide(world.table, { ...state, flow }, { ...packet, syn: false, fin: false, rst: false });

@@ -7,7 +7,7 @@ import { WINDOW_SLACK_MS } from "../../src/model/slot_states.ts";
 import type { SlotScheme } from "../../src/model/slot.ts";
 import { assertProperty } from "../support/counts.ts";
 import { Draws } from "../support/random.ts";
-import { SlotWorld, WINDOW_MS } from "../support/slot_world.ts";
+import { IDLE_MS, SlotWorld, WINDOW_MS } from "../support/slot_world.ts";
 import type { Flow, SlotWorldOptions } from "../support/slot_world.ts";
 
 const SCHEME: SlotScheme = { hashSeed: 7n, hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: 3 };
@@ -144,11 +144,39 @@ describe("a connection from the port of one that has ended", () => {
     all(world, 2);
     expect(world.send(number, false)).toBe(1);
   });
+
+  it("is not sent where that one was, when what is remembered counts for longer", () => {
+    const world = new SlotWorld({ backends: BACKENDS, scheme: SCHEME, owners: [1, 1, 1], protocol: "tcp" });
+    world.change((wanted) => { wanted.flowIdleMs = WINDOW_MS; });
+    all(world, 2);
+    const { number } = world.open()!;
+    all(world, 1);
+    world.nowMs += WINDOW_MS + 1;
+    walked(world);
+    expect(world.service.states.exceptional).toBeNull();
+    expect(world.reopen(number)?.home).toBe(1);
+    world.change((wanted) => { wanted.flowIdleMs = IDLE_MS; });
+    all(world, 3);
+    expect(world.send(number, false)).toBe(1);
+  });
+
+  it.each(["minimal", "full"] as const)("is not sent where that one was, with %s again after a while without", (tracking) => {
+    const world = new SlotWorld({ backends: BACKENDS, scheme: SCHEME, owners: [1, 1, 1], protocol: "tcp" });
+    all(world, 2);
+    const { number } = world.open()!;
+    world.change((wanted) => { wanted.tracking = "none"; });
+    all(world, 1);
+    world.nowMs += 1;
+    expect(world.reopen(number)?.home).toBe(1);
+    world.change((wanted) => { wanted.tracking = tracking; });
+    all(world, 3);
+    expect(world.send(number, false)).toBe(1);
+  });
 });
 
 const CHANGES = [
   "owners", "owners", "owners", "one owner", "rehash", "resize", "hash input", "tracking", "health", "drain",
-  "remove", "return", "return",
+  "remove", "return", "return", "idle",
 ] as const;
 
 function changeSomething(world: SlotWorld, draws: Draws): string {
@@ -169,6 +197,7 @@ function changeSomething(world: SlotWorld, draws: Draws): string {
     case "health": toggle(wanted.alive, draws.between(1, BACKENDS)); break;
     case "remove": if (wanted.present.size > 1) wanted.present.delete(draws.between(1, BACKENDS)); break;
     case "return": wanted.present.add(draws.between(1, BACKENDS)); break;
+    case "idle": wanted.flowIdleMs = draws.pick([2 * WINDOW_MS, IDLE_MS]); break;
     case "drain": toggle(wanted.admitting, draws.between(1, BACKENDS)); break;
   }
   return what;

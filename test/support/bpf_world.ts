@@ -419,6 +419,7 @@ function versionBytes(service: Service, ringClass: RingClass, place: number): Ui
     scheme: schemeBytes(scheme, ringClass, place),
     predecessor: schemeBytes(before ?? { ...scheme, ringSize: 0 }, ringClass, place + PREDECESSORS_FROM),
     changingUntilNs: states.changingUntilNs,
+    rememberedSinceNs: service.rememberedSinceNs,
     flowIdleMs: config.flowIdleMs,
     tracking: isTranslated ? 0 : TRACKING_NUMBERS[config.tracking],
     flags:

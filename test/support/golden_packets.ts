@@ -187,7 +187,7 @@ function serviceOf(
     ring: { key: "", size: 7, slots, configured },
     destinations: [one.destination, ...Object.values(one.quicLb?.servers ?? {})],
     states: SETTLED,
-    failedOpen: false, picking: null,
+    failedOpen: false, picking: null, rememberedSinceNs: 0n,
     quicLb: one.quicLb === undefined ? null : routingOf(one.quicLb),
     config: {
       name: one.name,

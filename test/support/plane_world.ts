@@ -201,7 +201,7 @@ function serviceOf(world: World, service: WorldService, ledger: Ledger, ids: rea
   const { number, slots, seed, deny, quic } = service;
   const words = Uint16Array.from(slots, (at) => ids[at]!);
   return {
-    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false, picking: null,
+    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false, picking: null, rememberedSinceNs: 0n,
     quicLb: quicLbOf(quic, ids, world.pool),
     states: statesOf(service, ledger),
     destinations: [...new Set(words)],

@@ -288,11 +288,12 @@ function randomServices(
       ring: randomRing(draws, ids, destinations),
       states: SETTLED,
       destinations: ids,
-      failedOpen: false, picking: null,
+      failedOpen: false, picking: null, rememberedSinceNs: 0n,
       quicLb: config.protocol === "udp" && draws.chance(0.6) ? randomQuicLb(draws, ids) : null,
     };
     const states = randomStates(draws, { scheme: schemeOf(service), tracking: trackingOf(service), ids, nowNs });
-    services.set(key, { ...service, states });
+    const rememberedSinceNs = draws.pick([0n, 0n, nowNs + 2n * HOUR_NS]);
+    services.set(key, { ...service, states, rememberedSinceNs });
   }
   return [...services.values()];
 }

@@ -13,13 +13,13 @@ import { PROTOCOL_NUMBERS } from "../../src/model/service_address.ts";
 import { serviceAt } from "./service_at.ts";
 import { schemeOf } from "../../src/model/slot.ts";
 import type { SlotScheme } from "../../src/model/slot.ts";
-import { isRehashed, nextStates, recoveredStates } from "../../src/model/slot_states.ts";
+import { isRehashed, nextStates, recoveredStates, rememberedSinceNs } from "../../src/model/slot_states.ts";
 import type { PublishedSlots, SlotSweep } from "../../src/model/slot_states.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 
 export const WINDOW_MS = 60_000;
-const IDLE_MS = 900_000;
+export const IDLE_MS = 900_000;
 const PLACE = serviceAt("203.0.113.1", 80);
 
 export interface Flow {
@@ -47,6 +47,7 @@ export interface Wanted {
   readonly admitting: Set<number>;
   /** Those that the config has. */
   readonly present: Set<number>;
+  flowIdleMs: number;
 }
 
 export class SlotWorld {
@@ -74,7 +75,7 @@ export class SlotWorld {
     const ids = Array.from({ length: backends }, (_, at) => at + 1);
     this.wanted = {
       scheme, owners: Uint16Array.from(owners), tracking: "minimal", alive: new Set(ids), admitting: new Set(ids),
-      present: new Set(ids),
+      present: new Set(ids), flowIdleMs: IDLE_MS,
     };
     this.#made = this.#shown = this.make();
     this.publish();
@@ -90,12 +91,12 @@ export class SlotWorld {
 
   /** Makes the table that is wanted. Nobody is sent by it yet. */
   make(): ForwardingTable {
-    const { scheme, tracking, present } = this.wanted;
+    const { scheme, tracking, present, flowIdleMs } = this.wanted;
     const there = [...present].sort();
     const owners = this.wanted.owners.map((id) => (id === 0 || present.has(id) ? id : there[id % there.length] ?? 0));
     this.#generation += 1;
     const next = {
-      scheme, owners, tracking, isBack: false, tellsOpening: this.protocol === "tcp", windowMs: WINDOW_MS,
+      scheme, owners, tracking, flowIdleMs, isBack: false, tellsOpening: this.protocol === "tcp", windowMs: WINDOW_MS,
     };
     const times = {
       nowMs: this.nowMs, generation: this.#generation, reused: new Set<number>(),
@@ -107,9 +108,10 @@ export class SlotWorld {
     const { nextDeadlineMs } = states;
     // Whoever waits for it would make tables without end.
     if (!this.#isNaive && nextDeadlineMs !== null && nextDeadlineMs <= this.nowMs) throw new Error("a window is closed and still open");
-    this.#previous = { scheme, owners, tracking, states };
+    const since = rememberedSinceNs(known, next, times);
+    this.#previous = { scheme, owners, tracking, flowIdleMs, rememberedSinceNs: since, states };
     this.#isPublished = false;
-    this.#made = this.#tableOf(owners, states);
+    this.#made = this.#tableOf(owners, states, since);
     return this.#made;
   }
 
@@ -139,7 +141,7 @@ export class SlotWorld {
     const scheme = schemeOf(this.service);
     const held = { ...states, isRehashed: isRehashed(states, scheme) };
     return {
-      scheme, owners: ring.slots, tracking: config.tracking,
+      scheme, owners: ring.slots, tracking: config.tracking, flowIdleMs: config.flowIdleMs, rememberedSinceNs: this.service.rememberedSinceNs,
       states: recoveredStates(held, ring.size, this.#generation),
     };
   }
@@ -207,17 +209,17 @@ export class SlotWorld {
     };
   }
 
-  #tableOf(owners: Uint16Array, states: Service["states"]): ForwardingTable {
-    const { scheme, tracking, alive, admitting, present } = this.wanted;
+  #tableOf(owners: Uint16Array, states: Service["states"], since: bigint): ForwardingTable {
+    const { scheme, tracking, alive, admitting, present, flowIdleMs } = this.wanted;
     const ids = Array.from({ length: this.#backends }, (_, at) => at + 1);
     const destinations = new Map(ids.filter((id) => present.has(id))
       .map((id) => [id, destinationOf(id, alive.has(id), admitting.has(id))] as const));
     const service: Service = {
       index: 0, name: "s", hashSeed: scheme.hashSeed, states,
       ring: { key: "", size: owners.length, slots: owners.slice(), configured: owners },
-      destinations: [...destinations.keys()], failedOpen: false, picking: null, quicLb: null,
+      destinations: [...destinations.keys()], failedOpen: false, picking: null, rememberedSinceNs: since, quicLb: null,
       config: {
-        ...CONFIG, protocol: this.protocol, tracking, hash: scheme.hash, sourcePrefix: scheme.sourcePrefix,
+        ...CONFIG, protocol: this.protocol, tracking, flowIdleMs, hash: scheme.hash, sourcePrefix: scheme.sourcePrefix,
         ringSize: owners.length,
       },
     };

@@ -201,7 +201,7 @@ describe("values", () => {
         hashSeed: 1n, ringClass: "small", ringId: 8, ringSize: 251, hashInput: "5-tuple",
         sourcePrefixIpv4: 32, sourcePrefixIpv6: 128,
       },
-      isRehashed: true, changingUntilNs: 77_000_000_000n, flowIdleMs: 604_800_000,
+      isRehashed: true, changingUntilNs: 77_000_000_000n, rememberedSinceNs: 55_000_000_000n, flowIdleMs: 604_800_000,
       tracking: "full", denyByDefault: true, hasPolicy: true, hasQuicLb: true,
       hasNat: true, hasSecondChance: true, mssMax: 1400,
     };
@@ -228,7 +228,7 @@ describe("values", () => {
   });
 
   it("that were never written are nothing", () => {
-    expect(decodeVersion(new Uint8Array(64))).toBeNull();
+    expect(decodeVersion(new Uint8Array(128))).toBeNull();
     expect(decodeDestination(new Uint8Array(128))).toBeNull();
   });
 

@@ -23,13 +23,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x91d4aa8dba7df894n;
+export const ABI_FINGERPRINT = 0xcd01d754202a3fean;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x2dd71eb114365ff7n,
-  pointsman: 0x91d4aa8dba7df894n,
-  probe: 0x733fa28b397b429cn,
+  pointsman: 0xcd01d754202a3fean,
+  probe: 0x5695fff863abf2c8n,
 } as const;
 
 /** enum decap_verdict */
@@ -1191,7 +1191,7 @@ export const ServiceKey = {
   decode: (bytes: Uint8Array): ServiceKey => readServiceKey(codec.exactView(bytes, 20, "struct service_key"), 0),
 } as const;
 
-/** struct service_version, 64 bytes */
+/** struct service_version, 128 bytes */
 export interface ServiceVersion {
   readonly scheme: SlotScheme;
   readonly flowIdleMs: number;
@@ -1200,6 +1200,7 @@ export interface ServiceVersion {
   readonly mssMax: number;
   readonly changingUntilNs: bigint;
   readonly predecessor: SlotScheme;
+  readonly rememberedSinceNs: bigint;
 }
 
 function writeServiceVersion(view: DataView, at: number, value: ServiceVersion): void {
@@ -1210,6 +1211,7 @@ function writeServiceVersion(view: DataView, at: number, value: ServiceVersion):
   codec.setU16(view, at + 30, value.mssMax, "service_version.mss_max");
   codec.setU64(view, at + 32, value.changingUntilNs, "service_version.changing_until_ns");
   writeSlotScheme(view, at + 40, value.predecessor);
+  codec.setU64(view, at + 64, value.rememberedSinceNs, "service_version.remembered_since_ns");
 }
 
 function readServiceVersion(view: DataView, at: number): ServiceVersion {
@@ -1221,11 +1223,12 @@ function readServiceVersion(view: DataView, at: number): ServiceVersion {
     mssMax: view.getUint16(at + 30, true),
     changingUntilNs: view.getBigUint64(at + 32, true),
     predecessor: readSlotScheme(view, at + 40),
+    rememberedSinceNs: view.getBigUint64(at + 64, true),
   };
 }
 
 export const ServiceVersion = {
-  size: 64,
+  size: 128,
   offsets: {
     scheme: 0,
     flowIdleMs: 24,
@@ -1234,13 +1237,14 @@ export const ServiceVersion = {
     mssMax: 30,
     changingUntilNs: 32,
     predecessor: 40,
+    rememberedSinceNs: 64,
   },
   encode: (value: ServiceVersion): Uint8Array => {
-    const bytes = new Uint8Array(64);
-    writeServiceVersion(codec.exactView(bytes, 64, "struct service_version"), 0, value);
+    const bytes = new Uint8Array(128);
+    writeServiceVersion(codec.exactView(bytes, 128, "struct service_version"), 0, value);
     return bytes;
   },
-  decode: (bytes: Uint8Array): ServiceVersion => readServiceVersion(codec.exactView(bytes, 64, "struct service_version"), 0),
+  decode: (bytes: Uint8Array): ServiceVersion => readServiceVersion(codec.exactView(bytes, 128, "struct service_version"), 0),
 } as const;
 
 /** struct settings, 88 bytes */

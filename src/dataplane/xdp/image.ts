@@ -46,6 +46,7 @@ export interface VersionImage {
   /** The predecessor's scheme is another one. */
   readonly isRehashed: boolean;
   readonly changingUntilNs: bigint;
+  readonly rememberedSinceNs: bigint;
   readonly flowIdleMs: number;
   readonly tracking: Tracking;
   readonly denyByDefault: boolean;
@@ -299,6 +300,7 @@ function serviceImage(service: Service): ServiceImage {
       predecessor: predecessor === null ? null : schemeImage(predecessor.scheme, predecessor.key),
       isRehashed: isRehashed(states, schemeOf(service)),
       changingUntilNs: states.changingUntilNs,
+      rememberedSinceNs: service.rememberedSinceNs,
       flowIdleMs: config.flowIdleMs,
       tracking: trackingOf(service),
       denyByDefault: config.policy.allow.length > 0,

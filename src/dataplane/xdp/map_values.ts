@@ -116,6 +116,7 @@ export function encodeVersion(version: HeldVersion): Uint8Array {
     scheme: schemeBytes(version.scheme),
     predecessor: version.predecessor === null ? NO_SCHEME : schemeBytes(version.predecessor),
     changingUntilNs: version.changingUntilNs,
+    rememberedSinceNs: version.rememberedSinceNs,
     flowIdleMs: version.flowIdleMs,
     tracking: TRACKING_NUMBERS[version.tracking],
     flags: (version.denyByDefault ? ServiceFlags.SERVICE_DENY_BY_DEFAULT : 0)
@@ -137,6 +138,7 @@ export function decodeVersion(bytes: Uint8Array): HeldVersion | null {
     predecessor: version.predecessor.ringSize === 0 ? null : schemeValue(version.predecessor),
     isRehashed: (version.flags & ServiceFlags.SERVICE_REHASHED) !== 0,
     changingUntilNs: version.changingUntilNs,
+    rememberedSinceNs: version.rememberedSinceNs,
     flowIdleMs: version.flowIdleMs,
     tracking: nameOf(TRACKING_NUMBERS, version.tracking, "way of tracking"),
     denyByDefault: (version.flags & ServiceFlags.SERVICE_DENY_BY_DEFAULT) !== 0,

@@ -133,11 +133,11 @@ function slotsIn(maps: PlaneMaps, { ringClass, ringId, ringSize }: HeldScheme): 
 /** What packets are sent by: the slots with their marks, and whose they were when the window opened. */
 export function publishedSlots(maps: PlaneMaps, version: HeldVersion, generation: number): PublishedSlots {
   const words = slotsIn(maps, version.scheme);
-  const { predecessor, tracking } = version;
+  const { predecessor, tracking, flowIdleMs, rememberedSinceNs } = version;
   const owners = words.map((word) => word & SlotWord.SLOT_BACKEND_MASK);
   const marks = Uint8Array.from(words, (word) => (word & SlotWord.SLOT_EXCEPTION) === 0 ? 0 : 1);
   return {
-    scheme: schemeOf(version.scheme), owners, tracking,
+    scheme: schemeOf(version.scheme), owners, tracking, flowIdleMs, rememberedSinceNs,
     states: recoveredStates({
       exceptional: marks.includes(1) ? marks : null,
       predecessor: predecessor === null ? null : { scheme: schemeOf(predecessor), owners: slotsIn(maps, predecessor) },

@@ -16,6 +16,7 @@ export function isServed(state: KernelState, { index, version: want }: ServiceIm
     ? held.predecessor === predecessor : isHeldScheme(state, held.predecessor, predecessor);
   return isHeldScheme(state, held.scheme, want.scheme) && isSamePredecessor
     && held.isRehashed === want.isRehashed && held.changingUntilNs === want.changingUntilNs
+    && held.rememberedSinceNs === want.rememberedSinceNs
     && held.flowIdleMs === want.flowIdleMs && held.tracking === want.tracking
     && held.denyByDefault === want.denyByDefault && held.hasPolicy === want.hasPolicy
     && held.hasQuicLb === want.hasQuicLb && held.hasNat === want.hasNat
