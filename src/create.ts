@@ -17,7 +17,7 @@ import { openProxyPlane } from "./dataplane/proxy/proxy_plane.ts";
 import type { Env } from "./env.ts";
 import { createEnv } from "./env_real.ts";
 import { Failure } from "./errors.ts";
-import { watchCertificates } from "./health/certificate_watch.ts";
+import { watchOutcomes } from "./health/outcome_watch.ts";
 import { createCheckerWithAgents } from "./health/agents.ts";
 import { createProbe } from "./health/probe.ts";
 import type { Config } from "./model/config.ts";
@@ -221,7 +221,7 @@ function openState(
 function checkerIn(env: Env, execProbes: boolean): StartChecker {
   return (initial, onTransition, connectThrough) =>
     createCheckerWithAgents({
-      env, probe: watchCertificates(createProbe(env, connectThrough, execProbes), env), initial, onTransition,
+      env, probe: watchOutcomes(createProbe(env, connectThrough, execProbes), env), initial, onTransition,
     });
 }
 

@@ -9,7 +9,7 @@ import type {
 import type { CloseOptions, Counters, PlaneBequest } from "../dataplane/dataplane.ts";
 import type { Cancel, Env } from "../env.ts";
 import { Failure } from "../errors.ts";
-import { certificatesSeen } from "../health/certificate_watch.ts";
+import { certificatesSeen } from "../health/outcome_watch.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
 import type { Config } from "../model/config.ts";
 import type { BackendHealth, ForwardingTable, Override } from "../model/table.ts";

@@ -221,10 +221,11 @@ describe("an agent on the wire", () => {
   it("that is silent, gone or endless says nothing", async () => {
     const silent = await raw((socket) => { socket.resume(); });
     expect(await run(silent, { ...ASK, timeoutMs: 80 })).toMatchObject(
-      { ok: false, conclusive: false, reason: "timeout after 80 ms while waiting for the agent's line" });
+      { ok: false, conclusive: false, reason: "the agent cannot be heard: timeout after 80 ms while waiting for the agent's line" });
     const empty = await raw((socket) => { socket.end("\n"); });
-    expect(await run(empty, ASK)).toMatchObject({ ok: false, conclusive: false, reason: "the agent said nothing" });
-    expect((await run(await freePort(), ASK)).ok).toBe(false);
+    expect(await run(empty, ASK)).toMatchObject({ ok: false, conclusive: false, reason: "the agent cannot be heard: it said nothing" });
+    expect(await run(await freePort(), ASK)).toMatchObject(
+      { ok: false, conclusive: false, reason: "the agent cannot be heard: connection refused" });
     const endless = await raw((socket) => { socket.write("x".repeat(100_000)); });
     const outcome = await run(endless, ASK);
     expect(parseAgentAnswer(outcome.said ?? "")).toBeNull();

@@ -44,7 +44,7 @@ test("every key of the schema is in the reference, with a description", () => {
   }
 });
 
-test.each(["examples/pointsman.yaml", "examples/laptop.yaml", "examples/vagrant.yaml"])("%s is valid", (path) => {
+test.each(["examples/health.yaml", "examples/pointsman.yaml", "examples/laptop.yaml", "examples/vagrant.yaml"])("%s is valid", (path) => {
   const result = parseConfig(path, readFileSync(new URL(path, root)));
   expect("problems" in result ? formatProblems(result.problems) : "valid").toBe("valid");
   expect("warnings" in result ? formatProblems(result.warnings) : "").toBe("");

@@ -218,6 +218,14 @@ describe("the source of a probe", () => {
     expect(from).toBe(source === "::1" ? "127.0.0.1" : source);
   });
 
+  it("has its plain connections end by a reset, which leaves no port waiting", async () => {
+    let reset: Error | null = null;
+    const port = await raw((socket) => { socket.on("error", (error) => { reset = error; }); });
+    const tcp = { type: "tcp", ...TIMING, source: parseAddress("127.0.0.2") } as const;
+    expect(await run(port, tcp)).toMatchObject({ ok: true });
+    await expect.poll(() => reset).toMatchObject({ code: "ECONNRESET" });
+  });
+
   it("is this host's own, or its lack says nothing of the backend", async () => {
     const outcome = await run(await saying("fine"), { ...HTTP, source: parseAddress("198.18.255.1") });
     expect(outcome).toMatchObject({ ok: false, conclusive: false });

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createServer, type TLSSocket } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { statusSchema } from "../../src/api/schemas.ts";
-import { certificatesSeen, watchCertificates } from "../../src/health/certificate_watch.ts";
+import { certificatesSeen, watchOutcomes } from "../../src/health/outcome_watch.ts";
 import type { Probe } from "../../src/health/checker.ts";
 import type { Certificate } from "../../src/health/judge.ts";
 import type { ProbeTls, TlsHealth } from "../../src/model/health_check.ts";
@@ -126,7 +126,7 @@ describe("a TLS handshake", () => {
 });
 
 describe("those who hear of certificates", () => {
-  const target = { name: "web/a" } as Parameters<Probe>[0];
+  const target = { name: "web/a", through: [] } as unknown as Parameters<Probe>[0];
   const showing = (certificate: Certificate | undefined): Probe => async () => ({
     ok: true, conclusive: true, reason: "TLSv1.3", durationMs: 1, ...(certificate === undefined ? {} : { certificate }),
   });
@@ -135,7 +135,7 @@ describe("those who hear of certificates", () => {
     const world = createFakeEnv();
     const endsAtMs = world.clock.wallMs() + 3.5 * DAY_MS;
     let shown: Certificate | undefined = { endsAtMs, isDue: true };
-    const probe = watchCertificates((...args) => showing(shown)(...args), world);
+    const probe = watchOutcomes((...args) => showing(shown)(...args), world);
     const look = (): ReturnType<Probe> => probe(target, new AbortController().signal);
     expect(await look()).toMatchObject({ certificate: { endsAtMs } });
     await look();
@@ -170,5 +170,26 @@ describe("those who hear of certificates", () => {
     const status = statusSchema.parse(supervisor.status());
     expect(status.backends[0]?.certificateEndsAtMs).toBe(world.certificate.endsAtMs);
     expect(status.warnings).toContainEqual("web/a: the certificate ends on 2026-01-04, in 3 days");
+  });
+
+  it("are told of probes that say nothing, once for each reason in an hour", async () => {
+    const world = createFakeEnv();
+    let outcome = { ok: false, conclusive: false, reason: "there is no file /etc/token", durationMs: 1 };
+    const probe = watchOutcomes(() => Promise.resolve(outcome), world);
+    const look = (name: string, through: readonly object[] = [], signal = new AbortController().signal): Promise<unknown> =>
+      probe({ name, through } as unknown as Parameters<Probe>[0], signal);
+    const cancelled = new AbortController();
+    cancelled.abort();
+    await look("web/c", [], cancelled.signal);
+    await look("web/c", [{}]);
+    expect(world.messages()).toEqual([]);
+    for (const name of ["web/a", "web/a", "web/b"]) await look(name);
+    expect(world.messages("warn")).toEqual(["a health probe says nothing of web/a, nor may others of theirs: there is no file /etc/token"]);
+    await world.advance(3_600_000);
+    await look("web/b");
+    expect(world.messages("warn")).toHaveLength(2);
+    outcome = { ...outcome, conclusive: true, reason: "connection refused" };
+    await look("web/b");
+    expect(world.messages()).toHaveLength(2);
   });
 });

@@ -2,23 +2,22 @@
 // know what the words mean.
 
 import type { AgentHealth } from "../../model/health_check.ts";
-import type { Attempt } from "./attempt.ts";
+import type { Attempt, Verdict } from "./attempt.ts";
 import { success } from "./attempt.ts";
 import type { Aim, Doors } from "./socket.ts";
 import { openStream } from "./stream.ts";
 import { told } from "./words.ts";
 
 const LINE_MAX_BYTES = 1024;
+const UNSAID = "the agent cannot be heard: ";
 
 export function probeAgent(doors: Doors, aim: Aim<AgentHealth>, attempt: Attempt): void {
-  // What goes wrong is no word of the agent's, and probes find out whether the backend can be reached.
-  attempt.isOurs = true;
-  openStream(doors, aim, null, attempt, (stream) => {
+  openStream(doors, aim, null, withoutBlame(attempt), (stream) => {
     attempt.stage = "waiting for the agent's line";
     let heard = Buffer.alloc(0);
     const end = (): void => {
       const [line = ""] = heard.toString("latin1").split(/[\r\n]/);
-      if (line.trim() === "") attempt.end({ ok: false, conclusive: false, reason: "the agent said nothing" });
+      if (line.trim() === "") attempt.end(unsaid("it said nothing"));
       else attempt.end({ ...success(told(line)), said: line });
     };
     stream.on("data", (chunk: Buffer) => {
@@ -30,4 +29,15 @@ export function probeAgent(doors: Doors, aim: Aim<AgentHealth>, attempt: Attempt
     stream.once("close", end);
     if (aim.health.send !== null) stream.write(aim.health.send.bytes);
   });
+}
+
+/** What goes wrong is no word of the agent's, and probes find out whether the backend can be reached. */
+function withoutBlame(attempt: Attempt): Attempt {
+  const end = attempt.end.bind(attempt);
+  attempt.end = (verdict) => { end(verdict.ok ? verdict : unsaid(verdict.reason)); };
+  return attempt;
+}
+
+function unsaid(reason: string): Verdict {
+  return { ok: false, conclusive: false, reason: reason.startsWith(UNSAID) ? reason : `${UNSAID}${reason}` };
 }

@@ -29,6 +29,7 @@ const LOCAL_FAULTS: Readonly<Record<string, string>> = {
   ENOBUFS: "this host has no buffer space left",
   ENOMEM: "this host has no memory left",
   EADDRNOTAVAIL: "this host has no local port left towards the backend",
+  EADDRINUSE: "this host has no local port left",
 };
 
 const FAULTS: Readonly<Record<string, string>> = {

@@ -52,12 +52,13 @@ export function sourceOf({ address, health }: Aim): { readonly localAddress?: st
 }
 
 /** Lets go of a socket whose errors no longer interest anybody. */
-export function discard(socket: Socket, { place }: Pick<Aim, "place">): void {
+export function discard(socket: Socket, { place, health, address }: Pick<Aim, "address" | "health" | "place">): void {
   socket.on("error", () => { /* the attempt is over */ });
-  // A reset leaves no port waiting for a minute. The kernel knows these by their own port alone, and
-  // would run out of them at some hundred probes a second.
+  // A reset leaves no port waiting for a minute. The kernel knows the plane's sockets, and those with a source
+  // of their own, by their own port alone, and would run out of them at some hundred probes a second.
+  const isNamed = place !== null || health.source?.family === address.family;
   const isPlain = !("encrypted" in socket);
-  if (place !== null && isPlain && !socket.connecting) socket.resetAndDestroy();
+  if (isNamed && isPlain && !socket.connecting) socket.resetAndDestroy();
   else socket.destroy();
 }
 

@@ -50,7 +50,7 @@ export function shakeHands(
   const stream = connectTls(doors, aim, tls, carrier);
   attempt.release = () => {
     discard(stream, aim);
-    if (carrier !== null) discard(carrier, { place: null });
+    if (carrier !== null) discard(carrier, { ...aim, place: null });
   };
   const onConnect = (): void => { attempt.stage = "shaking hands"; };
   if (carrier === null || carrier.connecting) stream.once("connect", onConnect);
