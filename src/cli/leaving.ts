@@ -9,7 +9,8 @@ import type { Heir } from "../supervisor/successor.ts";
 import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
 import type { Reloader } from "./run.ts";
-import { tellSystemd, type HandedOver } from "./upgrading.ts";
+import { tellMainProcess } from "./systemd.ts";
+import type { HandedOver } from "./upgrading.ts";
 
 /** How often it is looked how many connections are left. */
 const LOOK_MS = 250;
@@ -49,8 +50,9 @@ export async function leave({ io, pointsman, predecessor, handedOver, reloader, 
   const teller = new FlowTeller(pointsman, heir, env.clock);
   env.log.info({ successor: successor.pid, drainMs }, "another process has taken over; open connections may end by themselves");
   const closed = pointsman.close({ detach: false, drainMs, handedOver: true, hurry: hurry.signal });
-  const isMain = await tellSystemd(env, successor.pid);
-  if (!isMain) void successor.ended.then(() => { hurry.abort(); });
+  // Of a main process that is no child of its own systemd learns nothing while others of the unit live.
+  void successor.ended.then(() => { hurry.abort(); });
+  const isMain = await tellMainProcess(env, successor.pid);
   await closed;
   env.log.info({ successor: successor.pid }, "no connection is left here");
   // The one before tells us alone.

@@ -12,6 +12,7 @@ import { Predecessor } from "../supervisor/predecessor.ts";
 import { keepObserveServer } from "./observing.ts";
 import type { RunOptions } from "./program.ts";
 import { leave } from "./leaving.ts";
+import { tellReady } from "./systemd.ts";
 import { Upgrader } from "./upgrading.ts";
 import type { HandedOver } from "./upgrading.ts";
 import { watchConfig } from "./watch_config.ts";
@@ -69,6 +70,7 @@ async function runInstance(io: Io, options: RunOptions, predecessor: Predecessor
     });
     const { mode, plane } = pointsman.status();
     env.log.info({ instance: pointsman.supervisor.instance, mode, reason: plane.reason, socket: pointsman.socket }, "running");
+    void tellReady(env);
     if (io.interrupted.aborted) bySignal();
     const ending = await ended;
     if ("heir" in ending) return await leave({ io, pointsman, predecessor, handedOver: ending, reloader, graceMs: DRAIN_MS });

@@ -94,19 +94,3 @@ export class Upgrader {
     }
   }
 }
-
-const NOTIFY_TIMEOUT_MS = 10_000;
-
-/**
- * True when systemd knows the other process as the main one of its unit. It listens where the unit says
- * NotifyAccess=all, to a socket that Node cannot write to.
- */
-export async function tellSystemd(env: Pick<Env, "exec" | "log" | "variables">, pid: number): Promise<boolean> {
-  const socket = env.variables["NOTIFY_SOCKET"];
-  if (socket === undefined || socket === "") return false;
-  const { status, stderr } = await env.exec.run("systemd-notify", [`MAINPID=${pid}`], NOTIFY_TIMEOUT_MS);
-  if (status === 0) return true;
-  env.log.warn({ successor: pid, reason: stderr.trim() },
-    "systemd could not be told of the new main process: this one stays until that one ends");
-  return false;
-}

@@ -19,7 +19,7 @@ export interface Answer {
 export class HandOverWorld {
   readonly directory = mkdtempSync(join(tmpdir(), "pm-hand-over-"));
   readonly file = join(this.directory, "c.yaml");
-  readonly #env = {
+  readonly #env: NodeJS.ProcessEnv = {
     ...process.env, NO_COLOR: "1",
     POINTSMAN_RUN_DIRECTORY: join(this.directory, "run"), POINTSMAN_STATE_DIRECTORY: join(this.directory, "state"),
   };
@@ -27,6 +27,19 @@ export class HandOverWorld {
   #log = "";
   readonly #closers: (() => Promise<unknown>)[] = [];
   ended: Promise<number | null> = Promise.resolve(null);
+
+  /** A systemd that notes what it is told, as "PID ASSIGNMENT" of whoever tells it, in the order in which it comes. */
+  withSystemd(): { told(): string[]; refuse(): void } {
+    const [log, command] = [join(this.directory, "told"), join(this.directory, "systemd-notify")];
+    const script = (...lines: readonly string[]): void => { writeFileSync(command, `#!/bin/sh\n${lines.join("\n")}\n`, { mode: 0o755 }); };
+    writeFileSync(log, "");
+    script(`[ "$NOTIFY_SOCKET" = /a/socket ] && echo "$PPID $*" >> ${log}`);
+    Object.assign(this.#env, { NOTIFY_SOCKET: "/a/socket", PATH: `${this.directory}:${process.env["PATH"] ?? ""}` });
+    return {
+      told: () => readFileSync(log, "utf8").split("\n").slice(0, -1),
+      refuse: () => { script("echo no bus >&2", "exit 1"); },
+    };
+  }
 
   write(yaml: string): void {
     writeFileSync(this.file, yaml);
@@ -124,7 +137,13 @@ export class HandOverWorld {
 
   /** One that has logged a line. */
   kill(pid: number): void {
-    if (isOurs(pid, this.file)) process.kill(pid, "SIGKILL");
+    if (this.lives(pid)) process.kill(pid, "SIGKILL");
+  }
+
+  /** A pid may be somebody else's by now. */
+  lives(pid: number): boolean {
+    const { stdout } = spawnSync("ps", ["-o", "args=", "-p", String(pid)], { encoding: "utf8" });
+    return stdout.includes(this.file);
   }
 
   lockOwner(): number {
@@ -139,12 +158,6 @@ export class HandOverWorld {
     for (const step of this.#closers.reverse()) await step();
     rmSync(this.directory, { recursive: true });
   }
-}
-
-/** A pid may be somebody else's by now. */
-function isOurs(pid: number, file: string): boolean {
-  const { stdout } = spawnSync("ps", ["-o", "args=", "-p", String(pid)], { encoding: "utf8" });
-  return stdout.includes(file);
 }
 
 function listening(server: Server, host: string, port = 0): Promise<number> {
