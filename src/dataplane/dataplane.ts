@@ -266,6 +266,8 @@ export interface PlanePredecessor {
   readonly sharesSessions: boolean;
   onSessions(receiver: SessionReceiver): void;
   readonly pass: PassDatagram;
+  /** It has not left yet, or has connections still. */
+  isServing(): boolean;
   /** Connections that it has still. */
   heldFlows(): FlowsElsewhere;
   /** Once it has left: ends those with these backends. */

@@ -68,6 +68,7 @@ export class Predecessor {
         if (this.#isGone) receiver.decide(null);
       },
       pass: datagramsTo(this.#peer),
+      isServing: () => !this.#isGone && (!this.#hasLeft || this.hasFlows),
       heldFlows: () => this.#held,
       endFlows: (backends) => {
         for (const name of backends) this.#toEnd.add(name);

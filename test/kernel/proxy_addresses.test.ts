@@ -13,6 +13,9 @@ const PORT = 9000;
 const SERVE = `require("node:http").createServer((_, answer) => answer.end("here"))
   .listen(${PORT}, "127.0.0.1", () => console.log("ready"))`;
 
+/** Says when it is connected. */
+const CONNECT = `require("node:net").connect(${PORT}, process.argv[1], () => console.log("connected"))`;
+
 function service(name: string, address: string, assign: string): string {
   return `{ name: ${name}, address: "${address}", port: ${PORT}, pool: web,
     vip: { assign: ${assign} } }`;
@@ -104,6 +107,26 @@ services: [${services.join(", ")}]
     await (await start(one)).stop();
     await has("198.18.0.11/32 lo");
   }, 60_000);
+
+  it("stay over a hand-over and the end of the old process; one without a service until its last connection", async () => {
+    const running = await start(one, three, six);
+    const before = ["198.18.0.10/32 lo", "198.18.0.11/32 lo", "198.18.0.12/32 eth0", "2001:db8::10/128 lo"];
+    await has(...before);
+    const client = spawnIn(namespace, process.execPath, ["-e", CONNECT, "198.18.0.10"]);
+    await once(client.stdout!, "data");
+    running.configure(config(six, three));
+    await running.verb("upgrade");
+    runInSync(namespace, "ip", ["address", "delete", "198.18.0.12/32", "dev", "eth0"]);
+    await has(...before); // whoever looks after the addresses has looked
+    client.kill("SIGKILL");
+    await has("198.18.0.11/32 lo", "198.18.0.12/32 eth0", "2001:db8::10/128 lo");
+    await running.verb("upgrade");
+    await crash(); // of the first process, whose children go on
+    runInSync(namespace, "ip", ["address", "delete", "198.18.0.12/32", "dev", "eth0"]);
+    await has("198.18.0.11/32 lo", "198.18.0.12/32 eth0", "2001:db8::10/128 lo");
+    await running.verb("detach");
+    await has("198.18.0.11/32 lo");
+  }, 120_000);
 
   it("go with detach when nobody supervises", async () => {
     const running = await start(one, three);

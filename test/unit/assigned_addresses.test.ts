@@ -67,6 +67,24 @@ const on = (text: string, device = "lo"): AssignedAddress => ({ address: address
 const four = on("198.18.0.10");
 const six = on("2001:db8::10", "eth0");
 
+it("what another process has connections to stays until it has none, and is gone at the end in any case", async () => {
+  await new AssignedAddresses(env, "main").want([four, six]);
+  let isServing = true;
+  const other = { ...env, exec: { ...env.exec } }; // a process of its own
+  const fresh = new AssignedAddresses(other, "main", () => isServing);
+  await fresh.want([six]);
+  await fresh.restore();
+  expect(host.texts).toEqual(["198.18.0.10/32 lo", "2001:db8::10/128 eth0"]);
+  isServing = false;
+  await fresh.restore();
+  expect(host.texts).toEqual(["2001:db8::10/128 eth0"]);
+  isServing = true;
+  await fresh.want([]);
+  expect(host.texts).toEqual(["2001:db8::10/128 eth0"]);
+  await fresh.release();
+  expect(host.texts).toEqual([]);
+});
+
 describe("the mark", () => {
   it("is an instance's own, and known as a proxy plane's", () => {
     expect(addressMetric("main")).not.toBe(addressMetric("other"));

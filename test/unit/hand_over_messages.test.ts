@@ -189,13 +189,15 @@ describe("the process that takes over", () => {
     await predecessor.begin(CONFIG, "1.0");
     const plane = predecessor.forPlane();
     plane.endFlows(new Set(["web/a"]));
-    expect([plane.heldFlows(), predecessor.hasFlows]).toEqual([{ services: {}, backends: {} }, false]);
+    expect([plane.heldFlows(), predecessor.hasFlows, plane.isServing()]).toEqual([{ services: {}, backends: {} }, false, true]);
     other.say({ type: "left", held: { services: { web: 2 }, backends: { "web/b": 2 } } }, null);
     plane.endFlows(new Set(["web/b"]));
     expect(other.heard.slice(1)).toEqual([{ type: "endFlows", backends: ["web/a"] }, { type: "endFlows", backends: ["web/b"] }]);
     expect([plane.heldFlows().services, predecessor.hasFlows]).toEqual([{ web: 2 }, true]);
     other.say({ type: "held", held: { services: { web: 1 }, backends: { "web/b": 1 } } }, null);
-    expect(plane.heldFlows().backends).toEqual({ "web/b": 1 });
+    expect([plane.heldFlows().backends, plane.isServing()]).toEqual([{ "web/b": 1 }, true]);
+    other.say({ type: "held", held: { services: {}, backends: {} } }, null);
+    expect(plane.isServing()).toBe(false);
     other.end(0);
     await settle();
     expect([plane.heldFlows().backends, predecessor.hasFlows]).toEqual([{}, false]);

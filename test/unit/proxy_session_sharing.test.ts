@@ -191,7 +191,7 @@ describe("a plane that takes sessions over", () => {
         passed.push(datagram);
         return true;
       },
-      heldFlows: () => ({ services: {}, backends: {} }), endFlows: () => undefined,
+      isServing: () => true, heldFlows: () => ({ services: {}, backends: {} }), endFlows: () => undefined,
     };
     const world = newWorld({ predecessor, openFilesMax });
     const backend = await world.udpBackend("a");

@@ -48,10 +48,15 @@ export class AssignedAddresses {
   /** Null before the first run, which also finds what a killed process left. */
   #wanted: readonly AssignedAddress[] | null = null;
   #problems: AssignProblems = new Map();
+  readonly #keepsOthers: () => boolean;
+  /** Something that nobody here wants may have been kept. */
+  #isOverdue = false;
 
-  constructor(env: Env, instance: string) {
+  /** `keepsOthers`: nothing may be taken away yet, since another process has connections to it. */
+  constructor(env: Env, instance: string, keepsOthers: () => boolean = () => false) {
     this.#env = env;
     this.#instance = instance;
+    this.#keepsOthers = keepsOthers;
     this.#book = bookOf(env, instance);
   }
 
@@ -73,12 +78,16 @@ export class AssignedAddresses {
     return await this.#reconcile();
   }
 
-  /** Puts back what somebody took away: the XDP plane that was replaced, or a link that went. */
+  /**
+   * Puts back what somebody took away: the XDP plane that was replaced, or a link that went. Takes away what had
+   * to be kept, and need not be any more.
+   */
   async restore(): Promise<void> {
     const local = new Set(this.#env.net.localAddresses());
     const isGone = ({ address: { text } }: AssignedAddress): boolean =>
       !local.has(text) && !this.#problems.has(text);
-    if (this.#wanted?.some(isGone) === true) await this.#reconcile();
+    const isDue = this.#isOverdue && !this.#keepsOthers();
+    if (isDue || this.#wanted?.some(isGone) === true) await this.#reconcile();
   }
 
   /** Takes away what no other plane of this process wants. */
@@ -86,13 +95,14 @@ export class AssignedAddresses {
     const had = this.#wanted ?? [];
     this.#wanted = [];
     this.#book.wanted.delete(this);
-    if (had.length > 0) await this.#reconcile();
+    if (had.length > 0 || this.#isOverdue) await this.#reconcile(false);
   }
 
-  async #reconcile(): Promise<AssignProblems> {
+  async #reconcile(keepsOthers = this.#keepsOthers()): Promise<AssignProblems> {
+    this.#isOverdue = keepsOthers;
     const done = this.#book.tail.then(() => {
       const wanted = [...this.#book.wanted.values()].flat();
-      return reconcile(this.#env, this.#instance, wanted);
+      return reconcile(this.#env, this.#instance, wanted, keepsOthers);
     });
     this.#book.tail = done;
     this.#problems = await done;
@@ -117,7 +127,7 @@ export async function removeAssignedAddresses(env: Env, instance: string): Promi
 }
 
 async function reconcile(
-  env: Env, instance: string, wanted: readonly AssignedAddress[],
+  env: Env, instance: string, wanted: readonly AssignedAddress[], keepsOthers: boolean,
 ): Promise<AssignProblems> {
   const problems = new Map<string, string>();
   const metric = addressMetric(instance);
@@ -133,6 +143,7 @@ async function reconcile(
     const reason = await add(env, one, metric);
     if (reason !== null) problems.set(one.address.text, reason);
   }
+  if (keepsOthers) return problems;
   for (const each of present) {
     if (each.metric !== metric || wanted.some((one) => isThere(each, one))) continue;
     await remove(env, each);

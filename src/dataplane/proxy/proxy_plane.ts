@@ -86,7 +86,7 @@ class ProxyPlane implements Dataplane {
     this.#env = env;
     this.#predecessor = predecessor ?? null;
     this.#binding = dataplane.proxy;
-    this.#addresses = new AssignedAddresses(env, instance);
+    this.#addresses = new AssignedAddresses(env, instance, () => predecessor?.isServing() === true);
     this.#interface = dataplane.interfaces[0] ?? null;
     this.#context = {
       env, tally: this.#tally, decide: decideWith, descriptors: descriptorBudget(env),
