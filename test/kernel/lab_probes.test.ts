@@ -4,13 +4,17 @@
 
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Lab, LabHost } from "../../scripts/lab_network.ts";
 import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import type { Instance } from "../../scripts/lab_services.ts";
 import { instanceName, serveBackend, startDecap, startInstance, waitFor } from "../../scripts/lab_services.ts";
-import { runIn, runInSync } from "../../scripts/namespaces.ts";
-import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { runIn, runInSync, spawnIn } from "../../scripts/namespaces.ts";
+import { createCertificate } from "../support/certificate.ts";
+import { describeKernel, KERNEL, ROOT } from "../support/kernel.ts";
 
 const PATIENCE_MS = 20_000;
 /** Two interfaces, and for each family a rule and a route. */
@@ -42,12 +46,21 @@ const TCP: Case = {
   name: "tcp", forwarding: "ipip", inside: 4, outside: 4, health: "type: tcp, port: 80, via: tunnel",
 };
 const DIRECT: Case = { name: "direct", forwarding: "ipip", inside: 4, outside: 4, health: HTTP };
-const CASES = [...TUNNELS, ...L2, TCP, DIRECT];
+/** Kinds that say more than a request, in the two ways that differ most; each handshake takes its time. */
+const PATIENT = "via: tunnel, interval: 1s, timeout: 900ms";
+const KINDS: readonly Case[] = ([
+  ["h2c", "type: http, version: 2, port: 82, body: fine"], ["h2", "type: http, version: 2, port: 83, tls: { verify: false }"],
+  ["tls", "type: tls, verify: false, port: 83"], ["grpc", "type: grpc, port: 82"], ["redis", "type: redis, port: 84"],
+] as const).flatMap(([kind, health]) => [
+  { name: `${kind}-ipip`, forwarding: "ipip", inside: 4, outside: 4, health: `${health}, ${PATIENT}` },
+  { name: `${kind}-gre`, forwarding: "gre", inside: 6, outside: 4, health: `${health}, ${PATIENT}` },
+]);
+const CASES = [...TUNNELS, ...L2, TCP, DIRECT, ...KINDS];
 
 /** Each case has a pool of one backend and one service, at a port of its own. */
 function configText(instance: string, host: LabHost, cases: readonly Case[], extra = ""): string {
   const pools = cases.map(({ name, outside, health }) =>
-    `  ${name}: { health: { ${health}, interval: 200ms, timeout: 150ms, rise: 1, fall: 2 },`
+    `  ${name}: { health: { ${health}${health.includes("interval") ? "" : ", interval: 200ms, timeout: 150ms"}, rise: 1, fall: 2 },`
     + ` backends: [{ name: b, address: "${outside === 4 ? host.ipv4 : host.ipv6}" }] }`);
   const services = cases.map(({ name, forwarding, inside }, index) =>
     `  - { name: ${name}, address: "${inside === 4 ? VIP4 : VIP6}", port: ${8000 + index},`
@@ -60,6 +73,18 @@ ${pools.join("\n")}
 services:
 ${services.join("\n")}
 `;
+}
+
+/** Until the namespace goes. */
+async function serveKinds(host: LabHost): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "pointsman-probed-"));
+  const [key, certificate] = [join(directory, "key.pem"), join(directory, "certificate.pem")];
+  const made = createCertificate("web.example", new Date(Date.now() - 86_400_000), new Date(Date.now() + 30 * 86_400_000));
+  writeFileSync(key, made.key);
+  writeFileSync(certificate, made.cert);
+  const server = spawnIn(host.namespace, process.execPath, [`${ROOT}/test/kernel/fixtures/probed_server.mjs`, key, certificate]);
+  await once(server.stdout!, "data");
+  rmSync(directory, { recursive: true });
 }
 
 describeKernel("probes via: tunnel", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
@@ -107,6 +132,7 @@ describeKernel("probes via: tunnel", [...KERNEL, "tool:curl", "tool:ethtool"], (
     lab = raiseLab({ label: "probes", backends: 1, mtu: 1500, localVip: false });
     host = lab.backends[0]!;
     await serveBackend(host, { iperf: false, decap: false });
+    await serveKinds(host);
     decap = (await startDecap(host)).process;
     name = instanceName("probes");
     instance = await startInstance(lab, name, configText(name, host, CASES));

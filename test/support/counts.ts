@@ -30,7 +30,7 @@ const COUNTS = {
   "netlink": { short: 300, long: 50_000 },
   "pcap": { short: 200, long: 20_000 },
   /** Answers of servers to health probes. */
-  "probes": { short: 300, long: 20_000 },
+  "probes": { short: 300, long: 5_000 },
   "proxy": { short: 50, long: 2_000 },
   "slot-states": { short: 100, long: 50_000 },
   "simulation": { short: 20, long: 1_000 },

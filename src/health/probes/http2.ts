@@ -44,8 +44,12 @@ export function openSession(stream: Socket, attempt: Attempt): ClientHttp2Sessio
   const { release } = attempt;
   attempt.release = () => {
     session.on("error", () => { /* the attempt is over */ });
+    stream.on("error", () => { /* likewise */ });
+    // A session that ends by itself closes its connection: a reset on top of that would lose Node the handle,
+    // and so would one after our end of the session.
+    if (session.destroyed) stream.destroy();
+    else release();
     session.destroy();
-    release();
   };
   session.once("error", (error: Error) => { attempt.end(verdictOfSession(error)); });
   session.once("goaway", (code) => {
