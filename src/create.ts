@@ -20,6 +20,7 @@ import { Failure } from "./errors.ts";
 import { watchOutcomes } from "./health/outcome_watch.ts";
 import { createCheckerWithAgents } from "./health/agents.ts";
 import { createProbe } from "./health/probe.ts";
+import { createSlowStart } from "./health/slow_start.ts";
 import type { Config } from "./model/config.ts";
 import type { OpenPlane, StartChecker, Supervisor } from "./supervisor/contract.ts";
 import { parseOrThrow } from "./supervisor/accepted.ts";
@@ -219,10 +220,10 @@ function openState(
 }
 
 function checkerIn(env: Env, execProbes: boolean): StartChecker {
-  return (initial, onTransition, connectThrough) =>
-    createCheckerWithAgents({
-      env, probe: watchOutcomes(createProbe(env, connectThrough, execProbes), env), initial, onTransition,
-    });
+  return (initial, onTransition, connectThrough, onStep) =>
+    createSlowStart({
+      env, probe: watchOutcomes(createProbe(env, connectThrough, execProbes), env), initial, onTransition, onStep,
+    }, createCheckerWithAgents);
 }
 
 /** Only who knows how this process was started can start another one. */

@@ -19,11 +19,18 @@ function probeTimeoutMs(
   return Math.min(TIMEOUT_DEFAULT_MS, readDuration(health.interval));
 }
 
+function optionalForm(ms: number | undefined): string | null {
+  return ms === undefined ? null : formatDuration(ms);
+}
+
 export function convertHealth(raw: RawHealth): PoolHealth {
   if (raw.type === "none") return { type: "none", ...convertAgent(raw.agent, null) };
   const source = raw.source === null ? null : readAddress(raw.source);
   const timing = {
     intervalMs: readDuration(raw.interval), timeoutMs: probeTimeoutMs(raw),
+    ...(raw.fastInterval === null ? {} : { fastIntervalMs: readDuration(raw.fastInterval) }),
+    ...(raw.downInterval === null ? {} : { downIntervalMs: readDuration(raw.downInterval) }),
+    ...(readDuration(raw.slowStart) === 0 ? {} : { slowStartMs: readDuration(raw.slowStart) }),
     rise: raw.rise, fall: raw.fall, jitter: raw.jitter, port: raw.port, via: raw.via,
     source, ...convertAgent(raw.agent, source),
   };
@@ -75,7 +82,9 @@ function agentForm({ port, send, intervalMs, timeoutMs, jitter }: ProbeAgent): R
 type TimingKey = keyof z.output<typeof timingSchema>;
 
 function withoutTiming<R extends { readonly [Key in TimingKey]?: unknown }>(raw: R): Omit<R, TimingKey> {
-  const { interval, timeout, rise, fall, jitter, port, via, source, agent, ...own } = raw;
+  const {
+    interval, fastInterval, downInterval, slowStart, timeout, rise, fall, jitter, port, via, source, agent, ...own
+  } = raw;
   return own;
 }
 
@@ -97,7 +106,8 @@ export function healthForm(health: PoolHealth): Record<string, unknown> {
   if (health.type === "none") return { type: "none", agent };
   const timing = {
     interval: formatDuration(health.intervalMs), timeout: formatDuration(health.timeoutMs),
-    rise: health.rise, fall: health.fall, jitter: health.jitter, port: health.port,
+    fastInterval: optionalForm(health.fastIntervalMs), downInterval: optionalForm(health.downIntervalMs),
+    slowStart: formatDuration(health.slowStartMs ?? 0), rise: health.rise, fall: health.fall, jitter: health.jitter, port: health.port,
     via: health.via, source: health.source?.text ?? null, agent,
   };
   switch (health.type) {
@@ -121,7 +131,9 @@ export function healthForm(health: PoolHealth): Record<string, unknown> {
 }
 
 function bare<H extends HealthTiming>(health: H): Omit<H, keyof HealthTiming> {
-  const { intervalMs, timeoutMs, rise, fall, jitter, port, via, source, agent, ...own } = health;
+  const {
+    intervalMs, fastIntervalMs, downIntervalMs, slowStartMs, timeoutMs, rise, fall, jitter, port, via, source, agent, ...own
+  } = health;
   return own;
 }
 

@@ -176,6 +176,7 @@ function* probes(draft: Draft): Iterable<Finding> {
     const place = [...pool.path, "health"];
     yield* longTimeouts(place, timing);
     yield* longTimeouts([...place, "agent"], agent ?? {});
+    yield* slowDoubt(place, timing);
   }
 }
 
@@ -189,6 +190,15 @@ function* longTimeouts(
   yield error([...place, "timeout"],
     `the timeout ${formatDuration(timeoutMs)} is longer than the interval ${formatDuration(intervalMs)}`,
     "one probe ends before the next starts");
+}
+
+function* slowDoubt(
+  place: Path, { interval, fastInterval }: { readonly interval?: string; readonly fastInterval?: string | null },
+): Iterable<Finding> {
+  if (interval === undefined || fastInterval === undefined || fastInterval === null) return;
+  if (readDuration(fastInterval) <= readDuration(interval)) return;
+  yield warning([...place, "fastInterval"], `${fastInterval} is longer than interval, and a doubt lasts the longer for it`,
+    "make it shorter");
 }
 
 /**

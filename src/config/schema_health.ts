@@ -34,6 +34,11 @@ const agentSchema = z.strictObject({
 /** Keys of every kind of probe. */
 const timing = {
   interval: intervalKey,
+  fastInterval: duration("The same while there is doubt: after a failure of a backend that is up, or a success of one that is "
+    + "down; null: `interval`.", "10ms", "1h").nullable().default(null),
+  downInterval: duration("The same of a backend that is down; null: `interval`.", "10ms", "24h").nullable().default(null),
+  slowStart: duration("A backend that is back, or new in the config, gets its share of new flows little by little for so long; "
+    + "0s: at once.", "0s", "1h").default("0s"),
   timeout: timeoutKey,
   rise: integer("Successes in a row that turn a backend up.", 1, 1000).default(2),
   fall: integer("Failures in a row that turn a backend down.", 1, 1000).default(3),

@@ -248,14 +248,15 @@ class ScheduledChecker implements Checker {
     subject.abort = abort;
     this.#counts.running += 1;
     this.#counts.started += 1;
-    const advanceMs = this.#env.random.next() * health.jitter * health.intervalMs;
-    const nextDueMs = this.#env.clock.monotonicMs() + health.intervalMs - advanceMs;
+    const startMs = this.#env.clock.monotonicMs();
+    const advance = this.#env.random.next() * health.jitter;
     void this.#options.probe(subject.target, abort.signal).then((outcome) => {
       this.#counts.running -= 1;
       if (subject.abort === abort) {
         subject.abort = null;
-        this.#schedule(subject, nextDueMs);
-        this.#record(subject, health, outcome);
+        const tell = this.#record(subject, health, outcome);
+        this.#schedule(subject, startMs + (1 - advance) * intervalOf(health, subject.state));
+        tell();
       }
       this.#startNext();
     });
@@ -269,7 +270,8 @@ class ScheduledChecker implements Checker {
     this.#start(next);
   }
 
-  #record(subject: Subject, rules: ActiveHealth, outcome: Outcome): void {
+  /** What there is to tell, once the next probe is arranged: whoever hears it may take the target away. */
+  #record(subject: Subject, rules: ActiveHealth, outcome: Outcome): () => void {
     const atMs = this.#env.clock.wallMs();
     subject.records.push({ ...outcome, atMs });
     if (subject.records.length > RECORDS_MAX) subject.records.shift();
@@ -277,13 +279,22 @@ class ScheduledChecker implements Checker {
     const { state, transition } = judge(subject.state, outcome, rules, atMs);
     const isNews = state.reason !== subject.state.reason;
     subject.state = state;
-    if (transition === null && !isNews) return;
-    subject.health = healthOf(subject.target, state);
+    if (transition === null && !isNews) return () => undefined;
+    const health = healthOf(subject.target, state);
+    subject.health = health;
     this.#states = null;
-    if (transition === null) return;
+    if (transition === null) return () => undefined;
     const { name, pool, backend } = subject.target;
-    this.#options.onTransition({ ...transition, name, pool, backend, health: subject.health });
+    return () => { this.#options.onTransition({ ...transition, name, pool, backend, health }); };
   }
+}
+
+/** As HAProxy's inter, fastinter and downinter: whoever is in doubt is asked at the fast pace, alive or not. */
+function intervalOf(
+  { intervalMs, fastIntervalMs, downIntervalMs }: ActiveHealth, { status, streak }: JudgeState,
+): number {
+  const steady = status === "down" ? downIntervalMs : undefined;
+  return (streak > 0 ? fastIntervalMs : undefined) ?? steady ?? intervalMs;
 }
 
 function healthOf(target: ProbeTarget, state: JudgeState): BackendHealth {

@@ -23,6 +23,12 @@ export type ProbeSecret =
 export interface HealthTiming {
   /** Start to start, milliseconds. */
   readonly intervalMs: number;
+  /** The same while there is doubt: failures in a row that are not enough, or successes. Absent: intervalMs. */
+  readonly fastIntervalMs?: number;
+  /** The same of a backend that is down. Absent: intervalMs. */
+  readonly downIntervalMs?: number;
+  /** A backend that is back, or new, has all of its share after so long. Absent: at once. */
+  readonly slowStartMs?: number;
   /** At most intervalMs. */
   readonly timeoutMs: number;
   /** Consecutive successes that turn a backend up. */

@@ -35,12 +35,14 @@ export type OpenPlane = (config: Config) => Promise<OpenedPlane>;
 
 /**
  * Makes the checker. `initial` is what an earlier supervisor knew; `onTransition` is called after each
- * change of a backend's health; `connectThrough` connects by the plane that serves then.
+ * change of a backend's health, `onStep` when only admissions have grown; `connectThrough` connects by the plane that
+ * serves then.
  */
 export type StartChecker = (
   initial: ReadonlyMap<string, BackendHealth>,
   onTransition: (transition: HealthTransition) => void,
   connectThrough: ConnectThrough,
+  onStep: () => void,
 ) => Checker;
 
 /** Totals since the start, for the metrics. */

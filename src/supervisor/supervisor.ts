@@ -117,6 +117,7 @@ class PointsmanSupervisor implements Supervisor {
     const initial = this.#lastHealth();
     this.#checker = options.startChecker(
       initial, (transition) => { this.#hear(transition); }, (place) => seat.plane.connectProbe(place),
+      () => { this.#engine.request(); },
     );
     this.#engine = new Engine({
       env,

@@ -51,7 +51,9 @@ const mac = fc.array(fc.nat(255), { minLength: 5, maxLength: 5 })
   .map((bytes) => ["02", ...bytes.map((byte) => byte.toString(16).padStart(2, "0"))].join(":"));
 
 const timing = {
-  interval: fc.constant("1h"), timeout: duration, rise: fc.integer({ min: 1, max: 9 }),
+  interval: fc.constant("1h"), timeout: duration,
+  fastInterval: optional(duration), downInterval: optional(duration), slowStart: duration,
+  rise: fc.integer({ min: 1, max: 9 }),
   fall: fc.integer({ min: 1, max: 9 }), jitter: fc.double({ min: 0, max: 0.5, noNaN: true }), port: optional(port),
 };
 const health = fc.oneof(

@@ -56,6 +56,7 @@ export interface ConfigSketch {
   readonly portOffset?: number;
   readonly limits?: { readonly services?: number; readonly backends?: number };
   readonly probes?: boolean | "tunnel";
+  readonly slowStartMs?: number;
   /** By pool: backends, or names that get 10.0.0.1, 10.0.0.2, … */
   readonly pools: Readonly<Record<string, readonly (BackendSketch | string)[]>>;
   readonly services: readonly ServiceSketch[];
@@ -76,9 +77,10 @@ const PROBES: Exclude<PoolHealth, { type: "none" }> = {
   via: "direct", source: null,
 };
 
-function healthOf({ probes = false }: ConfigSketch): PoolHealth {
+function healthOf({ probes = false, slowStartMs }: ConfigSketch): PoolHealth {
   if (probes === false) return { type: "none" };
-  return probes === "tunnel" ? { ...PROBES, via: "tunnel" } : PROBES;
+  const slow = slowStartMs === undefined ? {} : { slowStartMs };
+  return { ...PROBES, ...slow, via: probes === "tunnel" ? "tunnel" : "direct" };
 }
 
 export function configOf(sketch: ConfigSketch): Config {

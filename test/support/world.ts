@@ -3,6 +3,7 @@
 
 import { Failure } from "../../src/errors.ts";
 import { createChecker } from "../../src/health/checker.ts";
+import { createSlowStart } from "../../src/health/slow_start.ts";
 import type { Certificate, Outcome } from "../../src/health/judge.ts";
 import type { ProbeTarget } from "../../src/health/target.ts";
 import type { Config } from "../../src/model/config.ts";
@@ -89,13 +90,13 @@ export class World {
       state: openStateDirectory(STATE, env, (message) => { this.setAside.push(message); }),
       parse: parseSketch,
       openPlane: (config) => this.#open(config),
-      startChecker: (initial, onTransition, connectThrough) => createChecker({
-        env, initial, onTransition,
+      startChecker: (initial, onTransition, connectThrough, onStep) => createSlowStart({
+        env, initial, onTransition, onStep,
         probe: (target) => {
           for (const place of target.through) connectThrough(place);
           return this.#probe(target);
         },
-      }),
+      }, createChecker),
       file: FILE,
       first: await parseOrThrow(FILE, bytes, parseSketch),
     });

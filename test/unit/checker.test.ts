@@ -103,6 +103,30 @@ describe("the schedule", () => {
     expect(network.overlaps).toBe(0);
   });
 
+  it("asks those in doubt at a fast pace, and the dead at one of their own", async () => {
+    const network = new Network();
+    network.checker().update([target("a", { ...TCP, intervalMs: 4000, fastIntervalMs: 500, downIntervalMs: 10_000 })]);
+    await network.env.advance(8_500);
+    network.down.add("web/a");
+    await network.env.advance(30_000);
+    network.down.delete("web/a");
+    await network.env.advance(20_000);
+    const times = network.startsOf("web/a");
+    const steps = gaps(times).map((gap) => Math.round(gap));
+    // Steady; three failures; dead; two successes; steady again.
+    expect(steps.join(" ")).toMatch(/^4000 4000( 4000)? 500 500 10000 10000( 10000)? 500 4000( 4000)*$/);
+    expect(network.transitions.map(({ to }) => to)).toEqual(["up", "down", "up"]);
+  });
+
+  it("arranges the next probe before it tells, and none of a target that is taken away by whoever hears", async () => {
+    const network = new Network();
+    const checker = network.checker({ onTransition: () => { checker.update([]); } });
+    checker.update([target("a")]);
+    await network.env.advance(5_000);
+    expect(network.starts).toHaveLength(1);
+    expect(network.env.timers()).toBe(0);
+  });
+
   it("spreads first probes over one interval", async () => {
     const network = new Network();
     network.checker().update(Array.from({ length: 100 }, (_, i) => target(`b${i}`)));
