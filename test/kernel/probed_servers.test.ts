@@ -105,7 +105,7 @@ describeServer("Redis", "redis-server", () => {
     const health: RedisHealth = { ...REDIS, password: { from: "file", path: right }, role: "master" };
     expect(await run(masterPort, health, host)).toMatchObject({ ok: true, reason: "PONG, master" });
     expect(await run(masterPort, { ...health, username: "default" }, host)).toMatchObject({ ok: true });
-    expect((await run(masterPort, { ...health, password: { from: "file", path: wrong } }, host)).reason).toMatch(/^the server answered -WRONGPASS /);
+    expect((await run(masterPort, { ...health, password: { from: "file", path: wrong } }, host)).reason).toMatch(/^the server answered -WRONGPASS to AUTH$/);
     expect((await run(masterPort, { ...health, role: "replica" }, host)).reason).toBe("the server's role is master, expected replica");
   });
 

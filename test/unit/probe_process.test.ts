@@ -66,6 +66,8 @@ describe("exec", () => {
     const environment = [{ name: "TOKEN", value: { from: "file", path: path("token") } }] as const;
     expect(await run(script('echo "wrong token $TOKEN"; [ "$TOKEN" = hunter2 ]; exit 1', { environment }))).toMatchObject(
       { ok: false, reason: "exit status 1: wrong token …" });
+    writeFileSync(path("token"), `${"s".repeat(200)}\n`);
+    expect((await run(script('echo "wrong token $TOKEN"; exit 1', { environment }))).reason).toBe("exit status 1: wrong token …");
     rmSync(path("token"));
     expect(await run(script("exit 0", { environment }))).toMatchObject({ ok: false, conclusive: false, reason: `there is no file ${path("token")}` });
   });

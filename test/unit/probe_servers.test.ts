@@ -107,9 +107,21 @@ describe("redis", () => {
   });
 
   it("never has its password told, whatever it answers", async () => {
-    const echoing = await answering((bytes) => `-ERR unknown command 'AUTH', with args beginning with: ${bytes.toString().split("\r\n")[4] ?? ""}\r\n`);
-    const outcome = await run(echoing, { ...REDIS, password: password("hunter2") });
-    expect(outcome.reason).toBe("the server answered -ERR unknown command 'AUTH', with args beginning with: …");
+    const unknown = await answering((bytes) => `-ERR unknown command 'AUTH', with args beginning with: '${bytes.toString().split("\r\n")[4]!.slice(0, 8)}\r\n`);
+    expect((await run(unknown, { ...REDIS, password: password("hunter2") })).reason).toBe("the server answered -ERR to AUTH");
+    const echoing = await answering((bytes) => bytes);
+    expect((await run(echoing, { ...REDIS, password: password("hunter2") })).reason).not.toContain("hunter2");
+    let secret = "";
+    const late = await answering((bytes) => {
+      const words = bytes.toString("latin1").split("\r\n");
+      if (words[2] === "AUTH") secret = words[4]!;
+      return words[2] === "AUTH" ? "+OK\r\n" : Buffer.from(`-ERR ${"x".repeat(100)} ${secret} and more\r\n`, "latin1");
+    });
+    for (const text of ["hunter2-is-a-rather-long-one", "grüß-dich"]) {
+      const { reason } = await run(late, { ...REDIS, password: password(text) });
+      expect(reason).toContain("xxx …");
+      expect(reason).not.toMatch(/hunt|gr.{1,4}-dich/);
+    }
     const missing: RedisHealth = { ...REDIS, password: { from: "file", path: join(directory, "none") } };
     expect(await run(echoing, missing)).toMatchObject({ ok: false, conclusive: false });
   });

@@ -8,7 +8,7 @@ import type { Ended } from "./process.ts";
 import { runProcess } from "./process.ts";
 import { readSecret } from "./secret.ts";
 import type { Aim, Doors } from "./socket.ts";
-import { told } from "./words.ts";
+import { told, withoutSecrets } from "./words.ts";
 
 /** As shells tell that a command could not be run. */
 const NOT_RUN: readonly number[] = [126, 127];
@@ -32,12 +32,11 @@ export function probeExec(doors: Doors, aim: Aim<ExecHealth>, attempt: Attempt):
   runProcess(doors, attempt, { command, args, variables, stage: `running ${command}` }, (ended) => judge(ended, secrets));
 }
 
-function judge(ended: Ended, secrets: readonly string[]): Verdict {
-  const { status, stdout, stderr } = ended;
+function judge({ status, stdout, stderr }: Ended, secrets: readonly string[]): Verdict {
   const line = firstLine(stdout) ?? firstLine(stderr);
-  let said = line === null ? "" : `: ${told(line)}`;
-  for (const secret of secrets) said = said.replaceAll(secret, "…");
-  if (status === 0) return success(line === null ? "exit status 0" : said.slice(": ".length));
+  const words = line === null ? null : told(withoutSecrets(line, secrets));
+  if (status === 0) return success(words ?? "exit status 0");
+  const said = words === null ? "" : `: ${words}`;
   if (NOT_RUN.includes(status)) return { ok: false, conclusive: false, reason: `the command could not be run${said}` };
   return failure(status > 128 ? `ended by signal ${status - 128}${said}` : `exit status ${status}${said}`);
 }

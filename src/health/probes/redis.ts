@@ -7,7 +7,7 @@ import { failure, success } from "./attempt.ts";
 import { readSecret } from "./secret.ts";
 import type { Aim, Doors } from "./socket.ts";
 import { converse, openStream } from "./stream.ts";
-import { told } from "./words.ts";
+import { told, withoutSecrets } from "./words.ts";
 
 interface Question {
   readonly words: readonly string[];
@@ -31,9 +31,9 @@ export function probeRedis(doors: Doors, aim: Aim<RedisHealth>, attempt: Attempt
       const question = questions[at];
       const line = question === undefined ? null : answerIn(heard);
       if (question === undefined || line === null) return 0;
-      const complaint = question.judge(line);
+      const complaint = question.judge(withoutSecrets(line, password === null ? [] : [password]));
       if (complaint !== null) {
-        attempt.end(failure(without(password, complaint)));
+        attempt.end(failure(complaint));
         return heard.length;
       }
       at += 1;
@@ -49,7 +49,7 @@ function questionsOf({ username, role }: RedisHealth, password: string | null): 
   const questions: Question[] = [];
   if (password !== null) {
     const words = username === null ? ["AUTH", password] : ["AUTH", username, password];
-    questions.push({ words, judge: (line) => (line === "+OK" ? null : refusal(line)) });
+    questions.push({ words, judge: (line) => (line === "+OK" ? null : refusalOfPassword(line)) });
   }
   questions.push({ words: ["PING"], judge: (line) => (line === "+PONG" ? null : refusal(line)) });
   // The last one, since the rest of its answer is not read.
@@ -68,9 +68,10 @@ function refusal(line: string): string {
   return line.startsWith("-") ? `the server answered ${told(line)}` : `not a Redis server: ${told(line)}`;
 }
 
-/** A server that does not know a command repeats what came with it. */
-function without(password: string | null, text: string): string {
-  return password === null ? text : text.replaceAll(password, "…");
+/** No word but the first: a server that does not know AUTH repeats the start of what came with it. */
+function refusalOfPassword(line: string): string {
+  const [word] = /^-[A-Z]+\b/.exec(line) ?? [];
+  return word === undefined ? "not a Redis server: no answer of Redis to AUTH" : `the server answered ${word} to AUTH`;
 }
 
 function encode(words: readonly string[]): Buffer {

@@ -16,3 +16,9 @@ export function toldHex(said: Uint8Array): string {
   const digits = Buffer.from(said.subarray(0, 32)).toString("hex");
   return said.length > 32 ? `${digits}…` : digits;
 }
+
+/** Before it is cut: half a secret is one as well. A server may have been read as Latin-1. */
+export function withoutSecrets(said: string, secrets: readonly string[]): string {
+  return secrets.flatMap((secret) => [secret, Buffer.from(secret).toString("latin1")])
+    .reduce((text, secret) => text.replaceAll(secret, "…"), said);
+}
