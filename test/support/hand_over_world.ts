@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { afterEach } from "vitest";
 
 const MAIN = join(import.meta.dirname, "../../dist/src/main.js");
 
@@ -158,6 +159,14 @@ export class HandOverWorld {
     for (const step of this.#closers.reverse()) await step();
     rmSync(this.directory, { recursive: true });
   }
+}
+
+/** Ends the world of each test of a file, and begins one for the next. */
+export function renewAfterEach(world: () => HandOverWorld, begin: (fresh: HandOverWorld) => void): void {
+  afterEach(async () => {
+    await world().close();
+    begin(new HandOverWorld());
+  }, 30_000);
 }
 
 function listening(server: Server, host: string, port = 0): Promise<number> {

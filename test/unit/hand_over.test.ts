@@ -1,15 +1,12 @@
 // A new process takes over from the running one, under traffic: real processes, sockets and signals. Needs
 // the build.
 
-import { afterEach, describe, expect, it } from "vitest";
-import { ConnectStream, HandOverWorld, HeldConnection } from "../support/hand_over_world.ts";
+import { describe, expect, it } from "vitest";
+import { ConnectStream, HandOverWorld, HeldConnection, renewAfterEach } from "../support/hand_over_world.ts";
 
 let world = new HandOverWorld();
 
-afterEach(async () => {
-  await world.close();
-  world = new HandOverWorld();
-}, 30_000);
+renewAfterEach(() => world, (fresh) => { world = fresh; });
 
 const LONG_MS = 120_000;
 

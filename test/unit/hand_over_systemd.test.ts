@@ -1,15 +1,12 @@
 // What systemd is told of processes that follow one another, and which of them stay: with another program in
 // its place, and real processes otherwise. Needs the build.
 
-import { afterEach, expect, it } from "vitest";
-import { HandOverWorld, HeldConnection } from "../support/hand_over_world.ts";
+import { expect, it } from "vitest";
+import { HandOverWorld, HeldConnection, renewAfterEach } from "../support/hand_over_world.ts";
 
 let world = new HandOverWorld();
 
-afterEach(async () => {
-  await world.close();
-  world = new HandOverWorld();
-}, 30_000);
+renewAfterEach(() => world, (fresh) => { world = fresh; });
 
 const LONG_MS = 120_000;
 const poll = { timeout: 20_000 };

@@ -6,16 +6,16 @@ import { afterEach, describe, expect, it } from "vitest";
 import { replayCommand, seed } from "../support/counts.ts";
 import { DatagramEcho, DatagramFlow } from "../support/datagram_flows.ts";
 import { seededRandom } from "../support/fake_env.ts";
-import { HandOverWorld } from "../support/hand_over_world.ts";
+import { HandOverWorld, renewAfterEach } from "../support/hand_over_world.ts";
 
 let world = new HandOverWorld();
 const closers: (() => Promise<void>)[] = [];
 
+renewAfterEach(() => world, (fresh) => { world = fresh; });
+// The last to be told is the first to act.
 afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
-  await world.close();
-  world = new HandOverWorld();
-}, 30_000);
+});
 
 const LONG_MS = 120_000;
 
@@ -133,6 +133,32 @@ describe("UDP sessions over a hand-over", () => {
     expect([taken, refused]).toEqual([atA.length, atB.length + 1]);
   }, LONG_MS);
 
+  it("lose nothing when the new process has them and then fails", async () => {
+    const echoes = [await echo("127.0.0.2"), await echo("::1")] as const;
+    const port = await world.freePorts("127.0.0.1", 1);
+    const port6 = await world.freePorts("::1", 1);
+    const text = yaml(
+      udp("game", "127.0.0.1", port, [backend("a", "127.0.0.2", echoes[0].port)]),
+      udp("game6", "::1", port6, [backend("a", "::1", echoes[1].port)]),
+    );
+    world.write(text);
+    const first = await world.start();
+    const all = [...flows("four", 16, "127.0.0.1", port), ...flows("six", 8, "::1", port6)];
+    await Promise.all(all.map((flow) => flow.goesOn()));
+    const files = openFiles(first);
+    world.write(`${text}control: { group: no-such-group-here }\n`); // which it finds when it has all sockets
+    expect((await world.ask("upgrade")).status).toBe(1);
+    expect(openFiles(first)).toBe(files);
+    all.push(...flows("later", 8, "127.0.0.1", port));
+    await Promise.all(all.map((flow) => flow.goesOn(10)));
+    world.write(text);
+    await upgrade();
+    await Promise.all(all.map((flow) => flow.goesOn(10)));
+    await Promise.all(all.map((flow) => flow.stop()));
+    expect(troubles(all, echoes)).toEqual(NO_TROUBLES);
+    expect(await world.until((line) => line["msg"] === "UDP sessions go on here")).toMatchObject({ taken: 32, refused: 0, leftBehind: 0 });
+  }, LONG_MS);
+
   it("go on in the old process when the new one is killed while it gets them, and can be handed over then", async () => {
     const echoes = [await echo("127.0.0.2"), await echo("::1")] as const;
     const port = await world.freePorts("127.0.0.1", 1);
@@ -142,7 +168,7 @@ describe("UDP sessions over a hand-over", () => {
       udp("game6", "::1", port6, [backend("a", "::1", echoes[1].port)]),
     ));
     const first = await world.start();
-    const all = [...flows("quiet", 200, "127.0.0.1", port, 400), ...flows("four", 12, "127.0.0.1", port), ...flows("six", 8, "::1", port6)];
+    const all = [...flows("quiet", 200, "127.0.0.1", port, 200), ...flows("four", 12, "127.0.0.1", port), ...flows("six", 8, "::1", port6)];
     await Promise.all(all.map((flow) => flow.goesOn()));
     const random = seededRandom(seed());
     const files = openFiles(first);
@@ -172,7 +198,7 @@ describe("UDP sessions over a hand-over", () => {
     const port = await world.freePorts("127.0.0.1", 1);
     world.write(yaml(udp("game", "127.0.0.1", port, [backend("a", "127.0.0.2", echoes[0].port)])));
     const first = await world.start();
-    const all = [...flows("quiet", 300, "127.0.0.1", port, 400), ...flows("four", 12, "127.0.0.1", port)];
+    const all = [...flows("quiet", 300, "127.0.0.1", port, 200), ...flows("four", 12, "127.0.0.1", port)];
     await Promise.all(all.map((flow) => flow.goesOn()));
     world.signal("SIGUSR2");
     const { pid } = await world.until((line) => line["pid"] !== first && line["msg"] === "the proxy listens");

@@ -232,6 +232,21 @@ describe("a plane that takes sessions over", () => {
     expect([incidents(world), passed.length]).toEqual([{ session_left_behind: 2 }, 1]);
   });
 
+  it("does not connect a session that the next process has by then", async () => {
+    const { world, backend, port, client, receiver, shared } = await take();
+    const socket = await bound();
+    receiver.adopt(shared(), socket);
+    const sharing = world.plane.bequest!().shareSessions(() => Promise.resolve());
+    sharing.share(`udp 127.0.0.1:${port}`);
+    await sharing.settled(1000);
+    receiver.decide({ busy: [], ended: [], leftBehind: 0 }); // connects thousands in several turns, and is late with this one
+    expect(await ask(client, port, "1")).toBe("a:1");
+    expect(() => socket.remoteAddress()).toThrow("Not connected");
+    sharing.undo();
+    expect(await ask(client, port, "2")).toBe("a:2");
+    expect(socket.remoteAddress().port).toBe(backend.port);
+  });
+
   it("decides alone when the other process is gone", async () => {
     const { port, client, receiver } = await take();
     receiver.decide(null);

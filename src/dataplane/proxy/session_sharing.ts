@@ -97,7 +97,7 @@ export class ProxySessionSharing implements SessionSharing {
       listener.onSession(null);
       listener.passTo(null);
     }
-    for (const session of this.#sent) session.reconnect();
+    for (const session of this.#sent) session.takeBack();
   }
 
   async #sendAll(): Promise<void> {

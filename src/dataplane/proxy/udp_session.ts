@@ -44,6 +44,8 @@ export class UdpSession {
   readonly #header: Uint8Array | null;
   #way: Way = { is: "by address" };
   #isClosed = false;
+  /** Another process has it, or is about to. */
+  #isShared = false;
   /** Until then it has to stay open. */
   #isBeingSent = false;
   #datagrams = 0;
@@ -101,9 +103,12 @@ export class UdpSession {
     if (!this.#isBeingSent) this.#socket.close();
   }
 
-  /** Connects it to the backend, at first or again: nobody else has the socket, or uses it. */
+  /**
+   * Connects it to the backend, at first or again. Not while another process is to have it: that one would get
+   * it connected, and could not send by it.
+   */
   reconnect(): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed || this.#isShared) return;
     const { address, port } = this.#backend;
     const waiting: Uint8Array[] = [];
     this.#way = { is: "connecting", waiting };
@@ -129,6 +134,7 @@ export class UdpSession {
     if (this.#way.is === "connected") this.#socket.disconnect();
     this.#way = { is: "by address" };
     this.#movedWhenShared = this.#moved;
+    this.#isShared = true;
     this.#isBeingSent = true;
     return this.#socket;
   }
@@ -137,6 +143,12 @@ export class UdpSession {
   arrived(): void {
     this.#isBeingSent = false;
     if (this.#isClosed) this.#socket.close();
+  }
+
+  /** The other process is gone. */
+  takeBack(): void {
+    this.#isShared = false;
+    this.reconnect();
   }
 
   /** Whether any datagram moved here since it was shared. */
