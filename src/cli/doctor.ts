@@ -8,6 +8,7 @@ import { Failure, isFailure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
 import { acquireInstanceLock, type InstanceLock } from "../supervisor/instance_lock.ts";
 import type { Io } from "./io.ts";
+import { healthNeeds } from "./doctor_health.ts";
 import { EXIT } from "./io.ts";
 import { loadConfig } from "./offline.ts";
 
@@ -25,7 +26,8 @@ export interface DoctorOptions {
 export async function doctorVerb(io: Io, options: DoctorOptions): Promise<number> {
   const config = options.config === undefined ? null : loadConfig(io, options.config);
   const report = probeHost(config, io.env);
-  const checks = [...report.checks, ...await waysBack(io, config, options)];
+  const needs = config === null ? [] : healthNeeds(io.env, config);
+  const checks = [...report.checks, ...needs, ...await waysBack(io, config, options)];
   if (options.output === "json") io.out(`${JSON.stringify({ ...report, checks }, null, 2)}\n`);
   else {
     printChecks(io, checks);
