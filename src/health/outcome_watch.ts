@@ -28,7 +28,7 @@ export function watchOutcomes(probe: Probe, { clock, log }: Pick<Env, "clock" | 
     }
     // Of a way through the plane the plane tells itself; one reason mostly holds for many backends.
     if (!conclusive && !signal.aborted && target.through.length === 0 && faults.isNews(reason, nowMs)) {
-      log.warn({ backend: name }, `a health probe says nothing of ${name}, nor may others of theirs: ${reason}`);
+      log.warn({ backend: name }, `${name}: its health probe says nothing, and perhaps not those of others either: ${reason}`);
     }
     return outcome;
   };

@@ -184,7 +184,7 @@ describe("those who hear of certificates", () => {
     await look("web/c", [{}]);
     expect(world.messages()).toEqual([]);
     for (const name of ["web/a", "web/a", "web/b"]) await look(name);
-    expect(world.messages("warn")).toEqual(["a health probe says nothing of web/a, nor may others of theirs: there is no file /etc/token"]);
+    expect(world.messages("warn")).toEqual(["web/a: its health probe says nothing, and perhaps not those of others either: there is no file /etc/token"]);
     await world.advance(3_600_000);
     await look("web/b");
     expect(world.messages("warn")).toHaveLength(2);
