@@ -7,7 +7,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach } from "vitest";
+import { afterAll, afterEach } from "vitest";
 
 const MAIN = join(import.meta.dirname, "../../dist/src/main.js");
 
@@ -167,6 +167,7 @@ export function renewAfterEach(world: () => HandOverWorld, begin: (fresh: HandOv
     await world().close();
     begin(new HandOverWorld());
   }, 30_000);
+  afterAll(() => world().close()); // which no test has begun
 }
 
 function listening(server: Server, host: string, port = 0): Promise<number> {
