@@ -67,6 +67,11 @@ describe("udp", () => {
     expect((await run(port, { ...UDP, timeoutMs: 150 })).ok).toBe(false);
   });
 
+  it("fails where the address cannot even be sent to", async () => {
+    // A broadcast address is refused by the kernel, and no packet leaves.
+    expect(await run(9, UDP, "255.255.255.255")).toMatchObject({ ok: false, conclusive: true, reason: expect.stringContaining("EACCES") as string });
+  });
+
   it("comes from the source of choice, whose lack says nothing of the backend", async () => {
     let from = "";
     const port = await udp((_heard, sender) => { from = sender.address; return "x"; });

@@ -72,7 +72,10 @@ describe("a TLS handshake", () => {
     expect(stranger).toMatchObject({ ok: false, conclusive: true, reason: expect.stringContaining("the certificate") as string });
     const missing = join(directory, "missing.pem");
     expect(await run(port, tls({ ...wish, ca: missing }))).toMatchObject(
-      { ok: false, conclusive: false, reason: `there is no file ${missing} (ca)` });
+      { ok: false, conclusive: false, reason: `there is no file ${missing}` });
+    // A directory can be opened, and not read.
+    expect(await run(port, tls({ ...wish, ca: directory }))).toMatchObject(
+      { ok: false, conclusive: false, reason: expect.stringMatching(/cannot be read: .*(EISDIR|no regular file)/) as string });
     const garbage = written("garbage.pem", "nothing");
     expect(await run(port, tls({ ...wish, ca: garbage }))).toMatchObject(
       { ok: false, conclusive: false, reason: `${garbage} (ca) holds no certificate in PEM` });

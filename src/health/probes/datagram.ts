@@ -21,13 +21,12 @@ export function exchange(
   socket.on("error", (error) => { attempt.end(verdictOf(error)); });
   socket.on("message", (datagram) => { hear(datagram); });
   const { localAddress } = sourceOf(aim);
-  const connect = (): void => {
-    socket.connect(port, address.text, () => {
-      if (!isOpen) return;
-      attempt.stage = "waiting for the answer";
-      socket.send(payload, (error) => { if (error !== null) attempt.end(verdictOf(error)); });
-    });
-  };
+  // Without a callback, what goes wrong is an error event, as everything else is.
+  const connect = (): void => { socket.connect(port, address.text); };
+  socket.once("connect", () => {
+    attempt.stage = "waiting for the answer";
+    socket.send(payload, (error) => { if (error !== null) attempt.end(verdictOf(error)); });
+  });
   if (localAddress === undefined) connect();
   else socket.bind({ address: localAddress, port: 0 }, () => { if (isOpen) connect(); });
   return socket;

@@ -8,9 +8,18 @@ import { OwnFault } from "./attempt.ts";
 const SECRET_MAX_BYTES = 4096;
 
 /** The text of the file, without the line break at its end. */
-export function readSecret({ files }: Pick<Env, "files">, secret: ProbeSecret): string {
+export function readSecret(env: Pick<Env, "files">, secret: ProbeSecret): string {
   if (secret.from === "inline") return secret.text;
-  const { path } = secret;
+  const bytes = readOwnFile(env, secret.path);
+  const text = bytes.toString().replace(/\r?\n$/, "");
+  if (text === "" || bytes.length > SECRET_MAX_BYTES || /[\u0000-\u001f\u007f]/.test(text)) {
+    throw new OwnFault(`${secret.path} does not hold one line of at most ${SECRET_MAX_BYTES} bytes`);
+  }
+  return text;
+}
+
+/** A file of this host's, whose lack is no fault of the backend. */
+export function readOwnFile({ files }: Pick<Env, "files">, path: string): Buffer {
   let bytes: Uint8Array | null;
   try {
     bytes = files.read(path);
@@ -18,9 +27,5 @@ export function readSecret({ files }: Pick<Env, "files">, secret: ProbeSecret): 
     throw new OwnFault(`${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
   }
   if (bytes === null) throw new OwnFault(`there is no file ${path}`);
-  const text = Buffer.from(bytes).toString().replace(/\r?\n$/, "");
-  if (text === "" || bytes.length > SECRET_MAX_BYTES || /[\u0000-\u001f\u007f]/.test(text)) {
-    throw new OwnFault(`${path} does not hold one line of at most ${SECRET_MAX_BYTES} bytes`);
-  }
-  return text;
+  return Buffer.from(bytes);
 }

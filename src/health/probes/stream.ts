@@ -7,6 +7,7 @@ import type { ProbeTls } from "../../model/health_check.ts";
 import type { Attempt } from "./attempt.ts";
 import { failure, OwnFault, verdictOf } from "./attempt.ts";
 import { describeUntrusted, lookAtCertificate } from "./certificate.ts";
+import { readOwnFile } from "./secret.ts";
 import type { Aim, Doors } from "./socket.ts";
 import { discard, openSocket, sourceOf } from "./socket.ts";
 
@@ -77,12 +78,10 @@ function connectTls(doors: Doors, aim: Aim, tls: TlsWish, carrier: Socket | null
   });
 }
 
-function trusted({ files }: Doors, path: string): Buffer {
-  const pem = files.read(path);
-  if (pem === null) throw new OwnFault(`there is no file ${path} (ca)`);
-  const bytes = Buffer.from(pem);
-  if (!bytes.includes("-----BEGIN CERTIFICATE-----")) throw new OwnFault(`${path} (ca) holds no certificate in PEM`);
-  return bytes;
+function trusted(doors: Doors, path: string): Buffer {
+  const pem = readOwnFile(doors, path);
+  if (!pem.includes("-----BEGIN CERTIFICATE-----")) throw new OwnFault(`${path} (ca) holds no certificate in PEM`);
+  return pem;
 }
 
 /** What is thrown ends the attempt. */
