@@ -147,7 +147,7 @@ describeKernel("two balancers", [...KERNEL, "tool:curl", "tool:ethtool", "tool:p
     expect((await decapCounts())["DECAP_TX_ALTERNATE"]).toBe(0);
   });
 
-  it.each([1, 5])("breaks after %i changes what the model says, and nobody whose backend is named", { timeout: 300_000 }, async (changes) => {
+  it.each([1, 5])("breaks after %i changes what the model says, and nobody whose backend is named", { timeout: 1_200_000 }, async (changes) => {
     await randomised("lab_second_chance", async ({ seed, count }) => {
       for (let run = 0; run < count; run += 1) {
         await changeAndLose(WAYS[0]!, changes, new Draws(seed + run));
