@@ -131,7 +131,7 @@ export function layServices(services: readonly ServiceView[]): string {
       layFlows(service.flows),
       amount(service.rates.packetsPerSecond),
       amount(service.rates.bytesPerSecond),
-      service.error ?? (service.failedOpen ? "failed open: nobody is healthy" : ""),
+      service.error ?? (service.failedOpen ? "failed open: too few are healthy" : ""),
     ]),
   ) + flowsLegend(services.map(({ flows }) => flows));
 }

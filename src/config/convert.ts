@@ -123,6 +123,7 @@ function convertService(raw: RawService): ServiceConfig {
       configs: configs.map((each) => ({ ...each, key: optional(each.key, readQuicKey) })),
     })),
     failOpen: raw.failOpen,
+    panicBelow: raw.panicBelow,
     vip: raw.vip,
     pool: raw.pool ?? name,
     policy: { allow: raw.policy.allow.map(readPrefix), deny: raw.policy.deny.map(readPrefix) },

@@ -159,6 +159,8 @@ export const serviceSchema = z.strictObject({
   failOpen: z.boolean().default(false).meta({
     description: "With every backend down, treat all of them as up instead of dropping.",
   }),
+  panicBelow: integer("With a smaller share of the backends up, in percent, all of them get flows, up or not: better some lost "
+    + "than the last few run over. Those that an operator drains do not count; 0: never.", 0, 100).default(0),
   vip: z.strictObject({
     assign: z.enum(["none", "loopback", "interface"]).default("none").meta({
       description: "Who puts the address on this host. none: the operator, or a router sends it "

@@ -279,7 +279,8 @@ function compileService(
   config: ServiceConfig, candidates: readonly Candidate[], ledger: Claims, hashSeed: bigint,
   memo: RingMemo, warnings: string[],
 ): Service {
-  const failedOpen = failsOpen(config, candidates);
+  const why = whyAll(config, candidates);
+  const failedOpen = why !== null;
   const members = candidates.map((candidate): RingMember => memberOf(candidate, ledger, failedOpen));
   const { ring, without, turns } = memo.ring(members, config.ringSize, config.algorithm);
   for (const index of without) {
@@ -287,8 +288,8 @@ function compileService(
     warnings.push(`service ${config.name}: backend ${name} (weight ${weight}) gets no slot of ${config.ringSize};`
       + " raise ringSize or its weight");
   }
-  if (failedOpen) {
-    warnings.push(`service ${config.name}: every backend is out, and failOpen sends to all of them`);
+  if (why !== null) {
+    warnings.push(`service ${config.name}: ${why}`);
   } else if (!members.some(takesFlows)) {
     warnings.push(`service ${config.name}: no backend can take flows`);
   }
@@ -325,11 +326,14 @@ function pickingOf(config: ServiceConfig, turns: number, eligible: readonly Cand
 }
 
 /**
- * Fail open when nobody can take flows and health is why. A drain or maintenance is an operator's word about
- * one backend, so it holds even then.
+ * Why all backends get flows, whatever health says of them; null: they do not. A drain or maintenance is an
+ * operator's word about one backend, so it holds even then, and that backend does not count.
  */
-function failsOpen(config: ServiceConfig, candidates: readonly Candidate[]): boolean {
-  if (!config.failOpen) return false;
-  const backends = candidates.map((candidate) => candidate.backend).filter((each) => each.weight > 0);
-  return !backends.some((each) => each.alive && each.admission > 0) && backends.some((each) => !each.drained);
+function whyAll({ failOpen, panicBelow }: ServiceConfig, candidates: readonly Candidate[]): string | null {
+  const backends = candidates.map((candidate) => candidate.backend).filter(({ weight, drained }) => weight > 0 && !drained);
+  const up = backends.filter(({ alive, admission }) => alive && admission > 0).length;
+  if (up === backends.length) return null;
+  if (up === 0 && failOpen) return "every backend is out, and failOpen sends to all of them";
+  if (up * 100 >= panicBelow * backends.length) return null;
+  return `${up} of ${backends.length} backends are up, fewer than ${panicBelow}% (panicBelow): all of them get flows`;
 }

@@ -111,6 +111,8 @@ export interface ServiceConfig extends ServiceAddress {
   /** How packets say by their QUIC connection ID where they go; null: they do not. */
   readonly quicLb: { readonly configs: readonly ServiceQuicConfig[] } | null;
   readonly failOpen: boolean;
+  /** With a smaller share of the backends up, in percent, all get flows; 0: never. */
+  readonly panicBelow: number;
   readonly vip: { readonly assign: VipAssign };
   /** Name of the pool. */
   readonly pool: string;

@@ -183,9 +183,9 @@ function eligibility(
   config: Config, service: Service, slot: number, destination: Destination,
 ): { readonly is: boolean; readonly why: string } {
   const { name, admission, alive, resets, stateProvenance } = destination;
-  // failOpen makes everybody eligible but those that an operator drains, who then have no slot at all.
+  // Everybody is eligible then but those that an operator drains, who then have no slot at all.
   if (service.failedOpen && service.ring.slots.includes(destination.id)) {
-    return { is: true, why: `${name} is taken as eligible: every backend is out, and failOpen is set` };
+    return { is: true, why: `${name} is taken as eligible: too few backends are up (failOpen, panicBelow)` };
   }
   const by = stateProvenance.source === "override" ? ` by ${stateProvenance.actor}` : "";
   if (resets) return { is: false, why: `${name} is taken out${by}` };

@@ -97,6 +97,7 @@ export const FEATURES = {
     xdp: "honoured", proxy: { ignored: "the host's own stack says what fits its connections" },
   },
   "services[].failOpen": { xdp: "honoured", proxy: "honoured" },
+  "services[].panicBelow": { xdp: "honoured", proxy: "honoured" },
   "services[].tracking": {
     xdp: {
       l2: "honoured", ipip: "honoured", gue: "honoured", gre: "honoured",

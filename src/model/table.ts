@@ -129,7 +129,7 @@ export interface Service {
   readonly picking: Picking | null;
   /** Ids of the destinations this service may use, in key order. */
   readonly destinations: readonly number[];
-  /** True when every backend is out and failOpen made all of them eligible. */
+  /** Too few backends are up, and failOpen or panicBelow made all of them eligible. */
   readonly failedOpen: boolean;
   /** What QUIC connection IDs mean here; null: they are not looked at. */
   readonly quicLb: QuicRouting | null;

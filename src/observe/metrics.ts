@@ -160,7 +160,7 @@ export const METRICS: readonly MetricDefinition[] = [
   ),
   serviceGauge("backends", "Backends of a service.", ({ backends }) => backends),
   serviceGauge("backends_up", "Backends of a service that are up.", ({ backendsUp }) => backendsUp),
-  serviceGauge("failed_open", "1 when nobody is healthy and failOpen uses all.", ({ failedOpen }) =>
+  serviceGauge("failed_open", "1 when too few are healthy, and all are used (failOpen, panicBelow).", ({ failedOpen }) =>
     failedOpen ? 1 : 0,
   ),
   heldFlows("service", "Flows of a service now, and what sort of number that is; none where nobody can tell."),

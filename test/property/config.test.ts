@@ -90,6 +90,7 @@ const service = fc.record({
   flowIdle: duration,
   affinityGroup: fc.constant(null),
   failOpen: fc.boolean(),
+  panicBelow: fc.integer({ min: 0, max: 100 }),
   vip: fc.record({ assign: fc.constantFrom("none", "loopback") }),
   policy: fc.record({ allow: fc.uniqueArray(prefix, { maxLength: 3 }) }),
   proxy: fc.record({ idleTimeout: duration, proxyProtocol: fc.constantFrom("none", "v1", "v2") }, { requiredKeys: [] }),

@@ -40,6 +40,7 @@ export interface ServiceSketch {
   readonly ringSize?: number;
   readonly hash?: HashInput;
   readonly failOpen?: boolean;
+  readonly panicBelow?: number;
   readonly affinityGroup?: string;
   readonly tracking?: Tracking;
   readonly flowIdleMs?: number;
@@ -168,7 +169,7 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     ...serviceAt(sketch.address ?? "203.0.113.10", sketch.port ?? 80 + index),
     protocol: sketch.protocol ?? "tcp",
     forwarding: sketch.forwarding ?? "l2", gue: { port: 6080, variant: 0, ...sketch.gue },
-    algorithm: "maglev", loadFactorPercent: 125,
+    algorithm: "maglev", loadFactorPercent: 125, panicBelow: sketch.panicBelow ?? 0,
     hash: sketch.hash ?? "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 64 },
     ringSize: sketch.ringSize ?? 251,

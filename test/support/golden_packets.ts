@@ -195,7 +195,7 @@ function serviceOf(
       protocol: one.protocol,
       forwarding: one.forwarding ?? destination?.forwarding ?? "l2",
       gue: { port: 6080, variant: 0 },
-      algorithm: "maglev", loadFactorPercent: 125,
+      algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0,
       hash: "5-tuple",
       sourcePrefix: { ipv4: 32, ipv6: 128 },
       ringSize: 7,

@@ -215,7 +215,7 @@ function serviceOf(world: World, service: WorldService, ledger: Ledger, ids: rea
 
 const SERVICE_CONFIG: ServiceConfig = {
   name: "s", ...serviceAt("203.0.113.1", 80), protocol: "tcp", forwarding: "ipip",
-  gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125,
+  gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0,
   hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: RING_SIZE, tracking: "full", flowIdleMs: 60_000,
   changeWindowMs: 60_000, secondChance: false,
   affinityGroup: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", policy: { allow: [], deny: [] },

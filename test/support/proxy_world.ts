@@ -32,7 +32,7 @@ export type ServiceChange = Partial<Omit<ServiceConfig, "proxy" | "network" | "p
 export function service({ address: where, port, ...change }: ServiceChange = {}): ServiceConfig {
   return {
     name: "web", protocol: "tcp", forwarding: "l2",
-    gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, hash: "5-tuple",
+    gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0, hash: "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: 1009, tracking: "full", flowIdleMs: 60_000, changeWindowMs: 60_000, secondChance: false,
     affinityGroup: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "web",
     policy: { allow: [], deny: [] },

@@ -327,7 +327,7 @@ function randomConfig(draws: Draws): ServiceConfig {
     protocol: draws.pick(["tcp", "udp"]),
     forwarding: "l2",
     gue: { port: 6080, variant: 0 },
-    algorithm: "maglev", loadFactorPercent: 125,
+    algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0,
     hash: draws.pick(["5-tuple", "source-ip"]),
     sourcePrefix: {
       ipv4: draws.pick([0, 8, 24, 31, 32]),

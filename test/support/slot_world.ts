@@ -247,7 +247,7 @@ function destinationOf(id: number, alive: boolean, admits: boolean): Destination
 
 const CONFIG: ServiceConfig = {
   name: "s", ...PLACE, protocol: "tcp", forwarding: "l2",
-  gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 },
+  gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0, hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 },
   ringSize: 7, tracking: "minimal", flowIdleMs: IDLE_MS, changeWindowMs: WINDOW_MS, secondChance: false, affinityGroup: null,
   mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool",
   policy: { allow: [], deny: [] },

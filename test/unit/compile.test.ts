@@ -228,6 +228,25 @@ describe("when everybody is out", () => {
     const overrides = ["web/a", "web/b", "web/c"].map((name) => override(name, { kind: "drain" }));
     expect(tableOf(open, { overrides }).services[0]?.failedOpen).toBe(false);
   });
+
+  it("panics below the share that was asked for, and not at it; who is drained does not count", () => {
+    const panicky = (panicBelow: number): ConfigSketch => ({ ...WEB, services: [{ name: "web", panicBelow }] });
+    const one = new Map([...allDown, ["web/c", UP] as const]);
+    const isOpen = (panicBelow: number, with_: Parameters<typeof tableOf>[1]): boolean | undefined =>
+      tableOf(panicky(panicBelow), with_).services[0]?.failedOpen;
+    expect([isOpen(33, { health: one }), isOpen(34, { health: one })]).toEqual([false, true]);
+    expect([isOpen(0, { health: allDown }), isOpen(1, { health: allDown })]).toEqual([false, true]);
+    const table = tableOf(panicky(50), { health: one });
+    expect(table.services[0]!.ring.slots).toEqual(table.services[0]!.ring.configured);
+    expect(table.warnings).toEqual(["service web: 1 of 3 backends are up, fewer than 50% (panicBelow): all of them get flows"]);
+    // One of two is half of them.
+    const overrides = [override("web/a", { kind: "drain" })];
+    expect(isOpen(50, { health: one, overrides })).toBe(false);
+    expect(Object.keys(slotsOf(tableOf(panicky(51), { health: one, overrides }), 0)).sort()).toEqual(["web/b", "web/c"]);
+    // There is nobody else to ask.
+    const others = ["web/a", "web/b"].map((name) => override(name, { kind: "drain" }));
+    expect(isOpen(100, { health: one, overrides: others })).toBe(false);
+  });
 });
 
 describe("ring keys", () => {
