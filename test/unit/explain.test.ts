@@ -87,7 +87,7 @@ describe("explain", () => {
     const open = { ...WEB, services: [{ name: "web", failOpen: true }] };
     const opened = told(intentOf(open, { health: dead, overrides: overrides.slice(0, 1) }), CLIENTS[0]!).flow;
     expect(opened.verdict).toBe("TX_FORWARDED");
-    expect(opened.steps.some((each) => each.detail.includes("failOpen is set"))).toBe(true);
+    expect(opened.steps.some((each) => each.detail.includes("too few backends are up (failOpen, panicBelow)"))).toBe(true);
   });
 
   it("stops at the policy for a client that it denies", () => {
