@@ -1,6 +1,7 @@
 // Whatever a server says, a probe of any kind ends in time with a verdict and a reason of one printable line, and
 // takes garbage for no answer. Answers are random bytes, or right ones that were cut, repeated and bent.
 
+import { createSocket } from "node:dgram";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { HttpHealth, ProbedHealth } from "../../src/model/health_check.ts";
@@ -15,7 +16,7 @@ const HTTP: HttpHealth = {
   type: "http", version: 1, method: "GET", path: "/", host: null, headers: [], statuses: [{ from: 200, to: 299 }],
   body: "well", bodyMatches: "^all", json: [{ path: "a.b", value: 1 }], drainHeader: { name: "x-drain", value: null }, tls: null, ...WAIT,
 };
-const DNS_ANSWER = Buffer.from("002d123481800001000100000000037777770765786d61706c65000001000103777777076578616d706c65000001000100000e100004c0000207", "hex");
+const DNS_ANSWER = Buffer.from("002d12348180000100010000000003777777076578616d706c65000001000103777777076578616d706c65000001000100000e100004c0000207", "hex");
 
 /** With what a well server says, in the order in which it says it. */
 const KINDS: readonly (readonly [ProbedHealth, readonly (string | Buffer)[]])[] = [
@@ -97,4 +98,30 @@ it("probes end with a verdict and a printable reason, whatever they are told", a
     }
     expect(well, "what was right is taken for an answer").toBeGreaterThan(0);
   });
+}, PATIENCE_MS);
+
+it("and by datagrams", async () => {
+  let next: Uint8Array | null = null;
+  const socket = createSocket("udp4");
+  socket.on("message", (query, from) => {
+    if (next === null) return;
+    // Its number is the query's, or no byte behind it would be looked at.
+    const answer = Buffer.from(next);
+    if (answer.length > 2) query.copy(answer, 0, 0, 2);
+    socket.send(answer, from.port, from.address);
+  });
+  await new Promise<void>((resolve) => { socket.bind(0, "127.0.0.1", resolve); });
+  const dns = { type: "dns", name: "www.example", recordType: "A", rcode: "NOERROR", answer: null, transport: "udp", ...WAIT } as const;
+  await randomised("probes", async ({ seed, count }) => {
+    const draws = new Draws(seed ^ 1);
+    let well = 0;
+    for (let round = 0; round < count; round += 1) {
+      [next = null] = draws.chance(0.3) ? randomPieces(draws) : bent(draws, [DNS_ANSWER.subarray(2)]);
+      const outcome = await run(socket.address().port, { ...dns, recordType: draws.pick(["A", "MX", "SOA", "SRV", "TXT"] as const) });
+      if (outcome.ok) well += 1;
+      if (!/^[^\u0000-\u001f\u007f]+$/.test(outcome.reason)) expect.fail(`not one printable line: round ${round}: ${JSON.stringify(outcome)}`);
+    }
+    expect(well, "what was right is taken for an answer").toBeGreaterThan(0);
+  });
+  await new Promise<void>((resolve) => { socket.close(resolve); });
 }, PATIENCE_MS);

@@ -77,6 +77,15 @@ export function createAttempt(
   return attempt;
 }
 
+/** What is thrown ends the attempt: in an event nobody else would catch it. */
+export function attempted(attempt: Attempt, action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    attempt.end(verdictOf(error));
+  }
+}
+
 export function failure(reason: string): Verdict {
   return { ok: false, conclusive: true, reason };
 }

@@ -3,7 +3,7 @@
 
 import type { Socket } from "node:dgram";
 import type { Attempt } from "./attempt.ts";
-import { verdictOf } from "./attempt.ts";
+import { attempted, verdictOf } from "./attempt.ts";
 import type { Aim, Doors } from "./socket.ts";
 import { sourceOf } from "./socket.ts";
 
@@ -19,7 +19,7 @@ export function exchange(
     isOpen = false;
   };
   socket.on("error", (error) => { attempt.end(verdictOf(error)); });
-  socket.on("message", (datagram) => { hear(datagram); });
+  socket.on("message", (datagram) => { attempted(attempt, () => { hear(datagram); }); });
   const { localAddress } = sourceOf(aim);
   // Without a callback, what goes wrong is an error event, as everything else is.
   const connect = (): void => { socket.connect(port, address.text); };

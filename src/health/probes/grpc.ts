@@ -6,7 +6,7 @@ import type { ClientHttp2Stream, IncomingHttpHeaders } from "node:http2";
 import { constants } from "node:http2";
 import type { GrpcHealth } from "../../model/health_check.ts";
 import type { Attempt, Verdict } from "./attempt.ts";
-import { failure, success } from "./attempt.ts";
+import { attempted, failure, success } from "./attempt.ts";
 import { nameIn } from "./http.ts";
 import { openSession, verdictOfSession } from "./http2.ts";
 import type { Aim, Doors } from "./socket.ts";
@@ -62,7 +62,9 @@ function listen(call: ClientHttp2Stream, service: string, attempt: Attempt): voi
   call.once("trailers", (sent: IncomingHttpHeaders) => { trailers = sent; });
   call.once("end", () => {
     const cut = !isAnswered ? "without a response" : call.rstCode !== constants.NGHTTP2_NO_ERROR ? "in the middle of a response" : null;
-    attempt.end(cut === null ? judgeCall(trailers, heard, service) : failure(`connection closed ${cut}`));
+    attempted(attempt, () => {
+      attempt.end(cut === null ? judgeCall(trailers, heard, service) : failure(`connection closed ${cut}`));
+    });
   });
   call.once("error", (error: Error) => { attempt.end(verdictOfSession(error)); });
   call.once("close", () => { attempt.end(failure("connection closed without a response")); });

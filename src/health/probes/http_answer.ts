@@ -5,7 +5,7 @@ import type { Readable } from "node:stream";
 import { compileExpression, MATCHED_CHARACTERS_MAX } from "../../model/expression.ts";
 import type { HttpHealth, JsonField } from "../../model/health_check.ts";
 import type { Attempt, Verdict } from "./attempt.ts";
-import { failure, success, verdictOf } from "./attempt.ts";
+import { attempted, failure, success, verdictOf } from "./attempt.ts";
 import { told } from "./words.ts";
 
 export interface HttpAnswer {
@@ -59,8 +59,10 @@ function readBody({ status, body: response, wasCut }: HttpAnswer, health: HttpHe
   const body = Buffer.alloc(BODY_MAX_BYTES);
   let length = 0;
   const end = (isWhole: boolean): void => {
-    const verdict = judgeBody(body.subarray(0, length), isWhole, health);
-    attempt.end({ ...verdict, reason: `status ${status}, ${verdict.reason}` });
+    attempted(attempt, () => {
+      const verdict = judgeBody(body.subarray(0, length), isWhole, health);
+      attempt.end({ ...verdict, reason: `status ${status}, ${verdict.reason}` });
+    });
   };
   response.on("data", (chunk: Buffer) => {
     const from = Math.max(0, length - wanted.length + 1);

@@ -5,7 +5,7 @@ import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { ProbeTls } from "../../model/health_check.ts";
 import type { Attempt } from "./attempt.ts";
-import { failure, OwnFault, verdictOf } from "./attempt.ts";
+import { attempted, failure, OwnFault, verdictOf } from "./attempt.ts";
 import { describeUntrusted, lookAtCertificate } from "./certificate.ts";
 import { readOwnFile } from "./secret.ts";
 import type { Aim, Doors } from "./socket.ts";
@@ -60,9 +60,11 @@ export function shakeHands(
   const leaveOpen = listenForEnd(stream, attempt, "connection closed during the TLS handshake");
   stream.once("secureConnect", () => {
     leaveOpen();
-    const complaint = lookAtCertificate(stream, tls, attempt, doors.clock.wallMs());
-    if (complaint !== null) attempt.end(failure(complaint));
-    else attempted(attempt, () => { begin(stream); });
+    attempted(attempt, () => {
+      const complaint = lookAtCertificate(stream, tls, attempt, doors.clock.wallMs());
+      if (complaint !== null) attempt.end(failure(complaint));
+      else begin(stream);
+    });
   });
 }
 
@@ -82,15 +84,6 @@ function trusted(doors: Doors, path: string): Buffer {
   const pem = readOwnFile(doors, path);
   if (!pem.includes("-----BEGIN CERTIFICATE-----")) throw new OwnFault(`${path} (ca) holds no certificate in PEM`);
   return pem;
-}
-
-/** What is thrown ends the attempt. */
-function attempted(attempt: Attempt, action: () => void): void {
-  try {
-    action();
-  } catch (error) {
-    attempt.end(verdictOf(error));
-  }
 }
 
 /** How much a server may say in one probe. */
