@@ -63,6 +63,11 @@ describe("a TLS handshake", () => {
     expect(said).toBe(0);
   });
 
+  it("is content with a server that hangs up right after it", async () => {
+    const port = await serve(certificate(-1, 40), undefined, (socket) => { socket.end(); });
+    for (let round = 0; round < 10; round += 1) expect(await run(port, tls())).toMatchObject({ ok: true });
+  });
+
   it("trusts the issuers of a file, and says which file is missing or holds none", async () => {
     const shown = certificate(-1, 40);
     const port = await serve(shown);

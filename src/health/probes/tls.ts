@@ -15,6 +15,8 @@ export function probeTls(doors: Doors, aim: Aim<TlsHealth>, attempt: Attempt): v
     const { certificate } = attempt;
     const end = certificate === null ? "" : `, ${describeEnd(certificate.endsAtMs, doors.clock.wallMs())}`;
     // The server has to see the handshake end, and the connection, or it would log a fault.
-    stream.end(() => { attempt.end(success(`${version}${end}`)); });
+    const leave = (): void => { attempt.end(success(`${version}${end}`)); };
+    stream.once("close", leave); // it may be quicker
+    stream.end(leave);
   });
 }
