@@ -220,8 +220,8 @@ describe("an agent on the wire", () => {
 
   it("that is silent, gone or endless says nothing", async () => {
     const silent = await raw((socket) => { socket.resume(); });
-    expect(await run(silent, { ...ASK, timeoutMs: 80 })).toMatchObject(
-      { ok: false, conclusive: false, reason: "the agent cannot be heard: timeout after 80 ms while waiting for the agent's line" });
+    expect(await run(silent, { ...ASK, timeoutMs: 400 })).toMatchObject(
+      { ok: false, conclusive: false, reason: "the agent cannot be heard: timeout after 400 ms while waiting for the agent's line" });
     const empty = await raw((socket) => { socket.end("\n"); });
     expect(await run(empty, ASK)).toMatchObject({ ok: false, conclusive: false, reason: "the agent cannot be heard: it said nothing" });
     expect(await run(await freePort(), ASK)).toMatchObject(

@@ -59,12 +59,12 @@ describe("udp", () => {
 
   it("fails when refused and when nobody answers, and hears nobody else", async () => {
     expect(await run(await closedPort(), UDP)).toMatchObject({ ok: false, conclusive: true, reason: "connection refused" });
-    expect((await run(await udp(() => null), { ...UDP, timeoutMs: 80 })).reason)
-      .toBe("timeout after 80 ms while waiting for the answer");
+    expect((await run(await udp(() => null), { ...UDP, timeoutMs: 400 })).reason)
+      .toBe("timeout after 400 ms while waiting for the answer");
     const stranger = createSocket("udp4");
     closers.push(() => new Promise((resolve) => { stranger.close(() => { resolve(); }); }));
     const port = await udp((_heard, from) => { stranger.send("+PONG", from.port, from.address); return null; });
-    expect((await run(port, { ...UDP, timeoutMs: 150 })).ok).toBe(false);
+    expect((await run(port, { ...UDP, timeoutMs: 400 })).ok).toBe(false);
   });
 
   it("fails where the address cannot even be sent to", async () => {
@@ -153,9 +153,9 @@ describe("dns", () => {
   it("fails where TCP is missing, silent, cut or garbage", async () => {
     const truncated = await udp((query) => reply(query, { flags: dnsPacket.TRUNCATED_RESPONSE }));
     expect((await run(truncated, DNS)).reason).toBe("connection refused");
-    const tcp: DnsHealth = { ...DNS, transport: "tcp", timeoutMs: 100 };
+    const tcp: DnsHealth = { ...DNS, transport: "tcp", timeoutMs: 400 };
     expect((await run(await listen(createServer((socket) => { socket.resume(); })), tcp)).reason)
-      .toBe("timeout after 100 ms while waiting for the answer by TCP");
+      .toBe("timeout after 400 ms while waiting for the answer by TCP");
     const saying = (said: string): Promise<number> => raw((socket) => { socket.once("data", () => { socket.end(said); }); });
     expect((await run(await saying(""), tcp)).reason).toBe("connection closed without an answer");
     expect((await run(await saying("\u0000\u0040half"), tcp)).reason).toBe("connection closed in the middle of an answer");
@@ -168,7 +168,7 @@ describe("dns", () => {
     expect((await run(await udp(() => "garbage"), DNS)).reason).toMatch(/^not a DNS answer: /);
     expect((await run(await udp((query) => query), DNS)).reason).toMatch(/^not a DNS answer: /);
     const late = await udp((query) => reply(query, { id: ((dnsPacket.decode(query).id ?? 0) + 1) & 0xffff }));
-    expect((await run(late, { ...DNS, timeoutMs: 100 })).reason).toBe("timeout after 100 ms while waiting for the answer");
+    expect((await run(late, { ...DNS, timeoutMs: 400 })).reason).toBe("timeout after 400 ms while waiting for the answer");
     expect((await run(await udp(() => null), { ...DNS, timeoutMs: 60 })).ok).toBe(false);
     expect((await run(await closedPort(), DNS)).reason).toBe("connection refused");
   });

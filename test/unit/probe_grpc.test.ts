@@ -140,9 +140,9 @@ describe("other servers", () => {
   it("that refuse, are silent, hang up, or are slow", async () => {
     expect((await run(await freePort(), GRPC)).reason).toBe("connection refused");
     const silent = await raw((socket) => { socket.resume(); });
-    expect((await run(silent, { ...GRPC, timeoutMs: 100 })).reason).toBe("timeout after 100 ms while waiting for the response");
+    expect((await run(silent, { ...GRPC, timeoutMs: 400 })).reason).toBe("timeout after 400 ms while waiting for the response");
     const hanging = await answer((stream) => { stream.respond(HEADERS); });
-    expect((await run(hanging, { ...GRPC, timeoutMs: 200 })).reason).toBe("timeout after 200 ms while reading the response");
+    expect((await run(hanging, { ...GRPC, timeoutMs: 400 })).reason).toBe("timeout after 400 ms while reading the response");
     const cut = await raw((socket) => { socket.once("data", () => { socket.end(); }); });
     expect((await run(cut, GRPC)).reason).toBe("connection closed without a response");
     const half = await answer((stream) => {
@@ -152,7 +152,7 @@ describe("other servers", () => {
     });
     expect((await run(half, GRPC)).reason).toBe("connection closed in the middle of a response");
     const slow = await raw((socket) => { socket.resume(); void say(socket, Buffer.from("000000040000000000", "hex"), true); });
-    expect((await run(slow, { ...GRPC, timeoutMs: 150 })).ok).toBe(false);
+    expect((await run(slow, { ...GRPC, timeoutMs: 400 })).ok).toBe(false);
     const expired = createCertificate("web.example", new Date(Date.now() - 9 * DAY_MS), new Date(Date.now() - DAY_MS));
     const late = await listen(createSecureServer(expired));
     expect((await run(late, { ...GRPC, tls: { ...TLS, failDays: 0 } })).reason).toMatch(/^the certificate ended on /);

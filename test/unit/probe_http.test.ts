@@ -189,7 +189,7 @@ describe("HTTP/2", () => {
   it("fails with a reason when refused, silent, cut, slow or garbage", async () => {
     expect((await run(await freePort(), HTTP2)).reason).toBe("connection refused");
     const silent = await raw((socket) => { socket.resume(); });
-    expect((await run(silent, { ...HTTP2, timeoutMs: 100 })).reason).toBe("timeout after 100 ms while waiting for the response");
+    expect((await run(silent, { ...HTTP2, timeoutMs: 400 })).reason).toBe("timeout after 400 ms while waiting for the response");
     const cut = await raw((socket) => { socket.once("data", () => { socket.end(); }); });
     expect((await run(cut, HTTP2)).reason).toBe("connection closed without a response");
     const garbage = await raw((socket) => { socket.write("\u0000\u0001garbage that is no frame"); });
@@ -198,7 +198,7 @@ describe("HTTP/2", () => {
     const half = await raw((socket) => { socket.write(settings); socket.once("data", () => { socket.end(Buffer.from("000010010400", "hex")); }); });
     expect((await run(half, HTTP2)).ok).toBe(false);
     const slow = await raw((socket) => { void say(socket, settings, true); socket.resume(); });
-    expect((await run(slow, { ...HTTP2, timeoutMs: 150 })).reason).toBe("timeout after 150 ms while waiting for the response");
+    expect((await run(slow, { ...HTTP2, timeoutMs: 400 })).reason).toBe("timeout after 400 ms while waiting for the response");
     const goaway = await raw((socket) => { socket.write(Buffer.concat([settings, Buffer.from("00000807000000000000000000000000" + "0b", "hex")])); });
     expect((await run(goaway, HTTP2)).reason).toBe("the server ended the session with HTTP/2 error 11");
     const reset = createHttp2Server();

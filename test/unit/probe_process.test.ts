@@ -87,8 +87,8 @@ describe("exec", () => {
 
   it("that takes too long is killed, with all that it has started", async () => {
     const pids = path("pids");
-    const outcome = await run(script(`echo $$ >${pids}; sleep 300 & echo $! >>${pids}; (sleep 300; :) & echo $! >>${pids}; wait`, { timeoutMs: 700 }));
-    expect(outcome).toMatchObject({ ok: false, conclusive: true, reason: "timeout after 700 ms while running /bin/sh" });
+    const outcome = await run(script(`echo $$ >${pids}; sleep 300 & echo $! >>${pids}; (sleep 300; :) & echo $! >>${pids}; wait`, { timeoutMs: 2500 }));
+    expect(outcome).toMatchObject({ ok: false, conclusive: true, reason: "timeout after 2500 ms while running /bin/sh" });
     const started = readFileSync(pids, "utf8").trim().split("\n").map(Number);
     expect(started).toHaveLength(3);
     await expect.poll(() => started.filter(isAlive)).toEqual([]);

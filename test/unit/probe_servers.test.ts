@@ -26,7 +26,7 @@ describe.each<[string, ActiveHealth, string]>([
   it("that refuses, is silent or hangs up", async () => {
     expect((await run(await freePort(), health)).reason).toBe("connection refused");
     const silent = await raw((socket) => { socket.resume(); });
-    expect((await run(silent, { ...health, timeoutMs: 80 })).reason).toBe(`timeout after 80 ms while ${stage}`);
+    expect((await run(silent, { ...health, timeoutMs: 400 })).reason).toBe(`timeout after 400 ms while ${stage}`);
     const hangingUp = await raw((socket) => { socket.end(); });
     expect((await run(hangingUp, health)).reason).toBe("connection closed without an answer");
     const resetting = await raw((socket) => { setTimeout(() => { socket.resetAndDestroy(); }, 20); });
@@ -207,7 +207,7 @@ describe("postgres", () => {
     expect((await run(await offering("N"), tls)).reason).toBe("the server offers no TLS");
     expect((await run(await offering(error("53300", "too many")), tls)).reason).toBe("the server answered FATAL 53300: too many");
     expect((await run(await offering("HTTP/1.1 400"), tls)).reason).toMatch(/^not a PostgreSQL server: HTTP/);
-    expect((await run(await offering(""), { ...tls, timeoutMs: 80 })).reason).toBe("timeout after 80 ms while asking for TLS");
+    expect((await run(await offering(""), { ...tls, timeoutMs: 400 })).reason).toBe("timeout after 400 ms while asking for TLS");
     const hangingUp = await raw((socket) => { socket.once("data", () => { socket.end(); }); });
     expect((await run(hangingUp, tls)).reason).toBe("connection closed without an answer");
     expect((await run(await offering("S"), { ...tls, tls: { ...TLS, verify: true } })).reason).toMatch(/^the certificate /);
@@ -292,6 +292,6 @@ describe("smtp", () => {
     const half = await raw((socket) => { socket.end("220 mai"); });
     expect((await run(half, SMTP)).reason).toBe("connection closed in the middle of an answer");
     const deaf = await replies("220 hi\r\n", EHLO, "")(false);
-    expect((await run(deaf, { ...SMTP, timeoutMs: 100 })).reason).toBe("timeout after 100 ms while waiting for the answer to QUIT");
+    expect((await run(deaf, { ...SMTP, timeoutMs: 400 })).reason).toBe("timeout after 400 ms while waiting for the answer to QUIT");
   });
 });
