@@ -4,7 +4,7 @@
 import type { Env } from "../env.ts";
 import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
-import { KEEPS_FAMILY, refusedByXdp } from "../model/features.ts";
+import { refusedByXdp } from "../model/features.ts";
 import { translates } from "../model/nat.ts";
 import { formatNetwork, singleAddress } from "../model/service_address.ts";
 import { effectiveCapabilities, missingCapabilities } from "./capabilities.ts";
@@ -167,12 +167,14 @@ function silentChecks(env: Env, { dataplane, services }: Config): HostCheck[] {
 
 const NAMES_SHOWN_MAX = 5;
 
-/** What in the config keeps XDP from being used, whatever the host: another family, no interface. */
+/** What in the config keeps XDP from being used, whatever the host: another family, an algorithm, no interface. */
 export function refusedByConfig(config: Config): string[] {
-  const names = refusedByXdp(config);
-  const others = names.length - NAMES_SHOWN_MAX;
-  const shown = `${names.slice(0, NAMES_SHOWN_MAX).join(", ")}${others > 0 ? ` and ${others} more` : ""}`;
-  const refused = names.length === 0 ? [] : [`${shown}: ${KEEPS_FAMILY}, and a backend has the other one`];
+  const byReason = new Map<string, string[]>();
+  for (const { service, why } of refusedByXdp(config)) byReason.set(why, [...byReason.get(why) ?? [], service]);
+  const refused = [...byReason].map(([why, names]) => {
+    const others = names.length - NAMES_SHOWN_MAX;
+    return `${names.slice(0, NAMES_SHOWN_MAX).join(", ")}${others > 0 ? ` and ${others} more` : ""}: ${why}`;
+  });
   return config.dataplane.interfaces.length === 0 ? [...refused, "dataplane.interfaces is empty"] : refused;
 }
 

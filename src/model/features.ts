@@ -3,6 +3,7 @@
 // how a plane works.
 
 import type { Config, Forwarding } from "./config.ts";
+import { isPickAlgorithm } from "./pick.ts";
 
 export type Plane = "xdp" | "proxy";
 
@@ -26,14 +27,21 @@ export const KEEPS_FAMILY = "the XDP plane's fullnat keeps the IP version";
 
 export const PICKS_IN_PROXY = "only the proxy plane places each flow for itself";
 
-/** "web (fullnat)": services that the XDP plane refuses, with their way of forwarding. */
-export function refusedByXdp({ services, pools }: Pick<Config, "services" | "pools">): string[] {
-  return services.filter((service) => {
-    const { forwarding, network } = service;
-    const pool = pools.find(({ name }) => name === service.pool);
-    return forwarding === "fullnat"
-      && pool?.backends.some(({ address }) => address.family !== network.address.family) === true;
-  }).map(({ name, forwarding }) => `${name} (${forwarding})`);
+/** A service, with what it asks for: "web (fullnat)". */
+export interface Refused {
+  readonly service: string;
+  readonly why: string;
+}
+
+/** Services that the XDP plane cannot serve. */
+export function refusedByXdp({ services, pools }: Pick<Config, "services" | "pools">): Refused[] {
+  return services.flatMap(({ name, forwarding, algorithm, network, pool: poolName }): Refused[] => {
+    if (isPickAlgorithm(algorithm)) return [{ service: `${name} (${algorithm})`, why: PICKS_IN_PROXY }];
+    const pool = pools.find((each) => each.name === poolName);
+    const isMixed = pool?.backends.some(({ address }) => address.family !== network.address.family) === true;
+    return forwarding === "fullnat" && isMixed
+      ? [{ service: `${name} (${forwarding})`, why: `${KEEPS_FAMILY}, and a backend has the other one` }] : [];
+  });
 }
 
 /** The same for every way of forwarding, or an answer for each. */

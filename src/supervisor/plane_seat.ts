@@ -110,7 +110,7 @@ export function whyNewPlane(
   const [a, b] = [before.dataplane, after.dataplane];
   if (b.mode !== "auto" && b.mode !== mode) return `dataplane.mode becomes ${b.mode}`;
   const refused = refusedByXdp(after);
-  if (mode === "xdp" && refused.length > 0) return `XDP cannot serve ${refused.join(", ")}`;
+  if (mode === "xdp" && refused.length > 0) return `XDP cannot serve ${refused.map(({ service }) => service).join(", ")}`;
   if (mode === "proxy") {
     if (!fitsProxy(before, after)) return "dataplane.proxy changes, or the interface for addresses";
     if (b.mode === "proxy") return null;

@@ -21,10 +21,10 @@ function hostWith(paths: readonly string[]): FakeEnv {
   return env;
 }
 
-function configOf(forwardings: readonly string[], interfaces = "[eth9]"): Config {
+function configOf(forwardings: readonly string[], interfaces = "[eth9]", keys = ""): Config {
   const services = forwardings.map((forwarding, index) =>
     `  - { name: s${index}, address: ${forwarding === "fullnat" ? "'2001:db8::10'" : "203.0.113.10"}, port: ${80 + index}, protocol: tcp, `
-      + `forwarding: ${forwarding}, pool: web }\n`);
+      + `forwarding: ${forwarding}, pool: web${keys} }\n`);
   const parsed = parseConfig("c.yaml", Buffer.from(`version: 1
 dataplane: { mode: auto, interfaces: ${interfaces} }
 pools: { web: { health: { type: none }, backends: [{ name: a, address: 10.0.0.1 }] } }
@@ -67,6 +67,18 @@ describe("the reasons for the proxy", () => {
       expect(told).toContain("s6 (fullnat) and 1 more: the XDP plane's fullnat keeps the IP version");
       for (const each of ["dataplane.interfaces is empty", "addon: ", "capabilities: "]) expect(told).toContain(each);
     }
+  });
+});
+
+describe("algorithms that place each flow for itself", () => {
+  it.each(["round-robin", "random", "least-connections", "power-of-two", "bounded-load"])("like %s are a reason", async (algorithm) => {
+    const { reason } = await choiceOn(hostWith([]), configOf(["l2", "fullnat"], "[eth9]", `, algorithm: ${algorithm}`));
+    expect(reason).toContain(`s0 (${algorithm}), s1 (${algorithm}): only the proxy plane places each flow for itself`);
+  });
+
+  it.each(["maglev", "consistent-hash"])("are not %s", async (algorithm) => {
+    const { reason } = await choiceOn(hostWith([]), configOf(["l2"], "[eth9]", `, algorithm: ${algorithm}`));
+    expect(reason).not.toContain(algorithm);
   });
 });
 
