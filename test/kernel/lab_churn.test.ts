@@ -57,11 +57,10 @@ describeKernel("churn", [...KERNEL, "tool:curl", "tool:ethtool"], () => {
   it("breaks some without tracking: the load would notice", { timeout: 180_000 }, async () => {
     const { moved, bereft } = await churning(VIP4, "none", SECONDS);
     expect(moved.length, `beside ${bereft.length} whose backend died`).toBeGreaterThan(0);
-    // By the answer of a backend that does not know them. One that still knows an older connection from the same
-    // port says nothing that the client would take for an answer.
+    // By the answer of a backend that does not know them; one that still knows an older connection from the same port
+    // answers for that one, which the client hears as silence or, seldom, as an end. Never by wrong bytes.
     const reasons = new Set(moved.map(({ reason }) => reason));
     expect(reasons).toContain("ECONNRESET");
-    reasons.delete("silent");
-    expect(reasons).toEqual(new Set(["ECONNRESET"]));
+    expect(["ECONNRESET", "silent", "closed"]).toEqual(expect.arrayContaining([...reasons]));
   });
 });
