@@ -14,7 +14,7 @@ import { quicRouting } from "./quic_servers.ts";
 import { formatServiceAddress, singlePort } from "./service_address.ts";
 import type { RingMember, RingMemo } from "./table_ring.ts";
 import { createRingMemo, takesFlows } from "./table_ring.ts";
-import { pickAlgorithmOf, pickWeight } from "./pick.ts";
+import { isPickAlgorithm, pickWeight } from "./pick.ts";
 import type { Picking } from "./pick.ts";
 import { trackingOf } from "./flow_decide.ts";
 import { isSameScheme, schemeOf } from "./slot.ts";
@@ -319,10 +319,10 @@ function memberOf({ backend, key, identity }: Candidate, ledger: Claims, failedO
 
 /** `eligible`: who may get flows. */
 function pickingOf(config: ServiceConfig, turns: number, eligible: readonly Candidate[]): Picking | null {
-  const by = pickAlgorithmOf(config);
-  if (by === null) return null;
+  const { algorithm: by, loadFactorPercent } = config;
+  if (!isPickAlgorithm(by)) return null;
   const weightTotal = eligible.reduce((sum, { backend }) => sum + pickWeight(backend), 0);
-  return { by, turns, loadFactorPercent: config.loadFactorPercent, weightTotal };
+  return { by, turns, loadFactorPercent, weightTotal };
 }
 
 /**

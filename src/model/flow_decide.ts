@@ -144,9 +144,9 @@ function remembering({ id, generation }: Destination, packet: Packet): Effect {
 /** For a flow that nobody knows: picked where the service picks and the flow is new, else by the ring. */
 export function chooseAnew(table: ForwardingTable, state: State, packet: Packet, service: Service): Decision {
   const { picking } = service;
-  if (picking === null || state.pick === undefined || !isNew(packet, service, state.nowNs))
-    return chooseByRing(table, state, packet, service);
+  if (picking === null || state.pick === undefined) return chooseByRing(table, state, packet, service);
   const at = slotFor(service, packet);
+  if (!isNew(packet, service, at.slot, state.nowNs)) return chooseByRing(table, state, packet, service);
   const { destination, slot, turn } = pick(table, service, picking, state.pick, at.slot);
   const how: How = { by: "pick", hash: at.hash, slot };
   if (destination === null)
@@ -157,9 +157,9 @@ export function chooseAnew(table: ForwardingTable, state: State, packet: Packet,
 }
 
 /** A datagram without an entry may be of a flow from before the window. */
-function isNew(packet: Packet, service: Service, nowNs: bigint): boolean {
+function isNew(packet: Packet, service: Service, slot: number, nowNs: bigint): boolean {
   if (packet.protocol === PROTOCOL_NUMBERS.tcp) return opensConnection(packet);
-  return untrackedOwner(service, packet, slotFor(service, packet).slot, nowNs) === null;
+  return untrackedOwner(service, packet, slot, nowNs) === null;
 }
 
 function chooseByRing(

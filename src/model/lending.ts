@@ -46,15 +46,15 @@ interface Lenders {
 /**
  * The finaliser of MurmurHash3 (Appleby): every bit of the input reaches every bit of the result.
  */
-export function mix(word: number): number {
+function mix(word: number): number {
   let h = word | 0;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   return h ^ (h >>> 16);
 }
 
-/** Where the draws of a slot start. */
-function drawBase(slot: number): number {
+/** Where the draws of a slot start; as good as any word for a word. */
+export function drawBase(slot: number): number {
   return mix(slot + GOLDEN);
 }
 

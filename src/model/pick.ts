@@ -1,16 +1,15 @@
 // Which backend gets a flow that no hash places: a new flow of a service whose algorithm picks. Pure: chance,
 // turns and loads come in with the state. Whatever is not new follows the flow table, or the ring where that
-// does not know it. bpf/pick.h is its twin.
+// does not know it. The XDP program has no twin of this yet.
 
-import type { Algorithm, ServiceConfig } from "./config.ts";
+import type { Algorithm } from "./config.ts";
 import { slotOf } from "./flow_hash.ts";
-import { lendingDraw, mix } from "./lending.ts";
+import { drawBase, lendingDraw } from "./lending.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
 
-/** Algorithms that place flows by their hash alone. */
-export type HashAlgorithm = "maglev" | "consistent-hash";
-export type PickAlgorithm = Exclude<Algorithm, HashAlgorithm>;
+/** Algorithms that do not place flows by their hash alone. */
+export type PickAlgorithm = Exclude<Algorithm, "maglev" | "consistent-hash">;
 
 /** How a service picks. */
 export interface Picking {
@@ -46,9 +45,9 @@ export interface Picked {
 }
 
 /** Backends that least-connections looks at, from a random one on. */
-export const SCANNED_MAX = 256;
+const SCANNED_MAX = 256;
 /** Further slots that are drawn for the second of two choices, while they hold the first again. */
-export const CHOICES_DRAWN_MAX = 4;
+const CHOICES_DRAWN_MAX = 4;
 /** Slots that bounded-load looks at before it takes the least loaded of them. */
 export const BOUNDED_DRAWS_MAX = 16;
 
@@ -56,16 +55,6 @@ const NOBODY: ReadonlySet<number> = new Set();
 
 export function isPickAlgorithm(algorithm: Algorithm): algorithm is PickAlgorithm {
   return algorithm !== "maglev" && algorithm !== "consistent-hash";
-}
-
-/** Null: by hash. */
-export function pickAlgorithmOf({ algorithm }: Pick<ServiceConfig, "algorithm">): PickAlgorithm | null {
-  return isPickAlgorithm(algorithm) ? algorithm : null;
-}
-
-/** Whether what it picks depends on how many flows backends have. */
-export function looksAtLoads(by: PickAlgorithm): boolean {
-  return by === "least-connections" || by === "power-of-two" || by === "bounded-load";
 }
 
 /** The weight with which loads are compared: the share of it that new flows may have, at least 1. */
@@ -160,12 +149,13 @@ class Choice {
    */
   bounded(home: number): Picked {
     const size = this.#slots.length;
+    const loadTotal = this.#state.loadTotal();
     let best: Picked = { destination: null, slot: home };
     for (let k = 0; k <= BOUNDED_DRAWS_MAX; k++) {
       const slot = k === 0 ? home : lendingDraw(home, k) % size;
       const destination = this.#at(slot);
       if (destination === null) continue;
-      if (this.#hasRoom(destination)) return { destination, slot };
+      if (this.#hasRoom(destination, loadTotal)) return { destination, slot };
       if (best.destination === null || this.#isLess(destination, best.destination)) best = { destination, slot };
     }
     return best;
@@ -183,18 +173,14 @@ class Choice {
   }
 
   /** load < factor × (total + 1) × weight ÷ sum of weights, exactly. */
-  #hasRoom(destination: Destination): boolean {
+  #hasRoom(destination: Destination, loadTotal: number): boolean {
     const { loadFactorPercent, weightTotal } = this.#picking;
-    const { load } = this.#state;
-    const total = this.#state.loadTotal();
-    return BigInt(load(destination.id)) * BigInt(weightTotal) * 100n
-      < BigInt(total + 1) * BigInt(pickWeight(destination)) * BigInt(loadFactorPercent);
+    return BigInt(this.#state.load(destination.id)) * BigInt(weightTotal) * 100n
+      < BigInt(loadTotal + 1) * BigInt(pickWeight(destination)) * BigInt(loadFactorPercent);
   }
 }
 
-const GOLDEN = 0x9e3779b9;
-
 /** Another draw from one. */
 function redraw(draw: number): number {
-  return mix(draw + GOLDEN) >>> 0;
+  return drawBase(draw) >>> 0;
 }

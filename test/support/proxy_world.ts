@@ -4,6 +4,7 @@
 import { NAT } from "./configs.ts";
 import { createSocket, type Socket as DatagramSocket } from "node:dgram";
 import { connect, createServer, type AddressInfo, type NetConnectOpts, type Server, type Socket } from "node:net";
+import { afterEach, beforeEach, expect } from "vitest";
 import { openProxyPlane } from "../../src/dataplane/proxy/proxy_plane.ts";
 import type { Dataplane, PlanePredecessor } from "../../src/dataplane/dataplane.ts";
 import { createEnv } from "../../src/env_real.ts";
@@ -102,6 +103,16 @@ export class TableMaker {
     );
     return this.#last;
   }
+}
+
+/** After each test of the file: what it opened is closed, and no socket is left that was not there before. */
+export function leaveNoSockets(close: () => Promise<void>): void {
+  let before: Record<string, number>;
+  beforeEach(() => { before = openSockets(); });
+  afterEach(async () => {
+    await close();
+    await expect.poll(openSockets).toEqual(before);
+  });
 }
 
 export interface TcpBackend extends Place {

@@ -1,20 +1,13 @@
 // What the proxy plane does with connections whose backend has to give them up, on real loopback sockets.
 
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import type { Config } from "../../src/model/config.ts";
 import type { Override, OverrideChange } from "../../src/model/table.ts";
-import { config, ending, freePort, line, openSockets, ProxyWorld, service } from "../support/proxy_world.ts";
+import { config, ending, freePort, line, leaveNoSockets, ProxyWorld, service } from "../support/proxy_world.ts";
 
 let world: ProxyWorld;
-let before: Record<string, number>;
-beforeEach(() => {
-  before = openSockets();
-  world = new ProxyWorld();
-});
-afterEach(async () => {
-  await world.close();
-  await expect.poll(openSockets).toEqual(before);
-});
+leaveNoSockets(() => world.close());
+beforeEach(() => { world = new ProxyWorld(); });
 
 const poll = { timeout: 10_000, interval: 5 };
 

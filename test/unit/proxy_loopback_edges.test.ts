@@ -4,22 +4,15 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import type { Socket } from "node:net";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import type { ServiceChange, TcpBackend } from "../support/proxy_world.ts";
 import {
-  config, ending, freePort, line, openSockets, ProxyWorld, service,
+  config, ending, freePort, line, leaveNoSockets, ProxyWorld, service,
 } from "../support/proxy_world.ts";
 
 let world: ProxyWorld;
-let before: Record<string, number>;
-beforeEach(() => {
-  before = openSockets();
-  world = new ProxyWorld();
-});
-afterEach(async () => {
-  await world.close();
-  await expect.poll(openSockets).toEqual(before);
-});
+leaveNoSockets(() => world.close());
+beforeEach(() => { world = new ProxyWorld(); });
 
 const poll = { timeout: 10_000, interval: 5 };
 const MIB = 1 << 20;

@@ -2,22 +2,15 @@
 // and exact counts.
 
 import type { Socket } from "node:net";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import type { Config, ServiceConfig } from "../../src/model/config.ts";
 import {
-  config, freePort, line, openSockets, ProxyWorld, service, type ServiceChange, type TcpBackend,
+  config, freePort, line, leaveNoSockets, ProxyWorld, service, type ServiceChange, type TcpBackend,
 } from "../support/proxy_world.ts";
 
 let world: ProxyWorld;
-let before: Record<string, number>;
-beforeEach(() => {
-  before = openSockets();
-  world = new ProxyWorld();
-});
-afterEach(async () => {
-  await world.close();
-  await expect.poll(openSockets).toEqual(before);
-});
+leaveNoSockets(() => world.close());
+beforeEach(() => { world = new ProxyWorld(); });
 
 const poll = { timeout: 10_000, interval: 5 };
 const NAMES = ["a", "b", "c"] as const;

@@ -2,26 +2,19 @@
 
 import { once } from "node:events";
 import { Socket } from "node:net";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import type { Server } from "node:net";
 import type { Env } from "../../src/env.ts";
 import { createEnv } from "../../src/env_real.ts";
 import type { Config } from "../../src/model/config.ts";
 import {
-  config, ending, freePort, line, openSockets, ProxyWorld, service, type TcpBackend, udpPort,
+  config, ending, freePort, line, leaveNoSockets, ProxyWorld, service, type TcpBackend, udpPort,
 } from "../support/proxy_world.ts";
 
 const realNet = createEnv().net;
 let world: ProxyWorld;
-let before: Record<string, number>;
-beforeEach(() => {
-  before = openSockets();
-  world = new ProxyWorld();
-});
-afterEach(async () => {
-  await world.close();
-  await expect.poll(openSockets).toEqual(before);
-});
+leaveNoSockets(() => world.close());
+beforeEach(() => { world = new ProxyWorld(); });
 
 const poll = { timeout: 10_000, interval: 5 };
 

@@ -3,23 +3,16 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import type { Socket } from "node:net";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { decide } from "../../src/model/decide.ts";
 import type { Config, ServiceConfig } from "../../src/model/config.ts";
 import {
-  address, config, ending, freePort, line, openSockets, ProxyWorld, service, type ServiceChange, type TcpBackend,
+  address, config, ending, freePort, line, leaveNoSockets, ProxyWorld, service, type ServiceChange, type TcpBackend,
 } from "../support/proxy_world.ts";
 
 let world: ProxyWorld;
-let before: Record<string, number>;
-beforeEach(() => {
-  before = openSockets();
-  world = new ProxyWorld();
-});
-afterEach(async () => {
-  await world.close();
-  await expect.poll(openSockets).toEqual(before);
-});
+leaveNoSockets(() => world.close());
+beforeEach(() => { world = new ProxyWorld(); });
 
 const poll = { timeout: 10_000, interval: 5 };
 

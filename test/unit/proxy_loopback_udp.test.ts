@@ -1,22 +1,15 @@
 // UDP through the proxy plane on real loopback sockets: sessions, their end, their limit.
 
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { createEnv } from "../../src/env_real.ts";
 import type { Config } from "../../src/model/config.ts";
 import {
-  config, openSockets, ProxyWorld, service, type ServiceChange, type UdpBackend, type UdpClient, udpPort,
+  config, leaveNoSockets, ProxyWorld, service, type ServiceChange, type UdpBackend, type UdpClient, udpPort,
 } from "../support/proxy_world.ts";
 
 let world: ProxyWorld;
-let before: Record<string, number>;
-beforeEach(() => {
-  before = openSockets();
-  world = new ProxyWorld({ fakeTime: true });
-});
-afterEach(async () => {
-  await world.close();
-  await expect.poll(openSockets).toEqual(before);
-});
+leaveNoSockets(() => world.close());
+beforeEach(() => { world = new ProxyWorld({ fakeTime: true }); });
 
 const poll = { timeout: 10_000, interval: 5 };
 

@@ -2,24 +2,18 @@
 // played by the test. Real loopback sockets, fake time.
 
 import { createSocket, type Socket } from "node:dgram";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type {
   PassedDatagram, PlanePredecessor, SessionReceiver, SessionSharing, SharedSession,
 } from "../../src/dataplane/dataplane.ts";
 import type { Config } from "../../src/model/config.ts";
 import {
-  config, openSockets, ProxyWorld, service, type ServiceChange, type UdpBackend, type UdpClient, udpPort,
+  config, leaveNoSockets, ProxyWorld, service, type ServiceChange, type UdpBackend, type UdpClient, udpPort,
 } from "../support/proxy_world.ts";
 
 const poll = { timeout: 10_000, interval: 5 };
-let before: Record<string, number>;
-let worlds: ProxyWorld[] = [];
-beforeEach(() => { before = openSockets(); });
-afterEach(async () => {
-  for (const world of worlds.splice(0)) await world.close();
-  worlds = [];
-  await expect.poll(openSockets).toEqual(before);
-});
+const worlds: ProxyWorld[] = [];
+leaveNoSockets(async () => { for (const world of worlds.splice(0)) await world.close(); });
 
 function newWorld(options: ConstructorParameters<typeof ProxyWorld>[0] = {}): ProxyWorld {
   const world = new ProxyWorld({ fakeTime: true, ...options });

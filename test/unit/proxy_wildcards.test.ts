@@ -4,22 +4,15 @@
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer } from "node:net";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import type { Config } from "../../src/model/config.ts";
 import {
-  config, ending, freePort, line, openSockets, ProxyWorld, service, type ServiceChange,
+  config, ending, freePort, line, leaveNoSockets, ProxyWorld, service, type ServiceChange,
 } from "../support/proxy_world.ts";
 
 let world: ProxyWorld;
-let before: Record<string, number>;
-beforeEach(() => {
-  before = openSockets();
-  world = new ProxyWorld();
-});
-afterEach(async () => {
-  await world.close();
-  await expect.poll(openSockets).toEqual(before);
-});
+leaveNoSockets(() => world.close());
+beforeEach(() => { world = new ProxyWorld(); });
 
 const BACKEND_HOST = "127.0.0.2";
 const SIZE = 3;
