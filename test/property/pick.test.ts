@@ -7,6 +7,7 @@ import { lendingDraw } from "../../src/model/lending.ts";
 import { BOUNDED_DRAWS_MAX, pick, type Picked, type PickState } from "../../src/model/pick.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { ADMISSION_MAX } from "../../src/model/table.ts";
+import { chiSquared } from "../support/chi_squared.ts";
 import { assertProperty } from "../support/counts.ts";
 import { config, service, TableMaker } from "../support/proxy_world.ts";
 import { Draws } from "../support/random.ts";
@@ -170,12 +171,6 @@ describe("pick", () => {
     expect(world.pick({ turn: world.service.picking!.turns - 1 }).turn).toBe(0);
   });
 });
-
-/** Σ (observed − expected)² ÷ expected, over backends. */
-function chiSquared(counts: readonly number[], shares: readonly number[]): number {
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  return counts.reduce((sum, count, at) => sum + (count - total * shares[at]!) ** 2 / (total * shares[at]!), 0);
-}
 
 describe("shares of what is picked by chance", () => {
   const WEIGHTS = [5, 3, 1, 1];
