@@ -10,9 +10,11 @@ import { z } from "zod";
 import type { FailureCode } from "../errors.ts";
 import { Failure } from "../errors.ts";
 import type {
-  ApplyResult, BackendView, CheckResult, ConfigRequest, DrainView, ExplainRequest, Explanation, OverrideKind, OverrideRequest,
-  OverrideView, Plan, PointsmanEvent, Revision, RingReport, RingRequest, ServiceView, Status,
+  ApplyResult, BackendView, CheckResult, ConfigRequest, DrainView, OverrideKind, OverrideRequest,
+  OverrideView, Plan, PointsmanEvent, Revision, ServiceView, Status,
 } from "./schemas.ts";
+import { explanationSchema, ringReportSchema } from "./schemas_questions.ts";
+import type { ExplainRequest, Explanation, RingReport, RingRequest } from "./schemas_questions.ts";
 import * as schemas from "./schemas.ts";
 import { decodeServerSentEvents } from "./sse.ts";
 
@@ -100,8 +102,8 @@ export function connectClient(socket: string, instance: string): Client {
       const path = `/v1/overrides/${encodeURIComponent(id)}?${query({ actor })}`;
       return (await call("DELETE", path, schemas.overrideClearSchema)).removed;
     },
-    explain: (request) => post("/v1/explain", request, schemas.explanationSchema),
-    ring: (request) => post("/v1/ring", request, schemas.ringReportSchema),
+    explain: (request) => post("/v1/explain", request, explanationSchema),
+    ring: (request) => post("/v1/ring", request, ringReportSchema),
     recentEvents: (since) =>
       call("GET", `/v1/events?${query({ since })}`, z.array(schemas.eventSchema)),
     events: ({ since, signal }) => follow(http, { socket, instance }, since, signal),

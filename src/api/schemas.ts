@@ -7,6 +7,7 @@
 import { z } from "zod";
 import { FLOW_KINDS } from "../model/held_flows.ts";
 import { ADMISSION_MAX } from "../model/table.ts";
+import { poolSchema } from "./schemas_pools.ts";
 
 export const WEIGHT_MAX = 65535;
 
@@ -21,6 +22,7 @@ export const provenanceSchema = z.discriminatedUnion("source", [
     reason: text.nullable(),
   }),
   z.strictObject({ source: z.literal("health"), reason: text, sinceMs: z.number() }),
+  z.strictObject({ source: z.literal("pool"), reason: text }),
 ]);
 
 export const problemSchema = z.strictObject({
@@ -71,7 +73,7 @@ export const serviceSchema = z.strictObject({
 });
 
 export const backendStateSchema = z.enum([
-  "active", "unknown", "draining", "drained", "maintenance", "down",
+  "active", "unknown", "standby", "draining", "drained", "maintenance", "down",
 ]);
 
 export const backendSchema = z.strictObject({
@@ -244,7 +246,8 @@ export const statusSchema = z.strictObject({
   pressure: z.array(z.strictObject({ cause: text, count: counting })),
   /** Translated flows, which `flows` counts as exact; null: nothing is translated. */
   nat: z.strictObject({ count: counting, max: counting }).nullable(),
-  services: z.array(serviceSchema), backends: z.array(backendSchema), overrides: z.array(overrideSchema),
+  services: z.array(serviceSchema), pools: z.array(poolSchema), backends: z.array(backendSchema),
+  overrides: z.array(overrideSchema),
 });
 
 /** A config as the client has it: the name is for messages, the text is what counts. */
@@ -313,53 +316,6 @@ export const checkResultSchema = z.strictObject({
   valid: z.boolean(), problems: z.array(problemSchema),
 });
 
-export const explainRequestSchema = z.strictObject({
-  /** "address:port" of the client. */
-  client: text.min(1).max(60),
-  /** Service name. */
-  service: text.min(1).max(63),
-  /** A QUIC connection ID in hexadecimal digits, as a packet would carry it. */
-  connectionId: text.regex(/^([0-9a-fA-F]{2}){1,20}$/).optional(),
-  /** "address:port" that the client asks for; null: the service's, or the first of each that it has. */
-  to: text.min(1).max(60).nullable().default(null),
-});
-
-export const explanationSchema = z.strictObject({
-  service: text,
-  client: text,
-  /** TX_FORWARDED, or why it would not be forwarded. */
-  verdict: text,
-  /** "pool/backend", or null with the reason in the last step. */
-  backend: text.nullable(),
-  /** Where the packet goes: "address:port". */
-  destination: text.nullable(),
-  forwarding: text,
-  hash: counting,
-  slot: counting,
-  /** "pool/backend" that owns the slot in the configured ring; null when nobody does. */
-  configuredOwner: text.nullable(),
-  /** "pool/backend" of those that its packets name for the second chance, in the order in which they are asked. */
-  alternates: z.array(text),
-  steps: z.array(z.strictObject({ step: text, detail: text })),
-});
-
-export const ringRequestSchema = z.strictObject({
-  service: text.min(1).max(63),
-  /** Backends to take as unhealthy, and as gone from the config. */
-  down: z.array(text).default([]),
-  remove: z.array(text).default([]),
-});
-
-export const ringReportSchema = z.strictObject({
-  service: text,
-  size: counting,
-  backends: z.array(z.strictObject({
-    name: text, weight: counting, slots: counting, share: z.number(), ideal: z.number(),
-  })),
-  /** Backend name per slot, as in the pool; null when nobody has it. */
-  slots: z.array(text.nullable()),
-});
-
 export const stopRequestSchema = z.strictObject({ actor: text.min(1).max(200).default("api") });
 /** What every version of `status` has. */
 export const identitySchema = z.object({ instance: text, version: text, pid: counting });
@@ -393,8 +349,4 @@ export type Plan = z.infer<typeof planSchema>;
 export type ApplyResult = z.infer<typeof applyResultSchema>;
 export type Revision = z.infer<typeof revisionSchema>;
 export type CheckResult = z.infer<typeof checkResultSchema>;
-export type ExplainRequest = z.input<typeof explainRequestSchema>;
-export type Explanation = z.infer<typeof explanationSchema>;
-export type RingRequest = z.infer<typeof ringRequestSchema>;
-export type RingReport = z.infer<typeof ringReportSchema>;
 export type ErrorBody = z.infer<typeof errorSchema>;

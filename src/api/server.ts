@@ -12,6 +12,7 @@ import type { EventLog, Supervisor } from "../supervisor/contract.ts";
 import { configView } from "./config_view.ts";
 import type { ErrorBody } from "./schemas.ts";
 import * as schemas from "./schemas.ts";
+import { explainRequestSchema, ringRequestSchema } from "./schemas_questions.ts";
 import { encodeServerSentEvent, SERVER_SENT_COMMENT } from "./sse.ts";
 
 export interface ApiOptions {
@@ -90,8 +91,8 @@ function addQuestions(app: FastifyInstance, supervisor: Supervisor): void {
   app.post("/v1/check", ({ body }) => supervisor.check(checked(schemas.configRequestSchema, body, "body")));
   app.post("/v1/plan", ({ body }) => supervisor.plan(checked(schemas.configRequestSchema, body, "body")));
   app.post("/v1/explain", ({ body }) =>
-    supervisor.explain(checked(schemas.explainRequestSchema, body, "body")));
-  app.post("/v1/ring", ({ body }) => supervisor.ring(checked(schemas.ringRequestSchema, body, "body")));
+    supervisor.explain(checked(explainRequestSchema, body, "body")));
+  app.post("/v1/ring", ({ body }) => supervisor.ring(checked(ringRequestSchema, body, "body")));
 }
 
 function addChanges(app: FastifyInstance, supervisor: Supervisor): void {

@@ -145,7 +145,8 @@ function because(provenance: Provenance): string {
     case "override":
       return `override by ${provenance.actor}`;
     case "health":
-      return "health";
+    case "pool":
+      return provenance.source;
   }
 }
 

@@ -2,7 +2,7 @@
 // a file. Knows how to lay the answers out.
 
 import type { Client } from "../api/client.ts";
-import type { Explanation, RingReport } from "../api/schemas.ts";
+import type { Explanation, RingReport } from "../api/schemas_questions.ts";
 import { Failure } from "../errors.ts";
 import { compile } from "../model/compile.ts";
 import { EMPTY_LEDGER } from "../model/table.ts";

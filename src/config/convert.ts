@@ -14,8 +14,10 @@ import {
 } from "./formats.ts";
 import { readQuicKey } from "./formats_quic.ts";
 import { convertHealth } from "./health_form.ts";
+import { convertRules } from "./pool_form.ts";
 import type { RawBackend, RawConfig, RawService } from "./schema.ts";
 import { healthSchema } from "./schema_health.ts";
+import type { RawRules } from "./schema_pool.ts";
 import type { RawHealth } from "./schema_health.ts";
 
 const CHANGE_WINDOW_DEFAULT_MS = 5 * 60_000;
@@ -24,10 +26,10 @@ const FLOW_IDLE_DEFAULT_MS = { tcp: 15 * 60_000, udp: 60_000 } as const;
 export function convertConfig(raw: RawConfig): Config {
   const { dataplane } = raw;
   const pools = Object.entries(raw.pools).map(([name, pool]) =>
-    convertPool(name, false, pool.health, pool.backends));
+    convertPool(name, false, pool, pool.backends));
   for (const service of raw.services) {
     if (service.backends === undefined) continue;
-    pools.push(convertPool(service.name, true, service.health, service.backends));
+    pools.push(convertPool(service.name, true, service, service.backends));
   }
   return {
     version: raw.version,
@@ -78,12 +80,14 @@ function optional<Raw, T>(raw: Raw | null, read: (raw: Raw) => T): T | null {
 }
 
 function convertPool(
-  name: string, inline: boolean, health: RawHealth | undefined, backends: readonly RawBackend[],
+  name: string, inline: boolean, raw: RawRules & { readonly health?: RawHealth | undefined },
+  backends: readonly RawBackend[],
 ): PoolConfig {
   return {
     name, inline,
-    health: convertHealth(health ?? healthSchema.parse({ type: "tcp" })),
+    health: convertHealth(raw.health ?? healthSchema.parse({ type: "tcp" })),
     backends: backends.map(convertBackend),
+    ...convertRules(raw),
   };
 }
 

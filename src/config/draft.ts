@@ -2,9 +2,10 @@
 // fields that the schema accepts. One wrong type takes away one field and hides no other mistake.
 // Knows the schema; must never complain (that is explain.ts) or judge (that is rules).
 
-import type * as z from "zod";
+import * as z from "zod";
 import { backendSchema, configSchema, serviceSchema } from "./schema.ts";
 import { timingSchema } from "./schema_health.ts";
+import { inlineRuleKeys, poolRuleKeys } from "./schema_pool.ts";
 import type { RawBackend, RawConfig, RawService } from "./schema.ts";
 import { parseAddress } from "../model/address.ts";
 import type { Address, Prefix } from "../model/address.ts";
@@ -32,6 +33,7 @@ export interface DraftPool {
   readonly inline: boolean;
   /** undefined: not given. */
   readonly health: DraftHealth | undefined;
+  readonly rules: Fields<typeof poolRuleKeys>;
   /** null: no list that could be read. */
   readonly backends: readonly DraftBackend[] | null;
 }
@@ -40,10 +42,14 @@ export interface DraftService {
   readonly path: Path;
   readonly network: Prefix | null;
   readonly ports: PortRange | null;
-  readonly fields: Partial<Omit<RawService, "backends" | "health">>;
+  readonly fields: Partial<Omit<RawService, "backends" | "health" | keyof typeof inlineRuleKeys>>;
   /** The pool it names or inlines; null when there is none such. */
   readonly pool: DraftPool | null;
-  readonly inlines: { readonly backends: boolean; readonly health: boolean };
+  readonly inlines: {
+    readonly backends: boolean; readonly health: boolean;
+    /** Keys that say who takes flows by who else is up. */
+    readonly rules: readonly string[];
+  };
 }
 
 export interface Draft {
@@ -82,7 +88,8 @@ export function recordOf(value: unknown): Readonly<Record<string, unknown>> {
 }
 
 /** What a service says itself; its inline pool is drafted like any other. */
-const headSchema = serviceSchema.omit({ backends: true, health: true });
+const headSchema = serviceSchema.omit({ backends: true, health: true, reserves: true });
+const rulesSchema = z.strictObject(poolRuleKeys);
 const { dataplane: dataplaneSchema, limits: limitsSchema } = configSchema.shape;
 
 export function draftConfig(root: unknown, host: HostFacts | null = null): Draft {
@@ -111,6 +118,7 @@ function draftPool(name: string, path: Path, value: unknown, inline: boolean): D
   return {
     name, path, inline,
     health: draftHealth(record["health"]),
+    rules: parseFields(rulesSchema, value),
     backends: Array.isArray(list)
       ? list.map((backend, index) => draftBackend([...path, "backends", index], backend))
       : null,
@@ -135,6 +143,7 @@ function draftService(
   const fields = parseFields(headSchema, value);
   const inlines = {
     backends: record["backends"] !== undefined, health: record["health"] !== undefined,
+    rules: Object.keys(inlineRuleKeys).filter((key) => record[key] !== undefined),
   };
   const named = fields.pool === undefined ? undefined : pools.get(fields.pool);
   let pool = named ?? null;

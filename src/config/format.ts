@@ -11,6 +11,7 @@ import { formatTunnelSource } from "../model/tunnel_source.ts";
 import { formatDuration, formatHashSeed } from "./formats.ts";
 import { formatQuicKey } from "./formats_quic.ts";
 import { healthForm } from "./health_form.ts";
+import { rulesForm } from "./pool_form.ts";
 
 /** The config with every default written out, as YAML; keys are not shown. */
 export function effectiveConfigText(config: Config): string {
@@ -88,7 +89,7 @@ function optional<T, Form>(value: T | null, form: (value: T) => Form): Form | nu
 }
 
 function poolForm(pool: PoolConfig): Record<string, unknown> {
-  return { health: healthForm(pool.health), backends: pool.backends.map(backendForm) };
+  return { health: healthForm(pool.health), ...rulesForm(pool), backends: pool.backends.map(backendForm) };
 }
 
 function backendForm(backend: BackendConfig): Record<string, unknown> {

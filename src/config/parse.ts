@@ -13,6 +13,7 @@ import { ADDRESS_RULES } from "./rules_addresses.ts";
 import { NAT_RULES } from "./rules_nat.ts";
 import { NAME_RULES } from "./rules_names.ts";
 import { ignoredBy, PLANE_RULES } from "./rules_plane.ts";
+import { POOL_RULES } from "./rules_pool.ts";
 import { PROBE_RULES } from "./rules_probes.ts";
 import { QUIC_RULES } from "./rules_quic.ts";
 import { TRAFFIC_RULES } from "./rules_traffic.ts";
@@ -31,7 +32,7 @@ export type ParseResult =
   | { readonly problems: readonly Problem[] };
 
 const RULES = [
-  ...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...NAT_RULES, ...PROBE_RULES, ...QUIC_RULES,
+  ...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...POOL_RULES, ...NAT_RULES, ...PROBE_RULES, ...QUIC_RULES,
   ...PLANE_RULES,
 ];
 

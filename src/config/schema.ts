@@ -10,6 +10,7 @@ import { natSchema } from "./schema_nat.ts";
 import { trackingKeys } from "./schema_tracking.ts";
 import { duration, hostAddress, integer, path, port, text } from "./schema_parts.ts";
 import { healthSchema } from "./schema_health.ts";
+import { inlineRuleKeys, poolRuleKeys, priorityKey } from "./schema_pool.ts";
 import { probesSchema } from "./schema_probes.ts";
 import { quicLbSchema, serverIdsSchema } from "./schema_quic.ts";
 
@@ -75,6 +76,7 @@ export const backendSchema = z.strictObject({
     pattern: formats.MAC_PATTERN, examples: ["02:00:00:00:00:0b"],
   }).nullable().default(null),
   serverIds: serverIdsSchema,
+  ...priorityKey,
 }).meta({ id: "Backend" });
 
 const backends = z.array(backendSchema);
@@ -84,6 +86,7 @@ export const poolSchema = z.strictObject({
   backends: backends.meta(
     { title: "a list of backends", description: "At least one. Their order does not matter." },
   ),
+  ...poolRuleKeys,
 }).meta({ id: "Pool" });
 
 const proxyService = z.strictObject({
@@ -176,6 +179,7 @@ export const serviceSchema = z.strictObject({
       + "of `pool`.",
   }),
   health: healthSchema.optional(),
+  ...inlineRuleKeys,
   policy: policy.prefault({}).meta({ description: "Which clients may use the service." }),
   proxy: proxyService.prefault({}).meta({ description: "Limits and habits of the proxy plane." }),
 }).meta({

@@ -5,10 +5,11 @@
 import { formatDestination, formatEndpoint } from "./address.ts";
 import type { BackendConfig, Config, PoolConfig, ServiceConfig } from "./config.ts";
 import type { EffectiveBackend } from "./effective.ts";
-import { activeOverrides, effectiveBackends } from "./effective.ts";
+import { activeOverrides } from "./effective.ts";
 import { claimDestinations, claimServices, destinationIds } from "./ledger.ts";
 import { natTable } from "./nat.ts";
 import { compareKeys } from "./permutation.ts";
+import { backendsOf, ruleWarnings } from "./pool_rules.ts";
 import { rememberLimits } from "./remember_pace.ts";
 import { quicRouting } from "./quic_servers.ts";
 import { formatServiceAddress, singlePort } from "./service_address.ts";
@@ -115,7 +116,8 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
   };
   const follow = followSlots(previous, claimed.destinations);
   const backends = new Map(config.pools.map((pool) =>
-    [pool, effectiveBackends(pool, overrides, intent.health)]));
+    [pool, backendsOf(pool, overrides, intent.health)]));
+  for (const [pool, each] of backends) warnings.push(...ruleWarnings(pool, each));
   const destinations = new Map<number, Destination>();
   const services = config.services.map((service, position): Service => {
     const candidates = memberships[position]!.members.map((member): Candidate =>
@@ -311,7 +313,7 @@ function compileService(
 
 function memberOf({ backend, key, identity }: Candidate, ledger: Claims, failedOpen: boolean): RingMember {
   const { id } = ledger.destinations.get(identity)!;
-  if (!failedOpen || backend.drained) {
+  if (!failedOpen || backend.drained || backend.isHeldBack) {
     return { id, key, weight: backend.weight, alive: backend.alive, admission: backend.admission };
   }
   return { id, key, weight: backend.weight, alive: true, admission: ADMISSION_MAX };
@@ -327,13 +329,16 @@ function pickingOf(config: ServiceConfig, turns: number, eligible: readonly Cand
 
 /**
  * Why all backends get flows, whatever health says of them; null: they do not. A drain or maintenance is an
- * operator's word about one backend, so it holds even then, and that backend does not count.
+ * operator's word about one backend, so it holds even then, and that backend does not count. Nor is it all whom
+ * a rule of the pool holds back: as long as the others do, or the pool as a whole, it is no panic.
  */
 function whyAll({ failOpen, panicBelow }: ServiceConfig, candidates: readonly Candidate[]): string | null {
-  const backends = candidates.map((candidate) => candidate.backend).filter(({ weight, drained }) => weight > 0 && !drained);
-  const up = backends.filter(({ alive, admission }) => alive && admission > 0).length;
-  if (up === backends.length) return null;
+  const all = candidates.map((candidate) => candidate.backend).filter(({ weight, drained }) => weight > 0 && !drained);
+  const asked = all.filter(({ isHeldBack }) => !isHeldBack);
+  const upOf = (backends: typeof all): number => backends.filter(({ isUp }) => isUp).length;
+  const up = upOf(asked);
+  if (up === asked.length) return null;
   if (up === 0 && failOpen) return "every backend is out, and failOpen sends to all of them";
-  if (up * 100 >= panicBelow * backends.length) return null;
-  return `${up} of ${backends.length} backends are up, fewer than ${panicBelow}% (panicBelow): all of them get flows`;
+  if ([asked, all].some((backends) => upOf(backends) * 100 >= panicBelow * backends.length)) return null;
+  return `${up} of ${asked.length} backends are up, fewer than ${panicBelow}% (panicBelow): all of them get flows`;
 }

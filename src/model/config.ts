@@ -38,7 +38,12 @@ export interface BackendConfig {
   readonly mac: string | null;
   /** Server IDs in QUIC connection IDs, lower-case hexadecimal. */
   readonly serverIds: readonly string[];
+  /** 0: the first to take flows. Higher ones are reserves, of which the lower go first. */
+  readonly priority: number;
 }
+
+/** How many of some backends: so many, or so large a share of them. */
+export type Minimum = { readonly count: number } | { readonly percent: number };
 
 export interface PoolConfig {
   /** The pool's name; an inline pool is named after its service. */
@@ -46,6 +51,8 @@ export interface PoolConfig {
   readonly inline: boolean;
   readonly health: PoolHealth;
   readonly backends: readonly BackendConfig[];
+  /** While fewer of the backends before a priority are up, it takes flows too. */
+  readonly reserves: { readonly minimum: Minimum };
 }
 
 export interface ServiceProxyConfig {

@@ -23,6 +23,10 @@ export interface EffectiveBackend {
   readonly stateProvenance: Provenance;
   /** What an operator wants it to be, if anything. */
   readonly standing: Standing | null;
+  /** It could take flows, whatever the rules of its pool make of that. */
+  readonly isUp: boolean;
+  /** A rule of its pool gives it no new flows, whether it is up or not. */
+  readonly isHeldBack: boolean;
 }
 
 /** Of an override: in maintenance, or drained; the later word counts. */
@@ -37,10 +41,11 @@ export interface ActiveOverrides {
 }
 
 /**
- * active: gets flows. unknown: the same, though nobody has probed it yet. draining: keeps those that it has.
- * drained: has none any more. maintenance: is to have none. down: its probes fail.
+ * active: gets flows. unknown: the same, though nobody has probed it yet. standby: could, and its pool does not
+ * need it. draining: keeps those that it has. drained: has none any more. maintenance: is to have none. down: its
+ * probes fail.
  */
-export type BackendState = "active" | "unknown" | "draining" | "drained" | "maintenance" | "down";
+export type BackendState = "active" | "unknown" | "standby" | "draining" | "drained" | "maintenance" | "down";
 
 const NO_OVERRIDES: ActiveOverrides = { weight: null, standing: null, isOverdue: false };
 const FROM_CONFIG: Provenance = { source: "config" };
@@ -81,7 +86,7 @@ export function inMaintenance(overrides: readonly Override[], nowMs: number): st
     .flatMap(([name, { standing }]) => (standing?.change.kind === "maintenance" ? [name] : [])).sort();
 }
 
-/** The backends of a pool, in the order of the file. */
+/** The backends of a pool, in the order of the file, before its rules have their say (pool_rules.ts). */
 export function effectiveBackends(
   pool: PoolConfig, overrides: ReadonlyMap<string, ActiveOverrides>, health: Intent["health"],
 ): EffectiveBackend[] {
@@ -97,18 +102,21 @@ function effectiveBackend(
 ): EffectiveBackend {
   const resets = isOverdue || standing?.change.kind === "maintenance";
   const alive = !resets && (health?.alive ?? true);
-  const admitted = alive ? health?.admission ?? ADMISSION_MAX : 0;
+  const admission = alive && standing === null ? health?.admission ?? ADMISSION_MAX : 0;
+  const weightNow = weight?.change.kind === "weight" ? weight.change.weight : config.weight;
   return {
     name,
     config,
-    weight: weight?.change.kind === "weight" ? weight.change.weight : config.weight,
+    weight: weightNow,
     weightProvenance: weight === null ? FROM_CONFIG : provenanceOf(weight),
     alive,
-    admission: standing === null ? admitted : 0,
+    admission,
     drained: standing !== null,
     resets,
     stateProvenance: stateProvenance(alive || resets, standing, health),
     standing: standing === null ? null : standing.change.kind === "drain" ? "drain" : "maintenance",
+    isUp: admission > 0 && weightNow > 0,
+    isHeldBack: false,
   };
 }
 
@@ -137,5 +145,6 @@ export function backendState(
   if (!alive) return "down";
   if (standing === "drain") return isEmpty ? "drained" : "draining";
   if (health !== null && health.admission === 0) return "draining";
+  if (backend.isHeldBack) return "standby";
   return health === null || !health.known ? "unknown" : "active";
 }

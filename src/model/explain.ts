@@ -193,7 +193,9 @@ function eligibility(
     const reason = stateProvenance.source === "health" ? ` (${stateProvenance.reason})` : "";
     return { is: false, why: `${name} is down${reason}` };
   }
-  if (admission === 0) return { is: false, why: `${name} is drained${by}` };
+  if (admission === 0) {
+    return { is: false, why: stateProvenance.source === "pool" ? `${name} is ${stateProvenance.reason}` : `${name} is drained${by}` };
+  }
   if (admission === ADMISSION_MAX) return { is: true, why: `${name} takes all of its slots` };
   const draw = lendingDraw(slot, keyWord(keyOf(config, service, destination))) & 0xffff;
   const is = draw < admission;

@@ -25,7 +25,9 @@ export type Provenance =
       readonly expiresAtMs: number | null;
       readonly reason: string | null;
     }
-  | { readonly source: "health"; readonly reason: string; readonly sinceMs: number };
+  | { readonly source: "health"; readonly reason: string; readonly sinceMs: number }
+  /** A rule of its pool: who else is up says how much it is needed. */
+  | { readonly source: "pool"; readonly reason: string };
 
 /**
  * What an override says. drain: no new flows, and what is left after `timeoutMs` (absent: never) is ended.

@@ -95,6 +95,17 @@ function serviceGauge(unit: string, help: string, value: (service: ServiceView) 
   };
 }
 
+type PoolView = Status["pools"][number];
+function poolGauge(unit: string, help: string, value: (pool: PoolView) => number): MetricDefinition {
+  return {
+    name: `pointsman_pool_${unit}`,
+    type: "gauge",
+    help,
+    labels: ["pool"],
+    samples: ({ status }) => status.pools.map((pool): Sample => [{ pool: pool.name }, value(pool)]),
+  };
+}
+
 export const METRICS: readonly MetricDefinition[] = [
   {
     name: "pointsman_info",
@@ -163,6 +174,16 @@ export const METRICS: readonly MetricDefinition[] = [
   serviceGauge("failed_open", "1 when too few are healthy, and all are used (failOpen, panicBelow).", ({ failedOpen }) =>
     failedOpen ? 1 : 0,
   ),
+  poolGauge("backends", "Backends of a pool with a positive weight.", ({ backends }) => backends),
+  poolGauge("backends_up", "Of those, the ones that could take flows, needed or not.", ({ backendsUp }) => backendsUp),
+  {
+    name: "pointsman_pool_priority_active",
+    type: "gauge",
+    labels: ["pool", "priority"],
+    help: "1 when the backends of a priority take flows; of pools with reserves.",
+    samples: ({ status }) => status.pools.filter(({ priorities }) => priorities.length > 1).flatMap(({ name, priorities }) =>
+      priorities.map(({ priority, active }): Sample => [{ pool: name, priority: String(priority) }, active ? 1 : 0])),
+  },
   heldFlows("service", "Flows of a service now, and what sort of number that is; none where nobody can tell."),
   serviceGauge("served", "0 when the plane cannot serve it.", ({ error }) => (error === null ? 1 : 0)),
   {

@@ -2,10 +2,11 @@
 // rooms below it. Types only: knows no socket, map or file, and must never hold any logic.
 
 import type {
-  ApplyResult, CheckResult, ConfigRequest, DrainView, Explanation, ExplainRequest, EventKind, OverrideKind,
+  ApplyResult, CheckResult, ConfigRequest, DrainView, EventKind, OverrideKind,
   OverrideRequest, OverrideView,
-  Plan, PointsmanEvent, Revision, RingReport, RingRequest, Status,
+  Plan, PointsmanEvent, Revision, Status,
 } from "../api/schemas.ts";
+import type { Explanation, ExplainRequest, RingReport, RingRequest } from "../api/schemas_questions.ts";
 import type { CloseOptions, Counters, Dataplane, PlaneBequest, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Checker, HealthTransition } from "../health/checker.ts";
 import type { ConnectThrough } from "../health/probes/socket.ts";

@@ -2,7 +2,7 @@
 // with a failure that names the choices when a name fits nothing. Knows names; must never know where the
 // intent came from.
 
-import type { Explanation, ExplainRequest, RingReport, RingRequest } from "../api/schemas.ts";
+import type { Explanation, ExplainRequest, RingReport, RingRequest } from "../api/schemas_questions.ts";
 import { Failure } from "../errors.ts";
 import type { Address } from "../model/address.ts";
 import { formatEndpoint, parseEndpoint } from "../model/address.ts";

@@ -9,6 +9,7 @@ import { amountOf, sumsByKind } from "../model/held_flows.ts";
 import { forgettingFlows, pressureOf } from "../observe/pressure.ts";
 import { warningsFor } from "./accepted.ts";
 import type { InForce } from "./engine.ts";
+import { poolViews } from "./pool_views.ts";
 import type { ViewInput } from "./view.ts";
 import { backendViews, serviceViews } from "./view.ts";
 
@@ -66,6 +67,7 @@ export function describeStatus(input: StatusInput): Status {
     pressure: pressureOf(now.counters),
     nat: natView(now.counters),
     services: serviceViews(input),
+    pools: poolViews(input),
     backends: backendViews(input),
     overrides: [...input.overrides],
   };

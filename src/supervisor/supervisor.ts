@@ -3,9 +3,10 @@
 // and the state directory are given to it.
 
 import type {
-  ApplyResult, CheckResult, ConfigRequest, DrainView, Explanation, ExplainRequest, EventKind, OverrideRequest,
-  OverrideView, Plan, Revision, RingReport, RingRequest, Status,
+  ApplyResult, CheckResult, ConfigRequest, DrainView, EventKind, OverrideRequest,
+  OverrideView, Plan, Revision, Status,
 } from "../api/schemas.ts";
+import type { Explanation, ExplainRequest, RingReport, RingRequest } from "../api/schemas_questions.ts";
 import type { CloseOptions, Counters, PlaneBequest } from "../dataplane/dataplane.ts";
 import type { Cancel, Env } from "../env.ts";
 import { Failure } from "../errors.ts";

@@ -6,9 +6,10 @@ import type { Counters, PlaneStatus, TrafficCount } from "../dataplane/dataplane
 import type { Certificate } from "../health/judge.ts";
 import { formatDestination } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
-import { activeOverrides, backendState, effectiveBackends } from "../model/effective.ts";
+import { activeOverrides, backendState } from "../model/effective.ts";
 import type { EffectiveBackend } from "../model/effective.ts";
 import { amountOf } from "../model/held_flows.ts";
+import { backendsOf, isUpIn } from "../model/pool_rules.ts";
 import { formatServiceAddress } from "../model/service_address.ts";
 import { outerProtocols } from "../model/tunnel_error.ts";
 import type {
@@ -71,7 +72,7 @@ function serviceView(service: Service, input: ViewInput): ServiceView {
     ringKey: ring.key,
     evenness: evenness(service, destinations),
     backends: destinations.length,
-    backendsUp: destinations.filter((each) => each.alive && each.admission > 0).length,
+    backendsUp: destinations.filter(isUpIn).length,
     failedOpen: service.failedOpen,
     traffic: { ...(now.counters.services.get(name) ?? NO_TRAFFIC) },
     rates: rates(now, before, (counters) => counters.services.get(name)),
@@ -125,7 +126,7 @@ export function backendViews(input: ViewInput): BackendView[] {
     }
   }
   return intent.config.pools.flatMap((pool) =>
-    effectiveBackends(pool, overrides, intent.health).map((backend) =>
+    backendsOf(pool, overrides, intent.health).map((backend) =>
       backendView(pool.name, backend, used.get(backend.name) ?? [], input)));
 }
 
@@ -197,7 +198,8 @@ function reasonOf(backend: EffectiveBackend, health: BackendHealth | null): stri
     const what = backend.standing === "maintenance" ? "in maintenance" : "drained";
     return `${what} by ${said.actor}${said.reason === null ? "" : `: ${said.reason}`}`;
   }
-  return health?.reason ?? "no health check";
+  const found = health?.reason ?? "no health check";
+  return said.source === "pool" ? `${said.reason}; ${found}` : found;
 }
 
 function sinceOf(backend: EffectiveBackend, health: BackendHealth | null): number | null {

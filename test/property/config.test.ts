@@ -72,8 +72,9 @@ const health = fc.oneof(
 );
 const backend = fc.record({
   name, address, weight: fc.integer({ min: 1, max: 65_535 }), hashKey: fc.uuid(), mac: optional(mac),
-  port: optional(port),
+  port: optional(port), priority: fc.constantFrom(0, 1, 255),
 }, { requiredKeys: ["name", "address", "hashKey"] });
+const minimum = fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 100 }).map((percent) => `${percent}%`));
 const backends = fc.uniqueArray(backend, { minLength: 1, maxLength: 5, selector: (each) => each.name });
 const service = fc.record({
   name, address, port,
@@ -96,6 +97,7 @@ const service = fc.record({
   proxy: fc.record({ idleTimeout: duration, proxyProtocol: fc.constantFrom("none", "v1", "v2") }, { requiredKeys: [] }),
   backends,
   health,
+  reserves: fc.record({ minimum }),
 }, { requiredKeys: ["name", "address", "port", "forwarding", "backends"] });
 const config = fc.record({
   version: fc.constant(1),

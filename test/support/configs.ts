@@ -24,6 +24,7 @@ export interface BackendSketch {
   readonly port?: number;
   readonly weight?: number;
   readonly hashKey?: string;
+  readonly priority?: number;
 }
 
 export interface ServiceSketch {
@@ -48,6 +49,8 @@ export interface ServiceSketch {
   readonly secondChance?: boolean;
 }
 
+export type PoolRules = Pick<PoolConfig, "reserves">;
+
 export interface ConfigSketch {
   readonly instance?: string;
   readonly mode?: DataplaneMode;
@@ -60,6 +63,8 @@ export interface ConfigSketch {
   readonly slowStartMs?: number;
   /** By pool: backends, or names that get 10.0.0.1, 10.0.0.2, … */
   readonly pools: Readonly<Record<string, readonly (BackendSketch | string)[]>>;
+  /** By pool. */
+  readonly rules?: Readonly<Record<string, Partial<PoolRules>>>;
   readonly services: readonly ServiceSketch[];
   /** Makes the sketch an invalid config with this reason. */
   readonly invalid?: string;
@@ -89,6 +94,7 @@ export function configOf(sketch: ConfigSketch): Config {
     name,
     inline: false,
     health: healthOf(sketch),
+    reserves: { minimum: { count: 1 }, ...sketch.rules?.[name]?.reserves },
     backends: backends.map((each, index) =>
       backendOf(typeof each === "string" ? { name: each } : each, index)),
   }));
@@ -160,6 +166,7 @@ function backendOf(sketch: BackendSketch, index: number): BackendConfig {
     hashKey: sketch.hashKey ?? null,
     mac: null,
     serverIds: [],
+    priority: sketch.priority ?? 0,
   };
 }
 

@@ -3,7 +3,7 @@
 
 import { describe, expect, it } from "vitest";
 import type { Client } from "../../src/api/client.ts";
-import { explanationSchema, ringReportSchema } from "../../src/api/schemas.ts";
+import { explanationSchema, ringReportSchema } from "../../src/api/schemas_questions.ts";
 import type { Io } from "../../src/cli/io.ts";
 import { runCli } from "../../src/cli/program.ts";
 import { amount, duration, parseDuration, percent, table } from "../../src/cli/table.ts";

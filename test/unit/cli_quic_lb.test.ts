@@ -2,7 +2,7 @@
 // refuse, and that a minted ID is decoded and explained as its backend's.
 
 import { describe, expect, it } from "vitest";
-import { explanationSchema } from "../../src/api/schemas.ts";
+import { explanationSchema } from "../../src/api/schemas_questions.ts";
 import { runCli } from "../../src/cli/program.ts";
 import { createFakeEnv } from "../support/fake_env.ts";
 import { QUIC_LB_KEY, QUIC_LB_VECTORS } from "../support/quic_lb_vectors.ts";

@@ -19,6 +19,10 @@ function supervisorOf(world: World): Supervisor {
     plane: { mode: "xdp", reason: "XDP is attached", remedy: null, attempts: [] },
     config: { file: null, revision: 4, loadedAtMs: 2000, fileDiffers: true, problems: [] }, overrides: [],
     services: [{ name: "web", backends: 2, backendsUp: 1, failedOpen: false, error: null, flows: { count: 12, kind: "tracked" } }],
+    pools: [{
+      name: "pool", backends: 3, backendsUp: 2,
+      priorities: [{ priority: 0, backends: 2, backendsUp: 1, active: true }, { priority: 9, backends: 1, backendsUp: 1, active: false }],
+    }],
     flows: [{ count: 12, kind: "tracked" }, { count: null, kind: "unknown" }],
     backends: world.backends.map((backend) => ({
       pool: "pool", backend, state: "active", alive: true, actor: null, admission: 32768, weight: 100, slots: 7,
@@ -60,6 +64,8 @@ describe("the metrics", () => {
     expect(first).toContain(`pointsman_verdict_packets_total{verdict="TX_FORWARDED"} ${2 ** 40}`);
     expect(first).toContain('pointsman_backend_packets_total{pool="pool",backend="b"}');
     expect(first).toContain('pointsman_backend_admission_ratio{pool="pool",backend="a"} 0.5');
+    expect(first).toContain('pointsman_pool_backends_up{pool="pool"} 2');
+    expect(first).toContain('pointsman_pool_priority_active{pool="pool",priority="9"} 0');
     expect(first).toContain('pointsman_incidents_total{incident="idle_timeout"} 2');
     expect(first).toContain('pointsman_backend_flows{pool="pool",backend="a",kind="tracked"} 12');
     expect(first).not.toContain('pointsman_backend_flows{pool="pool",backend="b"');

@@ -71,7 +71,7 @@ export function importsOf(path: string, text: string): Import[] {
 
 /**
  * What each room may import, longest match first: a folder with its slash, or one file.
- * `contract.ts` and `schemas.ts` are shapes that rooms agree on, so those below may know them too.
+ * `contract.ts` and `schemas*.ts` are shapes that rooms agree on, so those below may know them too.
  */
 const ROOMS: readonly (readonly [room: string, may: readonly string[]])[] = [
   ["src/model/", []],
@@ -101,7 +101,7 @@ const ROOMS: readonly (readonly [room: string, may: readonly string[]])[] = [
     "src/observe/",
     [
       "src/supervisor/contract.ts",
-      "src/api/schemas.ts",
+      "src/api/schemas",
       "src/dataplane/dataplane.ts",
       "src/model/",
       "src/env.ts",
@@ -123,7 +123,7 @@ const ROOMS: readonly (readonly [room: string, may: readonly string[]])[] = [
   [
     "src/supervisor/",
     [
-      "src/api/schemas.ts",
+      "src/api/schemas",
       "src/config/",
       "src/health/",
       "src/dataplane/dataplane.ts",

@@ -1,0 +1,22 @@
+// The shape of what a pool's own rules make of it. Knows values only.
+
+import { z } from "zod";
+
+const text = z.string();
+const counting = z.number().int().min(0);
+
+export const poolSchema = z.strictObject({
+  name: text,
+  /** With a positive weight. */
+  backends: counting,
+  /** Of those, the ones that could take flows, needed or not. */
+  backendsUp: counting,
+  /** The groups, first to last. */
+  priorities: z.array(z.strictObject({
+    priority: counting, backends: counting, backendsUp: counting,
+    /** It takes flows, as far as it is up. */
+    active: z.boolean(),
+  })),
+});
+
+export type PoolView = z.infer<typeof poolSchema>;

@@ -1,0 +1,16 @@
+// The rules of a pool between the file and the program, both ways. Total: every text was checked before.
+
+import type { PoolConfig } from "../model/config.ts";
+import { formatMinimum, readMinimum } from "./formats_pool.ts";
+import type { RawRules } from "./schema_pool.ts";
+
+type Rules = Pick<PoolConfig, "reserves">;
+
+export function convertRules({ reserves }: RawRules): Rules {
+  return { reserves: { minimum: readMinimum(reserves?.minimum ?? 1) } };
+}
+
+/** What the file would say. */
+export function rulesForm({ reserves }: Rules): Record<string, unknown> {
+  return { reserves: { minimum: formatMinimum(reserves.minimum) } };
+}

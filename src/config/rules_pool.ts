@@ -1,0 +1,67 @@
+// Cross-field rules about who takes flows by who else is up: priorities, and what they are measured by. Each is a
+// function of the draft. Must never know which plane will run.
+
+import { neededOf } from "../model/pool_rules.ts";
+import type { Draft, DraftBackend, DraftPool } from "./draft.ts";
+import { readMinimum } from "./formats_pool.ts";
+import type { Finding } from "./problem.ts";
+import { error, poolUses, serviceName, warning } from "./rules_names.ts";
+import type { Rule } from "./rules_names.ts";
+
+const priorityOf = ({ fields }: DraftBackend): number => fields.priority ?? 0;
+
+/** Those with a weight, first priority first; none where something does not parse. */
+function groupsOf({ backends }: DraftPool): DraftBackend[][] {
+  const weighed = (backends ?? []).filter(({ fields }) => fields.weight !== 0);
+  const priorities = [...new Set(weighed.map(priorityOf))].sort((a, b) => a - b);
+  return priorities.map((priority) => weighed.filter((each) => priorityOf(each) === priority));
+}
+
+/** A minimum that those before a priority cannot reach makes its backends no reserves. */
+function* reserves(draft: Draft): Iterable<Finding> {
+  for (const pool of draft.pools) {
+    const place = [...pool.path, "reserves", "minimum"];
+    const groups = groupsOf(pool);
+    if (groups.length < 2) {
+      // The default is what `config show --effective` prints of every pool.
+      if (pool.rules.reserves !== undefined && pool.rules.reserves.minimum !== 1)
+        yield warning([...pool.path, "reserves"], "no backend is a reserve", "give some of them a priority of 1 or more");
+      continue;
+    }
+    const minimum = readMinimum(pool.rules.reserves?.minimum ?? 1);
+    let before = 0;
+    for (const group of groups) {
+      if (before > 0 && neededOf(minimum, before) > before) {
+        yield warning(place, `there are ${before} backends before priority ${priorityOf(group[0]!)}, so it always takes flows`,
+          `say ${before} or less, or a share such as 50%`);
+        break;
+      }
+      before += group.length;
+    }
+  }
+}
+
+/** The pool would panic while it has reserves that are not asked. */
+function* panicBeforeReserves(draft: Draft): Iterable<Finding> {
+  for (const [pool, service] of poolUses(draft)) {
+    const panicBelow = service?.fields.panicBelow ?? 0;
+    const groups = groupsOf(pool);
+    if (service === null || panicBelow === 0 || groups.length < 2) continue;
+    const first = groups[0]!.length;
+    if (neededOf(readMinimum(pool.rules.reserves?.minimum ?? 1), first) * 100 >= panicBelow * first) continue;
+    yield warning([...service.path, "panicBelow"],
+      `${serviceName(service)} may panic at ${panicBelow}% before the reserves of its pool are asked`,
+      `say reserves: { minimum: ${panicBelow}% } in the pool`);
+  }
+}
+
+/** With a pool of its own name, the service's own keys are nobody's. */
+function* rulesOfNamedPools(draft: Draft): Iterable<Finding> {
+  for (const { fields, path, inlines } of draft.services) {
+    if (fields.pool === undefined) continue;
+    for (const key of inlines.rules)
+      yield { ...error([...path, key], "this belongs to the pool", "move it there"), at: "key" };
+  }
+}
+
+export const POOL_RULES: readonly Rule[] = [reserves, panicBeforeReserves, rulesOfNamedPools];

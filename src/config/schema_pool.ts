@@ -1,0 +1,43 @@
+// The keys of a pool, and of its backends, that say who takes flows by who else is up. An inline pool has them
+// beside its `backends`.
+
+import * as z from "zod";
+import { checkMinimum, MINIMUM_PATTERN } from "./formats_pool.ts";
+import { integer } from "./schema_parts.ts";
+
+/** Largest priority, as VRRP and HAProxy number such things: one byte. */
+const PRIORITY_MAX = 255;
+
+function minimum(description: string): z.ZodUnion<readonly [z.ZodInt, z.ZodString]> {
+  return z.union([
+    z.int().meta({ minimum: 1, maximum: 65535 }), z.string().meta({ pattern: MINIMUM_PATTERN }),
+  ]).superRefine((value, context) => {
+    const complaint = checkMinimum(value);
+    if (complaint === null) return;
+    context.addIssue({ code: "custom", message: complaint.reason, params: { hint: complaint.hint } });
+  }).meta({ title: "a number of backends, or a share such as 50%", description, examples: [1, "50%"] });
+}
+
+const reservesSchema = z.strictObject({
+  minimum: minimum("The next priority takes flows too while fewer of the backends before it are up.").default(1),
+});
+
+const reserves = { description: "When backends of a higher `priority` take flows ([pools.md](pools.md#reserves))." };
+
+export const priorityKey = {
+  priority: integer("0: takes flows first. Higher ones are reserves, the lower before the higher, for when too few of those "
+    + "before them are up.", 0, PRIORITY_MAX).default(0),
+};
+
+export const poolRuleKeys = {
+  reserves: reservesSchema.prefault({}).meta(reserves),
+};
+
+export const inlineRuleKeys = {
+  reserves: reservesSchema.optional().meta(reserves),
+};
+
+/** What the file says of these, perhaps nothing. */
+export interface RawRules {
+  readonly reserves?: z.output<typeof reservesSchema> | undefined;
+}

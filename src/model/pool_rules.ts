@@ -1,0 +1,81 @@
+// The rules of a pool about its backends as a whole: who takes flows by who else is up. They act on admission,
+// so no slot of a backend whose admission stays moves but those that are lent. Pure; knows the backends of one
+// pool, must never know a service, a ring or an id.
+
+import type { Minimum, PoolConfig } from "./config.ts";
+import type { ActiveOverrides, EffectiveBackend } from "./effective.ts";
+import { effectiveBackends } from "./effective.ts";
+import type { Destination, Intent } from "./table.ts";
+
+/** The backends of one priority. */
+export interface PriorityGroup {
+  readonly priority: number;
+  /** Backends with a positive weight, those that are drained included: what they would do is missing. */
+  readonly size: number;
+  /** Of those, the ones that are up. */
+  readonly up: number;
+  /** It takes flows. */
+  readonly isActive: boolean;
+  /** Of all groups before it together. */
+  readonly before: { readonly size: number; readonly up: number };
+}
+
+/** The backends of a pool, in the order of the file, as its rules let them take flows. */
+export function backendsOf(
+  pool: PoolConfig, overrides: ReadonlyMap<string, ActiveOverrides>, health: Intent["health"],
+): EffectiveBackend[] {
+  const backends = effectiveBackends(pool, overrides, health);
+  return holdBackReserves(pool, backends);
+}
+
+/** How many of `size` backends a minimum asks for: at least one, whatever the share. */
+export function neededOf(minimum: Minimum, size: number): number {
+  return "count" in minimum ? minimum.count : Math.max(1, Math.ceil((minimum.percent * size) / 100));
+}
+
+/**
+ * In order. A group is active while each one before it is, and fewer than the minimum of all their backends are up:
+ * so the group that suffices keeps all behind it back. The first is always active.
+ */
+export function priorityGroups({ reserves }: PoolConfig, backends: readonly EffectiveBackend[]): PriorityGroup[] {
+  const priorities = [...new Set(backends.map(({ config }) => config.priority))].sort((a, b) => a - b);
+  const groups: PriorityGroup[] = [];
+  let before: PriorityGroup["before"] = { size: 0, up: 0 };
+  let isActive = true;
+  for (const priority of priorities) {
+    const members = backends.filter(({ config, weight }) => config.priority === priority && weight > 0);
+    const up = members.filter((each) => each.isUp).length;
+    isActive &&= groups.length === 0 || before.up < neededOf(reserves.minimum, before.size);
+    groups.push({ priority, size: members.length, up, isActive, before });
+    before = { size: before.size + members.length, up: before.up + up };
+  }
+  return groups;
+}
+
+function holdBackReserves(pool: PoolConfig, backends: EffectiveBackend[]): EffectiveBackend[] {
+  const held = priorityGroups(pool, backends).filter(({ isActive }) => !isActive);
+  if (held.length === 0) return backends;
+  return backends.map((backend) => {
+    const group = held.find(({ priority }) => priority === backend.config.priority);
+    if (group === undefined) return backend;
+    const { before, priority } = group;
+    return holdBack(backend, `in reserve, ${before.up} of ${before.size} backends before priority ${priority} are up`);
+  });
+}
+
+/** Keeps its flows and gets no new ones. Of one that is not up, what is wrong with it says more. */
+function holdBack(backend: EffectiveBackend, reason: string): EffectiveBackend {
+  const held = { ...backend, admission: 0, isHeldBack: true };
+  return backend.isUp ? { ...held, stateProvenance: { source: "pool", reason } } : held;
+}
+
+/** What an operator should hear of: reserves that take flows. */
+export function ruleWarnings(pool: PoolConfig, backends: readonly EffectiveBackend[]): string[] {
+  return priorityGroups(pool, backends).slice(1).filter(({ isActive }) => isActive).map(({ priority, before }) =>
+    `pool ${pool.name}: ${before.up} of ${before.size} backends before priority ${priority} are up, and those with it take flows too`);
+}
+
+/** Whether a destination could take flows, needed or not. */
+export function isUpIn({ alive, admission, stateProvenance }: Destination): boolean {
+  return alive && (admission > 0 || stateProvenance.source === "pool");
+}

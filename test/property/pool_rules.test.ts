@@ -1,0 +1,85 @@
+// The rules of a pool for any backends and any health: who takes flows is as the definition says, written out here
+// a second time, and slots move only to and from those whose admission has changed.
+
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { compile } from "../../src/model/compile.ts";
+import type { Minimum } from "../../src/model/config.ts";
+import type { ForwardingTable, Intent } from "../../src/model/table.ts";
+import { ADMISSION_MAX, EMPTY_LEDGER } from "../../src/model/table.ts";
+import { configOf } from "../support/configs.ts";
+import type { BackendSketch, PoolRules } from "../support/configs.ts";
+import { assertProperty } from "../support/counts.ts";
+
+interface State { readonly alive: boolean; readonly admission: number; readonly isDrained: boolean }
+interface World { readonly backends: readonly (BackendSketch & { readonly weight: number; readonly priority: number })[]; readonly rules: Partial<PoolRules> }
+
+const minimum: fc.Arbitrary<Minimum> = fc.oneof(
+  fc.record({ count: fc.integer({ min: 1, max: 6 }) }), fc.record({ percent: fc.integer({ min: 1, max: 100 }) }),
+);
+const world: fc.Arbitrary<World> = fc.record({
+  backends: fc.array(fc.record({ weight: fc.constantFrom(0, 1, 50, 100, 100), priority: fc.constantFrom(0, 0, 1, 7) }), { minLength: 1, maxLength: 9 })
+    .map((drawn) => drawn.map((each, at) => ({ ...each, name: `b${at}` }))),
+  rules: fc.record({ reserves: fc.record({ minimum }) }),
+});
+const states = fc.array(fc.record({
+  alive: fc.boolean(), admission: fc.constantFrom(0, 1000, 40_000, ADMISSION_MAX, ADMISSION_MAX), isDrained: fc.constantFrom(false, false, false, true),
+}), { minLength: 9, maxLength: 9 });
+
+function tableOf({ backends, rules }: World, health: readonly State[]): ForwardingTable {
+  const intent: Intent = {
+    config: configOf({ pools: { web: backends }, rules: { web: rules }, services: [{ name: "web", ringSize: 1009 }] }),
+    hashSeed: 7n, nowMs: 1000,
+    overrides: backends.flatMap(({ name }, at) => health[at]!.isDrained
+      ? [{ target: `web/${name}`, change: { kind: "drain" as const }, actor: "ann", reason: null, atMs: 1, expiresAtMs: null }] : []),
+    health: new Map(backends.map(({ name }, at) => {
+      const { alive, admission } = health[at]!;
+      return [`web/${name}`, { alive, known: true, admission: alive ? admission : 0, reason: "drawn", sinceMs: 1 }];
+    })),
+  };
+  return compile(intent, { ledger: EMPTY_LEDGER, generation: 0 });
+}
+
+function admissions(table: ForwardingTable): Record<string, number> {
+  return Object.fromEntries([...table.destinations.values()].map(({ backend, admission }) => [backend, admission]));
+}
+
+/** As docs/pools.md has it. */
+function asDefined({ backends, rules }: World, health: readonly State[]): Record<string, number> {
+  const own = (at: number): number => health[at]!.alive && !health[at]!.isDrained ? health[at]!.admission : 0;
+  const { reserves } = rules as PoolRules;
+  const suffices = (priority: number): boolean => {
+    const group = backends.flatMap((each, at) => (each.priority <= priority && each.weight > 0 ? [own(at) > 0] : []));
+    const up = group.filter(Boolean).length;
+    return "count" in reserves.minimum ? up >= reserves.minimum.count
+      : up >= 1 && up * 100 >= reserves.minimum.percent * group.length;
+  };
+  return Object.fromEntries(backends.map(({ name, priority }, at) => {
+    const isHeld = backends.some((other) => other.priority < priority && suffices(other.priority));
+    return [name, isHeld ? 0 : own(at)];
+  }));
+}
+
+describe("the rules of a pool", () => {
+  it("admit whom the definition admits", () => {
+    assertProperty("pool-rules", fc.property(world, states, (drawn, health) => {
+      expect(admissions(tableOf(drawn, health))).toEqual(asDefined(drawn, health));
+    }));
+  });
+
+  it("move slots only to and from those whose admission changes", () => {
+    assertProperty("pool-rules", fc.property(world, states, states, fc.nat(8), (drawn, health, others, which) => {
+      const at = which % drawn.backends.length;
+      const before = tableOf(drawn, health);
+      const after = tableOf(drawn, health.with(at, others[at]!));
+      const [from, to] = [admissions(before), admissions(after)];
+      const nameOf = (id: number): string => before.destinations.get(id)?.backend ?? "nobody";
+      const { slots } = after.services[0]!.ring;
+      for (const [slot, id] of before.services[0]!.ring.slots.entries()) {
+        if (id === slots[slot] || id === 0 || slots[slot] === 0) continue;
+        const [lost, won] = [nameOf(id), nameOf(slots[slot]!)];
+        expect(to[lost]! < from[lost]! || to[won]! > from[won]!, `slot ${slot} from ${lost} to ${won}`).toBe(true);
+      }
+    }));
+  });
+});
