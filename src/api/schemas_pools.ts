@@ -17,6 +17,8 @@ export const poolSchema = z.strictObject({
     /** It takes flows, as far as it is up. */
     active: z.boolean(),
   })),
+  /** Whether its sorry backend takes flows; null: it has none. */
+  sorry: z.boolean().nullable(),
 });
 
 export type PoolView = z.infer<typeof poolSchema>;

@@ -88,7 +88,7 @@ export function recordOf(value: unknown): Readonly<Record<string, unknown>> {
 }
 
 /** What a service says itself; its inline pool is drafted like any other. */
-const headSchema = serviceSchema.omit({ backends: true, health: true, reserves: true });
+const headSchema = serviceSchema.omit({ backends: true, health: true, reserves: true, sorry: true });
 const rulesSchema = z.strictObject(poolRuleKeys);
 const { dataplane: dataplaneSchema, limits: limitsSchema } = configSchema.shape;
 

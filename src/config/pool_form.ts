@@ -4,13 +4,13 @@ import type { PoolConfig } from "../model/config.ts";
 import { formatMinimum, readMinimum } from "./formats_pool.ts";
 import type { RawRules } from "./schema_pool.ts";
 
-type Rules = Pick<PoolConfig, "reserves">;
+type Rules = Pick<PoolConfig, "reserves" | "sorry">;
 
-export function convertRules({ reserves }: RawRules): Rules {
-  return { reserves: { minimum: readMinimum(reserves?.minimum ?? 1) } };
+export function convertRules({ reserves, sorry }: RawRules): Rules {
+  return { reserves: { minimum: readMinimum(reserves?.minimum ?? 1) }, sorry: sorry ?? null };
 }
 
 /** What the file would say. */
-export function rulesForm({ reserves }: Rules): Record<string, unknown> {
-  return { reserves: { minimum: formatMinimum(reserves.minimum) } };
+export function rulesForm({ reserves, sorry }: Rules): Record<string, unknown> {
+  return { reserves: { minimum: formatMinimum(reserves.minimum) }, sorry };
 }

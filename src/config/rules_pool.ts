@@ -3,16 +3,26 @@
 
 import { neededOf } from "../model/pool_rules.ts";
 import type { Draft, DraftBackend, DraftPool } from "./draft.ts";
+import { valueAt } from "./explain.ts";
+import { nearest } from "./known.ts";
+import { quoted } from "./problem.ts";
 import { readMinimum } from "./formats_pool.ts";
 import type { Finding } from "./problem.ts";
 import { error, poolUses, serviceName, warning } from "./rules_names.ts";
 import type { Rule } from "./rules_names.ts";
 
+/** What `config show --effective` prints of every backend. */
+const DEFAULTS = { weight: 100, priority: 0 } as const;
+
+/** Those of the ring. */
+const membersOf = ({ backends, rules }: DraftPool): readonly DraftBackend[] =>
+  (backends ?? []).filter(({ fields }) => fields.name === undefined || fields.name !== rules.sorry);
+
 const priorityOf = ({ fields }: DraftBackend): number => fields.priority ?? 0;
 
 /** Those with a weight, first priority first; none where something does not parse. */
-function groupsOf({ backends }: DraftPool): DraftBackend[][] {
-  const weighed = (backends ?? []).filter(({ fields }) => fields.weight !== 0);
+function groupsOf(pool: DraftPool): DraftBackend[][] {
+  const weighed = membersOf(pool).filter(({ fields }) => fields.weight !== 0);
   const priorities = [...new Set(weighed.map(priorityOf))].sort((a, b) => a - b);
   return priorities.map((priority) => weighed.filter((each) => priorityOf(each) === priority));
 }
@@ -55,6 +65,34 @@ function* panicBeforeReserves(draft: Draft): Iterable<Finding> {
   }
 }
 
+function* sorries(draft: Draft): Iterable<Finding> {
+  for (const [pool, service] of poolUses(draft)) {
+    const { backends, rules: { sorry } } = pool;
+    if (typeof sorry !== "string" || backends === null) continue;
+    const place = [...pool.path, "sorry"];
+    const names = backends.map(({ fields }) => fields.name).filter((name) => name !== undefined);
+    const found = backends.find(({ fields }) => fields.name === sorry);
+    if (found === undefined) {
+      const meant = nearest(sorry, names);
+      yield error(place, `the pool has no backend ${quoted(sorry)}`,
+        meant === null ? "name one that is in its list of backends" : `did you mean ${quoted(meant)}?`);
+      continue;
+    }
+    if (membersOf(pool).every(({ fields }) => fields.weight === 0))
+      yield error(place, "the pool has no other backend with a positive weight", "it would always be the one that says sorry");
+    for (const key of ["weight", "priority"] as const) {
+      const value = valueAt(draft.root, [...found.path, key]);
+      if (value === undefined || value === DEFAULTS[key]) continue;
+      yield { ...warning([...found.path, key], `ignored: ${sorry} only says sorry`), at: "key" };
+    }
+    const { failOpen, panicBelow = 0 } = service?.fields ?? {};
+    if (service === null || (failOpen !== true && panicBelow === 0)) continue;
+    const why = failOpen === true ? "failOpen" : "panicBelow";
+    yield warning([...service.path, why], `with ${why} the sorry backend of the pool gets flows only when all others are drained`,
+      "use one or the other");
+  }
+}
+
 /** With a pool of its own name, the service's own keys are nobody's. */
 function* rulesOfNamedPools(draft: Draft): Iterable<Finding> {
   for (const { fields, path, inlines } of draft.services) {
@@ -64,4 +102,4 @@ function* rulesOfNamedPools(draft: Draft): Iterable<Finding> {
   }
 }
 
-export const POOL_RULES: readonly Rule[] = [reserves, panicBeforeReserves, rulesOfNamedPools];
+export const POOL_RULES: readonly Rule[] = [reserves, panicBeforeReserves, sorries, rulesOfNamedPools];

@@ -46,7 +46,7 @@ function* noWeight(draft: Draft): Iterable<Finding> {
 function* slotless(draft: Draft): Iterable<Finding> {
   for (const [pool, service] of poolUses(draft)) {
     const ringSize = service?.fields.ringSize;
-    const weights = (pool.backends ?? []).map(({ fields }) => fields.weight ?? 0);
+    const weights = (pool.backends ?? []).map(({ fields }) => (fields.name === pool.rules.sorry ? 0 : fields.weight ?? 0));
     const sum = weights.reduce((total, weight) => total + weight, 0);
     if (ringSize === undefined || sum === 0) continue;
     for (const [index, weight] of weights.entries()) {

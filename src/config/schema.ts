@@ -8,17 +8,11 @@ import { algorithmKeys } from "./schema_algorithm.ts";
 import { interfacesSchema, macsSchema } from "./schema_interfaces.ts";
 import { natSchema } from "./schema_nat.ts";
 import { trackingKeys } from "./schema_tracking.ts";
-import { duration, hostAddress, integer, path, port, text } from "./schema_parts.ts";
+import { duration, hostAddress, integer, name, path, port, text } from "./schema_parts.ts";
 import { healthSchema } from "./schema_health.ts";
 import { inlineRuleKeys, poolRuleKeys, priorityKey } from "./schema_pool.ts";
 import { probesSchema } from "./schema_probes.ts";
 import { quicLbSchema, serverIdsSchema } from "./schema_quic.ts";
-
-function name(description: string): z.ZodString {
-  return text(formats.checkName, {
-    title: "a name", description, pattern: formats.NAME_PATTERN, examples: ["web-1"],
-  });
-}
 
 function tunnelSource(family: 4 | 6): z.ZodString {
   const [single, prefix, bounds] = family === 4

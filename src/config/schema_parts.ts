@@ -3,7 +3,7 @@
 
 import * as z from "zod";
 import {
-  checkDuration, checkHostAddress, checkPath, DURATION_PATTERN, PATH_PATTERN,
+  checkDuration, checkHostAddress, checkName, checkPath, DURATION_PATTERN, NAME_PATTERN, PATH_PATTERN,
 } from "./formats.ts";
 import type { Check } from "./formats.ts";
 
@@ -26,6 +26,10 @@ export function text(check: Check, meta: TextMeta): z.ZodString {
       { code: "custom", message: complaint.reason, params: { hint: complaint.hint } },
     );
   }).meta({ ...meta });
+}
+
+export function name(description: string): z.ZodString {
+  return text(checkName, { title: "a name", description, pattern: NAME_PATTERN, examples: ["web-1"] });
 }
 
 export function integer(description: string, min: number, max: number): z.ZodInt {

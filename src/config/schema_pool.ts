@@ -3,7 +3,7 @@
 
 import * as z from "zod";
 import { checkMinimum, MINIMUM_PATTERN } from "./formats_pool.ts";
-import { integer } from "./schema_parts.ts";
+import { integer, name } from "./schema_parts.ts";
 
 /** Largest priority, as VRRP and HAProxy number such things: one byte. */
 const PRIORITY_MAX = 255;
@@ -24,6 +24,9 @@ const reservesSchema = z.strictObject({
 
 const reserves = { description: "When backends of a higher `priority` take flows ([pools.md](pools.md#reserves))." };
 
+const sorrySchema = name("One of the backends, which gets flows only while no other of the pool may: a server that says sorry. It has "
+  + "no weight, is not probed, and never counts ([pools.md](pools.md#sorry)); null: there is none.").nullable();
+
 export const priorityKey = {
   priority: integer("0: takes flows first. Higher ones are reserves, the lower before the higher, for when too few of those "
     + "before them are up.", 0, PRIORITY_MAX).default(0),
@@ -31,13 +34,16 @@ export const priorityKey = {
 
 export const poolRuleKeys = {
   reserves: reservesSchema.prefault({}).meta(reserves),
+  sorry: sorrySchema.default(null),
 };
 
 export const inlineRuleKeys = {
   reserves: reservesSchema.optional().meta(reserves),
+  sorry: sorrySchema.optional(),
 };
 
 /** What the file says of these, perhaps nothing. */
 export interface RawRules {
   readonly reserves?: z.output<typeof reservesSchema> | undefined;
+  readonly sorry?: string | null | undefined;
 }

@@ -35,6 +35,8 @@ export interface ProbeTarget {
  * `health.port` settles it otherwise. A backend for which no port is named is left out, unless its kind of
  * probe needs none: then it is 0.
  *
+ * Nobody asks a backend that only says sorry: there is none to take its place.
+ *
  * `through`: whether the plane has ways for probes `via: tunnel`; without them every probe is direct.
  */
 export function probeTargets(config: Config, through: boolean): readonly ProbeTarget[] {
@@ -45,7 +47,7 @@ export function probeTargets(config: Config, through: boolean): readonly ProbeTa
   }
   return config.pools.flatMap((pool) => {
     const places = through ? placesOf(pool, config.services) : [];
-    return pool.backends.flatMap((backend) => {
+    return pool.backends.filter((backend) => backend.name !== pool.sorry).flatMap((backend) => {
       const ownPort = pool.health.type === "none" ? null : pool.health.port;
       const port = ownPort ?? backend.port ?? servicePorts.get(pool.name) ?? (needsPort(pool.health.type) ? undefined : 0);
       if (port === undefined) return [];

@@ -14,7 +14,7 @@ import { rememberLimits } from "./remember_pace.ts";
 import { quicRouting } from "./quic_servers.ts";
 import { formatServiceAddress, singlePort } from "./service_address.ts";
 import type { RingMember, RingMemo } from "./table_ring.ts";
-import { createRingMemo, takesFlows } from "./table_ring.ts";
+import { createRingMemo, saysSorry, takesFlows } from "./table_ring.ts";
 import { isPickAlgorithm, pickWeight } from "./pick.ts";
 import type { Picking } from "./pick.ts";
 import { trackingOf } from "./flow_decide.ts";
@@ -293,7 +293,9 @@ function compileService(
   if (why !== null) {
     warnings.push(`service ${config.name}: ${why}`);
   } else if (!members.some(takesFlows)) {
-    warnings.push(`service ${config.name}: no backend can take flows`);
+    const sorry = candidates.find((_, at) => saysSorry(members[at]!));
+    const said = sorry === undefined ? "" : `, and ${sorry.backend.name} says sorry`;
+    warnings.push(`service ${config.name}: no backend can take flows${said}`);
   }
   return {
     index: ledger.services.get(serviceKey(config))!,
@@ -313,10 +315,9 @@ function compileService(
 
 function memberOf({ backend, key, identity }: Candidate, ledger: Claims, failedOpen: boolean): RingMember {
   const { id } = ledger.destinations.get(identity)!;
-  if (!failedOpen || backend.drained || backend.isHeldBack) {
-    return { id, key, weight: backend.weight, alive: backend.alive, admission: backend.admission };
-  }
-  return { id, key, weight: backend.weight, alive: true, admission: ADMISSION_MAX };
+  const { weight, alive, admission, isSorry } = backend;
+  const asIs = !failedOpen || backend.drained || backend.isHeldBack;
+  return { id, key, weight, isSorry, ...(asIs ? { alive, admission } : { alive: true, admission: ADMISSION_MAX }) };
 }
 
 /** `eligible`: who may get flows. */

@@ -53,6 +53,8 @@ export interface PoolConfig {
   readonly backends: readonly BackendConfig[];
   /** While fewer of the backends before a priority are up, it takes flows too. */
   readonly reserves: { readonly minimum: Minimum };
+  /** The backend that takes flows when no other may, and has no part in anything else; null: there is none. */
+  readonly sorry: string | null;
 }
 
 export interface ServiceProxyConfig {

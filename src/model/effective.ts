@@ -27,6 +27,8 @@ export interface EffectiveBackend {
   readonly isUp: boolean;
   /** A rule of its pool gives it no new flows, whether it is up or not. */
   readonly isHeldBack: boolean;
+  /** It takes flows only when no other may, and counts nowhere. */
+  readonly isSorry: boolean;
 }
 
 /** Of an override: in maintenance, or drained; the later word counts. */
@@ -117,6 +119,7 @@ function effectiveBackend(
     standing: standing === null ? null : standing.change.kind === "drain" ? "drain" : "maintenance",
     isUp: admission > 0 && weightNow > 0,
     isHeldBack: false,
+    isSorry: false,
   };
 }
 
@@ -146,5 +149,7 @@ export function backendState(
   if (standing === "drain") return isEmpty ? "drained" : "draining";
   if (health !== null && health.admission === 0) return "draining";
   if (backend.isHeldBack) return "standby";
+  // Nobody probes it.
+  if (backend.isSorry) return "active";
   return health === null || !health.known ? "unknown" : "active";
 }

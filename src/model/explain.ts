@@ -213,6 +213,8 @@ function lendingSteps(
   table: ForwardingTable, config: Config, service: Service, slot: number, chosen: Destination | null,
 ): ExplainStep[] {
   if (chosen === null) return [{ step: "lending", detail: "nobody is alive and admits new flows" }];
+  // Who has no weight is nobody's lender.
+  if (chosen.weight === 0) return [{ step: "sorry", detail: `no backend can take flows, and ${chosen.name} says sorry` }];
   const steps: ExplainStep[] = [];
   const { configured, size } = service.ring;
   for (let k = 1; k <= LENDING_DRAWS_MAX; k++) {

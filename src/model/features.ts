@@ -141,6 +141,7 @@ export const FEATURES = {
   "services[].proxy.sessionsMax": { xdp: PROXY_ONLY, proxy: "honoured" },
   "services[].proxy.proxyProtocol": { xdp: PROXY_ONLY, proxy: "honoured" },
   "pools[].reserves": { xdp: "honoured", proxy: "honoured" },
+  "pools[].sorry": { xdp: "honoured", proxy: "honoured" },
   "pools[].backends[].priority": { xdp: "honoured", proxy: "honoured" },
   "pools[].backends[].mac": { xdp: "honoured", proxy: ROUTED_BY_HOST },
   "pools[].health.via": {

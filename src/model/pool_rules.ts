@@ -24,8 +24,28 @@ export interface PriorityGroup {
 export function backendsOf(
   pool: PoolConfig, overrides: ReadonlyMap<string, ActiveOverrides>, health: Intent["health"],
 ): EffectiveBackend[] {
-  const backends = effectiveBackends(pool, overrides, health);
-  return holdBackReserves(pool, backends);
+  const backends = effectiveBackends(pool, overrides, health).map((each) => (each.config.name === pool.sorry ? sorryOf(each) : each));
+  return holdBackSorry(holdBackReserves(pool, backends));
+}
+
+/** Of no weight, and up for nobody's count. */
+function sorryOf(backend: EffectiveBackend): EffectiveBackend {
+  return { ...backend, weight: 0, weightProvenance: { source: "config" }, isUp: false, isSorry: true };
+}
+
+/** Whether it takes flows as far as its pool is concerned. */
+function takesFlows({ admission, weight }: EffectiveBackend): boolean {
+  return admission > 0 && weight > 0;
+}
+
+function holdBackSorry(backends: EffectiveBackend[]): EffectiveBackend[] {
+  if (!backends.some(takesFlows)) return backends;
+  return backends.map((backend) => {
+    if (!backend.isSorry) return backend;
+    const held = { ...backend, admission: 0, isHeldBack: true };
+    // What an operator wants of it says more.
+    return backend.admission === 0 ? held : { ...held, stateProvenance: { source: "pool", reason: "not needed, others take flows" } };
+  });
 }
 
 /** How many of `size` backends a minimum asks for: at least one, whatever the share. */
@@ -38,7 +58,7 @@ export function neededOf(minimum: Minimum, size: number): number {
  * so the group that suffices keeps all behind it back. The first is always active.
  */
 export function priorityGroups({ reserves }: PoolConfig, backends: readonly EffectiveBackend[]): PriorityGroup[] {
-  const priorities = [...new Set(backends.map(({ config }) => config.priority))].sort((a, b) => a - b);
+  const priorities = [...new Set(backends.filter(({ isSorry }) => !isSorry).map(({ config }) => config.priority))].sort((a, b) => a - b);
   const groups: PriorityGroup[] = [];
   let before: PriorityGroup["before"] = { size: 0, up: 0 };
   let isActive = true;
@@ -57,7 +77,7 @@ function holdBackReserves(pool: PoolConfig, backends: EffectiveBackend[]): Effec
   if (held.length === 0) return backends;
   return backends.map((backend) => {
     const group = held.find(({ priority }) => priority === backend.config.priority);
-    if (group === undefined) return backend;
+    if (group === undefined || backend.isSorry) return backend;
     const { before, priority } = group;
     return holdBack(backend, `in reserve, ${before.up} of ${before.size} backends before priority ${priority} are up`);
   });
@@ -69,13 +89,13 @@ function holdBack(backend: EffectiveBackend, reason: string): EffectiveBackend {
   return backend.isUp ? { ...held, stateProvenance: { source: "pool", reason } } : held;
 }
 
-/** What an operator should hear of: reserves that take flows. */
+/** What an operator should hear of: reserves that take flows. Of a sorry backend each service tells. */
 export function ruleWarnings(pool: PoolConfig, backends: readonly EffectiveBackend[]): string[] {
   return priorityGroups(pool, backends).slice(1).filter(({ isActive }) => isActive).map(({ priority, before }) =>
     `pool ${pool.name}: ${before.up} of ${before.size} backends before priority ${priority} are up, and those with it take flows too`);
 }
 
 /** Whether a destination could take flows, needed or not. */
-export function isUpIn({ alive, admission, stateProvenance }: Destination): boolean {
-  return alive && (admission > 0 || stateProvenance.source === "pool");
+export function isUpIn({ alive, admission, weight, stateProvenance }: Destination): boolean {
+  return alive && weight > 0 && (admission > 0 || stateProvenance.source === "pool");
 }

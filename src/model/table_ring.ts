@@ -16,6 +16,8 @@ import type { Ring } from "./table.ts";
 export interface RingMember extends LendingBackend {
   /** Destination id, 1…32767. */
   readonly id: number;
+  /** Of no weight: has all slots while no other may take flows. */
+  readonly isSorry: boolean;
 }
 
 export interface MemberRing {
@@ -88,7 +90,7 @@ export function createRingMemo(): RingMemo {
       const ids = Uint16Array.from(members, (member) => member.id);
       const numbers = `${shape} ${ids.join()}`;
       const numbered = numberedRings.get(numbers, () => number(configured.indexes, ids));
-      const state = members.map((member) => (member.alive ? member.admission : -1)).join();
+      const state = members.map(({ alive, admission, isSorry }) => `${alive ? admission : -1}${isSorry ? "!" : ""}`).join();
       return memberRings.get(`${numbers} ${state}`, () => {
         const { slots: indexes, turns } = admit(layout, configured.indexes, members);
         const slots = toIds(indexes, ids);
@@ -128,6 +130,8 @@ function layOut(members: readonly RingMember[], size: number, layout: Layout): U
 function admit(
   layout: Layout, configured: Uint16Array, members: readonly RingMember[],
 ): { readonly slots: Uint16Array; readonly turns: number } {
+  const sorry = members.some(takesFlows) ? -1 : members.findIndex(saysSorry);
+  if (sorry >= 0) return { slots: new Uint16Array(configured.length).fill(sorry), turns: 1 };
   if (layout === "maglev" || layout === "continuum") return { slots: lend(configured, members), turns: 0 };
   const weights = members.map((member) => (takesFlows(member) ? pickWeight(member) : 0));
   if (layout === "rotation") return rotationOf(weights, configured.length);
@@ -137,6 +141,11 @@ function admit(
 
 export function takesFlows({ alive, admission, weight }: RingMember): boolean {
   return alive && admission > 0 && weight > 0;
+}
+
+/** If nobody takes flows. */
+export function saysSorry({ alive, admission, isSorry }: RingMember): boolean {
+  return isSorry && alive && admission > 0;
 }
 
 function number(indexes: Uint16Array, ids: Uint16Array): Numbered {

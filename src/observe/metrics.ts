@@ -184,6 +184,13 @@ export const METRICS: readonly MetricDefinition[] = [
     samples: ({ status }) => status.pools.filter(({ priorities }) => priorities.length > 1).flatMap(({ name, priorities }) =>
       priorities.map(({ priority, active }): Sample => [{ pool: name, priority: String(priority) }, active ? 1 : 0])),
   },
+  {
+    name: "pointsman_pool_sorry",
+    type: "gauge",
+    labels: ["pool"],
+    help: "1 when the sorry backend of a pool takes flows; of pools that have one.",
+    samples: ({ status }) => status.pools.flatMap(({ name, sorry }): Sample[] => sorry === null ? [] : [[{ pool: name }, sorry ? 1 : 0]]),
+  },
   heldFlows("service", "Flows of a service now, and what sort of number that is; none where nobody can tell."),
   serviceGauge("served", "0 when the plane cannot serve it.", ({ error }) => (error === null ? 1 : 0)),
   {

@@ -71,7 +71,8 @@ function serviceView(service: Service, input: ViewInput): ServiceView {
     ringSize: ring.size,
     ringKey: ring.key,
     evenness: evenness(service, destinations),
-    backends: destinations.length,
+    backends: destinations.filter(({ pool, backend }) =>
+      !input.intent.config.pools.some((each) => each.name === pool && each.sorry === backend)).length,
     backendsUp: destinations.filter(isUpIn).length,
     failedOpen: service.failedOpen,
     traffic: { ...(now.counters.services.get(name) ?? NO_TRAFFIC) },

@@ -98,6 +98,7 @@ const service = fc.record({
   backends,
   health,
   reserves: fc.record({ minimum }),
+  sorry: fc.constant(null),
 }, { requiredKeys: ["name", "address", "port", "forwarding", "backends"] });
 const config = fc.record({
   version: fc.constant(1),

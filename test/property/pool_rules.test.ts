@@ -20,7 +20,7 @@ const minimum: fc.Arbitrary<Minimum> = fc.oneof(
 const world: fc.Arbitrary<World> = fc.record({
   backends: fc.array(fc.record({ weight: fc.constantFrom(0, 1, 50, 100, 100), priority: fc.constantFrom(0, 0, 1, 7) }), { minLength: 1, maxLength: 9 })
     .map((drawn) => drawn.map((each, at) => ({ ...each, name: `b${at}` }))),
-  rules: fc.record({ reserves: fc.record({ minimum }) }),
+  rules: fc.record({ reserves: fc.record({ minimum }), sorry: fc.constantFrom(null, null, "b0", "b2") }),
 });
 const states = fc.array(fc.record({
   alive: fc.boolean(), admission: fc.constantFrom(0, 1000, 40_000, ADMISSION_MAX, ADMISSION_MAX), isDrained: fc.constantFrom(false, false, false, true),
@@ -47,23 +47,33 @@ function admissions(table: ForwardingTable): Record<string, number> {
 /** As docs/pools.md has it. */
 function asDefined({ backends, rules }: World, health: readonly State[]): Record<string, number> {
   const own = (at: number): number => health[at]!.alive && !health[at]!.isDrained ? health[at]!.admission : 0;
-  const { reserves } = rules as PoolRules;
+  const { reserves, sorry } = rules as PoolRules;
+  const counts = ({ name, weight }: World["backends"][number]): boolean => name !== sorry && weight > 0;
   const suffices = (priority: number): boolean => {
-    const group = backends.flatMap((each, at) => (each.priority <= priority && each.weight > 0 ? [own(at) > 0] : []));
+    const group = backends.flatMap((each, at) => (each.priority <= priority && counts(each) ? [own(at) > 0] : []));
     const up = group.filter(Boolean).length;
     return "count" in reserves.minimum ? up >= reserves.minimum.count
       : up >= 1 && up * 100 >= reserves.minimum.percent * group.length;
   };
-  return Object.fromEntries(backends.map(({ name, priority }, at) => {
-    const isHeld = backends.some((other) => other.priority < priority && suffices(other.priority));
-    return [name, isHeld ? 0 : own(at)];
-  }));
+  const admitted = backends.map(({ name, priority }, at) => {
+    const isHeld = name !== sorry && backends.some((other) =>
+      other.name !== sorry && other.priority < priority && suffices(other.priority));
+    return isHeld ? 0 : own(at);
+  });
+  const isServed = backends.some((each, at) => counts(each) && admitted[at]! > 0);
+  return Object.fromEntries(backends.map(({ name }, at) => [name, name === sorry && isServed ? 0 : admitted[at]!]));
 }
 
 describe("the rules of a pool", () => {
   it("admit whom the definition admits", () => {
     assertProperty("pool-rules", fc.property(world, states, (drawn, health) => {
-      expect(admissions(tableOf(drawn, health))).toEqual(asDefined(drawn, health));
+      const table = tableOf(drawn, health);
+      const admitted = asDefined(drawn, health);
+      expect(admissions(table)).toEqual(admitted);
+      const takers = new Set([...table.services[0]!.ring.slots].map((id) => table.destinations.get(id)?.backend ?? "nobody"));
+      for (const taker of takers) expect(taker === "nobody" || admitted[taker]! > 0).toBe(true);
+      const { sorry } = drawn.rules as PoolRules;
+      if (sorry !== null && (admitted[sorry] ?? 0) > 0) expect([...takers]).toEqual([sorry]);
     }));
   });
 

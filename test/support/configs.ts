@@ -49,7 +49,7 @@ export interface ServiceSketch {
   readonly secondChance?: boolean;
 }
 
-export type PoolRules = Pick<PoolConfig, "reserves">;
+export type PoolRules = Pick<PoolConfig, "reserves" | "sorry">;
 
 export interface ConfigSketch {
   readonly instance?: string;
@@ -95,6 +95,7 @@ export function configOf(sketch: ConfigSketch): Config {
     inline: false,
     health: healthOf(sketch),
     reserves: { minimum: { count: 1 }, ...sketch.rules?.[name]?.reserves },
+    sorry: sketch.rules?.[name]?.sorry ?? null,
     backends: backends.map((each, index) =>
       backendOf(typeof each === "string" ? { name: each } : each, index)),
   }));

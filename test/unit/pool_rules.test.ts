@@ -3,9 +3,11 @@
 import { describe, expect, it } from "vitest";
 import { compile } from "../../src/model/compile.ts";
 import { explain } from "../../src/model/explain.ts";
+import { probeTargets } from "../../src/health/target.ts";
 import { neededOf } from "../../src/model/pool_rules.ts";
 import type { BackendHealth, ForwardingTable, Intent, Override } from "../../src/model/table.ts";
 import { ADMISSION_MAX, EMPTY_LEDGER } from "../../src/model/table.ts";
+import { createRingMemo } from "../../src/model/table_ring.ts";
 import { poolViews } from "../../src/supervisor/pool_views.ts";
 import { address, configOf } from "../support/configs.ts";
 import type { ConfigSketch, PoolRules, ServiceSketch } from "../support/configs.ts";
@@ -96,7 +98,7 @@ describe("reserves", () => {
     expect(tableOf(tiers(), change).warnings)
       .toEqual(["pool web: 0 of 3 backends before priority 10 are up, and those with it take flows too"]);
     expect(poolViews({ intent: intentOf(tiers(), change) })).toEqual([{
-      name: "web", backends: 6, backendsUp: 2,
+      name: "web", backends: 6, backendsUp: 2, sorry: null,
       priorities: [
         { priority: 0, backends: 3, backendsUp: 0, active: true }, { priority: 10, backends: 2, backendsUp: 1, active: true },
         { priority: 20, backends: 1, backendsUp: 1, active: false },
@@ -115,6 +117,75 @@ describe("reserves", () => {
       step: "eligible", detail: "web/r is in reserve, 3 of 3 backends before priority 10 are up",
     });
     expect(["web/a", "web/b", "web/c"]).toContain(told.backend);
+  });
+});
+
+describe("a sorry backend", () => {
+  const sorry = (service: Partial<ServiceSketch> = {}): ConfigSketch => ({
+    pools: { web: ["a", "b", "s"] }, rules: { web: { sorry: "s" } }, services: [{ name: "web", ...service }],
+  });
+  const allDown = { health: { a: DOWN, b: DOWN } };
+  const admissionOf = (table: ForwardingTable): number => [...table.destinations.values()].find(({ backend }) => backend === "s")!.admission;
+
+  it("has no part in the ring, and all slots once nobody else may take flows", () => {
+    const [well, none] = [tableOf(sorry()), tableOf(sorry(), allDown)];
+    expect([takers(well), takers(tableOf(sorry(), { health: { a: DOWN } })), takers(none)]).toEqual(["a b", "b", "s"]);
+    expect([admissionOf(well), admissionOf(none)]).toEqual([0, ADMISSION_MAX]);
+    // The ring is what it is without one, and stays so.
+    const { ring } = tableOf({ ...sorry(), pools: { web: ["a", "b"] }, rules: {} }).services[0]!;
+    expect(well.services[0]!.ring.slots).toEqual(ring.slots);
+    expect(none.services[0]!.ring.configured).toEqual(ring.slots);
+    expect([well.warnings, none.warnings]).toEqual([[], ["service web: no backend can take flows, and web/s says sorry"]]);
+  });
+
+  it("stands in when an operator has taken out everybody else, and goes out itself by an operator's word alone", () => {
+    const overrides = ["a", "b"].map((name) => override(name, { kind: "drain" }));
+    expect(takers(tableOf(sorry(), { overrides }))).toBe("s");
+    expect(takers(tableOf(sorry(), { overrides: [...overrides, override("s", { kind: "maintenance" })] }))).toBe("nobody");
+    expect(takers(tableOf(sorry(), { overrides: [override("s", { kind: "weight", weight: 9 })] }))).toBe("a b");
+  });
+
+  it("counts in nothing, and gives way to failOpen and panicBelow, but for those that are drained", () => {
+    expect(takers(tableOf(sorry({ failOpen: true }), allDown))).toBe("a b");
+    expect(takers(tableOf(sorry({ panicBelow: 1 }), allDown))).toBe("a b");
+    // A half of two are up, not two of three.
+    expect(takers(tableOf(sorry({ panicBelow: 51 }), { health: { a: DOWN } }))).toBe("a b");
+    const overrides = ["a", "b"].map((name) => override(name, { kind: "drain" }));
+    expect(takers(tableOf(sorry({ failOpen: true }), { overrides }))).toBe("s");
+    expect(poolViews({ intent: intentOf(sorry(), allDown) })[0]).toMatchObject({ backends: 2, backendsUp: 0, sorry: true });
+    expect(poolViews({ intent: intentOf(sorry()) })[0]).toMatchObject({
+      backendsUp: 2, sorry: false, priorities: [{ priority: 0, backends: 2, backendsUp: 2, active: true }],
+    });
+  });
+
+  it("is asked after all reserves", () => {
+    const both: ConfigSketch = {
+      pools: { web: ["a", { name: "r", priority: 1 }, "s"] }, rules: { web: { sorry: "s" } }, services: [{ name: "web" }],
+    };
+    expect(takers(tableOf(both, { health: { a: DOWN } }))).toBe("r");
+    expect(takers(tableOf(both, { health: { a: DOWN, r: DOWN } }))).toBe("s");
+  });
+
+  it("is probed by nobody, and explained", () => {
+    const sketch = sorry();
+    expect(probeTargets(configOf({ ...sketch, probes: true }), false).map(({ backend }) => backend)).toEqual(["a", "b"]);
+    const table = tableOf(sketch, allDown);
+    const told = explain(table, configOf(sketch), table.services[0]!,
+      { address: address("192.0.2.1"), port: 1000 }, { address: address("203.0.113.10"), port: 80 });
+    expect(told).toMatchObject({ backend: "web/s", verdict: "TX_FORWARDED" });
+    expect(told.steps).toContainEqual({ step: "sorry", detail: "no backend can take flows, and web/s says sorry" });
+  });
+
+  it("shares its ring object from table to table, and among services", () => {
+    const memo = createRingMemo();
+    const intent = intentOf({ ...sorry(), services: [{ name: "web" }, { name: "more", address: "203.0.113.11", port: 80 }] }, allDown);
+    const first = compile(intent, { ledger: EMPTY_LEDGER, generation: 0 }, memo);
+    const second = compile(intent, first, memo);
+    expect(first.services[1]!.ring).toBe(first.services[0]!.ring);
+    expect(second.services[0]!.ring).toBe(first.services[0]!.ring);
+    // The same backends, of which the last has weight 0 and says nothing.
+    const silent = { ...sorry(), pools: { web: ["a", "b", { name: "s", weight: 0 }] }, rules: {} };
+    expect(takers(compile(intentOf(silent, allDown), second, memo))).toBe("nobody");
   });
 });
 

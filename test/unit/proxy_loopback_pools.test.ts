@@ -43,6 +43,32 @@ async function echo(socket: Socket): Promise<void> {
   expect(await answer).toBe("again");
 }
 
+describe("a sorry backend", () => {
+  it("answers while nobody else may, with and without a ring, and its connections go on afterwards", async () => {
+    for (const algorithm of ["maglev", "round-robin", "least-connections", "power-of-two", "bounded-load"] as const) {
+      const wanted = await serve({ sorry: "r" }, { algorithm });
+      expect(names(await open(wanted)), algorithm).toBe("ab");
+      await world.down("web/a", "web/b");
+      const sorry = await open(wanted, 4);
+      expect(names(sorry), algorithm).toBe("r");
+      await world.down("web/a");
+      expect(names(await open(wanted, 4)), algorithm).toBe("b");
+      await echo(sorry[0]!.socket);
+      await world.down();
+    }
+  });
+
+  it("comes and goes with the config", async () => {
+    const wanted = await serve({ sorry: null });
+    expect(names(await open(wanted))).toBe("ab");
+    const live = { ...wanted, pools: wanted.pools.map((pool) => ({ ...pool, sorry: "b" })) };
+    await world.apply(live);
+    expect(names(await open(live))).toBe("a");
+    await world.down("web/a", "web/r");
+    expect(names(await open(live, 3))).toBe("b");
+  });
+});
+
 describe("reserves", () => {
   for (const host of ["127.0.0.1", "::1"]) {
     it(`come when too few of those before them are up, and go without losing a connection (${host})`, async () => {
