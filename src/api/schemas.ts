@@ -8,6 +8,7 @@ import { z } from "zod";
 import { FLOW_KINDS } from "../model/held_flows.ts";
 import { ADMISSION_MAX } from "../model/table.ts";
 import { poolSchema } from "./schemas_pools.ts";
+import { splitViewSchema } from "./schemas_split.ts";
 
 export const WEIGHT_MAX = 65535;
 
@@ -43,9 +44,7 @@ const ratesSchema = z.strictObject({
 });
 
 /** How even a ring is: slots over ideal slots (1 is perfect) and the largest distance in slots. */
-const evennessSchema = z.strictObject({
-  busiest: z.number(), idlest: z.number(), slotsOff: z.number(),
-});
+const evennessSchema = z.strictObject({ busiest: z.number(), idlest: z.number(), slotsOff: z.number() });
 
 export const serviceSchema = z.strictObject({
   name: text,
@@ -53,7 +52,9 @@ export const serviceSchema = z.strictObject({
   endpoint: text,
   protocol: z.enum(["tcp", "udp"]),
   forwarding: z.enum(["l2", "ipip", "gue", "gre", "nat", "fullnat"]),
-  pool: text,
+  /** Null: the service is split. */
+  pool: text.nullable(),
+  split: splitViewSchema,
   hash: z.enum(["5-tuple", "source-ip"]),
   /** Where the plane listens; null when it does not (yet). */
   listening: text.nullable(),
@@ -72,9 +73,7 @@ export const serviceSchema = z.strictObject({
   error: text.nullable(),
 });
 
-export const backendStateSchema = z.enum([
-  "active", "unknown", "standby", "draining", "drained", "maintenance", "down",
-]);
+export const backendStateSchema = z.enum(["active", "unknown", "standby", "draining", "drained", "maintenance", "down"]);
 
 export const backendSchema = z.strictObject({
   /** "pool/backend". */

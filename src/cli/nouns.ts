@@ -124,7 +124,7 @@ export function layServices(services: readonly ServiceView[]): string {
       service.endpoint,
       service.protocol,
       service.forwarding,
-      service.pool,
+      layPools(service),
       `${service.backendsUp}/${service.backends}`,
       service.listening ?? "",
       service.ringSize,
@@ -134,6 +134,14 @@ export function layServices(services: readonly ServiceView[]): string {
       service.error ?? (service.failedOpen ? "failed open: too few are healthy" : ""),
     ]),
   ) + flowsLegend(services.map(({ flows }) => flows));
+}
+
+/** "web", or "web 95%, web-canary 5%": with what a part has now, where that is not its percentage. */
+function layPools({ pool, split }: ServiceView): string {
+  return pool ?? (split ?? []).map(({ pool: name, percent, share }) => {
+    const now = Math.round(share * 10_000) / 100;
+    return `${name} ${percent}%${Math.abs(now - percent) < 0.1 ? "" : ` (now ${now}%)`}`;
+  }).join(", ");
 }
 
 function because(provenance: Provenance): string {

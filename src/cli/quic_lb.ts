@@ -8,6 +8,7 @@ import { hexBytes, hexText } from "../model/hex.ts";
 import type { QuicLbConfig, QuicLbParameters } from "../model/quic_lb.ts";
 import { cidBytes, configIdOf, decodeCid, encodeCid, quicLbConfig, quicLbFault } from "../model/quic_lb.ts";
 import { quicParameters } from "../model/quic_servers.ts";
+import { usesPool } from "../model/split.ts";
 import { backendNames, resolveName } from "../supervisor/questions.ts";
 import { readableQuicKeys } from "../supervisor/quic_keys.ts";
 import type { Io } from "./io.ts";
@@ -117,7 +118,7 @@ interface Mint {
 function mintFromFile(io: Io, file: string, options: EncodeOptions): Mint {
   const { config, service } = chooseService(io, file, options.service);
   const quic = chooseConfig(service, options.configId);
-  const pools = config.pools.filter((each) => each.name === service.pool);
+  const pools = config.pools.filter((each) => usesPool(service, each.name));
   if (options.backend === undefined) throw refuse("backend", "say --backend: whose connection IDs?");
   const backend = resolveName(options.backend, backendNames({ ...config, pools }));
   const [pool, name] = [backend.slice(0, backend.indexOf("/")), backend.slice(backend.indexOf("/") + 1)];
@@ -197,7 +198,7 @@ function configFromOptions(io: Io, id: number, options: DecodeOptions): QuicLbCo
 }
 
 function ownerOf({ config, service }: Chosen, serverId: string): string | null {
-  const pool = config.pools.find((each) => each.name === service.pool);
-  const owner = pool?.backends.find(({ serverIds }) => serverIds.includes(serverId));
-  return owner === undefined ? null : `${service.pool}/${owner.name}`;
+  const owners = config.pools.filter((each) => usesPool(service, each.name)).flatMap((pool) =>
+    pool.backends.filter(({ serverIds }) => serverIds.includes(serverId)).map(({ name }) => `${pool.name}/${name}`));
+  return owners[0] ?? null;
 }

@@ -129,7 +129,9 @@ function convertService(raw: RawService): ServiceConfig {
     failOpen: raw.failOpen,
     panicBelow: raw.panicBelow,
     vip: raw.vip,
-    pool: raw.pool ?? name,
+    pool: raw.split === undefined ? raw.pool ?? name : null,
+    split: raw.split?.map(({ name: subset, pool, percent }) =>
+      ({ name: subset ?? pool, pool, hundredths: Math.round(percent * 100) })) ?? null,
     policy: { allow: raw.policy.allow.map(readPrefix), deny: raw.policy.deny.map(readPrefix) },
     proxy: convertProxy(raw.proxy),
   };

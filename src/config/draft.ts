@@ -43,8 +43,10 @@ export interface DraftService {
   readonly network: Prefix | null;
   readonly ports: PortRange | null;
   readonly fields: Partial<Omit<RawService, "backends" | "health" | keyof typeof inlineRuleKeys>>;
-  /** The pool it names or inlines; null when there is none such. */
-  readonly pool: DraftPool | null;
+  /** The pools that it names or inlines, those of a split in its order. */
+  readonly pools: readonly DraftPool[];
+  /** It names no pool, or one that there is not. */
+  readonly lacksPool: boolean;
   readonly inlines: {
     readonly backends: boolean; readonly health: boolean;
     /** Keys that say who takes flows by who else is up. */
@@ -100,14 +102,14 @@ export function draftConfig(root: unknown, host: HostFacts | null = null): Draft
   }
   const list: readonly unknown[] = Array.isArray(file["services"]) ? file["services"] : [];
   const services = list.map((value, index) => draftService(["services", index], value, pools));
-  const inline = services.map((service) => service.pool).filter((pool) => pool?.inline === true);
+  const inline = services.flatMap((service) => service.pools).filter((pool) => pool.inline);
   const instance = configSchema.shape.instance.safeParse(file["instance"]);
   return {
     root, host,
     instance: instance.data,
     dataplane: parseFields(dataplaneSchema.unwrap(), file["dataplane"]),
     limits: parseFields(limitsSchema.unwrap(), file["limits"]),
-    pools: [...pools.values(), ...inline.filter((pool) => pool !== null)],
+    pools: [...pools.values(), ...inline],
     services,
   };
 }
@@ -145,10 +147,11 @@ function draftService(
     backends: record["backends"] !== undefined, health: record["health"] !== undefined,
     rules: Object.keys(inlineRuleKeys).filter((key) => record[key] !== undefined),
   };
-  const named = fields.pool === undefined ? undefined : pools.get(fields.pool);
-  let pool = named ?? null;
-  if (pool === null && inlines.backends) pool = draftPool(fields.name ?? "", path, value, true);
+  const names = fields.pool === undefined ? fields.split?.map((subset) => subset.pool) ?? [] : [fields.pool];
+  const named = names.flatMap((name) => pools.get(name) ?? []);
+  const inline = named.length === 0 && inlines.backends ? [draftPool(fields.name ?? "", path, value, true)] : [];
+  const lacksPool = inline.length === 0 && (named.length === 0 || named.length < names.length);
   const network = fields.address === undefined ? null : readVirtualAddress(fields.address);
   const ports = fields.port === undefined ? null : readPorts(fields.port);
-  return { path, network, ports, fields, pool, inlines };
+  return { path, network, ports, fields, pools: [...named, ...inline], lacksPool, inlines };
 }

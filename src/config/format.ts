@@ -3,7 +3,7 @@
 import { Document, isMap, isSeq } from "yaml";
 import { formatEndpoint } from "../model/address.ts";
 import type {
-  BackendConfig, Config, PoolConfig, ServiceConfig,
+  BackendConfig, Config, PoolConfig, ServiceConfig, Subset,
 } from "../model/config.ts";
 import type { NatConfig } from "../model/nat.ts";
 import { formatNetwork, formatPorts, singlePort } from "../model/service_address.ts";
@@ -69,7 +69,7 @@ function fileForm(config: Config): Record<string, unknown> {
     log: config.log,
     stateDirectory: config.stateDirectory,
     pools: Object.fromEntries(shared.map((pool) => [pool.name, poolForm(pool)])),
-    services: config.services.map((service) => serviceForm(service, inline.get(service.pool))),
+    services: config.services.map((service) => serviceForm(service, inline.get(service.pool ?? ""))),
   };
 }
 
@@ -96,10 +96,14 @@ function backendForm(backend: BackendConfig): Record<string, unknown> {
   return { ...backend, address: backend.address.text };
 }
 
+function subsetForm({ name, pool, hundredths }: Subset): Record<string, unknown> {
+  return { name, pool, percent: hundredths / 100 };
+}
+
 function serviceForm(
   service: ServiceConfig, inline: PoolConfig | undefined,
 ): Record<string, unknown> {
-  const { name, network, ports, loadFactorPercent, flowIdleMs, changeWindowMs, pool, policy, proxy, quicLb, ...rest } = service;
+  const { name, network, ports, loadFactorPercent, flowIdleMs, changeWindowMs, pool, split, policy, proxy, quicLb, ...rest } = service;
   const { connectTimeoutMs, idleTimeoutMs, udpIdleTimeoutMs, ...limits } = proxy;
   return {
     name,
@@ -112,7 +116,7 @@ function serviceForm(
     loadFactor: loadFactorPercent / 100,
     flowIdle: formatDuration(flowIdleMs),
     changeWindow: formatDuration(changeWindowMs),
-    ...(inline === undefined ? { pool } : poolForm(inline)),
+    ...(split !== null ? { split: split.map(subsetForm) } : inline === undefined ? { pool } : poolForm(inline)),
     policy: {
       allow: policy.allow.map(
         (prefix) => prefix.text,

@@ -16,6 +16,7 @@ import { ignoredBy, PLANE_RULES } from "./rules_plane.ts";
 import { POOL_RULES } from "./rules_pool.ts";
 import { PROBE_RULES } from "./rules_probes.ts";
 import { QUIC_RULES } from "./rules_quic.ts";
+import { SPLIT_RULES } from "./rules_split.ts";
 import { TRAFFIC_RULES } from "./rules_traffic.ts";
 import { configSchema } from "./schema.ts";
 import { readSource } from "./source.ts";
@@ -33,6 +34,7 @@ export type ParseResult =
 
 const RULES = [
   ...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...POOL_RULES, ...NAT_RULES, ...PROBE_RULES, ...QUIC_RULES,
+  ...SPLIT_RULES,
   ...PLANE_RULES,
 ];
 

@@ -113,8 +113,7 @@ function* unknownProbePorts(draft: Draft): Iterable<Finding> {
 function servicesByPool(draft: Draft): ReadonlyMap<DraftPool, readonly DraftService[]> {
   const pools = new Map<DraftPool, DraftService[]>();
   for (const service of draft.services) {
-    if (service.pool === null) continue;
-    pools.set(service.pool, [...pools.get(service.pool) ?? [], service]);
+    for (const pool of service.pools) pools.set(pool, [...pools.get(pool) ?? [], service]);
   }
   return pools;
 }

@@ -94,9 +94,10 @@ function* duplicateRingKeys(draft: Draft): Iterable<Finding> {
 export function* poolUses(draft: Draft): Iterable<[DraftPool, DraftService | null]> {
   const used = new Set<DraftPool>();
   for (const service of draft.services) {
-    if (service.pool === null) continue;
-    used.add(service.pool);
-    yield [service.pool, service];
+    for (const pool of service.pools) {
+      used.add(pool);
+      yield [pool, service];
+    }
   }
   for (const pool of draft.pools) if (!used.has(pool)) yield [pool, null];
 }
@@ -136,19 +137,23 @@ function* sameDestinations(draft: Draft): Iterable<Finding> {
 function* unknownPools(draft: Draft): Iterable<Finding> {
   const names = draft.pools.filter((pool) => !pool.inline).map((pool) => pool.name);
   for (const { fields, path, inlines } of draft.services) {
-    if (fields.pool === undefined || inlines.backends || names.includes(fields.pool)) continue;
-    const meant = nearest(fields.pool, names);
-    const known =
-      names.length === 0 ? "there are no pools" : `pools: ${names.slice(0, 10).join(", ")}`;
-    const hint = meant === null ? known : `did you mean ${quoted(meant)}?`;
-    yield error([...path, "pool"], `there is no pool ${quoted(fields.pool)}`, hint);
+    if (inlines.backends) continue;
+    const wanted: [Path, string][] = fields.pool === undefined ? [] : [[[...path, "pool"], fields.pool]];
+    for (const [index, { pool }] of (fields.split ?? []).entries()) wanted.push([[...path, "split", index, "pool"], pool]);
+    for (const [place, name] of wanted) {
+      if (names.includes(name)) continue;
+      const meant = nearest(name, names);
+      const known =
+        names.length === 0 ? "there are no pools" : `pools: ${names.slice(0, 10).join(", ")}`;
+      yield error(place, `there is no pool ${quoted(name)}`, meant === null ? known : `did you mean ${quoted(meant)}?`);
+    }
   }
 }
 
 function* unusedPools(draft: Draft): Iterable<Finding> {
   // A service whose pool is not known may mean this one.
-  if (draft.services.some(({ pool }) => pool === null)) return;
-  const used = new Set(draft.services.map(({ fields }) => fields.pool));
+  if (draft.services.some(({ lacksPool }) => lacksPool)) return;
+  const used = new Set(draft.services.flatMap(({ pools }) => pools.map(({ name }) => name)));
   for (const pool of draft.pools) {
     if (pool.inline || used.has(pool.name)) continue;
     yield atKey(
@@ -159,11 +164,14 @@ function* unusedPools(draft: Draft): Iterable<Finding> {
 
 function* poolOrInline(draft: Draft): Iterable<Finding> {
   for (const { fields, path, inlines } of draft.services) {
-    const named = fields.pool !== undefined || hasKey(draft.root, path, "pool");
-    if (named && inlines.backends) {
+    const isSplit = hasKey(draft.root, path, "split");
+    const named = isSplit || fields.pool !== undefined || hasKey(draft.root, path, "pool");
+    if (isSplit && hasKey(draft.root, path, "pool")) {
+      yield atKey(error([...path, "split"], "a service has a pool or a split over several, not both", "remove one of them"));
+    } else if (named && inlines.backends) {
       yield atKey(error([
         ...path, "backends",
-      ], "a service has a pool or backends of its own, not both",
+      ], `a service has ${isSplit ? "a split over pools" : "a pool"} or backends of its own, not both`,
         "remove one of them"));
     } else if (named && inlines.health) {
       yield atKey(
@@ -171,7 +179,7 @@ function* poolOrInline(draft: Draft): Iterable<Finding> {
       );
     } else if (!named && !inlines.backends) {
       yield error(
-        path, "the service has neither a pool nor backends", "add pool: NAME, or backends: [...]",
+        path, "the service has neither a pool nor backends", "add pool: NAME, split: [...], or backends: [...]",
       );
     }
   }

@@ -193,7 +193,7 @@ function occurrences(draft: Draft, key: FeatureKey): Occurrence[] {
   if (rest.length === 1) {
     return draft.pools.map((pool) => ({
       path: [...pool.path, ...tail],
-      forwarding: draft.services.filter((service) => service.pool === pool)
+      forwarding: draft.services.filter((service) => service.pools.includes(pool))
         .map(({ fields }) => fields.forwarding).filter((way) => way !== undefined),
     }));
   }

@@ -96,7 +96,7 @@ function* sorries(draft: Draft): Iterable<Finding> {
 /** With a pool of its own name, the service's own keys are nobody's. */
 function* rulesOfNamedPools(draft: Draft): Iterable<Finding> {
   for (const { fields, path, inlines } of draft.services) {
-    if (fields.pool === undefined) continue;
+    if (fields.pool === undefined && fields.split === undefined) continue;
     for (const key of inlines.rules)
       yield { ...error([...path, key], "this belongs to the pool", "move it there"), at: "key" };
   }

@@ -116,7 +116,7 @@ function* usersWithoutPassword(draft: Draft): Iterable<Finding> {
 }
 
 function usersOf(draft: Draft, pool: DraftPool): readonly DraftService[] {
-  return draft.services.filter((service) => service.pool === pool);
+  return draft.services.filter((service) => service.pools.includes(pool));
 }
 
 function hasPort({ ports }: DraftService): boolean {

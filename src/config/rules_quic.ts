@@ -66,12 +66,16 @@ function serverIds(draft: Draft, backend: DraftBackend): { text: string; path: P
 
 /** One backend per server ID, or nobody knew where its packets go. */
 function* uniqueServerIds(draft: Draft): Iterable<Finding> {
-  for (const pool of draft.pools) {
+  const said = new Set<string>();
+  const together = draft.services.map(({ pools }) => [...new Set(pools)]).filter((pools) => pools.length > 1);
+  for (const pools of [...draft.pools.map((pool) => [pool]), ...together]) {
     const owners = new Map<string, Path>();
-    for (const { text, path } of (pool.backends ?? []).flatMap((each) => serverIds(draft, each))) {
+    for (const { text, path } of pools.flatMap(({ backends }) => backends ?? []).flatMap((each) => serverIds(draft, each))) {
       const before = owners.get(text);
-      if (before === undefined) owners.set(text, path);
-      else yield error(path, `the server ID ${quoted(text)} is already ${pathText(before)}`);
+      owners.set(text, before ?? path);
+      if (before === undefined || said.has(pathText(path))) continue;
+      said.add(pathText(path));
+      yield error(path, `the server ID ${quoted(text)} is already ${pathText(before)}`);
     }
   }
 }
@@ -119,7 +123,7 @@ function* unusedServerIds(draft: Draft): Iterable<Finding> {
 }
 
 function lengthsWanted(draft: Draft, pool: DraftPool): Set<number> {
-  const services = draft.services.filter((service) => service.pool === pool);
+  const services = draft.services.filter((service) => service.pools.includes(pool));
   return new Set(services.flatMap((service) =>
     quicConfigs(draft, service).map(({ serverIdBytes }) => serverIdBytes)));
 }
@@ -130,7 +134,7 @@ function* sharedAllocations(draft: Draft): Iterable<Finding> {
     const all = quicConfigs(draft, service);
     for (const plain of all.filter(({ isPlain }) => isPlain)) {
       const hidden = all.find((each) => !each.isPlain && each.serverIdBytes === plain.serverIdBytes);
-      const single = (service.pool?.backends ?? []).find((backend) =>
+      const single = service.pools.flatMap(({ backends }) => backends ?? []).find((backend) =>
         serverIds(draft, backend).filter(({ text }) => text.length === plain.serverIdBytes * 2)
           .length === 1);
       if (hidden === undefined || single === undefined) continue;

@@ -125,11 +125,16 @@ function* affinityGroups(draft: Draft): Iterable<Finding> {
   }
 }
 
+/** Pools, and what each has of the traffic. */
+function placesOf({ pools, fields: { split } }: DraftService): string {
+  return JSON.stringify(pools.map(({ name, path }, at) => [name, path, split?.[at]?.percent]));
+}
+
 function groupMismatch(service: DraftService, lead: DraftService): string | null {
   const leader = serviceName(lead);
   const [mine, theirs] = [service.fields, lead.fields];
-  if (service.pool !== null && lead.pool !== null && service.pool !== lead.pool) {
-    return `the pool is not that of ${leader} in the same group`;
+  if (!service.lacksPool && !lead.lacksPool && placesOf(service) !== placesOf(lead)) {
+    return `${mine.split === undefined ? "the pool" : "the split"} is not that of ${leader} in the same group`;
   }
   if (mine.ringSize !== theirs.ringSize) {
     return `the ringSize is not that of ${leader} in the same group`;
@@ -242,11 +247,12 @@ function* windows(draft: Draft): Iterable<Finding> {
 
 /** Only the headers of gue and gre have room for names, and only of TCP does a backend know what it has. */
 function* secondChances(draft: Draft): Iterable<Finding> {
-  for (const { path, fields, pool } of draft.services) {
+  for (const { path, fields, pools } of draft.services) {
     if (fields.secondChance !== true) continue;
     const { forwarding, protocol, tracking } = fields;
     const place = [...path, "secondChance"];
-    const ipv6 = pool?.backends?.filter(({ address }) => address?.family === 6).length ?? 0;
+    const backends = pools.flatMap((pool) => pool.backends ?? []);
+    const ipv6 = backends.filter(({ address }) => address?.family === 6).length;
     if (forwarding !== undefined && forwarding !== "gue" && forwarding !== "gre")
       yield error(place, `${forwarding} has no room for the names of other backends`, "use gue, or gre with IPv4 backends");
     if (forwarding === "gue" && fields.gue?.variant === 1)
@@ -257,7 +263,7 @@ function* secondChances(draft: Draft): Iterable<Finding> {
       yield error(place, "no backend can tell whose a datagram is", "it is for tcp");
     if (tracking === "none")
       yield error(place, "with tracking none, nobody knows who had a flow before", "use tracking: minimal");
-    if (forwarding === "gue" && ipv6 > 0 && ipv6 < (pool?.backends?.length ?? 0))
+    if (forwarding === "gue" && ipv6 > 0 && ipv6 < backends.length)
       yield warning(place, "a packet names backends of one IP version: those with the version of the one that it goes to");
   }
 }

@@ -13,6 +13,7 @@ import { healthSchema } from "./schema_health.ts";
 import { inlineRuleKeys, poolRuleKeys, priorityKey } from "./schema_pool.ts";
 import { probesSchema } from "./schema_probes.ts";
 import { quicLbSchema, serverIdsSchema } from "./schema_quic.ts";
+import { splitSchema } from "./schema_split.ts";
 
 function tunnelSource(family: 4 | 6): z.ZodString {
   const [single, prefix, bounds] = family === 4
@@ -168,6 +169,7 @@ export const serviceSchema = z.strictObject({
     }),
   }).prefault({}),
   pool: name("Name of the pool; instead of `backends`.").optional(),
+  split: splitSchema.optional(),
   backends: backends.optional().meta({
     title: "a list of backends", description: "An inline pool, named after the service; instead "
       + "of `pool`.",
@@ -178,7 +180,7 @@ export const serviceSchema = z.strictObject({
   proxy: proxyService.prefault({}).meta({ description: "Limits and habits of the proxy plane." }),
 }).meta({
   id: "Service", title: "a service",
-  oneOf: [{ required: ["pool"] }, { required: ["backends"] }],
+  oneOf: [{ required: ["pool"] }, { required: ["split"] }, { required: ["backends"] }],
 });
 
 const dataplane = z.strictObject({

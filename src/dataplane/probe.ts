@@ -3,10 +3,11 @@
 
 import type { Env } from "../env.ts";
 import { Failure } from "../errors.ts";
-import type { Config } from "../model/config.ts";
+import type { Config, ServiceConfig } from "../model/config.ts";
 import { refusedByXdp } from "../model/features.ts";
 import { translates } from "../model/nat.ts";
 import { formatNetwork, singleAddress } from "../model/service_address.ts";
+import { poolsOf } from "../model/split.ts";
 import { effectiveCapabilities, missingCapabilities } from "./capabilities.ts";
 import type { Capability } from "./capabilities.ts";
 import { check, textIfReadable, type HostCheck } from "./host_check.ts";
@@ -131,10 +132,11 @@ function localBackendChecks(env: Env, { pools, services }: Config): HostCheck[] 
   const local = new Set(env.net.localAddresses());
   const here = new Map(pools.map(({ name, backends }) =>
     [name, backends.filter(({ address }) => local.has(address.text)).map((backend) => `${name}/${backend.name}`)]));
-  const served = services.filter(({ pool }) => (here.get(pool)?.length ?? 0) > 0);
+  const localTo = (service: ServiceConfig): string[] => poolsOf(service).flatMap((pool) => here.get(pool) ?? []);
+  const served = services.filter((service) => localTo(service).length > 0);
   if (served.length === 0) return [];
   const unheld = served.filter(({ network, vip }) => vip.assign === "none" && !local.has(formatNetwork(network)));
-  const who = [...new Set(served.flatMap(({ pool }) => here.get(pool) ?? []))].join(", ");
+  const who = [...new Set(served.flatMap(localTo))].join(", ");
   const what = [...new Set(unheld.map(({ network }) => formatNetwork(network)))].join(", ");
   return [check("local backends", unheld.length === 0,
     `${who}: on this host itself${unheld.length === 0 ? "" : `, which does not hold ${what}`}`,
@@ -146,7 +148,7 @@ function localBackendChecks(env: Env, { pools, services }: Config): HostCheck[] 
 function probeChecks(env: Env, { pools, services }: Config): HostCheck[] {
   const through = new Set(pools.filter(({ health }) => health.type !== "none" && health.via === "tunnel")
     .map(({ name }) => name));
-  const probed = services.filter(({ pool }) => through.has(pool));
+  const probed = services.filter((service) => poolsOf(service).some((pool) => through.has(pool)));
   if (probed.length === 0) return [];
   const local = new Set(env.net.localAddresses());
   const held = [...new Set(probed.map(({ network }) => formatNetwork(network)).filter((text) => local.has(text)))];

@@ -7,6 +7,7 @@ import { Failure } from "../errors.ts";
 import { isLoopback, parseAddress, prefixOf, type Address } from "../model/address.ts";
 import type { Config, PoolConfig, ServiceConfig } from "../model/config.ts";
 import { formatNetwork, holdsAddress, singlePort } from "../model/service_address.ts";
+import { usesPool } from "../model/split.ts";
 import { effectiveCapabilities, missingCapabilities } from "./capabilities.ts";
 import { check, textIfReadable, type HostCheck } from "./host_check.ts";
 import { loadAddon } from "./probe.ts";
@@ -37,11 +38,12 @@ type Doors = Pick<Env, "clock" | "net">;
 export function wayTargets({ pools, services }: Config): WayTarget[] {
   const found = new Map<string, WayTarget>();
   for (const service of services) {
-    const pool = pools.find(({ name }) => name === service.pool);
-    if (service.forwarding !== "nat" || pool === undefined) continue;
-    for (const { name, address, port } of pool.backends) {
-      if (address.family !== service.network.address.family || found.has(address.text)) continue;
-      found.set(address.text, { name: `${pool.name}/${name}`, address, port: port ?? portOf(service, pool) });
+    if (service.forwarding !== "nat") continue;
+    for (const pool of pools.filter(({ name }) => usesPool(service, name))) {
+      for (const { name, address, port } of pool.backends) {
+        if (address.family !== service.network.address.family || found.has(address.text)) continue;
+        found.set(address.text, { name: `${pool.name}/${name}`, address, port: port ?? portOf(service, pool) });
+      }
     }
   }
   return [...found.values()];

@@ -6,6 +6,7 @@ import type { Config, PoolConfig, ServiceConfig } from "../model/config.ts";
 import type { Health } from "../model/health_check.ts";
 import { needsPort } from "../model/health_check.ts";
 import { singleAddress, singlePort } from "../model/service_address.ts";
+import { poolsOf, usesPool } from "../model/split.ts";
 
 /** A virtual address, as a service's packets reach it on a backend. */
 export interface ProbePlace {
@@ -43,7 +44,7 @@ export function probeTargets(config: Config, through: boolean): readonly ProbeTa
   const servicePorts = new Map<string, number>();
   for (const service of config.services) {
     const port = singlePort(service.ports);
-    if (port !== null && !servicePorts.has(service.pool)) servicePorts.set(service.pool, port);
+    for (const pool of poolsOf(service)) if (port !== null && !servicePorts.has(pool)) servicePorts.set(pool, port);
   }
   return config.pools.flatMap((pool) => {
     const places = through ? placesOf(pool, config.services) : [];
@@ -71,7 +72,7 @@ function placesOf(
   if (pool.health.type === "none" || pool.health.via === "direct") return [];
   const { port: ownPort } = pool.health;
   const places = new Map<string, Omit<ProbePlace, "backend">>();
-  const users = services.filter((service) => service.pool === pool.name);
+  const users = services.filter((service) => usesPool(service, pool.name));
   for (const protocol of ["tcp", "udp"] as const) {
     for (const service of users) {
       const address = singleAddress(service.network);

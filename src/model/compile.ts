@@ -3,7 +3,7 @@
 // only saves work. Knows no map, socket, file or clock.
 
 import { formatDestination, formatEndpoint } from "./address.ts";
-import type { BackendConfig, Config, PoolConfig, ServiceConfig } from "./config.ts";
+import type { BackendConfig, Config, PoolConfig, ServiceConfig, Subset } from "./config.ts";
 import type { EffectiveBackend } from "./effective.ts";
 import { activeOverrides } from "./effective.ts";
 import { claimDestinations, claimServices, destinationIds } from "./ledger.ts";
@@ -17,11 +17,12 @@ import type { RingMember, RingMemo } from "./table_ring.ts";
 import { createRingMemo, saysSorry, takesFlows } from "./table_ring.ts";
 import { isPickAlgorithm, pickWeight } from "./pick.ts";
 import type { Picking } from "./pick.ts";
+import { poolsOf } from "./split.ts";
 import { trackingOf } from "./flow_decide.ts";
 import { isSameScheme, schemeOf } from "./slot.ts";
 import { nextStates, rememberedSinceNs, SETTLED } from "./slot_states.ts";
 import type { NextSlots, PublishedSlots, SlotStates, SlotSweep, SlotTimes } from "./slot_states.ts";
-import type { Destination, ForwardingTable, Intent, Ledger, Service } from "./table.ts";
+import type { Destination, ForwardingTable, Intent, Ledger, Service, SplitPart } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
 import { xxh64 } from "./xxh64.ts";
 
@@ -226,10 +227,17 @@ function membershipsOf(config: Config): readonly Membership[] {
 }
 
 function membershipOf(service: ServiceConfig, config: Config): Membership {
-  const pool = config.pools.find((each) => each.name === service.pool);
-  if (pool === undefined) {
-    return { members: [], warnings: [`service ${service.name}: there is no pool ${service.pool}`] };
-  }
+  const warnings: string[] = [];
+  const members = poolsOf(service).flatMap((name) => {
+    const pool = config.pools.find((each) => each.name === name);
+    if (pool !== undefined) return membersOf(pool, service, warnings);
+    warnings.push(`service ${service.name}: there is no pool ${name}`);
+    return [];
+  });
+  return { members, warnings };
+}
+
+function membersOf(pool: PoolConfig, service: ServiceConfig, warnings: string[]): Member[] {
   const nameOf = ({ position }: Member): string => `${pool.name}/${pool.backends[position]!.name}`;
   const members = pool.backends.map((backend, position): Member => {
     const port = backendPort(backend, service);
@@ -238,8 +246,7 @@ function membershipOf(service: ServiceConfig, config: Config): Membership {
     return { pool, position, port, identity, key: ringKey(backend, service) };
   });
   members.sort((a, b) => compareKeys(a.key, b.key) || compareKeys(nameOf(a), nameOf(b)));
-  const warnings: string[] = [];
-  const distinct = members.map((member, index) => {
+  return members.map((member, index) => {
     const before = members[index - 1];
     if (before?.key !== member.key) return member;
     // A ring has each key once. The name makes the second one differ, on every node alike.
@@ -247,7 +254,6 @@ function membershipOf(service: ServiceConfig, config: Config): Membership {
       + ` of ${nameOf(before)}; give one of them a hashKey of its own`);
     return { ...member, key: `${member.key}#${nameOf(member)}` };
   });
-  return { members: distinct, warnings };
 }
 
 function addDestination(
@@ -281,36 +287,64 @@ function compileService(
   config: ServiceConfig, candidates: readonly Candidate[], ledger: Claims, hashSeed: bigint,
   memo: RingMemo, warnings: string[],
 ): Service {
+  const made = config.split === null
+    ? { ...compileRing(config, `service ${config.name}`, candidates, ledger, memo, warnings), split: null }
+    : compileSplit(config, config.split, candidates, ledger, memo, warnings);
+  return {
+    index: ledger.services.get(serviceKey(config))!,
+    name: config.name,
+    config,
+    hashSeed,
+    ring: made.ring,
+    split: made.split,
+    states: SETTLED,
+    rememberedSinceNs: 0n,
+    picking: made.picking,
+    destinations: candidates.map(({ identity }) => ledger.destinations.get(identity)!.id),
+    failedOpen: made.failedOpen,
+    quicLb: quicRouting(config, candidates.map(({ backend, identity }) =>
+      [backend.config, ledger.destinations.get(identity)!.id] as const), warnings),
+  };
+}
+
+/** `who`: the service, or a part of it, for warnings. */
+function compileRing(
+  config: ServiceConfig, who: string, candidates: readonly Candidate[], ledger: Claims, memo: RingMemo, warnings: string[],
+): Pick<SplitPart, "ring" | "failedOpen" | "takesFlows"> & Pick<Service, "picking"> & { readonly sorry: string | null } {
   const why = whyAll(config, candidates);
   const failedOpen = why !== null;
   const members = candidates.map((candidate): RingMember => memberOf(candidate, ledger, failedOpen));
   const { ring, without, turns } = memo.ring(members, config.ringSize, config.algorithm);
   for (const index of without) {
     const { name, weight } = candidates[index]!.backend;
-    warnings.push(`service ${config.name}: backend ${name} (weight ${weight}) gets no slot of ${config.ringSize};`
+    warnings.push(`${who}: backend ${name} (weight ${weight}) gets no slot of ${config.ringSize};`
       + " raise ringSize or its weight");
   }
-  if (why !== null) {
-    warnings.push(`service ${config.name}: ${why}`);
-  } else if (!members.some(takesFlows)) {
-    const sorry = candidates.find((_, at) => saysSorry(members[at]!));
-    const said = sorry === undefined ? "" : `, and ${sorry.backend.name} says sorry`;
-    warnings.push(`service ${config.name}: no backend can take flows${said}`);
-  }
-  return {
-    index: ledger.services.get(serviceKey(config))!,
-    name: config.name,
-    config,
-    hashSeed,
-    ring,
-    states: SETTLED,
-    rememberedSinceNs: 0n,
-    picking: pickingOf(config, turns, candidates.filter((_, at) => takesFlows(members[at]!))),
-    destinations: members.map((member) => member.id),
-    failedOpen,
-    quicLb: quicRouting(config, candidates.map(({ backend }, at) =>
-      [backend.config, members[at]!.id] as const), warnings),
-  };
+  const takes = members.some(takesFlows);
+  const sorry = takes ? null : candidates.find((_, at) => saysSorry(members[at]!))?.backend.name ?? null;
+  if (why !== null) warnings.push(`${who}: ${why}`);
+  else if (!takes) warnings.push(`${who}: no backend can take flows${sorry === null ? "" : `, and ${sorry} says sorry`}`);
+  const picking = pickingOf(config, turns, candidates.filter((_, at) => takesFlows(members[at]!)));
+  return { ring, failedOpen, takesFlows: takes, picking, sorry };
+}
+
+/** Each part has the ring that a service with its pool alone would have; who has a slot, the percentages say. */
+function compileSplit(
+  config: ServiceConfig, subsets: readonly Subset[], candidates: readonly Candidate[], ledger: Claims, memo: RingMemo,
+  warnings: string[],
+): Pick<Service, "ring" | "split" | "picking" | "failedOpen"> {
+  const made = subsets.map((subset) => {
+    const own = candidates.filter(({ pool }) => pool.name === subset.pool);
+    const rings = compileRing(config, `service ${config.name}, subset ${subset.name}`, own, ledger, memo, warnings);
+    return { ...subset, ...rings, destinations: own.map(({ identity }) => ledger.destinations.get(identity)!.id) };
+  });
+  // Who says sorry is asked where no part has anybody else.
+  const isSorry = !made.some(({ hundredths, takesFlows: takes }) => takes && hundredths > 0);
+  const parts = made.map(({ picking: _, sorry, ...part }): SplitPart =>
+    ({ ...part, takesFlows: part.takesFlows || (isSorry && sorry !== null) }));
+  const { ring, split } = memo.joined(parts, config.ringSize);
+  // Flows that are placed one by one are not split: check refuses it.
+  return { ring, split, picking: null, failedOpen: parts.some((part) => part.failedOpen) };
 }
 
 function memberOf({ backend, key, identity }: Candidate, ledger: Claims, failedOpen: boolean): RingMember {

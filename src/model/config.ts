@@ -94,6 +94,15 @@ export interface ServiceQuicConfig {
   readonly key: QuicKey | null;
 }
 
+/** A named part of a service's traffic. */
+export interface Subset {
+  readonly name: string;
+  /** Name of the pool. */
+  readonly pool: string;
+  /** Of a percent, 0…10,000; those of a service add up to 10,000. */
+  readonly hundredths: number;
+}
+
 export interface ServiceConfig extends ServiceAddress {
   readonly name: string;
   readonly protocol: Protocol;
@@ -123,8 +132,10 @@ export interface ServiceConfig extends ServiceAddress {
   /** With a smaller share of the backends up, in percent, all get flows; 0: never. */
   readonly panicBelow: number;
   readonly vip: { readonly assign: VipAssign };
-  /** Name of the pool. */
-  readonly pool: string;
+  /** Name of the pool; null: the service is split. */
+  readonly pool: string | null;
+  /** Parts of the traffic, each with its own pool; null: all of it is the pool's. */
+  readonly split: readonly Subset[] | null;
   /** Client networks: deny wins over allow by the longer prefix; an empty allow list admits everybody. */
   readonly policy: { readonly allow: readonly Prefix[]; readonly deny: readonly Prefix[] };
   readonly proxy: ServiceProxyConfig;

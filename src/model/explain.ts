@@ -10,10 +10,12 @@ import { decide } from "./decide.ts";
 import { slotFor } from "./slot.ts";
 import { LENDING_DRAWS_MAX, lendingDraw } from "./lending.ts";
 import { namesOf, secondChanceSteps, stateSteps } from "./explain_states.ts";
+import { ringFor, splitSteps } from "./explain_split.ts";
 import { connectionIdSteps, shortHeader } from "./explain_quic.ts";
 import { keyWord } from "./permutation.ts";
 import type { PickAlgorithm } from "./pick.ts";
 import { formatServiceAddress, isExact, PROTOCOL_NUMBERS } from "./service_address.ts";
+import type { SlotChoice } from "./split.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
 
@@ -71,7 +73,8 @@ export function explain(
   const state = { ...NEW_FLOW, nowNs };
   const decision = decide(table, state, packet);
   const { hash, slot } = slotFor(service, packet);
-  const owner = table.destinations.get(service.ring.configured[slot] ?? 0) ?? null;
+  const choice = ringFor(service, slot);
+  const owner = table.destinations.get(choice.ring.configured[slot] ?? 0) ?? null;
   const chosen = decision.destination;
   const steps: ExplainStep[] = [serviceStep(service, to), ...policySteps(service, client, decision.verdict)];
   if (cid !== null) steps.push(...connectionIdSteps(service, cid, chosen, decision.quic ?? null));
@@ -82,10 +85,11 @@ export function explain(
       { step: "hash input", detail: hashInput(service, client, to) },
       { step: "hash", detail: `HalfSipHash-1-3 with the instance's seed: 0x${hex(hash)}` },
       { step: "slot", detail: `${slot} of ${size} (hash × ${size} ÷ 2^32)` },
-      ...ownerSteps(config, service, slot, owner),
+      ...splitSteps(service, slot),
+      ...ownerSteps(config, service, choice, slot, owner),
     );
     if (owner !== null && owner.id !== chosen?.id) {
-      steps.push(...lendingSteps(table, config, service, slot, chosen));
+      steps.push(...lendingSteps(table, config, service, choice, slot, chosen));
     }
     steps.push(...stateSteps(table, service, packet, slot, nowNs));
     if (chosen !== null) steps.push(...secondChanceSteps(table, state, packet, decision));
@@ -103,7 +107,7 @@ export function explain(
     forwarding: service.config.forwarding,
     hash,
     slot,
-    configuredOwner: owner?.name ?? null,
+    configuredOwner: table.destinations.get(service.ring.configured[slot] ?? 0)?.name ?? null,
     alternates: [...namesOf(table, decision)],
     steps,
   };
@@ -167,24 +171,24 @@ function hashInput(service: Service, client: Client, to: Client): string {
 }
 
 function ownerSteps(
-  config: Config, service: Service, slot: number, owner: Destination | null,
+  config: Config, service: Service, choice: SlotChoice, slot: number, owner: Destination | null,
 ): ExplainStep[] {
   if (owner === null) {
     return [{ step: "configured owner", detail: "nobody: no backend has a positive weight" }];
   }
   return [
     { step: "configured owner", detail: `${owner.name} (weight ${owner.weight})` },
-    { step: "eligible", detail: eligibility(config, service, slot, owner).why },
+    { step: "eligible", detail: eligibility(config, service, choice, slot, owner).why },
   ];
 }
 
 /** Why a destination may or may not take new flows of a slot: lending's rule in words. */
 function eligibility(
-  config: Config, service: Service, slot: number, destination: Destination,
+  config: Config, service: Service, { failedOpen, ring }: SlotChoice, slot: number, destination: Destination,
 ): { readonly is: boolean; readonly why: string } {
   const { name, admission, alive, resets, stateProvenance } = destination;
   // Everybody is eligible then but those that an operator drains, who then have no slot at all.
-  if (service.failedOpen && service.ring.slots.includes(destination.id)) {
+  if (failedOpen && ring.slots.includes(destination.id)) {
     return { is: true, why: `${name} is taken as eligible: too few backends are up (failOpen, panicBelow)` };
   }
   const by = stateProvenance.source === "override" ? ` by ${stateProvenance.actor}` : "";
@@ -210,18 +214,18 @@ function keyOf(config: Config, service: Service, destination: Destination): stri
 
 /** The draws up to the one that found the lender, as lending makes them. */
 function lendingSteps(
-  table: ForwardingTable, config: Config, service: Service, slot: number, chosen: Destination | null,
+  table: ForwardingTable, config: Config, service: Service, choice: SlotChoice, slot: number, chosen: Destination | null,
 ): ExplainStep[] {
   if (chosen === null) return [{ step: "lending", detail: "nobody is alive and admits new flows" }];
   // Who has no weight is nobody's lender.
   if (chosen.weight === 0) return [{ step: "sorry", detail: `no backend can take flows, and ${chosen.name} says sorry` }];
   const steps: ExplainStep[] = [];
-  const { configured, size } = service.ring;
+  const { configured, size } = choice.ring;
   for (let k = 1; k <= LENDING_DRAWS_MAX; k++) {
     const drawn = lendingDraw(slot, k) % size;
     const lender = table.destinations.get(configured[drawn] ?? 0);
     if (lender === undefined) break;
-    const { is, why } = eligibility(config, service, slot, lender);
+    const { is, why } = eligibility(config, service, choice, slot, lender);
     if (is || steps.length < CHAIN_TOLD_MAX) {
       steps.push({ step: `lending ${k}`, detail: `draws slot ${drawn}: ${why}` });
     }

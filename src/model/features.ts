@@ -4,6 +4,7 @@
 
 import type { Config, Forwarding } from "./config.ts";
 import { isPickAlgorithm } from "./pick.ts";
+import { usesPool } from "./split.ts";
 
 export type Plane = "xdp" | "proxy";
 
@@ -35,10 +36,11 @@ export interface Refused {
 
 /** Services that the XDP plane cannot serve. */
 export function refusedByXdp({ services, pools }: Pick<Config, "services" | "pools">): Refused[] {
-  return services.flatMap(({ name, forwarding, algorithm, network, pool: poolName }): Refused[] => {
+  return services.flatMap((service): Refused[] => {
+    const { name, forwarding, algorithm, network } = service;
     if (isPickAlgorithm(algorithm)) return [{ service: `${name} (${algorithm})`, why: PICKS_IN_PROXY }];
-    const pool = pools.find((each) => each.name === poolName);
-    const isMixed = pool?.backends.some(({ address }) => address.family !== network.address.family) === true;
+    const isMixed = pools.filter((pool) => usesPool(service, pool.name))
+      .some(({ backends }) => backends.some(({ address }) => address.family !== network.address.family));
     return forwarding === "fullnat" && isMixed
       ? [{ service: `${name} (${forwarding})`, why: `${KEEPS_FAMILY}, and a backend has the other one` }] : [];
   });
@@ -92,6 +94,7 @@ export const FEATURES = {
     },
   },
   "services[].algorithm": { xdp: { partly: PICKS_IN_PROXY }, proxy: "honoured" },
+  "services[].split": { xdp: "honoured", proxy: "honoured" },
   "services[].gue": {
     xdp: {
       l2: NO_GUE, ipip: NO_GUE, gue: "honoured", gre: NO_GUE, nat: NO_GUE, fullnat: NO_GUE,

@@ -3,6 +3,7 @@
 
 import { compile } from "./compile.ts";
 import { ringStats } from "./ring.ts";
+import { groupsOf, idealShares } from "./split.ts";
 import type { Config } from "./config.ts";
 import type { BackendHealth, ForwardingTable, Intent, Service } from "./table.ts";
 import { EMPTY_LEDGER } from "./table.ts";
@@ -10,7 +11,7 @@ import { EMPTY_LEDGER } from "./table.ts";
 export interface ReportedRing {
   readonly service: string;
   readonly size: number;
-  /** `ideal` in slots: weight ÷ sum of weights × size. */
+  /** `ideal` in slots: weight ÷ sum of weights × size; of a split service within each part, by its percentage. */
   readonly backends: { name: string; weight: number; slots: number; share: number; ideal: number }[];
   readonly slots: (string | null)[];
 }
@@ -52,14 +53,16 @@ export function describeRing(table: ForwardingTable, service: Service): Reported
   const destinations = service.destinations.map((id) => table.destinations.get(id)!);
   const places = new Map(service.destinations.map((id, index) => [id, index]));
   const indexes = Uint16Array.from(service.ring.slots, (id) => places.get(id) ?? 0xffff);
+  const ideals = idealShares(groupsOf(service), (id) => table.destinations.get(id)!.weight);
+  // Two pools may have a backend of one name.
+  const names = destinations.map((each) => (service.split === null ? each.backend : each.name));
   const members = destinations.map(({ name, weight }) => ({ key: name, weight }));
-  const names = ["", ...destinations.map((each) => each.backend)];
   return {
     service: service.name,
     size: service.ring.size,
-    backends: ringStats(indexes, members).map(({ weight, slots, share, ideal }, index) => (
-      { name: destinations[index]!.backend, weight, slots, share, ideal }
+    backends: ringStats(indexes, members).map(({ weight, slots, share }, index) => (
+      { name: names[index]!, weight, slots, share, ideal: ideals.get(destinations[index]!.id)! * service.ring.size }
     )),
-    slots: Array.from(indexes, (index) => (index === 0xffff ? null : names[index + 1]!)),
+    slots: Array.from(indexes, (index) => (index === 0xffff ? null : names[index]!)),
   };
 }

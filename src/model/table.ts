@@ -2,7 +2,7 @@
 // pure function that makes it from an Intent. Knows no map, socket or file; imports only the model.
 
 import type { Address } from "./address.ts";
-import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig } from "./config.ts";
+import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig, Subset } from "./config.ts";
 import type { NatTable } from "./nat.ts";
 import type { Picking } from "./pick.ts";
 import type { RememberLimits } from "./remember_pace.ts";
@@ -116,6 +116,25 @@ export interface Ring {
   readonly configured: Uint16Array;
 }
 
+/** A subset of a service's traffic, with the ring of its own pool. */
+export interface SplitPart extends Subset {
+  readonly ring: Ring;
+  /** Ids, in key order. */
+  readonly destinations: readonly number[];
+  readonly failedOpen: boolean;
+  /** Somebody of it may get flows, or where nobody of any part may, says sorry; else the other parts have its slots. */
+  readonly takesFlows: boolean;
+}
+
+export interface ServiceSplit {
+  /** In the order of the file. */
+  readonly parts: readonly SplitPart[];
+  /** Slot → index of its part, as configured. */
+  readonly configured: Uint16Array;
+  /** Slot → index of the part that has it now, or NO_BACKEND (src/model/ring.ts). */
+  readonly assigned: Uint16Array;
+}
+
 export interface Service {
   /** Small stable integer, an index of the service maps. */
   readonly index: number;
@@ -123,15 +142,17 @@ export interface Service {
   readonly config: ServiceConfig;
   readonly hashSeed: bigint;
   readonly ring: Ring;
+  /** What the ring is joined of; null: the service has one pool. */
+  readonly split: ServiceSplit | null;
   /** What the slots of the ring remember of changes. */
   readonly states: SlotStates;
   /** CLOCK_MONOTONIC: what nobody has touched since counts for nothing, whatever the flow table has of it. */
   readonly rememberedSinceNs: bigint;
   /** How new flows are placed one by one; null: by the ring. */
   readonly picking: Picking | null;
-  /** Ids of the destinations this service may use, in key order. */
+  /** Ids of the destinations this service may use, in key order; where it is split, part by part. */
   readonly destinations: readonly number[];
-  /** Too few backends are up, and failOpen or panicBelow made all of them eligible. */
+  /** Too few backends are up, and failOpen or panicBelow made all of them eligible; of a split service, of one of its parts. */
   readonly failedOpen: boolean;
   /** What QUIC connection IDs mean here; null: they are not looked at. */
   readonly quicLb: QuicRouting | null;

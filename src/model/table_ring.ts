@@ -10,7 +10,8 @@ import { buildRing, NO_BACKEND } from "./ring.ts";
 import { contentKey, digest } from "./ring_content.ts";
 import { pickWeight } from "./pick.ts";
 import { rotationOf } from "./rotation.ts";
-import type { Ring } from "./table.ts";
+import { assignSlots, joinRings, splitSlots } from "./split.ts";
+import type { Ring, ServiceSplit, SplitPart } from "./table.ts";
 
 /** One backend of one ring. Members come in key order. */
 export interface RingMember extends LendingBackend {
@@ -28,8 +29,15 @@ export interface MemberRing {
   readonly turns: number;
 }
 
+export interface JoinedRing {
+  readonly ring: Ring;
+  readonly split: ServiceSplit;
+}
+
 export interface RingMemo {
   ring(members: readonly RingMember[], size: number, algorithm: Algorithm): MemberRing;
+  /** Of the parts of a split service: the ring that they make together. */
+  joined(parts: readonly SplitPart[], size: number): JoinedRing;
   /** Ends a table: forgets what neither this nor the previous one asked for. */
   rotate(): void;
 }
@@ -82,6 +90,7 @@ export function createRingMemo(): RingMemo {
   const memberRings = new Generations<MemberRing>();
   // Rings that came out alike from different members are one object again.
   const contents = new Generations<Ring>();
+  const joinedRings = new Generations<Pick<JoinedRing, "ring"> & Pick<ServiceSplit, "configured" | "assigned">>();
   return {
     ring: (members, size, algorithm) => {
       const layout = LAYOUTS[algorithm];
@@ -101,7 +110,18 @@ export function createRingMemo(): RingMemo {
         };
       });
     },
+    joined: (parts, size) => {
+      const key = JSON.stringify([size, parts.map(({ name, hundredths, ring, takesFlows: takes }) =>
+        [name, hundredths, ring.key, digest(ring.configured), takes])]);
+      const { ring, ...slots } = joinedRings.get(key, () => {
+        const configured = splitSlots(parts, size);
+        const assigned = assignSlots(configured, parts);
+        return { ring: joinRings(parts, configured, assigned), configured, assigned };
+      });
+      return { ring, split: { parts, ...slots } };
+    },
     rotate: () => {
+      joinedRings.rotate();
       configuredRings.rotate();
       numberedRings.rotate();
       memberRings.rotate();

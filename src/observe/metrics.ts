@@ -106,6 +106,18 @@ function poolGauge(unit: string, help: string, value: (pool: PoolView) => number
   };
 }
 
+type SubsetView = NonNullable<ServiceView["split"]>[number];
+function subsetGauge(unit: string, help: string, value: (subset: SubsetView) => number): MetricDefinition {
+  return {
+    name: `pointsman_subset_${unit}`,
+    type: "gauge",
+    help,
+    labels: ["service", "subset", "pool"],
+    samples: ({ status }) => status.services.flatMap((service) => (service.split ?? []).map((subset): Sample =>
+      [{ service: service.name, subset: subset.name, pool: subset.pool }, value(subset)])),
+  };
+}
+
 export const METRICS: readonly MetricDefinition[] = [
   {
     name: "pointsman_info",
@@ -191,6 +203,11 @@ export const METRICS: readonly MetricDefinition[] = [
     help: "1 when the sorry backend of a pool takes flows; of pools that have one.",
     samples: ({ status }) => status.pools.flatMap(({ name, sorry }): Sample[] => sorry === null ? [] : [[{ pool: name }, sorry ? 1 : 0]]),
   },
+  subsetGauge("ratio", "Part of a split service's traffic that a subset is to have, 0 to 1.", ({ percent }) => percent / 100),
+  subsetGauge(
+    "slots", "Ring slots that a subset of a split service has now, with those lent to it by subsets that nobody is up in.",
+    ({ slots }) => slots,
+  ),
   heldFlows("service", "Flows of a service now, and what sort of number that is; none where nobody can tell."),
   serviceGauge("served", "0 when the plane cannot serve it.", ({ error }) => (error === null ? 1 : 0)),
   {

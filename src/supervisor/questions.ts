@@ -13,6 +13,7 @@ import type { Config, ServiceConfig } from "../model/config.ts";
 import {
   formatNetwork, formatServiceAddress, holdsAddress, holdsPort, PROTOCOL_NUMBERS,
 } from "../model/service_address.ts";
+import { usesPool } from "../model/split.ts";
 import { serviceOf } from "../model/service_lookup.ts";
 import type { ForwardingTable, Intent, Service } from "../model/table.ts";
 
@@ -63,13 +64,13 @@ function askedPlace(
   return to;
 }
 
-/** Throws UNKNOWN_SERVICE or UNKNOWN_BACKEND. Bare names mean backends of the service's own pool. */
+/** Throws UNKNOWN_SERVICE or UNKNOWN_BACKEND. Bare names mean backends of the service's own pools. */
 export function answerRing(intent: Intent, request: RingRequest): RingReport {
   const { services, pools } = intent.config;
   const service = services.find((each) => each.name === request.service);
   if (service === undefined) throw unknownService(request.service, services);
-  const pool = pools.filter((each) => each.name === service.pool);
-  const names = backendNames({ ...intent.config, pools: pool });
+  const own = pools.filter((each) => usesPool(service, each.name));
+  const names = backendNames({ ...intent.config, pools: own });
   const named = (texts: readonly string[]): string[] => texts.map((text) => resolveName(text, names));
   const report = ringReport(intent, service.name, named(request.down), named(request.remove));
   if (report === null) throw unknownService(request.service, services);

@@ -11,6 +11,7 @@ import type { EffectiveBackend } from "../model/effective.ts";
 import { amountOf } from "../model/held_flows.ts";
 import { backendsOf, isUpIn } from "../model/pool_rules.ts";
 import { formatServiceAddress } from "../model/service_address.ts";
+import { groupsOf, idealShares, slotsOfParts } from "../model/split.ts";
 import { outerProtocols } from "../model/tunnel_error.ts";
 import type {
   BackendHealth, Destination, ForwardingTable, Intent, Override, Service,
@@ -66,6 +67,7 @@ function serviceView(service: Service, input: ViewInput): ServiceView {
     protocol: config.protocol,
     forwarding: config.forwarding,
     pool: config.pool,
+    split: splitView(service, destinations),
     hash: config.hash,
     listening: plane.listening.get(name) ?? null,
     ringSize: ring.size,
@@ -82,16 +84,30 @@ function serviceView(service: Service, input: ViewInput): ServiceView {
   };
 }
 
+function splitView({ split, ring }: Service, destinations: readonly Destination[]): ServiceView["split"] {
+  if (split === null) return null;
+  const counts = slotsOfParts(split);
+  return split.parts.map(({ name, pool, hundredths, failedOpen }, at) => {
+    const own = destinations.filter((each) => each.pool === pool);
+    const slots = counts[at]!.now;
+    return {
+      name, pool, percent: hundredths / 100, slots, share: slots / ring.size,
+      backends: own.length, backendsUp: own.filter(isUpIn).length, failedOpen,
+    };
+  });
+}
+
 /** Slots against ideal slots, over those that may have any. */
 function evenness(service: Service, destinations: readonly Destination[]): ServiceView["evenness"] {
   const slots = slotCounts(service);
   const taking = destinations.filter((each) => each.weight > 0 && (slots.get(each.id) ?? 0) > 0);
-  const weights = taking.reduce((sum, each) => sum + each.weight, 0);
+  const weights = new Map(taking.map(({ id, weight }) => [id, weight]));
+  const ideals = idealShares(groupsOf(service), (id) => weights.get(id) ?? 0);
   let busiest = taking.length === 0 ? 0 : -Infinity;
   let idlest = taking.length === 0 ? 0 : Infinity;
   let slotsOff = 0;
-  for (const { id, weight } of taking) {
-    const ideal = (weight / weights) * service.ring.size;
+  for (const { id } of taking) {
+    const ideal = ideals.get(id)! * service.ring.size;
     const held = slots.get(id) ?? 0;
     busiest = Math.max(busiest, held / ideal);
     idlest = Math.min(idlest, held / ideal);

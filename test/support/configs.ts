@@ -6,7 +6,7 @@ import { parseAddress } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
 import type {
   BackendConfig, Config, DataplaneMode, Forwarding, Gue, HashInput, HashSeed, IgnoredKeys,
-  PoolConfig, Problem, ServiceConfig, Tracking,
+  PoolConfig, Problem, ServiceConfig, Subset, Tracking,
 } from "../../src/model/config.ts";
 import type { PoolHealth } from "../../src/model/health_check.ts";
 import { serviceAt } from "./service_at.ts";
@@ -38,6 +38,8 @@ export interface ServiceSketch {
   readonly gue?: Partial<Gue>;
   readonly policy?: ServiceConfig["policy"];
   readonly pool?: string;
+  /** Instead of a pool. */
+  readonly split?: readonly Subset[];
   readonly ringSize?: number;
   readonly hash?: HashInput;
   readonly failOpen?: boolean;
@@ -187,7 +189,8 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     quicLb: null,
     failOpen: sketch.failOpen ?? false,
     vip: { assign: "none" },
-    pool: sketch.pool ?? "web",
+    pool: sketch.split === undefined ? sketch.pool ?? "web" : null,
+    split: sketch.split ?? null,
     policy: sketch.policy ?? { allow: [], deny: [] },
     proxy: {
       connectTimeoutMs: 1000, connectRetries: 1, idleTimeoutMs: 0, udpIdleTimeoutMs: 60_000,

@@ -25,6 +25,7 @@ const COUNTS = {
   "decide": { short: 500, long: 100_000 },
   "pick": { short: 200, long: 20_000 },
   "pool-rules": { short: 200, long: 20_000 },
+  "split": { short: 200, long: 20_000 },
   "lookup": { short: 200, long: 20_000 },
   "image": { short: 100, long: 10_000 },
   "judge": { short: 300, long: 50_000 },

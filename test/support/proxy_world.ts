@@ -35,7 +35,7 @@ export function service({ address: where, port, ...change }: ServiceChange = {})
     name: "web", protocol: "tcp", forwarding: "l2",
     gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0, hash: "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: 1009, tracking: "full", flowIdleMs: 60_000, changeWindowMs: 60_000, secondChance: false,
-    affinityGroup: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "web",
+    affinityGroup: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "web", split: null,
     policy: { allow: [], deny: [] },
     ...change,
     ...serviceAt(where ?? "127.0.0.1", port ?? 80),

@@ -288,7 +288,7 @@ function randomServices(
       ring: randomRing(draws, ids, destinations),
       states: SETTLED,
       destinations: ids,
-      failedOpen: false, picking: null, rememberedSinceNs: 0n,
+      failedOpen: false, picking: null, split: null, rememberedSinceNs: 0n,
       quicLb: config.protocol === "udp" && draws.chance(0.6) ? randomQuicLb(draws, ids) : null,
     };
     const states = randomStates(draws, { scheme: schemeOf(service), tracking: trackingOf(service), ids, nowNs });
@@ -342,7 +342,7 @@ function randomConfig(draws: Draws): ServiceConfig {
     quicLb: null,
     failOpen: false,
     vip: { assign: "none" },
-    pool: "pool",
+    pool: "pool", split: null,
     policy: randomPolicy(draws, address.family),
     proxy: {
       connectTimeoutMs: 1,

@@ -7,6 +7,7 @@ import type { Address } from "../../model/address.ts";
 import { nextPick } from "../../model/choice.ts";
 import type { Decide, Decision, State } from "../../model/decide.ts";
 import type { PickState } from "../../model/pick.ts";
+import { isFailedOpen } from "../../model/split.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import type { DescriptorBudget } from "./descriptors.ts";
 import type { Tally } from "./tally.ts";
@@ -105,7 +106,7 @@ export function maySit(
 ): boolean {
   const now = service.destinations.map((id) => table.destinations.get(id))
     .find((each) => each?.identity === destination.identity);
-  return now !== undefined && (now.alive || (service.failedOpen && !now.resets));
+  return now !== undefined && (now.alive || (isFailedOpen(service, now.id) && !now.resets));
 }
 
 export function warnOfDescriptors(context: ProxyContext, service: string): void {

@@ -3,6 +3,7 @@
 // offload_rules.ts do, and need no kernel.
 
 import type { Config, ServiceConfig } from "../../model/config.ts";
+import { poolsOf } from "../../model/split.ts";
 import { attachable } from "./bonds.ts";
 import type { Native } from "./native.ts";
 import { egressTo, type Egress, type Network } from "./next_hops.ts";
@@ -104,7 +105,7 @@ function leadsOf(config: Config, network: SurveyedNetwork, fallbackIfindex: numb
   const pools = new Map(config.pools.map((pool) => [pool.name, pool]));
   const leads = new Map<string, Lead>();
   for (const service of config.services) {
-    for (const { address, mac } of pools.get(service.pool)?.backends ?? []) {
+    for (const { address, mac } of poolsOf(service).flatMap((pool) => pools.get(pool)?.backends ?? [])) {
       const target = `${address.text} ${mac ?? ""}`;
       let egress = egresses.get(target);
       if (egress === undefined) {
