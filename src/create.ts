@@ -19,6 +19,7 @@ import { createEnv } from "./env_real.ts";
 import { Failure } from "./errors.ts";
 import { watchOutcomes } from "./health/outcome_watch.ts";
 import { createCheckerWithAgents } from "./health/agents.ts";
+import { createOutliers } from "./health/outliers.ts";
 import { createProbe } from "./health/probe.ts";
 import { createSlowStart } from "./health/slow_start.ts";
 import type { Config } from "./model/config.ts";
@@ -223,7 +224,7 @@ function checkerIn(env: Env, execProbes: boolean): StartChecker {
   return (initial, onTransition, connectThrough, onStep) =>
     createSlowStart({
       env, probe: watchOutcomes(createProbe(env, connectThrough, execProbes), env), initial, onTransition, onStep,
-    }, createCheckerWithAgents);
+    }, (below) => createOutliers(below, createCheckerWithAgents));
 }
 
 /** Only who knows how this process was started can start another one. */

@@ -7,6 +7,7 @@ import { formatDuration, readAddress, readDuration } from "./formats.ts";
 import {
   formatPayload, formatSecret, formatStatuses, readHeader, readPayload, readSecretText, readStatuses,
 } from "./formats_health.ts";
+import { convertPassive, passiveForm } from "./passive_form.ts";
 import type { RawAgent, RawHealth, timingSchema } from "./schema_health.ts";
 
 const TIMEOUT_DEFAULT_MS = 1000;
@@ -24,7 +25,7 @@ function optionalForm(ms: number | undefined): string | null {
 }
 
 export function convertHealth(raw: RawHealth): PoolHealth {
-  if (raw.type === "none") return { type: "none", ...convertAgent(raw.agent, null) };
+  if (raw.type === "none") return { type: "none", ...convertAgent(raw.agent, null), ...convertPassive(raw) };
   const source = raw.source === null ? null : readAddress(raw.source);
   const timing = {
     intervalMs: readDuration(raw.interval), timeoutMs: probeTimeoutMs(raw),
@@ -32,7 +33,7 @@ export function convertHealth(raw: RawHealth): PoolHealth {
     ...(raw.downInterval === null ? {} : { downIntervalMs: readDuration(raw.downInterval) }),
     ...(readDuration(raw.slowStart) === 0 ? {} : { slowStartMs: readDuration(raw.slowStart) }),
     rise: raw.rise, fall: raw.fall, jitter: raw.jitter, port: raw.port, via: raw.via,
-    source, ...convertAgent(raw.agent, source),
+    source, ...convertAgent(raw.agent, source), ...convertPassive(raw),
   };
   switch (raw.type) {
     case "tcp": return { type: "tcp", ...timing };
@@ -83,7 +84,7 @@ type TimingKey = keyof z.output<typeof timingSchema>;
 
 function withoutTiming<R extends { readonly [Key in TimingKey]?: unknown }>(raw: R): Omit<R, TimingKey> {
   const {
-    interval, fastInterval, downInterval, slowStart, timeout, rise, fall, jitter, port, via, source, agent, ...own
+    interval, fastInterval, downInterval, slowStart, timeout, rise, fall, jitter, port, via, source, agent, outlier, ...own
   } = raw;
   return own;
 }
@@ -103,12 +104,12 @@ function convertHttp(raw: Extract<RawHealth, { type: "http" }>): Bare<HttpHealth
 
 export function healthForm(health: PoolHealth): Record<string, unknown> {
   const agent = health.agent === undefined ? null : agentForm(health.agent);
-  if (health.type === "none") return { type: "none", agent };
+  if (health.type === "none") return { type: "none", agent, ...passiveForm(health) };
   const timing = {
     interval: formatDuration(health.intervalMs), timeout: formatDuration(health.timeoutMs),
     fastInterval: optionalForm(health.fastIntervalMs), downInterval: optionalForm(health.downIntervalMs),
     slowStart: formatDuration(health.slowStartMs ?? 0), rise: health.rise, fall: health.fall, jitter: health.jitter, port: health.port,
-    via: health.via, source: health.source?.text ?? null, agent,
+    via: health.via, source: health.source?.text ?? null, agent, ...passiveForm(health),
   };
   switch (health.type) {
     case "tcp": return { type: "tcp", ...timing };
@@ -132,7 +133,7 @@ export function healthForm(health: PoolHealth): Record<string, unknown> {
 
 function bare<H extends HealthTiming>(health: H): Omit<H, keyof HealthTiming> {
   const {
-    intervalMs, fastIntervalMs, downIntervalMs, slowStartMs, timeoutMs, rise, fall, jitter, port, via, source, agent, ...own
+    intervalMs, fastIntervalMs, downIntervalMs, slowStartMs, timeoutMs, rise, fall, jitter, port, via, source, agent, outlier, ...own
   } = health;
   return own;
 }

@@ -13,6 +13,7 @@ import { ADDRESS_RULES } from "./rules_addresses.ts";
 import { NAT_RULES } from "./rules_nat.ts";
 import { NAME_RULES } from "./rules_names.ts";
 import { ignoredBy, PLANE_RULES } from "./rules_plane.ts";
+import { PASSIVE_RULES } from "./rules_passive.ts";
 import { POOL_RULES } from "./rules_pool.ts";
 import { PROBE_RULES } from "./rules_probes.ts";
 import { QUIC_RULES } from "./rules_quic.ts";
@@ -33,9 +34,8 @@ export type ParseResult =
   | { readonly problems: readonly Problem[] };
 
 const RULES = [
-  ...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...POOL_RULES, ...NAT_RULES, ...PROBE_RULES, ...QUIC_RULES,
-  ...SPLIT_RULES,
-  ...PLANE_RULES,
+  ...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...POOL_RULES, ...NAT_RULES, ...PROBE_RULES, ...PASSIVE_RULES,
+  ...QUIC_RULES, ...SPLIT_RULES, ...PLANE_RULES,
 ];
 
 /**

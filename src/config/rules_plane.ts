@@ -158,6 +158,8 @@ export function* ignoredBy(draft: Draft, plane: Plane): Iterable<Finding> {
 /** What the file would mean without it is not worth a warning; how packets travel always is. */
 function isDefault(root: unknown, path: Path, value: unknown): boolean {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    // Where nothing is the default, something is asked for even if all of its keys have theirs.
+    if (schemaAt(path, root)?.default === null) return false;
     return Object.entries(value).every(([key, inner]) => isDefault(root, [...path, key], inner));
   }
   return JSON.stringify(schemaAt(path, root)?.default) === JSON.stringify(value);

@@ -9,6 +9,7 @@ import {
   PAYLOAD_BYTES_MAX, SECRET_FILE_PATTERN, STATUSES_PATTERN,
 } from "./formats_health.ts";
 import { duration, hostAddress, integer, path, port, text } from "./schema_parts.ts";
+import { outlierSchema } from "./schema_passive.ts";
 import { viaSchema } from "./schema_probes.ts";
 
 const intervalKey = duration("From the start of one probe to the start of the next.", "10ms", "1h").default("2s");
@@ -48,6 +49,7 @@ const timing = {
   source: hostAddress("Address of this host that probes come from, of backends of its family; null: the kernel's "
     + "choice.").nullable().default(null),
   agent: agentSchema,
+  outlier: outlierSchema,
 };
 
 export const timingSchema = z.object(timing);
@@ -263,6 +265,7 @@ const tcpHealth = z.strictObject({
 const noHealth = z.strictObject({
   type: z.literal("none").meta({ description: "No probes: every backend is taken as up." }),
   agent: agentSchema,
+  outlier: outlierSchema,
 });
 
 export const healthSchema = z.discriminatedUnion("type", [

@@ -4,6 +4,7 @@
 import type { Socket } from "node:net";
 import type { SharedSocket } from "../env.ts";
 import type { Address } from "../model/address.ts";
+import type { FlowListener } from "../model/flows_seen.ts";
 import type { HeldFlows } from "../model/held_flows.ts";
 import type { ForwardingTable, Ledger } from "../model/table.ts";
 import type { VerdictName } from "../model/decide.ts";
@@ -153,6 +154,8 @@ export interface Dataplane {
   onSwept?(listener: () => void): void;
   /** Takes the place of an earlier listener. Absent: the plane hears of nothing. */
   onDoubt?(listener: DoubtListener): void;
+  /** Hears what becomes of flows, where answers are seen. Takes the place of an earlier listener. */
+  onFlows?(listener: FlowListener): void;
   /** The supervisor lives (xdp: writes the heartbeat). */
   heartbeat(): void;
   /** Absent: nothing of the plane ends with its process. */

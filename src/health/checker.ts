@@ -6,6 +6,7 @@
 // the interval, and a backend that stops answering is down within fall × interval + timeout.
 
 import type { Cancel, Env } from "../env.ts";
+import type { FlowsSeen } from "../model/flows_seen.ts";
 import type { BackendHealth } from "../model/table.ts";
 import { ADMISSION_MAX } from "../model/table.ts";
 import type { Health } from "../model/health_check.ts";
@@ -53,6 +54,15 @@ export interface CheckerCounts {
   readonly delayed: number;
 }
 
+/** Flows of one backend that were judged, and what came of it, since it is a target. */
+export interface FlowTotals {
+  readonly ok: number;
+  readonly failed: number;
+  readonly ejections: number;
+  /** Times that it was not ejected since too many of its pool would have been. */
+  readonly spared: number;
+}
+
 export interface Checker {
   /** Replaces the targets. What is probed at the same place as before keeps its state. */
   update(targets: readonly ProbeTarget[]): void;
@@ -65,6 +75,10 @@ export interface Checker {
   /** The last outcomes of one target, oldest first. */
   records(name: string): readonly ProbeRecord[];
   counts(): CheckerCounts;
+  /** What a plane saw of flows with a backend. */
+  hearFlows(name: string, seen: FlowsSeen): void;
+  /** Of those whose flows are judged. */
+  flowTotals(): ReadonlyMap<string, FlowTotals>;
   /** Nothing is called back afterwards. */
   stop(): void;
 }
@@ -166,6 +180,10 @@ class ScheduledChecker implements Checker {
   counts(): CheckerCounts {
     return { ...this.#counts, waiting: this.#waiting.size };
   }
+
+  /** Probes alone decide here. */
+  hearFlows(): void { /* src/health/outliers.ts listens */ }
+  flowTotals(): ReadonlyMap<string, FlowTotals> { return new Map(); }
 
   stop(): void {
     this.#isStopped = true;

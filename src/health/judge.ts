@@ -40,7 +40,8 @@ export interface JudgeRules {
   readonly fall: number;
 }
 
-export type HealthStatus = "unknown" | "up" | "draining" | "down";
+/** ejected: by outliers.ts, which lies over the probes; never by a judge of them. */
+export type HealthStatus = "unknown" | "up" | "draining" | "down" | "ejected";
 
 export interface JudgeState {
   readonly status: HealthStatus;

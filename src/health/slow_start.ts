@@ -1,9 +1,11 @@
-// Slow start: a backend that is back, or new, gets its share of new flows little by little. Laid over what a
-// Checker finds, and a Checker itself. Knows admissions and time; must never know probes, or what admission does.
+// Slow start: a backend that is back, or new, gets its share of new flows little by little. A layer over what a
+// Checker finds. Knows admissions and time; must never know probes, or what admission does.
 
-import type { Cancel, Env } from "../env.ts";
+import type { Cancel } from "../env.ts";
 import type { BackendHealth } from "../model/table.ts";
-import type { Checker, CheckerCounts, CheckerOptions, HealthTransition, ProbeRecord } from "./checker.ts";
+import type { Checker, CheckerOptions, HealthTransition } from "./checker.ts";
+import type { HealthStatus } from "./judge.ts";
+import { Layer, type MakeChecker } from "./layer.ts";
 import type { ProbeTarget } from "./target.ts";
 
 export interface SlowStartOptions extends CheckerOptions {
@@ -20,81 +22,62 @@ interface Ramp {
 /** From nothing to everything; each step is a change of the table. */
 const STEPS = 20;
 const STEP_MIN_MS = 250;
+/** Whoever comes back from there was away. */
+const AWAY: ReadonlySet<HealthStatus> = new Set(["down", "ejected"]);
 
 /** `make` makes what is laid over. */
-export function createSlowStart(options: SlowStartOptions, make: (options: CheckerOptions) => Checker): Checker {
+export function createSlowStart(options: SlowStartOptions, make: MakeChecker): Checker {
   return new SlowStart(options, make);
 }
 
-class SlowStart implements Checker {
-  readonly #env: Env;
-  readonly #options: SlowStartOptions;
-  readonly #checker: Checker;
+class SlowStart extends Layer {
+  readonly #onStep: () => void;
   readonly #ramps = new Map<string, Ramp>();
   /** Of those that may be slow: how long it takes. Null until the first update. */
   #durations: ReadonlyMap<string, number> | null = null;
-  #laid: { readonly of: ReadonlyMap<string, BackendHealth>; readonly states: ReadonlyMap<string, BackendHealth> } | null = null;
   #cancelStep: Cancel | null = null;
 
-  constructor(options: SlowStartOptions, make: (options: CheckerOptions) => Checker) {
-    this.#options = options;
-    this.#env = options.env;
-    this.#checker = make({ ...options, onTransition: (transition) => { this.#hear(transition); } });
+  constructor(options: SlowStartOptions, make: MakeChecker) {
+    super(options, make);
+    this.#onStep = options.onStep;
   }
 
+  protected get isIdle(): boolean { return this.#ramps.size === 0; }
+
   /** Whoever is there from the first update on was there before: a start is no reason to go slow. */
-  update(targets: readonly ProbeTarget[]): void {
+  protected adopt(targets: readonly ProbeTarget[]): readonly ProbeTarget[] {
     const before = this.#durations;
     this.#durations = new Map(targets.map(({ name, health }) => [name, health.type === "none" ? 0 : health.slowStartMs ?? 0]));
     for (const name of this.#ramps.keys()) if ((this.#durations.get(name) ?? 0) === 0) this.#ramps.delete(name);
     if (before !== null) {
       for (const name of this.#durations.keys()) if (!before.has(name)) this.#begin(name);
     }
-    this.#laid = null;
-    this.#checker.update(targets);
+    return targets;
   }
 
-  states(): ReadonlyMap<string, BackendHealth> {
-    const of = this.#checker.states();
-    if (this.#ramps.size === 0) return of;
-    if (this.#laid?.of !== of) {
-      this.#laid = { of, states: new Map([...of].map(([name, health]) => [name, this.#lay(name, health)])) };
-    }
-    return this.#laid.states;
+  protected learn({ name, from, to }: HealthTransition): void {
+    if (AWAY.has(to)) this.#ramps.delete(name);
+    else if (AWAY.has(from)) this.#begin(name);
   }
 
-  probeNow(name: string): boolean { return this.#checker.probeNow(name); }
-  records(name: string): readonly ProbeRecord[] { return this.#checker.records(name); }
-  counts(): CheckerCounts { return this.#checker.counts(); }
-
-  stop(): void {
+  protected release(): void {
     this.#cancelStep?.();
     this.#ramps.clear();
-    this.#checker.stop();
   }
 
-  #hear(transition: HealthTransition): void {
-    const { name, from, to, health } = transition;
-    if (to === "down") this.#ramps.delete(name);
-    else if (from === "down") this.#begin(name);
-    this.#laid = null;
-    this.#options.onTransition({ ...transition, health: this.#lay(name, health) });
+  protected lay(name: string, health: BackendHealth): BackendHealth {
+    const ramp = this.#ramps.get(name);
+    if (ramp === undefined || !health.alive || health.admission === 0) return health;
+    const share = shareOf(ramp, this.#nowMs());
+    const admission = Math.max(1, Math.floor(health.admission * share));
+    return { ...health, admission, reason: `${health.reason} (slow start: ${Math.round(share * 100)}%)` };
   }
 
   #begin(name: string): void {
     const durationMs = this.#durations?.get(name) ?? 0;
     if (durationMs === 0) return;
     this.#ramps.set(name, { beganMs: this.#nowMs(), durationMs });
-    this.#laid = null;
     this.#await();
-  }
-
-  #lay(name: string, health: BackendHealth): BackendHealth {
-    const ramp = this.#ramps.get(name);
-    if (ramp === undefined || !health.alive || health.admission === 0) return health;
-    const share = shareOf(ramp, this.#nowMs());
-    const admission = Math.max(1, Math.floor(health.admission * share));
-    return { ...health, admission, reason: `${health.reason} (slow start: ${Math.round(share * 100)}%)` };
   }
 
   /** One timer for all of them. */
@@ -107,18 +90,18 @@ class SlowStart implements Checker {
       const stepMs = stepOf(ramp);
       return stepMs - ((nowMs - ramp.beganMs) % stepMs);
     });
-    this.#cancelStep = this.#env.clock.after(Math.min(...waits), () => { this.#step(); });
+    this.#cancelStep = this.env.clock.after(Math.min(...waits), () => { this.#step(); });
   }
 
   #step(): void {
     const nowMs = this.#nowMs();
     for (const [name, ramp] of this.#ramps) if (nowMs - ramp.beganMs >= ramp.durationMs) this.#ramps.delete(name);
-    this.#laid = null;
+    this.changed();
     this.#await();
-    this.#options.onStep();
+    this.#onStep();
   }
 
-  #nowMs(): number { return this.#env.clock.monotonicMs(); }
+  #nowMs(): number { return this.env.clock.monotonicMs(); }
 }
 
 function stepOf({ durationMs }: Ramp): number {

@@ -33,8 +33,8 @@ export interface ProbeTarget {
 /**
  * The port is that of the health check, else the backend's, else the service's. Services with
  * different ports may share a pool: the first in the file that has a single one counts, and
- * `health.port` settles it otherwise. A backend for which no port is named is left out, unless its kind of
- * probe needs none: then it is 0.
+ * `health.port` settles it otherwise. A backend for which no port is named is left out, unless nothing
+ * is asked of it that needs one: then it is 0.
  *
  * Nobody asks a backend that only says sorry: there is none to take its place.
  *
@@ -47,10 +47,11 @@ export function probeTargets(config: Config, through: boolean): readonly ProbeTa
     for (const pool of poolsOf(service)) if (port !== null && !servicePorts.has(pool)) servicePorts.set(pool, port);
   }
   return config.pools.flatMap((pool) => {
+    const isProbed = pool.health.type !== "none" && needsPort(pool.health.type);
     const places = through ? placesOf(pool, config.services) : [];
     return pool.backends.filter((backend) => backend.name !== pool.sorry).flatMap((backend) => {
       const ownPort = pool.health.type === "none" ? null : pool.health.port;
-      const port = ownPort ?? backend.port ?? servicePorts.get(pool.name) ?? (needsPort(pool.health.type) ? undefined : 0);
+      const port = ownPort ?? backend.port ?? servicePorts.get(pool.name) ?? (isProbed ? undefined : 0);
       if (port === undefined) return [];
       const name = `${pool.name}/${backend.name}`;
       const { address } = backend;

@@ -44,10 +44,10 @@ export interface ActiveOverrides {
 
 /**
  * active: gets flows. unknown: the same, though nobody has probed it yet. standby: could, and its pool does not
- * need it. draining: keeps those that it has. drained: has none any more. maintenance: is to have none. down: its
- * probes fail.
+ * need it. draining: keeps those that it has. drained: has none any more. ejected: gets none for a while, since its
+ * flows failed. maintenance: is to have none. down: its probes fail.
  */
-export type BackendState = "active" | "unknown" | "standby" | "draining" | "drained" | "maintenance" | "down";
+export type BackendState = "active" | "unknown" | "standby" | "draining" | "drained" | "ejected" | "maintenance" | "down";
 
 const NO_OVERRIDES: ActiveOverrides = { weight: null, standing: null, isOverdue: false };
 const FROM_CONFIG: Provenance = { source: "config" };
@@ -147,7 +147,7 @@ export function backendState(
   if (resets) return "drained";
   if (!alive) return "down";
   if (standing === "drain") return isEmpty ? "drained" : "draining";
-  if (health !== null && health.admission === 0) return "draining";
+  if (health !== null && health.admission === 0) return health.withheld ?? "draining";
   if (backend.isHeldBack) return "standby";
   // Nobody probes it.
   if (backend.isSorry) return "active";

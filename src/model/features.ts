@@ -73,6 +73,10 @@ const NO_NAMES: Support = { refused: "its packets have no room for the names of 
 const NO_VIP_THERE: Support = {
   refused: "its packets reach backends at their own address, as direct probes do",
 };
+const ONE_DIRECTION: Support = {
+  ignored: "answers go past this host (direct server return), and nobody sees which flows fail",
+};
+const NOT_LOOKED_AT: Support = { ignored: "nobody looks for translated flows that fail" };
 const IN_PROCESS: Support = { ignored: "the proxy ends with its process" };
 
 /**
@@ -153,6 +157,12 @@ export const FEATURES = {
       nat: NO_VIP_THERE, fullnat: NO_VIP_THERE,
     },
     proxy: { ignored: "the proxy connects to backends' own addresses, and so do its probes" },
+  },
+  "pools[].health.outlier": {
+    xdp: {
+      l2: ONE_DIRECTION, ipip: ONE_DIRECTION, gue: ONE_DIRECTION, gre: ONE_DIRECTION, nat: NOT_LOOKED_AT, fullnat: NOT_LOOKED_AT,
+    },
+    proxy: "honoured",
   },
   "dataplane.interfaces": {
     xdp: "honoured", proxy: { ignored: "the proxy attaches to none" },

@@ -45,6 +45,26 @@ export interface HealthTiming {
   readonly source: Address | null;
   /** Absent: nobody speaks for the backend. */
   readonly agent?: ProbeAgent;
+  /** Absent: flows say nothing of the backend. */
+  readonly outlier?: OutlierRules;
+}
+
+/** When a backend's flows have it ejected, and for how long. */
+export interface OutlierRules {
+  /** Failures in a row; null: no number of them is too many. */
+  readonly consecutive: number | null;
+  /** Of the flows of an interval, in percent: more is too much; null: no share is. */
+  readonly failuresAbove: number | null;
+  readonly intervalMs: number;
+  /** With fewer flows in an interval a share says nothing. */
+  readonly flowsMin: number;
+  /** The first ejection, and by how much each further one is longer, at most ejectionMaxMs. */
+  readonly ejectionMs: number;
+  readonly ejectionMaxMs: number;
+  /** Of the backends of a pool, in percent; one at least. */
+  readonly ejectedMax: number;
+  /** Whether flows that nothing came back of have failed, where nothing need come. */
+  readonly silence: boolean;
 }
 
 /** An agent beside the backend, which says how much the backend wants to do. */
@@ -61,6 +81,7 @@ export interface ProbeAgent {
 export interface NoHealth {
   readonly type: "none";
   readonly agent?: ProbeAgent;
+  readonly outlier?: OutlierRules;
 }
 
 export interface TcpHealth extends HealthTiming {

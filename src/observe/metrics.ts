@@ -3,28 +3,10 @@
 
 import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
 import type { Status } from "../api/schemas.ts";
-import type { Counters } from "../dataplane/dataplane.ts";
+import { backendLabels, type Labels, type MetricDefinition, type Sample, type Snapshot } from "./metric_definition.ts";
+import { OUTLIER_METRICS } from "./outlier_metrics.ts";
 import { PRESSURE, pressureOf } from "./pressure.ts";
-import type { Supervisor, SupervisorTotals } from "../supervisor/contract.ts";
-
-/** What one scrape looks at: taken once, so that a scrape agrees with itself. */
-export interface Snapshot {
-  readonly status: Status;
-  readonly counters: Counters;
-  readonly totals: SupervisorTotals;
-}
-
-type Labels = Readonly<Record<string, string>>;
-type Sample = readonly [Labels, number];
-
-export interface MetricDefinition {
-  /** pointsman_<noun>_<unit>; counters end in _total. Seconds and bytes only. */
-  readonly name: string;
-  readonly type: "counter" | "gauge";
-  readonly help: string;
-  readonly labels: readonly string[];
-  readonly samples: (snapshot: Snapshot) => readonly Sample[];
-}
+import type { Supervisor } from "../supervisor/contract.ts";
 
 const NO_LABELS: Labels = {};
 
@@ -35,11 +17,6 @@ function one(
   value: (snapshot: Snapshot) => number,
 ): MetricDefinition {
   return { name, type, help, labels: [], samples: (snapshot) => [[NO_LABELS, value(snapshot)]] };
-}
-
-function backendLabels(name: string): Labels {
-  const slash = name.indexOf("/");
-  return { pool: name.slice(0, slash), backend: name.slice(slash + 1) };
 }
 
 function traffic(noun: "service" | "backend", unit: "packets" | "bytes" | "flows", help: string): MetricDefinition {
@@ -292,6 +269,7 @@ export const METRICS: readonly MetricDefinition[] = [
     help: "Changes of a backend's health.",
     samples: ({ totals }) => [...totals.transitions].map(([name, n]) => [backendLabels(name), n]),
   },
+  ...OUTLIER_METRICS,
   one("pointsman_compiles_total", "counter", "Forwarding tables compiled.", ({ totals }) => totals.compiles),
   one("pointsman_ring_rebuilds_total", "counter", "Rings whose content changed.", ({ totals }) => totals.ringRebuilds),
   one("pointsman_applies_total", "counter", "Tables applied.", ({ totals }) => totals.applies),

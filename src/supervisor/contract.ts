@@ -8,7 +8,7 @@ import type {
 } from "../api/schemas.ts";
 import type { Explanation, ExplainRequest, RingReport, RingRequest } from "../api/schemas_questions.ts";
 import type { CloseOptions, Counters, Dataplane, PlaneBequest, PlaneChoice } from "../dataplane/dataplane.ts";
-import type { Checker, HealthTransition } from "../health/checker.ts";
+import type { Checker, FlowTotals, HealthTransition } from "../health/checker.ts";
 import type { ConnectThrough } from "../health/probes/socket.ts";
 import type { Config, IgnoredKeys, Problem } from "../model/config.ts";
 import type { BackendHealth, ForwardingTable } from "../model/table.ts";
@@ -61,6 +61,8 @@ export interface SupervisorTotals {
   readonly reloadsRefused: number;
   /** Health transitions by "pool/backend". */
   readonly transitions: ReadonlyMap<string, number>;
+  /** Of backends whose flows are judged, by "pool/backend". */
+  readonly flows: ReadonlyMap<string, FlowTotals>;
   readonly events: number;
 }
 

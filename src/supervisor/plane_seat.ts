@@ -4,6 +4,7 @@
 import type { Log } from "../env.ts";
 import type { ApplyReport, CloseOptions, Dataplane, DoubtListener, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Config } from "../model/config.ts";
+import type { FlowListener } from "../model/flows_seen.ts";
 import { refusedByXdp } from "../model/features.ts";
 import type { ForwardingTable } from "../model/table.ts";
 import type { OpenedPlane, OpenPlane } from "./contract.ts";
@@ -19,6 +20,7 @@ export class PlaneSeat {
   #opened: OpenedPlane;
   readonly #leaving = new Set<Promise<void>>();
   #doubt: DoubtListener = () => undefined;
+  #flows: FlowListener = () => undefined;
   #swept: () => void = () => undefined;
 
   constructor(open: OpenPlane, opened: OpenedPlane, log: Log) {
@@ -31,6 +33,12 @@ export class PlaneSeat {
   onDoubt(listener: DoubtListener): void {
     this.#doubt = listener;
     this.plane.onDoubt?.(listener);
+  }
+
+  /** Hears what becomes of flows of whatever plane has the seat. */
+  onFlows(listener: FlowListener): void {
+    this.#flows = listener;
+    this.plane.onFlows?.(listener);
   }
 
   /** Hears of sweeps of whatever plane has the seat. */
@@ -78,6 +86,7 @@ export class PlaneSeat {
     }
     this.#opened = fresh;
     fresh.plane.onDoubt?.(this.#doubt);
+    fresh.plane.onFlows?.(this.#flows);
     fresh.plane.onSwept?.(this.#swept);
     const isShared = old.plane.mode === "xdp" && fresh.plane.mode === "xdp";
     this.#leave(old.plane, !isShared);

@@ -130,7 +130,7 @@ export function openStateDirectory(
     saveHealth: (health) => {
       const those = (isOne: (each: BackendHealth) => boolean): StoredHealth[] => [...health]
         .filter(([, each]) => isOne(each)).map(([name, { reason, sinceMs }]) => ({ name, reason, sinceMs }));
-      const draining = those(({ alive, admission }) => alive && admission === 0);
+      const draining = those(({ alive, admission, withheld }) => alive && admission === 0 && withheld === undefined);
       writeJson(`${path}/health.json`, {
         version: 1, atMs: clock.wallMs(), down: those(({ alive }) => !alive),
         ...(draining.length === 0 ? {} : { draining }),

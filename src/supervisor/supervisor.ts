@@ -138,6 +138,7 @@ class PointsmanSupervisor implements Supervisor {
       overrides: () => this.#book.list(), flows: () => this.counters().drainFlows,
       record: (target, message, fields) => { this.#record("override", target, message, fields); },
     });
+    seat.onFlows((name, seen) => { this.#checker.hearFlows(name, seen); });
     seat.onDoubt((names, reason) => { this.#look(names, reason); });
     // What was known of a backend holds for the first targets, not for one that comes back next week.
     initial.clear();
@@ -163,6 +164,7 @@ class PointsmanSupervisor implements Supervisor {
       ...this.#engine.totals,
       ...this.#changes.counts,
       transitions: this.#transitions,
+      flows: this.#checker.flowTotals(),
       events: this.#events.lastId,
     };
   }
@@ -297,7 +299,7 @@ class PointsmanSupervisor implements Supervisor {
     this.#transitions.set(name, (this.#transitions.get(name) ?? 0) + 1);
     const fields = { from, to, reason, admission: health.admission };
     this.#record("health", name, `is ${to}: ${reason}`, fields);
-    if (to === "down") this.#env.log.warn({ backend: name, from }, `${name} is down: ${reason}`);
+    if (to === "down" || to === "ejected") this.#env.log.warn({ backend: name, from }, `${name} is ${to}: ${reason}`);
     else this.#env.log.info({ backend: name, from }, `${name} is ${to}: ${reason}`);
     try {
       this.#options.state?.saveHealth(this.#checker.states());

@@ -8,7 +8,7 @@ import type {
   BackendConfig, Config, DataplaneMode, Forwarding, Gue, HashInput, HashSeed, IgnoredKeys,
   PoolConfig, Problem, ServiceConfig, Subset, Tracking,
 } from "../../src/model/config.ts";
-import type { PoolHealth } from "../../src/model/health_check.ts";
+import type { OutlierRules, PoolHealth } from "../../src/model/health_check.ts";
 import { serviceAt } from "./service_at.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
 
@@ -63,6 +63,7 @@ export interface ConfigSketch {
   readonly limits?: { readonly services?: number; readonly backends?: number };
   readonly probes?: boolean | "tunnel";
   readonly slowStartMs?: number;
+  readonly outlier?: OutlierRules;
   /** By pool: backends, or names that get 10.0.0.1, 10.0.0.2, … */
   readonly pools: Readonly<Record<string, readonly (BackendSketch | string)[]>>;
   /** By pool. */
@@ -85,10 +86,11 @@ const PROBES: Exclude<PoolHealth, { type: "none" }> = {
   via: "direct", source: null,
 };
 
-function healthOf({ probes = false, slowStartMs }: ConfigSketch): PoolHealth {
-  if (probes === false) return { type: "none" };
+function healthOf({ probes = false, slowStartMs, outlier }: ConfigSketch): PoolHealth {
+  const passive = outlier === undefined ? {} : { outlier };
+  if (probes === false) return { type: "none", ...passive };
   const slow = slowStartMs === undefined ? {} : { slowStartMs };
-  return { ...PROBES, ...slow, via: probes === "tunnel" ? "tunnel" : "direct" };
+  return { ...PROBES, ...slow, ...passive, via: probes === "tunnel" ? "tunnel" : "direct" };
 }
 
 export function configOf(sketch: ConfigSketch): Config {

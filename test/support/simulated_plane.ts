@@ -5,6 +5,7 @@ import type {
   ApplyReport, Counters, Dataplane, DoubtListener, PlaneStatus, ProbePlace, StepDescription,
 } from "../../src/dataplane/dataplane.ts";
 import { Failure } from "../../src/errors.ts";
+import type { FlowListener } from "../../src/model/flows_seen.ts";
 import type { FlowKind, HeldFlows } from "../../src/model/held_flows.ts";
 import { formatServiceAddress } from "../../src/model/service_address.ts";
 import type { SlotSweep } from "../../src/model/slot_states.ts";
@@ -206,6 +207,12 @@ export class SimulatedPlane implements Dataplane {
 
   /** What the supervisor does when packets seem not to arrive. */
   doubt: DoubtListener = () => { throw new Error("nobody listens to doubts"); };
+
+  flows: FlowListener = () => { throw new Error("nobody listens to flows"); };
+
+  onFlows(listener: FlowListener): void {
+    this.flows = listener;
+  }
 
   onDoubt(listener: DoubtListener): void {
     this.doubt = listener;

@@ -3,6 +3,7 @@
 
 import { Failure } from "../../src/errors.ts";
 import { createChecker } from "../../src/health/checker.ts";
+import { createOutliers } from "../../src/health/outliers.ts";
 import { createSlowStart } from "../../src/health/slow_start.ts";
 import type { Certificate, Outcome } from "../../src/health/judge.ts";
 import type { ProbeTarget } from "../../src/health/target.ts";
@@ -96,7 +97,7 @@ export class World {
           for (const place of target.through) connectThrough(place);
           return this.#probe(target);
         },
-      }, createChecker),
+      }, (below) => createOutliers(below, createChecker)),
       file: FILE,
       first: await parseOrThrow(FILE, bytes, parseSketch),
     });

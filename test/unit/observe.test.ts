@@ -40,7 +40,7 @@ function supervisorOf(world: World): Supervisor {
   });
   const totals = (): ReturnType<Supervisor["totals"]> => ({
     compiles: 1, applies: 2, applyFailures: 0, applySeconds: 0.5, lastApplySeconds: 0.25, lastVerdictSeconds: null, ringRebuilds: 1, reloads: 1,
-    reloadsRefused: 0, transitions: new Map([["pool/a", 3]]), events: 9,
+    reloadsRefused: 0, transitions: new Map([["pool/a", 3]]), flows: new Map([["pool/a", { ok: 8, failed: 5, ejections: 2, spared: 1 }]]), events: 9,
   });
   return { status, counters, totals } as unknown as Supervisor;
 }

@@ -2,62 +2,20 @@
 // list of states.
 
 import { describe, expect, it } from "vitest";
-import type { Checker, CheckerOptions, HealthTransition } from "../../src/health/checker.ts";
 import { createSlowStart } from "../../src/health/slow_start.ts";
 import type { ProbeTarget } from "../../src/health/target.ts";
-import { parseAddress } from "../../src/model/address.ts";
 import type { Health } from "../../src/model/health_check.ts";
-import { ADMISSION_MAX, type BackendHealth } from "../../src/model/table.ts";
-import { createFakeEnv } from "../support/fake_env.ts";
+import { ADMISSION_MAX } from "../../src/model/table.ts";
+import { DOWN, LayerWorld, target as targetOf, UP } from "../support/layer_world.ts";
 
 const SLOW: Health = {
   type: "tcp", intervalMs: 1000, timeoutMs: 400, rise: 1, fall: 1, jitter: 0, port: null, via: "direct", source: null, slowStartMs: 20_000,
 };
 
-function target(name: string, health: Health = SLOW): ProbeTarget {
-  const [pool = "", backend = ""] = name.split("/");
-  return { name, pool, backend, address: parseAddress("10.0.0.1")!, port: 80, health, through: [] };
-}
+function target(name: string, health: Health = SLOW): ProbeTarget { return targetOf(name, health); }
 
-const UP: BackendHealth = { alive: true, known: true, admission: ADMISSION_MAX, reason: "connected", sinceMs: 0 };
-const DOWN: BackendHealth = { ...UP, alive: false, admission: 0, reason: "timeout" };
-
-class Scene {
-  readonly env = createFakeEnv();
-  readonly told: HealthTransition[] = [];
-  steps = 0;
-  #states: ReadonlyMap<string, BackendHealth> = new Map();
-  #hear: CheckerOptions["onTransition"] = () => undefined;
-  readonly checker: Checker;
-
-  constructor() {
-    const options = {
-      env: this.env, probe: () => Promise.reject(new Error("nobody probes here")),
-      onTransition: (transition: HealthTransition) => { this.told.push(transition); }, onStep: () => { this.steps += 1; },
-    };
-    this.checker = createSlowStart(options, ({ onTransition }) => {
-      this.#hear = onTransition;
-      const none = { running: 0, waiting: 0, started: 0, succeeded: 0, failed: 0, inconclusive: 0, delayed: 0 };
-      return {
-        update: (targets) => { this.#states = new Map(targets.map(({ name }) => [name, this.#states.get(name) ?? UP])); },
-        states: () => this.#states, probeNow: () => true, records: () => [], counts: () => none, stop: () => undefined,
-      };
-    });
-  }
-
-  turns(name: string, health: BackendHealth): void {
-    const before = this.#states.get(name)!;
-    this.#states = new Map([...this.#states, [name, health]]);
-    const status = ({ alive, admission }: BackendHealth): HealthTransition["to"] =>
-      !alive ? "down" : admission === 0 ? "draining" : "up";
-    const [pool = "", backend = ""] = name.split("/");
-    this.#hear({ from: status(before), to: status(health), reason: health.reason, atMs: 0, name, pool, backend, health });
-  }
-
-  /** In percent. */
-  share(name: string): number {
-    return Math.round(((this.checker.states().get(name)?.admission ?? -1) * 100) / ADMISSION_MAX);
-  }
+class Scene extends LayerWorld {
+  constructor() { super(createSlowStart); }
 }
 
 describe("slow start", () => {

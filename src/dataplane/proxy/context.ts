@@ -6,6 +6,7 @@ import type { PassDatagram, PlanePredecessor } from "../dataplane.ts";
 import type { Address } from "../../model/address.ts";
 import { nextPick } from "../../model/choice.ts";
 import type { Decide, Decision, State } from "../../model/decide.ts";
+import type { FlowListener } from "../../model/flows_seen.ts";
 import type { PickState } from "../../model/pick.ts";
 import { isFailedOpen } from "../../model/split.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
@@ -21,6 +22,8 @@ export interface ProxyContext {
   readonly take: PlanePredecessor["take"];
   /** Where datagrams of clients without a session go while the predecessor begins sessions; null: it does not. */
   readonly pass: PassDatagram | null;
+  /** What becomes of flows, for whoever listens. */
+  readonly saw: FlowListener;
   /** The table in force. */
   table(): ForwardingTable;
   /** Warns at most once in a while for each `topic`; what happens often is in the counters. */

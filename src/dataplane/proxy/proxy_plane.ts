@@ -7,6 +7,7 @@ import type { Failure } from "../../errors.ts";
 import type { Config, Protocol } from "../../model/config.ts";
 import type { Decide } from "../../model/decide.ts";
 import { decide } from "../../model/decide.ts";
+import type { FlowListener } from "../../model/flows_seen.ts";
 import { compareSpecificity, singleAddress } from "../../model/service_address.ts";
 import type { ForwardingTable, Ledger, Service } from "../../model/table.ts";
 import { NO_NAT } from "../../model/nat.ts";
@@ -78,6 +79,7 @@ class ProxyPlane implements Dataplane {
   #failed: ReadonlyMap<string, string> = new Map();
   #cancelSweep: Cancel | null = null;
   #cancelRestore: Cancel | null = null;
+  #flowsSeen: FlowListener = () => undefined;
   #isClosed = false;
 
   constructor(options: ProxyPlaneOptions, decideWith: Decide) {
@@ -91,7 +93,7 @@ class ProxyPlane implements Dataplane {
     this.#context = {
       env, tally: this.#tally, decide: decideWith, descriptors: descriptorBudget(env),
       take: (key) => predecessor?.take(key) ?? Promise.resolve(null), pass: passes ? predecessor.pass : null,
-      table: () => this.#table, warn: createWarner(env),
+      saw: (backend, seen) => { this.#flowsSeen(backend, seen); }, table: () => this.#table, warn: createWarner(env),
     };
     if (passes) predecessor.onSessions(new SessionTaking(this.#context, this.#listeners));
   }
@@ -161,6 +163,8 @@ class ProxyPlane implements Dataplane {
       listening: new Map(listening), neighbours: new Map(), pathMtus: new Map(), failed: this.#failed,
     };
   }
+
+  onFlows(listener: FlowListener): void { this.#flowsSeen = listener; }
 
   heartbeat(): void {
     // sockets die with the process: nobody needs to be told

@@ -4,11 +4,13 @@
 
 import type { NetConnectOpts, Socket } from "node:net";
 import type { Cancel } from "../../env.ts";
+import { failedFlow, LOCAL_FAULTS } from "../../model/flows_seen.ts";
 import { proxyHeaderV1, proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
 import type { ClientPlace, ProxyContext, ServiceLoad, VirtualPlace } from "./context.ts";
 import { decideAgain } from "./context.ts";
-import { reasonOf } from "./listening.ts";
+import { watchFirstAnswer } from "./first_answer.ts";
+import { errnoName, reasonOf } from "./listening.ts";
 import type { Account } from "./tally.ts";
 
 /** How much of each direction waits in this process before reading stops. */
@@ -19,6 +21,8 @@ const KEEP_ALIVE_MS = 60_000;
 const LINGER_MS = 10_000;
 /** Written to learn of errors. */
 const NOTHING = new Uint8Array(0);
+/** No fault of the backend that is to be left. */
+const TAKEN_OUT = new Error("the backend is taken out");
 
 export interface ConnectionStart {
   readonly client: Socket;
@@ -45,6 +49,8 @@ export class TcpConnection {
   #name = "";
   #isConnecting = false;
   #account: Account | null = null;
+  /** The connection is given up, since nothing moves. */
+  #tellSilence: () => void = () => undefined;
   #cancelTimer: Cancel | null = null;
   #isEnding = false;
   #hasEnded = false;
@@ -88,6 +94,7 @@ export class TcpConnection {
       this.#activeAtMs = nowMs;
     } else if (nowMs - this.#activeAtMs >= idleTimeoutMs) {
       this.#context.tally.incident("idle_timeout");
+      this.#tellSilence();
       this.#isEnding = true;
       this.#start.client.destroy();
       backend.destroy();
@@ -141,7 +148,7 @@ export class TcpConnection {
       backend.destroy();
       this.#retry(destination, error);
     };
-    this.#giveUp = () => { fail(new Error("the backend is taken out")); };
+    this.#giveUp = () => { fail(TAKEN_OUT); };
     const timeoutMs = this.#start.service().config.proxy.connectTimeoutMs;
     this.#cancelTimer = env.clock.after(timeoutMs, () => { fail(null); });
     backend.on("error", (error) => {
@@ -161,6 +168,7 @@ export class TcpConnection {
     this.#setConnecting(false);
     if (this.#isEnding) return;
     tally.incident(error === null ? "connect_timeout" : "connect_failed");
+    this.#tellRefusal(destination.name, error);
     this.#context.warn(`connect ${destination.name}`, {
       service: this.#start.service().name, backend: destination.name,
       reason: error === null ? "timeout" : reasonOf(error),
@@ -178,8 +186,15 @@ export class TcpConnection {
     }
   }
 
+  /** Faults of this host say nothing of the backend. */
+  #tellRefusal(backend: string, error: unknown): void {
+    if (error === TAKEN_OUT || LOCAL_FAULTS[errnoName(error)] !== undefined) return;
+    this.#context.saw(backend, failedFlow(error === null ? "timeout while connecting" : reasonOf(error)));
+  }
+
   #join(backend: Socket, destination: Destination): void {
     const { client } = this.#start;
+    const { env: { clock }, saw } = this.#context;
     this.#cancelTimer?.();
     this.#cancelTimer = null;
     this.#setConnecting(false);
@@ -189,6 +204,9 @@ export class TcpConnection {
     if (header !== null) backend.write(header);
     client.pipe(backend, { end: false });
     backend.pipe(client, { end: false });
+    this.#tellSilence = watchFirstAnswer({
+      from: backend, client, nowMs: () => clock.monotonicMs(), tell: (seen) => { saw(destination.name, seen); },
+    });
     client.once("end", () => { this.#passEnd(client, backend); });
     backend.once("end", () => { this.#passEnd(backend, client); });
   }

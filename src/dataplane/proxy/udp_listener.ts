@@ -109,7 +109,9 @@ export class UdpListener {
   sweep(nowMs: number): void {
     if (this.#passing !== null) return; // what moves elsewhere is not known here
     for (const [key, session] of this.#sessions) {
-      if (session.isIdle(nowMs, this.idleMs)) this.#end(key, session);
+      if (!session.isIdle(nowMs, this.idleMs)) continue;
+      this.#forget(key);
+      session.expire();
     }
   }
 

@@ -4,15 +4,18 @@
 
 import type { Socket } from "node:dgram";
 import type { Address } from "../../model/address.ts";
+import { ANSWERED, failedFlow, silentFlow, type FlowsSeen } from "../../model/flows_seen.ts";
 import { proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
 import type { ClientPlace, ProxyContext, VirtualPlace } from "./context.ts";
-import { reasonOf } from "./listening.ts";
+import { errnoName, reasonOf } from "./listening.ts";
 import { createSessionSocket, isFrom } from "./session_socket.ts";
 import type { Account } from "./tally.ts";
 
 /** Datagrams that wait while the socket is being connected. */
 const WAITING_MAX = 64;
+/** What ICMP messages about the backend come as: no port there, or no host. */
+const UNREACHABLE: ReadonlySet<string> = new Set(["ECONNREFUSED", "EHOSTUNREACH"]);
 
 export interface SessionStart {
   readonly place: ClientPlace;
@@ -55,6 +58,8 @@ export class UdpSession {
   #movedBefore = 0;
   #movedWhenShared = 0;
   #activeAtMs: number;
+  /** The backend has answered, and nothing said since then that it does not. */
+  #isAnswered = false;
 
   constructor(context: ProxyContext, start: SessionStart) {
     this.#context = context;
@@ -92,6 +97,12 @@ export class UdpSession {
       this.#activeAtMs = nowMs;
     }
     return nowMs - this.#activeAtMs >= idleMs;
+  }
+
+  /** Ends since nothing moves. */
+  expire(): void {
+    if (!this.#isAnswered) this.#tell(silentFlow("no answer until the idle timeout"));
+    this.close();
   }
 
   close(): void {
@@ -183,6 +194,8 @@ export class UdpSession {
         return;
       }
       this.#moved += 1;
+      if (!this.#isAnswered) this.#tell(ANSWERED);
+      this.#isAnswered = true;
       if (!this.#isClosed) reply(datagram);
     });
     socket.on("error", (error) => { this.#onLoss(error); });
@@ -207,6 +220,9 @@ export class UdpSession {
   #onLoss(error: Error): void {
     this.#context.tally.incident("datagram_dropped");
     this.#warn(error);
+    if (!UNREACHABLE.has(errnoName(error))) return;
+    this.#isAnswered = false;
+    this.#tell(failedFlow(reasonOf(error)));
   }
 
   #onConnected(waiting: readonly Uint8Array[], error: Error | null): void {
@@ -221,6 +237,10 @@ export class UdpSession {
     // Node 20 connects no socket of IPv6 that came from another process (EINVAL): it goes on without.
     this.#way = { is: error === null ? "connected" : "by address" };
     for (const datagram of waiting) this.#forward(datagram);
+  }
+
+  #tell(seen: FlowsSeen): void {
+    if (!this.#isClosed) this.#context.saw(this.#account.backend, seen);
   }
 
   #warn(error: Error): void {

@@ -2,6 +2,7 @@
 // befell it. Knows time through Env, and errors; must never know a socket or what a probe asks.
 
 import type { Env } from "../../env.ts";
+import { LOCAL_FAULTS } from "../../model/flows_seen.ts";
 import type { Certificate, Outcome } from "../judge.ts";
 
 export type Verdict = Omit<Outcome, "durationMs">;
@@ -21,16 +22,6 @@ export interface Attempt {
 
 /** The fault is on this side: it says nothing of the backend. */
 export class OwnFault extends Error {}
-
-/** Faults of this host. They end a probe without saying anything of the backend. */
-const LOCAL_FAULTS: Readonly<Record<string, string>> = {
-  EMFILE: "this process has no file descriptor left",
-  ENFILE: "this host has no file descriptor left",
-  ENOBUFS: "this host has no buffer space left",
-  ENOMEM: "this host has no memory left",
-  EADDRNOTAVAIL: "this host has no local port left towards the backend",
-  EADDRINUSE: "this host has no local port left",
-};
 
 const FAULTS: Readonly<Record<string, string>> = {
   ECONNREFUSED: "connection refused",

@@ -1,0 +1,160 @@
+// Backends whose flows fail are ejected for a while: a layer that takes admission from them, and keeps within what a
+// pool can spare. Knows what planes saw of flows, and time; must never know a plane, or what admission does.
+//
+// It adds to what probes find and never says that a backend is down: flows that are under way stay. One that the
+// probes have down is theirs, and no longer ejected. Nothing of it outlives the process.
+
+import type { Cancel } from "../env.ts";
+import type { FlowsSeen } from "../model/flows_seen.ts";
+import type { OutlierRules } from "../model/health_check.ts";
+import type { BackendHealth } from "../model/table.ts";
+import type { Checker, CheckerOptions, FlowTotals, HealthTransition } from "./checker.ts";
+import { Layer, type MakeChecker } from "./layer.ts";
+import { eject, ejectedMax, failuresIn, judgeFlows, pardon, readmit, unsuspected, type OutlierState } from "./outlier.ts";
+import type { ProbeTarget } from "./target.ts";
+
+interface Suspect {
+  readonly target: ProbeTarget;
+  readonly rules: OutlierRules;
+  state: OutlierState;
+  ejected: Ejection | null;
+  totals: FlowTotals;
+}
+
+interface Ejection {
+  /** Monotonic. */
+  readonly untilMs: number;
+  /** Wall clock. */
+  readonly sinceMs: number;
+  readonly reason: string;
+}
+
+const NO_FLOWS: FlowTotals = { ok: 0, failed: 0, ejections: 0, spared: 0 };
+/** How often at most the log says that a pool has nobody to spare. */
+const SPARED_WARNING_MS = 60_000;
+
+export function createOutliers(options: CheckerOptions, make: MakeChecker): Checker {
+  return new Outliers(options, make);
+}
+
+class Outliers extends Layer {
+  #suspects = new Map<string, Suspect>();
+  #ejections = 0;
+  #cancelEnd: Cancel | null = null;
+  /** By pool, when it was last said (monotonic). */
+  readonly #warnedAtMs = new Map<string, number>();
+
+  protected get isIdle(): boolean { return this.#ejections === 0; }
+
+  override flowTotals(): ReadonlyMap<string, FlowTotals> {
+    return new Map([...this.#suspects].map(([name, { totals }]) => [name, totals]));
+  }
+
+  override hearFlows(name: string, seen: FlowsSeen): void {
+    const suspect = this.#suspects.get(name);
+    if (this.isStopped || suspect === undefined) return;
+    const { rules, totals } = suspect;
+    suspect.totals = { ...totals, ok: totals.ok + seen.ok, failed: totals.failed + failuresIn(seen, rules) };
+    if (suspect.ejected !== null || !takesFlows(this.below.states().get(name))) return;
+    const nowMs = this.env.clock.monotonicMs();
+    const { state, complaint } = judgeFlows(suspect.state, seen, rules, nowMs);
+    suspect.state = state;
+    if (complaint !== null) this.#accuse(suspect, complaint, nowMs);
+  }
+
+  protected adopt(targets: readonly ProbeTarget[]): readonly ProbeTarget[] {
+    const before = this.#suspects;
+    const nowMs = this.env.clock.monotonicMs();
+    this.#suspects = new Map(targets.flatMap((target) => {
+      const rules = target.health.outlier;
+      if (rules === undefined) return [];
+      const old = before.get(target.name);
+      const isSame = old?.target.address.text === target.address.text && old.target.port === target.port;
+      const begun = isSame ? old : { state: unsuspected(nowMs), ejected: null, totals: NO_FLOWS };
+      return [[target.name, { ...begun, target, rules }] as const];
+    }));
+    for (const pool of this.#warnedAtMs.keys()) {
+      if (!targets.some((each) => each.pool === pool)) this.#warnedAtMs.delete(pool);
+    }
+    this.#await();
+    return targets;
+  }
+
+  /** Whom probes have down, they will bring back. */
+  protected learn({ name, to }: HealthTransition): void {
+    const suspect = this.#suspects.get(name);
+    if (suspect === undefined || to !== "down") return;
+    const nowMs = this.env.clock.monotonicMs();
+    suspect.state = suspect.ejected === null ? pardon(suspect.state, nowMs) : readmit(suspect.state, nowMs);
+    suspect.ejected = null;
+    this.#await();
+  }
+
+  protected release(): void { this.#cancelEnd?.(); }
+
+  protected lay(name: string, health: BackendHealth): BackendHealth {
+    const ejected = this.#suspects.get(name)?.ejected ?? null;
+    if (ejected === null || !takesFlows(health)) return health;
+    return { ...health, known: true, admission: 0, withheld: "ejected", reason: ejected.reason, sinceMs: ejected.sinceMs };
+  }
+
+  #accuse(suspect: Suspect, complaint: string, nowMs: number): void {
+    const { target: { name, pool }, rules, totals } = suspect;
+    const refusal = this.#whySpared(suspect);
+    if (refusal !== null) {
+      suspect.state = pardon(suspect.state, nowMs);
+      suspect.totals = { ...totals, spared: totals.spared + 1 };
+      if (nowMs - (this.#warnedAtMs.get(pool) ?? -Infinity) < SPARED_WARNING_MS) return;
+      this.#warnedAtMs.set(pool, nowMs);
+      this.env.log.warn({ backend: name }, `${name} is not ejected, though ${complaint}: ${refusal}`);
+      return;
+    }
+    const { state, forMs } = eject(suspect.state, rules, nowMs);
+    const sinceMs = this.env.clock.wallMs();
+    const reason = `${complaint}; ejected for ${forMs / 1000} s`;
+    suspect.state = state;
+    suspect.totals = { ...totals, ejections: totals.ejections + 1 };
+    suspect.ejected = { untilMs: nowMs + forMs, sinceMs, reason };
+    this.#await();
+    this.changed();
+    this.tell(name, sinceMs);
+  }
+
+  /** Null: its pool can spare it. */
+  #whySpared({ target: { name, pool }, rules }: Suspect): string | null {
+    const below = this.below.states();
+    const members = [...this.targets.values()].filter((each) => each.pool === pool);
+    const ejected = members.filter((each) => (this.#suspects.get(each.name)?.ejected ?? null) !== null);
+    const max = ejectedMax(members.length, rules);
+    if (ejected.length >= max) return `${ejected.length} of ${members.length} backends of ${pool} are ejected already (ejectedMax)`;
+    const others = members.filter((each) => each.name !== name && !ejected.includes(each) && takesFlows(below.get(each.name)));
+    return others.length > 0 ? null : `no other backend of ${pool} takes flows`;
+  }
+
+  /** One timer, for the ejection that ends first. */
+  #await(): void {
+    this.#cancelEnd?.();
+    this.#cancelEnd = null;
+    const ends = [...this.#suspects.values()].flatMap(({ ejected }) => (ejected === null ? [] : [ejected.untilMs]));
+    this.#ejections = ends.length;
+    if (ends.length === 0 || this.isStopped) return;
+    const delayMs = Math.max(0, Math.min(...ends) - this.env.clock.monotonicMs());
+    this.#cancelEnd = this.env.clock.after(delayMs, () => { this.#endThoseOver(); });
+  }
+
+  #endThoseOver(): void {
+    const nowMs = this.env.clock.monotonicMs();
+    const over = [...this.#suspects.values()].filter(({ ejected }) => ejected !== null && ejected.untilMs <= nowMs);
+    for (const suspect of over) {
+      suspect.ejected = null;
+      suspect.state = readmit(suspect.state, nowMs);
+    }
+    this.#await();
+    this.changed();
+    for (const { target: { name } } of over) this.tell(name, this.env.clock.wallMs());
+  }
+}
+
+function takesFlows(health: BackendHealth | undefined): boolean {
+  return health?.alive === true && health.admission > 0;
+}

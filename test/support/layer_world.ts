@@ -1,0 +1,58 @@
+// A checker that is a list of states, for what is laid over it, with targets of one address each. Time is fake.
+// Knows the door of a Checker only.
+
+import type { Checker, CheckerOptions, HealthTransition } from "../../src/health/checker.ts";
+import { statusOf, type MakeChecker } from "../../src/health/layer.ts";
+import type { ProbeTarget } from "../../src/health/target.ts";
+import { parseAddress } from "../../src/model/address.ts";
+import type { Health } from "../../src/model/health_check.ts";
+import { ADMISSION_MAX, type BackendHealth } from "../../src/model/table.ts";
+import { createFakeEnv } from "./fake_env.ts";
+
+export const UP: BackendHealth = { alive: true, known: true, admission: ADMISSION_MAX, reason: "connected", sinceMs: 0 };
+export const DOWN: BackendHealth = { ...UP, alive: false, admission: 0, reason: "timeout" };
+
+export function target(name: string, health: Health, address = "10.0.0.1"): ProbeTarget {
+  const [pool = "", backend = ""] = name.split("/");
+  return { name, pool, backend, address: parseAddress(address)!, port: 80, health, through: [] };
+}
+
+export class LayerWorld {
+  readonly env = createFakeEnv();
+  readonly told: HealthTransition[] = [];
+  steps = 0;
+  #states: ReadonlyMap<string, BackendHealth> = new Map();
+  #hear: CheckerOptions["onTransition"] = () => undefined;
+  readonly checker: Checker;
+
+  /** `lay`: makes the layers over what it is given. */
+  constructor(lay: (options: CheckerOptions & { readonly onStep: () => void }, make: MakeChecker) => Checker) {
+    const options = {
+      env: this.env, probe: () => Promise.reject(new Error("nobody probes here")),
+      onTransition: (transition: HealthTransition) => { this.told.push(transition); }, onStep: () => { this.steps += 1; },
+    };
+    this.checker = lay(options, ({ onTransition }) => {
+      this.#hear = onTransition;
+      const none = { running: 0, waiting: 0, started: 0, succeeded: 0, failed: 0, inconclusive: 0, delayed: 0 };
+      return {
+        update: (targets) => { this.#states = new Map(targets.map(({ name }) => [name, this.#states.get(name) ?? UP])); },
+        states: () => this.#states, probeNow: () => true, records: () => [], counts: () => none,
+        hearFlows: () => undefined, flowTotals: () => new Map(), stop: () => undefined,
+      };
+    });
+  }
+
+  turns(name: string, health: BackendHealth): void {
+    const before = this.#states.get(name)!;
+    this.#states = new Map([...this.#states, [name, health]]);
+    const [pool = "", backend = ""] = name.split("/");
+    this.#hear({ from: statusOf(before), to: statusOf(health), reason: health.reason, atMs: 0, name, pool, backend, health });
+  }
+
+  state(name: string): BackendHealth | undefined { return this.checker.states().get(name); }
+
+  /** Of its admission, in percent. */
+  share(name: string): number {
+    return Math.round(((this.state(name)?.admission ?? -1) * 100) / ADMISSION_MAX);
+  }
+}
