@@ -34,6 +34,7 @@ export function convertConfig(raw: RawConfig): Config {
   return {
     version: raw.version,
     instance: raw.instance,
+    zone: raw.zone,
     dataplane: {
       mode: dataplane.mode,
       interfaces: dataplane.interfaces,

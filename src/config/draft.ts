@@ -60,6 +60,8 @@ export interface Draft {
   /** What is known of the host; null: nothing. */
   readonly host: HostFacts | null;
   readonly instance: string | undefined;
+  /** undefined: none that could be read. */
+  readonly zone: string | null | undefined;
   readonly dataplane: Partial<RawConfig["dataplane"]>;
   readonly limits: Partial<RawConfig["limits"]>;
   /** Pools under `pools`, then inline ones. */
@@ -90,7 +92,7 @@ export function recordOf(value: unknown): Readonly<Record<string, unknown>> {
 }
 
 /** What a service says itself; its inline pool is drafted like any other. */
-const headSchema = serviceSchema.omit({ backends: true, health: true, reserves: true, sorry: true });
+const headSchema = serviceSchema.omit({ backends: true, health: true, reserves: true, sorry: true, spillBelow: true });
 const rulesSchema = z.strictObject(poolRuleKeys);
 const { dataplane: dataplaneSchema, limits: limitsSchema } = configSchema.shape;
 
@@ -107,6 +109,7 @@ export function draftConfig(root: unknown, host: HostFacts | null = null): Draft
   return {
     root, host,
     instance: instance.data,
+    zone: configSchema.shape.zone.safeParse(file["zone"]).data,
     dataplane: parseFields(dataplaneSchema.unwrap(), file["dataplane"]),
     limits: parseFields(limitsSchema.unwrap(), file["limits"]),
     pools: [...pools.values(), ...inline],

@@ -42,6 +42,7 @@ function fileForm(config: Config): Record<string, unknown> {
   return {
     version: config.version,
     instance: config.instance,
+    zone: config.zone,
     dataplane: {
       mode: dataplane.mode,
       interfaces: dataplane.interfaces,

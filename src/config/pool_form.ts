@@ -4,13 +4,15 @@ import type { PoolConfig } from "../model/config.ts";
 import { formatMinimum, readMinimum } from "./formats_pool.ts";
 import type { RawRules } from "./schema_pool.ts";
 
-type Rules = Pick<PoolConfig, "reserves" | "sorry">;
+type Rules = Pick<PoolConfig, "reserves" | "sorry" | "spillBelow">;
 
-export function convertRules({ reserves, sorry }: RawRules): Rules {
-  return { reserves: { minimum: readMinimum(reserves?.minimum ?? 1) }, sorry: sorry ?? null };
+export function convertRules({ reserves, sorry, spillBelow }: RawRules): Rules {
+  return {
+    reserves: { minimum: readMinimum(reserves?.minimum ?? 1) }, sorry: sorry ?? null, spillBelow: spillBelow ?? null,
+  };
 }
 
 /** What the file would say. */
-export function rulesForm({ reserves, sorry }: Rules): Record<string, unknown> {
-  return { reserves: { minimum: formatMinimum(reserves.minimum) }, sorry };
+export function rulesForm({ reserves, ...rest }: Rules): Record<string, unknown> {
+  return { reserves: { minimum: formatMinimum(reserves.minimum) }, sorry: rest.sorry, spillBelow: rest.spillBelow };
 }

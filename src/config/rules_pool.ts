@@ -93,6 +93,27 @@ function* sorries(draft: Draft): Iterable<Finding> {
   }
 }
 
+/** What the local zone is measured by has to be there. */
+function* zones(draft: Draft): Iterable<Finding> {
+  for (const pool of draft.pools) {
+    const { spillBelow } = pool.rules;
+    const members = membersOf(pool).filter(({ fields }) => fields.weight !== 0);
+    if (spillBelow === undefined || spillBelow === null || draft.zone === undefined) continue;
+    const place = [...pool.path, "spillBelow"];
+    if (draft.zone === null) {
+      yield warning(place, "this instance is in no zone, and all backends take part", "say zone: NAME at the top of the file");
+      continue;
+    }
+    const { zone } = draft;
+    if (members.length > 0 && members.every(({ fields }) => fields.zone !== zone))
+      yield warning(place, `no backend is in zone ${zone}, and all of them take part`, "give those that are near a zone");
+    for (const { path, fields } of members) {
+      if (fields.zone !== null) continue;
+      yield { ...warning(path, "a backend without a zone counts as one of another zone", `such as zone: ${zone}`), at: "key" };
+    }
+  }
+}
+
 /** With a pool of its own name, the service's own keys are nobody's. */
 function* rulesOfNamedPools(draft: Draft): Iterable<Finding> {
   for (const { fields, path, inlines } of draft.services) {
@@ -102,4 +123,4 @@ function* rulesOfNamedPools(draft: Draft): Iterable<Finding> {
   }
 }
 
-export const POOL_RULES: readonly Rule[] = [reserves, panicBeforeReserves, sorries, rulesOfNamedPools];
+export const POOL_RULES: readonly Rule[] = [reserves, panicBeforeReserves, sorries, zones, rulesOfNamedPools];

@@ -10,7 +10,7 @@ import { natSchema } from "./schema_nat.ts";
 import { trackingKeys } from "./schema_tracking.ts";
 import { duration, hostAddress, integer, name, path, port, text } from "./schema_parts.ts";
 import { healthSchema } from "./schema_health.ts";
-import { inlineRuleKeys, poolRuleKeys, priorityKey } from "./schema_pool.ts";
+import { inlineRuleKeys, placeKeys, poolRuleKeys, zoneKey } from "./schema_pool.ts";
 import { probesSchema } from "./schema_probes.ts";
 import { quicLbSchema, serverIdsSchema } from "./schema_quic.ts";
 import { splitSchema } from "./schema_split.ts";
@@ -71,7 +71,7 @@ export const backendSchema = z.strictObject({
     pattern: formats.MAC_PATTERN, examples: ["02:00:00:00:00:0b"],
   }).nullable().default(null),
   serverIds: serverIdsSchema,
-  ...priorityKey,
+  ...placeKeys,
 }).meta({ id: "Backend" });
 
 const backends = z.array(backendSchema);
@@ -240,6 +240,7 @@ export const configSchema = z.strictObject({
     "Names pins, lock, control socket and state directory; several instances can share a host.",
   )
     .default("main"),
+  zone: zoneKey("Where this instance is, for pools with `spillBelow`; null: nowhere in particular."),
   dataplane: dataplane.prefault({}),
   limits: z.strictObject({
     services: integer("Services in this file.", 1, 65_535).default(256),

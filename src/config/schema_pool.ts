@@ -27,23 +27,35 @@ const reserves = { description: "When backends of a higher `priority` take flows
 const sorrySchema = name("One of the backends, which gets flows only while no other of the pool may: a server that says sorry. It has "
   + "no weight, is not probed, and never counts ([pools.md](pools.md#sorry)); null: there is none.").nullable();
 
-export const priorityKey = {
+const spillSchema = integer("With a smaller share of the backends in the instance's own `zone` up, in percent of their weight, "
+  + "backends of other zones take the rest; they get nothing before ([pools.md](pools.md#zones)). null: zones do not matter.",
+  1, 100).nullable();
+
+export function zoneKey(description: string): z.ZodDefault<z.ZodNullable<z.ZodString>> {
+  return name(description).nullable().default(null);
+}
+
+export const placeKeys = {
   priority: integer("0: takes flows first. Higher ones are reserves, the lower before the higher, for when too few of those "
     + "before them are up.", 0, PRIORITY_MAX).default(0),
+  zone: zoneKey("Where it is, such as a rack or a site, for `spillBelow` of its pool; null: in no zone."),
 };
 
 export const poolRuleKeys = {
   reserves: reservesSchema.prefault({}).meta(reserves),
   sorry: sorrySchema.default(null),
+  spillBelow: spillSchema.default(null),
 };
 
 export const inlineRuleKeys = {
   reserves: reservesSchema.optional().meta(reserves),
   sorry: sorrySchema.optional(),
+  spillBelow: spillSchema.optional(),
 };
 
 /** What the file says of these, perhaps nothing. */
 export interface RawRules {
   readonly reserves?: z.output<typeof reservesSchema> | undefined;
   readonly sorry?: string | null | undefined;
+  readonly spillBelow?: number | null | undefined;
 }

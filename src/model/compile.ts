@@ -9,7 +9,7 @@ import { activeOverrides } from "./effective.ts";
 import { claimDestinations, claimServices, destinationIds } from "./ledger.ts";
 import { natTable } from "./nat.ts";
 import { compareKeys } from "./permutation.ts";
-import { backendsOf, ruleWarnings } from "./pool_rules.ts";
+import { ruledPool, ruleWarnings } from "./pool_rules.ts";
 import { rememberLimits } from "./remember_pace.ts";
 import { quicRouting } from "./quic_servers.ts";
 import { formatServiceAddress, singlePort } from "./service_address.ts";
@@ -116,13 +116,13 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
     services: claimServices(previous.ledger.services, config.services.map(serviceKey), config.limits.services),
   };
   const follow = followSlots(previous, claimed.destinations);
-  const backends = new Map(config.pools.map((pool) =>
-    [pool, backendsOf(pool, overrides, intent.health)]));
-  for (const [pool, each] of backends) warnings.push(...ruleWarnings(pool, each));
+  const ruled = new Map(config.pools.map((pool) =>
+    [pool, ruledPool(pool, overrides, intent.health, config.zone)]));
+  for (const [pool, each] of ruled) warnings.push(...ruleWarnings(pool.name, each));
   const destinations = new Map<number, Destination>();
   const services = config.services.map((service, position): Service => {
     const candidates = memberships[position]!.members.map((member): Candidate =>
-      ({ ...member, backend: backends.get(member.pool)![member.position]! }));
+      ({ ...member, backend: ruled.get(member.pool)!.backends[member.position]! }));
     for (const candidate of candidates) addDestination(destinations, candidate, service, claimed);
     return follow(compileService(service, candidates, claimed, intent.hashSeed, memo, warnings));
   });

@@ -40,6 +40,8 @@ export interface BackendConfig {
   readonly serverIds: readonly string[];
   /** 0: the first to take flows. Higher ones are reserves, of which the lower go first. */
   readonly priority: number;
+  /** Where it is; null: nobody says. */
+  readonly zone: string | null;
 }
 
 /** How many of some backends: so many, or so large a share of them. */
@@ -55,6 +57,8 @@ export interface PoolConfig {
   readonly reserves: { readonly minimum: Minimum };
   /** The backend that takes flows when no other may, and has no part in anything else; null: there is none. */
   readonly sorry: string | null;
+  /** With less of the local zone up, in percent of its weight, other zones take the rest; null: zones do not matter. */
+  readonly spillBelow: number | null;
 }
 
 export interface ServiceProxyConfig {
@@ -155,6 +159,8 @@ export interface Limits {
 export interface Config {
   readonly version: 1;
   readonly instance: string;
+  /** Where the instance is; null: nobody says. */
+  readonly zone: string | null;
   readonly dataplane: {
     readonly mode: DataplaneMode;
     readonly interfaces: readonly string[];

@@ -6,6 +6,8 @@ import type { Minimum, PoolConfig } from "./config.ts";
 import type { ActiveOverrides, EffectiveBackend } from "./effective.ts";
 import { effectiveBackends } from "./effective.ts";
 import type { Destination, Intent } from "./table.ts";
+import type { Spill } from "./zones.ts";
+import { isLocal, spillOf } from "./zones.ts";
 
 /** The backends of one priority. */
 export interface PriorityGroup {
@@ -20,12 +22,24 @@ export interface PriorityGroup {
   readonly before: { readonly size: number; readonly up: number };
 }
 
-/** The backends of a pool, in the order of the file, as its rules let them take flows. */
-export function backendsOf(
-  pool: PoolConfig, overrides: ReadonlyMap<string, ActiveOverrides>, health: Intent["health"],
-): EffectiveBackend[] {
+/** A pool as its rules make it. */
+export interface RuledPool {
+  /** In the order of the file, as they may take flows. */
+  readonly backends: readonly EffectiveBackend[];
+  readonly groups: readonly PriorityGroup[];
+  /** Null: zones do not matter. */
+  readonly spill: Spill | null;
+}
+
+/** `zone`: the instance's. */
+export function ruledPool(
+  pool: PoolConfig, overrides: ReadonlyMap<string, ActiveOverrides>, health: Intent["health"], zone: string | null,
+): RuledPool {
   const backends = effectiveBackends(pool, overrides, health).map((each) => (each.config.name === pool.sorry ? sorryOf(each) : each));
-  return holdBackSorry(holdBackReserves(pool, backends));
+  const groups = priorityGroups(pool, backends);
+  const asked = holdBackReserves(groups, backends);
+  const spill = spillOf(asked.filter(({ isHeldBack, isSorry }) => !isHeldBack && !isSorry), zone, pool.spillBelow);
+  return { groups, spill, backends: holdBackSorry(spill === null ? asked : asked.map((each) => limitForeign(each, spill))) };
 }
 
 /** Of no weight, and up for nobody's count. */
@@ -57,7 +71,7 @@ export function neededOf(minimum: Minimum, size: number): number {
  * In order. A group is active while each one before it is, and fewer than the minimum of all their backends are up:
  * so the group that suffices keeps all behind it back. The first is always active.
  */
-export function priorityGroups({ reserves }: PoolConfig, backends: readonly EffectiveBackend[]): PriorityGroup[] {
+function priorityGroups({ reserves }: PoolConfig, backends: readonly EffectiveBackend[]): PriorityGroup[] {
   const priorities = [...new Set(backends.filter(({ isSorry }) => !isSorry).map(({ config }) => config.priority))].sort((a, b) => a - b);
   const groups: PriorityGroup[] = [];
   let before: PriorityGroup["before"] = { size: 0, up: 0 };
@@ -72,8 +86,8 @@ export function priorityGroups({ reserves }: PoolConfig, backends: readonly Effe
   return groups;
 }
 
-function holdBackReserves(pool: PoolConfig, backends: EffectiveBackend[]): EffectiveBackend[] {
-  const held = priorityGroups(pool, backends).filter(({ isActive }) => !isActive);
+function holdBackReserves(groups: readonly PriorityGroup[], backends: EffectiveBackend[]): EffectiveBackend[] {
+  const held = groups.filter(({ isActive }) => !isActive);
   if (held.length === 0) return backends;
   return backends.map((backend) => {
     const group = held.find(({ priority }) => priority === backend.config.priority);
@@ -83,16 +97,37 @@ function holdBackReserves(pool: PoolConfig, backends: EffectiveBackend[]): Effec
   });
 }
 
+/** Another zone's backends have the part that is missing here. */
+function limitForeign(backend: EffectiveBackend, spill: Spill): EffectiveBackend {
+  const { zone, weight, weightUp, factor } = spill;
+  if (isLocal(backend, zone) || backend.isHeldBack || backend.isSorry || factor === 1) return backend;
+  const found = `${percentOf(weightUp / weight)} of zone ${zone} is up`;
+  if (factor === 0) return holdBack(backend, `in another zone, ${found}`);
+  if (!backend.isUp) return backend;
+  const admission = Math.max(1, Math.floor(backend.admission * factor));
+  return { ...backend, admission, stateProvenance: { source: "pool", reason: `takes ${percentOf(factor)} of its share, ${found}` } };
+}
+
+function percentOf(share: number): string {
+  return `${Math.floor(share * 100)}%`;
+}
+
 /** Keeps its flows and gets no new ones. Of one that is not up, what is wrong with it says more. */
 function holdBack(backend: EffectiveBackend, reason: string): EffectiveBackend {
   const held = { ...backend, admission: 0, isHeldBack: true };
   return backend.isUp ? { ...held, stateProvenance: { source: "pool", reason } } : held;
 }
 
-/** What an operator should hear of: reserves that take flows. Of a sorry backend each service tells. */
-export function ruleWarnings(pool: PoolConfig, backends: readonly EffectiveBackend[]): string[] {
-  return priorityGroups(pool, backends).slice(1).filter(({ isActive }) => isActive).map(({ priority, before }) =>
-    `pool ${pool.name}: ${before.up} of ${before.size} backends before priority ${priority} are up, and those with it take flows too`);
+/** What an operator should hear of: reserves and other zones that take flows. Of a sorry backend each service tells. */
+export function ruleWarnings(name: string, { groups, spill }: RuledPool): string[] {
+  const warnings = groups.slice(1).filter(({ isActive }) => isActive).map(({ priority, before }) =>
+    `pool ${name}: ${before.up} of ${before.size} backends before priority ${priority} are up, and those with it take flows too`);
+  if (spill !== null && spill.share > 0) {
+    const { weightUp, weight, zone, share } = spill;
+    warnings.push(`pool ${name}: ${percentOf(weightUp / weight)} of zone ${zone} is up, `
+      + `and ${percentOf(share)} of new flows go to other zones`);
+  }
+  return warnings;
 }
 
 /** Whether a destination could take flows, needed or not. */

@@ -174,6 +174,13 @@ export const METRICS: readonly MetricDefinition[] = [
       priorities.map(({ priority, active }): Sample => [{ pool: name, priority: String(priority) }, active ? 1 : 0])),
   },
   {
+    name: "pointsman_pool_spill_ratio",
+    type: "gauge",
+    labels: ["pool"],
+    help: "Part of new flows that goes to other zones than this instance's; of pools with spillBelow and local backends.",
+    samples: ({ status }) => status.pools.flatMap(({ name, zone }): Sample[] => zone === null ? [] : [[{ pool: name }, zone.spill]]),
+  },
+  {
     name: "pointsman_pool_sorry",
     type: "gauge",
     labels: ["pool"],

@@ -2,14 +2,13 @@
 
 import type { PoolView } from "../api/schemas_pools.ts";
 import { activeOverrides } from "../model/effective.ts";
-import { backendsOf, priorityGroups } from "../model/pool_rules.ts";
+import { ruledPool } from "../model/pool_rules.ts";
 import type { Intent } from "../model/table.ts";
 
 export function poolViews({ intent }: { readonly intent: Intent }): PoolView[] {
   const overrides = activeOverrides(intent.overrides, intent.nowMs);
   return intent.config.pools.map((pool): PoolView => {
-    const backends = backendsOf(pool, overrides, intent.health);
-    const groups = priorityGroups(pool, backends);
+    const { backends, groups, spill } = ruledPool(pool, overrides, intent.health, intent.config.zone);
     const sorry = backends.find(({ isSorry }) => isSorry);
     return {
       name: pool.name,
@@ -17,6 +16,7 @@ export function poolViews({ intent }: { readonly intent: Intent }): PoolView[] {
       backendsUp: groups.reduce((sum, { up }) => sum + up, 0),
       priorities: groups.map(({ priority, size, up, isActive }) => ({ priority, backends: size, backendsUp: up, active: isActive })),
       sorry: sorry === undefined ? null : sorry.alive && sorry.admission > 0,
+      zone: spill === null ? null : { name: spill.zone, weight: spill.weight, weightUp: spill.weightUp, spill: spill.share },
     };
   });
 }

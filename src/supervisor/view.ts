@@ -9,7 +9,7 @@ import type { Config } from "../model/config.ts";
 import { activeOverrides, backendState } from "../model/effective.ts";
 import type { EffectiveBackend } from "../model/effective.ts";
 import { amountOf } from "../model/held_flows.ts";
-import { backendsOf, isUpIn } from "../model/pool_rules.ts";
+import { isUpIn, ruledPool } from "../model/pool_rules.ts";
 import { formatServiceAddress } from "../model/service_address.ts";
 import { groupsOf, idealShares, slotsOfParts } from "../model/split.ts";
 import { outerProtocols } from "../model/tunnel_error.ts";
@@ -143,7 +143,7 @@ export function backendViews(input: ViewInput): BackendView[] {
     }
   }
   return intent.config.pools.flatMap((pool) =>
-    backendsOf(pool, overrides, intent.health).map((backend) =>
+    ruledPool(pool, overrides, intent.health, intent.config.zone).backends.map((backend) =>
       backendView(pool.name, backend, used.get(backend.name) ?? [], input)));
 }
 

@@ -72,7 +72,7 @@ const health = fc.oneof(
 );
 const backend = fc.record({
   name, address, weight: fc.integer({ min: 1, max: 65_535 }), hashKey: fc.uuid(), mac: optional(mac),
-  port: optional(port), priority: fc.constantFrom(0, 1, 255),
+  port: optional(port), priority: fc.constantFrom(0, 1, 255), zone: optional(fc.constantFrom("east", "west")),
 }, { requiredKeys: ["name", "address", "hashKey"] });
 const minimum = fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 100 }).map((percent) => `${percent}%`));
 const backends = fc.uniqueArray(backend, { minLength: 1, maxLength: 5, selector: (each) => each.name });
@@ -99,10 +99,12 @@ const service = fc.record({
   health,
   reserves: fc.record({ minimum }),
   sorry: fc.constant(null),
+  spillBelow: optional(fc.integer({ min: 1, max: 100 })),
 }, { requiredKeys: ["name", "address", "port", "forwarding", "backends"] });
 const config = fc.record({
   version: fc.constant(1),
   instance: name,
+  zone: optional(name),
   dataplane: fc.record({
     mode: fc.constantFrom("auto", "proxy"),
     interfaces: fc.constantFrom([], ["eth0"], ["eth0", "lan.7"]),

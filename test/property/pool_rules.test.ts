@@ -12,15 +12,20 @@ import type { BackendSketch, PoolRules } from "../support/configs.ts";
 import { assertProperty } from "../support/counts.ts";
 
 interface State { readonly alive: boolean; readonly admission: number; readonly isDrained: boolean }
-interface World { readonly backends: readonly (BackendSketch & { readonly weight: number; readonly priority: number })[]; readonly rules: Partial<PoolRules> }
+interface World {
+  readonly backends: readonly (BackendSketch & { readonly weight: number; readonly priority: number })[];
+  readonly rules: Partial<PoolRules>;
+}
 
 const minimum: fc.Arbitrary<Minimum> = fc.oneof(
   fc.record({ count: fc.integer({ min: 1, max: 6 }) }), fc.record({ percent: fc.integer({ min: 1, max: 100 }) }),
 );
 const world: fc.Arbitrary<World> = fc.record({
-  backends: fc.array(fc.record({ weight: fc.constantFrom(0, 1, 50, 100, 100), priority: fc.constantFrom(0, 0, 1, 7) }), { minLength: 1, maxLength: 9 })
+  backends: fc.array(fc.record({
+    weight: fc.constantFrom(0, 1, 50, 100, 100), priority: fc.constantFrom(0, 0, 1, 7), zone: fc.constantFrom("east", "west", "north"),
+  }), { minLength: 1, maxLength: 9 })
     .map((drawn) => drawn.map((each, at) => ({ ...each, name: `b${at}` }))),
-  rules: fc.record({ reserves: fc.record({ minimum }), sorry: fc.constantFrom(null, null, "b0", "b2") }),
+  rules: fc.record({ reserves: fc.record({ minimum }), sorry: fc.constantFrom(null, null, "b0", "b2"), spillBelow: fc.constantFrom(null, 1, 50, 70, 100) }),
 });
 const states = fc.array(fc.record({
   alive: fc.boolean(), admission: fc.constantFrom(0, 1000, 40_000, ADMISSION_MAX, ADMISSION_MAX), isDrained: fc.constantFrom(false, false, false, true),
@@ -28,7 +33,7 @@ const states = fc.array(fc.record({
 
 function tableOf({ backends, rules }: World, health: readonly State[]): ForwardingTable {
   const intent: Intent = {
-    config: configOf({ pools: { web: backends }, rules: { web: rules }, services: [{ name: "web", ringSize: 1009 }] }),
+    config: configOf({ zone: "east", pools: { web: backends }, rules: { web: rules }, services: [{ name: "web", ringSize: 1009 }] }),
     hashSeed: 7n, nowMs: 1000,
     overrides: backends.flatMap(({ name }, at) => health[at]!.isDrained
       ? [{ target: `web/${name}`, change: { kind: "drain" as const }, actor: "ann", reason: null, atMs: 1, expiresAtMs: null }] : []),
@@ -47,7 +52,7 @@ function admissions(table: ForwardingTable): Record<string, number> {
 /** As docs/pools.md has it. */
 function asDefined({ backends, rules }: World, health: readonly State[]): Record<string, number> {
   const own = (at: number): number => health[at]!.alive && !health[at]!.isDrained ? health[at]!.admission : 0;
-  const { reserves, sorry } = rules as PoolRules;
+  const { reserves, sorry, spillBelow } = rules as PoolRules;
   const counts = ({ name, weight }: World["backends"][number]): boolean => name !== sorry && weight > 0;
   const suffices = (priority: number): boolean => {
     const group = backends.flatMap((each, at) => (each.priority <= priority && counts(each) ? [own(at) > 0] : []));
@@ -55,10 +60,23 @@ function asDefined({ backends, rules }: World, health: readonly State[]): Record
     return "count" in reserves.minimum ? up >= reserves.minimum.count
       : up >= 1 && up * 100 >= reserves.minimum.percent * group.length;
   };
-  const admitted = backends.map(({ name, priority }, at) => {
+  const asked = backends.map(({ name, priority }, at) => {
     const isHeld = name !== sorry && backends.some((other) =>
       other.name !== sorry && other.priority < priority && suffices(other.priority));
-    return isHeld ? 0 : own(at);
+    return isHeld ? null : own(at);
+  });
+  const weigh = (isHere: boolean, admissionOf: (at: number) => number): number => backends.reduce((sum, each, at) =>
+    sum + (counts(each) && asked[at] !== null && (each.zone === "east") === isHere ? each.weight * admissionOf(at) : 0), 0);
+  const [full, here, elsewhere] = [weigh(true, () => ADMISSION_MAX), weigh(true, own), weigh(false, own)];
+  const lack = Math.max(0, full * (spillBelow ?? 0) / 100 - here);
+  const isWell = spillBelow !== null && full > 0 && lack === 0;
+  const isAlone = spillBelow === null || full === 0 || here === 0 || elsewhere === 0;
+  const part = isWell ? 0 : isAlone ? 1 : Math.min(1, lack / elsewhere);
+  const admitted = asked.map((admission, at) => {
+    const { name, zone } = backends[at]!;
+    if (admission === null || name === sorry || zone === "east" || part === 1) return admission ?? 0;
+    const counted = counts(backends[at]!) && admission > 0 ? Math.max(1, Math.floor(admission * part)) : admission;
+    return part === 0 ? 0 : counted;
   });
   const isServed = backends.some((each, at) => counts(each) && admitted[at]! > 0);
   return Object.fromEntries(backends.map(({ name }, at) => [name, name === sorry && isServed ? 0 : admitted[at]!]));

@@ -25,6 +25,7 @@ export interface BackendSketch {
   readonly weight?: number;
   readonly hashKey?: string;
   readonly priority?: number;
+  readonly zone?: string;
 }
 
 export interface ServiceSketch {
@@ -51,10 +52,11 @@ export interface ServiceSketch {
   readonly secondChance?: boolean;
 }
 
-export type PoolRules = Pick<PoolConfig, "reserves" | "sorry">;
+export type PoolRules = Pick<PoolConfig, "reserves" | "sorry" | "spillBelow">;
 
 export interface ConfigSketch {
   readonly instance?: string;
+  readonly zone?: string;
   readonly mode?: DataplaneMode;
   readonly interfaces?: readonly string[];
   readonly seed?: string;
@@ -99,13 +101,13 @@ export function configOf(sketch: ConfigSketch): Config {
     inline: false,
     health: healthOf(sketch),
     reserves: { minimum: { count: 1 }, ...sketch.rules?.[name]?.reserves },
-    sorry: sketch.rules?.[name]?.sorry ?? null,
+    sorry: sketch.rules?.[name]?.sorry ?? null, spillBelow: sketch.rules?.[name]?.spillBelow ?? null,
     backends: backends.map((each, index) =>
       backendOf(typeof each === "string" ? { name: each } : each, index)),
   }));
   return {
     version: 1,
-    instance: sketch.instance ?? "main",
+    instance: sketch.instance ?? "main", zone: sketch.zone ?? null,
     dataplane: {
       mode: sketch.mode ?? "auto",
       interfaces: sketch.interfaces ?? [],
@@ -171,7 +173,7 @@ function backendOf(sketch: BackendSketch, index: number): BackendConfig {
     hashKey: sketch.hashKey ?? null,
     mac: null,
     serverIds: [],
-    priority: sketch.priority ?? 0,
+    priority: sketch.priority ?? 0, zone: sketch.zone ?? null,
   };
 }
 

@@ -59,11 +59,11 @@ export interface Place {
 
 export function config(
   services: readonly ServiceConfig[],
-  pools: Readonly<Record<string, Readonly<Record<string, Place & { readonly weight?: number; readonly priority?: number }>>>>,
+  pools: Readonly<Record<string, Readonly<Record<string, Place & { readonly weight?: number; readonly priority?: number; readonly zone?: string }>>>>,
   binding: Partial<Config["dataplane"]["proxy"]> = {},
 ): Config {
   return {
-    version: 1, instance: "test",
+    version: 1, instance: "test", zone: null,
     dataplane: {
       mode: "proxy", interfaces: [], macs: [], xdp: "auto", hashSeed: { from: "inline", seed: 1n },
       proxy: { bind: "vip", portOffset: 0, drainTimeoutMs: 600_000, ...binding },
@@ -74,10 +74,10 @@ export function config(
     limits: { services: 64, backends: 1024, flows: 65_536, fragments: 1024, natFlows: 1024, icmpErrors: 1000 },
     control: { socket: null, group: null }, observe: { listen: null }, log: { level: "info" }, stateDirectory: null,
     pools: Object.entries(pools).map(([name, backends]) => ({
-      name, inline: false, health: { type: "none" }, reserves: { minimum: { count: 1 } }, sorry: null,
+      name, inline: false, health: { type: "none" }, reserves: { minimum: { count: 1 } }, sorry: null, spillBelow: null,
       backends: Object.entries(backends).map(([backend, place]): BackendConfig => ({
         name: backend, address: address(place.address), port: place.port, weight: place.weight ?? 100,
-        hashKey: backend, mac: null, serverIds: [], priority: place.priority ?? 0,
+        hashKey: backend, mac: null, serverIds: [], priority: place.priority ?? 0, zone: place.zone ?? null,
       })),
     })),
     services,

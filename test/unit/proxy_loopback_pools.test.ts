@@ -69,6 +69,22 @@ describe("a sorry backend", () => {
   });
 });
 
+describe("zones", () => {
+  it("keep connections near, and spill over as much as is missing", async () => {
+    const [a, b, far] = await Promise.all(["a", "b", "f"].map((name) => world.greeter(name)));
+    const plain = config([service({ port: await freePort(), algorithm: "round-robin" })], {
+      web: { a: { ...a!, zone: "east" }, b: { ...b!, zone: "east" }, f: { ...far!, zone: "west" } },
+    });
+    const wanted = { ...plain, zone: "east", pools: plain.pools.map((pool) => ({ ...pool, spillBelow: 100 })) };
+    await world.apply(wanted);
+    expect(names(await open(wanted, 6))).toBe("ab");
+    await world.down("web/a");
+    expect((await open(wanted, 6)).map(({ name }) => name).sort().join("")).toBe("bbbfff");
+    await world.apply({ ...wanted, zone: "west" });
+    expect(names(await open(wanted, 4))).toBe("f");
+  });
+});
+
 describe("reserves", () => {
   for (const host of ["127.0.0.1", "::1"]) {
     it(`come when too few of those before them are up, and go without losing a connection (${host})`, async () => {
