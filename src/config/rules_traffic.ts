@@ -2,7 +2,7 @@
 // probes. Each rule is a function of the draft. Must never know which plane will run.
 
 import type { Address } from "../model/address.ts";
-import { PICKS_IN_PROXY } from "../model/features.ts";
+import { MEASURES_IN_PROXY, PICKS_IN_PROXY } from "../model/features.ts";
 import { translates } from "../model/nat.ts";
 import { isPickAlgorithm } from "../model/pick.ts";
 import { isPrime } from "../model/ring.ts";
@@ -275,8 +275,9 @@ function* pickedFlows(draft: Draft): Iterable<Finding> {
     if (algorithm !== undefined && algorithm !== "bounded-load" && fields.loadFactor !== undefined && fields.loadFactor !== 1.25)
       yield warning([...path, "loadFactor"], `${algorithm} looks at no load factor`, "it is for algorithm: bounded-load");
     if (algorithm === undefined || !isPickAlgorithm(algorithm)) continue;
+    const whyProxy = algorithm === "least-response-time" ? MEASURES_IN_PROXY : PICKS_IN_PROXY;
     if (draft.dataplane.mode !== "proxy")
-      yield warning([...path, "algorithm"], `${PICKS_IN_PROXY}, and the XDP plane leaves this service out`,
+      yield warning([...path, "algorithm"], `${whyProxy}, and the XDP plane leaves this service out`,
         "with mode: auto, the proxy plane serves all; else use maglev or consistent-hash");
     if (fields.secondChance === true)
       yield error([...path, "secondChance"], `with ${algorithm} the owners of its slot say nothing of a flow`, "use algorithm: maglev");

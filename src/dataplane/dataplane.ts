@@ -42,6 +42,8 @@ export interface Counters {
   readonly drainFlows: ReadonlyMap<string, HeldFlows>;
   /** Named things that happened beside the verdicts (proxy): at a limit, a backend that refused, an idle timeout. */
   readonly incidents?: ReadonlyMap<string, number>;
+  /** What backends take to answer, in milliseconds, by "pool/backend" (proxy; of services with least-response-time). */
+  readonly latencies?: ReadonlyMap<string, number>;
   /** Packets of services with quicLb, by what their connection ID said. */
   readonly quic?: ReadonlyMap<QuicOutcome, number>;
   /** Packets that met slots with exceptions, by what became of them. */

@@ -16,7 +16,7 @@ export type VipAssign = "none" | "loopback" | "interface";
 export type HashInput = "5-tuple" | "source-ip";
 export type Algorithm =
   | "maglev" | "consistent-hash"
-  | "round-robin" | "random" | "least-connections" | "power-of-two" | "bounded-load";
+  | "round-robin" | "random" | "least-connections" | "power-of-two" | "bounded-load" | "least-response-time";
 export type Tracking = "minimal" | "full" | "none";
 
 /** Where the 64-bit flow-hash seed comes from: `file` is read by the supervisor, `state` is created once. */

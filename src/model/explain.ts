@@ -50,6 +50,7 @@ const PICKED_BY: Readonly<Record<PickAlgorithm, string>> = {
   "random": "gives each new flow to a backend by chance",
   "least-connections": "gives each new flow to the backend with the fewest for its weight",
   "power-of-two": "gives each new flow to the one of two random backends that has fewer for its weight",
+  "least-response-time": "gives each new flow to the one of two random backends that answers sooner, for the flows that it has",
   "bounded-load": "gives a new flow to its slot's backend, or where that has its bound to the next by lending",
 };
 

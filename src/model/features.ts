@@ -27,6 +27,7 @@ export const PORTS_WITHOUT_SOCKETS = "the proxy plane has a socket for each port
 export const KEEPS_FAMILY = "the XDP plane's fullnat keeps the IP version";
 
 export const PICKS_IN_PROXY = "only the proxy plane places each flow for itself";
+export const MEASURES_IN_PROXY = "only the proxy plane sees how long backends take to answer";
 
 /** A service, with what it asks for: "web (fullnat)". */
 export interface Refused {
@@ -38,7 +39,8 @@ export interface Refused {
 export function refusedByXdp({ services, pools }: Pick<Config, "services" | "pools">): Refused[] {
   return services.flatMap((service): Refused[] => {
     const { name, forwarding, algorithm, network } = service;
-    if (isPickAlgorithm(algorithm)) return [{ service: `${name} (${algorithm})`, why: PICKS_IN_PROXY }];
+    if (isPickAlgorithm(algorithm))
+      return [{ service: `${name} (${algorithm})`, why: algorithm === "least-response-time" ? MEASURES_IN_PROXY : PICKS_IN_PROXY }];
     const isMixed = pools.filter((pool) => usesPool(service, pool.name))
       .some(({ backends }) => backends.some(({ address }) => address.family !== network.address.family));
     return forwarding === "fullnat" && isMixed

@@ -5,6 +5,7 @@
 import type { Algorithm } from "./config.ts";
 import { slotOf } from "./flow_hash.ts";
 import { drawBase, lendingDraw } from "./lending.ts";
+import { costOf } from "./peak_ewma.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
 
@@ -35,6 +36,8 @@ export interface PickState {
   readonly load: (destination: number) => number;
   /** Flows that all backends of the service have now. */
   readonly loadTotal: () => number;
+  /** least-response-time: how long a destination takes to answer, in milliseconds; null, or absent: nobody knows. */
+  readonly latency?: (destination: number) => number | null;
 }
 
 export interface Picked {
@@ -74,7 +77,8 @@ export function pick(
   switch (picking.by) {
     case "round-robin": return choice.inTurn();
     case "random": return choice.from(slotOf(state.draw, service.ring.size));
-    case "power-of-two": return choice.ofTwo();
+    case "power-of-two":
+    case "least-response-time": return choice.ofTwo();
     case "least-connections": return choice.least();
     case "bounded-load": return choice.bounded(slot);
   }
@@ -114,7 +118,10 @@ class Choice {
     return { destination: null, slot: first };
   }
 
-  /** Of two backends the one with less load for its weight; of equals the first (Mitzenmacher, 2001). */
+  /**
+   * Of two backends the one with less load, or cost, for its weight; of equals the first (Mitzenmacher, 2001). The least
+   * of all costs would be everybody's choice until it has answered, and a backend that is new would be flooded.
+   */
   ofTwo(): Picked {
     const size = this.#slots.length;
     let { draw } = this.#state;
@@ -166,9 +173,13 @@ class Choice {
     return this.#tried.has(id) ? null : this.#table.destinations.get(id) ?? null;
   }
 
-  /** With one flow more than now, for its weight. */
+  /** With one flow more than now, for its weight: fewer flows, or where answers are measured, less time. */
   #isLess(a: Destination, b: Destination): boolean {
-    const { load } = this.#state;
+    const { load, latency } = this.#state;
+    if (this.#picking.by === "least-response-time") {
+      const cost = ({ id }: Destination): number => costOf(latency?.(id) ?? null, load(id));
+      return cost(a) * pickWeight(b) < cost(b) * pickWeight(a);
+    }
     return (load(a.id) + 1) * pickWeight(b) < (load(b.id) + 1) * pickWeight(a);
   }
 

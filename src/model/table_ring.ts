@@ -50,7 +50,7 @@ type Layout = "maglev" | "continuum" | "rotation" | "roll";
 
 /** Where each flow is placed for itself, no flow depends on the place of a slot. */
 const LAYOUTS: Readonly<Record<Algorithm, Layout>> = {
-  "maglev": "maglev", "random": "maglev", "power-of-two": "maglev", "bounded-load": "maglev",
+  "maglev": "maglev", "random": "maglev", "power-of-two": "maglev", "bounded-load": "maglev", "least-response-time": "maglev",
   "consistent-hash": "continuum", "round-robin": "rotation", "least-connections": "roll",
 };
 

@@ -142,6 +142,11 @@ export const METRICS: readonly MetricDefinition[] = [
     "How much of a backend's share may take new flows, 0 to 1.",
     ({ admission }) => admission / 65536,
   ),
+  {
+    name: "pointsman_backend_answer_seconds", type: "gauge", labels: ["pool", "backend"],
+    help: "How long a backend takes to accept and to answer, its peaks wearing off (proxy; of services with least-response-time).",
+    samples: ({ counters }) => [...(counters.latencies ?? [])].map(([name, ms]) => [backendLabels(name), ms / 1000]),
+  },
   backendGauge("weight", "Effective weight.", ({ weight }) => weight),
   backendGauge("slots", "Ring slots over all services, after lending.", ({ slots }) => slots),
   heldFlows("backend", "Flows of a backend now, and what sort of number that is; none where nobody can tell."),

@@ -82,6 +82,7 @@ const service = fc.record({
   forwarding: fc.constant("fullnat"),
   algorithm: fc.constantFrom(
     "maglev", "consistent-hash", "round-robin", "random", "least-connections", "power-of-two", "bounded-load",
+    "least-response-time",
   ),
   loadFactor: fc.integer({ min: 101, max: 1000 }).map((percent) => percent / 100),
   hash: fc.constantFrom("5-tuple", "source-ip"),

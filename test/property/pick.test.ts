@@ -3,7 +3,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Algorithm, Config } from "../../src/model/config.ts";
-import { lendingDraw } from "../../src/model/lending.ts";
+import { slotOf } from "../../src/model/flow_hash.ts";
+import { drawBase, lendingDraw } from "../../src/model/lending.ts";
 import { BOUNDED_DRAWS_MAX, pick, type Picked, type PickState } from "../../src/model/pick.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { ADMISSION_MAX } from "../../src/model/table.ts";
@@ -82,7 +83,7 @@ function worldOf(algorithm: Algorithm, { weights, down, ramping, loads }: Pool, 
   return world;
 }
 
-const ALGORITHMS = ["round-robin", "random", "least-connections", "power-of-two", "bounded-load"] as const;
+const ALGORITHMS = ["round-robin", "random", "least-connections", "power-of-two", "bounded-load", "least-response-time"] as const;
 
 describe("pick", () => {
   it.each(ALGORITHMS)("gives %s flows to whom may get them, and to nobody only where there is none", (algorithm) => {
@@ -107,6 +108,29 @@ describe("pick", () => {
       // A few have no slot, or are in none of the slots that are drawn.
       if (algorithm === "least-connections") expect(new Set(tried)).toEqual(new Set(world.eligible));
       else expect(tried.length > 0).toBe(world.eligible.length > 0);
+    }));
+  });
+
+  it("compares time for flows and weight, and asks who is unknown once", () => {
+    const latencies = fc.array(fc.option(fc.integer({ min: 1, max: 1000 })), { minLength: 9, maxLength: 9 });
+    assertProperty("pick", fc.property(pools, latencies, (given, times) => {
+      const world = worldOf("least-response-time", given);
+      const timeOf = (id: number): number | null => times[Number(world.table.destinations.get(id)!.backend.slice(1))]!;
+      const { destination } = world.pick({ ...given, latency: timeOf }, given.slot);
+      // Nobody is picked for being slower: of two backends both are drawn but once in thousands, unless weights are unequal.
+      const [one, other] = world.eligible;
+      if (destination === null || one === undefined || other === undefined || world.eligible.length > 2) return;
+      const cost = ({ id, weight, admission }: Destination): number => {
+        const time = timeOf(id);
+        const flows = world.load(id) + 1;
+        const share = Math.max(1, Math.floor((weight * admission) / ADMISSION_MAX));
+        return (time === null ? (flows === 1 ? 0 : 2 ** 32 * flows) : time * flows) / share;
+      };
+      const drawn = [0, 1, 2, 3, 4].reduce((draws: number[], at) =>
+        [...draws, at === 0 ? given.draw : drawBase(draws[at - 1]!) >>> 0], []);
+      const seen = new Set(drawn.map((draw) => world.service.ring.slots[slotOf(draw, RING)]!));
+      const best = [...seen].map((id) => world.table.destinations.get(id)!).sort((a, b) => cost(a) - cost(b))[0]!;
+      expect(cost(destination)).toBe(cost(best));
     }));
   });
 

@@ -137,3 +137,50 @@ describe("random and power-of-two", () => {
     }
   });
 });
+
+describe("least-response-time", () => {
+  /** Asks one client after the other; each waits for the answer or the end. */
+  async function ask(wanted: Config, count: number): Promise<string> {
+    let heard = "";
+    for (let at = 0; at < count; at++) {
+      const socket = connectTo(wanted);
+      socket.write("x");
+      heard += await new Promise<string>((resolve) => {
+        let text = "";
+        socket.on("data", (chunk) => { text += String(chunk); });
+        socket.on("error", () => { resolve("!"); });
+        socket.on("end", () => { resolve(text === "" ? "!" : text); });
+      });
+      socket.destroy();
+    }
+    return heard;
+  }
+
+  it("leaves a backend that ends connections without an answer, and tells what answers take", async () => {
+    const answers = await world.tcpBackend("a", (socket) => { socket.once("data", () => { socket.end("a"); }); });
+    const leaves = await world.tcpBackend("b", (socket) => { socket.once("data", () => { socket.end(); }); });
+    const wanted = config([service({ port: await freePort(), algorithm: "least-response-time" })], { web: { a: answers, b: leaves } });
+    await world.apply(wanted);
+    // Both are unknown; then b took as long as a connection may.
+    await ask(wanted, 8);
+    const heard = await ask(wanted, 60);
+    expect(heard.replaceAll("!", "").length).toBeGreaterThan(40);
+    const { latencies } = world.plane.counters();
+    expect(latencies!.get("web/b")! / latencies!.get("web/a")!).toBeGreaterThan(2);
+  });
+
+  it("measures UDP from the first datagram to the first answer, and asks the unknown first", async () => {
+    const backends = await Promise.all(NAMES.map((name) => world.udpBackend(name)));
+    const pool = Object.fromEntries(backends.map((backend) => [backend.name, backend]));
+    const wanted = config([service({ protocol: "udp", port: await freePort(), algorithm: "least-response-time" })], { web: pool });
+    await world.apply(wanted);
+    const { ports, network: { address } } = serviceOf(wanted);
+    for (let round = 0; round < 12; round++) {
+      const { socket, heard } = await world.udpClient();
+      socket.send("x", ports.from, address.text);
+      await expect.poll(() => heard.length, poll).toBe(1);
+    }
+    const { latencies } = world.plane.counters();
+    expect([...latencies!.keys()].sort()).toEqual(["web/a", "web/b", "web/c"]);
+  });
+});

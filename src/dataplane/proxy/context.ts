@@ -11,11 +11,14 @@ import type { PickState } from "../../model/pick.ts";
 import { isFailedOpen } from "../../model/split.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import type { DescriptorBudget } from "./descriptors.ts";
+import type { Latencies } from "./latencies.ts";
 import type { Tally } from "./tally.ts";
 
 export interface ProxyContext {
   readonly env: Env;
   readonly tally: Tally;
+  /** Of services with least-response-time. */
+  readonly latencies: Latencies;
   readonly decide: Decide;
   readonly descriptors: DescriptorBudget;
   /** Listening sockets of a predecessor. */
@@ -95,10 +98,12 @@ export function decideAgain(
 
 /** Chance, turns and loads, all exact: this process holds every flow itself. */
 function pickState(context: ProxyContext, service: Service, { turn }: ServiceLoad): PickState {
-  const { env, tally } = context;
-  const load = (id: number): number => tally.load(context.table().destinations.get(id)?.name ?? "");
+  const { env, tally, latencies } = context;
+  const nameOf = (id: number): string => context.table().destinations.get(id)?.name ?? "";
+  const load = (id: number): number => tally.load(nameOf(id));
   return {
     draw: Math.floor(env.random.next() * DRAWS), turn, load,
+    latency: (id) => latencies.of(nameOf(id)),
     loadTotal: () => service.destinations.reduce((sum, id) => sum + load(id), 0),
   };
 }

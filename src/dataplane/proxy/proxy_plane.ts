@@ -28,6 +28,7 @@ import {
 } from "./listening.ts";
 import { ProxySessionSharing } from "./session_sharing.ts";
 import { SessionTaking } from "./session_taking.ts";
+import { Latencies } from "./latencies.ts";
 import { Tally } from "./tally.ts";
 import { TcpListener } from "./tcp_listener.ts";
 import { UdpListener } from "./udp_listener.ts";
@@ -71,6 +72,7 @@ class ProxyPlane implements Dataplane {
   readonly #context: ProxyContext;
   readonly #predecessor: PlanePredecessor | null;
   readonly #tally = new Tally();
+  readonly #latencies: Latencies;
   readonly #listeners = new Map<string, Listener>();
   #loads: ReadonlyMap<string, ServiceLoad> = new Map();
   /** Listen no more, but still have connections: with the end of the last one. */
@@ -86,12 +88,13 @@ class ProxyPlane implements Dataplane {
     const { env, predecessor, config: { instance, dataplane } } = options;
     const passes = predecessor?.sharesSessions === true;
     this.#env = env;
+    this.#latencies = new Latencies(env.clock);
     this.#predecessor = predecessor ?? null;
     this.#binding = dataplane.proxy;
     this.#addresses = new AssignedAddresses(env, instance, () => predecessor?.isServing() === true);
     this.#interface = dataplane.interfaces[0] ?? null;
     this.#context = {
-      env, tally: this.#tally, decide: decideWith, descriptors: descriptorBudget(env),
+      env, tally: this.#tally, latencies: this.#latencies, decide: decideWith, descriptors: descriptorBudget(env),
       take: (key) => predecessor?.take(key) ?? Promise.resolve(null), pass: passes ? predecessor.pass : null,
       saw: (backend, seen) => { this.#flowsSeen(backend, seen); }, table: () => this.#table, warn: createWarner(env),
     };
@@ -134,6 +137,7 @@ class ProxyPlane implements Dataplane {
     this.#failed = failed;
     const names = [...table.destinations.values()].map((destination) => destination.name);
     this.#tally.forget(new Set(table.services.map((service) => service.name)), new Set(names));
+    this.#latencies.keep(new Set(names));
     this.#scheduleSweep();
     this.#scheduleRestore();
     return { steps, durationMs: this.#env.clock.monotonicMs() - startMs, failed };
@@ -152,7 +156,7 @@ class ProxyPlane implements Dataplane {
       backends: [...this.#table.destinations.values()].map(({ name }) => name),
     };
     const counters = this.#tally.counters(flowsMax, names, this.#env.clock.monotonicMs());
-    return withFlowsElsewhere(counters, this.#flowsElsewhere());
+    return withFlowsElsewhere({ ...counters, latencies: this.#latencies.all() }, this.#flowsElsewhere());
   }
 
   status(): PlaneStatus {

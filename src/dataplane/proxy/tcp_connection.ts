@@ -7,6 +7,7 @@ import type { Cancel } from "../../env.ts";
 import { failedFlow, LOCAL_FAULTS } from "../../model/flows_seen.ts";
 import { proxyHeaderV1, proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
+import { AnswerClock } from "./answer_clock.ts";
 import type { ClientPlace, ProxyContext, ServiceLoad, VirtualPlace } from "./context.ts";
 import { decideAgain } from "./context.ts";
 import { watchFirstAnswer } from "./first_answer.ts";
@@ -51,6 +52,7 @@ export class TcpConnection {
   #account: Account | null = null;
   /** The connection is given up, since nothing moves. */
   #tellSilence: () => void = () => undefined;
+  #clock: AnswerClock | null = null;
   #cancelTimer: Cancel | null = null;
   #isEnding = false;
   #hasEnded = false;
@@ -85,6 +87,7 @@ export class TcpConnection {
     const { idleTimeoutMs } = this.#start.service().config.proxy;
     const backend = this.#backend;
     if (this.#account === null || backend === null || this.#isEnding) return;
+    this.#clock?.sweep(nowMs);
     askWhetherReset(this.#start.client);
     askWhetherReset(backend);
     if (idleTimeoutMs === 0) return;
@@ -133,6 +136,7 @@ export class TcpConnection {
     this.#tried.add(destination.id);
     this.#name = destination.name;
     this.#setConnecting(true);
+    this.#clock = AnswerClock.start(this.#context, this.#start.service(), destination.name);
     let backend: Socket;
     try {
       backend = env.net.connect(options);
@@ -189,6 +193,7 @@ export class TcpConnection {
   /** Faults of this host say nothing of the backend. */
   #tellRefusal(backend: string, error: unknown): void {
     if (error === TAKEN_OUT || LOCAL_FAULTS[errnoName(error)] !== undefined) return;
+    this.#clock?.failed();
     this.#context.saw(backend, failedFlow(error === null ? "timeout while connecting" : reasonOf(error)));
   }
 
@@ -202,6 +207,7 @@ export class TcpConnection {
     this.#context.tally.open(this.#account);
     const header = this.#proxyHeader();
     if (header !== null) backend.write(header);
+    this.#clock?.join(client, backend);
     client.pipe(backend, { end: false });
     backend.pipe(client, { end: false });
     this.#tellSilence = watchFirstAnswer({

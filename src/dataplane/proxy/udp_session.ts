@@ -7,6 +7,7 @@ import type { Address } from "../../model/address.ts";
 import { ANSWERED, failedFlow, silentFlow, type FlowsSeen } from "../../model/flows_seen.ts";
 import { proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
+import { AnswerClock } from "./answer_clock.ts";
 import type { ClientPlace, ProxyContext, VirtualPlace } from "./context.ts";
 import { errnoName, reasonOf } from "./listening.ts";
 import { createSessionSocket, isFrom } from "./session_socket.ts";
@@ -46,6 +47,7 @@ export class UdpSession {
   readonly #socket: Socket;
   readonly #header: Uint8Array | null;
   #way: Way = { is: "by address" };
+  readonly #clock: AnswerClock | null;
   #isClosed = false;
   /** Another process has it, or is about to. */
   #isShared = false;
@@ -68,6 +70,7 @@ export class UdpSession {
     this.#account = { service: start.service.name, backend: start.destination.name };
     this.#activeAtMs = context.env.clock.monotonicMs() - (start.shared?.idleMs ?? 0);
     this.#header = proxyHeader(start);
+    this.#clock = start.shared === null ? AnswerClock.start(context, start.service, start.destination.name) : null;
     this.#socket = this.#open(start);
     if (start.shared === null) this.reconnect();
     context.tally.open(this.#account);
@@ -76,6 +79,7 @@ export class UdpSession {
   /** From the client to the backend. */
   send(datagram: Uint8Array): void {
     this.#moved += 1;
+    this.#clock?.asked();
     this.#datagrams += 1;
     this.#bytes += datagram.length;
     if (this.#way.is !== "connecting") this.#forward(datagram);
@@ -92,6 +96,7 @@ export class UdpSession {
 
   /** True when no datagram moved for so long. */
   isIdle(nowMs: number, idleMs: number): boolean {
+    this.#clock?.sweep(nowMs);
     if (this.#moved !== this.#movedBefore) {
       this.#movedBefore = this.#moved;
       this.#activeAtMs = nowMs;
@@ -196,6 +201,7 @@ export class UdpSession {
       this.#moved += 1;
       if (!this.#isAnswered) this.#tell(ANSWERED);
       this.#isAnswered = true;
+      this.#clock?.answered();
       if (!this.#isClosed) reply(datagram);
     });
     socket.on("error", (error) => { this.#onLoss(error); });
@@ -222,6 +228,7 @@ export class UdpSession {
     this.#warn(error);
     if (!UNREACHABLE.has(errnoName(error))) return;
     this.#isAnswered = false;
+    this.#clock?.failed();
     this.#tell(failedFlow(reasonOf(error)));
   }
 
