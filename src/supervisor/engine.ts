@@ -102,7 +102,7 @@ export class Engine {
   constructor(options: EngineOptions) {
     this.#options = options;
     const { clock } = options.env;
-    this.#loop = createApplyLoop(() => this.#turn());
+    this.#loop = createApplyLoop(clock, () => this.#turn());
     this.#backoff = new Backoff(clock, () => { this.#loop.request(); });
     this.#inForce = { accepted: options.first, revision: 0, loadedAtMs: clock.wallMs() };
     this.#promised = { ledger: options.seat.plane.ledger(), generation: 0, isPublished: true };
@@ -123,7 +123,7 @@ export class Engine {
   /** The judge spoke at this time (monotonic): the next table has to show it. */
   hearVerdict(atMs: number): void {
     this.#verdictAtMs ??= atMs;
-    this.#loop.request();
+    this.#loop.requestSoon();
   }
 
   /** Something changed that the next compile will see. */

@@ -6,6 +6,11 @@ import type { Cancel, Clock } from "../env.ts";
 export interface ApplyLoop {
   /** Asks for a turn. Soon: what else happens in this tick goes along. */
   request(): void;
+  /**
+   * The same once this pass of the event loop is over, so that what other sockets have to say goes along. With a
+   * thousand backends a turn takes longer than an answer to arrive, and there would be one for each.
+   */
+  requestSoon(): void;
   /** Resolves at the end of the first turn that begins from now on; asks for one. */
   turned(): Promise<void>;
   /** Resolves when no turn runs and none is asked for. */
@@ -16,11 +21,12 @@ export interface ApplyLoop {
 }
 
 /** `turn` must not reject: whoever writes it decides what a failure means. */
-export function createApplyLoop(turn: () => Promise<void>): ApplyLoop {
+export function createApplyLoop(clock: Pick<Clock, "after">, turn: () => Promise<void>): ApplyLoop {
   let wanted = false;
   let stopped = false;
   let running: Promise<void> | null = null;
   let waiting: (() => void)[] = [];
+  let soon: Cancel | null = null;
 
   const run = async (): Promise<void> => {
     // One microtask later, so that changes of the same tick coalesce.
@@ -44,6 +50,13 @@ export function createApplyLoop(turn: () => Promise<void>): ApplyLoop {
   };
   return {
     request,
+    requestSoon: () => {
+      if (stopped) return;
+      soon ??= clock.after(0, () => {
+        soon = null;
+        request();
+      });
+    },
     turned: () => new Promise((resolve) => {
       if (stopped) {
         resolve();
@@ -56,7 +69,10 @@ export function createApplyLoop(turn: () => Promise<void>): ApplyLoop {
       while (running !== null) await running;
     },
     get isBusy() { return running !== null; },
-    stop: () => { stopped = true; },
+    stop: () => {
+      stopped = true;
+      soon?.();
+    },
   };
 }
 

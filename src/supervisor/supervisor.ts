@@ -24,6 +24,7 @@ import { Drains } from "./drains.ts";
 import { Engine } from "./engine.ts";
 import type { WritableEventLog } from "./events.ts";
 import { createEventLog } from "./events.ts";
+import { HealthKeeper } from "./health_keeper.ts";
 import { OverrideBook } from "./override_book.ts";
 import { leaveUnused, PlaneSeat } from "./plane_seat.ts";
 import { answerExplain, answerRing, backendNames, resolveName } from "./questions.ts";
@@ -91,6 +92,7 @@ class PointsmanSupervisor implements Supervisor {
   readonly #seat: PlaneSeat;
   readonly #book: OverrideBook;
   readonly #checker: Checker;
+  readonly #health: HealthKeeper;
   readonly #engine: Engine;
   readonly #changes: ConfigChanges;
   readonly #drains: Drains;
@@ -120,6 +122,7 @@ class PointsmanSupervisor implements Supervisor {
       initial, (transition) => { this.#hear(transition); }, (place) => seat.plane.connectProbe(place),
       () => { this.#engine.request(); },
     );
+    this.#health = new HealthKeeper({ env, write: () => { state?.saveHealth(this.#checker.states()); } });
     this.#engine = new Engine({
       env,
       seat,
@@ -270,6 +273,7 @@ class PointsmanSupervisor implements Supervisor {
     this.#book.close();
     this.#engine.stop();
     this.#checker.stop();
+    this.#health.close();
   }
 
   async #end(options: CloseOptions): Promise<void> {
@@ -301,11 +305,7 @@ class PointsmanSupervisor implements Supervisor {
     this.#record("health", name, `is ${to}: ${reason}`, fields);
     if (to === "down" || to === "ejected") this.#env.log.warn({ backend: name, from }, `${name} is ${to}: ${reason}`);
     else this.#env.log.info({ backend: name, from }, `${name} is ${to}: ${reason}`);
-    try {
-      this.#options.state?.saveHealth(this.#checker.states());
-    } catch (error) {
-      this.#env.log.warn({ err: error }, "health cannot be kept for the next start");
-    }
+    this.#health.keep();
     this.#engine.hearVerdict(heardMs);
   }
 
