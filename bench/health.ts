@@ -11,8 +11,8 @@ import {
 import { startReaper, sweepLeftovers } from "../scripts/namespaces.ts";
 import type { Client } from "../src/api/client.ts";
 import { connectClient } from "../src/api/client.ts";
-import type { PointsmanEvent } from "../src/api/schemas.ts";
 import { controlSocketPath } from "../src/supervisor/places.ts";
+import { Events, type Written } from "./events.ts";
 import type { Machine } from "./machine.ts";
 import { describeMachine, machineLine, median } from "./machine.ts";
 
@@ -53,51 +53,6 @@ const GRACE_MS = 100;
 const PATIENCE_MS = 30_000;
 /** The fractional part of the golden ratio: its multiples spread evenly over the schedule. */
 const PHASE = 0.618_033_988_75;
-
-interface Written {
-  readonly totalMs: number;
-  /** How much of it came after the verdict. */
-  readonly verdictMs: number;
-}
-
-/** The events of an instance as they come. */
-class Events {
-  readonly #heard: PointsmanEvent[] = [];
-  readonly #end = new AbortController();
-  readonly #listening: Promise<void>;
-
-  constructor(client: Client) {
-    this.#listening = (async () => {
-      for await (const event of client.events({ since: 0, signal: this.#end.signal })) {
-        this.#heard.push(event);
-      }
-    })().catch(() => undefined);
-  }
-
-  /** Waits for a verdict after `sinceMs` and for the apply that follows from it. */
-  async written(name: string, to: "up" | "down", sinceMs: number): Promise<Written> {
-    await waitFor(`${name} to be ${to}`, PATIENCE_MS, () =>
-      Promise.resolve(this.#find(name, to, sinceMs) !== null));
-    const found = this.#find(name, to, sinceMs);
-    if (found === null) throw new Error(`${name} is not ${to} after all`);
-    return found;
-  }
-
-  #find(name: string, to: string, sinceMs: number): Written | null {
-    const at = this.#heard.findIndex(({ atMs, kind, subject, fields }) =>
-      atMs >= sinceMs && kind === "health" && subject === name && fields["to"] === to);
-    const verdict = this.#heard[at];
-    const applied = this.#heard.slice(at + 1).find(({ kind }) => kind === "apply");
-    const verdictMs = applied?.fields["sinceVerdictMs"];
-    if (verdict === undefined || typeof verdictMs !== "number") return null;
-    return { totalMs: verdict.atMs + verdictMs - sinceMs, verdictMs };
-  }
-
-  async close(): Promise<void> {
-    this.#end.abort();
-    await this.#listening;
-  }
-}
 
 function signalled(
   events: Events, server: ServedBackend, signal: "SIGSTOP" | "SIGCONT",

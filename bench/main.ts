@@ -3,8 +3,12 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { benchChurn, churnChart, churnTable } from "./churn.ts";
+import { benchDetection, detectionTable } from "./detection.ts";
 import { benchHealth, healthTable } from "./health.ts";
 import { benchPacket, packetTable, ROOT } from "./packet.ts";
+import { benchSchedule, scheduleTable } from "./schedule.ts";
+import { benchSlowBackend } from "./slow_backend.ts";
+import { slowBackendChart, slowBackendTable } from "./slow_backend_report.ts";
 import { throughputChart, throughputTable } from "./report.ts";
 import { benchRing, ringTable } from "./ring.ts";
 import { benchThroughput } from "./throughput.ts";
@@ -28,6 +32,10 @@ const SUITES: Readonly<Record<string, Suite>> = {
     const result = await benchChurn({ seconds, only: only === undefined ? null : new RegExp(only, "i"), progress });
     return { value: result, text: churnTable(result), files: { "churn.svg": churnChart(result) } };
   },
+  detection: async ({ rounds }, progress) => {
+    const result = await benchDetection({ rounds, progress });
+    return { value: result, text: detectionTable(result), files: {} };
+  },
   health: async ({ rounds }, progress) => {
     const result = await benchHealth({ rounds, backends: 3, progress });
     return { value: result, text: healthTable(result), files: {} };
@@ -39,6 +47,14 @@ const SUITES: Readonly<Record<string, Suite>> = {
   ring: ({ rounds }) => {
     const result = benchRing({ rounds });
     return Promise.resolve({ value: result, text: ringTable(result), files: {} });
+  },
+  schedule: async ({ rounds }, progress) => {
+    const result = await benchSchedule({ rounds, progress });
+    return { value: result, text: scheduleTable(result), files: {} };
+  },
+  slow_backend: async ({ rounds, seconds, only }, progress) => {
+    const result = await benchSlowBackend({ rounds, seconds, only: only === undefined ? null : new RegExp(only, "i"), progress });
+    return { value: result, text: slowBackendTable(result), files: { "slow_backend.svg": slowBackendChart(result) } };
   },
   throughput: async (options, progress) => {
     const result = await benchThroughput({

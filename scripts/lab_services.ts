@@ -230,19 +230,18 @@ async function endDetached(child: ChildProcess, api: Client): Promise<boolean> {
 
 /**
  * Starts `pointsman run` on the balancer, by way of the command `through`, and waits until it is ready. `built`: the
- * dist/ that it runs, where it is not this checkout's.
+ * dist/ that it runs, where it is not this checkout's. `more`: options of `run`.
  */
 export async function startInstance(
   lab: { readonly balancer: { readonly namespace: string } }, name: string, text: string,
-  directory?: string, through: readonly string[] = [], built = BUILT,
+  directory?: string, through: readonly string[] = [], built = BUILT, more: readonly string[] = [],
 ): Promise<Instance> {
   const home = directory ?? mkdtempSync(join(tmpdir(), "pointsman-"));
   const configPath = join(home, "pointsman.yaml");
   writeFileSync(configPath, text);
   const main = join(built, "src/main.js");
-  const [command, ...args] = [
-    ...through, process.execPath, main, "run", "-c", configPath, "--state-directory", join(home, "state"),
-  ];
+  const run = ["run", "-c", configPath, "--state-directory", join(home, "state"), ...more];
+  const [command = process.execPath, ...args] = [...through, process.execPath, main, ...run];
   const child = spawnIn(lab.balancer.namespace, command, args);
   let log = "";
   let closing: Promise<void> | null = null;

@@ -313,8 +313,9 @@ function addHost(program: Command, io: Io, end: End): void {
       const { decapVerb } = await import("./decap.ts");
       end(await decapVerb(io, options));
     });
-  command(program, "bench [suite]", "in a checkout: ring, packet, throughput, health, churn, or all", { output: true })
-    .option("--seconds <n>", "length of each run of throughput and churn", wholeNumber(1, 60), 3)
+  const suites = "ring, packet, throughput, health, detection, schedule, slow_backend, churn, or all";
+  command(program, "bench [suite]", `in a checkout: ${suites}`, { output: true })
+    .option("--seconds <n>", "length of each run of throughput, slow_backend and churn", wholeNumber(1, 60), 3)
     .option("--rounds <n>", "interleaved rounds; medians are quoted", wholeNumber(1, 50), 3)
     .option("--only <pattern>", "contestants whose name matches")
     .option("--target <name=address>", "measure this host instead of raising labs (repeatable)", collect, [])
