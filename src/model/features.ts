@@ -78,7 +78,6 @@ const NO_VIP_THERE: Support = {
 const ONE_DIRECTION: Support = {
   ignored: "answers go past this host (direct server return), and nobody sees which flows fail",
 };
-const NOT_LOOKED_AT: Support = { ignored: "nobody looks for translated flows that fail" };
 const IN_PROCESS: Support = { ignored: "the proxy ends with its process" };
 
 /**
@@ -163,7 +162,7 @@ export const FEATURES = {
   },
   "pools[].health.outlier": {
     xdp: {
-      l2: ONE_DIRECTION, ipip: ONE_DIRECTION, gue: ONE_DIRECTION, gre: ONE_DIRECTION, nat: NOT_LOOKED_AT, fullnat: NOT_LOOKED_AT,
+      l2: ONE_DIRECTION, ipip: ONE_DIRECTION, gue: ONE_DIRECTION, gre: ONE_DIRECTION, nat: "honoured", fullnat: "honoured",
     },
     proxy: "honoured",
   },

@@ -24,6 +24,9 @@ export interface NatTimeouts {
   readonly udpMs: number;
 }
 
+/** With shorter timeouts than this, flows that fail may be forgotten before anybody has counted them. */
+export const NAT_KEPT_MS = 5_000;
+
 /** What the config says of translated sources. */
 export interface NatConfig {
   /** Of fullnat, of both families; none of a family: this host's own address towards the backend. */

@@ -3,9 +3,10 @@
 
 import type { VerdictName } from "../../model/decide.ts";
 import { FLOW_EVENTS, TRACKING_OUTCOMES, type FlowEvent } from "../../model/flow_decide.ts";
+import type { FlowListener } from "../../model/flows_seen.ts";
 import { drainKindOf, flowKindOf, sumOfFlows } from "../../model/held_flows.ts";
 import type { FlowKind, HeldFlows } from "../../model/held_flows.ts";
-import { NAT_OUTCOMES } from "../../model/nat.ts";
+import { NAT_OUTCOMES, translates } from "../../model/nat.ts";
 import { QUIC_OUTCOMES } from "../../model/quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import type { Counters, TrafficCount } from "../dataplane.ts";
@@ -13,6 +14,7 @@ import { TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi
 import { encodeU32 } from "./map_values.ts";
 import type { MapSet } from "./maps.ts";
 import { cellOf, type FlowCount } from "./flow_sweep.ts";
+import { NatOutcomes } from "./nat_outcomes.ts";
 import type { NatCount } from "./nat_sweep.ts";
 import type { BpfMap } from "./native.ts";
 
@@ -107,6 +109,25 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, found:
       },
     }),
   };
+}
+
+/** Tells `listener` what became of translated flows with these destinations, by the names of their backends. */
+export function natOutcomesOf(maps: () => MapSet, destinations: () => readonly Destination[], listener: FlowListener): NatOutcomes {
+  return new NatOutcomes({
+    begun: () => readBegun(maps(), destinations()),
+    tell: (place, seen) => {
+      const target = destinations().find(({ id, generation }) => `${id}/${generation}` === place);
+      if (target !== undefined) listener(target.name, seen);
+    },
+  });
+}
+
+/** Flows begun with each destination that is translated to, by "id/generation", since its counter began. */
+function readBegun(maps: MapSet, destinations: readonly Destination[]): ReadonlyMap<string, number> {
+  const translated = destinations.filter(({ forwarding }) => translates(forwarding));
+  if (translated.length === 0) return new Map();
+  const byId = readTraffic(maps.destination_traffic, Math.max(...translated.map(({ id }) => id)));
+  return new Map(translated.map(({ id, generation }) => [`${id}/${generation}`, byId[id]?.flows ?? 0]));
 }
 
 /** "id/generation" of those that get no new flows. */

@@ -8,6 +8,7 @@ import { PROTOCOL_NUMBERS } from "../../model/service_address.ts";
 import { FlowKey, NatFlags, NatFlow as NatFlowBytes, ServiceKey } from "./abi.gen.ts";
 import type { Challenges } from "./challenges.ts";
 import { cellOf } from "./flow_sweep.ts";
+import { UNANSWERED_NS, type NatOutcomes } from "./nat_outcomes.ts";
 import { decodeFlowKey, decodeNatFlow, encodeFlowKey } from "./nat_values.ts";
 import type { BpfMap } from "./native.ts";
 
@@ -16,8 +17,6 @@ const SLICE = 4096;
 const SLICE_PAUSE_MS = 5;
 /** Between two walks over the whole table. */
 const PAUSE_MS = 1_000;
-/** After so long without an answer, a flow says that its backend's answers do not come this way. */
-const UNANSWERED_NS = 3_000_000_000n;
 const PROTOCOL_AT = FlowKey.offsets.service + ServiceKey.offsets.protocol;
 const {
   lastSeenNs: LAST_SEEN_AT, flags: FLAGS_AT, destination: DESTINATION_AT, generation: GENERATION_AT, service: SERVICE_AT,
@@ -77,10 +76,11 @@ export interface NatSweeperParts {
   readonly ending: () => ReadonlySet<string>;
   /** Null: nobody is asked to speak. */
   readonly challenges: Challenges | null;
+  readonly outcomes: NatOutcomes;
 }
 
 /** Sweeps while `table()` translates. A failure is logged, and the next walk begins anew. */
-export function createNatSweeper({ env, flows, table, draining, ending, challenges }: NatSweeperParts): NatSweeper {
+export function createNatSweeper({ env, flows, table, draining, ending, challenges, outcomes }: NatSweeperParts): NatSweeper {
   const { clock } = env;
   let last: NatCount = { ...newWalk(0), ended: 0, atMs: null };
   let ended = 0;
@@ -98,6 +98,7 @@ export function createNatSweeper({ env, flows, table, draining, ending, challeng
       const value = batch.values.subarray(at * NatFlowBytes.size, (at + 1) * NatFlowBytes.size);
       const isRecent = view(value).getBigUint64(LAST_SEEN_AT, true) >= recentNs;
       const isTakenOut = over.size > 0 && over.has(placeOf(value));
+      if (!isTakenOut && isReply(value)) seeAnswer(outcomes, map, key, value);
       if (isTakenOut && key[PROTOCOL_AT] !== PROTOCOL_NUMBERS.tcp) ended += end(map, { key, value }) ? 1 : 0;
       else if (!isRecent && endIfOver(map, nat, { key, value }, nowNs)) ended += 1;
       else if (isTakenOut) challengeOf(challenges, key, value);
@@ -106,6 +107,7 @@ export function createNatSweeper({ env, flows, table, draining, ending, challeng
     return batch.cursor;
   };
   const finish = (): void => {
+    outcomes.finish();
     last = { ...walk, ended };
   };
   const later = (cursor: Uint8Array | null, ms: number): void => {
@@ -115,6 +117,7 @@ export function createNatSweeper({ env, flows, table, draining, ending, challeng
         if (cursor === null) {
           walk = newWalk(clock.monotonicMs());
           challenges?.begin(ending());
+          if (nat !== null) outcomes.begin(nat, clock.monotonicNs());
         }
         const next = nat === null ? null : slice(cursor, nat);
         if (next === null) finish();
@@ -132,6 +135,7 @@ export function createNatSweeper({ env, flows, table, draining, ending, challeng
       const nat = table();
       if (nat === null) return;
       walk = newWalk(clock.monotonicMs());
+      outcomes.begin(nat, clock.monotonicNs());
       for (let cursor = slice(null, nat); cursor !== null;) cursor = slice(cursor, nat);
       finish();
     },
@@ -145,6 +149,11 @@ function view(value: Uint8Array): DataView {
 
 function isReply(value: Uint8Array): boolean {
   return (value[FLAGS_AT]! & NatFlags.NAT_REPLY) !== 0;
+}
+
+function seeAnswer(outcomes: NatOutcomes, map: BpfMap, key: Uint8Array, value: Uint8Array): void {
+  const forward = (): Uint8Array | null => map.lookup(encodeFlowKey(decodeNatFlow(value).other));
+  outcomes.see({ place: placeOf(value), protocol: key[PROTOCOL_AT]!, value, forward });
 }
 
 /** Of one direction: whoever sends in it is to speak, unless the program has answered it with a reset, or it sent one. */

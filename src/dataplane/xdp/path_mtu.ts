@@ -2,8 +2,8 @@
 // not be reached. Made of what the packet program noted, so a new supervisor knows what the last one did. Pure; knows
 // no map: xdp_plane.ts reads and asks.
 
-import type { ForwardingTable } from "../../model/table.ts";
-import { PATH_MTU_MIN } from "../../model/tunnel_error.ts";
+import type { Destination, ForwardingTable } from "../../model/table.ts";
+import { outerProtocols, PATH_MTU_MIN } from "../../model/tunnel_error.ts";
 import { tunnelOverhead } from "../../model/tunnel_overhead.ts";
 import type { NextHop, Route } from "./image.ts";
 import type { TunnelReport } from "./tunnel_ends.ts";
@@ -84,4 +84,14 @@ const WORDS: Readonly<Record<string, string>> = {
 export function unreachableText({ address, type, code }: TunnelReport): string {
   const words = WORDS[`${address.family} ${type} ${code}`] ?? `ICMP type ${type} code ${code}`;
   return `its tunnel was answered: ${words}`;
+}
+
+/** The backends that are sent to by these tunnels, and why they are doubted. */
+export function doubtsOf(
+  reports: ReadonlyMap<string, TunnelReport>, targets: readonly Destination[],
+): (readonly [backends: readonly string[], reason: string])[] {
+  return [...reports].map(([address, report]) => {
+    const names = targets.filter((each) => each.address.text === address && outerProtocols(each).length > 0).map(({ name }) => name);
+    return [[...new Set(names)], unreachableText(report)];
+  });
 }

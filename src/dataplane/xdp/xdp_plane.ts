@@ -8,13 +8,14 @@ import type { Socket } from "node:net";
 import type {
   ApplyReport, Counters, Dataplane, DoubtListener, PlaneStatus, ProbePlace, StepDescription,
 } from "../dataplane.ts";
+import type { FlowListener } from "../../model/flows_seen.ts";
 import type { SlotSweep } from "../../model/slot_states.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
 import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
 import { Challenges } from "./challenges.ts";
-import { closedTo, readCounters, readVerdict, takenOut } from "./count.ts";
+import { closedTo, natOutcomesOf, readCounters, readVerdict, takenOut } from "./count.ts";
 import { createFlowWalks, type FlowWalks } from "./flow_walks.ts";
 import type { NatTable } from "../../model/nat.ts";
 import { attachAgain, interfaceStatus } from "./attachments.ts";
@@ -31,13 +32,12 @@ import { createNatSweeper, type NatSweeper } from "./nat_sweep.ts";
 import type { Native, TestRunOptions, TestRunResult } from "./native.ts";
 import type { Link } from "./netlink/rtnetlink.ts";
 import type { Target, Way } from "./next_hops.ts";
-import { tooNarrowForIpv6, unreachableText, withPathMtu, type LearnedMtu } from "./path_mtu.ts";
+import { doubtsOf, tooNarrowForIpv6, withPathMtu, type LearnedMtu } from "./path_mtu.ts";
 import { ProbePaths } from "./probe_paths.ts";
 import { PROGRAM } from "./program.ts";
 import { publishedSlots, seedOf } from "./recover.ts";
 import { servable } from "./servable.ts";
 import { describeStep, PUBLISHES, type Step } from "./steps.ts";
-import type { TunnelReport } from "./tunnel_ends.ts";
 import { TunnelNews } from "./tunnel_news.ts";
 import { assignAddress, unassignAddress } from "./vip.ts";
 
@@ -77,6 +77,7 @@ export class XdpPlane implements Dataplane {
   readonly #probes: ProbePaths | null;
   readonly #news: TunnelNews;
   #doubt: DoubtListener = () => undefined;
+  #flowsSeen: FlowListener = () => undefined;
   readonly #nat: NatSweeper;
   #core: Core;
   #table: ForwardingTable | null = null;
@@ -104,12 +105,13 @@ export class XdpPlane implements Dataplane {
       env, count: () => readVerdict(this.#core.program.maps.maps, "DROP_TUNNEL_ERROR"),
       reports: () => this.#core.program.maps.tunnelReports(),
       onChange: () => { this.#narrow(); },
-      onUnreachable: (reports) => { this.#tellDoubts(reports); },
+      onUnreachable: (reports) => { for (const doubt of doubtsOf(reports, this.#targets)) this.#doubt(...doubt); },
     });
     const translated = { flows: () => this.#core.program.maps.maps.nat_flows, table: () => this.#translated() };
     this.#nat = createNatSweeper({
       env, ...translated, draining: () => closedTo(this.#targets), ending: () => takenOut(this.#targets),
       challenges: context.pins === null ? null : new Challenges({ env, send: (packets) => native.sendPackets(packets) }),
+      outcomes: natOutcomesOf(() => this.#core.program.maps.maps, () => this.#targets, (...seen) => { this.#flowsSeen(...seen); }),
     });
     this.#claim();
   }
@@ -219,6 +221,7 @@ export class XdpPlane implements Dataplane {
   sweeps(): ReadonlyMap<string, SlotSweep> { return this.#flows.found(); }
   onSwept(listener: () => void): void { this.#swept = listener; }
   onDoubt(listener: DoubtListener): void { this.#doubt = listener; }
+  onFlows(listener: FlowListener): void { this.#flowsSeen = listener; }
 
   heartbeat(): void {
     if (!this.#isClosed) this.#core.program.maps.settings.writeHeartbeat(this.#context.env.clock.monotonicNs());
@@ -381,13 +384,6 @@ export class XdpPlane implements Dataplane {
     this.refresh();
     const narrow = this.#table === null ? [] : tooNarrowForIpv6(this.#table, this.#news.mtus);
     if (narrow.length > 0) this.#context.env.log.warn({ narrow }, "path MTUs leave tunnels less than the 1280 bytes that IPv6 needs");
-  }
-
-  #tellDoubts(reports: ReadonlyMap<string, TunnelReport>): void {
-    for (const [address, report] of reports) {
-      const names = this.#targets.filter((each) => each.address.text === address && outerProtocols(each).length > 0);
-      this.#doubt([...new Set(names.map(({ name }) => name))], unreachableText(report));
-    }
   }
 
   /** What the kernel translates by, as long as the program does; null: nothing, or another plane sees to it. */
