@@ -56,6 +56,8 @@ export interface PointsmanOptions {
   readonly predecessor?: Predecessor | null;
   /** Whether health checks of type exec may run their commands, with the rights of this process. False by default. */
   readonly execProbes?: boolean;
+  /** Whether commands that pools' quorums name may run, with the rights of this process. False by default. */
+  readonly execHooks?: boolean;
   /** Stand-ins for tests. */
   readonly openPlane?: OpenPlane;
   readonly startChecker?: StartChecker;
@@ -118,6 +120,7 @@ export async function createPointsman(options: PointsmanOptions): Promise<Points
       startChecker: options.startChecker ?? checkerIn(env, options.execProbes ?? false),
       file: source.file,
       first,
+      execHooks: options.execHooks ?? false,
     });
     // A plane that was live before goes on as it was; a new one must not outlive a start that failed.
     // Clients that came to us meanwhile may finish, while those that come are the other process's.

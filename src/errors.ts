@@ -20,6 +20,8 @@ export interface Failures {
   HAND_OVER_FAILED: { pid: number };
   HAND_OVER_UNDER_WAY: { instance: string };
   PLANE_IN_USE: { interface: string };
+  /** An override would leave a pool with fewer backends up than its quorum asks for. */
+  BELOW_QUORUM: { pool: string; up: number; needed: number };
   UNKNOWN_BACKEND: { name: string; candidates: readonly string[] };
   UNKNOWN_SERVICE: { name: string };
   UNKNOWN_REVISION: { revision: number };

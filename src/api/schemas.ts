@@ -144,6 +144,8 @@ export const overrideRequestSchema = z.strictObject({
   actor: text.min(1).max(200),
   reason: text.max(500).nullable().default(null),
   expiresInMs: z.number().int().positive().nullable().default(null),
+  /** Also where the pool then has fewer backends up than its quorum asks for. */
+  force: z.boolean().optional(),
 });
 
 /** How far a drain has come. */

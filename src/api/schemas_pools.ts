@@ -19,6 +19,8 @@ export const poolSchema = z.strictObject({
   })),
   /** Whether its sorry backend takes flows; null: it has none. */
   sorry: z.boolean().nullable(),
+  /** Null: it has none. `met` null: not known yet. */
+  quorum: z.strictObject({ needed: counting, met: z.boolean().nullable() }).nullable(),
   /** The local one: weights of its backends, and the part of new flows that goes elsewhere. Null: zones do not matter. */
   zone: z.strictObject({ name: text, weight: counting, weightUp: z.number(), spill: z.number() }).nullable(),
 });

@@ -2,10 +2,10 @@
 // rollback, drain, maintenance, undrain, weight, overrides clear. Knows the client and how to lay out its answers.
 
 import type { Client } from "../api/client.ts";
-import type { ApplyResult, ConfigRequest, OverrideView, Plan } from "../api/schemas.ts";
+import type { ApplyResult, ConfigRequest, OverrideRequest, OverrideView, Plan } from "../api/schemas.ts";
 import { problemsToFailure } from "../config/problem_lines.ts";
 import { decodeText } from "../config/text.ts";
-import { Failure } from "../errors.ts";
+import { Failure, isFailure } from "../errors.ts";
 import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
 import { flowsLegend, layFlows } from "./flows.ts";
@@ -122,6 +122,8 @@ export interface OverrideOptions {
   readonly reason: string | null;
   /** "10m", or null: until cleared. */
   readonly expires: string | null;
+  /** Without asking, and without being refused for a quorum. */
+  readonly force: boolean;
 }
 
 export async function overrideVerb(
@@ -133,7 +135,8 @@ export async function overrideVerb(
   isQuiet = false,
 ): Promise<OverrideView> {
   const expiresInMs = options.expires === null ? null : durationOf("for", options.expires);
-  const set = await client.override({ target, change, actor: io.actor, reason: options.reason, expiresInMs });
+  const request = { target, change, actor: io.actor, reason: options.reason, expiresInMs };
+  const set = options.force ? await client.override({ ...request, force: true }) : await overrideUnlessRefused(io, client, request);
   if (isQuiet) return set;
   if (options.output === "json") io.out(`${JSON.stringify(set, null, 2)}\n`);
   else {
@@ -141,6 +144,18 @@ export async function overrideVerb(
     io.out(`${set.target}: ${doing(change)} ${until}\n`);
   }
   return set;
+}
+
+/** Asks on a terminal where a quorum is at stake; else that is for --force to say. Throws BELOW_QUORUM. */
+async function overrideUnlessRefused(io: Io, client: Client, request: OverrideRequest): Promise<OverrideView> {
+  try {
+    return await client.override(request);
+  } catch (error) {
+    if (!isFailure(error, "BELOW_QUORUM")) throw error;
+    if (!io.isTty) throw new Failure("BELOW_QUORUM", error.details, `${error.message}; nothing was changed (--force does it)`);
+    if (!(await io.confirm(`${error.message}. Go on?`))) throw new Failure("BELOW_QUORUM", error.details, "nothing was changed");
+    return await client.override({ ...request, force: true });
+  }
 }
 
 function doing(change: OverrideView["change"]): string {

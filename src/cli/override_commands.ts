@@ -14,6 +14,7 @@ import { EXIT } from "./io.ts";
 interface OverrideFlags extends Common {
   readonly reason?: string;
   readonly for?: string;
+  readonly force: boolean;
 }
 
 interface DrainFlags extends OverrideFlags {
@@ -21,15 +22,16 @@ interface DrainFlags extends OverrideFlags {
   readonly wait: boolean;
 }
 
-function flagsOf(options: OverrideFlags): { output: Output; reason: string | null; expires: string | null } {
-  return { output: options.output, reason: options.reason ?? null, expires: options.for ?? null };
+function flagsOf(options: OverrideFlags): { output: Output; reason: string | null; expires: string | null; force: boolean } {
+  return { output: options.output, force: options.force, reason: options.reason ?? null, expires: options.for ?? null };
 }
 
 export function addOverrides(program: Command, io: Io, end: End): void {
   const override = (name: string, description: string): Command =>
     command(program, name, description, { output: true, instance: true })
       .option("--reason <text>", "why, for those who read `status`")
-      .option("--for <duration>", "until when: 90s, 10m, 1h30m; for ever unless given");
+      .option("--for <duration>", "until when: 90s, 10m, 1h30m; for ever unless given")
+      .option("--force", "also where the pool then has fewer backends up than its quorum asks for", false);
   override("drain <backend>", "give a backend no new flows; it keeps those it has")
     .option("--timeout <duration>", "end the flows that are left then; unless given, they may take for ever")
     .option("--wait", "report the flows that are left, and end when none is", false)

@@ -93,6 +93,7 @@ function addRunning(program: Command, io: Io, end: End): void {
     .addOption(new Option("--proxy-bind <where>", "where the proxy plane listens").choices(["vip", "loopback", "any"]))
     .option("--port-offset <number>", "added to every port that the proxy plane listens on", wholeNumber(0, 65535))
     .option("--state-directory <path>", "overrides, seed and revisions")
+    .option("--exec-hooks", "let quorums of pools run their commands, with this process's rights", false)
     .option("--exec-probes", "let health checks of type exec run their commands, with this process's rights", false)
     .action(async (options: RunOptions) => {
       const { runVerb } = await import("./run.ts");
@@ -115,6 +116,7 @@ export interface RunOptions {
   readonly portOffset?: number;
   readonly stateDirectory?: string;
   readonly execProbes: boolean;
+  readonly execHooks: boolean;
 }
 
 function addFiles(program: Command, io: Io, end: End): void {

@@ -49,7 +49,8 @@ async function runInstance(io: Io, options: RunOptions, predecessor: Predecessor
     io.onUpgradeSignal(() => { upgrader.requestBySignal(); }),
   ];
   const pointsman = await createPointsman({
-    config: options.config, env, predecessor, execProbes: options.execProbes, adjust: (config) => adjusted(config, options),
+    config: options.config, env, predecessor, execProbes: options.execProbes, execHooks: options.execHooks,
+    adjust: (config) => adjusted(config, options),
     ...(options.stateDirectory === undefined ? {} : { stateDirectory: options.stateDirectory }),
     onStop: ({ detach, actor }) => { end({ detach, by: actor }); },
     onUpgrade: (request) => upgrader.request(request),

@@ -92,7 +92,7 @@ export function recordOf(value: unknown): Readonly<Record<string, unknown>> {
 }
 
 /** What a service says itself; its inline pool is drafted like any other. */
-const headSchema = serviceSchema.omit({ backends: true, health: true, reserves: true, sorry: true, spillBelow: true });
+const headSchema = serviceSchema.omit({ backends: true, health: true, reserves: true, sorry: true, spillBelow: true, quorum: true });
 const rulesSchema = z.strictObject(poolRuleKeys);
 const { dataplane: dataplaneSchema, limits: limitsSchema } = configSchema.shape;
 

@@ -114,6 +114,17 @@ function* zones(draft: Draft): Iterable<Finding> {
   }
 }
 
+function* quorums(draft: Draft): Iterable<Finding> {
+  for (const pool of draft.pools) {
+    const { quorum } = pool.rules;
+    const size = membersOf(pool).filter(({ fields }) => fields.weight !== 0).length;
+    if (quorum === undefined || quorum === null || pool.backends === null || size === 0) continue;
+    if (neededOf(readMinimum(quorum.minimum), size) <= size) continue;
+    yield warning([...pool.path, "quorum", "minimum"], `the pool has ${size} backends with a weight, and its quorum is never met`,
+      `say ${size} or less, or a share such as 50%`);
+  }
+}
+
 /** With a pool of its own name, the service's own keys are nobody's. */
 function* rulesOfNamedPools(draft: Draft): Iterable<Finding> {
   for (const { fields, path, inlines } of draft.services) {
@@ -123,4 +134,4 @@ function* rulesOfNamedPools(draft: Draft): Iterable<Finding> {
   }
 }
 
-export const POOL_RULES: readonly Rule[] = [reserves, panicBeforeReserves, sorries, zones, rulesOfNamedPools];
+export const POOL_RULES: readonly Rule[] = [reserves, panicBeforeReserves, sorries, zones, quorums, rulesOfNamedPools];

@@ -2,8 +2,9 @@
 // beside its `backends`.
 
 import * as z from "zod";
+import { checkPath } from "./formats.ts";
 import { checkMinimum, MINIMUM_PATTERN } from "./formats_pool.ts";
-import { integer, name } from "./schema_parts.ts";
+import { duration, integer, name } from "./schema_parts.ts";
 
 /** Largest priority, as VRRP and HAProxy number such things: one byte. */
 const PRIORITY_MAX = 255;
@@ -31,6 +32,27 @@ const spillSchema = integer("With a smaller share of the backends in the instanc
   + "backends of other zones take the rest; they get nothing before ([pools.md](pools.md#zones)). null: zones do not matter.",
   1, 100).nullable();
 
+function command(description: string): z.ZodNullable<z.ZodArray<z.ZodString>> {
+  return z.array(z.string().meta({ title: "a text" })).superRefine(([program = "", ...args], context) => {
+    const complaint = checkPath(program);
+    const hint = "a program by its absolute path, and its arguments";
+    if (complaint !== null) context.addIssue({ code: "custom", message: complaint.reason, params: { hint } });
+    else if (args.some((each) => each.includes("\0"))) context.addIssue({ code: "custom", message: "an argument holds a NUL" });
+  }).meta({ title: "a command and its arguments", description }).nullable();
+}
+
+const quorumSchema = z.strictObject({
+  minimum: minimum("How many backends of the pool are to be up; those in reserve count, sorry ones do not."),
+  regainAfter: duration("A quorum that was lost counts as regained once there have been enough for so long.", "0s", "1h").default("10s"),
+  up: command("Run when the quorum is regained, and once after a start that finds it; only with `run --exec-hooks`. "
+    + "null: nothing.").default(null),
+  down: command("Run when the quorum is lost, at once; only with `run --exec-hooks`. null: nothing.").default(null),
+  timeout: duration("Either command is killed then.", "100ms", "10m").default("30s"),
+}).meta({
+  title: "a quorum",
+  description: "A minimum of backends that are up, whose loss is told ([pools.md](pools.md#quorum)); null: there is none.",
+});
+
 export function zoneKey(description: string): z.ZodDefault<z.ZodNullable<z.ZodString>> {
   return name(description).nullable().default(null);
 }
@@ -45,12 +67,14 @@ export const poolRuleKeys = {
   reserves: reservesSchema.prefault({}).meta(reserves),
   sorry: sorrySchema.default(null),
   spillBelow: spillSchema.default(null),
+  quorum: quorumSchema.nullable().default(null),
 };
 
 export const inlineRuleKeys = {
   reserves: reservesSchema.optional().meta(reserves),
   sorry: sorrySchema.optional(),
   spillBelow: spillSchema.optional(),
+  quorum: quorumSchema.nullable().optional(),
 };
 
 /** What the file says of these, perhaps nothing. */
@@ -58,4 +82,5 @@ export interface RawRules {
   readonly reserves?: z.output<typeof reservesSchema> | undefined;
   readonly sorry?: string | null | undefined;
   readonly spillBelow?: number | null | undefined;
+  readonly quorum?: z.output<typeof quorumSchema> | null | undefined;
 }

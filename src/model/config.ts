@@ -44,6 +44,18 @@ export interface BackendConfig {
   readonly zone: string | null;
 }
 
+/** How many backends of a pool are to be up, and who is told when they are not. */
+export interface PoolQuorum {
+  readonly minimum: Minimum;
+  /** A quorum that was lost counts as regained when there have been enough for so long. */
+  readonly regainAfterMs: number;
+  /** A command and its arguments; null: nobody is told. */
+  readonly up: readonly string[] | null;
+  readonly down: readonly string[] | null;
+  /** Of either command. */
+  readonly timeoutMs: number;
+}
+
 /** How many of some backends: so many, or so large a share of them. */
 export type Minimum = { readonly count: number } | { readonly percent: number };
 
@@ -59,6 +71,7 @@ export interface PoolConfig {
   readonly sorry: string | null;
   /** With less of the local zone up, in percent of its weight, other zones take the rest; null: zones do not matter. */
   readonly spillBelow: number | null;
+  readonly quorum: PoolQuorum | null;
 }
 
 export interface ServiceProxyConfig {

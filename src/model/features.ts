@@ -150,6 +150,7 @@ export const FEATURES = {
   "services[].proxy.proxyProtocol": { xdp: PROXY_ONLY, proxy: "honoured" },
   "pools[].reserves": { xdp: "honoured", proxy: "honoured" },
   "pools[].sorry": { xdp: "honoured", proxy: "honoured" },
+  "pools[].quorum": { xdp: "honoured", proxy: "honoured" },
   "pools[].spillBelow": { xdp: "honoured", proxy: "honoured" },
   "pools[].backends[].priority": { xdp: "honoured", proxy: "honoured" },
   "pools[].backends[].mac": { xdp: "honoured", proxy: ROUTED_BY_HOST },

@@ -179,6 +179,14 @@ export const METRICS: readonly MetricDefinition[] = [
       priorities.map(({ priority, active }): Sample => [{ pool: name, priority: String(priority) }, active ? 1 : 0])),
   },
   {
+    name: "pointsman_pool_quorum",
+    type: "gauge",
+    labels: ["pool"],
+    help: "1 while as many backends of a pool are up as its quorum asks for, 0 once it is lost; none while nobody knows.",
+    samples: ({ status }) => status.pools.flatMap(({ name, quorum }): Sample[] =>
+      typeof quorum?.met === "boolean" ? [[{ pool: name }, quorum.met ? 1 : 0]] : []),
+  },
+  {
     name: "pointsman_pool_spill_ratio",
     type: "gauge",
     labels: ["pool"],

@@ -21,6 +21,11 @@ export interface OverrideBookOptions {
   readonly onOverdue: () => void;
 }
 
+/** As it would stand in the book. */
+export function overrideOf({ target, change, actor, reason, expiresInMs }: OverrideRequest, atMs: number): Override {
+  return { target, change, actor, reason, atMs, expiresAtMs: expiresInMs === null ? null : atMs + expiresInMs };
+}
+
 export class OverrideBook {
   readonly #options: OverrideBookOptions;
   #all: readonly Override[];
@@ -45,10 +50,8 @@ export class OverrideBook {
 
   /** `request.target` is a full name by now. Replaces what says another thing of the same. */
   add(request: OverrideRequest): Override {
-    const { target, change, actor, reason, expiresInMs } = request;
-    const atMs = this.#options.clock.wallMs();
-    const expiresAtMs = expiresInMs === null ? null : atMs + expiresInMs;
-    const override: Override = { target, change, actor, reason, atMs, expiresAtMs };
+    const { target, change } = request;
+    const override = overrideOf(request, this.#options.clock.wallMs());
     const role = roleOf(change);
     const isReplaced = (each: Override): boolean => each.target === target && roleOf(each.change) === role;
     this.#keep([...this.#all.filter((each) => !isReplaced(each)), override]);

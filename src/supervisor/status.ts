@@ -9,7 +9,7 @@ import { amountOf, sumsByKind } from "../model/held_flows.ts";
 import { forgettingFlows, pressureOf } from "../observe/pressure.ts";
 import { warningsFor } from "./accepted.ts";
 import type { InForce } from "./engine.ts";
-import { poolViews } from "./pool_views.ts";
+import { poolViews, quorumWarnings } from "./pool_views.ts";
 import type { ViewInput } from "./view.ts";
 import { backendViews, serviceViews } from "./view.ts";
 
@@ -25,12 +25,15 @@ export interface StatusInput extends ViewInput {
   readonly problems: readonly ProblemView[];
   readonly reasons: readonly string[];
   readonly lastApply: ApplyState | null;
+  /** By pool; null: not known yet. */
+  readonly quorums: ReadonlyMap<string, boolean | null>;
   readonly stateTroubles: readonly string[];
   readonly overrides: readonly OverrideView[];
 }
 
 export function describeStatus(input: StatusInput): Status {
   const { plane, table, choice, inForce, now } = input;
+  const pools = poolViews(input);
   return {
     instance: inForce.accepted.config.instance,
     version: input.version,
@@ -55,6 +58,7 @@ export function describeStatus(input: StatusInput): Status {
     warnings: [
       ...warningsFor(inForce.accepted, plane.mode),
       ...table?.warnings ?? [],
+      ...quorumWarnings(pools),
       ...input.stateTroubles,
       ...endingCertificates(input),
       ...silentBackends(now.counters),
@@ -67,7 +71,7 @@ export function describeStatus(input: StatusInput): Status {
     pressure: pressureOf(now.counters),
     nat: natView(now.counters),
     services: serviceViews(input),
-    pools: poolViews(input),
+    pools,
     backends: backendViews(input),
     overrides: [...input.overrides],
   };

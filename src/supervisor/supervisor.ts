@@ -25,14 +25,17 @@ import { Engine } from "./engine.ts";
 import type { WritableEventLog } from "./events.ts";
 import { createEventLog } from "./events.ts";
 import { HealthKeeper } from "./health_keeper.ts";
-import { OverrideBook } from "./override_book.ts";
+import { OverrideBook, overrideOf } from "./override_book.ts";
 import { leaveUnused, PlaneSeat } from "./plane_seat.ts";
 import { answerExplain, answerRing, backendNames, resolveName } from "./questions.ts";
+import { watchQuorums } from "./quorum_hooks.ts";
+import type { QuorumWatch } from "./quorum_hooks.ts";
+import { refuseBelowQuorum } from "./quorums.ts";
 import { readQuicKeys } from "./quic_keys.ts";
+import { Samples } from "./samples.ts";
 import type { StateDirectory } from "./state.ts";
 import { describeStatus } from "./status.ts";
 import { overrideId, overrideView } from "./view.ts";
-import type { Sample } from "./view.ts";
 
 export interface SupervisorOptions {
   readonly env: Env;
@@ -46,19 +49,15 @@ export interface SupervisorOptions {
   readonly file: string | null;
   /** The config to begin with. */
   readonly first: ParsedConfig;
+  /** Whether commands of quorums may run. */
+  readonly execHooks?: boolean;
 }
 
 const HEARTBEAT_MS = 1000;
-/** Rates are over one to two of these. */
-const SAMPLE_MS = 5000;
 /** Health that was kept for longer says nothing about backends, unless a plane went on using it. */
 const HEALTH_FRESH_MS = 10 * 60_000;
 /** A plane that hangs does not keep the supervisor from ending for longer. */
 const END_PATIENCE_MS = 5000;
-const NO_COUNTERS: Counters = {
-  verdicts: {}, services: new Map(), backends: new Map(),
-  flowTable: { count: null, max: 0 }, serviceFlows: new Map(), backendFlows: new Map(), drainFlows: new Map(),
-};
 
 /** Opens the plane and makes the first apply. Throws CONFIG_INVALID and what the plane's opening throws. */
 export async function createSupervisor(options: SupervisorOptions): Promise<Supervisor> {
@@ -99,7 +98,8 @@ class PointsmanSupervisor implements Supervisor {
   readonly #conditions = new Map<string, string>();
   readonly #transitions = new Map<string, number>();
   readonly #startedAtMs: number;
-  #samples: { readonly now: Sample; readonly before: Sample | null };
+  readonly #quorums: QuorumWatch;
+  readonly #samples: Samples;
   #cancelHeartbeat: Cancel | null = null;
   #heartbeatFailed = false;
   #closing: Promise<void> | null = null;
@@ -145,7 +145,8 @@ class PointsmanSupervisor implements Supervisor {
     seat.onDoubt((names, reason) => { this.#look(names, reason); });
     // What was known of a backend holds for the first targets, not for one that comes back next week.
     initial.clear();
-    this.#samples = { now: this.#sample(), before: null };
+    this.#samples = new Samples(env, () => seat.plane);
+    this.#quorums = watchQuorums({ env, execHooks: options.execHooks ?? false, intent: () => this.#engine.intent(), record });
   }
 
   get events(): EventLog { return this.#events; }
@@ -155,11 +156,12 @@ class PointsmanSupervisor implements Supervisor {
     this.#book.start();
     this.#beat();
     await this.#engine.turned();
+    this.#quorums.look();
   }
 
   config(): Config { return this.#engine.inForce.accepted.config; }
   table(): ForwardingTable | null { return this.#engine.table; }
-  counters(): Counters { return this.#sample().counters; }
+  counters(): Counters { return this.#samples.take().counters; }
   quiet(): Promise<void> { return this.#engine.quiet(); }
 
   totals(): SupervisorTotals {
@@ -174,7 +176,7 @@ class PointsmanSupervisor implements Supervisor {
 
   status(): Status {
     const { inForce, table, lastApply } = this.#engine;
-    const now = this.#sample();
+    const now = this.#samples.take();
     this.#drains.look();
     return describeStatus({
       version: this.#options.version,
@@ -194,7 +196,8 @@ class PointsmanSupervisor implements Supervisor {
       table,
       plane: this.#seat.plane.status(),
       now,
-      before: this.#samples.before ?? this.#samples.now,
+      before: this.#samples.before,
+      quorums: this.#quorums.found(),
       empty: this.#drains.empty(),
       certificates: certificatesSeen(this.#checker),
     });
@@ -222,10 +225,12 @@ class PointsmanSupervisor implements Supervisor {
 
   async override(request: OverrideRequest): Promise<OverrideView> {
     const target = resolveName(request.target, backendNames(this.config()));
+    if (request.force !== true) refuseBelowQuorum(this.#engine.intent(), overrideOf({ ...request, target }, this.#env.clock.wallMs()));
     const override = this.#book.add({ ...request, target });
     const what = describeChange(override);
     const { actor, reason, expiresAtMs } = override;
     this.#record("override", target, `${what} by ${actor}`, { reason, expiresAtMs });
+    this.#quorums.look();
     await this.#engine.turned();
     return overrideView(override, this.config());
   }
@@ -271,6 +276,7 @@ class PointsmanSupervisor implements Supervisor {
   halt(): void {
     this.#cancelHeartbeat?.();
     this.#book.close();
+    this.#quorums.stop();
     this.#engine.stop();
     this.#checker.stop();
     this.#health.close();
@@ -306,6 +312,7 @@ class PointsmanSupervisor implements Supervisor {
     if (to === "down" || to === "ejected") this.#env.log.warn({ backend: name, from }, `${name} is ${to}: ${reason}`);
     else this.#env.log.info({ backend: name, from }, `${name} is ${to}: ${reason}`);
     this.#health.keep();
+    this.#quorums.look();
     this.#engine.hearVerdict(heardMs);
   }
 
@@ -323,6 +330,7 @@ class PointsmanSupervisor implements Supervisor {
       const message = `${describeChange(override)} by ${override.actor} has expired`;
       this.#record("override", override.target, message, { id: overrideId(override) });
     }
+    this.#quorums.look();
     this.#engine.request();
   }
 
@@ -331,6 +339,7 @@ class PointsmanSupervisor implements Supervisor {
       const message = `${describeChange(override)} by ${override.actor} is cleared by ${actor}`;
       this.#record("override", override.target, message, { id: overrideId(override) });
     }
+    this.#quorums.look();
     if (removed.length > 0) await this.#engine.turned();
     return removed.map((each) => overrideView(each, this.config()));
   }
@@ -374,23 +383,11 @@ class PointsmanSupervisor implements Supervisor {
       if (!this.#heartbeatFailed) this.#env.log.error({ err: error }, "the heartbeat cannot be written");
       this.#heartbeatFailed = true;
     }
-    const atMs = this.#env.clock.monotonicMs();
-    if (atMs - this.#samples.now.atMs >= SAMPLE_MS) {
-      this.#samples = { now: this.#sample(), before: this.#samples.now };
-    }
+    this.#samples.roll();
+    this.#quorums.look();
     this.#drains.look();
     // The process lives for as long as its instance does.
     this.#cancelHeartbeat = this.#env.clock.after(HEARTBEAT_MS, () => { this.#beat(); }, true);
-  }
-
-  #sample(): Sample {
-    const atMs = this.#env.clock.monotonicMs();
-    try {
-      return { atMs, counters: this.#seat.plane.counters() };
-    } catch (error) {
-      this.#env.log.error({ err: error }, "the counters cannot be read");
-      return { atMs, counters: NO_COUNTERS };
-    }
   }
 }
 

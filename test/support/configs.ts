@@ -52,7 +52,7 @@ export interface ServiceSketch {
   readonly secondChance?: boolean;
 }
 
-export type PoolRules = Pick<PoolConfig, "reserves" | "sorry" | "spillBelow">;
+export type PoolRules = Pick<PoolConfig, "reserves" | "sorry" | "spillBelow" | "quorum">;
 
 export interface ConfigSketch {
   readonly instance?: string;
@@ -102,6 +102,7 @@ export function configOf(sketch: ConfigSketch): Config {
     health: healthOf(sketch),
     reserves: { minimum: { count: 1 }, ...sketch.rules?.[name]?.reserves },
     sorry: sketch.rules?.[name]?.sorry ?? null, spillBelow: sketch.rules?.[name]?.spillBelow ?? null,
+    quorum: sketch.rules?.[name]?.quorum ?? null,
     backends: backends.map((each, index) =>
       backendOf(typeof each === "string" ? { name: each } : each, index)),
   }));

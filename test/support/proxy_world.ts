@@ -74,7 +74,7 @@ export function config(
     limits: { services: 64, backends: 1024, flows: 65_536, fragments: 1024, natFlows: 1024, icmpErrors: 1000 },
     control: { socket: null, group: null }, observe: { listen: null }, log: { level: "info" }, stateDirectory: null,
     pools: Object.entries(pools).map(([name, backends]) => ({
-      name, inline: false, health: { type: "none" }, reserves: { minimum: { count: 1 } }, sorry: null, spillBelow: null,
+      name, inline: false, health: { type: "none" }, reserves: { minimum: { count: 1 } }, sorry: null, spillBelow: null, quorum: null,
       backends: Object.entries(backends).map(([backend, place]): BackendConfig => ({
         name: backend, address: address(place.address), port: place.port, weight: place.weight ?? 100,
         hashKey: backend, mac: null, serverIds: [], priority: place.priority ?? 0, zone: place.zone ?? null,

@@ -20,7 +20,8 @@ function supervisorOf(world: World): Supervisor {
     config: { file: null, revision: 4, loadedAtMs: 2000, fileDiffers: true, problems: [] }, overrides: [],
     services: [{ name: "web", backends: 2, backendsUp: 1, failedOpen: false, error: null, flows: { count: 12, kind: "tracked" } }],
     pools: [{
-      name: "pool", backends: 3, backendsUp: 2, sorry: false, zone: { name: "east", weight: 200, weightUp: 100, spill: 0.25 },
+      name: "pool", backends: 3, backendsUp: 2, sorry: false, quorum: { needed: 2, met: false },
+      zone: { name: "east", weight: 200, weightUp: 100, spill: 0.25 },
       priorities: [{ priority: 0, backends: 2, backendsUp: 1, active: true }, { priority: 9, backends: 1, backendsUp: 1, active: false }],
     }],
     flows: [{ count: 12, kind: "tracked" }, { count: null, kind: "unknown" }],
@@ -66,6 +67,7 @@ describe("the metrics", () => {
     expect(first).toContain('pointsman_backend_admission_ratio{pool="pool",backend="a"} 0.5');
     expect(first).toContain('pointsman_pool_backends_up{pool="pool"} 2');
     expect(first).toContain('pointsman_pool_spill_ratio{pool="pool"} 0.25');
+    expect(first).toContain('pointsman_pool_quorum{pool="pool"} 0');
     expect(first).toContain('pointsman_pool_sorry{pool="pool"} 0');
     expect(first).toContain('pointsman_pool_priority_active{pool="pool",priority="9"} 0');
     expect(first).toContain('pointsman_incidents_total{incident="idle_timeout"} 2');

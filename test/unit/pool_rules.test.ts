@@ -98,7 +98,7 @@ describe("reserves", () => {
     expect(tableOf(tiers(), change).warnings)
       .toEqual(["pool web: 0 of 3 backends before priority 10 are up, and those with it take flows too"]);
     expect(poolViews({ intent: intentOf(tiers(), change) })).toEqual([{
-      name: "web", backends: 6, backendsUp: 2, sorry: null, zone: null,
+      name: "web", backends: 6, backendsUp: 2, sorry: null, quorum: null, zone: null,
       priorities: [
         { priority: 0, backends: 3, backendsUp: 0, active: true }, { priority: 10, backends: 2, backendsUp: 1, active: true },
         { priority: 20, backends: 1, backendsUp: 1, active: false },

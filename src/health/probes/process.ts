@@ -58,6 +58,15 @@ export interface ProcessDoors extends Pick<Env, "exec" | "variables"> {
   readonly processes: ProcessSlots;
 }
 
+/** What of our environment a command finds in its own. */
+export function passedOn(ours: Env["variables"]): Record<string, string> {
+  const named = PASSED_ON.flatMap((name) => {
+    const value = ours[name] ?? (name === "PATH" ? PATH_DEFAULT : undefined);
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return { ...Object.fromEntries(named), LC_ALL: "C" };
+}
+
 export function runProcess(
   doors: ProcessDoors, attempt: Attempt, { command, args, variables, stage }: Command, judge: (ended: Ended) => Verdict,
 ): void {
@@ -73,11 +82,7 @@ export function runProcess(
   leave = doors.processes.take(() => {
     attempt.isOurs = false;
     attempt.stage = stage;
-    const passedOn = Object.fromEntries(PASSED_ON.flatMap((name) => {
-      const value = doors.variables[name] ?? (name === "PATH" ? PATH_DEFAULT : undefined);
-      return value === undefined ? [] : [[name, value]];
-    }));
-    const settings = { variables: { ...passedOn, LC_ALL: "C", ...variables }, signal: abort.signal };
+    const settings = { variables: { ...passedOn(doors.variables), ...variables }, signal: abort.signal };
     void doors.exec.runGroup(command, args, settings).then((ended) => {
       doors.processes.give();
       attempt.end(judge(ended));
