@@ -132,6 +132,12 @@ enum service_flags {
 	SERVICE_NAT = 8,        /* its flows are in `nat_flows`, and not in `flows` */
 	SERVICE_REHASHED = 16,  /* the predecessor has another scheme: every slot is changing */
 	SERVICE_SECOND_CHANCE = 32, /* its packets name alternates (alternates.h) */
+	SERVICE_FAILED_OPEN = 64, /* backends that are not live have flows, and keep them */
+};
+
+/* How new flows are placed where the ring does not place them. */
+enum pick {
+	PICK_NONE = 0, PICK_ROUND_ROBIN, PICK_RANDOM, PICK_LEAST_CONNECTIONS, PICK_POWER_OF_TWO, PICK_BOUNDED_LOAD,
 };
 
 /* How a QUIC connection ID hides the server ID in it (draft-ietf-quic-load-balancers-21, 5.4). */
@@ -210,7 +216,19 @@ struct service_version {
 	__u64 changing_until_ns; /* CLOCK_MONOTONIC; from then on no slot is changing */
 	struct slot_scheme predecessor; /* its ring has the untracked owner of each slot that is changing */
 	__u64 remembered_since_ns; /* CLOCK_MONOTONIC; entries of `flows` from before count for nothing */
-	__u8 pad[56];           /* to 128 bytes: two cache lines */
+	__u32 turns;            /* slots that hold turns, or each backend once, from the first on */
+	__u32 weight_total;     /* of all destination.pick_weight of the service */
+	__u32 flows_at;         /* element of `service_flows`: services with the same backends share one */
+	__u16 load_factor_percent; /* what nobody is to have more of, of a fair share */
+	__u8 pick;              /* enum pick */
+	__u8 pad[41];           /* to 128 bytes: two cache lines */
+};
+
+/* What a CPU knows of the picks of one service. Element of `pick_states`. */
+struct pick_state {
+	__u64 random;           /* state of the generator of draws; 0: not begun */
+	__u32 turn;             /* whose is next: a slot */
+	__u8 pad[4];
 };
 
 /* The way to a destination. The first twelve bytes are those of the Ethernet header. */
@@ -238,8 +256,9 @@ struct destination {
 	__be32 tunnel_source_mask; /* bits of its last word that a flow's hash sets; 0: none */
 	__be16 gue_port;        /* of the outer UDP header */
 	__be16 port;            /* nat: of the backend; 0: the port that a packet came for */
+	__u16 pick_weight;      /* what its flows are compared by; 0: 1 */
 	__u8 gue_variant;       /* enum gue_variant */
-	__u8 pad[15];           /* to 128 bytes: two cache lines */
+	__u8 pad[13];           /* to 128 bytes: two cache lines */
 };
 
 /* Key of `link_addresses`: a destination that frames for this host have when they come by this
@@ -465,6 +484,7 @@ _Static_assert(sizeof(struct fragment_key) == 40, "no padding that the compiler 
 _Static_assert(sizeof(struct fragment_entry) == 16, "two words");
 _Static_assert(sizeof(struct slot_scheme) == 24, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct service_version) == 128, "two cache lines");
+_Static_assert(sizeof(struct pick_state) == 16, "per-CPU values are multiples of 8");
 _Static_assert(sizeof(struct next_hop) == 24, "two of them in a destination");
 _Static_assert(sizeof(struct destination) == 128, "two cache lines");
 _Static_assert(sizeof(struct policy_key) == 24, "32 + 32 + 128 bits");

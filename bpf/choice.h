@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * Which backend a packet of a service goes to, by the flow table and the ring, and what is written to
+ * Which backend a packet of a service goes to, by the flow table, the ring or a pick, and what is written to
  * `flows` for it. Hash first: with TRACKING_MINIMAL no state is read unless the slot is marked.
  * src/model/flow_decide.ts is its twin.
  */
 #pragma once
 
 #include "alternates.h"
+#include "pick.h"
 #include "slot.h"
 
 enum { TOUCH_INTERVAL_NS = 1000000000 };
@@ -50,13 +51,22 @@ static __always_inline __u16 marked(const struct packet *packet, __u16 other)
 	return packet->closes ? other | FLOW_CLOSES : other;
 }
 
+/* Whether a flow that has this destination may keep it. Where all backends get flows because too few are up, those
+ * that are not live keep what they get; whoever was taken out does not. */
+static __always_inline bool may_keep(const struct packet *packet,
+				     const struct service_version *version, __u32 flags)
+{
+	if (flags & DESTINATION_LIVE)
+		return !packet->opens || flags & DESTINATION_ADMITS;
+	return version->flags & SERVICE_FAILED_OPEN && !(flags & DESTINATION_RESETS);
+}
+
 /* Follows the flow to the destination it has, if that is still the one it was and may keep it. A
  * new connection that reuses the addresses and ports of an old one counts as new. */
 static __always_inline bool follow_flow(const struct packet *packet,
 					const struct service_version *version,
 					struct choice *choice)
 {
-	__u32 wanted = packet->opens ? DESTINATION_LIVE | DESTINATION_ADMITS : DESTINATION_LIVE;
 	struct flow_entry *entry = bpf_map_lookup_elem(&flows, &packet->flow);
 	const struct destination *destination;
 	__u64 last_seen_ns;
@@ -72,7 +82,7 @@ static __always_inline bool follow_flow(const struct packet *packet,
 	id = entry->destination;
 	destination = bpf_map_lookup_elem(&destinations, &id);
 	if (!destination || destination->generation != entry->generation ||
-	    (destination->flags & wanted) != wanted)
+	    !may_keep(packet, version, destination->flags))
 		return false;
 	choice->destination = destination;
 	choice->id = id;
@@ -204,15 +214,42 @@ static __noinline int count_flow(__u32 event)
 	return 0;
 }
 
-static __always_inline enum verdict choose_by_ring(const struct packet *packet,
+/* Whether the packet begins a flow. A datagram without an entry may be of a flow from before the window. */
+static __always_inline bool is_new(const struct packet *packet,
+				   const struct service_version *version,
+				   const struct choice *choice, __u32 hash)
+{
+	if (packet->role == ROLE_ICMP_ERROR)
+		return false;
+	if (packet->flow.service.protocol == IPPROTO_TCP)
+		return packet->opens;
+	return choice->now_ns >= version->changing_until_ns || !untracked_owner(packet, version, hash);
+}
+
+/* A flow with nobody to go to is forgotten. */
+static __always_inline void forget(const struct packet *packet, const struct choice *choice)
+{
+	__u32 id = choice->entry->destination;
+	bool closed = choice->entry->other & FLOW_CLOSES;
+
+	if (bpf_map_delete_elem(&flows, &packet->flow))
+		return;
+	count_flow(FLOW_FORGOTTEN);
+	if (feature_pick && choice->tracking == TRACKING_FULL && !closed)
+		count_load(choice->service, id, -1);
+}
+
+static __always_inline enum verdict choose_anew(const struct packet *packet,
 						   const struct service_version *version,
 						   struct choice *choice)
 {
 	__u32 hash = hash_of(packet, &version->scheme);
-	__u32 word = word_in_ring(&version->scheme, hash);
+	bool picks = feature_pick && version->pick && is_new(packet, version, choice, hash);
+	__u32 word = picks ? pick(element_of(choice->service, version), hash)
+			   : word_in_ring(&version->scheme, hash);
 	bool looks = feature_tracking && choice->tracking == TRACKING_FULL;
 
-	if (feature_minimal && choice->tracking == TRACKING_MINIMAL && word & SLOT_EXCEPTION) {
+	if (feature_minimal && !picks && choice->tracking == TRACKING_MINIMAL && word & SLOT_EXCEPTION) {
 		looks = true;
 		if (!feature_orphan && !feature_nat)
 			choice->now_ns = bpf_ktime_get_coarse_ns();
@@ -227,7 +264,7 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 		choice->flow_hash = hash;
 	choice->id = word & SLOT_BACKEND_MASK;
 	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
-	if (looks && choice->now_ns < version->changing_until_ns) {
+	if (looks && !picks && choice->now_ns < version->changing_until_ns) {
 		word = untracked_owner(packet, version, hash);
 		if (word) {
 			choose_while_changing(packet, choice, word & SLOT_BACKEND_MASK);
@@ -235,9 +272,8 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 		}
 	}
 	if (!is_given(choice->destination)) {
-		if (choice->entry && packet->role != ROLE_ICMP_ERROR &&
-		    bpf_map_delete_elem(&flows, &packet->flow) == 0)
-			count_flow(FLOW_FORGOTTEN);
+		if (choice->entry && packet->role != ROLE_ICMP_ERROR)
+			forget(packet, choice);
 		return DROP_NO_BACKEND;
 	}
 	if (!looks)
@@ -251,78 +287,6 @@ static __always_inline enum verdict choose_by_ring(const struct packet *packet,
 		remember(choice);
 	}
 	return VERDICT_CONTINUE;
-}
-
-/* `id`, if a tunnel to the destination `chosen` can name it: another host that is alive, by the same tunnel.
- * Else 0. nameable() in src/model/alternates.ts. Not static: the verifier then checks it once and by itself,
- * and not again for each state of its caller. */
-__noinline int nameable(__u32 id, __u32 chosen)
-{
-	const struct destination *other = bpf_map_lookup_elem(&destinations, &id);
-	const struct destination *one = bpf_map_lookup_elem(&destinations, &chosen);
-	__u32 active;
-
-	if (!id || id == chosen || !other || !one || !(other->flags & DESTINATION_LIVE))
-		return 0;
-	active = *(volatile __u32 *)&other->next_hop_active & 1;
-	if (other->next_hops[active].flags & NEXT_HOP_LOCAL)
-		return 0;
-	return other->forwarding == one->forwarding && other->gue_port == one->gue_port &&
-	       other->gue_variant == one->gue_variant &&
-	       is_ipv4_mapped(other->address) == is_ipv4_mapped(one->address) ? id : 0;
-}
-
-static __always_inline __u32 room_for_names(const struct destination *chosen)
-{
-	if (feature_gre && chosen->forwarding == FORWARDING_GRE)
-		return is_ipv4_mapped(chosen->address) ? 1 : 0;
-	return feature_gue && chosen->forwarding == FORWARDING_GUE &&
-	       chosen->gue_variant == GUE_HEADER ? NAMED_MAX : 0;
-}
-
-static __always_inline __u8 words_for_names(const struct destination *chosen, __u32 names)
-{
-	if (!names)
-		return 0;
-	if (feature_gre && chosen->forwarding == FORWARDING_GRE)
-		return GRE_KEY_BYTES / 4;
-	return ALTERNATES_HEADER_BYTES / 4 + names * (is_ipv4_mapped(chosen->address) ? 1 : 4);
-}
-
-/* Names `id` too, if it can be named, is not yet, and there is room. */
-static __always_inline void name(struct choice *choice, __u32 id, __u32 room)
-{
-	id = nameable(id, choice->id);
-	if (!id || id == choice->alternates[0])
-		return;
-	if (!choice->alternates[0])
-		choice->alternates[0] = id;
-	else if (!choice->alternates[1] && room > 1)
-		choice->alternates[1] = id;
-}
-
-/* Notes who else may have the packet's flow: who was noted when it was taken over, the owner of its slot, and
- * the untracked owner. Where the slot is settled, nobody, and nothing is looked at. */
-static __noinline int name_alternates(const struct packet *packet,
-				      const struct service_version *version, struct choice *choice)
-{
-	__u32 hash, room;
-
-	if (!choice->destination)
-		return 0;
-	room = room_for_names(choice->destination);
-	choice->named_words = words_for_names(choice->destination, room) << NAMED_WORDS_MAX_SHIFT;
-	if (!room || (choice->tracking != TRACKING_FULL && choice->outcome == TRACKING_OUTCOMES))
-		return 0;
-	if (choice->entry && choice->effect != EFFECT_REMEMBER)
-		name(choice, choice->entry->other & FLOW_OTHER_MASK, room);
-	hash = hash_of(packet, &version->scheme);
-	name(choice, word_in_ring(&version->scheme, hash) & SLOT_BACKEND_MASK, room);
-	if (choice->now_ns < version->changing_until_ns)
-		name(choice, untracked_owner(packet, version, hash) & SLOT_BACKEND_MASK, room);
-	if (choice->alternates[0])
-		choice->named_words |= words_for_names(choice->destination, choice->alternates[1] ? 2 : 1);
-	return 0;
 }
 
 /* An outer header may vary by flow, by its source address or, in GUE, its source port: always by the
@@ -357,12 +321,19 @@ static __noinline int count_outcome(__u32 outcome)
 /* Writes what was decided. A packet that did not get away is not here: it leaves no trace. */
 static __always_inline bool settle(const struct packet *packet, const struct choice *choice)
 {
+	bool loads = feature_pick && choice->tracking == TRACKING_FULL;
 	struct flow_entry entry;
+	__u32 before = 0;
 
 	if (choice->effect == EFFECT_TOUCH && choice->entry) {
 		choice->entry->last_seen_ns = choice->now_ns;
-		if (packet->opens | packet->closes)
-			choice->entry->other = marked(packet, choice->entry->other);
+		if (packet->opens | packet->closes) {
+			__u16 other = choice->entry->other, after = marked(packet, other);
+
+			choice->entry->other = after;
+			if (loads && (other ^ after) & FLOW_CLOSES)
+				count_load(choice->service, choice->id, after & FLOW_CLOSES ? -1 : 1);
+		}
 	}
 	if (feature_minimal && choice->outcome < TRACKING_OUTCOMES && choice->tracking == TRACKING_MINIMAL)
 		count_outcome(choice->outcome);
@@ -376,11 +347,17 @@ static __always_inline bool settle(const struct packet *packet, const struct cho
 	/* Which of the two has it, nobody here will ever know. */
 	entry.other = feature_second_chance && choice->outcome == TRACKING_KEPT ? choice->alternates[0] : 0;
 	entry.other = marked(packet, entry.other);
+	if (loads && choice->entry && !(choice->entry->other & FLOW_CLOSES))
+		before = choice->entry->destination;
 	if (bpf_map_update_elem(&flows, &packet->flow, &entry, BPF_ANY)) {
 		count_flow(FLOW_REFUSED);
 		return false;
 	}
 	if (!choice->entry)
 		count_flow(FLOW_WRITTEN);
+	if (before)
+		count_load(choice->service, before, -1);
+	if (loads && !(entry.other & FLOW_CLOSES))
+		count_load(choice->service, choice->id, 1);
 	return true;
 }

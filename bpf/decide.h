@@ -11,6 +11,7 @@
 #include "fragment.h"
 #include "link_address.h"
 #include "maps.h"
+#include "named.h"
 #include "nat.h"
 #include "orphan.h"
 #include "packet.h"
@@ -74,18 +75,6 @@ static __noinline int decide_without_ports(const struct packet *packet)
 	}
 }
 
-/* The one read of service_active: everything else about the service is derived from it. */
-static __always_inline const struct service_version *active_version(__u32 service)
-{
-	volatile __u32 *active = bpf_map_lookup_elem(&service_active, &service);
-	__u32 element;
-
-	if (!active)
-		return NULL;
-	element = service * 2 + (*active & 1);
-	return bpf_map_lookup_elem(&service_versions, &element);
-}
-
 /* Sends the packet to the destination that its connection ID names. A flow that goes nowhere yet is
  * remembered with it; one that goes elsewhere stays there. */
 static __always_inline bool follow_cid(struct choice *choice, __u32 named, bool followed)
@@ -103,7 +92,7 @@ static __always_inline bool follow_cid(struct choice *choice, __u32 named, bool 
 	return true;
 }
 
-/* What a packet of a translated flow may count on. */
+/* What a packet of a translated flow may count on where it may not keep its backend. */
 enum fate { FATE_LOST, FATE_KEPT, FATE_RESET };
 
 /* A segment of a connection whose backend was taken out is answered with a reset, whichever side sent it; a reset
@@ -111,10 +100,6 @@ enum fate { FATE_LOST, FATE_KEPT, FATE_RESET };
 static __always_inline enum fate fate_of(const struct packet *packet,
 					 const struct destination *destination)
 {
-	__u32 wanted = packet->opens ? DESTINATION_LIVE | DESTINATION_ADMITS : DESTINATION_LIVE;
-
-	if ((destination->flags & wanted) == wanted)
-		return FATE_KEPT;
 	if ((destination->flags & (DESTINATION_LIVE | DESTINATION_RESETS)) != DESTINATION_RESETS ||
 	    packet->role != ROLE_PACKET || packet->flow.service.protocol != IPPROTO_TCP)
 		return FATE_LOST;
@@ -124,8 +109,9 @@ static __always_inline enum fate fate_of(const struct packet *packet,
 }
 
 /* Follows a translated flow to its backend; the same rules as for any other flow, but for fate_of(). */
-static __always_inline enum fate follow_nat(const struct packet *packet, struct choice *choice,
-					    struct nat_flow *held)
+static __always_inline enum fate follow_nat(const struct packet *packet,
+					    const struct service_version *version,
+					    struct choice *choice, struct nat_flow *held)
 {
 	const struct destination *destination;
 	__u64 last_seen_ns;
@@ -139,7 +125,7 @@ static __always_inline enum fate follow_nat(const struct packet *packet, struct 
 	if (!destination || destination->generation != held->generation)
 		return FATE_LOST;
 	choice->nat = held;
-	fate = fate_of(packet, destination);
+	fate = may_keep(packet, version, destination->flags) ? FATE_KEPT : fate_of(packet, destination);
 	if (fate != FATE_KEPT)
 		return fate;
 	last_seen_ns = *(volatile __u64 *)&held->last_seen_ns;
@@ -160,13 +146,13 @@ static __always_inline enum verdict decide_nat(const struct packet *packet,
 	enum fate fate;
 
 	choice->tracking = TRACKING_NONE;
-	fate = follow_nat(packet, choice, held);
+	fate = follow_nat(packet, version, choice, held);
 	if (fate != FATE_LOST)
 		return fate == FATE_RESET ? TX_RESET : VERDICT_CONTINUE;
 	if (packet->role == ROLE_ICMP_ERROR)
 		return PASS_ICMP;
 	if (!named || !follow_cid(choice, named, false)) {
-		verdict = choose_by_ring(packet, version, choice);
+		verdict = choose_anew(packet, version, choice);
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
 	}
@@ -256,7 +242,7 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	if (feature_quic_lb && named)
 		followed = follow_cid(choice, named, followed);
 	if (!followed) {
-		verdict = choose_by_ring(packet, version, choice);
+		verdict = choose_anew(packet, version, choice);
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
 	}

@@ -118,6 +118,8 @@ static __always_inline void touch_nat(const struct packet *packet, const struct 
 
 	if (packet->role == ROLE_ICMP_ERROR)
 		return;
+	if (feature_pick && !(held->flags & NAT_CLOSES) != !(flags & NAT_CLOSES))
+		count_load(choice->service, choice->id, flags & NAT_CLOSES ? -1 : 1);
 	if (held->flags != flags)
 		held->flags = flags;
 	if (choice->effect != EFFECT_TOUCH)
@@ -154,6 +156,8 @@ static __always_inline enum verdict enter_nat(struct xdp_md *ctx, const struct p
 		verdict = claim_nat(packet->closes | (packet->opens ? 0 : NAT_ANSWERED));
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
+		if (feature_pick && !packet->closes)
+			count_load(choice->service, choice->id, 1);
 	} else if (choice->nat) {
 		claim->generation = choice->nat->generation;
 		copy_flow_key(&claim->reply, &choice->nat->other);

@@ -24,6 +24,7 @@ const volatile bool feature_mss_clamp = true;
 const volatile bool feature_tunnel_variation = true;
 const volatile bool feature_wildcard = true;
 const volatile bool feature_tracking = true;
+const volatile bool feature_pick = true;
 const volatile bool feature_minimal = true;
 const volatile bool feature_sample = true;
 const volatile bool feature_second_chance = true;
@@ -52,6 +53,7 @@ const volatile enum tracking_outcome anchor_tracking_outcome;
 const volatile enum flow_event anchor_flow_event;
 const volatile enum sample anchor_sample;
 const volatile enum remember_kind anchor_remember_kind;
+const volatile enum pick anchor_pick;
 const volatile enum ring_class anchor_ring_class;
 const volatile enum ring_slots anchor_ring_slots;
 const volatile enum slot_word anchor_slot_word;
@@ -228,6 +230,32 @@ struct {
 	__type(value, __u64);
 	__uint(max_entries, FLOW_EVENTS);
 } flow_counts SEC(".maps");
+
+/* Each CPU takes its own turns and draws. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);             /* index of the service */
+	__type(value, struct pick_state);
+	__uint(max_entries, 1024);
+} pick_states SEC(".maps");
+
+/* Flows that are remembered and open, of each destination and of all destinations of a service, as far as
+ * packets tell; the supervisor adds what it finds that they did not. May be below zero for a while. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);             /* id */
+	__type(value, __s64);
+	__uint(max_entries, 4096);
+} destination_flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);             /* service_version.flows_at */
+	__type(value, __s64);
+	__uint(max_entries, 1024);
+} service_flows SEC(".maps");
 
 /* Never LRU: that would forget one direction, give its port to somebody else, and send them the
  * other one's data. */

@@ -14,6 +14,8 @@
 enum { NAT_PROBES = 32 };
 #define NAT_PROBE_STEP 0x9e3779b1u
 enum { NAT_EEXIST = 17 };
+/* What makes a flow one that is ending. */
+enum { NAT_CLOSES = NAT_FIN | NAT_RST };
 
 /* What a new flow needs, and in the end what it got. */
 struct nat_claim {

@@ -41,13 +41,9 @@ static __always_inline __u32 hash_of(const struct packet *packet, const struct s
 			return slots[slot];                                   \
 	} while (0)
 
-/* What the ring has in the slot: enum slot_word. 0: nobody. */
-static __always_inline __u32 word_in_ring(const struct slot_scheme *scheme, __u32 hash)
+/* What the ring has in a slot that it has: enum slot_word. 0: nobody. */
+static __always_inline __u32 word_at(const struct slot_scheme *scheme, __u64 slot)
 {
-	__u64 slot = slot_of(hash, scheme->ring_size);
-
-	if (scheme->ring_size == 0)
-		return 0;
 	if (ring_class_small && scheme->ring_class == RING_SMALL)
 		WORD_OF(rings_small, RING_SMALL_SLOTS);
 	else if (ring_class_medium && scheme->ring_class == RING_MEDIUM)
@@ -55,4 +51,12 @@ static __always_inline __u32 word_in_ring(const struct slot_scheme *scheme, __u3
 	else if (ring_class_large && scheme->ring_class == RING_LARGE)
 		WORD_OF(rings_large, RING_LARGE_SLOTS);
 	return 0;
+}
+
+/* The same for a hash. */
+static __always_inline __u32 word_in_ring(const struct slot_scheme *scheme, __u32 hash)
+{
+	if (scheme->ring_size == 0)
+		return 0;
+	return word_at(scheme, slot_of(hash, scheme->ring_size));
 }

@@ -107,7 +107,7 @@ export interface State {
   /** Whether one more flow of this kind may be remembered with `minimal`. Absent: yes. */
   readonly mayRemember?: (service: Service, kind: RememberKind) => boolean;
   /** Chance, turns and loads. Absent: new flows are placed by the ring, whatever the service's algorithm. */
-  readonly pick?: PickState;
+  readonly pick?: (service: Service) => PickState;
 }
 
 /** A write that the decision asks for. */
@@ -119,7 +119,7 @@ export type Effect =
   /** `closes`: what becomes of that; absent: it stays as it is. */
   | { readonly kind: "touch"; readonly closes?: boolean }
   | { readonly kind: "forget" }
-  /** Of a service that picks in turn: whose is next. */
+  /** Of a service that picks in turn: whose is next, whatever became of the packet. */
   | { readonly kind: "take-turn"; readonly next: number }
   /** The ports of this first fragment, for the later ones. */
   | { readonly kind: "remember-fragment" }
@@ -160,7 +160,8 @@ export type VerdictName =
 
 /**
  * A packet that does not reach a backend leaves no effect, except that a flow with nobody to go to
- * is forgotten. What is passed because its backend is this host has reached it.
+ * is forgotten, and a turn is taken: else all that follow would be sent the same way. What is passed
+ * because its backend is this host has reached it.
  */
 export interface Decision {
   readonly verdict: VerdictName;
@@ -268,7 +269,7 @@ function asAnswer(table: ForwardingTable, state: State, packet: Packet): Decisio
 function translated(
   table: ForwardingTable, state: State, packet: Packet, service: Service, nat: NatState,
 ): Decision {
-  const holder = natHolder(table, nat, packet);
+  const holder = natHolder(table, nat, packet, service);
   const isError = packet.kind === "icmp-error";
   const named = packet.datagram === undefined || isError || packet.kind === "first-fragment"
     ? null : namedByCid(table, service, packet.datagram);

@@ -3,7 +3,6 @@
 // how a plane works.
 
 import type { Config, Forwarding } from "./config.ts";
-import { isPickAlgorithm } from "./pick.ts";
 import { usesPool } from "./split.ts";
 
 export type Plane = "xdp" | "proxy";
@@ -26,7 +25,6 @@ export const PORTS_WITHOUT_SOCKETS = "the proxy plane has a socket for each port
 /** Why the XDP plane cannot serve a config, whose other services are then not served by it either. */
 export const KEEPS_FAMILY = "the XDP plane's fullnat keeps the IP version";
 
-export const PICKS_IN_PROXY = "only the proxy plane places each flow for itself";
 export const MEASURES_IN_PROXY = "only the proxy plane sees how long backends take to answer";
 
 /** A service, with what it asks for: "web (fullnat)". */
@@ -39,8 +37,7 @@ export interface Refused {
 export function refusedByXdp({ services, pools }: Pick<Config, "services" | "pools">): Refused[] {
   return services.flatMap((service): Refused[] => {
     const { name, forwarding, algorithm, network } = service;
-    if (isPickAlgorithm(algorithm))
-      return [{ service: `${name} (${algorithm})`, why: algorithm === "least-response-time" ? MEASURES_IN_PROXY : PICKS_IN_PROXY }];
+    if (algorithm === "least-response-time") return [{ service: `${name} (${algorithm})`, why: MEASURES_IN_PROXY }];
     const isMixed = pools.filter((pool) => usesPool(service, pool.name))
       .some(({ backends }) => backends.some(({ address }) => address.family !== network.address.family));
     return forwarding === "fullnat" && isMixed
@@ -98,7 +95,7 @@ export const FEATURES = {
       fullnat: "honoured",
     },
   },
-  "services[].algorithm": { xdp: { partly: PICKS_IN_PROXY }, proxy: "honoured" },
+  "services[].algorithm": { xdp: "honoured", proxy: "honoured" },
   "services[].split": { xdp: "honoured", proxy: "honoured" },
   "services[].gue": {
     xdp: {

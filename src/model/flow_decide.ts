@@ -108,14 +108,17 @@ function flowHolder(
   if (entry === null) return null;
   if (isIdle(service, entry, state.nowNs)) return null;
   const destination = table.destinations.get(entry.destination);
-  if (
-    destination === undefined ||
-    destination.generation !== entry.generation ||
-    !destination.alive
-  )
-    return null;
-  // A new connection that reuses the addresses and ports of an old one counts as new.
-  return opensConnection(packet) && destination.admission === 0 ? null : destination;
+  if (destination?.generation !== entry.generation) return null;
+  return mayKeep(service, destination, packet) ? destination : null;
+}
+
+/**
+ * Whether a flow that has this destination may keep it. A new connection that reuses the addresses and ports of an old
+ * one counts as new. Where all backends get flows because too few are up, those that are not alive keep what they get;
+ * whoever was taken out does not.
+ */
+export function mayKeep(service: Service, { alive, admission, resets }: Destination, packet: Packet): boolean {
+  return alive ? !opensConnection(packet) || admission > 0 : service.failedOpen && !resets;
 }
 
 function followFlow(state: State, packet: Packet, service: Service, holder: Destination): Decision {
@@ -144,16 +147,17 @@ function remembering({ id, generation }: Destination, packet: Packet): Effect {
 /** For a flow that nobody knows: picked where the service picks and the flow is new, else by the ring. */
 export function chooseAnew(table: ForwardingTable, state: State, packet: Packet, service: Service): Decision {
   const { picking } = service;
-  if (picking === null || state.pick === undefined) return chooseByRing(table, state, packet, service);
+  if (picking === null || state.pick === undefined || packet.kind === "icmp-error") return chooseByRing(table, state, packet, service);
   const at = slotFor(service, packet);
   if (!isNew(packet, service, at.slot, state.nowNs)) return chooseByRing(table, state, packet, service);
-  const { destination, slot, turn } = pick(table, service, picking, state.pick, at.slot);
+  const { destination, slot, turn } = pick(table, service, picking, state.pick(service), at.slot);
   const how: How = { by: "pick", hash: at.hash, slot };
-  if (destination === null)
-    return forgetting({ verdict: "DROP_NO_BACKEND", service, destination, effects: NO_EFFECTS, how }, state);
-  const effects: Effect[] = turn === undefined ? [] : [{ kind: "take-turn", next: turn }];
-  if (trackingOf(service) === "full") effects.push(remembering(destination, packet));
-  return leave(state, service, destination, effects, how);
+  const turns: readonly Effect[] = turn === undefined ? NO_EFFECTS : [{ kind: "take-turn", next: turn }];
+  const remembers = trackingOf(service) === "full" && destination !== null;
+  const decision = destination === null
+    ? forgetting({ verdict: "DROP_NO_BACKEND", service, destination, effects: NO_EFFECTS, how }, state)
+    : leave(state, service, destination, remembers ? [remembering(destination, packet)] : NO_EFFECTS, how);
+  return { ...decision, effects: [...decision.effects, ...turns] };
 }
 
 /** A datagram without an entry may be of a flow from before the window. */

@@ -5,6 +5,7 @@
 import { isSameAddress } from "./address.ts";
 import type { Decision, Effect, Packet } from "./decide.ts";
 import { opensConnection } from "./decide.ts";
+import { mayKeep } from "./flow_decide.ts";
 import { flowHash } from "./flow_hash.ts";
 import { isNatOver, NAT_PROBES, natSource, translates } from "./nat.ts";
 import type { ClientWay, NatFlow, SourceWanted } from "./nat.ts";
@@ -41,30 +42,28 @@ export function keyOfPacket(packet: Packet): FlowTuple {
   return { source, sourcePort, destination, destinationPort, protocol };
 }
 
-/** What a packet of a translated flow may count on. */
+/** What a packet of a translated flow may count on where it may not keep its backend. */
 type Fate = "kept" | "reset" | "lost";
 
 /**
  * A segment of a connection whose backend was taken out is answered with a reset, whichever side sent it; a reset
  * itself is not (RFC 9293, 3.5.2), and goes on, so that the other side hears it.
  */
-function fateOf({ alive, admission, resets }: Destination, packet: Packet): Fate {
-  const opens = opensConnection(packet);
-  if (alive) return opens && admission === 0 ? "lost" : "kept";
-  if (!resets || packet.kind !== "flow" || packet.protocol !== PROTOCOL_NUMBERS.tcp) return "lost";
+function fateOf({ alive, resets }: Destination, packet: Packet): Fate {
+  if (alive || !resets || packet.kind !== "flow" || packet.protocol !== PROTOCOL_NUMBERS.tcp) return "lost";
   if (packet.rst) return "kept";
   return packet.ack ? "reset" : "lost";
 }
 
 /** The destination that a translated flow has, if it may keep it or is to hear that it may not, and its entry. */
 export function natHolder(
-  table: ForwardingTable, nat: NatState, packet: Packet,
+  table: ForwardingTable, nat: NatState, packet: Packet, service: Service,
 ): { readonly held: NatFlow; readonly destination: Destination; readonly isReset: boolean } | null {
   const held = nat.find(keyOfPacket(packet));
   if (held === null || held.reply) return null;
   const destination = table.destinations.get(held.destination);
   if (destination?.generation !== held.generation) return null;
-  const fate = fateOf(destination, packet);
+  const fate = mayKeep(service, destination, packet) ? "kept" : fateOf(destination, packet);
   return fate === "lost" ? null : { held, destination, isReset: fate === "reset" };
 }
 
@@ -112,13 +111,14 @@ export function claimNat(
 ): Decision {
   const { destination, service } = decision;
   if (decision.verdict !== "TX_FORWARDED" || destination === null || service === null)
-    return { ...decision, effects: NO_EFFECTS };
+    return { ...decision, effects: decision.effects.filter(({ kind }) => kind === "take-turn") };
   const own = keyOfPacket(packet);
   const stale = nat.find(own);
   const writes: NatWrite[] = stale === null ? [] : [write(stale.other, null), write(own, null)];
   const entries = { ...nat, find: (key: FlowTuple) => afterWrites(nat, writes, key) };
   const found = findSource(table, entries, packet, { destination, service, nowNs });
-  if (found === null) return { ...decision, verdict: "DROP_NO_PORT", effects: writes };
+  const turns = decision.effects;
+  if (found === null) return { ...decision, verdict: "DROP_NO_PORT", effects: [...turns, ...writes] };
   const { reply, taken } = found;
   const entry = {
     lastSeenNs: nowNs, destination: destination.id, generation: destination.generation,
@@ -129,10 +129,10 @@ export function claimNat(
     write(reply, { ...entry, other: own, fin: false, rst: false, reply: true }),
   ];
   if (!nat.hasRoom)
-    return { ...decision, verdict: "DROP_NAT_FULL", effects: [...writes, ...taken] };
+    return { ...decision, verdict: "DROP_NAT_FULL", effects: [...turns, ...writes, ...taken] };
   const answered = !opensConnection(packet);
   const forward = write(own, { ...entry, other: reply, fin: packet.fin, rst: packet.rst, answered, reply: false });
-  return { ...decision, to: reply, effects: [...decision.effects, ...claims, forward] };
+  return { ...decision, to: reply, effects: [...turns, ...claims, forward] };
 }
 
 interface Claimed {

@@ -1,6 +1,6 @@
 // Which backend gets a flow that no hash places: a new flow of a service whose algorithm picks. Pure: chance,
 // turns and loads come in with the state. Whatever is not new follows the flow table, or the ring where that
-// does not know it. The XDP program has no twin of this yet.
+// does not know it. bpf/pick.h is its twin.
 
 import type { Algorithm } from "./config.ts";
 import { slotOf } from "./flow_hash.ts";
@@ -58,6 +58,11 @@ const NOBODY: ReadonlySet<number> = new Set();
 
 export function isPickAlgorithm(algorithm: Algorithm): algorithm is PickAlgorithm {
   return algorithm !== "maglev" && algorithm !== "consistent-hash";
+}
+
+/** Whether it matters how many flows backends have. */
+export function comparesLoads(by: PickAlgorithm): boolean {
+  return by !== "round-robin" && by !== "random";
 }
 
 /** The weight with which loads are compared: the share of it that new flows may have, at least 1. */

@@ -9,11 +9,12 @@ import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
 import { BpfWorld } from "../support/bpf_world.ts";
 import { randomised } from "../support/counts.ts";
-import { Comparison, LEAN_SWITCHES } from "../support/differential.ts";
+import { Comparison } from "../support/differential.ts";
+import { LEAN_SWITCHES } from "../support/lean.ts";
 import type { Setting } from "../support/differential.ts";
 import { ADDON_PATH, BPF_DIRECTORY, KERNEL, describeKernel } from "../support/kernel.ts";
 import { Draws } from "../support/random.ts";
-import { FORWARDINGS } from "../support/random_tables.ts";
+import { FORWARDINGS, PICKS } from "../support/random_tables.ts";
 
 const PACKETS_PER_WORLD = 250;
 /** More than any way of forwarding has: their seeds do not meet. */
@@ -58,6 +59,7 @@ describeKernel("differential", [...KERNEL, "tool:ip"], () => {
       absent: ABSENT,
       transmitByRedirect,
       lean,
+      picked: new Map(),
     };
   }
 
@@ -91,6 +93,8 @@ describeKernel("differential", [...KERNEL, "tool:ip"], () => {
     const outcomes = settings.slice(0, 2).flatMap(({ world }) => world.quicOutcomes());
     expect(outcomes.filter((count) => count < 10), outcomes.join()).toEqual([]);
     expect(settings[2]!.world.quicOutcomes()).toEqual([0, 0, 0, 0, 0]);
+    const picked = PICKS.map((by) => [by, settings.reduce((sum, each) => sum + (each.picked.get(by) ?? 0), 0)] as const);
+    expect(picked.filter(([, count]) => count < 5)).toEqual([]);
     // No random packet is long enough for the one, and no world so full as for the other.
     const never = VERDICT_NAMES.slice(1, -1).filter((name) => !seen.has(name));
     expect(never).toEqual(["DROP_NAT_FULL", "DROP_NO_ROOM"]);

@@ -41,7 +41,7 @@ describeKernel("the program of the probes", KERNEL, () => {
       object.map("destinations").update(encodeU32(id), Destination.encode({
         address: ipv4(10, 0, 0, id), tunnelSource: OWN, identity: 0n, generation: GENERATION, flags: 0,
         port: 0, forwarding: id === 1 ? Forwarding.FORWARDING_IPIP : Forwarding.FORWARDING_GRE,
-        nextHopActive: 0, nextHops: [hop, hop], tunnelSourceMask: 0, guePort: 6080, gueVariant: 0,
+        nextHopActive: 0, nextHops: [hop, hop], tunnelSourceMask: 0, guePort: 6080, gueVariant: 0, pickWeight: 0,
       }), ANY);
     }
   });

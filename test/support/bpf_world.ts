@@ -14,11 +14,10 @@ import {
   FragmentKey,
   LinkAddress,
   LinkPlaces,
-  NextHopFlags,
   PolicyKey,
   ServiceKey,
   ServiceVersion,
-  type SlotScheme as SchemeValue,
+  PickState as PickStateValue,
   RememberPace,
   Settings,
   TrafficCount,
@@ -39,30 +38,24 @@ import { hexBytes } from "../../src/model/hex.ts";
 import { isExact, mappedBits } from "../../src/model/service_address.ts";
 import type { FlowEntry as RememberedFlow } from "../../src/model/decide.ts";
 import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
-import { isSameScheme } from "../../src/model/slot.ts";
-import type { SlotScheme } from "../../src/model/slot.ts";
 import { FLOW_EVENTS, TRACKING_OUTCOMES } from "../../src/model/flow_decide.ts";
 import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
+import { destinationBytes, versionBytes } from "./bpf_values.ts";
 import { groupEntries } from "./bpf_groups.ts";
 import { setSwitches } from "./switches.ts";
 import { takeNotes, tunnelEndEntries } from "./tunnel_notes.ts";
 import type { Switches } from "./switches.ts";
 
 const RING_SLOTS = { small: 16_384, medium: 65_540, large: 2_097_152 } as const;
-const RING_CLASS_NUMBERS = { small: 0, medium: 1, large: 2 } as const;
-type RingClass = keyof typeof RING_SLOTS;
-const FORWARDING_NUMBERS: Readonly<Record<string, number>> = {
-  l2: 1, ipip: 2, gue: 3, gre: 4, nat: 5, fullnat: 6,
-};
+export type RingClass = keyof typeof RING_SLOTS;
 const ORPHAN_NUMBERS = { keep: 0, pass: 1, drop: 2 } as const;
-const TRACKING_NUMBERS = { none: 0, full: 1, minimal: 2 } as const;
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 /** Elements of the arrays that are indexed by service or by destination. */
 const ENTRIES_MAX = 512;
 const QUIC_ENTRIES_MAX = 1024;
 /** Places of predecessors' rings; below are those of the services. */
-const PREDECESSORS_FROM = 128;
+export const PREDECESSORS_FROM = 128;
 /** Minutes, of which no table is filled for as many, and a burst that nobody uses up. */
 const REMEMBER_INTERVAL_NS = 1n << 40n;
 const REMEMBER_BURST_NS = 1n << 61n;
@@ -130,7 +123,7 @@ export class BpfWorld {
       "services",
       "virtual_addresses",
       "service_active",
-      "service_traffic", "service_pace",
+      "service_traffic", "service_pace", "pick_states", "service_flows", "destination_flows",
       "destinations",
       "destination_traffic",
       "rings_small",
@@ -292,6 +285,28 @@ export class BpfWorld {
     return { ...entry, other: other & FlowOther.FLOW_OTHER_MASK, closes: (other & FlowOther.FLOW_CLOSES) !== 0 };
   }
 
+  /** What every CPU knows of the picks of a service. */
+  putPick(service: number, state: PickStateValue): void {
+    const bytes = PickStateValue.encode(state);
+    const all = new Uint8Array(this.#native.possibleCpus() * bytes.length);
+    for (let at = 0; at < all.length; at += bytes.length) all.set(bytes, at);
+    this.map("pick_states").update(u32(service), all, 0);
+  }
+
+  /** Of each CPU. */
+  picks(service: number): PickStateValue[] {
+    return this.#perCpu("pick_states", service, PickStateValue.size).map((bytes) => PickStateValue.decode(bytes));
+  }
+
+  /** Flows of each destination, and of all destinations of each service, as packets count them. */
+  loads(): { readonly destinations: BigInt64Array; readonly services: BigInt64Array } {
+    const words = (name: string): BigInt64Array => {
+      const { buffer, byteOffset, byteLength } = this.#memoryOf(name);
+      return new BigInt64Array(buffer, byteOffset, byteLength / 8);
+    };
+    return { destinations: words("destination_flows"), services: words("service_flows") };
+  }
+
   putFragment(tuple: FragmentTuple, entry: FragmentEntry): void {
     this.map("fragments").update(fragmentKey(tuple), FragmentEntry.encode(entry), 0);
   }
@@ -376,73 +391,6 @@ export class BpfWorld {
     for (const { map } of this.#rings.values()) map.close();
     this.object.close();
   }
-}
-
-function destinationBytes(destination: Destination, hop: Hop): Uint8Array {
-  const active = destination.id & 1;
-  const { destinationMac, sourceMac, ifindex, mtu, vlan } = hop;
-  const nextHop = {
-    destinationMac, sourceMac, ifindex, mtu, vlan,
-    flags: hop.local ? NextHopFlags.NEXT_HOP_LOCAL : hop.resolved ? NextHopFlags.NEXT_HOP_RESOLVED : 0,
-  };
-  // The idle one is as wrong as can be: whoever takes it shows.
-  const idle = {
-    destinationMac: new Uint8Array(6).fill(0xee),
-    sourceMac: new Uint8Array(6).fill(0xee),
-    ifindex: 1, mtu: 1, vlan: 0xfff,
-    flags: hop.resolved ? 0 : NextHopFlags.NEXT_HOP_RESOLVED,
-  };
-  return DestinationValue.encode({
-    address: destination.address.bytes,
-    tunnelSource: hop.tunnelSource,
-    tunnelSourceMask: hop.tunnelSourceMask,
-    identity: destination.identity,
-    generation: destination.generation,
-    flags: (destination.alive ? 1 : 0) | (destination.admission > 0 ? 2 : 0) | (destination.resets ? 4 : 0),
-    forwarding: FORWARDING_NUMBERS[destination.forwarding] ?? 0,
-    port: destination.port ?? 0,
-    guePort: destination.gue?.port ?? 0,
-    gueVariant: destination.gue?.variant ?? 0,
-    nextHopActive: active,
-    nextHops: active === 0 ? [nextHop, idle] : [idle, nextHop],
-  });
-}
-
-function versionBytes(service: Service, ringClass: RingClass, place: number): Uint8Array {
-  const { config, hashSeed, ring, states } = service;
-  const { allow, deny } = config.policy;
-  const { hash, sourcePrefix } = config;
-  const scheme = { hashSeed, hash, sourcePrefix, ringSize: ring.size };
-  const before = states.predecessor?.scheme ?? null;
-  const isTranslated = config.forwarding === "nat" || config.forwarding === "fullnat";
-  return ServiceVersion.encode({
-    scheme: schemeBytes(scheme, ringClass, place),
-    predecessor: schemeBytes(before ?? { ...scheme, ringSize: 0 }, ringClass, place + PREDECESSORS_FROM),
-    changingUntilNs: states.changingUntilNs,
-    rememberedSinceNs: service.rememberedSinceNs,
-    flowIdleMs: config.flowIdleMs,
-    tracking: isTranslated ? 0 : TRACKING_NUMBERS[config.tracking],
-    flags:
-      (allow.length > 0 ? 1 : 0) |
-      (allow.length + deny.length > 0 ? 2 : 0) |
-      (service.quicLb === null ? 0 : 4) |
-      (isTranslated ? 8 : 0) |
-      (before !== null && !isSameScheme(before, scheme) ? 16 : 0) |
-      (config.secondChance ? 32 : 0),
-    mssMax: config.mssMax ?? 0,
-  });
-}
-
-function schemeBytes(scheme: SlotScheme, ringClass: RingClass, place: number): SchemeValue {
-  return {
-    hashSeed: scheme.hashSeed,
-    ringId: place,
-    ringSize: scheme.ringSize,
-    ringClass: RING_CLASS_NUMBERS[ringClass],
-    hashInput: scheme.hash === "source-ip" ? 1 : 0,
-    sourcePrefixIpv4: scheme.sourcePrefix.ipv4,
-    sourcePrefixIpv6: scheme.sourcePrefix.ipv6,
-  };
 }
 
 function policyKey(service: number, { address, length }: Prefix): Uint8Array {

@@ -45,12 +45,16 @@ export function residuesOf(frame: Uint8Array): Residues {
 /** Ports that the tests give GUE. */
 const GUE_PORTS: readonly number[] = [6080, 6081];
 
+/** Of a GRE header with four bytes more (RFC 2890). */
+const GRE_KEY = 0x2000;
+
 /** The packet that a tunnel carries, or null where there is none. */
 function insideOf(protocol: number, body: Uint8Array): Uint8Array | null {
   if (protocol === 4 || protocol === 41) return body;
   if (protocol === 47) {
-    const isTunnel = word(body, 0) === 0 && [0x0800, 0x86dd].includes(word(body, 2));
-    return isTunnel ? body.subarray(4) : null;
+    const flags = word(body, 0);
+    const isTunnel = (flags === 0 || flags === GRE_KEY) && [0x0800, 0x86dd].includes(word(body, 2));
+    return isTunnel ? body.subarray(flags === GRE_KEY ? 8 : 4) : null;
   }
   if (protocol !== 17 || !GUE_PORTS.includes(word(body, 2)) || word(body, 6) !== 0) return null;
   const first = body[8] ?? 0;

@@ -5,7 +5,7 @@ import type { NatConfig } from "../../src/model/nat.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
 import type {
-  BackendConfig, Config, DataplaneMode, Forwarding, Gue, HashInput, HashSeed, IgnoredKeys,
+  Algorithm, BackendConfig, Config, DataplaneMode, Forwarding, Gue, HashInput, HashSeed, IgnoredKeys,
   PoolConfig, Problem, ServiceConfig, Subset, Tracking,
 } from "../../src/model/config.ts";
 import type { OutlierRules, PoolHealth } from "../../src/model/health_check.ts";
@@ -47,6 +47,7 @@ export interface ServiceSketch {
   readonly panicBelow?: number;
   readonly affinityGroup?: string;
   readonly tracking?: Tracking;
+  readonly algorithm?: Algorithm;
   readonly flowIdleMs?: number;
   readonly changeWindowMs?: number;
   readonly secondChance?: boolean;
@@ -184,7 +185,7 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     ...serviceAt(sketch.address ?? "203.0.113.10", sketch.port ?? 80 + index),
     protocol: sketch.protocol ?? "tcp",
     forwarding: sketch.forwarding ?? "l2", gue: { port: 6080, variant: 0, ...sketch.gue },
-    algorithm: "maglev", loadFactorPercent: 125, panicBelow: sketch.panicBelow ?? 0,
+    algorithm: sketch.algorithm ?? "maglev", loadFactorPercent: 125, panicBelow: sketch.panicBelow ?? 0,
     hash: sketch.hash ?? "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 64 },
     ringSize: sketch.ringSize ?? 251,

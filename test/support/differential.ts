@@ -19,19 +19,20 @@ import { flowHash } from "../../src/model/flow_hash.ts";
 import { flowKeyOf, parsePacket } from "../../src/model/packet.ts";
 import type { FlowTuple, ParsedPacket } from "../../src/model/packet.ts";
 import { TRACKING_OUTCOMES } from "../../src/model/flow_decide.ts";
-import { SETTLED } from "../../src/model/slot_states.ts";
+import type { PickAlgorithm } from "../../src/model/pick.ts";
 import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { QuicOutcome } from "../../src/model/quic_route.ts";
 import type { Destination } from "../../src/model/table.ts";
-import { fixedSource, hashMask } from "../../src/model/tunnel_source.ts";
+import { hashMask } from "../../src/model/tunnel_source.ts";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { BpfWorld, Hop, Traffic } from "./bpf_world.ts";
 import { residuesOf } from "./checksums.ts";
 import { effectProblem, isSameEntry, TICK_NS } from "./flow_effects.ts";
-import { NO_NAT } from "../../src/model/nat.ts";
 import { isNatService } from "../../src/model/nat_decide.ts";
+import { lean } from "./lean.ts";
 import { NatBook } from "./nat_book.ts";
 import { FlowBook, keyOf } from "./flow_book.ts";
+import { PickBook } from "./pick_book.ts";
 import { FragmentBook } from "./fragment_book.ts";
 import { randomFrame } from "./random_frames.ts";
 import { randomWorld, tunnelSourceFor } from "./random_tables.ts";
@@ -74,47 +75,8 @@ export interface Setting {
   readonly transmitByRedirect: boolean;
   /** For a program that was loaded with LEAN_SWITCHES: the tables need nothing else. */
   readonly lean: boolean;
-}
-
-/** What lean() leaves to be used. */
-export const LEAN_SWITCHES: Readonly<Record<string, boolean>> = {
-  feature_ipip: false,
-  feature_gue: false,
-  feature_gre: false,
-  feature_nat: false,
-  feature_mss_clamp: false,
-  feature_tunnel_variation: false,
-  feature_wildcard: false,
-  feature_tracking: false,
-  feature_minimal: false,
-  feature_sample: false,
-  feature_policy: false,
-  feature_source_hash: false,
-  feature_orphan: false,
-  feature_quic_lb: false,
-  feature_icmp_errors: false,
-  feature_tunnel_errors: false,
-  ring_class_small: false,
-  ring_class_large: false,
-};
-
-/** The same table without what a lean program cannot do. */
-function lean(world: RandomWorld): RandomWorld {
-  const destinations = [...world.table.destinations].map(([id, destination]) => {
-    return [id, { ...destination, forwarding: "l2", gue: null }] as const;
-  });
-  const services = world.table.services.map((service) => {
-    const { network: { address }, ports } = service.config;
-    const exact = { network: fixedSource(address), ports: { from: ports.from, to: ports.from } };
-    const config = { ...service.config, ...exact, tracking: "none", hash: "5-tuple", forwarding: "l2", mssMax: null } as const;
-    return { ...service, quicLb: null, states: SETTLED, config: { ...config, policy: { allow: [], deny: [] } } };
-  });
-  const orphan = { afterMs: 0, action: "keep" } as const;
-  const table = {
-    ...world.table, services, nat: NO_NAT, orphan, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0,
-    destinations: new Map(destinations),
-  };
-  return { ...world, table, natFlows: [], replies: () => [] };
+  /** How many packets were picked for, by the algorithm. */
+  readonly picked: Map<PickAlgorithm, number>;
 }
 
 /** One random world and the packets that meet it. */
@@ -131,6 +93,7 @@ export class Comparison {
   readonly #quic: number[];
   readonly #tracking: number[];
   readonly #flowBook: FlowBook;
+  readonly #picks: PickBook;
   #number = 0;
 
   /** Most destinations have this way of forwarding, unless the program is lean. */
@@ -162,6 +125,7 @@ export class Comparison {
     this.#quic = world.quicOutcomes();
     this.#tracking = world.trackingOutcomes();
     this.#flowBook = new FlowBook(world, !setting.lean);
+    this.#picks = new PickBook(world, made.table, draws, !setting.lean);
     for (const id of hops.keys()) this.#expectTraffic("destination", id);
     for (const { index } of made.table.services) this.#expectTraffic("service", index);
   }
@@ -169,6 +133,7 @@ export class Comparison {
   /** One packet through both. Throws what differs. */
   step(draws: Draws): VerdictName {
     const frame = randomFrame(draws, this.#world);
+    this.#picks.draw(draws);
     this.#number += 1;
     try {
       return this.#compare(frame);
@@ -197,7 +162,12 @@ export class Comparison {
     this.#checkQuic(early.quic);
     this.#checkTracking(early, typeof packet !== "string" && packet.kind === "icmp-error");
     this.#checkFrame(early, packet, frame, run.action, run.output ?? new Uint8Array(0));
+    if (early.how?.by === "pick") {
+      const { by } = early.service!.picking!;
+      this.#setting.picked.set(by, (this.#setting.picked.get(by) ?? 0) + 1);
+    }
     const late = this.#decide(parsed, { flow: held, fragment, nowNs: endNs, frame });
+    this.#picks.check(early, held, tuple === null ? null : this.#nat.find(tuple), packet);
     const problem = this.#nat.take(early, startNs, endNs);
     if (problem !== null && this.#nat.take(late, startNs, endNs) !== null) throw new Error(problem);
     const isTranslated =
@@ -261,6 +231,7 @@ export class Comparison {
         return { address: tunnelSource, mask: tunnelSourceMask };
       },
       mtu: (id) => hops.get(id)!.mtu,
+      pick: (service) => this.#picks.state(service),
       mayRemember: (_, kind) => this.#world.remembers[kind],
     };
     return decide(table, state, packet);
@@ -403,7 +374,7 @@ export class Comparison {
     bytes: number,
   ): void {
     const tracked = service!.config.tracking === "full";
-    const isNew = isNatService(service!) ? how?.by !== "flow" : tracked ? effects[0]?.kind === "remember" : opensConnection(packet);
+    const isNew = isNatService(service!) ? how?.by !== "flow" : tracked ? effects.some(({ kind }) => kind === "remember") : opensConnection(packet);
     for (const name of [`service ${service!.index}`, `destination ${destination!.id}`]) {
       const count = this.#traffic.get(name)!;
       count.packets += 1;
@@ -433,6 +404,7 @@ export class Comparison {
     this.#fragments.finish();
     this.#nat.finish();
     this.#flowBook.finish();
+    this.#picks.finish();
     const remembered = world.countOf("flows");
     if (remembered !== this.#flows.size)
       throw new Error(`${remembered} flows are remembered and not ${this.#flows.size}`);

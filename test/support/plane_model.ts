@@ -91,7 +91,7 @@ export function moments(maps: ModelMaps, step: Step): (() => void)[] {
     case "write-tunnel-source": case "retire-destination":
       return destinationMoments(maps, step);
     case "load-program": case "grace-period": case "set-orphan": case "set-icmp-interval": case "set-nat":
-    case "set-remember-pace": case "zero-destination-traffic":
+    case "set-remember-pace": case "set-pick-weight": case "zero-destination-traffic":
     case "zero-service-traffic": case "assign-address": case "unassign-address":
     case "write-tunnel-end": case "remove-tunnel-end": case "add-link-address": case "remove-link-address":
     case "set-first-link-address":

@@ -13,6 +13,7 @@ import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
 import { formatServiceAddress, mappedBits, parsePorts } from "../../src/model/service_address.ts";
 import type { PortRange } from "../../src/model/service_address.ts";
+import { pickWeight } from "../../src/model/pick.ts";
 import { translates } from "../../src/model/nat.ts";
 import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
 import type { Hop } from "./bpf_world.ts";
@@ -220,7 +221,7 @@ function randomDestinations(draws: Draws, most: Forwarding | null): Map<number, 
       mac: null,
       alive,
       admission: draws.pick([0, 1, 65536]),
-      weight: 1,
+      weight: draws.pick([1, 1, 2, 100, 65_535]),
       resets: !alive && draws.chance(0.5),
       weightProvenance: { source: "config" },
       stateProvenance: { source: "config" },
@@ -288,14 +289,29 @@ function randomServices(
       ring: randomRing(draws, ids, destinations),
       states: SETTLED,
       destinations: ids,
-      failedOpen: false, picking: null, split: null, rememberedSinceNs: 0n,
+      failedOpen: draws.chance(0.2), picking: null, split: null, rememberedSinceNs: 0n,
       quicLb: config.protocol === "udp" && draws.chance(0.6) ? randomQuicLb(draws, ids) : null,
     };
     const states = randomStates(draws, { scheme: schemeOf(service), tracking: trackingOf(service), ids, nowNs });
     const rememberedSinceNs = draws.pick([0n, 0n, nowNs + 2n * HOUR_NS]);
-    services.set(key, { ...service, states, rememberedSinceNs });
+    services.set(key, { ...service, states, rememberedSinceNs, picking: randomPicking(draws, service, destinations) });
   }
   return [...services.values()];
+}
+
+export const PICKS = ["round-robin", "random", "least-connections", "power-of-two", "bounded-load"] as const;
+
+/** Of most services that may have one: their flows are all remembered. */
+function randomPicking(
+  draws: Draws, { config, ring, destinations: ids }: Service, destinations: ReadonlyMap<number, Destination>,
+): Service["picking"] {
+  const isRemembered = config.tracking === "full" || translates(config.forwarding);
+  if (!isRemembered || ring.size === 0 || draws.chance(0.2)) return null;
+  const weightTotal = ids.reduce((sum, id) => sum + pickWeight(destinations.get(id)!), 0);
+  return {
+    by: draws.pick(PICKS), weightTotal, loadFactorPercent: draws.pick([101, 125, 1000]),
+    turns: draws.pick([0, 1, 2, draws.between(1, Math.min(ring.size, 250)), Math.min(ring.size, 300)]),
+  };
 }
 
 function randomRing(

@@ -150,7 +150,7 @@ describeCompiled("what this build is compiled to", NO_CLANG, () => {
     });
     expect(own.enums.map(({ name }) => name).filter(isKept)).toEqual([
       "destination_flags", "flow_other", "forwarding", "gue_variant", "hash_input", "nat_flags", "nat_sources_at", "next_hop_flags",
-      "next_hop_vlan", "orphan_action", "policy_action", "quic_mode", "ring_class", "service_flags", "slot_word", "tracking",
+      "next_hop_vlan", "orphan_action", "pick", "policy_action", "quic_mode", "ring_class", "service_flags", "slot_word", "tracking",
     ]);
   });
 

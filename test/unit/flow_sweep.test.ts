@@ -117,7 +117,7 @@ function scene(): Scene {
   const flows = new Table();
   const swept: number[] = [];
   const sweep = createFlowSweep({
-    env, flows: () => flows.map, events: () => flows.events, entriesAre: REMEMBERED, onSwept: () => { swept.push(env.clock.monotonicMs()); },
+    env, flows: () => flows.map, events: () => flows.events, entriesAre: REMEMBERED, loads: null, onSwept: () => { swept.push(env.clock.monotonicMs()); },
   });
   sweep.follow(tableWith(0));
   const entry = (changes: Partial<Entry>): Entry =>
@@ -201,7 +201,7 @@ describe("a walk over the flow table", () => {
   it("begins when it is known whose flows they are", () => {
     const env = createFakeEnv();
     const flows = new Table();
-    const sweep = createFlowSweep({ env, flows: () => flows.map, events: () => flows.events, entriesAre: REMEMBERED, onSwept: () => undefined });
+    const sweep = createFlowSweep({ env, flows: () => flows.map, events: () => flows.events, entriesAre: REMEMBERED, loads: null, onSwept: () => undefined });
     expect(sweep.read()).toMatchObject({ atMs: null });
     expect(flows.slices).toEqual([]);
     sweep.follow(tableWith(0));

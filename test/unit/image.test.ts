@@ -203,7 +203,8 @@ describe("values", () => {
       },
       isRehashed: true, changingUntilNs: 77_000_000_000n, rememberedSinceNs: 55_000_000_000n, flowIdleMs: 604_800_000,
       tracking: "full", denyByDefault: true, hasPolicy: true, hasQuicLb: true,
-      hasNat: true, hasSecondChance: true, mssMax: 1400,
+      hasNat: true, hasSecondChance: true, failedOpen: true, mssMax: 1400,
+      pick: { by: "bounded-load", turns: 5, weightTotal: 2 ** 31, loadFactorPercent: 125, flowsAt: 3 },
     };
     for (const tracking of ["full", "minimal", "none"] as const) {
       for (const predecessor of [version.predecessor, null]) {
@@ -213,7 +214,7 @@ describe("values", () => {
     }
     const destination = {
       identity: 42n, generation: 3, given: true, live: true, admits: false, resets: true, forwarding: "ipip", gue: null,
-      address: address("fd00::1"), port: null,
+      address: address("fd00::1"), port: null, pickWeight: 65_535,
       tunnelSource: fixedSource(address("fd00::2")), nextHopActive: 1, nextHops: [UNRESOLVED, HOP],
     } as const;
     const gue = { ...destination, forwarding: "gue", gue: { port: 6081, variant: 1 } } as const;
@@ -235,7 +236,7 @@ describe("values", () => {
   it("of a retired destination keep its identity and generation", () => {
     const bytes = encodeDestination({
       identity: 42n, generation: 3, given: false, live: false, admits: false, resets: false, forwarding: "l2", gue: null,
-      address: address("10.0.0.1"), port: null,
+      address: address("10.0.0.1"), port: null, pickWeight: 0,
       tunnelSource: null, nextHopActive: 0, nextHops: [HOP, HOP],
     });
     expect(decodeDestination(bytes)).toMatchObject({ identity: 42n, generation: 3, given: false });

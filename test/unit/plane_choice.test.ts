@@ -71,12 +71,7 @@ describe("the reasons for the proxy", () => {
 });
 
 describe("algorithms that place each flow for itself", () => {
-  it.each(["round-robin", "random", "least-connections", "power-of-two", "bounded-load"])("like %s are a reason", async (algorithm) => {
-    const { reason } = await choiceOn(hostWith([]), configOf(["l2", "fullnat"], "[eth9]", `, algorithm: ${algorithm}`));
-    expect(reason).toContain(`s0 (${algorithm}), s1 (${algorithm}): only the proxy plane places each flow for itself`);
-  });
-
-  it.each(["maglev", "consistent-hash"])("are not %s", async (algorithm) => {
+  it.each(["round-robin", "random", "least-connections", "power-of-two", "bounded-load"])("like %s are no reason", async (algorithm) => {
     const { reason } = await choiceOn(hostWith([]), configOf(["l2"], "[eth9]", `, algorithm: ${algorithm}`));
     expect(reason).not.toContain(algorithm);
   });

@@ -66,7 +66,7 @@ describe("a tunnel source in the kernel", () => {
       expect(prefixOfMask(each.address, hashMask(each))).toEqual(used);
       const value = {
         identity: 1n, generation: 1, given: true, live: true, admits: true, resets: false, forwarding: "ipip" as const, gue: null,
-        address: each.address, port: null, tunnelSource: used, nextHopActive: 0 as const,
+        address: each.address, port: null, pickWeight: 0, tunnelSource: used, nextHopActive: 0 as const,
         nextHops: [UNRESOLVED, UNRESOLVED] satisfies [unknown, unknown],
       };
       const bytes = encodeDestination({ ...value, nextHops: [UNRESOLVED, UNRESOLVED] });

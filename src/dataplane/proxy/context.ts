@@ -72,7 +72,7 @@ export function decideFlow(
     nowNs: context.env.clock.monotonicNs(),
     heartbeatNs: null,
     neighbour: () => true,
-    ...(service.picking === null ? {} : { pick: pickState(context, service, load) }),
+    ...(service.picking === null ? {} : { pick: () => pickState(context, service, load) }),
   };
   const decision = context.decide(context.table(), state, {
     kind: "flow", family: address.family, protocol: IPPROTO[protocol],

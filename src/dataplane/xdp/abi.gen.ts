@@ -8,28 +8,28 @@ import * as codec from "./abi_codec.ts";
 export const ABI_NAMES = {
   structs: [
     "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "fragment_entry",
-    "fragment_key", "link_address", "nat_flow", "next_hop", "policy_key", "port_prefix",
-    "probe_key", "probe_path", "quic_config", "quic_config_key", "quic_server_key",
+    "fragment_key", "link_address", "nat_flow", "next_hop", "pick_state", "policy_key",
+    "port_prefix", "probe_key", "probe_path", "quic_config", "quic_config_key", "quic_server_key",
     "remember_pace", "service_key", "service_version", "settings", "slot_scheme", "traffic_count",
     "tunnel_end", "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "flow_event", "flow_other", "forwarding", "gue_variant",
     "hash_input", "link_places", "nat_flags", "nat_outcome", "nat_sources_at", "next_hop_flags",
-    "next_hop_vlan", "orphan_action", "policy_action", "quic_mode", "quic_outcome",
+    "next_hop_vlan", "orphan_action", "pick", "policy_action", "quic_mode", "quic_outcome",
     "remember_kind", "ring_class", "ring_slots", "sample", "service_flags", "slot_word",
     "tracking", "tracking_outcome", "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xcd01d754202a3fean;
+export const ABI_FINGERPRINT = 0xb4f55bc013bc8288n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x2dd71eb114365ff7n,
-  pointsman: 0xcd01d754202a3fean,
-  probe: 0x5695fff863abf2c8n,
+  pointsman: 0xb4f55bc013bc8288n,
+  probe: 0x199b02e1de23369dn,
 } as const;
 
 /** enum decap_verdict */
@@ -212,6 +212,22 @@ export const ORPHAN_ACTION_NAMES = [
   "ORPHAN_KEEP", "ORPHAN_PASS", "ORPHAN_DROP",
 ] as const satisfies readonly (keyof typeof OrphanAction)[];
 
+/** enum pick */
+export const Pick = {
+  PICK_NONE: 0,
+  PICK_ROUND_ROBIN: 1,
+  PICK_RANDOM: 2,
+  PICK_LEAST_CONNECTIONS: 3,
+  PICK_POWER_OF_TWO: 4,
+  PICK_BOUNDED_LOAD: 5,
+} as const;
+export type Pick = (typeof Pick)[keyof typeof Pick];
+/** In the order of their declaration. */
+export const PICK_NAMES = [
+  "PICK_NONE", "PICK_ROUND_ROBIN", "PICK_RANDOM", "PICK_LEAST_CONNECTIONS", "PICK_POWER_OF_TWO",
+  "PICK_BOUNDED_LOAD",
+] as const satisfies readonly (keyof typeof Pick)[];
+
 /** enum policy_action */
 export const PolicyAction = {
   POLICY_NONE: 0,
@@ -308,12 +324,13 @@ export const ServiceFlags = {
   SERVICE_NAT: 8,
   SERVICE_REHASHED: 16,
   SERVICE_SECOND_CHANCE: 32,
+  SERVICE_FAILED_OPEN: 64,
 } as const;
 export type ServiceFlags = (typeof ServiceFlags)[keyof typeof ServiceFlags];
 /** In the order of their declaration. */
 export const SERVICE_FLAGS_NAMES = [
   "SERVICE_DENY_BY_DEFAULT", "SERVICE_HAS_POLICY", "SERVICE_QUIC_LB", "SERVICE_NAT",
-  "SERVICE_REHASHED", "SERVICE_SECOND_CHANCE",
+  "SERVICE_REHASHED", "SERVICE_SECOND_CHANCE", "SERVICE_FAILED_OPEN",
 ] as const satisfies readonly (keyof typeof ServiceFlags)[];
 
 /** enum slot_word */
@@ -470,6 +487,7 @@ export interface Destination {
   readonly tunnelSourceMask: number;
   readonly guePort: number;
   readonly port: number;
+  readonly pickWeight: number;
   readonly gueVariant: number;
 }
 
@@ -487,7 +505,8 @@ function writeDestination(view: DataView, at: number, value: Destination): void 
   codec.setBe32(view, at + 104, value.tunnelSourceMask, "destination.tunnel_source_mask");
   codec.setBe16(view, at + 108, value.guePort, "destination.gue_port");
   codec.setBe16(view, at + 110, value.port, "destination.port");
-  codec.setU8(view, at + 112, value.gueVariant, "destination.gue_variant");
+  codec.setU16(view, at + 112, value.pickWeight, "destination.pick_weight");
+  codec.setU8(view, at + 114, value.gueVariant, "destination.gue_variant");
 }
 
 function readDestination(view: DataView, at: number): Destination {
@@ -503,7 +522,8 @@ function readDestination(view: DataView, at: number): Destination {
     tunnelSourceMask: view.getUint32(at + 104, false),
     guePort: view.getUint16(at + 108, false),
     port: view.getUint16(at + 110, false),
-    gueVariant: view.getUint8(at + 112),
+    pickWeight: view.getUint16(at + 112, true),
+    gueVariant: view.getUint8(at + 114),
   };
 }
 
@@ -521,7 +541,8 @@ export const Destination = {
     tunnelSourceMask: 104,
     guePort: 108,
     port: 110,
-    gueVariant: 112,
+    pickWeight: 112,
+    gueVariant: 114,
   },
   encode: (value: Destination): Uint8Array => {
     const bytes = new Uint8Array(128);
@@ -833,6 +854,38 @@ export const NextHop = {
     return bytes;
   },
   decode: (bytes: Uint8Array): NextHop => readNextHop(codec.exactView(bytes, 24, "struct next_hop"), 0),
+} as const;
+
+/** struct pick_state, 16 bytes */
+export interface PickState {
+  readonly random: bigint;
+  readonly turn: number;
+}
+
+function writePickState(view: DataView, at: number, value: PickState): void {
+  codec.setU64(view, at, value.random, "pick_state.random");
+  codec.setU32(view, at + 8, value.turn, "pick_state.turn");
+}
+
+function readPickState(view: DataView, at: number): PickState {
+  return {
+    random: view.getBigUint64(at, true),
+    turn: view.getUint32(at + 8, true),
+  };
+}
+
+export const PickState = {
+  size: 16,
+  offsets: {
+    random: 0,
+    turn: 8,
+  },
+  encode: (value: PickState): Uint8Array => {
+    const bytes = new Uint8Array(16);
+    writePickState(codec.exactView(bytes, 16, "struct pick_state"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): PickState => readPickState(codec.exactView(bytes, 16, "struct pick_state"), 0),
 } as const;
 
 /** struct policy_key, 24 bytes */
@@ -1201,6 +1254,11 @@ export interface ServiceVersion {
   readonly changingUntilNs: bigint;
   readonly predecessor: SlotScheme;
   readonly rememberedSinceNs: bigint;
+  readonly turns: number;
+  readonly weightTotal: number;
+  readonly flowsAt: number;
+  readonly loadFactorPercent: number;
+  readonly pick: number;
 }
 
 function writeServiceVersion(view: DataView, at: number, value: ServiceVersion): void {
@@ -1212,6 +1270,11 @@ function writeServiceVersion(view: DataView, at: number, value: ServiceVersion):
   codec.setU64(view, at + 32, value.changingUntilNs, "service_version.changing_until_ns");
   writeSlotScheme(view, at + 40, value.predecessor);
   codec.setU64(view, at + 64, value.rememberedSinceNs, "service_version.remembered_since_ns");
+  codec.setU32(view, at + 72, value.turns, "service_version.turns");
+  codec.setU32(view, at + 76, value.weightTotal, "service_version.weight_total");
+  codec.setU32(view, at + 80, value.flowsAt, "service_version.flows_at");
+  codec.setU16(view, at + 84, value.loadFactorPercent, "service_version.load_factor_percent");
+  codec.setU8(view, at + 86, value.pick, "service_version.pick");
 }
 
 function readServiceVersion(view: DataView, at: number): ServiceVersion {
@@ -1224,6 +1287,11 @@ function readServiceVersion(view: DataView, at: number): ServiceVersion {
     changingUntilNs: view.getBigUint64(at + 32, true),
     predecessor: readSlotScheme(view, at + 40),
     rememberedSinceNs: view.getBigUint64(at + 64, true),
+    turns: view.getUint32(at + 72, true),
+    weightTotal: view.getUint32(at + 76, true),
+    flowsAt: view.getUint32(at + 80, true),
+    loadFactorPercent: view.getUint16(at + 84, true),
+    pick: view.getUint8(at + 86),
   };
 }
 
@@ -1238,6 +1306,11 @@ export const ServiceVersion = {
     changingUntilNs: 32,
     predecessor: 40,
     rememberedSinceNs: 64,
+    turns: 72,
+    weightTotal: 76,
+    flowsAt: 80,
+    loadFactorPercent: 84,
+    pick: 86,
   },
   encode: (value: ServiceVersion): Uint8Array => {
     const bytes = new Uint8Array(128);
@@ -1586,13 +1659,14 @@ export const DecapRodata = {
 
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
-  "address_groups", "destination_traffic", "destinations", "devices", "first_link_addresses",
-  "flow_counts", "flows", "fragments", "group_services", "icmp_pace", "link_addresses",
-  "nat_claims", "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies",
-  "quic_configs", "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium",
-  "rings_small", "sampled_flows", "service_active", "service_pace", "service_traffic",
-  "service_versions", "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts",
-  "virtual_addresses", "wildcards",
+  "address_groups", "destination_flows", "destination_traffic", "destinations", "devices",
+  "first_link_addresses", "flow_counts", "flows", "fragments", "group_services", "icmp_pace",
+  "link_addresses", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
+  "outer_identifications", "pick_states", "policies", "quic_configs", "quic_counts",
+  "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small", "sampled_flows",
+  "service_active", "service_flows", "service_pace", "service_traffic", "service_versions",
+  "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses",
+  "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1610,6 +1684,7 @@ export interface PointsmanRodata {
   readonly featureTunnelVariation: boolean;
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
+  readonly featurePick: boolean;
   readonly featureMinimal: boolean;
   readonly featureSample: boolean;
   readonly featureSecondChance: boolean;
@@ -1627,7 +1702,7 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 4748,
+  size: 4752,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1638,24 +1713,25 @@ export const PointsmanRodata = {
     featureTunnelVariation: 6,
     featureWildcard: 7,
     featureTracking: 8,
-    featureMinimal: 9,
-    featureSample: 10,
-    featureSecondChance: 11,
-    featurePolicy: 12,
-    featureSourceHash: 13,
-    featureOrphan: 14,
-    featureQuicLb: 15,
-    featureIcmpErrors: 16,
-    featureTunnelErrors: 17,
-    ringClassSmall: 18,
-    ringClassMedium: 19,
-    ringClassLarge: 20,
-    transmitByRedirect: 21,
+    featurePick: 9,
+    featureMinimal: 10,
+    featureSample: 11,
+    featureSecondChance: 12,
+    featurePolicy: 13,
+    featureSourceHash: 14,
+    featureOrphan: 15,
+    featureQuicLb: 16,
+    featureIcmpErrors: 17,
+    featureTunnelErrors: 18,
+    ringClassSmall: 19,
+    ringClassMedium: 20,
+    ringClassLarge: 21,
+    transmitByRedirect: 22,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4748, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4752, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1683,49 +1759,52 @@ export const PointsmanRodata = {
     if (value.featureTracking !== undefined) {
       codec.setU8(view, 8, Number(value.featureTracking), "feature_tracking");
     }
+    if (value.featurePick !== undefined) {
+      codec.setU8(view, 9, Number(value.featurePick), "feature_pick");
+    }
     if (value.featureMinimal !== undefined) {
-      codec.setU8(view, 9, Number(value.featureMinimal), "feature_minimal");
+      codec.setU8(view, 10, Number(value.featureMinimal), "feature_minimal");
     }
     if (value.featureSample !== undefined) {
-      codec.setU8(view, 10, Number(value.featureSample), "feature_sample");
+      codec.setU8(view, 11, Number(value.featureSample), "feature_sample");
     }
     if (value.featureSecondChance !== undefined) {
-      codec.setU8(view, 11, Number(value.featureSecondChance), "feature_second_chance");
+      codec.setU8(view, 12, Number(value.featureSecondChance), "feature_second_chance");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 12, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 13, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 13, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 14, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 14, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 15, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 15, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 16, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 16, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 17, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 17, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 18, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 18, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 19, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 19, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 20, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 20, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 21, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 21, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 22, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 4748, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4752, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1736,32 +1815,34 @@ export const PointsmanRodata = {
       featureTunnelVariation: view.getUint8(6) !== 0,
       featureWildcard: view.getUint8(7) !== 0,
       featureTracking: view.getUint8(8) !== 0,
-      featureMinimal: view.getUint8(9) !== 0,
-      featureSample: view.getUint8(10) !== 0,
-      featureSecondChance: view.getUint8(11) !== 0,
-      featurePolicy: view.getUint8(12) !== 0,
-      featureSourceHash: view.getUint8(13) !== 0,
-      featureOrphan: view.getUint8(14) !== 0,
-      featureQuicLb: view.getUint8(15) !== 0,
-      featureIcmpErrors: view.getUint8(16) !== 0,
-      featureTunnelErrors: view.getUint8(17) !== 0,
-      ringClassSmall: view.getUint8(18) !== 0,
-      ringClassMedium: view.getUint8(19) !== 0,
-      ringClassLarge: view.getUint8(20) !== 0,
-      transmitByRedirect: view.getUint8(21) !== 0,
+      featurePick: view.getUint8(9) !== 0,
+      featureMinimal: view.getUint8(10) !== 0,
+      featureSample: view.getUint8(11) !== 0,
+      featureSecondChance: view.getUint8(12) !== 0,
+      featurePolicy: view.getUint8(13) !== 0,
+      featureSourceHash: view.getUint8(14) !== 0,
+      featureOrphan: view.getUint8(15) !== 0,
+      featureQuicLb: view.getUint8(16) !== 0,
+      featureIcmpErrors: view.getUint8(17) !== 0,
+      featureTunnelErrors: view.getUint8(18) !== 0,
+      ringClassSmall: view.getUint8(19) !== 0,
+      ringClassMedium: view.getUint8(20) !== 0,
+      ringClassLarge: view.getUint8(21) !== 0,
+      transmitByRedirect: view.getUint8(22) !== 0,
     };
   },
 } as const;
 
 /** Maps that probe.bpf.o declares. */
 export const PROBE_MAPS = [
-  "address_groups", "destination_traffic", "destinations", "devices", "first_link_addresses",
-  "flow_counts", "flows", "fragments", "group_services", "icmp_pace", "link_addresses",
-  "nat_claims", "nat_counts", "nat_flows", "nat_sources", "outer_identifications", "policies",
-  "probe_paths", "quic_configs", "quic_counts", "quic_servers", "remember_pace", "rings_large",
-  "rings_medium", "rings_small", "sampled_flows", "service_active", "service_pace",
-  "service_traffic", "service_versions", "services", "settings", "tracking_counts", "tunnel_ends",
-  "verdict_counts", "virtual_addresses", "wildcards",
+  "address_groups", "destination_flows", "destination_traffic", "destinations", "devices",
+  "first_link_addresses", "flow_counts", "flows", "fragments", "group_services", "icmp_pace",
+  "link_addresses", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
+  "outer_identifications", "pick_states", "policies", "probe_paths", "quic_configs", "quic_counts",
+  "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small", "sampled_flows",
+  "service_active", "service_flows", "service_pace", "service_traffic", "service_versions",
+  "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses",
+  "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
 export const PROBE_PROGRAMS = [
@@ -1779,6 +1860,7 @@ export interface ProbeRodata {
   readonly featureTunnelVariation: boolean;
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
+  readonly featurePick: boolean;
   readonly featureMinimal: boolean;
   readonly featureSample: boolean;
   readonly featureSecondChance: boolean;
@@ -1796,7 +1878,7 @@ export interface ProbeRodata {
 
 export const ProbeRodata = {
   section: ".rodata",
-  size: 4736,
+  size: 4740,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1807,24 +1889,25 @@ export const ProbeRodata = {
     featureTunnelVariation: 6,
     featureWildcard: 7,
     featureTracking: 8,
-    featureMinimal: 9,
-    featureSample: 10,
-    featureSecondChance: 11,
-    featurePolicy: 12,
-    featureSourceHash: 13,
-    featureOrphan: 14,
-    featureQuicLb: 15,
-    featureIcmpErrors: 16,
-    featureTunnelErrors: 17,
-    ringClassSmall: 18,
-    ringClassMedium: 19,
-    ringClassLarge: 20,
-    transmitByRedirect: 21,
+    featurePick: 9,
+    featureMinimal: 10,
+    featureSample: 11,
+    featureSecondChance: 12,
+    featurePolicy: 13,
+    featureSourceHash: 14,
+    featureOrphan: 15,
+    featureQuicLb: 16,
+    featureIcmpErrors: 17,
+    featureTunnelErrors: 18,
+    ringClassSmall: 19,
+    ringClassMedium: 20,
+    ringClassLarge: 21,
+    transmitByRedirect: 22,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4736, ".rodata of probe");
+    const view = codec.exactView(bytes, 4740, ".rodata of probe");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1852,49 +1935,52 @@ export const ProbeRodata = {
     if (value.featureTracking !== undefined) {
       codec.setU8(view, 8, Number(value.featureTracking), "feature_tracking");
     }
+    if (value.featurePick !== undefined) {
+      codec.setU8(view, 9, Number(value.featurePick), "feature_pick");
+    }
     if (value.featureMinimal !== undefined) {
-      codec.setU8(view, 9, Number(value.featureMinimal), "feature_minimal");
+      codec.setU8(view, 10, Number(value.featureMinimal), "feature_minimal");
     }
     if (value.featureSample !== undefined) {
-      codec.setU8(view, 10, Number(value.featureSample), "feature_sample");
+      codec.setU8(view, 11, Number(value.featureSample), "feature_sample");
     }
     if (value.featureSecondChance !== undefined) {
-      codec.setU8(view, 11, Number(value.featureSecondChance), "feature_second_chance");
+      codec.setU8(view, 12, Number(value.featureSecondChance), "feature_second_chance");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 12, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 13, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 13, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 14, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 14, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 15, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 15, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 16, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 16, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 17, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 17, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 18, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 18, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 19, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 19, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 20, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 20, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 21, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 21, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 22, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): ProbeRodata => {
-    const view = codec.exactView(bytes, 4736, ".rodata of probe");
+    const view = codec.exactView(bytes, 4740, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1905,19 +1991,20 @@ export const ProbeRodata = {
       featureTunnelVariation: view.getUint8(6) !== 0,
       featureWildcard: view.getUint8(7) !== 0,
       featureTracking: view.getUint8(8) !== 0,
-      featureMinimal: view.getUint8(9) !== 0,
-      featureSample: view.getUint8(10) !== 0,
-      featureSecondChance: view.getUint8(11) !== 0,
-      featurePolicy: view.getUint8(12) !== 0,
-      featureSourceHash: view.getUint8(13) !== 0,
-      featureOrphan: view.getUint8(14) !== 0,
-      featureQuicLb: view.getUint8(15) !== 0,
-      featureIcmpErrors: view.getUint8(16) !== 0,
-      featureTunnelErrors: view.getUint8(17) !== 0,
-      ringClassSmall: view.getUint8(18) !== 0,
-      ringClassMedium: view.getUint8(19) !== 0,
-      ringClassLarge: view.getUint8(20) !== 0,
-      transmitByRedirect: view.getUint8(21) !== 0,
+      featurePick: view.getUint8(9) !== 0,
+      featureMinimal: view.getUint8(10) !== 0,
+      featureSample: view.getUint8(11) !== 0,
+      featureSecondChance: view.getUint8(12) !== 0,
+      featurePolicy: view.getUint8(13) !== 0,
+      featureSourceHash: view.getUint8(14) !== 0,
+      featureOrphan: view.getUint8(15) !== 0,
+      featureQuicLb: view.getUint8(16) !== 0,
+      featureIcmpErrors: view.getUint8(17) !== 0,
+      featureTunnelErrors: view.getUint8(18) !== 0,
+      ringClassSmall: view.getUint8(19) !== 0,
+      ringClassMedium: view.getUint8(20) !== 0,
+      ringClassLarge: view.getUint8(21) !== 0,
+      transmitByRedirect: view.getUint8(22) !== 0,
     };
   },
 } as const;

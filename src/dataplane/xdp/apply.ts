@@ -36,7 +36,10 @@ const ACTIONS: Actions = {
   "add-link-address": ({ maps }, { address }) => { maps.addLinkAddress(address); },
   "set-first-link-address": ({ maps }, { place, address }) => { maps.setFirstLinkAddress(place, address); },
   "remove-link-address": ({ maps }, { address }) => { maps.removeLinkAddress(address); },
-  "zero-destination-traffic": ({ maps }, { id }) => { maps.zeroTraffic("destination", id); },
+  "zero-destination-traffic": ({ maps }, { id }) => {
+    maps.zeroTraffic("destination", id);
+    maps.loads.forget("destination", id);
+  },
   "write-destination": ({ maps }, { id, destination }) => {
     const { nextHop, tunnelSource } = destination.route;
     maps.writeDestination(id, {
@@ -44,6 +47,7 @@ const ACTIONS: Actions = {
     });
   },
   "set-destination-flags": ({ maps }, { id, ...rights }) => { maps.writeFlags(id, rights); },
+  "set-pick-weight": ({ maps }, { id, weight }) => { maps.writePickWeight(id, weight); },
   "write-next-hop": ({ maps }, { id, half, nextHop }) => { maps.writeNextHop(id, half, nextHop); },
   "activate-next-hop": ({ maps }, { id, half }) => { maps.activateNextHop(id, half); },
   "write-tunnel-source": ({ maps }, { id, source }) => { maps.writeTunnelSource(id, source); },
@@ -51,7 +55,10 @@ const ACTIONS: Actions = {
   "create-ring": (kernel, { ringClass, id }) => { kernel.createRing(ringClass, id); },
   "release-ring": (kernel, { ringClass, id }) => { kernel.releaseRing(ringClass, id); },
   "write-ring": ({ maps }, { ringClass, id, ring }) => { maps.ring(ringClass, id).set(ring.slots); },
-  "zero-service-traffic": ({ maps }, { index }) => { maps.zeroTraffic("service", index); },
+  "zero-service-traffic": ({ maps }, { index }) => {
+    maps.zeroTraffic("service", index);
+    maps.loads.forget("service", index);
+  },
   "write-version": ({ maps }, { index, version, value }) => { maps.writeVersion(index, version, value); },
   "activate-version": ({ maps }, { index, version }) => { maps.activateVersion(index, version); },
   "add-service": ({ maps }, { key, index }) => { maps.addService(key, index); },

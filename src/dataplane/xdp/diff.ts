@@ -253,8 +253,9 @@ function addDestinations(planner: Planner, want: Image): void {
 }
 
 function settleFlags({ state, take, settle }: Planner, want: Image): void {
-  for (const { id, live, admits, resets } of want.destinations.values()) {
+  for (const { id, live, admits, resets, pickWeight } of want.destinations.values()) {
     const held = state.destinations.get(id);
+    if (held !== undefined && held.pickWeight !== pickWeight) take({ kind: "set-pick-weight", id, weight: pickWeight });
     if (held === undefined || (held.live === live && held.admits === admits && held.resets === resets)) continue;
     if (live && !held.live) settle(state.marks);
     take({ kind: "set-destination-flags", id, live, admits, resets });

@@ -11,6 +11,7 @@ import { serviceOf } from "../../model/service_lookup.ts";
 import type { SlotSweep } from "../../model/slot_states.ts";
 import type { ForwardingTable, Service } from "../../model/table.ts";
 import { FlowEntry, FlowKey, FlowOther } from "./abi.gen.ts";
+import type { LoadCheck } from "./load_memory.ts";
 import type { BpfMap } from "./native.ts";
 
 export interface FlowCount {
@@ -50,6 +51,8 @@ export interface FlowSweepParts {
   readonly entriesAre: Entries;
   /** A walk has ended that slots were waiting for. */
   readonly onSwept: () => void;
+  /** Null: nobody compares how many flows of this table destinations have. */
+  readonly loads: LoadCheck | null;
 }
 
 /** What the entries of a table are. */
@@ -78,6 +81,9 @@ const FRESH_MS = 2_000;
 const SETTLE_MS = 1_000;
 /** Between two such walks, when the first one left exceptions. */
 const AGAIN_MS = 15_000;
+/** Between two walks for the sake of loads; a walk that took long is not begun again before this share of time has passed. */
+const LOADS_MS = 10_000;
+const LOADS_SHARE = 20;
 
 /** One walk, from its first slice on. */
 interface Walk {
@@ -90,6 +96,8 @@ interface Walk {
   count: number;
   idle: number;
   readonly byCell: Map<string, number>;
+  /** By destination: open flows. */
+  readonly open: Map<number, number>;
   readonly sought: ReadonlyMap<Service, SlotSweep>;
 }
 
@@ -114,6 +122,7 @@ class Sweep implements FlowSweep {
   #nextWalkMs = 0;
   /** Slots that wait for a walk. */
   #waiting = 0;
+  #tookMs = 0;
 
   constructor(parts: FlowSweepParts) {
     this.#parts = parts;
@@ -152,8 +161,9 @@ class Sweep implements FlowSweep {
     if (this.#walk !== null || this.#ownerOf === null) return;
     this.#walk = {
       atMs: this.#nowMs(), written: 0, table: this.#table, ownerOf: this.#ownerOf,
-      count: 0, idle: 0, byCell: new Map(), sought: this.#sought(),
+      count: 0, idle: 0, byCell: new Map(), open: new Map(), sought: this.#sought(),
     };
+    this.#parts.loads?.begin();
     this.#slice(this.#walk, null);
   }
 
@@ -175,7 +185,7 @@ class Sweep implements FlowSweep {
     }
   }
 
-  #end({ count, idle, byCell, atMs, written: atFirst, table, sought }: Walk): void {
+  #end({ count, idle, byCell, open, atMs, written: atFirst, table, sought }: Walk): void {
     const { written, forgotten } = this.#parts.events();
     this.#walk = null;
     const before = this.#last;
@@ -183,18 +193,27 @@ class Sweep implements FlowSweep {
     const evicted = Math.max(before.evicted, atFirst - forgotten + this.#copied - count - idle);
     this.#last = { count, idle, evicted, evictedLately: before.atMs === null ? 0 : evicted - before.evicted, byCell, atMs };
     this.#lastMs = this.#nowMs();
+    this.#tookMs = this.#lastMs - atMs;
+    this.#parts.loads?.end(open);
     this.#results = new Map([...sought].map(([{ config }, sweep]) => [serviceKey(config), sweep]));
     if (this.#results.size > 0) this.#parts.onSwept();
     this.#later(table === this.#table ? AGAIN_MS : SETTLE_MS);
+  }
+
+  /** At once for the first time: what packets have counted before is not known. */
+  #loadsMs(): number {
+    return this.#lastMs === -Infinity ? SETTLE_MS : Math.max(LOADS_MS, this.#tookMs * LOADS_SHARE);
   }
 
   #sought(): Map<Service, SlotSweep> {
     return soughtIn(this.#parts.entriesAre.tellSlots ? this.#table : null);
   }
 
-  #later(ms: number): void {
+  #later(settleMs: number): void {
+    const ms = this.#sought().size > 0 ? settleMs : this.#parts.loads?.isWanted() === true ? this.#loadsMs() : null;
+    if (ms === null) return;
     const isSooner = this.#nowMs() + ms < this.#nextWalkMs;
-    if ((this.#cancelWalk !== null && !isSooner) || this.#walk !== null || this.#sought().size === 0) return;
+    if ((this.#cancelWalk !== null && !isSooner) || this.#walk !== null) return;
     this.#cancelWalk?.();
     this.#nextWalkMs = this.#nowMs() + ms;
     this.#cancelWalk = this.#parts.env.clock.after(ms, () => {
@@ -202,6 +221,11 @@ class Sweep implements FlowSweep {
       this.#begin();
     });
   }
+}
+
+/** Whether the entry leads to whom the table has at this place, and its client has not closed. */
+function isOpen(table: ForwardingTable | null, { destination, generation, other }: FlowEntry): boolean {
+  return (other & FlowOther.FLOW_CLOSES) === 0 && table?.destinations.get(destination)?.generation === generation;
 }
 
 /** By the services that may have flows at a destination; where that is one alone, no key has to be read. */
@@ -243,7 +267,7 @@ function soughtIn(table: ForwardingTable | null): Map<Service, SlotSweep> {
 }
 
 function take(walk: Walk, flowsEach: number, keys: Uint8Array, values: Uint8Array, nowNs: bigint, idleNs: bigint): void {
-  const { table, ownerOf, byCell, sought } = walk;
+  const { table, ownerOf, byCell, open, sought } = walk;
   for (let at = 0; at * FlowEntry.size < values.length; at += 1) {
     const entry = FlowEntry.decode(values.subarray(at * FlowEntry.size, (at + 1) * FlowEntry.size));
     if (entry.lastSeenNs + idleNs < nowNs) {
@@ -253,6 +277,9 @@ function take(walk: Walk, flowsEach: number, keys: Uint8Array, values: Uint8Arra
     const key = (): FlowKey => FlowKey.decode(keys.subarray(at * FlowKey.size, (at + 1) * FlowKey.size));
     walk.count += 1;
     const owner = ownerOf(entry, key);
+    if (owner !== null && !isIdle(owner, entry, nowNs) && isOpen(table, entry)) {
+      open.set(entry.destination, (open.get(entry.destination) ?? 0) + 1);
+    }
     if (owner !== null && !isIdle(owner, entry, nowNs) && !isClosed(entry, nowNs)) {
       const cell = cellOf(owner.index, entry.destination, entry.generation);
       byCell.set(cell, (byCell.get(cell) ?? 0) + flowsEach);

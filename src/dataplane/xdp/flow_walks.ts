@@ -6,6 +6,7 @@ import type { SlotSweep } from "../../model/slot_states.ts";
 import type { ForwardingTable } from "../../model/table.ts";
 import { readFlowEvents } from "./count.ts";
 import { createFlowSweep, REMEMBERED, SAMPLED, type FlowCount } from "./flow_sweep.ts";
+import type { LoadCheck } from "./load_memory.ts";
 import type { MapSet } from "./maps.ts";
 
 export interface FlowWalks {
@@ -20,13 +21,13 @@ export interface FlowWalks {
 }
 
 /** `onSwept`: a walk has ended that slots were waiting for. */
-export function createFlowWalks(env: Env, maps: () => MapSet, onSwept: () => void): FlowWalks {
+export function createFlowWalks(env: Env, maps: () => MapSet, loads: LoadCheck, onSwept: () => void): FlowWalks {
   const remembered = createFlowSweep({
-    env, flows: () => maps().flows, events: () => readFlowEvents(maps()), entriesAre: REMEMBERED, onSwept,
+    env, flows: () => maps().flows, events: () => readFlowEvents(maps()), entriesAre: REMEMBERED, onSwept, loads,
   });
   const sampled = createFlowSweep({
     env, flows: () => maps().sampled_flows, events: () => ({ written: 0, forgotten: 0 }), entriesAre: SAMPLED,
-    onSwept: () => undefined,
+    onSwept: () => undefined, loads: null,
   });
   return {
     flows: () => remembered.read(),

@@ -9,12 +9,14 @@ import {
 } from "../../model/service_address.ts";
 import { translates, type NatTable } from "../../model/nat.ts";
 import { trackingOf } from "../../model/flow_decide.ts";
+import { comparesLoads, pickWeight, type PickAlgorithm } from "../../model/pick.ts";
 import { rememberPaces, type RememberPace } from "../../model/remember_pace.ts";
 import { contentKey } from "../../model/ring_content.ts";
 import { schemeOf, type SlotScheme } from "../../model/slot.ts";
 import { isRehashed, type SlotStates } from "../../model/slot_states.ts";
 import type { Destination, ForwardingTable, Ring, Service } from "../../model/table.ts";
 import { SlotWord } from "./abi.gen.ts";
+import { flowPlaces } from "./flow_places.ts";
 import { featuresOf, type Feature } from "./program_features.ts";
 import { groupsOf, type GroupImage, type Wildcard } from "./groups.ts";
 import type { Interfaces, LinkAddress } from "./interfaces.ts";
@@ -56,8 +58,22 @@ export interface VersionImage {
   readonly hasNat: boolean;
   /** Its packets may name alternates. */
   readonly hasSecondChance: boolean;
+  /** Backends that are not live have flows, and keep them. */
+  readonly failedOpen: boolean;
+  readonly pick: PickImage;
   /** 0: no limit. */
   readonly mssMax: number;
+}
+
+/** How new flows are placed where the ring does not place them; what an algorithm does not use is 0. */
+export interface PickImage {
+  /** Null: the ring does. */
+  readonly by: PickAlgorithm | null;
+  readonly turns: number;
+  readonly weightTotal: number;
+  readonly loadFactorPercent: number;
+  /** Where the flows of all its backends are counted: services with the same ones share one place. */
+  readonly flowsAt: number;
 }
 
 /** One prefix of a service's policy. `bits` counts in the mapped form, 0…128. */
@@ -134,6 +150,8 @@ export interface DestinationImage extends DestinationRights {
   readonly address: Address;
   /** Of nat and fullnat; null: the port that a packet came for. */
   readonly port: number | null;
+  /** What its flows are compared by; 0: nobody compares them. */
+  readonly pickWeight: number;
   readonly route: Route;
 }
 
@@ -193,13 +211,17 @@ export interface ImageOptions extends Interfaces {
 
 /** What the maps should hold for this table, given this view of the network. */
 export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
+  const compared = new Set(table.services.filter(({ picking }) => picking !== null && comparesLoads(picking.by))
+    .flatMap((service) => service.destinations));
   const destinations = new Map<number, DestinationImage>();
   for (const destination of table.destinations.values()) {
-    destinations.set(destination.id, destinationImage(destination, options.view(destination)));
+    const weight = compared.has(destination.id) ? pickWeight(destination) : 0;
+    destinations.set(destination.id, destinationImage(destination, options.view(destination), weight));
   }
   const devices = new Set<number>(options.attached);
   for (const { route } of destinations.values()) if (route.nextHop.ifindex !== 0) devices.add(route.nextHop.ifindex);
-  const services = new Map(table.services.map((service) => [service.index, serviceImage(service)]));
+  const flowsAt = flowPlaces(table.services);
+  const services = new Map(table.services.map((service) => [service.index, serviceImage(service, flowsAt(service))]));
   const tunnelEnds = tunnelEndsOf(table.pathMtuAgeMs === 0 ? [] : destinations.values());
   return {
     services,
@@ -232,13 +254,13 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
   };
 }
 
-function destinationImage(destination: Destination, route: Route): DestinationImage {
+function destinationImage(destination: Destination, route: Route, pickWeight: number): DestinationImage {
   const { id, identity, generation, address, forwarding, gue } = destination;
   const port = translates(forwarding) ? destination.port : null;
   const live = destination.alive;
   const admits = live && destination.admission > 0;
   const resets = !live && destination.resets;
-  return { id, identity, generation, live, admits, resets, forwarding, gue, address, port, route };
+  return { id, identity, generation, live, admits, resets, forwarding, gue, address, port, pickWeight, route };
 }
 
 /** Those that the tries lead to. */
@@ -280,8 +302,15 @@ function ringsOf(service: Service): RingImage[] {
   return [ringImageOf(service), { key, size: scheme.ringSize, slots: owners }];
 }
 
-function serviceImage(service: Service): ServiceImage {
-  const { index, config, quicLb, states } = service;
+function pickImage({ picking }: Service, flowsAt: number): PickImage {
+  if (picking === null) return { by: null, turns: 0, weightTotal: 0, loadFactorPercent: 0, flowsAt };
+  const { by, turns, weightTotal, loadFactorPercent } = picking;
+  const isBounded = by === "bounded-load";
+  return { by, turns, weightTotal: isBounded ? weightTotal : 0, loadFactorPercent: isBounded ? loadFactorPercent : 0, flowsAt };
+}
+
+function serviceImage(service: Service, flowsAt: number): ServiceImage {
+  const { index, config, quicLb, states, failedOpen } = service;
   const { predecessor } = states;
   const policy = new Map<string, PolicyImage>();
   // Deny comes last, so that it wins where both lists name the same prefix.
@@ -308,6 +337,8 @@ function serviceImage(service: Service): ServiceImage {
       hasQuicLb: quicLb !== null,
       hasNat: translates(config.forwarding),
       hasSecondChance: config.secondChance,
+      failedOpen,
+      pick: pickImage(service, flowsAt),
       mssMax: config.mssMax ?? 0,
     },
   };

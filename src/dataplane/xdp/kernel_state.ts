@@ -58,6 +58,7 @@ export interface HeldDestination {
   gue: Gue | null;
   address: Address;
   port: number | null;
+  pickWeight: number;
   tunnelSource: Prefix | null;
   nextHopActive: 0 | 1;
   nextHops: [NextHop, NextHop];
@@ -307,14 +308,14 @@ function recordService(state: KernelState, step: ServiceStep): void {
 }
 
 type DestinationStep = Extract<Step, { kind:
-  "write-destination" | "set-destination-flags" | "write-next-hop" | "activate-next-hop"
+  "write-destination" | "set-destination-flags" | "set-pick-weight" | "write-next-hop" | "activate-next-hop"
   | "write-tunnel-source" | "retire-destination" }>;
 
 function recordDestination(state: KernelState, step: DestinationStep): void {
   if (step.kind === "write-destination") {
-    const { identity, generation, live, admits, resets, forwarding, gue, address, port, route } = step.destination;
+    const { identity, generation, live, admits, resets, forwarding, gue, address, port, pickWeight, route } = step.destination;
     state.destinations.set(step.id, {
-      identity, generation, given: true, live, admits, resets, forwarding, gue, address, port,
+      identity, generation, given: true, live, admits, resets, forwarding, gue, address, port, pickWeight,
       tunnelSource: route.tunnelSource,
       nextHopActive: 0, nextHops: [route.nextHop, route.nextHop], mark: 0, hopMark: 0,
     });
@@ -327,6 +328,7 @@ function recordDestination(state: KernelState, step: DestinationStep): void {
       held.admits = step.admits;
       held.resets = step.resets;
       return;
+    case "set-pick-weight": held.pickWeight = step.weight; return;
     case "write-next-hop": held.nextHops[step.half] = step.nextHop; return;
     case "activate-next-hop":
       held.nextHopActive = step.half;

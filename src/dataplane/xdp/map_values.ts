@@ -3,16 +3,17 @@
 
 import { addressFromBytes, prefixOf, type Prefix } from "../../model/address.ts";
 import type { Forwarding, OrphanAction, Protocol, Tracking as TrackingName } from "../../model/config.ts";
+import type { PickAlgorithm } from "../../model/pick.ts";
 import { mappedBits, PROTOCOL_NUMBERS } from "../../model/service_address.ts";
 import { hashMask, prefixOfMask } from "../../model/tunnel_source.ts";
 import type { SlotScheme } from "./abi.gen.ts";
 import {
   AddressPrefix, Destination, DestinationFlags, Forwarding as Forwardings, GueVariant, HashInput, NextHop as NextHopBytes,
-  NextHopFlags, NextHopVlan, OrphanAction as OrphanActions, PolicyAction, PolicyKey, PortPrefix as PortPrefixKey,
+  NextHopFlags, NextHopVlan, OrphanAction as OrphanActions, Pick as Picks, PolicyAction, PolicyKey, PortPrefix as PortPrefixKey,
   RingClass as RingClasses, ServiceFlags, ServiceKey, ServiceVersion, Tracking, WildcardKey,
 } from "./abi.gen.ts";
 import type { GroupEntry, PortPrefix } from "./groups.ts";
-import { NO_MAC, type DestinationRights, type NextHop, type PolicyImage, type ServiceKey as Key } from "./image.ts";
+import { NO_MAC, type DestinationRights, type NextHop, type PickImage, type PolicyImage, type ServiceKey as Key } from "./image.ts";
 import type { RingClass } from "./ring_class.ts";
 import type { HeldDestination, HeldScheme, HeldVersion } from "./kernel_state.ts";
 import { macBytes, macText } from "./netlink/rtnetlink.ts";
@@ -27,6 +28,11 @@ const FORWARDING_NUMBERS = {
 } as const satisfies Readonly<Record<Forwarding, number>>;
 const TRACKING_NUMBERS: Readonly<Record<TrackingName, number>> = {
   none: Tracking.TRACKING_NONE, full: Tracking.TRACKING_FULL, minimal: Tracking.TRACKING_MINIMAL,
+};
+const PICK_NUMBERS: Readonly<Record<PickAlgorithm | "none", number>> = {
+  "none": Picks.PICK_NONE, "round-robin": Picks.PICK_ROUND_ROBIN, "random": Picks.PICK_RANDOM,
+  "least-connections": Picks.PICK_LEAST_CONNECTIONS, "power-of-two": Picks.PICK_POWER_OF_TWO,
+  "bounded-load": Picks.PICK_BOUNDED_LOAD,
 };
 const ORPHAN_NUMBERS: Readonly<Record<OrphanAction, number>> = {
   keep: OrphanActions.ORPHAN_KEEP, pass: OrphanActions.ORPHAN_PASS, drop: OrphanActions.ORPHAN_DROP,
@@ -124,8 +130,11 @@ export function encodeVersion(version: HeldVersion): Uint8Array {
       | (version.hasQuicLb ? ServiceFlags.SERVICE_QUIC_LB : 0)
       | (version.hasNat ? ServiceFlags.SERVICE_NAT : 0)
       | (version.hasSecondChance ? ServiceFlags.SERVICE_SECOND_CHANCE : 0)
-      | (version.isRehashed ? ServiceFlags.SERVICE_REHASHED : 0),
+      | (version.isRehashed ? ServiceFlags.SERVICE_REHASHED : 0)
+      | (version.failedOpen ? ServiceFlags.SERVICE_FAILED_OPEN : 0),
     mssMax: version.mssMax,
+    ...version.pick,
+    pick: PICK_NUMBERS[version.pick.by ?? "none"],
   });
 }
 
@@ -146,8 +155,15 @@ export function decodeVersion(bytes: Uint8Array): HeldVersion | null {
     hasQuicLb: (version.flags & ServiceFlags.SERVICE_QUIC_LB) !== 0,
     hasNat: (version.flags & ServiceFlags.SERVICE_NAT) !== 0,
     hasSecondChance: (version.flags & ServiceFlags.SERVICE_SECOND_CHANCE) !== 0,
+    failedOpen: (version.flags & ServiceFlags.SERVICE_FAILED_OPEN) !== 0,
+    pick: pickValue(version),
     mssMax: version.mssMax,
   };
+}
+
+function pickValue({ pick, turns, weightTotal, loadFactorPercent, flowsAt }: ServiceVersion): PickImage {
+  const name = nameOf(PICK_NUMBERS, pick, "way of picking");
+  return { by: name === "none" ? null : name, turns, weightTotal, loadFactorPercent, flowsAt };
 }
 
 const NO_SCHEME: SlotScheme = {
@@ -190,6 +206,7 @@ export function encodeDestination(value: DestinationValue): Uint8Array {
     forwarding: value.given ? FORWARDING_NUMBERS[value.forwarding] : RETIRED_FORWARDING,
     port: value.port ?? 0,
     guePort: value.gue?.port ?? 0,
+    pickWeight: value.pickWeight,
     gueVariant: value.gue?.variant === 1 ? GueVariant.GUE_DIRECT : GueVariant.GUE_HEADER,
     nextHopActive: value.nextHopActive,
     nextHops: value.nextHops.map(nextHopBytes),
@@ -216,6 +233,7 @@ export function decodeDestination(bytes: Uint8Array): DestinationValue | null {
       ? { port: value.guePort, variant: value.gueVariant === GueVariant.GUE_DIRECT ? 1 : 0 } : null,
     address: addressFromBytes(value.address),
     port: value.port === 0 ? null : value.port,
+    pickWeight: value.pickWeight,
     tunnelSource: tunnelSourceValue(value),
     nextHopActive: value.nextHopActive === 1 ? 1 : 0,
     nextHops: [nextHopValue(first), nextHopValue(second)],

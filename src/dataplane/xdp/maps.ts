@@ -27,6 +27,7 @@ import {
 import {
   decodeTunnelReport, encodeTunnelEnd, encodeTunnelEndKey, type TunnelEndImage, type TunnelReport,
 } from "./tunnel_ends.ts";
+import { LoadMemory } from "./load_memory.ts";
 import { PaceMemory } from "./pace_memory.ts";
 import { SettingsMemory } from "./settings_memory.ts";
 
@@ -47,6 +48,7 @@ const VERSION_STRIDE = stride(ServiceVersion.size);
 const DESTINATION_STRIDE = stride(Destination.size);
 const ACTIVE_STRIDE = stride(4);
 const WORD = 4;
+const HALF_WORD = 2;
 
 /** The memory of the mmapable arrays. Detached when their maps are closed. */
 interface Memory {
@@ -54,12 +56,14 @@ interface Memory {
   readonly versions: Uint8Array;
   readonly destinations: Uint8Array;
   readonly destinationWords: Uint32Array;
+  readonly destinationHalves: Uint16Array;
 }
 
 export class PlaneMaps {
   readonly maps: MapSet;
   readonly settings: SettingsMemory;
   readonly pace: PaceMemory;
+  readonly loads: LoadMemory;
   readonly #native: Native;
   readonly #memory: Memory;
   readonly #rings = new Map<string, { readonly map: BpfMap; readonly slots: Uint16Array }>();
@@ -69,12 +73,14 @@ export class PlaneMaps {
     this.maps = maps;
     this.settings = new SettingsMemory(maps);
     this.pace = new PaceMemory(maps);
+    this.loads = new LoadMemory(maps);
     const destinations = maps.destinations.mmap();
     this.#memory = {
       active: new Uint32Array(maps.service_active.mmap()),
       versions: new Uint8Array(maps.service_versions.mmap()),
       destinations: new Uint8Array(destinations),
       destinationWords: new Uint32Array(destinations),
+      destinationHalves: new Uint16Array(destinations),
     };
   }
 
@@ -182,6 +188,12 @@ export class PlaneMaps {
 
   writeFlags(id: number, flags: DestinationRights): void {
     this.#storeWord(id, "flags", destinationFlags(flags));
+  }
+
+  /** A packet that compares sees the old one or the new one: two bytes in one aligned store. */
+  writePickWeight(id: number, weight: number): void {
+    const at = (id * DESTINATION_STRIDE + Destination.offsets.pickWeight) / HALF_WORD;
+    Atomics.store(this.#memory.destinationHalves, at, weight);
   }
 
   /** Flows that remember the id no longer follow it, whatever the element holds later. */

@@ -8,6 +8,7 @@ import { PROTOCOL_NUMBERS } from "../../model/service_address.ts";
 import { FlowKey, NatFlags, NatFlow as NatFlowBytes, ServiceKey } from "./abi.gen.ts";
 import type { Challenges } from "./challenges.ts";
 import { cellOf } from "./flow_sweep.ts";
+import type { LoadCheck } from "./load_memory.ts";
 import { UNANSWERED_NS, type NatOutcomes } from "./nat_outcomes.ts";
 import { decodeFlowKey, decodeNatFlow, encodeFlowKey } from "./nat_values.ts";
 import type { BpfMap } from "./native.ts";
@@ -47,14 +48,16 @@ interface Walk {
   readonly atMs: number;
   readonly byCell: Map<string, number>;
   readonly unanswered: Map<string, number>;
+  /** By destination: flows that their client has not closed. */
+  readonly open: Map<number, number>;
   count: number;
 }
 
 function newWalk(atMs: number): Walk {
-  return { atMs, byCell: new Map(), unanswered: new Map(), count: 0 };
+  return { atMs, byCell: new Map(), unanswered: new Map(), open: new Map(), count: 0 };
 }
 
-function addTo(counts: Map<string, number>, key: string): void {
+function addTo<K>(counts: Map<K, number>, key: K): void {
   counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
@@ -77,10 +80,12 @@ export interface NatSweeperParts {
   /** Null: nobody is asked to speak. */
   readonly challenges: Challenges | null;
   readonly outcomes: NatOutcomes;
+  readonly loads: LoadCheck;
 }
 
 /** Sweeps while `table()` translates. A failure is logged, and the next walk begins anew. */
-export function createNatSweeper({ env, flows, table, draining, ending, challenges, outcomes }: NatSweeperParts): NatSweeper {
+export function createNatSweeper(parts: NatSweeperParts): NatSweeper {
+  const { env, flows, table, draining, ending, challenges, outcomes, loads } = parts;
   const { clock } = env;
   let last: NatCount = { ...newWalk(0), ended: 0, atMs: null };
   let ended = 0;
@@ -102,13 +107,15 @@ export function createNatSweeper({ env, flows, table, draining, ending, challeng
       if (isTakenOut && key[PROTOCOL_AT] !== PROTOCOL_NUMBERS.tcp) ended += end(map, { key, value }) ? 1 : 0;
       else if (!isRecent && endIfOver(map, nat, { key, value }, nowNs)) ended += 1;
       else if (isTakenOut) challengeOf(challenges, key, value);
-      else if (isReply(value) && !(closing.has(placeOf(value)) && isClosed(map, value))) countReply(walk, value, nowNs);
+      else if (!isReply(value)) countOpen(walk, value);
+      else if (!(closing.has(placeOf(value)) && isClosed(map, value))) countReply(walk, value, nowNs);
     }
     return batch.cursor;
   };
   const finish = (): void => {
     outcomes.finish();
     last = { ...walk, ended };
+    loads.end(walk.open);
   };
   const later = (cursor: Uint8Array | null, ms: number): void => {
     cancel = env.clock.after(ms, () => {
@@ -117,6 +124,7 @@ export function createNatSweeper({ env, flows, table, draining, ending, challeng
         if (cursor === null) {
           walk = newWalk(clock.monotonicMs());
           challenges?.begin(ending());
+          loads.begin();
           if (nat !== null) outcomes.begin(nat, clock.monotonicNs());
         }
         const next = nat === null ? null : slice(cursor, nat);
@@ -135,6 +143,7 @@ export function createNatSweeper({ env, flows, table, draining, ending, challeng
       const nat = table();
       if (nat === null) return;
       walk = newWalk(clock.monotonicMs());
+      loads.begin();
       outcomes.begin(nat, clock.monotonicNs());
       for (let cursor = slice(null, nat); cursor !== null;) cursor = slice(cursor, nat);
       finish();
@@ -183,6 +192,12 @@ function countReply(walk: Walk, value: Uint8Array, nowNs: bigint): void {
   const isAnswered = (value[FLAGS_AT]! & NatFlags.NAT_ANSWERED) !== 0;
   if (!isAnswered && fields.getBigUint64(LAST_SEEN_AT, true) + UNANSWERED_NS < nowNs)
     addTo(walk.unanswered, placeOf(value));
+}
+
+/** Of the client's direction. */
+function countOpen(walk: Walk, value: Uint8Array): void {
+  const isClosing = (value[FLAGS_AT]! & (NatFlags.NAT_FIN | NatFlags.NAT_RST)) !== 0;
+  if (!isClosing) addTo(walk.open, view(value).getUint32(DESTINATION_AT, true));
 }
 
 interface Entry {

@@ -15,8 +15,9 @@ export function isNativeError(error: unknown): error is NativeError {
 const REMEDIES: Readonly<Record<string, string>> = {
   services: "raise limits.services", virtual_addresses: "raise limits.services",
   service_active: "raise limits.services", service_versions: "raise limits.services",
-  service_traffic: "raise limits.services", service_pace: "raise limits.services", rings_small: "raise limits.services",
-  rings_medium: "raise limits.services", rings_large: "raise limits.services",
+  service_traffic: "raise limits.services", service_pace: "raise limits.services",
+  pick_states: "raise limits.services", service_flows: "raise limits.services", destination_flows: "raise limits.backends",
+  rings_small: "raise limits.services", rings_medium: "raise limits.services", rings_large: "raise limits.services",
   tunnel_ends: "raise limits.backends", destinations: "raise limits.backends", destination_traffic: "raise limits.backends",
   flows: "raise limits.flows", nat_flows: "raise limits.natFlows", fragments: "raise limits.fragments",
   wildcards: "raise limits.services", address_groups: "raise limits.services",

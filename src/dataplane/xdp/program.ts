@@ -44,8 +44,10 @@ export function mapSizes(capacities: Capacities): Partial<Record<MapName, number
   const rings = ringsMax(capacities);
   return {
     services, virtual_addresses: services, service_active: services, service_versions: services * 2,
-    service_traffic: services, service_pace: services * 2, rings_small: rings, rings_medium: rings, rings_large: rings,
-    destinations, destination_traffic: destinations, tunnel_ends: destinations * TUNNEL_ENDS_PER_DESTINATION, flows, fragments, policies,
+    service_traffic: services, service_pace: services * 2, pick_states: services, service_flows: services,
+    rings_small: rings, rings_medium: rings, rings_large: rings,
+    destinations, destination_traffic: destinations, destination_flows: destinations,
+    tunnel_ends: destinations * TUNNEL_ENDS_PER_DESTINATION, flows, fragments, policies,
     // Old and new prefixes stand side by side during a change.
     wildcards: services, address_groups: services * 2, group_services: groupEntries,
     quic_configs: quicConfigs, quic_servers: quicServers, nat_flows: natFlows * 2,
@@ -63,11 +65,11 @@ export function roomIn(maps: Partial<MapSet>): Capacities {
   const size = (name: MapName): number => maps[name]?.info().maxEntries ?? Infinity;
   const services = Math.min(
     size("services"), size("virtual_addresses"), size("service_active"), size("service_versions") / 2,
-    size("service_traffic"), size("service_pace") / 2, size("wildcards"), size("address_groups") / 2,
+    size("service_traffic"), size("service_pace") / 2, size("pick_states"), size("service_flows"), size("wildcards"), size("address_groups") / 2,
     ...(["small", "medium", "large"] as const).map((each) => size(`rings_${each}`) / 4),
   );
   const destinations = Math.min(
-    size("destinations"), size("destination_traffic"), size("tunnel_ends") / TUNNEL_ENDS_PER_DESTINATION,
+    size("destinations"), size("destination_traffic"), size("destination_flows"), size("tunnel_ends") / TUNNEL_ENDS_PER_DESTINATION,
   );
   return {
     services, destinations, flows: size("flows"), fragments: size("fragments"), policies: size("policies"),
@@ -134,6 +136,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featureTunnelVariation: features.has("featureTunnelVariation"),
     featureWildcard: features.has("featureWildcard"),
     featureTracking: features.has("featureTracking"),
+    featurePick: features.has("featurePick"),
     featureMinimal: features.has("featureMinimal"),
     featureSample: features.has("featureSample"),
     featureSecondChance: features.has("featureSecondChance"),

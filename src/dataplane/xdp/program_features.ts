@@ -5,13 +5,13 @@ import type { Prefix } from "../../model/address.ts";
 import type { Forwarding, OrphanAction } from "../../model/config.ts";
 import { isExact, type ServiceAddress } from "../../model/service_address.ts";
 import { hashMask } from "../../model/tunnel_source.ts";
-import type { SchemeImage, VersionImage } from "./image.ts";
+import type { PickImage, SchemeImage, VersionImage } from "./image.ts";
 import { ringClassOf } from "./ring_class.ts";
 
 /** Switches of the program: what no table needs is left out when it is loaded. */
 export type Feature =
   | "featureL2" | "featureNat" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
-  | "featureTracking" | "featureMinimal" | "featureSample" | "featureSecondChance" | "featurePolicy" | "featureSourceHash"
+  | "featureTracking" | "featurePick" | "featureMinimal" | "featureSample" | "featureSecondChance" | "featurePolicy" | "featureSourceHash"
   | "featureOrphan" | "featureIcmpErrors"
   | "featureWildcard" | "featureMssClamp"
   | "featureQuicLb" | "featureTunnelErrors"
@@ -34,7 +34,7 @@ type SchemeShape = Pick<SchemeImage, "ringSize" | "hashInput">;
 export interface FeatureSource {
   readonly keys: Iterable<ServiceAddress>;
   readonly versions: Iterable<Pick<VersionImage, "tracking" | "hasNat" | "hasPolicy" | "hasQuicLb" | "hasSecondChance" | "mssMax">
-    & { readonly scheme: SchemeShape; readonly predecessor: SchemeShape | null }>;
+    & { readonly pick: Pick<PickImage, "by">; readonly scheme: SchemeShape; readonly predecessor: SchemeShape | null }>;
   readonly forwardings: Iterable<Forwarding>;
   readonly tunnelSources: Iterable<Prefix | null>;
   readonly action: OrphanAction;
@@ -45,7 +45,8 @@ export interface FeatureSource {
 export function featuresOf(source: FeatureSource): Set<Feature> {
   const { keys, versions, forwardings, tunnelSources, action, icmpIntervalNs: interval } = source;
   const features = new Set<Feature>();
-  for (const { scheme, predecessor, tracking, hasNat, hasPolicy, hasQuicLb, hasSecondChance, mssMax } of versions) {
+  for (const { scheme, predecessor, tracking, hasNat, hasPolicy, hasQuicLb, hasSecondChance, mssMax, pick } of versions) {
+    if (pick.by !== null) features.add("featurePick");
     if (mssMax > 0) features.add("featureMssClamp");
     for (const each of predecessor === null ? [scheme] : [scheme, predecessor]) {
       features.add(RING_FEATURES[ringClassOf(each.ringSize)]);

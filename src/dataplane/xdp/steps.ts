@@ -60,6 +60,7 @@ export type Step =
   /** All of an element that nothing refers to. */
   | { readonly kind: "write-destination"; readonly id: number; readonly destination: DestinationImage }
   | { readonly kind: "set-destination-flags"; readonly id: number } & DestinationRights
+  | { readonly kind: "set-pick-weight"; readonly id: number; readonly weight: number }
   | { readonly kind: "write-next-hop"; readonly id: number; readonly half: Half; readonly nextHop: NextHop }
   | { readonly kind: "activate-next-hop"; readonly id: number; readonly half: Half }
   | { readonly kind: "write-tunnel-source"; readonly id: number; readonly source: Prefix | null }
@@ -177,6 +178,7 @@ function destinationDetail(step: Extract<Step, { readonly id: number }>): string
   switch (step.kind) {
     case "write-destination": return `${step.destination.forwarding} to ${step.destination.address.text}`;
     case "set-destination-flags": return rightsText(step);
+    case "set-pick-weight": return `flows are compared by weight ${step.weight}`;
     case "write-next-hop": return step.nextHop.resolved
       ? `${step.nextHop.destinationMac} on interface ${step.nextHop.ifindex}${vlanDetail(step.nextHop)}`
       : step.nextHop.local ? "this host itself" : "unresolved";

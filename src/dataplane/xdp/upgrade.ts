@@ -20,6 +20,7 @@ const COUNTS: readonly MapName[] = POINTSMAN_MAPS.filter((name) => /_(?:counts|t
 const DISPENSABLE: ReadonlySet<MapName> = new Set([
   ...Object.keys(LEARNED) as (keyof typeof LEARNED)[], ...COUNTS, "service_pace", "remember_pace", "icmp_pace",
   "outer_identifications", "tunnel_ends",
+  "pick_states", "destination_flows", "service_flows",
 ]);
 
 export interface UpgradeParts {

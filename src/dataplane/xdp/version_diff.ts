@@ -1,6 +1,7 @@
 // Versions of services: whether the one that counts is the wanted one, where the rings of another one go,
 // and what is left of an image without certain destinations. Pure; part of planning a change.
 
+import { isDeepStrictEqual } from "node:util";
 import { SlotWord } from "./abi.gen.ts";
 import { serviceKeyText, type Image, type RingImage, type SchemeImage, type ServiceImage } from "./image.ts";
 import { activeVersion, ringText, type HeldScheme, type HeldVersion, type KernelState } from "./kernel_state.ts";
@@ -21,6 +22,7 @@ export function isServed(state: KernelState, { index, version: want }: ServiceIm
     && held.denyByDefault === want.denyByDefault && held.hasPolicy === want.hasPolicy
     && held.hasQuicLb === want.hasQuicLb && held.hasNat === want.hasNat
     && held.hasSecondChance === want.hasSecondChance
+    && held.failedOpen === want.failedOpen && isDeepStrictEqual(held.pick, want.pick)
     && held.mssMax === want.mssMax;
 }
 

@@ -27,6 +27,7 @@ import { imageOf, type Image, type Route } from "./image.ts";
 import { interfacesOf, type Interfaces } from "./interfaces.ts";
 import { ledgerOf, type KernelState } from "./kernel_state.ts";
 import { refuseLate } from "./late_table.ts";
+import { createLoadCheck } from "./load_memory.ts";
 import type { PlaneMaps } from "./maps.ts";
 import { createNatSweeper, type NatSweeper } from "./nat_sweep.ts";
 import type { Native, TestRunOptions, TestRunResult } from "./native.ts";
@@ -95,7 +96,8 @@ export class XdpPlane implements Dataplane {
     this.#waySource = waySource;
     this.#onStep = onStep;
     this.#grace = new GracePeriods(context.native);
-    this.#flows = createFlowWalks(context.env, () => this.#core.program.maps.maps, () => { this.#swept(); });
+    const own = { loads: () => this.#core.program.maps.loads, table: () => this.#table };
+    this.#flows = createFlowWalks(context.env, () => this.#core.program.maps.maps, createLoadCheck(own, false), () => { this.#swept(); });
     const { native, env, config, requests } = context;
     this.#probes = requests === null ? null : new ProbePaths({
       native, env, config, requests,
@@ -109,7 +111,7 @@ export class XdpPlane implements Dataplane {
     });
     const translated = { flows: () => this.#core.program.maps.maps.nat_flows, table: () => this.#translated() };
     this.#nat = createNatSweeper({
-      env, ...translated, draining: () => closedTo(this.#targets), ending: () => takenOut(this.#targets),
+      env, ...translated, loads: createLoadCheck(own, true), draining: () => closedTo(this.#targets), ending: () => takenOut(this.#targets),
       challenges: context.pins === null ? null : new Challenges({ env, send: (packets) => native.sendPackets(packets) }),
       outcomes: natOutcomesOf(() => this.#core.program.maps.maps, () => this.#targets, (...seen) => { this.#flowsSeen(...seen); }),
     });
