@@ -104,34 +104,62 @@ static __always_inline __u32 pick_of_two(const struct service_version *version, 
 	return first.id;
 }
 
-/* One look around the roll. */
+/* One look at many backends, of the packet at hand. Not on the stack: what a callback of bpf_loop() finds there Linux
+ * 6.18 takes for what it was at the first round, and cuts off the comparison with what comes later as dead code. */
 struct scan {
 	struct candidate best;
-	__u32 element;
-	__u32 start;
+	struct candidate found;
+	__u64 total;            /* flows of all backends */
+	__u32 element;          /* of the version */
+	__u32 start;            /* where in the roll; or the slot of the hash */
 };
 
-static long scan_step(__u32 step, struct scan *scan)
-{
-	const struct service_version *version = bpf_map_lookup_elem(&service_versions, &scan->element);
-	struct candidate found;
-	__u32 slot = scan->start + step;
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct scan);
+	__uint(max_entries, 1);
+} pick_scans SEC(".maps");
 
+static __always_inline struct scan *the_scan(void)
+{
+	__u32 only = 0;
+
+	return bpf_map_lookup_elem(&pick_scans, &only);
+}
+
+/* Whether what was found is better than what was found before. */
+static __always_inline bool is_better(const struct scan *scan)
+{
+	return scan->found.id && (!scan->best.id || is_less(&scan->found, &scan->best));
+}
+
+static long scan_step(__u32 step)
+{
+	struct scan *scan = the_scan();
+	const struct service_version *version;
+	__u32 slot;
+
+	if (!scan)
+		return 1;
+	version = bpf_map_lookup_elem(&service_versions, &scan->element);
 	if (!version)
 		return 1;
-	look_at(version, slot < version->turns ? slot : slot - version->turns, &found);
-	if (found.id && (!scan->best.id || is_less(&found, &scan->best)))
-		scan->best = found;
+	slot = scan->start + step;
+	look_at(version, slot < version->turns ? slot : slot - version->turns, &scan->found);
+	if (is_better(scan))
+		scan->best = scan->found;
 	return 0;
 }
 
-static __always_inline __u32 pick_least(const struct service_version *version, __u32 element,
+static __always_inline __u32 pick_least(const struct service_version *version, struct scan *scan,
 					__u32 draw)
 {
-	struct scan scan = { .element = element, .start = slot_of(draw, version->turns) };
+	__u32 turns = version->turns;
 
-	bpf_loop(version->turns < SCANNED_MAX ? version->turns : SCANNED_MAX, scan_step, &scan, 0);
-	return scan.best.id;
+	scan->start = slot_of(draw, turns);
+	bpf_loop(turns < SCANNED_MAX ? turns : SCANNED_MAX, scan_step, NULL, 0);
+	return scan->best.id;
 }
 
 /* load < factor × (total + 1) × weight ÷ sum of weights, exactly: with loads below 2^24 nothing runs over. */
@@ -142,49 +170,39 @@ static __always_inline bool has_room(const struct service_version *version,
 	       (total + 1) * one->weight * version->load_factor_percent;
 }
 
-/* The draws of one slot. */
-struct draws {
-	struct candidate best;
-	__u64 total;
-	__u32 element;
-	__u32 home;
-};
-
-static long bounded_step(__u32 k, struct draws *draws)
+static long bounded_step(__u32 k)
 {
-	const struct service_version *version = bpf_map_lookup_elem(&service_versions, &draws->element);
-	struct candidate found;
+	struct scan *scan = the_scan();
+	const struct service_version *version;
 	__u32 size;
 
+	if (!scan)
+		return 1;
+	version = bpf_map_lookup_elem(&service_versions, &scan->element);
 	if (!version)
 		return 1;
 	size = version->scheme.ring_size;
 	if (!size)
 		return 1;
-	look_at(version, k == 0 ? draws->home : lending_draw(draws->home, k) % size, &found);
-	if (!found.id)
-		return 0;
-	if (has_room(version, &found, draws->total)) {
-		draws->best = found;
+	look_at(version, k == 0 ? scan->start : lending_draw(scan->start, k) % size, &scan->found);
+	if (scan->found.id && has_room(version, &scan->found, scan->total)) {
+		scan->best = scan->found;
 		return 1;
 	}
-	if (!draws->best.id || is_less(&found, &draws->best))
-		draws->best = found;
+	if (is_better(scan))
+		scan->best = scan->found;
 	return 0;
 }
 
-static __always_inline __u32 pick_bounded(const struct service_version *version, __u32 element,
+static __always_inline __u32 pick_bounded(const struct service_version *version, struct scan *scan,
 					  __u32 hash)
 {
 	__u32 at = version->flows_at;
-	struct draws draws = {
-		.element = element,
-		.home = slot_of(hash, version->scheme.ring_size),
-		.total = at_least_none(bpf_map_lookup_elem(&service_flows, &at)),
-	};
 
-	bpf_loop(BOUNDED_DRAWS_MAX + 1, bounded_step, &draws, 0);
-	return draws.best.id;
+	scan->start = slot_of(hash, version->scheme.ring_size);
+	scan->total = at_least_none(bpf_map_lookup_elem(&service_flows, &at));
+	bpf_loop(BOUNDED_DRAWS_MAX + 1, bounded_step, NULL, 0);
+	return scan->best.id;
 }
 
 /* The id of the backend that a new flow with this hash gets; 0: nobody. `element`: of the version that counts.
@@ -194,19 +212,22 @@ __noinline int pick(__u32 element, __u32 hash)
 	const struct service_version *version = bpf_map_lookup_elem(&service_versions, &element);
 	__u32 service = element / 2, draw;
 	struct pick_state *state = bpf_map_lookup_elem(&pick_states, &service);
+	struct scan *scan = the_scan();
 
-	if (!version || !state || version->scheme.ring_size == 0)
+	if (!version || !state || !scan || version->scheme.ring_size == 0)
 		return 0;
+	scan->best.id = 0;
+	scan->element = element;
 	draw = next_draw(state, version->turns);
 	switch (version->pick) {
 	case PICK_ROUND_ROBIN:
 		return pick_in_turn(version, state);
 	case PICK_LEAST_CONNECTIONS:
-		return pick_least(version, element, draw);
+		return pick_least(version, scan, draw);
 	case PICK_POWER_OF_TWO:
 		return pick_of_two(version, draw);
 	case PICK_BOUNDED_LOAD:
-		return pick_bounded(version, element, hash);
+		return pick_bounded(version, scan, hash);
 	default:
 		return word_in_ring(&version->scheme, draw) & SLOT_BACKEND_MASK;
 	}

@@ -5,6 +5,7 @@
 
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { cpus } from "node:os";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -33,11 +34,19 @@ interface Row {
 /** Of a thousand series of two choices none is further off; of a hundred of single ones, one is not. */
 const TWO_CHOICES_OFF = 7;
 const LOAD_FACTOR = 1.25;
+/** The XDP program takes turns per CPU, from wherever each begins: none of them is off by more than two. */
+const CPU_TURNS_OFF = 2 * cpus().length;
 
 /** A plane that learns an algorithm gets a line here. */
 const ROWS: readonly Row[] = [
   { plane: "xdp", algorithm: "maglev", rules: [byChance] },
   { plane: "xdp", algorithm: "consistent-hash", rules: [byChance] },
+  { plane: "xdp", algorithm: "round-robin", rules: [within(CPU_TURNS_OFF)] },
+  { plane: "xdp", algorithm: "random", rules: [byChance] },
+  { plane: "xdp", algorithm: "least-connections", rules: [leastLoaded] },
+  { plane: "xdp", algorithm: "power-of-two", rules: [byChance, within(TWO_CHOICES_OFF)] },
+  { plane: "xdp", algorithm: "bounded-load", rules: [byChance, bounded(LOAD_FACTOR)] },
+  { plane: "xdp", algorithm: "bounded-load", rules: [bounded(LOAD_FACTOR)], keys: "hash: source-ip" },
   { plane: "proxy", algorithm: "maglev", rules: [byChance] },
   { plane: "proxy", algorithm: "consistent-hash", rules: [byChance] },
   { plane: "proxy", algorithm: "round-robin", rules: [inTurn] },

@@ -2,7 +2,7 @@
 // with the loads that the program has counted so far, until all are closed again.
 
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import { compile } from "../../src/model/compile.ts";
 import { flowHash } from "../../src/model/flow_hash.ts";
@@ -15,6 +15,8 @@ import { ADDON_PATH, BPF_DIRECTORY, describeKernel, KERNEL } from "../support/ke
 import { frameOf, ipv4, TCP } from "../support/packets.ts";
 import { PickBook } from "../support/pick_book.ts";
 import { Draws } from "../support/random.ts";
+import { LEAN_SWITCHES } from "../support/lean.ts";
+import type { Switches } from "../support/switches.ts";
 import { PICKS } from "../support/random_tables.ts";
 
 const LOOPBACK = 1;
@@ -37,22 +39,36 @@ function tableOf(algorithm: PickAlgorithm): ForwardingTable {
   return compile(intent, { ledger: EMPTY_LEDGER, generation: 0 });
 }
 
+/** What the verifier cuts off differs: a kernel may be right with all of the program and wrong with a part of it. */
+interface Variant {
+  readonly title: string;
+  readonly switches: Switches;
+  readonly ringClass: "small" | "medium";
+}
+const VARIANTS: readonly Variant[] = [
+  { title: "all of the program", switches: {}, ringClass: "small" },
+  { title: "no more than it takes", switches: { ...LEAN_SWITCHES, feature_tracking: true, feature_pick: true }, ringClass: "medium" },
+];
+
 class Scene {
   readonly world: BpfWorld;
   table!: ForwardingTable;
   service!: Service;
   #draws!: Draws;
 
-  constructor() {
+  readonly #ringClass: "small" | "medium";
+
+  constructor({ switches, ringClass }: Pick<Variant, "switches" | "ringClass">) {
+    this.#ringClass = ringClass;
     this.world = new BpfWorld(loadNative(ADDON_PATH), {
-      object: join(BPF_DIRECTORY, "pointsman.bpf.o"), switches: {}, flowsMax: 65_536, devices: [LOOPBACK],
+      object: join(BPF_DIRECTORY, "pointsman.bpf.o"), switches, flowsMax: 65_536, devices: [LOOPBACK],
     });
   }
 
   begin(algorithm: PickAlgorithm): PickBook {
     this.table = tableOf(algorithm);
     this.service = this.table.services[0]!;
-    this.world.fill(this.table, { hop: () => HOP, heartbeatNs: 0n, ringClass: "small" });
+    this.world.fill(this.table, { hop: () => HOP, heartbeatNs: 0n, ringClass: this.#ringClass });
     this.#draws = new Draws(PICKS.indexOf(algorithm));
     const book = new PickBook(this.world, this.table, this.#draws, true);
     const { destinations, services } = this.world.loads();
@@ -87,8 +103,12 @@ class Scene {
 }
 
 describeKernel("packets that are picked for", KERNEL, () => {
+  describe.each(VARIANTS)("by $title", placesFlows);
+});
+
+function placesFlows(variant: Variant): void {
   let scene: Scene;
-  beforeAll(() => { scene = new Scene(); });
+  beforeAll(() => { scene = new Scene(variant); });
   afterAll(() => { scene?.world.close(); });
 
   it.each(PICKS)("%s: each flow goes where pick() sends it, and loads count what is open", (algorithm) => {
@@ -132,4 +152,4 @@ describeKernel("packets that are picked for", KERNEL, () => {
       expect(scene.load(found!), `flow ${client}`).toBeLessThan(bound + 1);
     }
   });
-});
+}

@@ -42,9 +42,24 @@ describe("loads", () => {
     services[0]! += 2n;
     check.end(new Map([[1, 4]]));
     expect([...destinations.slice(0, 3)]).toEqual([0n, 6n, 0n]);
-    expect(services[0]).toBe(6n);
+    expect(services[0]).toBe(5n);
     check.end(new Map([[1, 9]]));
     expect(destinations[1]).toBe(6n);
+  });
+
+  it.each([
+    { before: 5n, now: 7n, found: 6, wanted: 7n }, { before: 5n, now: 7n, found: 7, wanted: 7n },
+    { before: 7n, now: 5n, found: 5, wanted: 5n }, { before: 7n, now: 5n, found: 2, wanted: 2n },
+    { before: 5n, now: 7n, found: 10, wanted: 10n }, { before: -3n, now: -3n, found: 0, wanted: 0n },
+  ])("of which $found were found, between $before and $now, become $wanted", ({ before, now, found, wanted }) => {
+    const table = tableOf([LEAST]);
+    const { destinations, memory } = arrays();
+    destinations[1] = before;
+    const check = createLoadCheck({ loads: () => memory, table: () => table }, false);
+    check.begin();
+    destinations[1] = now;
+    check.end(new Map([[1, found]]));
+    expect(destinations[1]).toBe(wanted);
   });
 
   it("of translated flows are another walk's business", () => {

@@ -23,13 +23,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xb4f55bc013bc8288n;
+export const ABI_FINGERPRINT = 0xe29081af871d3c74n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x2dd71eb114365ff7n,
-  pointsman: 0xb4f55bc013bc8288n,
-  probe: 0x199b02e1de23369dn,
+  pointsman: 0xe29081af871d3c74n,
+  probe: 0xd5c05141d5af9b4fn,
 } as const;
 
 /** enum decap_verdict */
@@ -1662,7 +1662,7 @@ export const POINTSMAN_MAPS = [
   "address_groups", "destination_flows", "destination_traffic", "destinations", "devices",
   "first_link_addresses", "flow_counts", "flows", "fragments", "group_services", "icmp_pace",
   "link_addresses", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
-  "outer_identifications", "pick_states", "policies", "quic_configs", "quic_counts",
+  "outer_identifications", "pick_scans", "pick_states", "policies", "quic_configs", "quic_counts",
   "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small", "sampled_flows",
   "service_active", "service_flows", "service_pace", "service_traffic", "service_versions",
   "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses",
@@ -1838,11 +1838,11 @@ export const PROBE_MAPS = [
   "address_groups", "destination_flows", "destination_traffic", "destinations", "devices",
   "first_link_addresses", "flow_counts", "flows", "fragments", "group_services", "icmp_pace",
   "link_addresses", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
-  "outer_identifications", "pick_states", "policies", "probe_paths", "quic_configs", "quic_counts",
-  "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small", "sampled_flows",
-  "service_active", "service_flows", "service_pace", "service_traffic", "service_versions",
-  "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses",
-  "wildcards",
+  "outer_identifications", "pick_scans", "pick_states", "policies", "probe_paths", "quic_configs",
+  "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small",
+  "sampled_flows", "service_active", "service_flows", "service_pace", "service_traffic",
+  "service_versions", "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts",
+  "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
 export const PROBE_PROGRAMS = [

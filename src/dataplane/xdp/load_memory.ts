@@ -39,8 +39,8 @@ export class LoadMemory {
   }
 
   /**
-   * `found`: by id, of the destinations that this walk could find. Of flows that come or go during a walk some count
-   * twice until the next.
+   * `found`: by id, of the destinations that this walk could find. What lies between what packets had counted when it
+   * began and what they have counted now says nothing against them: only what is beyond is added.
    */
   correct(before: Counted, table: ForwardingTable, found: ReadonlyMap<number, number>, isTranslated: boolean): void {
     const place = flowPlaces(table.services);
@@ -52,16 +52,20 @@ export class LoadMemory {
     }
     for (const [index, ids] of totals) {
       const total = ids.reduce((sum, id) => sum + (found.get(id) ?? 0), 0);
-      add(this.#services, index, BigInt(total) - before.services[index]!);
+      correctOne(this.#services, index, before.services[index]!, BigInt(total));
     }
     for (const { id, forwarding } of table.destinations.values()) {
-      if (translates(forwarding) === isTranslated) add(this.#destinations, id, BigInt(found.get(id) ?? 0) - before.destinations[id]!);
+      if (translates(forwarding) !== isTranslated) continue;
+      correctOne(this.#destinations, id, before.destinations[id]!, BigInt(found.get(id) ?? 0));
     }
   }
 }
 
-function add(words: BigInt64Array, at: number, by: bigint): void {
-  if (by !== 0n) Atomics.add(words, at, by);
+function correctOne(words: BigInt64Array, at: number, before: bigint, found: bigint): void {
+  const now = Atomics.load(words, at);
+  const [least, most] = before < now ? [before, now] : [now, before];
+  if (found < least) Atomics.add(words, at, found - least);
+  if (found > most) Atomics.add(words, at, found - most);
 }
 
 /** What a walk has to do with loads. */
