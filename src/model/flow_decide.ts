@@ -15,6 +15,7 @@ import { PROTOCOL_NUMBERS } from "./service_address.ts";
 import { schemeOf, slotBy, slotFor } from "./slot.ts";
 import type { SlotInput } from "./slot.ts";
 import { isChanging, isRehashed } from "./slot_states.ts";
+import { isAllFailedOpen } from "./split.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 
 /**
@@ -118,7 +119,7 @@ function flowHolder(
  * whoever was taken out does not.
  */
 export function mayKeep(service: Service, { alive, admission, resets }: Destination, packet: Packet): boolean {
-  return alive ? !opensConnection(packet) || admission > 0 : service.failedOpen && !resets;
+  return alive ? !opensConnection(packet) || admission > 0 : isAllFailedOpen(service) && !resets;
 }
 
 function followFlow(state: State, packet: Packet, service: Service, holder: Destination): Decision {

@@ -101,6 +101,11 @@ export function partsOf({ split }: Service, slot: number): { readonly own: Split
   return { own: parts[configured[slot]!] ?? null, now: parts[assigned[slot]!] ?? null };
 }
 
+/** Whether all of its backends get flows, of whichever subset: the XDP program asks the service alone. */
+export function isAllFailedOpen({ split, failedOpen }: Pick<Service, "split" | "failedOpen">): boolean {
+  return split === null ? failedOpen : split.parts.every((part) => part.failedOpen);
+}
+
 /** Whether this destination gets flows of the service whatever health says of it. */
 export function isFailedOpen({ split, failedOpen }: Pick<Service, "split" | "failedOpen">, destination: number): boolean {
   if (split === null) return failedOpen;

@@ -14,6 +14,7 @@ import { rememberPaces, type RememberPace } from "../../model/remember_pace.ts";
 import { contentKey } from "../../model/ring_content.ts";
 import { schemeOf, type SlotScheme } from "../../model/slot.ts";
 import { isRehashed, type SlotStates } from "../../model/slot_states.ts";
+import { isAllFailedOpen } from "../../model/split.ts";
 import type { Destination, ForwardingTable, Ring, Service } from "../../model/table.ts";
 import { SlotWord } from "./abi.gen.ts";
 import { flowPlaces } from "./flow_places.ts";
@@ -310,7 +311,7 @@ function pickImage({ picking }: Service, flowsAt: number): PickImage {
 }
 
 function serviceImage(service: Service, flowsAt: number): ServiceImage {
-  const { index, config, quicLb, states, failedOpen } = service;
+  const { index, config, quicLb, states } = service;
   const { predecessor } = states;
   const policy = new Map<string, PolicyImage>();
   // Deny comes last, so that it wins where both lists name the same prefix.
@@ -337,7 +338,7 @@ function serviceImage(service: Service, flowsAt: number): ServiceImage {
       hasQuicLb: quicLb !== null,
       hasNat: translates(config.forwarding),
       hasSecondChance: config.secondChance,
-      failedOpen,
+      failedOpen: isAllFailedOpen(service),
       pick: pickImage(service, flowsAt),
       mssMax: config.mssMax ?? 0,
     },

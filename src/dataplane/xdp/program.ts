@@ -65,7 +65,8 @@ export function roomIn(maps: Partial<MapSet>): Capacities {
   const size = (name: MapName): number => maps[name]?.info().maxEntries ?? Infinity;
   const services = Math.min(
     size("services"), size("virtual_addresses"), size("service_active"), size("service_versions") / 2,
-    size("service_traffic"), size("service_pace") / 2, size("pick_states"), size("service_flows"), size("wildcards"), size("address_groups") / 2,
+    size("service_traffic"), size("service_pace") / 2, size("pick_states"), size("service_flows"),
+    size("wildcards"), size("address_groups") / 2,
     ...(["small", "medium", "large"] as const).map((each) => size(`rings_${each}`) / 4),
   );
   const destinations = Math.min(
