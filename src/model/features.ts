@@ -95,7 +95,7 @@ export const FEATURES = {
       fullnat: "honoured",
     },
   },
-  "services[].algorithm": { xdp: "honoured", proxy: "honoured" },
+  "services[].algorithm": { xdp: { partly: MEASURES_IN_PROXY }, proxy: "honoured" },
   "services[].split": { xdp: "honoured", proxy: "honoured" },
   "services[].gue": {
     xdp: {

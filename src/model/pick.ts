@@ -12,6 +12,9 @@ import { ADMISSION_MAX } from "./table.ts";
 /** Algorithms that do not place flows by their hash alone. */
 export type PickAlgorithm = Exclude<Algorithm, "maglev" | "consistent-hash">;
 
+/** Those of which the XDP program has what they look at. */
+export type XdpPick = Exclude<PickAlgorithm, "least-response-time">;
+
 /** How a service picks. */
 export interface Picking {
   readonly by: PickAlgorithm;
@@ -58,6 +61,10 @@ const NOBODY: ReadonlySet<number> = new Set();
 
 export function isPickAlgorithm(algorithm: Algorithm): algorithm is PickAlgorithm {
   return algorithm !== "maglev" && algorithm !== "consistent-hash";
+}
+
+export function isXdpPick(by: PickAlgorithm): by is XdpPick {
+  return by !== "least-response-time";
 }
 
 /** Whether it matters how many flows backends have. */

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadNative } from "../../src/dataplane/xdp/native.ts";
 import { compile } from "../../src/model/compile.ts";
 import { flowHash } from "../../src/model/flow_hash.ts";
-import { pick, pickWeight, type PickAlgorithm } from "../../src/model/pick.ts";
+import { pick, pickWeight, type XdpPick } from "../../src/model/pick.ts";
 import { slotOf } from "../../src/model/flow_hash.ts";
 import { EMPTY_LEDGER, type ForwardingTable, type Service } from "../../src/model/table.ts";
 import { BpfWorld, type Hop } from "../support/bpf_world.ts";
@@ -30,7 +30,7 @@ const HOP: Hop = {
   resolved: true, vlan: 0, local: false, tunnelSource: new Uint8Array(16), tunnelSourceMask: 0,
 };
 
-function tableOf(algorithm: PickAlgorithm): ForwardingTable {
+function tableOf(algorithm: XdpPick): ForwardingTable {
   const config = configOf({
     pools: { web: WEIGHTS.map((weight, at) => ({ name: `b${at}`, weight })) },
     services: [{ name: "web", port: 80, tracking: "full", ringSize: 251, algorithm }],
@@ -65,7 +65,7 @@ class Scene {
     });
   }
 
-  begin(algorithm: PickAlgorithm): PickBook {
+  begin(algorithm: XdpPick): PickBook {
     this.table = tableOf(algorithm);
     this.service = this.table.services[0]!;
     this.world.fill(this.table, { hop: () => HOP, heartbeatNs: 0n, ringClass: this.#ringClass });

@@ -4,7 +4,7 @@
 import {
   Destination as DestinationValue, NextHopFlags, ServiceVersion, type SlotScheme as SchemeValue,
 } from "../../src/dataplane/xdp/abi.gen.ts";
-import { pickWeight, type PickAlgorithm } from "../../src/model/pick.ts";
+import { pickWeight, type XdpPick } from "../../src/model/pick.ts";
 import { isSameScheme, type SlotScheme } from "../../src/model/slot.ts";
 import type { Destination, Service } from "../../src/model/table.ts";
 import { PREDECESSORS_FROM, type Hop, type RingClass } from "./bpf_world.ts";
@@ -14,7 +14,7 @@ const FORWARDING_NUMBERS: Readonly<Record<string, number>> = {
   l2: 1, ipip: 2, gue: 3, gre: 4, nat: 5, fullnat: 6,
 };
 const TRACKING_NUMBERS = { none: 0, full: 1, minimal: 2 } as const;
-const PICK_NUMBERS: Readonly<Record<PickAlgorithm, number>> = {
+const PICK_NUMBERS: Readonly<Record<XdpPick, number>> = {
   "round-robin": 1, "random": 2, "least-connections": 3, "power-of-two": 4, "bounded-load": 5,
 };
 
@@ -76,7 +76,7 @@ export function versionBytes(service: Service, ringClass: RingClass, place: numb
     weightTotal: service.picking?.weightTotal ?? 0,
     loadFactorPercent: service.picking?.loadFactorPercent ?? 0,
     flowsAt: service.index,
-    pick: service.picking === null ? 0 : PICK_NUMBERS[service.picking.by],
+    pick: service.picking === null ? 0 : PICK_NUMBERS[service.picking.by as XdpPick],
   });
 }
 

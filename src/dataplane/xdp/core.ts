@@ -7,7 +7,7 @@ import type { Config } from "../../model/config.ts";
 import { trackingOf } from "../../model/flow_decide.ts";
 import { destinationIds } from "../../model/ledger.ts";
 import { translates } from "../../model/nat.ts";
-import { isPickAlgorithm } from "../../model/pick.ts";
+import { isPickAlgorithm, isXdpPick } from "../../model/pick.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
 import { ABI_FINGERPRINT, POINTSMAN_MAPS } from "./abi.gen.ts";
 import { updateLink, type AttachMode, type Attachment, type LinkName } from "./attach.ts";
@@ -87,7 +87,7 @@ export function configuredFeatures(config: Config): Set<Feature> {
     keys: config.services,
     versions: config.services.map((service) => ({
       mssMax: service.mssMax ?? 0, hasQuicLb: service.quicLb !== null, hasSecondChance: service.secondChance,
-      pick: { by: isPickAlgorithm(service.algorithm) ? service.algorithm : null },
+      pick: { by: isPickAlgorithm(service.algorithm) && isXdpPick(service.algorithm) ? service.algorithm : null },
       tracking: trackingOf({ config: service }), hasNat: translates(service.forwarding),
       scheme: { ringSize: service.ringSize, hashInput: service.hash }, predecessor: null,
       hasPolicy: service.policy.allow.length + service.policy.deny.length > 0,

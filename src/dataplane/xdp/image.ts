@@ -9,7 +9,7 @@ import {
 } from "../../model/service_address.ts";
 import { translates, type NatTable } from "../../model/nat.ts";
 import { trackingOf } from "../../model/flow_decide.ts";
-import { comparesLoads, pickWeight, type PickAlgorithm } from "../../model/pick.ts";
+import { comparesLoads, isXdpPick, pickWeight, type XdpPick } from "../../model/pick.ts";
 import { rememberPaces, type RememberPace } from "../../model/remember_pace.ts";
 import { contentKey } from "../../model/ring_content.ts";
 import { schemeOf, type SlotScheme } from "../../model/slot.ts";
@@ -69,7 +69,7 @@ export interface VersionImage {
 /** How new flows are placed where the ring does not place them; what an algorithm does not use is 0. */
 export interface PickImage {
   /** Null: the ring does. */
-  readonly by: PickAlgorithm | null;
+  readonly by: XdpPick | null;
   readonly turns: number;
   readonly weightTotal: number;
   readonly loadFactorPercent: number;
@@ -304,7 +304,7 @@ function ringsOf(service: Service): RingImage[] {
 }
 
 function pickImage({ picking }: Service, flowsAt: number): PickImage {
-  if (picking === null) return { by: null, turns: 0, weightTotal: 0, loadFactorPercent: 0, flowsAt };
+  if (picking === null || !isXdpPick(picking.by)) return { by: null, turns: 0, weightTotal: 0, loadFactorPercent: 0, flowsAt };
   const { by, turns, weightTotal, loadFactorPercent } = picking;
   const isBounded = by === "bounded-load";
   return { by, turns, weightTotal: isBounded ? weightTotal : 0, loadFactorPercent: isBounded ? loadFactorPercent : 0, flowsAt };

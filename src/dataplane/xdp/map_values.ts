@@ -3,7 +3,7 @@
 
 import { addressFromBytes, prefixOf, type Prefix } from "../../model/address.ts";
 import type { Forwarding, OrphanAction, Protocol, Tracking as TrackingName } from "../../model/config.ts";
-import type { PickAlgorithm } from "../../model/pick.ts";
+import type { XdpPick } from "../../model/pick.ts";
 import { mappedBits, PROTOCOL_NUMBERS } from "../../model/service_address.ts";
 import { hashMask, prefixOfMask } from "../../model/tunnel_source.ts";
 import type { SlotScheme } from "./abi.gen.ts";
@@ -29,7 +29,7 @@ const FORWARDING_NUMBERS = {
 const TRACKING_NUMBERS: Readonly<Record<TrackingName, number>> = {
   none: Tracking.TRACKING_NONE, full: Tracking.TRACKING_FULL, minimal: Tracking.TRACKING_MINIMAL,
 };
-const PICK_NUMBERS: Readonly<Record<PickAlgorithm | "none", number>> = {
+const PICK_NUMBERS: Readonly<Record<XdpPick | "none", number>> = {
   "none": Picks.PICK_NONE, "round-robin": Picks.PICK_ROUND_ROBIN, "random": Picks.PICK_RANDOM,
   "least-connections": Picks.PICK_LEAST_CONNECTIONS, "power-of-two": Picks.PICK_POWER_OF_TWO,
   "bounded-load": Picks.PICK_BOUNDED_LOAD,
