@@ -3,6 +3,7 @@
 
 import type * as z from "zod";
 import type { ActiveHealth, HealthTiming, HttpHealth, PoolHealth, ProbeAgent } from "../model/health_check.ts";
+import { convertFeedback, feedbackForm } from "./feedback_form.ts";
 import { formatDuration, readAddress, readDuration } from "./formats.ts";
 import {
   formatPayload, formatSecret, formatStatuses, readHeader, readPayload, readSecretText, readStatuses,
@@ -33,7 +34,7 @@ export function convertHealth(raw: RawHealth): PoolHealth {
     ...(raw.downInterval === null ? {} : { downIntervalMs: readDuration(raw.downInterval) }),
     ...(readDuration(raw.slowStart) === 0 ? {} : { slowStartMs: readDuration(raw.slowStart) }),
     rise: raw.rise, fall: raw.fall, jitter: raw.jitter, port: raw.port, via: raw.via,
-    source, ...convertAgent(raw.agent, source), ...convertPassive(raw),
+    source, ...convertAgent(raw.agent, source), ...convertPassive(raw), ...convertFeedback(raw.feedback),
   };
   switch (raw.type) {
     case "tcp": return { type: "tcp", ...timing };
@@ -84,7 +85,7 @@ type TimingKey = keyof z.output<typeof timingSchema>;
 
 function withoutTiming<R extends { readonly [Key in TimingKey]?: unknown }>(raw: R): Omit<R, TimingKey> {
   const {
-    interval, fastInterval, downInterval, slowStart, timeout, rise, fall, jitter, port, via, source, agent, outlier, ...own
+    interval, fastInterval, downInterval, slowStart, timeout, rise, fall, jitter, port, via, source, agent, outlier, feedback, ...own
   } = raw;
   return own;
 }
@@ -109,7 +110,7 @@ export function healthForm(health: PoolHealth): Record<string, unknown> {
     interval: formatDuration(health.intervalMs), timeout: formatDuration(health.timeoutMs),
     fastInterval: optionalForm(health.fastIntervalMs), downInterval: optionalForm(health.downIntervalMs),
     slowStart: formatDuration(health.slowStartMs ?? 0), rise: health.rise, fall: health.fall, jitter: health.jitter, port: health.port,
-    via: health.via, source: health.source?.text ?? null, agent, ...passiveForm(health),
+    via: health.via, source: health.source?.text ?? null, agent, ...passiveForm(health), feedback: feedbackForm(health.feedback),
   };
   switch (health.type) {
     case "tcp": return { type: "tcp", ...timing };
@@ -133,7 +134,8 @@ export function healthForm(health: PoolHealth): Record<string, unknown> {
 
 function bare<H extends HealthTiming>(health: H): Omit<H, keyof HealthTiming> {
   const {
-    intervalMs, fastIntervalMs, downIntervalMs, slowStartMs, timeoutMs, rise, fall, jitter, port, via, source, agent, outlier, ...own
+    intervalMs, fastIntervalMs, downIntervalMs, slowStartMs, timeoutMs, rise, fall, jitter, port, via, source, agent, outlier, feedback,
+    ...own
   } = health;
   return own;
 }

@@ -9,6 +9,7 @@ import {
   PAYLOAD_BYTES_MAX, SECRET_FILE_PATTERN, STATUSES_PATTERN,
 } from "./formats_health.ts";
 import { duration, hostAddress, integer, path, port, text } from "./schema_parts.ts";
+import { feedbackSchema } from "./schema_feedback.ts";
 import { outlierSchema } from "./schema_passive.ts";
 import { viaSchema } from "./schema_probes.ts";
 
@@ -50,6 +51,7 @@ const timing = {
     + "choice.").nullable().default(null),
   agent: agentSchema,
   outlier: outlierSchema,
+  feedback: feedbackSchema,
 };
 
 export const timingSchema = z.object(timing);
@@ -266,6 +268,7 @@ const noHealth = z.strictObject({
   type: z.literal("none").meta({ description: "No probes: every backend is taken as up." }),
   agent: agentSchema,
   outlier: outlierSchema,
+  feedback: feedbackSchema,
 });
 
 export const healthSchema = z.discriminatedUnion("type", [

@@ -26,6 +26,8 @@ export interface ProbeTarget {
   readonly address: Address;
   readonly port: number;
   readonly health: Health;
+  /** As configured. Absent: as much as any other. */
+  readonly weight?: number;
   /** All of these have to answer, instead of the backend's own address; none: that one. */
   readonly through: readonly ProbePlace[];
 }
@@ -56,7 +58,7 @@ export function probeTargets(config: Config, through: boolean): readonly ProbeTa
       const name = `${pool.name}/${backend.name}`;
       const { address } = backend;
       return [{
-        name, pool: pool.name, backend: backend.name, address, port, health: pool.health,
+        name, pool: pool.name, backend: backend.name, address, port, health: pool.health, weight: backend.weight,
         through: places.map((place) => ({ ...place, backend: name })),
       }];
     });

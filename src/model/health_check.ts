@@ -2,6 +2,7 @@
 // share. Must never know what a probe does, which is src/health's business.
 
 import type { Address } from "./address.ts";
+import type { FeedbackRules } from "./feedback.ts";
 
 /** Of a probe over TLS. */
 export interface ProbeTls {
@@ -47,6 +48,8 @@ export interface HealthTiming {
   readonly agent?: ProbeAgent;
   /** Absent: flows say nothing of the backend. */
   readonly outlier?: OutlierRules;
+  /** Absent: how long it takes to answer does not matter. */
+  readonly feedback?: FeedbackRules;
 }
 
 /** When a backend's flows have it ejected, and for how long. */

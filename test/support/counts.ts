@@ -24,6 +24,8 @@ const COUNTS = {
   "table": { short: 100, long: 10_000 },
   "decide": { short: 500, long: 100_000 },
   "pick": { short: 200, long: 20_000 },
+  "feedback": { short: 300, long: 20_000 },
+  "feedback-loop": { short: 20, long: 1_000 },
   "pool-rules": { short: 200, long: 20_000 },
   "split": { short: 200, long: 20_000 },
   "lookup": { short: 200, long: 20_000 },

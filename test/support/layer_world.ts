@@ -1,7 +1,7 @@
 // A checker that is a list of states, for what is laid over it, with targets of one address each. Time is fake.
 // Knows the door of a Checker only.
 
-import type { Checker, CheckerOptions, HealthTransition } from "../../src/health/checker.ts";
+import type { Checker, CheckerOptions, HealthTransition, ProbeRecord } from "../../src/health/checker.ts";
 import { statusOf, type MakeChecker } from "../../src/health/layer.ts";
 import type { ProbeTarget } from "../../src/health/target.ts";
 import { parseAddress } from "../../src/model/address.ts";
@@ -21,6 +21,8 @@ export class LayerWorld {
   readonly env = createFakeEnv();
   readonly told: HealthTransition[] = [];
   steps = 0;
+  /** How long the probes of each took, by "pool/backend". */
+  readonly times = new Map<string, number>();
   #states: ReadonlyMap<string, BackendHealth> = new Map();
   #hear: CheckerOptions["onTransition"] = () => undefined;
   readonly checker: Checker;
@@ -36,10 +38,16 @@ export class LayerWorld {
       const none = { running: 0, waiting: 0, started: 0, succeeded: 0, failed: 0, inconclusive: 0, delayed: 0 };
       return {
         update: (targets) => { this.#states = new Map(targets.map(({ name }) => [name, this.#states.get(name) ?? UP])); },
-        states: () => this.#states, probeNow: () => true, records: () => [], counts: () => none,
+        states: () => this.#states, probeNow: () => true, records: (name) => this.#records(name), counts: () => none,
         hearFlows: () => undefined, flowTotals: () => new Map(), stop: () => undefined,
       };
     });
+  }
+
+  #records(name: string): ProbeRecord[] {
+    const durationMs = this.times.get(name);
+    return durationMs === undefined ? [] : Array.from({ length: 20 }, () =>
+      ({ ok: true, conclusive: true, reason: "connected", durationMs, atMs: 0 }));
   }
 
   turns(name: string, health: BackendHealth): void {
