@@ -39,7 +39,7 @@ describe("loads", () => {
     const check = createLoadCheck({ loads: () => memory, table: () => table }, false);
     check.begin();
     destinations[1]! += 2n;
-    services[0]! += 2n;
+    services[0] += 2n;
     check.end(new Map([[1, 4]]));
     expect([...destinations.slice(0, 3)]).toEqual([0n, 6n, 0n]);
     expect(services[0]).toBe(5n);
