@@ -8,19 +8,21 @@ import { parseConfig } from "../config/parse.ts";
 import { formatProblems } from "../config/problem_lines.ts";
 import { findingsOnHost } from "../dataplane/probe.ts";
 import { readGivenFile } from "./changes.ts";
+import { missingFiles } from "./doctor_health.ts";
 import type { Io } from "./io.ts";
 import { EXIT } from "./io.ts";
 import { loadConfig } from "./offline.ts";
 
 /**
- * Prints every problem, and what of this host does not suit the config where it has the config's interfaces;
+ * Prints every problem, what of this host does not suit the config where it has the config's interfaces, and which
+ * files of probes cannot be read here, of which the host that is meant may have its own;
  * 2 when there is an error, 0 for warnings alone.
  */
 export function checkVerb(io: Io, file: string, output: "table" | "json"): number {
   const result = parseConfig(file, readGivenFile(io, file), hostFacts(io.env.files));
   const problems = "problems" in result ? result.problems : result.warnings;
   const valid = !("problems" in result);
-  const host = "config" in result ? findingsOnHost(result.config, io.env) : [];
+  const host = "config" in result ? [...findingsOnHost(result.config, io.env), ...missingFiles(io.env, result.config)] : [];
   if (output === "json") io.out(`${JSON.stringify({ valid, problems, host }, null, 2)}\n`);
   else {
     if (problems.length > 0) io.err(`${formatProblems(problems)}\n`);

@@ -1,5 +1,5 @@
-// What health checks of a config need of this host, for `doctor`: files that they read, addresses that they come
-// from, programs that they run. Knows configs and files; reads no secret, and asks no backend.
+// What health checks of a config need of this host, for `doctor` and `check`: files that they read, addresses that
+// they come from, programs that they run. Knows configs and files; reads no secret, and asks no backend.
 
 import type { HostCheck } from "../dataplane/host_check.ts";
 import { check } from "../dataplane/host_check.ts";
@@ -14,7 +14,12 @@ export function healthNeeds(env: World, { pools }: Config): HostCheck[] {
   return [...files(env, healths), ...sources(env, healths), ...programs(env, healths)];
 }
 
-function files(env: World, healths: readonly PoolHealth[]): HostCheck[] {
+/** For a config that may be meant for another host: what is missing, and nothing else. */
+export function missingFiles(env: Pick<Env, "files">, { pools }: Config): HostCheck[] {
+  return files(env, pools.map(({ health }) => health)).filter(({ level }) => level !== "ok");
+}
+
+function files(env: Pick<Env, "files">, healths: readonly PoolHealth[]): HostCheck[] {
   const paths = [...new Set(healths.flatMap(pathsOf))].sort();
   if (paths.length === 0) return [];
   const missing = paths.filter((path) => !isThere(env, path));
@@ -34,7 +39,7 @@ function pathsOf(health: PoolHealth): string[] {
 }
 
 /** Opened, not looked at: that may be refused to us. */
-function isThere(env: World, path: string): boolean {
+function isThere(env: Pick<Env, "files">, path: string): boolean {
   try {
     return env.files.read(path) !== null;
   } catch {

@@ -106,14 +106,19 @@ export function describeKernel(title: string, needs: readonly Need[], body: () =
     prepare();
     describe(title, body);
   } else if (decision.fail) {
-    describe(title, () => {
-      it("can run on this machine", () => {
-        throw new Error(`KERNEL_TESTS=required: ${decision.reason}`);
-      });
-    });
+    describeFailing(title, decision.reason);
   } else {
     describe.skip(`${title} [skipped: ${decision.reason}]`, body);
   }
+}
+
+/** Stands for a suite that has to run here and cannot. */
+export function describeFailing(title: string, reason: string): void {
+  describe(title, () => {
+    it("can run on this machine", () => {
+      throw new Error(`KERNEL_TESTS=required: ${reason}`);
+    });
+  });
 }
 
 let prepared = false;

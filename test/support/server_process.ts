@@ -8,15 +8,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe } from "vitest";
 import { long } from "./counts.ts";
-import { missing, type Need } from "./kernel.ts";
+import { describeFailing, missing, type Need } from "./kernel.ts";
 
 const PATIENCE_MS = 60_000;
 
-/** Part of `npm run test:long`, where `npm run setup -- --with servers` has been. */
+/**
+ * Part of `npm run test:long`, where `npm run setup -- --with servers` has been; where tests are required, one that is
+ * missing there is a failure.
+ */
 export function describeServer(title: string, tool: string, body: () => void): void {
   const need: Need = `peer:${tool}`;
   const reason = long() ? missing(need) : "servers of others are part of `npm run test:long`";
   if (reason === null) describe(title, body);
+  else if (long() && process.env["KERNEL_TESTS"] === "required") describeFailing(title, reason);
   else describe.skip(`${title} [skipped: ${reason}]`, body);
 }
 

@@ -105,6 +105,16 @@ describe("exit codes", () => {
     expect(ended.out).toMatch(out);
   });
 
+  it("check warns of secrets of probes that cannot be read here, and finds the config valid", async () => {
+    const config = CONFIG.replace("  web:\n", "  web:\n    health: { type: http, headers: { X-Key: 'file:/token', X-Other: 'file:/other' } }\n");
+    const lacking = await cli("check /keyed.yaml", { files: { "/keyed.yaml": config, "/other": "o" } });
+    expect([lacking.code, lacking.err]).toEqual([0, expect.stringMatching(
+      /^\/keyed\.yaml: warning: probe files: \/token: not there, or not readable \(.*create them, .*\)\n$/)]);
+    expect(lacking.out).toMatch(/is valid/);
+    const whole = await cli("check /keyed.yaml", { files: { "/keyed.yaml": config, "/other": "o", "/token": "t" } });
+    expect([whole.code, whole.err]).toEqual([0, ""]);
+  });
+
   it.each([
     ["nonsense", 2, /unknown command/],
     ["check", 2, /missing required argument/],
