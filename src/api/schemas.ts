@@ -182,6 +182,7 @@ export const eventSchema = z.strictObject({
   /** What it happened to: "web/web-1", a service, a file, the instance. */
   subject: text,
   message: text,
+  /** Of kind health: from, to, reason, admission and probes (schemas_events.ts). */
   fields: z.record(text, z.unknown()),
 });
 

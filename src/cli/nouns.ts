@@ -1,8 +1,7 @@
 // The nouns: commands that change nothing and print what is. Each has one value, which `-o json` prints
 // as it is and `-o table` lays out for people.
 
-import type { Client } from "../api/client.ts";
-import type { BackendView, OverrideView, PointsmanEvent, ServiceView, Status } from "../api/schemas.ts";
+import type { BackendView, OverrideView, ServiceView, Status } from "../api/schemas.ts";
 import { PRESSURE } from "../observe/pressure.ts";
 import type { Provenance } from "../model/table.ts";
 import { flowsLegend, layAllFlows, layFlows } from "./flows.ts";
@@ -215,28 +214,4 @@ export function layOverrides(overrides: readonly OverrideView[], nowMs: number):
       override.matches ? "" : "no such backend in the config",
     ]),
   );
-}
-
-export function layEvent(event: PointsmanEvent): string {
-  return `${dateTime(event.atMs)}  ${event.kind.padEnd(10)}  ${event.subject}: ${event.message}\n`;
-}
-
-/** Recent events, and with --watch each new one as it happens. */
-export async function printEvents(
-  io: Io,
-  client: Client,
-  options: NounOptions & { readonly since: number },
-): Promise<void> {
-  if (!options.watch) {
-    const events = await client.recentEvents(options.since);
-    io.out(
-      options.output === "json"
-        ? `${JSON.stringify(events, null, 2)}\n`
-        : events.map(layEvent).join("") || "no events\n",
-    );
-    return;
-  }
-  for await (const event of client.events({ since: options.since, signal: io.interrupted })) {
-    io.out(options.output === "json" ? `${JSON.stringify(event)}\n` : layEvent(event));
-  }
 }

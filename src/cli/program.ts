@@ -11,11 +11,12 @@ import { applyVerb, ASK_ABOVE, planVerb, printApplied, printRemoved } from "./ch
 import type { BenchOptions } from "./bench.ts";
 import type { DecapVerbOptions } from "./decap.ts";
 import type { DoctorOptions } from "./doctor.ts";
+import { printEvents, type EventsOptions } from "./events.ts";
 import type { Common, End } from "./command.ts";
 import { collect, command, socketOf, wholeNumber, withClient } from "./command.ts";
 import type { Io } from "./io.ts";
 import { EXIT, exitCodeOf } from "./io.ts";
-import { layBackends, layOverrides, layServices, layStatus, printEvents, printNoun } from "./nouns.ts";
+import { layBackends, layOverrides, layServices, layStatus, printNoun } from "./nouns.ts";
 import { addOverrides } from "./override_commands.ts";
 import { addQuicLb, connectionId } from "./quic_lb_commands.ts";
 import { percent } from "./table.ts";
@@ -209,10 +210,9 @@ function addNouns(program: Command, io: Io, end: End): void {
   });
   noun(program, "events", "what happened")
     .option("--since <id>", "only events after this one", wholeNumber(0, Number.MAX_SAFE_INTEGER), 0)
-    .action(async (options: Common & { readonly since: number }) => {
-      await withClient(io, options, (client) =>
-        printEvents(io, client, { output: options.output, watch: options.watch ?? false, since: options.since }),
-      );
+    .option("--verbose", "with the probes that led to a change of health", false)
+    .action(async (options: Common & Pick<EventsOptions, "since" | "verbose">) => {
+      await withClient(io, options, (client) => printEvents(io, client, { ...options, watch: options.watch ?? false }));
     });
 }
 

@@ -10,8 +10,10 @@ import type { AgentState } from "./agent_answer.ts";
 import { hearAgent, isAgentsWord, parseAgentAnswer, silentAgent, withAgent } from "./agent_answer.ts";
 import type { Checker, CheckerCounts, CheckerOptions, Probe } from "./checker.ts";
 import { createChecker } from "./checker.ts";
+import type { Outcome } from "./judge.ts";
 import { Layer } from "./layer.ts";
 import type { ProbeTarget } from "./target.ts";
+import { noteOf } from "./transcript.ts";
 
 /** One agent, and the backend that it speaks for. */
 interface Speaker {
@@ -38,7 +40,7 @@ class CheckerWithAgents extends Layer {
     this.#initial = initial;
     const ask: Probe = async (target, signal) => {
       const outcome = await options.probe(target, signal);
-      if (!signal.aborted) this.#hearAgent(target.name, outcome.said ?? null);
+      if (!signal.aborted) this.#hearAgent(target.name, outcome);
       return outcome;
     };
     this.#agents = createChecker({ ...options, initial: new Map(), probe: ask, onTransition: () => undefined });
@@ -81,17 +83,17 @@ class CheckerWithAgents extends Layer {
     return health.alive && speaker.held !== null ? speaker.held : withAgent(health, speaker.state);
   }
 
-  #hearAgent(name: string, line: string | null): void {
+  #hearAgent(name: string, outcome: Outcome): void {
     const speaker = this.#speakers.get(name);
     if (this.isStopped || speaker === undefined) return;
-    const answer = line === null ? null : parseAgentAnswer(line);
+    const answer = outcome.said === undefined ? null : parseAgentAnswer(outcome.said);
     const nowMs = this.env.clock.wallMs();
     const before = speaker.state;
     if (answer !== null) speaker.state = hearAgent(before, answer, nowMs);
     if (speaker.state === before && speaker.held === null) return;
     speaker.held = null;
     this.changed();
-    this.tell(name, nowMs);
+    this.tell(name, nowMs, [noteOf(outcome, nowMs)]);
   }
 }
 

@@ -13,6 +13,7 @@ import type { Health } from "../model/health_check.ts";
 import type { JudgeState, Outcome, Transition } from "./judge.ts";
 import { judge, unjudged } from "./judge.ts";
 import type { ProbeTarget } from "./target.ts";
+import { transcriptOf, type ProbeNote } from "./transcript.ts";
 
 /** One attempt. Resolves, never rejects, within the target's timeout; at once when aborted. */
 export type Probe = (target: ProbeTarget, signal: AbortSignal) => Promise<Outcome>;
@@ -23,6 +24,8 @@ export interface HealthTransition extends Transition {
   readonly pool: string;
   readonly backend: string;
   readonly health: BackendHealth;
+  /** What led to it, oldest first. None where it was no probe. */
+  readonly probes: readonly ProbeNote[];
 }
 
 export interface ProbeRecord extends Outcome {
@@ -303,7 +306,8 @@ class ScheduledChecker implements Checker {
     this.#states = null;
     if (transition === null) return () => undefined;
     const { name, pool, backend } = subject.target;
-    return () => { this.#options.onTransition({ ...transition, name, pool, backend, health }); };
+    const probes = transcriptOf(subject.records, transition, rules);
+    return () => { this.#options.onTransition({ ...transition, name, pool, backend, health, probes }); };
   }
 }
 

@@ -10,6 +10,7 @@ import type {
 } from "./checker.ts";
 import type { HealthStatus } from "./judge.ts";
 import type { ProbeTarget } from "./target.ts";
+import type { ProbeNote } from "./transcript.ts";
 
 /** Makes the Checker that is laid over. */
 export type MakeChecker = (options: CheckerOptions) => Checker;
@@ -88,11 +89,11 @@ export abstract class Layer implements Checker {
   protected hear(transition: HealthTransition): void {
     this.learn(transition);
     this.changed();
-    this.tell(transition.name, transition.atMs);
+    this.tell(transition.name, transition.atMs, transition.probes);
   }
 
-  /** Tells what a backend has come to, where that is news. */
-  protected tell(name: string, atMs: number): void {
+  /** Tells what a backend has come to, where that is news. `probes`: those that led to it. */
+  protected tell(name: string, atMs: number, probes: readonly ProbeNote[]): void {
     const target = this.#targets.get(name);
     const health = this.states().get(name);
     if (this.#isStopped || target === undefined || health === undefined) return;
@@ -101,7 +102,7 @@ export abstract class Layer implements Checker {
     const [from, to] = [before === undefined ? "unknown" : statusOf(before), statusOf(health)];
     if (from === to && before?.admission === health.admission) return;
     const { pool, backend } = target;
-    this.#options.onTransition({ from, to, reason: health.reason, atMs, name, pool, backend, health });
+    this.#options.onTransition({ from, to, reason: health.reason, atMs, name, pool, backend, health, probes });
   }
 }
 

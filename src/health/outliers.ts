@@ -117,7 +117,7 @@ class Outliers extends Layer {
     suspect.ejected = { untilMs: nowMs + forMs, sinceMs, reason };
     this.#await();
     this.changed();
-    this.tell(name, sinceMs);
+    this.tell(name, sinceMs, []);
   }
 
   /** Null: its pool can spare it. */
@@ -151,7 +151,7 @@ class Outliers extends Layer {
     }
     this.#await();
     this.changed();
-    for (const { target: { name } } of over) this.tell(name, this.env.clock.wallMs());
+    for (const { target: { name } } of over) this.tell(name, this.env.clock.wallMs(), []);
   }
 }
 

@@ -285,9 +285,10 @@ export const METRICS: readonly MetricDefinition[] = [
   {
     name: "pointsman_health_transitions_total",
     type: "counter",
-    labels: ["pool", "backend"],
-    help: "Changes of a backend's health.",
-    samples: ({ totals }) => [...totals.transitions].map(([name, n]) => [backendLabels(name), n]),
+    labels: ["pool", "backend", "to"],
+    help: "Changes of a backend's health, by what it became.",
+    samples: ({ totals }) => [...totals.transitions].flatMap(([name, counts]) =>
+      [...counts].map(([to, count]): Sample => [{ ...backendLabels(name), to }, count])),
   },
   ...OUTLIER_METRICS,
   one("pointsman_compiles_total", "counter", "Forwarding tables compiled.", ({ totals }) => totals.compiles),

@@ -9,6 +9,7 @@ import type {
 import type { Explanation, ExplainRequest, RingReport, RingRequest } from "../api/schemas_questions.ts";
 import type { CloseOptions, Counters, Dataplane, PlaneBequest, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Checker, FlowTotals, HealthTransition } from "../health/checker.ts";
+import type { HealthStatus } from "../health/judge.ts";
 import type { ConnectThrough } from "../health/probes/socket.ts";
 import type { Config, IgnoredKeys, Problem } from "../model/config.ts";
 import type { BackendHealth, ForwardingTable } from "../model/table.ts";
@@ -59,8 +60,8 @@ export interface SupervisorTotals {
   readonly ringRebuilds: number;
   readonly reloads: number;
   readonly reloadsRefused: number;
-  /** Health transitions by "pool/backend". */
-  readonly transitions: ReadonlyMap<string, number>;
+  /** Health transitions by "pool/backend", then by what it became. */
+  readonly transitions: ReadonlyMap<string, ReadonlyMap<HealthStatus, number>>;
   /** Of backends whose flows are judged, by "pool/backend". */
   readonly flows: ReadonlyMap<string, FlowTotals>;
   readonly events: number;

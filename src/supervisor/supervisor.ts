@@ -35,6 +35,7 @@ import { readQuicKeys } from "./quic_keys.ts";
 import { Samples } from "./samples.ts";
 import type { StateDirectory } from "./state.ts";
 import { describeStatus } from "./status.ts";
+import { Transitions } from "./transitions.ts";
 import { overrideId, overrideView } from "./view.ts";
 
 export interface SupervisorOptions {
@@ -96,7 +97,7 @@ class PointsmanSupervisor implements Supervisor {
   readonly #changes: ConfigChanges;
   readonly #drains: Drains;
   readonly #conditions = new Map<string, string>();
-  readonly #transitions = new Map<string, number>();
+  readonly #transitions: Transitions;
   readonly #startedAtMs: number;
   readonly #quorums: QuorumWatch;
   readonly #samples: Samples;
@@ -117,6 +118,7 @@ class PointsmanSupervisor implements Supervisor {
       onOverdue: () => { this.#engine.request(); },
     });
     const record = this.#record.bind(this);
+    this.#transitions = new Transitions(record, env.log);
     const initial = this.#lastHealth();
     this.#checker = options.startChecker(
       initial, (transition) => { this.#hear(transition); }, (place) => seat.plane.connectProbe(place),
@@ -168,7 +170,7 @@ class PointsmanSupervisor implements Supervisor {
     return {
       ...this.#engine.totals,
       ...this.#changes.counts,
-      transitions: this.#transitions,
+      transitions: this.#transitions.totals,
       flows: this.#checker.flowTotals(),
       events: this.#events.lastId,
     };
@@ -305,12 +307,7 @@ class PointsmanSupervisor implements Supervisor {
 
   #hear(transition: HealthTransition): void {
     const heardMs = this.#env.clock.monotonicMs();
-    const { name, from, to, reason, health } = transition;
-    this.#transitions.set(name, (this.#transitions.get(name) ?? 0) + 1);
-    const fields = { from, to, reason, admission: health.admission };
-    this.#record("health", name, `is ${to}: ${reason}`, fields);
-    if (to === "down" || to === "ejected") this.#env.log.warn({ backend: name, from }, `${name} is ${to}: ${reason}`);
-    else this.#env.log.info({ backend: name, from }, `${name} is ${to}: ${reason}`);
+    this.#transitions.tell(transition);
     this.#health.keep();
     this.#quorums.look();
     this.#engine.hearVerdict(heardMs);

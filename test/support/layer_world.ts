@@ -54,7 +54,7 @@ export class LayerWorld {
     const before = this.#states.get(name)!;
     this.#states = new Map([...this.#states, [name, health]]);
     const [pool = "", backend = ""] = name.split("/");
-    this.#hear({ from: statusOf(before), to: statusOf(health), reason: health.reason, atMs: 0, name, pool, backend, health });
+    this.#hear({ from: statusOf(before), to: statusOf(health), reason: health.reason, atMs: 0, name, pool, backend, health, probes: [] });
   }
 
   state(name: string): BackendHealth | undefined { return this.checker.states().get(name); }

@@ -116,6 +116,8 @@ describe("a checker with agents", () => {
     expect(world.told.slice(1)).toEqual(["up up agent: 75 %", "up draining agent: drain, 75 %", "draining up connected"]);
     expect(world.health).toMatchObject({ admission: 65536, reason: "connected" });
     expect(world.heard.at(-1)?.health).toEqual(world.health);
+    expect(world.heard.map(({ probes }) => probes.map(({ reason }) => reason)))
+      .toEqual([["connected"], ["75%"], ["drain"], ["ready up 100%"]]);
     expect(world.checker.counts().started).toBe(world.asked.length);
   });
 

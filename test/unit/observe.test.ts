@@ -41,7 +41,8 @@ function supervisorOf(world: World): Supervisor {
   });
   const totals = (): ReturnType<Supervisor["totals"]> => ({
     compiles: 1, applies: 2, applyFailures: 0, applySeconds: 0.5, lastApplySeconds: 0.25, lastVerdictSeconds: null, ringRebuilds: 1, reloads: 1,
-    reloadsRefused: 0, transitions: new Map([["pool/a", 3]]), flows: new Map([["pool/a", { ok: 8, failed: 5, ejections: 2, spared: 1 }]]), events: 9,
+    reloadsRefused: 0, transitions: new Map([["pool/a", new Map([["down" as const, 3]])]]),
+    flows: new Map([["pool/a", { ok: 8, failed: 5, ejections: 2, spared: 1 }]]), events: 9,
   });
   return { status, counters, totals } as unknown as Supervisor;
 }
@@ -65,6 +66,7 @@ describe("the metrics", () => {
     expect(first).toContain(`pointsman_verdict_packets_total{verdict="TX_FORWARDED"} ${2 ** 40}`);
     expect(first).toContain('pointsman_backend_packets_total{pool="pool",backend="b"}');
     expect(first).toContain('pointsman_backend_admission_ratio{pool="pool",backend="a"} 0.5');
+    expect(first).toContain('pointsman_health_transitions_total{pool="pool",backend="a",to="down"} 3');
     expect(first).toContain('pointsman_pool_backends_up{pool="pool"} 2');
     expect(first).toContain('pointsman_pool_spill_ratio{pool="pool"} 0.25');
     expect(first).toContain('pointsman_pool_quorum{pool="pool"} 0');

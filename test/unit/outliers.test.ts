@@ -58,6 +58,7 @@ describe("a backend whose flows fail", () => {
     scene.env.advanceSync(1);
     expect(scene.state("web/1")).toBe(UP);
     expect(scene.news).toEqual(["web/1: up ejected", "web/1: ejected up"]);
+    expect(scene.told.map(({ probes }) => probes)).toEqual([[], []]);
     expect(scene.env.timers()).toBe(0);
   });
 

@@ -3,7 +3,7 @@
 
 import { describe, expect, it } from "vitest";
 import { statusSchema } from "../../src/api/schemas.ts";
-import { layEvent } from "../../src/cli/nouns.ts";
+import { layEvent } from "../../src/cli/events.ts";
 import type { ConfigSketch } from "../support/configs.ts";
 import { settle } from "../support/fake_env.ts";
 import { FILE, failureOf, messages, request, slotsOf, STATE, World } from "../support/world.ts";
@@ -140,7 +140,13 @@ describe("health", () => {
     expect(heard.map(({ message }) => message)).toEqual([
       "is up: connected", "is down: connection refused", "is up: connected",
     ]);
-    expect(supervisor.totals().transitions.get("web/b")).toBe(3);
+    expect([...supervisor.totals().transitions.get("web/b") ?? []]).toEqual([["up", 2], ["down", 1]]);
+    const refused = { durationMs: 1, ok: false, conclusive: true, reason: "connection refused" };
+    const probes = heard[1]?.fields["probes"] as { atMs: number }[];
+    expect(probes).toEqual(probes.map(({ atMs }) => ({ ...refused, atMs })));
+    expect(probes.map(({ atMs }) => (heard[1]?.atMs ?? 0) - atMs).at(-1)).toBe(0);
+    const down = world.env.logged.find(({ message }) => message === "web/b is down: connection refused");
+    expect(down).toMatchObject({ level: "warn", fields: { probes: Array(probes.length).fill("failed after 1 ms: connection refused") } });
     expect(supervisor.totals().lastVerdictSeconds).toBe(0);
   });
 
