@@ -162,7 +162,8 @@ static __always_inline __u32 pick_least(const struct service_version *version, s
 	return scan->best.id;
 }
 
-/* load < factor × (total + 1) × weight ÷ sum of weights, exactly: with loads below 2^24 nothing runs over. */
+/* load < factor × (total + 1) × weight ÷ sum of weights, exactly: with 2^26 flows (limits.flows) and weights of
+ * 2^31 together both products fit in 64 bits. */
 static __always_inline bool has_room(const struct service_version *version,
 				     const struct candidate *one, __u64 total)
 {
