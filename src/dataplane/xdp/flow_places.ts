@@ -9,8 +9,9 @@ import type { Service } from "../../model/table.ts";
 export function flowPlaces(services: readonly Service[]): (service: Service) => number {
   const places = new Map<string, number>();
   for (const { picking, destinations, index } of services) {
+    if (picking === null) continue;
     const key = destinations.join();
-    if (picking !== null) places.set(key, Math.min(index, places.get(key) ?? index));
+    places.set(key, Math.min(index, places.get(key) ?? index));
   }
   if (places.size === 0) return () => 0;
   return ({ destinations, index }) => places.get(destinations.join()) ?? index;
