@@ -3,6 +3,7 @@
 
 import { describe, expect, it } from "vitest";
 import { FlowEntry, FlowKey, FlowOther } from "../../src/dataplane/xdp/abi.gen.ts";
+import type { LoadCheck } from "../../src/dataplane/xdp/load_memory.ts";
 import { createFlowSweep, REMEMBERED, type FlowSweep } from "../../src/dataplane/xdp/flow_sweep.ts";
 import type { BpfMap } from "../../src/dataplane/xdp/native.ts";
 import { compile, serviceKey } from "../../src/model/compile.ts";
@@ -112,12 +113,12 @@ interface Scene {
   entry(changes: Partial<Entry>): Entry;
 }
 
-function scene(): Scene {
+function scene(loads: LoadCheck | null = null): Scene {
   const env = createFakeEnv();
   const flows = new Table();
   const swept: number[] = [];
   const sweep = createFlowSweep({
-    env, flows: () => flows.map, events: () => flows.events, entriesAre: REMEMBERED, loads: null, onSwept: () => { swept.push(env.clock.monotonicMs()); },
+    env, flows: () => flows.map, events: () => flows.events, entriesAre: REMEMBERED, loads, onSwept: () => { swept.push(env.clock.monotonicMs()); },
   });
   sweep.follow(tableWith(0));
   const entry = (changes: Partial<Entry>): Entry =>
@@ -126,6 +127,49 @@ function scene(): Scene {
 }
 
 const KEY = serviceKey(tableWith(0).services[0]!.config);
+
+describe("a walk for the sake of loads", () => {
+  /** What walks found, each by destination. */
+  function check(isWanted = true): LoadCheck & { readonly found: Record<number, number>[] } {
+    const found: Record<number, number>[] = [];
+    return { found, isWanted: () => isWanted, begin: () => undefined, end: (open) => { found.push(Object.fromEntries(open)); } };
+  }
+
+  it("counts flows whose client has not closed, of whom the table has at that place", () => {
+    const loads = check();
+    const { env, flows, sweep, entry } = scene(loads);
+    env.advanceSync(2 * IDLE_MS);
+    flows.entries = [
+      entry({}), entry({ client: 2 }), entry({ client: 3, other: 0x8000 | 2 }), entry({ client: 4, generation: 9 }),
+      entry({ client: 5, destination: 2 }), entry({ client: 6, lastSeenMs: 0 }),
+    ];
+    env.advanceSync(FRESH_MS);
+    sweep.read();
+    expect(loads.found.at(-1)).toEqual({ 1: 2, 2: 1 });
+  });
+
+  it("says nothing where nobody knows by which table packets are sent", () => {
+    const loads = check();
+    const { env, flows, sweep, entry } = scene(loads);
+    flows.entries = [entry({})];
+    sweep.follow(null);
+    env.advanceSync(FRESH_MS);
+    sweep.read();
+    expect(flows.slices).toEqual([1]);
+    expect(loads.found).toEqual([]);
+  });
+
+  it("comes soon after the start, then every ten seconds, and never where nobody compares loads", () => {
+    const loads = check();
+    const { env } = scene(loads);
+    expect(env.nextTimerMs()).toBe(1000);
+    env.advanceSync(1000);
+    expect([loads.found.length, env.nextTimerMs()]).toEqual([1, 10_000]);
+    env.advanceSync(10_000);
+    expect(loads.found).toHaveLength(2);
+    expect(scene(check(false)).env.timers()).toBe(0);
+  });
+});
 
 describe("a walk over the flow table", () => {
   it("counts flows by backend and generation, without those that were silent for too long", () => {

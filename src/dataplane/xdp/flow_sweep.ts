@@ -163,7 +163,7 @@ class Sweep implements FlowSweep {
       atMs: this.#nowMs(), written: 0, table: this.#table, ownerOf: this.#ownerOf,
       count: 0, idle: 0, byCell: new Map(), open: new Map(), sought: this.#sought(),
     };
-    this.#parts.loads?.begin();
+    if (this.#table !== null) this.#parts.loads?.begin();
     this.#slice(this.#walk, null);
   }
 
@@ -194,7 +194,8 @@ class Sweep implements FlowSweep {
     this.#last = { count, idle, evicted, evictedLately: before.atMs === null ? 0 : evicted - before.evicted, byCell, atMs };
     this.#lastMs = this.#nowMs();
     this.#tookMs = this.#lastMs - atMs;
-    this.#parts.loads?.end(open);
+    // Where nobody knew by what table packets are sent, nothing was found of loads.
+    if (table !== null) this.#parts.loads?.end(open);
     this.#results = new Map([...sought].map(([{ config }, sweep]) => [serviceKey(config), sweep]));
     if (this.#results.size > 0) this.#parts.onSwept();
     this.#later(table === this.#table ? AGAIN_MS : SETTLE_MS);
