@@ -20,7 +20,7 @@ export class Events {
 
   constructor(client: Client) {
     this.#listening = (async () => {
-      for await (const event of client.events({ since: 0, signal: this.#end.signal })) {
+      for await (const { event } of client.events({ since: 0, signal: this.#end.signal })) {
         this.#heard.push(event);
       }
     })().catch(() => undefined);

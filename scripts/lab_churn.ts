@@ -198,7 +198,7 @@ class Churn {
 async function followHealth({ balancers }: ChurnOptions, deaths: Deaths, signal: AbortSignal): Promise<void> {
   const [first] = balancers;
   if (first === undefined) return;
-  for await (const { kind, subject, fields } of first.api.events({ since: 0, signal })) {
+  for await (const { event: { kind, subject, fields } } of first.api.events({ since: 0, signal })) {
     if (kind !== "health") continue;
     const name = subject.replace(/^web\//, "");
     if (fields["to"] === "down") {

@@ -47,10 +47,8 @@ export interface Client {
   ring(request: RingRequest): Promise<RingReport>;
   /** The kept events after `since`, oldest first. */
   recentEvents(since: number): Promise<readonly PointsmanEvent[]>;
-  /** Those, then each new one as it happens, until the signal aborts or the instance ends. */
-  events(
-    options: { readonly since: number; readonly signal: AbortSignal | null },
-  ): AsyncIterable<PointsmanEvent>;
+  /** Those, then each new one as it happens, until the signal aborts or the connection ends. */
+  events(options: FollowOptions): AsyncIterable<FollowedEvent>;
   /** The supervisor ends; an xdp plane goes on forwarding. */
   stop(actor: string): Promise<void>;
   /** The supervisor ends and the plane goes, with every pin. */
@@ -59,6 +57,24 @@ export interface Client {
   upgrade(request: { readonly actor: string; readonly drainMs: number | null }): Promise<{ readonly pid: number }>;
   close(): Promise<void>;
 }
+
+export interface FollowOptions {
+  readonly since: number;
+  /** The `place` of the event heard last: goes before `since`. */
+  readonly after?: string | null;
+  readonly signal: AbortSignal | null;
+  /** The instance has answered. */
+  readonly onOpen?: () => void;
+}
+
+export interface FollowedEvent {
+  /** What to go on after, also where the instance has begun anew meanwhile. */
+  readonly place: string;
+  readonly event: PointsmanEvent;
+}
+
+/** How connections end when the other side does. */
+const ENDS: readonly unknown[] = ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"];
 
 /** An apply may wait for grace periods and for a plane to be replaced. */
 const ANSWER_TIMEOUT_MS = 120_000;
@@ -106,7 +122,7 @@ export function connectClient(socket: string, instance: string): Client {
     ring: (request) => post("/v1/ring", request, ringReportSchema),
     recentEvents: (since) =>
       call("GET", `/v1/events?${query({ since })}`, z.array(schemas.eventSchema)),
-    events: ({ since, signal }) => follow(http, { socket, instance }, since, signal),
+    events: (options) => follow(http, { socket, instance }, options),
     stop: async (actor) => { await post("/v1/stop", { actor }, schemas.acknowledgedSchema); },
     detach: async (actor) => { await post("/v1/detach", { actor }, schemas.acknowledgedSchema); },
     upgrade: (request) => post("/v1/upgrade", request, schemas.upgradeSchema),
@@ -120,26 +136,27 @@ interface Where {
 }
 
 async function* follow(
-  http: Pool, where: Where, since: number, signal: AbortSignal | null,
-): AsyncGenerator<PointsmanEvent> {
+  http: Pool, where: Where, { since, after = null, signal, onOpen }: FollowOptions,
+): AsyncGenerator<FollowedEvent> {
   const path = `/v1/events?${query({ since, follow: "true" })}`;
   try {
-    const answer = await send(http, where, "GET", path, null, signal);
-    for await (const { data } of decodeServerSentEvents(answer.body)) {
-      yield schemas.eventSchema.parse(JSON.parse(data));
+    const answer = await send(http, where, "GET", path, null, signal, after === null ? {} : { "last-event-id": after });
+    onOpen?.();
+    for await (const { id, data } of decodeServerSentEvents(answer.body)) {
+      yield { place: id, event: schemas.eventSchema.parse(JSON.parse(data)) };
     }
   } catch (error) {
     // The end of the instance, and ours, are ends of the stream and no failures.
-    if (signal?.aborted === true || codeOf(error) === "UND_ERR_SOCKET") return;
+    if (signal?.aborted === true || ENDS.includes(codeOf(error))) return;
     throw error;
   }
 }
 
 async function send(
   http: Pool, where: Where, method: Method, path: string, body: unknown,
-  signal: AbortSignal | null,
+  signal: AbortSignal | null, more: Readonly<Record<string, string>> = {},
 ): Promise<Dispatcher.ResponseData> {
-  const headers = body === null ? {} : { "content-type": "application/json" };
+  const headers = body === null ? more : { ...more, "content-type": "application/json" };
   let answer: Dispatcher.ResponseData;
   try {
     const text = body === null ? null : JSON.stringify(body);

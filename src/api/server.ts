@@ -13,7 +13,7 @@ import { configView } from "./config_view.ts";
 import type { ErrorBody } from "./schemas.ts";
 import * as schemas from "./schemas.ts";
 import { explainRequestSchema, ringRequestSchema } from "./schemas_questions.ts";
-import { encodeServerSentEvent, SERVER_SENT_COMMENT } from "./sse.ts";
+import { encodeServerSentEvent, placeAfter, placeOf, SERVER_SENT_COMMENT } from "./sse.ts";
 
 export interface ApiOptions {
   readonly env: Env;
@@ -127,8 +127,7 @@ function addEvents(app: FastifyInstance, { supervisor, env }: ApiOptions): void 
     const { since, follow } = checked(eventsQuerySchema, request.query, "query");
     const wantsStream = follow === "true" || request.headers.accept === "text/event-stream";
     if (!wantsStream) return supervisor.events.since(since);
-    const last = request.headers["last-event-id"];
-    const from = typeof last === "string" && /^\d{1,15}$/.test(last) ? Number(last) : since;
+    const from = placeAfter(request.headers["last-event-id"], supervisor.events.life) ?? since;
     reply.hijack();
     await stream(supervisor.events, from, reply, env, ended.signal);
     return reply;
@@ -157,7 +156,7 @@ async function stream(
   try {
     for await (const event of events.subscribe({ since, signal: gone.signal })) {
       const data = JSON.stringify(event);
-      const text = encodeServerSentEvent({ id: String(event.id), event: event.kind, data });
+      const text = encodeServerSentEvent({ id: placeOf(events.life, event.id), event: event.kind, data });
       if (!raw.write(text)) await drained(raw, gone.signal);
     }
   } finally {

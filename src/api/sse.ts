@@ -13,6 +13,26 @@ export function encodeServerSentEvent({ id, event, data }: ServerSentEvent): str
   return `id: ${id}\nevent: ${event}\n${lines}\n`;
 }
 
+/** The id of an event of ours. Numbers begin anew with each process, so it says of which it is. */
+export function placeOf(life: string, number: number): string {
+  return `${life}.${number}`;
+}
+
+/** Of which process an event is, and its number there. Null: the id is none of ours. */
+export function partsOf(id: string): { readonly life: string; readonly number: number } | null {
+  const found = /^([0-9a-z]{1,20})\.(\d{1,15})$/.exec(id);
+  return found === null ? null : { life: found[1] ?? "", number: Number(found[2]) };
+}
+
+/** After which event of this life one goes on who has heard `lastEventId`; null: nothing that we understand. */
+export function placeAfter(lastEventId: unknown, life: string): number | null {
+  if (typeof lastEventId !== "string") return null;
+  if (/^\d{1,15}$/.test(lastEventId)) return Number(lastEventId);
+  const parts = partsOf(lastEventId);
+  if (parts === null) return null;
+  return parts.life === life ? parts.number : 0;
+}
+
 /** A line that says nothing: keeps a connection known to be alive. */
 export const SERVER_SENT_COMMENT = ": alive\n\n";
 

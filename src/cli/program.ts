@@ -4,6 +4,7 @@
 
 import { Command, CommanderError, Option } from "commander";
 import type { Client } from "../api/client.ts";
+import { eventKindSchema } from "../api/schemas.ts";
 import { formatProblems } from "../config/problem_lines.ts";
 import { Failure, isFailure, systemFailure } from "../errors.ts";
 import { VERSION } from "../version.ts";
@@ -16,7 +17,7 @@ import type { Common, End } from "./command.ts";
 import { collect, command, socketOf, wholeNumber, withClient } from "./command.ts";
 import type { Io } from "./io.ts";
 import { EXIT, exitCodeOf } from "./io.ts";
-import { layBackends, layOverrides, layServices, layStatus, printNoun } from "./nouns.ts";
+import { layBackends, layOverrides, layServices, layStatus, printNoun, type NounOptions } from "./nouns.ts";
 import { addOverrides } from "./override_commands.ts";
 import { addQuicLb, connectionId } from "./quic_lb_commands.ts";
 import { percent } from "./table.ts";
@@ -210,8 +211,10 @@ function addNouns(program: Command, io: Io, end: End): void {
   });
   noun(program, "events", "what happened")
     .option("--since <id>", "only events after this one", wholeNumber(0, Number.MAX_SAFE_INTEGER), 0)
+    .addOption(new Option("--kind <kind...>", "only events of these kinds").choices(eventKindSchema.options).default([]))
+    .option("--subject <name>", "only what happened to it: a backend, a pool with its backends, a service (repeatable)", collect, [])
     .option("--verbose", "with the probes that led to a change of health", false)
-    .action(async (options: Common & Pick<EventsOptions, "since" | "verbose">) => {
+    .action(async (options: Common & Omit<EventsOptions, keyof NounOptions>) => {
       await withClient(io, options, (client) => printEvents(io, client, { ...options, watch: options.watch ?? false }));
     });
 }

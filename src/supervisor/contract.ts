@@ -73,6 +73,8 @@ export interface EventLog {
   /** Those kept after `since`, then each new one as it happens, until the signal or the end of the log. */
   subscribe(options: { readonly since: number; readonly signal: AbortSignal | null }): AsyncIterable<PointsmanEvent>;
   readonly lastId: number;
+  /** Of this log among those before and after it, whose ids begin anew: lower-case letters and digits. */
+  readonly life: string;
 }
 
 /** Filter of `clearOverrides`; null matches all. `target` may be a bare name. */

@@ -20,6 +20,7 @@ export interface WritableEventLog extends EventLog {
 export function createEventLog(clock: Clock, room: number = EVENTS_MAX): WritableEventLog {
   const kept: PointsmanEvent[] = [];
   const sleepers = new Set<() => void>();
+  const life = Math.floor(clock.wallMs()).toString(36);
   let lastId = 0;
   let isClosed = false;
   const wake = (): void => {
@@ -61,6 +62,7 @@ export function createEventLog(clock: Clock, room: number = EVENTS_MAX): Writabl
   return {
     since,
     subscribe,
+    life,
     get lastId() { return lastId; },
     record: (kind, subject, message, fields) => {
       lastId += 1;

@@ -148,7 +148,7 @@ describe("events", () => {
     const since = world.supervisor.events.lastId;
     world.supervisor.note("supervisor", "test", "before");
     const following = (async () => {
-      for await (const event of client.events({ since, signal: stop.signal })) heard.push(event.message);
+      for await (const { event } of client.events({ since, signal: stop.signal })) heard.push(event.message);
     })();
     await expect.poll(() => heard).toEqual(["before"]);
     await client.status();
@@ -163,7 +163,7 @@ describe("events", () => {
     const { client, world, app } = await setup();
     const heard: number[] = [];
     const following = (async () => {
-      for await (const event of client.events({ since: 1_000_000, signal: null })) heard.push(event.id);
+      for await (const { event } of client.events({ since: 1_000_000, signal: null })) heard.push(event.id);
     })();
     await expect.poll(() => heard.length).toBe(world.supervisor.events.lastId);
     await app.close();
@@ -183,7 +183,7 @@ describe("events", () => {
     });
     expect(answer.headers["content-type"]).toBe("text/event-stream");
     for await (const event of decodeServerSentEvents(answer.body)) {
-      expect([event.id, event.event]).toEqual([String(last), "supervisor"]);
+      expect([event.id, event.event]).toEqual([`${world.supervisor.events.life}.${last}`, "supervisor"]);
       break;
     }
   });

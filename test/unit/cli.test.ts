@@ -120,6 +120,7 @@ describe("exit codes", () => {
     ["check", 2, /missing required argument/],
     ["weight a 70000", 2, /whole number/],
     ["status -o xml", 2, /Allowed choices/],
+    ["events --kind weather", 2, /Allowed choices are health, /],
     ["check /absent.yaml", 1, /FILE_UNREADABLE/],
     ["check /bad.yaml", 2, /bad\.yaml:\d+:\d+: /],
     ["explain nobody web -c /config.yaml", 2, /REQUEST_INVALID/],
