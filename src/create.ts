@@ -19,6 +19,7 @@ import { createEnv } from "./env_real.ts";
 import { Failure } from "./errors.ts";
 import { watchOutcomes } from "./health/outcome_watch.ts";
 import { createCheckerWithAgents } from "./health/agents.ts";
+import { createDamping } from "./health/damping.ts";
 import { createFeedback } from "./health/feedback.ts";
 import { createOutliers } from "./health/outliers.ts";
 import { createProbe } from "./health/probe.ts";
@@ -228,7 +229,8 @@ function checkerIn(env: Env, execProbes: boolean): StartChecker {
   return (initial, onTransition, connectThrough, onStep) =>
     createSlowStart({
       env, probe: watchOutcomes(createProbe(env, connectThrough, execProbes), env), initial, onTransition, onStep,
-    }, (below) => createFeedback({ ...below, onStep }, (next) => createOutliers(next, createCheckerWithAgents)));
+    }, (below) => createFeedback({ ...below, onStep },
+      (next) => createDamping(next, (last) => createOutliers(last, createCheckerWithAgents))));
 }
 
 /** Only who knows how this process was started can start another one. */

@@ -73,7 +73,8 @@ export const serviceSchema = z.strictObject({
   error: text.nullable(),
 });
 
-export const backendStateSchema = z.enum(["active", "unknown", "standby", "draining", "drained", "ejected", "maintenance", "down"]);
+export const backendStateSchema = z.enum(
+  ["active", "unknown", "standby", "draining", "drained", "ejected", "damped", "maintenance", "down"]);
 
 export const backendSchema = z.strictObject({
   /** "pool/backend". */

@@ -85,7 +85,8 @@ type TimingKey = keyof z.output<typeof timingSchema>;
 
 function withoutTiming<R extends { readonly [Key in TimingKey]?: unknown }>(raw: R): Omit<R, TimingKey> {
   const {
-    interval, fastInterval, downInterval, slowStart, timeout, rise, fall, jitter, port, via, source, agent, outlier, feedback, ...own
+    interval, fastInterval, downInterval, slowStart, timeout, rise, fall, jitter, port, via, source, agent, outlier, damping, feedback,
+    ...own
   } = raw;
   return own;
 }
@@ -134,8 +135,8 @@ export function healthForm(health: PoolHealth): Record<string, unknown> {
 
 function bare<H extends HealthTiming>(health: H): Omit<H, keyof HealthTiming> {
   const {
-    intervalMs, fastIntervalMs, downIntervalMs, slowStartMs, timeoutMs, rise, fall, jitter, port, via, source, agent, outlier, feedback,
-    ...own
+    intervalMs, fastIntervalMs, downIntervalMs, slowStartMs, timeoutMs, rise, fall, jitter, port, via, source, agent, outlier, damping,
+    feedback, ...own
   } = health;
   return own;
 }

@@ -1,8 +1,8 @@
-// Cross-field rules about what is made of flows that nobody asked about. Each is a function of the draft. Which plane
+// Cross-field rules about what is made of flows and changes that nobody asked about. Each is a function of the draft. Which plane
 // sees them is the feature table's business.
 
 import { NAT_KEPT_MS, translates } from "../model/nat.ts";
-import type { Draft } from "./draft.ts";
+import type { Draft, DraftHealth } from "./draft.ts";
 import { readDuration } from "./formats.ts";
 import type { Finding } from "./problem.ts";
 import { error, warning } from "./rules_names.ts";
@@ -38,4 +38,33 @@ function* forgottenFlows(draft: Draft): Iterable<Finding> {
   }
 }
 
-export const PASSIVE_RULES: readonly Rule[] = [outliers, forgottenFlows];
+/** Damping that can never hold anybody. */
+function* idleDamping(draft: Draft): Iterable<Finding> {
+  for (const { path, health, backends } of draft.pools) {
+    const damping = health?.timing.damping ?? null;
+    if (health === undefined || damping === null) continue;
+    const place = [...path, "health", "damping"];
+    if (backends?.length === 1) {
+      yield warning(place, "the pool has one backend, and the last one that takes flows is never held", "remove damping");
+    }
+    if ((health.timing.agent ?? null) !== null) continue;
+    if (health.type === "none") {
+      yield warning(place, "nobody asks these backends, so none of them changes", "choose a type of probe, or remove damping");
+      continue;
+    }
+    const changes = damping.changesMax + 1;
+    if (shortestMs(damping.changesMax, health.timing) <= readDuration(damping.within)) continue;
+    yield warning([...place, "within"], `probes cannot find ${changes} changes within ${damping.within}, so nobody is ever held`,
+      "raise within, or lower changesMax or the probes' interval");
+  }
+}
+
+/** How long it takes at least until a change is followed by so many others. */
+function shortestMs(count: number, timing: DraftHealth["timing"]): number {
+  const { interval = null, fastInterval = null, downInterval = null, rise = 1, fall = 1 } = timing;
+  const intervals = [interval, fastInterval, downInterval].flatMap((each) => (each === null ? [] : [readDuration(each)]));
+  const probes = Math.floor(count / 2) * (rise + fall) + (count % 2) * Math.min(rise, fall);
+  return intervals.length === 0 ? 0 : probes * Math.min(...intervals);
+}
+
+export const PASSIVE_RULES: readonly Rule[] = [outliers, forgottenFlows, idleDamping];

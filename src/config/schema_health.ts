@@ -10,7 +10,7 @@ import {
 } from "./formats_health.ts";
 import { duration, hostAddress, integer, path, port, text } from "./schema_parts.ts";
 import { feedbackSchema } from "./schema_feedback.ts";
-import { outlierSchema } from "./schema_passive.ts";
+import { dampingSchema, outlierSchema } from "./schema_passive.ts";
 import { viaSchema } from "./schema_probes.ts";
 
 const intervalKey = duration("From the start of one probe to the start of the next.", "10ms", "1h").default("2s");
@@ -51,6 +51,7 @@ const timing = {
     + "choice.").nullable().default(null),
   agent: agentSchema,
   outlier: outlierSchema,
+  damping: dampingSchema,
   feedback: feedbackSchema,
 };
 
@@ -268,6 +269,7 @@ const noHealth = z.strictObject({
   type: z.literal("none").meta({ description: "No probes: every backend is taken as up." }),
   agent: agentSchema,
   outlier: outlierSchema,
+  damping: dampingSchema,
   feedback: feedbackSchema,
 });
 

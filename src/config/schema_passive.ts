@@ -2,6 +2,7 @@
 // descriptions; must never know how anything is judged.
 
 import * as z from "zod";
+import { CHANGES_MAX } from "../model/health_check.ts";
 import { duration, integer } from "./schema_parts.ts";
 
 export const outlierSchema = z.strictObject({
@@ -25,4 +26,14 @@ export const outlierSchema = z.strictObject({
     + "#outlier-detection)); null: flows say nothing. `{}` has every default.",
 });
 
+export const dampingSchema = z.strictObject({
+  changesMax: integer("A backend that changes more often than this between down and not down is held.", 1, CHANGES_MAX).default(4),
+  within: duration("The time in which its changes are counted.", "1s", "24h").default("10m"),
+  hold: duration("It gets new flows again when it has not changed for so long.", "1s", "24h").default("5m"),
+}).meta({ id: "Flap-damping", title: "a flap damping" }).nullable().default(null).meta({
+  description: "A backend that goes down and comes back too often gets no new flows until it is quiet "
+    + "([docs/health.md](health.md#flap-damping)); null: it may. `{}` has every default.",
+});
+
+export type RawDamping = z.output<typeof dampingSchema>;
 export type RawOutlier = z.output<typeof outlierSchema>;

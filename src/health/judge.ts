@@ -40,8 +40,8 @@ export interface JudgeRules {
   readonly fall: number;
 }
 
-/** ejected: by outliers.ts, which lies over the probes; never by a judge of them. */
-export type HealthStatus = "unknown" | "up" | "draining" | "down" | "ejected";
+/** ejected and damped: by outliers.ts and damping.ts, which lie over the probes; never by a judge of them. */
+export type HealthStatus = "unknown" | "up" | "draining" | "down" | "ejected" | "damped";
 
 export interface JudgeState {
   readonly status: HealthStatus;

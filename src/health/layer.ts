@@ -112,3 +112,7 @@ export function statusOf({ alive, known, admission, withheld }: BackendHealth): 
   if (!known) return "unknown";
   return admission === 0 ? "draining" : "up";
 }
+
+export function takesFlows(health: BackendHealth | undefined): boolean {
+  return health?.alive === true && health.admission > 0;
+}

@@ -9,7 +9,7 @@ import type { FlowsSeen } from "../model/flows_seen.ts";
 import type { OutlierRules } from "../model/health_check.ts";
 import type { BackendHealth } from "../model/table.ts";
 import type { Checker, CheckerOptions, FlowTotals, HealthTransition } from "./checker.ts";
-import { Layer, type MakeChecker } from "./layer.ts";
+import { Layer, takesFlows, type MakeChecker } from "./layer.ts";
 import { eject, ejectedMax, failuresIn, judgeFlows, pardon, readmit, unsuspected, type OutlierState } from "./outlier.ts";
 import type { ProbeTarget } from "./target.ts";
 
@@ -153,8 +153,4 @@ class Outliers extends Layer {
     this.changed();
     for (const { target: { name } } of over) this.tell(name, this.env.clock.wallMs(), []);
   }
-}
-
-function takesFlows(health: BackendHealth | undefined): boolean {
-  return health?.alive === true && health.admission > 0;
 }

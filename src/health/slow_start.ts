@@ -23,7 +23,7 @@ interface Ramp {
 const STEPS = 20;
 const STEP_MIN_MS = 250;
 /** Whoever comes back from there was away. */
-const AWAY: ReadonlySet<HealthStatus> = new Set(["down", "ejected"]);
+const AWAY: ReadonlySet<HealthStatus> = new Set(["down", "ejected", "damped"]);
 
 /** `make` makes what is laid over. */
 export function createSlowStart(options: SlowStartOptions, make: MakeChecker): Checker {

@@ -45,9 +45,10 @@ export interface ActiveOverrides {
 /**
  * active: gets flows. unknown: the same, though nobody has probed it yet. standby: could, and its pool does not
  * need it. draining: keeps those that it has. drained: has none any more. ejected: gets none for a while, since its
- * flows failed. maintenance: is to have none. down: its probes fail.
+ * flows failed. damped: the same, since it changes too often. maintenance: is to have none. down: its probes fail.
  */
-export type BackendState = "active" | "unknown" | "standby" | "draining" | "drained" | "ejected" | "maintenance" | "down";
+export type BackendState = "active" | "unknown" | "standby" | "draining" | "drained" | "ejected" | "damped"
+  | "maintenance" | "down";
 
 const NO_OVERRIDES: ActiveOverrides = { weight: null, standing: null, isOverdue: false };
 const FROM_CONFIG: Provenance = { source: "config" };

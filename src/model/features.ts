@@ -164,6 +164,7 @@ export const FEATURES = {
     },
     proxy: "honoured",
   },
+  "pools[].health.damping": { xdp: "honoured", proxy: "honoured" },
   "dataplane.interfaces": {
     xdp: "honoured", proxy: { ignored: "the proxy attaches to none" },
   },

@@ -48,6 +48,8 @@ export interface HealthTiming {
   readonly agent?: ProbeAgent;
   /** Absent: flows say nothing of the backend. */
   readonly outlier?: OutlierRules;
+  /** Absent: it may change as often as it likes. */
+  readonly damping?: DampingRules;
   /** Absent: how long it takes to answer does not matter. */
   readonly feedback?: FeedbackRules;
 }
@@ -70,6 +72,18 @@ export interface OutlierRules {
   readonly silence: boolean;
 }
 
+/** The most that `changesMax` can be: one more are kept of each backend. */
+export const CHANGES_MAX = 100;
+
+/** When a backend has changed between down and not down too often, and how quiet it has to be then. */
+export interface DampingRules {
+  /** More of them within that time are too many. */
+  readonly changesMax: number;
+  readonly withinMs: number;
+  /** Without a change. */
+  readonly holdMs: number;
+}
+
 /** An agent beside the backend, which says how much the backend wants to do. */
 export interface ProbeAgent {
   readonly port: number;
@@ -85,6 +99,7 @@ export interface NoHealth {
   readonly type: "none";
   readonly agent?: ProbeAgent;
   readonly outlier?: OutlierRules;
+  readonly damping?: DampingRules;
 }
 
 export interface TcpHealth extends HealthTiming {

@@ -60,7 +60,7 @@ export interface BackendHealth {
   readonly reason: string;
   readonly sinceMs: number;
   /** Why one that is alive is let have no new flows for a while, though nobody wants it to drain. */
-  readonly withheld?: "ejected";
+  readonly withheld?: "ejected" | "damped";
 }
 
 /** Everything that decides where packets go. `compile` is a function of this value and of the last ledger. */

@@ -25,7 +25,7 @@ export class Transitions {
     this.#totals.set(name, counts.set(to, (counts.get(to) ?? 0) + 1));
     const message = `is ${to}: ${reason}`;
     this.#record("health", name, message, { from, to, reason, admission: health.admission, probes });
-    const level = to === "down" || to === "ejected" ? "warn" : "info";
+    const level = to === "down" || health.withheld !== undefined ? "warn" : "info";
     this.#log[level]({ backend: name, from, probes: probes.map(layProbe) }, `${name} ${message}`);
   }
 }

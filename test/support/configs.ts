@@ -8,7 +8,7 @@ import type {
   Algorithm, BackendConfig, Config, DataplaneMode, Forwarding, Gue, HashInput, HashSeed, IgnoredKeys,
   PoolConfig, Problem, ServiceConfig, Subset, Tracking,
 } from "../../src/model/config.ts";
-import type { OutlierRules, PoolHealth } from "../../src/model/health_check.ts";
+import type { DampingRules, OutlierRules, PoolHealth } from "../../src/model/health_check.ts";
 import { serviceAt } from "./service_at.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
 
@@ -67,6 +67,7 @@ export interface ConfigSketch {
   readonly probes?: boolean | "tunnel";
   readonly slowStartMs?: number;
   readonly outlier?: OutlierRules;
+  readonly damping?: DampingRules;
   /** By pool: backends, or names that get 10.0.0.1, 10.0.0.2, … */
   readonly pools: Readonly<Record<string, readonly (BackendSketch | string)[]>>;
   /** By pool. */
@@ -89,8 +90,8 @@ const PROBES: Exclude<PoolHealth, { type: "none" }> = {
   via: "direct", source: null,
 };
 
-function healthOf({ probes = false, slowStartMs, outlier }: ConfigSketch): PoolHealth {
-  const passive = outlier === undefined ? {} : { outlier };
+function healthOf({ probes = false, slowStartMs, outlier, damping }: ConfigSketch): PoolHealth {
+  const passive = { ...(outlier === undefined ? {} : { outlier }), ...(damping === undefined ? {} : { damping }) };
   if (probes === false) return { type: "none", ...passive };
   const slow = slowStartMs === undefined ? {} : { slowStartMs };
   return { ...PROBES, ...slow, ...passive, via: probes === "tunnel" ? "tunnel" : "direct" };

@@ -3,6 +3,7 @@
 
 import { Failure } from "../../src/errors.ts";
 import { createChecker } from "../../src/health/checker.ts";
+import { createDamping } from "../../src/health/damping.ts";
 import { createOutliers } from "../../src/health/outliers.ts";
 import { createSlowStart } from "../../src/health/slow_start.ts";
 import type { Certificate, Outcome } from "../../src/health/judge.ts";
@@ -97,7 +98,7 @@ export class World {
           for (const place of target.through) connectThrough(place);
           return this.#probe(target);
         },
-      }, (below) => createOutliers(below, createChecker)),
+      }, (below) => createDamping(below, (next) => createOutliers(next, createChecker))),
       file: FILE,
       first: await parseOrThrow(FILE, bytes, parseSketch),
     });
