@@ -13,7 +13,7 @@ export interface ApplyLoop {
   requestSoon(): void;
   /** Resolves at the end of the first turn that begins from now on; asks for one. */
   turned(): Promise<void>;
-  /** Resolves when no turn runs and none is asked for. */
+  /** Resolves when no turn runs and none is asked for; does not wait for what is asked for soon, but begins it. */
   quiet(): Promise<void>;
   readonly isBusy: boolean;
   /** No turn begins afterwards. */
@@ -66,7 +66,15 @@ export function createApplyLoop(clock: Pick<Clock, "after">, turn: () => Promise
       request();
     }),
     quiet: async () => {
-      while (running !== null) await running;
+      for (;;) {
+        if (soon !== null) {
+          soon();
+          soon = null;
+          request();
+        }
+        if (running === null) return;
+        await running;
+      }
     },
     get isBusy() { return running !== null; },
     stop: () => {
