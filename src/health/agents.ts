@@ -12,7 +12,7 @@ import type { Checker, CheckerCounts, CheckerOptions, Probe } from "./checker.ts
 import { createChecker } from "./checker.ts";
 import type { Outcome } from "./judge.ts";
 import { Layer } from "./layer.ts";
-import type { ProbeTarget } from "./target.ts";
+import { isSamePlace, type ProbeTarget } from "./target.ts";
 import { noteOf } from "./transcript.ts";
 
 /** One agent, and the backend that it speaks for. */
@@ -55,7 +55,7 @@ class CheckerWithAgents extends Layer {
     const nowMs = this.env.clock.wallMs();
     for (const target of this.#asked) {
       const old = before.get(target.name);
-      const isSame = old?.target.address.text === target.address.text && old.target.port === target.port;
+      const isSame = old !== undefined && isSamePlace(old.target, target);
       const initial = this.#initial.get(target.name);
       const held = initial !== undefined && isAgentsWord(initial) ? initial : null;
       this.#speakers.set(target.name, { ...(isSame ? old : { state: silentAgent(nowMs), held }), target });

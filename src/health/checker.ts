@@ -12,7 +12,7 @@ import { ADMISSION_MAX } from "../model/table.ts";
 import type { Health } from "../model/health_check.ts";
 import type { JudgeState, Outcome, Transition } from "./judge.ts";
 import { judge, unjudged } from "./judge.ts";
-import type { ProbeTarget } from "./target.ts";
+import { isSamePlace, type ProbeTarget } from "./target.ts";
 import { transcriptOf, type ProbeNote } from "./transcript.ts";
 
 /** One attempt. Resolves, never rejects, within the target's timeout; at once when aborted. */
@@ -333,10 +333,6 @@ function healthOf(target: ProbeTarget, state: JudgeState): BackendHealth {
 
 function judgedEarlier({ alive, admission, reason, sinceMs }: BackendHealth): JudgeState {
   return { status: !alive ? "down" : admission === 0 ? "draining" : "up", streak: 0, reason, sinceMs };
-}
-
-function isSamePlace(a: ProbeTarget, b: ProbeTarget): boolean {
-  return a.address.text === b.address.text && a.port === b.port;
 }
 
 /** Configs are plain values built by the same code, so equal ones have equal texts. */

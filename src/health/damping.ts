@@ -10,7 +10,7 @@ import type { BackendHealth } from "../model/table.ts";
 import type { Checker, CheckerOptions, HealthTransition } from "./checker.ts";
 import { holdEndsMs, noteChange, release, UNDAMPED, type DampState } from "./damp.ts";
 import { Layer, takesFlows, type MakeChecker } from "./layer.ts";
-import type { ProbeTarget } from "./target.ts";
+import { isSamePlace, type ProbeTarget } from "./target.ts";
 
 interface Watched {
   readonly target: ProbeTarget;
@@ -39,7 +39,7 @@ class Damping extends Layer {
       const rules = target.health.damping;
       if (rules === undefined) return [];
       const old = before.get(target.name);
-      const isSame = old?.target.address.text === target.address.text && old.target.port === target.port;
+      const isSame = old !== undefined && isSamePlace(old.target, target);
       return [[target.name, { ...(isSame ? old : { state: UNDAMPED, sinceMs: 0 }), target, rules }] as const];
     }));
     this.#await();

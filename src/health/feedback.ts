@@ -7,7 +7,7 @@ import type { Cancel } from "../env.ts";
 import { feedbackStep, type FeedbackRules } from "../model/feedback.ts";
 import type { BackendHealth } from "../model/table.ts";
 import type { Checker, CheckerOptions, HealthTransition } from "./checker.ts";
-import { Layer, type MakeChecker } from "./layer.ts";
+import { Layer, withPart, type MakeChecker } from "./layer.ts";
 import type { ProbeTarget } from "./target.ts";
 
 export interface FeedbackOptions extends CheckerOptions {
@@ -68,9 +68,7 @@ class Feedback extends Layer {
 
   protected lay(name: string, health: BackendHealth): BackendHealth {
     const held = this.#shares.get(name);
-    if (held === undefined || !health.alive || health.admission === 0) return health;
-    const admission = Math.max(1, Math.floor(health.admission * held.share));
-    return { ...health, admission, reason: `${health.reason} (feedback: ${Math.round(held.share * 100)}%, ${held.why})` };
+    return held === undefined ? health : withPart(health, held.share, `feedback: ${Math.round(held.share * 100)}%, ${held.why}`);
   }
 
   #await(pool: Pool): void {

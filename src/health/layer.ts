@@ -113,6 +113,13 @@ export function statusOf({ alive, known, admission, withheld }: BackendHealth): 
   return admission === 0 ? "draining" : "up";
 }
 
+/** The same with a part of its share, 0 to 1, where it takes flows; never none, or no flow would ever show how it does. */
+export function withPart(health: BackendHealth, part: number, why: string): BackendHealth {
+  if (!takesFlows(health)) return health;
+  const admission = Math.max(1, Math.floor(health.admission * part));
+  return { ...health, admission, reason: `${health.reason} (${why})` };
+}
+
 export function takesFlows(health: BackendHealth | undefined): boolean {
   return health?.alive === true && health.admission > 0;
 }

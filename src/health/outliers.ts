@@ -11,7 +11,7 @@ import type { BackendHealth } from "../model/table.ts";
 import type { Checker, CheckerOptions, FlowTotals, HealthTransition } from "./checker.ts";
 import { Layer, takesFlows, type MakeChecker } from "./layer.ts";
 import { eject, ejectedMax, failuresIn, judgeFlows, pardon, readmit, unsuspected, type OutlierState } from "./outlier.ts";
-import type { ProbeTarget } from "./target.ts";
+import { isSamePlace, type ProbeTarget } from "./target.ts";
 
 interface Suspect {
   readonly target: ProbeTarget;
@@ -69,7 +69,7 @@ class Outliers extends Layer {
       const rules = target.health.outlier;
       if (rules === undefined) return [];
       const old = before.get(target.name);
-      const isSame = old?.target.address.text === target.address.text && old.target.port === target.port;
+      const isSame = old !== undefined && isSamePlace(old.target, target);
       const begun = isSame ? old : { state: unsuspected(nowMs), ejected: null, totals: NO_FLOWS };
       return [[target.name, { ...begun, target, rules }] as const];
     }));

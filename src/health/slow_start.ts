@@ -5,7 +5,7 @@ import type { Cancel } from "../env.ts";
 import type { BackendHealth } from "../model/table.ts";
 import type { Checker, CheckerOptions, HealthTransition } from "./checker.ts";
 import type { HealthStatus } from "./judge.ts";
-import { Layer, type MakeChecker } from "./layer.ts";
+import { Layer, withPart, type MakeChecker } from "./layer.ts";
 import type { ProbeTarget } from "./target.ts";
 
 export interface SlowStartOptions extends CheckerOptions {
@@ -67,10 +67,9 @@ class SlowStart extends Layer {
 
   protected lay(name: string, health: BackendHealth): BackendHealth {
     const ramp = this.#ramps.get(name);
-    if (ramp === undefined || !health.alive || health.admission === 0) return health;
+    if (ramp === undefined) return health;
     const share = shareOf(ramp, this.#nowMs());
-    const admission = Math.max(1, Math.floor(health.admission * share));
-    return { ...health, admission, reason: `${health.reason} (slow start: ${Math.round(share * 100)}%)` };
+    return withPart(health, share, `slow start: ${Math.round(share * 100)}%`);
   }
 
   #begin(name: string): void {

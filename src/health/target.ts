@@ -88,3 +88,8 @@ function placesOf(
   }
   return [...places.values()];
 }
+
+/** Whether they are probed at the same place: what was found of one holds for the other. */
+export function isSamePlace(a: ProbeTarget, b: ProbeTarget): boolean {
+  return a.address.text === b.address.text && a.port === b.port;
+}

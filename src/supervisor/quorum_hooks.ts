@@ -2,7 +2,7 @@
 // it has started when its time is over. Knows Env and what it is told; must never judge a quorum itself.
 
 import type { Env } from "../env.ts";
-import { passedOn } from "../health/probes/process.ts";
+import { firstLine, passedOn } from "../health/probes/process.ts";
 import type { Intent } from "../model/table.ts";
 import { Quorums, tellQuorum } from "./quorums.ts";
 import type { QuorumChange } from "./quorums.ts";
@@ -102,7 +102,7 @@ export class QuorumHooks {
       cancel();
       this.#running.delete(name);
       if (this.#isStopped) return;
-      const said = `${stderr}\n${stdout}`.split("\n").map((line) => line.trim()).find((line) => line !== "")?.slice(0, 200) ?? null;
+      const said = (firstLine(stderr) ?? firstLine(stdout))?.trim().slice(0, 200) ?? null;
       if (isLate) this.#tell(name, `${which} was killed after ${quorum.timeoutMs} ms`, { command, said });
       else if (status === 0) this.#options.record(name, `${which} has run`, { command, said });
       else this.#tell(name, `${which} failed with status ${status}${said === null ? "" : `: ${said}`}`, { command, said });

@@ -55,7 +55,7 @@ class Scene {
     for (const { beganMs, protocol, flags, forwardFlags } of this.flows) {
       if (beganMs > nowMs) continue;
       this.#outcomes.see({
-        place: "7/1", protocol, value: entry(NAT_REPLY | flags, beganMs), forward: () => entry(forwardFlags),
+        place: () => "7/1", protocol, value: entry(NAT_REPLY | flags, beganMs), forward: () => entry(forwardFlags),
       });
     }
     this.#outcomes.finish();

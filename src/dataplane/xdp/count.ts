@@ -113,11 +113,17 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, found:
 
 /** Tells `listener` what became of translated flows with these destinations, by the names of their backends. */
 export function natOutcomesOf(maps: () => MapSet, destinations: () => readonly Destination[], listener: FlowListener): NatOutcomes {
+  let known: { readonly of: readonly Destination[]; readonly names: ReadonlyMap<string, string> } = { of: [], names: new Map() };
+  const nameAt = (place: string): string | undefined => {
+    const of = destinations();
+    if (known.of !== of) known = { of, names: new Map(of.map(({ id, generation, name }) => [`${id}/${generation}`, name])) };
+    return known.names.get(place);
+  };
   return new NatOutcomes({
     begun: () => readBegun(maps(), destinations()),
     tell: (place, seen) => {
-      const target = destinations().find(({ id, generation }) => `${id}/${generation}` === place);
-      if (target !== undefined) listener(target.name, seen);
+      const name = nameAt(place);
+      if (name !== undefined) listener(name, seen);
     },
   });
 }

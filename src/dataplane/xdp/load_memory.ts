@@ -29,11 +29,6 @@ export class LoadMemory {
     Atomics.store(of === "destination" ? this.#destinations : this.#services, number, 0n);
   }
 
-  /** Of a destination; below zero for a while where more was taken off than added. */
-  read(id: number): number {
-    return Number(Atomics.load(this.#destinations, id));
-  }
-
   counted(): Counted {
     return { destinations: this.#destinations.slice(), services: this.#services.slice() };
   }

@@ -29,7 +29,7 @@ export interface NatOutcomesParts {
 
 /** One direction's entry, that of the backend's answers. */
 export interface AnswerEntry {
-  readonly place: string;
+  readonly place: () => string;
   readonly protocol: number;
   readonly value: Uint8Array;
   /** The entry of the client's packets, if there is one still. */
@@ -91,7 +91,7 @@ export class NatOutcomes {
     if (fromNs === null || toNs === null || (isAnswered && (flags & NatFlags.NAT_RST) === 0)) return;
     const seenNs = new DataView(value.buffer, value.byteOffset, value.byteLength).getBigUint64(LAST_SEEN_AT, true);
     if (seenNs <= fromNs || seenNs > toNs) return;
-    const tally = this.#tallyOf(place);
+    const tally = this.#tallyOf(place());
     if (protocol !== PROTOCOL_NUMBERS.tcp) {
       tally.silent += 1;
       tally.reason = "no answer";

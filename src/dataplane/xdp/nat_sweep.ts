@@ -162,7 +162,7 @@ function isReply(value: Uint8Array): boolean {
 
 function seeAnswer(outcomes: NatOutcomes, map: BpfMap, key: Uint8Array, value: Uint8Array): void {
   const forward = (): Uint8Array | null => map.lookup(encodeFlowKey(decodeNatFlow(value).other));
-  outcomes.see({ place: placeOf(value), protocol: key[PROTOCOL_AT]!, value, forward });
+  outcomes.see({ place: () => placeOf(value), protocol: key[PROTOCOL_AT]!, value, forward });
 }
 
 /** Of one direction: whoever sends in it is to speak, unless the program has answered it with a reset, or it sent one. */

@@ -5,7 +5,7 @@ import type { ExecHealth } from "../../model/health_check.ts";
 import type { Attempt, Verdict } from "./attempt.ts";
 import { failure, OwnFault, success } from "./attempt.ts";
 import type { Ended } from "./process.ts";
-import { runProcess } from "./process.ts";
+import { firstLine, runProcess } from "./process.ts";
 import { readSecret } from "./secret.ts";
 import type { Aim, Doors } from "./socket.ts";
 import { told, withoutSecrets } from "./words.ts";
@@ -39,8 +39,4 @@ function judge({ status, stdout, stderr }: Ended, secrets: readonly string[]): V
   const said = words === null ? "" : `: ${words}`;
   if (NOT_RUN.includes(status)) return { ok: false, conclusive: false, reason: `the command could not be run${said}` };
   return failure(status > 128 ? `ended by signal ${status - 128}${said}` : `exit status ${status}${said}`);
-}
-
-function firstLine(text: string): string | null {
-  return text.split("\n").find((line) => line.trim() !== "") ?? null;
 }

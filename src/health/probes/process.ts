@@ -67,6 +67,11 @@ export function passedOn(ours: Env["variables"]): Record<string, string> {
   return { ...Object.fromEntries(named), LC_ALL: "C" };
 }
 
+/** Of what a command has said; null: nothing. */
+export function firstLine(text: string): string | null {
+  return text.split("\n").find((line) => line.trim() !== "") ?? null;
+}
+
 export function runProcess(
   doors: ProcessDoors, attempt: Attempt, { command, args, variables, stage }: Command, judge: (ended: Ended) => Verdict,
 ): void {
