@@ -10,7 +10,7 @@
 #include "slot.h"
 
 /* As in pick.ts. */
-enum { SCANNED_MAX = 256, CHOICES_DRAWN_MAX = 4, BOUNDED_DRAWS_MAX = 16 };
+enum { SCANNED_MAX = 256, CHOICES_DRAWN_MAX = 4, BOUNDED_DRAWS_MAX = 256 };
 
 /* Whoever has a slot; id 0: nobody. */
 struct candidate {

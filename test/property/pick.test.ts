@@ -181,6 +181,19 @@ describe("pick", () => {
     }));
   });
 
+  it("holds bounded-load's bound in whatever slot all flows are, beside one that has most of the weight", () => {
+    const weights = [1, 2, 5];
+    const whole = 8;
+    for (let slot = 0; slot < RING; slot++) {
+      const world = worldOf("bounded-load", { weights, down: [], ramping: [], loads: Array<number>(9).fill(0), draw: 0, slot, turn: 0 });
+      for (let flows = 1; flows <= 60; flows++) {
+        const { id, weight } = world.pick({}, slot).destination!;
+        world.loads.set(id, world.load(id) + 1);
+        expect(world.load(id), `flow ${flows} of slot ${slot}`).toBeLessThanOrEqual(Math.ceil(1.25 * flows * weight / whole));
+      }
+    }
+  });
+
   it("walks round-robin's turns one by one, and from the first where there are fewer now", () => {
     const given = { weights: [5, 1, 1], down: [], ramping: [], loads: Array<number>(9).fill(0), draw: 0, slot: 0, turn: 0 };
     const world = worldOf("round-robin", given);
