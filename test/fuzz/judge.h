@@ -21,7 +21,7 @@ struct view {
 	__u8 destination[16];   /* IPv4 as ::ffff:a.b.c.d */
 };
 
-static inline __u16 word_at(const __u8 *bytes)
+static inline __u16 be16_at(const __u8 *bytes)
 {
 	return bytes[0] << 8 | bytes[1];
 }
@@ -40,7 +40,7 @@ static inline void view_ipv4(struct view *view)
 	if (view->at + 20 > view->length || ip[0] >> 4 != 4 || (ip[0] & 15) < 5)
 		return;
 	view->header_length = (ip[0] & 15) * 4;
-	view->ip_length = word_at(ip + 2);
+	view->ip_length = be16_at(ip + 2);
 	if (view->ip_length < view->header_length || view->at + view->ip_length > view->length)
 		return;
 	memset(view->destination + 10, 0xff, 2);
@@ -55,7 +55,7 @@ static inline void view_ipv6(struct view *view)
 	if (view->at + 40 > view->length || ip[0] >> 4 != 6)
 		return;
 	view->header_length = 40;
-	view->ip_length = 40 + word_at(ip + 4);
+	view->ip_length = 40 + be16_at(ip + 4);
 	if (view->at + view->ip_length > view->length)
 		return;
 	memcpy(view->destination, ip + 24, 16);
@@ -70,12 +70,12 @@ static inline struct view view_frame(const __u8 *bytes, __u32 length)
 
 	if (length < 14)
 		return view;
-	type = word_at(bytes + 12);
+	type = be16_at(bytes + 12);
 	for (int tag = 0; tag < 2 && (type == 0x8100 || type == 0x88a8); tag++) {
 		view.at += 4;
 		if (view.at > length)
 			return view;
-		type = word_at(bytes + view.at - 2);
+		type = be16_at(bytes + view.at - 2);
 	}
 	if (type == 0x0800)
 		view_ipv4(&view);
@@ -122,7 +122,7 @@ static inline void expect_carried(const struct view *before, const struct view *
 		complain("a packet went out as none, or shorter");
 	/* A next hop in a VLAN has one tag, and one in none has none, whatever there was. */
 	if (before->at > after->at && after->at != 14 &&
-	    !(after->at == 18 && word_at(after->bytes + 12) == 0x8100))
+	    !(after->at == 18 && be16_at(after->bytes + 12) == 0x8100))
 		complain("the VLAN tags did not come along");
 	new = after->bytes + inner;
 	for (__u32 i = 0; i < before->ip_length; i++) {
@@ -162,11 +162,11 @@ static inline bool has_sum(const struct view *view)
 {
 	const __u8 *ip = view->bytes + view->at, *body = ip + view->header_length;
 
-	if (view->family == 4 && (word_at(ip + 6) & 0x1fff))
+	if (view->family == 4 && (be16_at(ip + 6) & 0x1fff))
 		return false;
 	if (view->family == 6 && ip[6] != 6 && ip[6] != 17 && ip[6] != 58)
 		return false;
-	return ip[view->family == 4 ? 9 : 6] != 17 || word_at(body + 6);
+	return ip[view->family == 4 ? 9 : 6] != 17 || be16_at(body + 6);
 }
 
 /* Tags in front may be others. */

@@ -45,5 +45,6 @@ __u64 bpf_ktime_get_ns(void);
 __u64 bpf_ktime_get_coarse_ns(void);
 __u32 bpf_get_prandom_u32(void);
 __u32 bpf_get_smp_processor_id(void);
+long bpf_loop(__u32 rounds, void *callback, void *context, __u64 flags);
 __s64 bpf_csum_diff(const __be32 *from, __u32 from_size, const __be32 *to, __u32 to_size,
 		    __u32 seed);

@@ -46,6 +46,11 @@ export const MUTANTS: readonly Mutant[] = [
     complaint: /the frame is not what it was/,
   },
   {
+    name: "a pick that writes into what another CPU remembers of its own", target: "pointsman", file: "pick.h",
+    from: "scan->start = slot_of(draw, turns);", to: "scan[1].start = slot_of(draw, turns);",
+    complaint: /heap-buffer-overflow/,
+  },
+  {
     name: "a bound of the inner packet", target: "decap", file: "decap.bpf.c",
     from: "if ((void *)(ip + 1) > end || ip->version != 6 ||\n\t    sizeof(*ip) +",
     to: "if ((void *)ip + 4 > end || ip->version != 6 ||\n\t    sizeof(*ip) +",

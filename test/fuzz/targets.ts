@@ -6,12 +6,14 @@ import { join } from "node:path";
 import { parseAddress } from "../../src/model/address.ts";
 import type { OrphanAction } from "../../src/model/config.ts";
 import type { Service } from "../../src/model/table.ts";
+import type { Picking, XdpPick } from "../../src/model/pick.ts";
 import { BpfWorld } from "../support/bpf_world.ts";
 import type { Surroundings } from "../support/bpf_world.ts";
 import { LOCAL_ADDRESSES, VIRTUAL_ADDRESSES, prefixKey } from "../support/decap_run.ts";
 import { readGolden } from "../support/golden_packets.ts";
 import type { Golden } from "../support/golden_packets.ts";
 import { BPF_DIRECTORY } from "../support/kernel.ts";
+import { PICKS } from "../support/random_tables.ts";
 import { encodeInput } from "./inputs.ts";
 import { Recording } from "./recorded_maps.ts";
 import type { Write } from "./recorded_maps.ts";
@@ -26,6 +28,8 @@ export interface Target {
 interface World {
   readonly orphan: OrphanAction;
   readonly service?: Partial<Service["config"]>;
+  /** New flows are placed one by one. */
+  readonly by?: XdpPick;
   readonly ringClass?: Surroundings["ringClass"];
   readonly tunnelSourceMask?: number;
   /** The others take every frame for their own. */
@@ -43,6 +47,7 @@ const WORLDS: readonly World[] = [
     orphan: "keep", ringClass: "large", tunnelSourceMask: 0xffff,
     service: { hash: "source-ip", tracking: "full" },
   },
+  ...PICKS.map((by) => ({ orphan: "keep" as const, by, service: { algorithm: by, tracking: "full" as const } })),
 ];
 
 const golden = readGolden();
@@ -50,7 +55,7 @@ const golden = readGolden();
 const INGRESS = 1;
 
 function worldOf(
-  { orphan, service = {}, ringClass = "small", tunnelSourceMask = 0, hasLinkAddresses }: World,
+  { orphan, service = {}, by, ringClass = "small", tunnelSourceMask = 0, hasLinkAddresses }: World,
 ): Write[] {
   const recording = new Recording();
   const object = join(BPF_DIRECTORY, "pointsman.bpf.o");
@@ -58,11 +63,18 @@ function worldOf(
     object, switches: {}, flowsMax: 1024, devices: [1],
   });
   const table = golden.table(orphan);
-  const services = table.services.map((one) => ({ ...one, config: { ...one.config, ...service } }));
+  const services = table.services.map((one) => ({
+    ...one, config: { ...one.config, ...service }, picking: by === undefined ? null : pickingOf(one, by),
+  }));
   const hop: Surroundings["hop"] = ({ id }) => ({ ...golden.hops.get(id)!, tunnelSourceMask });
   const linkAddresses = new Map(hasLinkAddresses === true ? [[INGRESS, golden.linkAddresses]] : []);
   world.fill({ ...table, services }, { hop, heartbeatNs: 0n, ringClass, linkAddresses });
   return recording.writes();
+}
+
+/** All slots are turns: some are nobody's, and one backend has many. */
+function pickingOf({ ring, destinations }: Service, by: XdpPick): Picking {
+  return { by, turns: ring.size, loadFactorPercent: 125, weightTotal: Math.max(1, destinations.length) };
 }
 
 let worlds: Write[][] | null = null;
