@@ -35,6 +35,10 @@ const COUNTS = {
   "pcap": { short: 200, long: 20_000 },
   /** Answers of servers to health probes. */
   "probes": { short: 300, long: 5_000 },
+  "http2": { short: 2_000, long: 200_000 },
+  /** With a server of nghttp2's, and with servers of random bytes: a connection each. */
+  "http2-peers": { short: 40, long: 5_000 },
+  "http2-servers": { short: 150, long: 20_000 },
   "proxy": { short: 50, long: 2_000 },
   "slot-states": { short: 100, long: 50_000 },
   "simulation": { short: 20, long: 1_000 },

@@ -2,16 +2,18 @@
 // HTTP/2 in both its ways; of servers on the loopback, well-behaved and not.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, type IncomingHttpHeaders, type RequestListener } from "node:http";
-import { createSecureServer, createServer as createHttp2Server, type Http2ServerRequest } from "node:http2";
+import { createServer, type RequestListener } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createServer as createTlsServer } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { encodeFields } from "../../src/health/probes/hpack.ts";
+import { encodeFrame, FLAG, TYPE } from "../../src/health/probes/http2_frames.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import { compileExpression } from "../../src/model/expression.ts";
 import type { HttpHealth } from "../../src/model/health_check.ts";
 import { createCertificate } from "../support/certificate.ts";
+import { base64, usePeer } from "../support/http2_peer.ts";
 import { freePort, listen, raw, run, say, TIMING, TLS } from "../support/probe_world.ts";
 
 const HTTP: HttpHealth = {
@@ -25,20 +27,8 @@ const certificate = createCertificate("web.example", new Date(Date.now() - DAY_M
 const http = (answer: RequestListener): Promise<number> => listen(createServer(answer));
 const saying = (body: string | Buffer): Promise<number> => http((_request, response) => { response.end(body); });
 
-/** In the clear; ends what is open with the test. */
-function http2(
-  answer: (request: Http2ServerRequest, respond: (status: number, body: string, headers?: IncomingHttpHeaders) => void) => void,
-  secure = false, host = "127.0.0.1",
-): Promise<number> {
-  const server = secure ? createSecureServer({ ...certificate, allowHTTP1: false }) : createHttp2Server();
-  server.on("request", (request: Http2ServerRequest) => {
-    answer(request, (status, body, headers = {}) => {
-      request.stream.respond({ ":status": status, ...headers });
-      request.stream.end(body);
-    });
-  });
-  return listen(server, host);
-}
+const peer = usePeer();
+const SETTINGS = encodeFrame(TYPE.settings, 0, 0);
 
 describe("request headers", () => {
   let directory = "";
@@ -48,14 +38,14 @@ describe("request headers", () => {
   it.each([1, 2] as const)("are sent by version %i, a secret one from its file, and take the place of our own", async (version) => {
     const path = join(directory, "token");
     writeFileSync(path, "Bearer 1234\n");
-    let seen: IncomingHttpHeaders = {};
-    const port = version === 1 ? await http((request, response) => { seen = request.headers; response.end(); })
-      : await http2((request, respond) => { seen = request.headers; respond(200, ""); });
+    let seen: Readonly<Record<string, unknown>> | undefined;
+    const port = version === 1 ? await http((request, response) => { seen = request.headers; response.end(); }) : await peer().listen();
     const outcome = await run(port, { ...HTTP, version, headers: [
       { name: "X-Probe", value: { from: "inline", text: "1" } }, { name: "Authorization", value: { from: "file", path } },
       { name: "User-Agent", value: { from: "inline", text: "somebody" } },
     ] });
     expect(outcome).toMatchObject({ ok: true, reason: "status 200" });
+    if (version === 2) [seen] = await peer().asked(port);
     expect(seen).toMatchObject({ "x-probe": "1", "authorization": "Bearer 1234", "user-agent": "somebody" });
   });
 
@@ -134,51 +124,54 @@ describe("fields of a JSON body", () => {
 
 describe("HTTP/2", () => {
   it.each([["127.0.0.1", false], ["::1", false], ["127.0.0.1", true]])("asks at %s, secure %s", async (host, secure) => {
-    let seen: IncomingHttpHeaders = {};
-    const port = await http2((request, respond) => { seen = request.headers; respond(204, ""); }, secure, host);
+    const port = await peer().listen({ host, answer: { status: 204 }, ...(secure ? { certificate } : {}) });
     const health: HttpHealth = { ...HTTP2, tls: secure ? TLS : null };
     const outcome = await run(port, health, host);
     expect(outcome).toMatchObject({ ok: true, conclusive: true, reason: "status 204" });
     const authority = host === "::1" ? `[::1]:${port}` : `${host}:${port}`;
-    expect(seen).toMatchObject({ ":method": "GET", ":path": "/health", ":authority": authority, ":scheme": secure ? "https" : "http" });
     await run(port, { ...health, method: "HEAD", host: "web.example" }, host);
-    expect(seen).toMatchObject({ ":method": "HEAD", ":authority": "web.example" });
+    expect(await peer().asked(port)).toMatchObject([
+      { ":method": "GET", ":path": "/health", ":authority": authority, ":scheme": secure ? "https" : "http" },
+      { ":method": "HEAD", ":authority": "web.example" },
+    ]);
   });
 
   it("judges status, body and drain as ever", async () => {
-    const port = await http2((request, respond) => {
-      if (request.url === "/drain") respond(503, "", { "x-drain": "0, 1" });
-      else respond(request.url === "/ill" ? 500 : 200, '{"status":"up"}');
-    });
-    expect((await run(port, { ...HTTP2, path: "/ill" })).reason).toBe("status 500, expected 200-299");
+    const port = await peer().listen({ answer: { status: 500, body: base64("ill") } });
+    expect((await run(port, HTTP2)).reason).toBe("status 500, expected 200-299");
+    await peer().answer(port, { body: base64('{"status":"up"}') });
     expect(await run(port, { ...HTTP2, body: "up", json: [{ path: "status", value: "up" }] })).toMatchObject({ ok: true });
     expect(await run(port, { ...HTTP2, body: "down" })).toMatchObject({ ok: false, reason: 'status 200, the body lacks "down"' });
-    expect(await run(port, { ...HTTP2, path: "/drain", drainHeader: { name: "x-drain", value: "1" } })).toMatchObject({ ok: true, drains: true });
+    await peer().answer(port, { status: 503, headers: { "x-drain": "0, 1" } });
+    const drainHeader = { name: "x-drain", value: "1" };
+    expect(await run(port, { ...HTTP2, drainHeader })).toMatchObject({ ok: false });
+    const block = encodeFields([[":status", "503"], ["x-drain", "0"], ["x-drain", "1"]]);
+    const lines = await raw((socket) => { socket.write(Buffer.concat([SETTINGS, encodeFrame(TYPE.headers, FLAG.endHeaders, 1, block)])); });
+    expect(await run(lines, { ...HTTP2, drainHeader })).toMatchObject({ ok: true, drains: true });
+  });
+
+  it("passes over responses before the one that counts, and has no body to wait for", async () => {
+    const port = await peer().listen({ answer: { interim: [102, 103], status: 204 } });
+    expect((await run(port, { ...HTTP2, body: "x" })).reason).toBe('status 204, the body lacks "x"');
+    expect((await run(port, { ...HTTP2, method: "HEAD", body: "x" })).reason).toBe('status 204, the body lacks "x"');
   });
 
   it("reads no more than 64 KiB, and no endless headers", async () => {
-    const port = await http2((_request, respond) => { respond(200, "x".repeat(500_000)); });
+    const port = await peer().listen({ answer: { body: base64("x".repeat(500_000)) } });
     expect((await run(port, { ...HTTP2, body: "never" })).reason).toBe('status 200, the first 65536 bytes of the body lack "never"');
-    const wordy = await http2((_request, respond) => {
-      respond(200, "", Object.fromEntries(Array.from({ length: 300 }, (_, at) => [`x-${at}`, "y"])));
-    });
-    expect(await run(wordy, HTTP2)).toMatchObject({ ok: false, conclusive: true });
+    await peer().answer(port, { headers: Object.fromEntries(Array.from({ length: 300 }, (_, at) => [`x-${at}`, "y"])) });
+    expect(await run(port, HTTP2)).toMatchObject(
+      { ok: false, conclusive: true, reason: "the headers cannot be read: more than 128 header fields" });
   });
 
   it("takes half a body for none", async () => {
-    const server = createHttp2Server();
-    server.on("stream", (stream) => {
-      stream.on("error", () => { /* our own doing */ });
-      stream.respond({ ":status": 200 });
-      stream.write('{"status":');
-      setTimeout(() => { stream.session?.destroy(); }, 30);
-    });
-    expect((await run(await listen(server), { ...HTTP2, json: [{ path: "status", value: "up" }] })).reason)
+    const port = await peer().listen({ answer: { body: base64('{"status":'), then: "destroy" } });
+    expect((await run(port, { ...HTTP2, json: [{ path: "status", value: "up" }] })).reason)
       .toBe("connection closed before the end of the body");
   });
 
   it("names servers that speak none of it", async () => {
-    expect((await run(await saying("fine"), HTTP2)).reason).toMatch(/^not an HTTP\/2 server: /);
+    expect((await run(await saying("fine"), HTTP2)).reason).toBe("not an HTTP/2 server: it begins with HTTP/1.1 400 Bad Request");
     const tls = createTlsServer({ ...certificate, ALPNProtocols: ["http/1.1"] });
     tls.on("tlsClientError", () => { /* no protocol in common */ });
     expect((await run(await listen(tls), { ...HTTP2, tls: TLS })).reason).toMatch(/^TLS handshake failed: .*no application protocol/);
@@ -194,19 +187,14 @@ describe("HTTP/2", () => {
     expect((await run(cut, HTTP2)).reason).toBe("connection closed without a response");
     const garbage = await raw((socket) => { socket.write("\u0000\u0001garbage that is no frame"); });
     expect(await run(garbage, HTTP2)).toMatchObject({ ok: false, conclusive: true });
-    const settings = Buffer.from("000000040000000000", "hex");
-    const half = await raw((socket) => { socket.write(settings); socket.once("data", () => { socket.end(Buffer.from("000010010400", "hex")); }); });
+    const half = await raw((socket) => { socket.write(SETTINGS); socket.once("data", () => { socket.end(Buffer.from("000010010400", "hex")); }); });
     expect((await run(half, HTTP2)).ok).toBe(false);
-    const slow = await raw((socket) => { void say(socket, settings, true); socket.resume(); });
+    const slow = await raw((socket) => { void say(socket, SETTINGS, true); socket.resume(); });
     expect((await run(slow, { ...HTTP2, timeoutMs: 400 })).reason).toBe("timeout after 400 ms while waiting for the response");
-    const goaway = await raw((socket) => { socket.write(Buffer.concat([settings, Buffer.from("00000807000000000000000000000000" + "0b", "hex")])); });
-    expect((await run(goaway, HTTP2)).reason).toBe("the server ended the session with HTTP/2 error 11");
-    const reset = createHttp2Server();
-    reset.on("stream", (stream) => {
-      stream.on("error", () => { /* our own doing */ });
-      stream.close(7);
-    });
-    expect((await run(await listen(reset), HTTP2)).reason).toContain("NGHTTP2_REFUSED_STREAM");
+    const goaway = await raw((socket) => { socket.write(Buffer.concat([SETTINGS, Buffer.from("00000807000000000000000000000000" + "0b", "hex")])); });
+    expect((await run(goaway, HTTP2)).reason).toBe("the server ended the session with HTTP/2 error 11 (ENHANCE_YOUR_CALM)");
+    const reset = await peer().listen({ answer: { reset: 7 } });
+    expect((await run(reset, HTTP2)).reason).toBe("the server reset the request with HTTP/2 error 7 (REFUSED_STREAM)");
   });
 });
 

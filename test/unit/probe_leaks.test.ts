@@ -1,13 +1,13 @@
 // No probe leaves a socket behind, whoever answers it and however: a handle that Node has lost keeps a process from
 // ending, and spins while it does. Straight to a server, and by sockets that somebody else has opened.
 
-import { createServer as createHttp2Server } from "node:http2";
 import { createServer as createTlsServer } from "node:tls";
 import { describe, expect, it } from "vitest";
 import { createProbe } from "../../src/health/probe.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import type { HttpHealth, ProbedHealth } from "../../src/model/health_check.ts";
 import { createCertificate } from "../support/certificate.ts";
+import { base64, usePeer } from "../support/http2_peer.ts";
 import { env, freePort, listen, raw, TIMING, TLS } from "../support/probe_world.ts";
 
 const WAIT = { ...TIMING, timeoutMs: 40 } as const;
@@ -23,6 +23,7 @@ const KINDS: readonly (readonly [string, ProbedHealth])[] = [
   ["smtp", { type: "smtp", helloName: "p", tls: null, ...WAIT }], ["agent", { type: "agent", send: null, ...WAIT }],
   ["dns", { type: "dns", name: "a", recordType: "A", rcode: "NOERROR", answer: null, transport: "tcp", ...WAIT }],
 ];
+const peer = usePeer();
 const ROUNDS = 8;
 const sockets = (): number => process.getActiveResourcesInfo().filter((name) => name === "TCPSocketWrap").length;
 const LOCAL = parseAddress("127.0.0.1")!;
@@ -36,7 +37,7 @@ describe.each(["straight", "by the plane's sockets"])("%s", (way) => {
       socket.resume();
     });
     const ports = [
-      await listen(createHttp2Server((_request, response) => { response.end("fine"); })), await listen(secure), await freePort(),
+      await peer().listen({ answer: { body: base64("fine") } }), await peer().listen({ certificate }), await listen(secure), await freePort(),
       await raw((socket) => { socket.resume(); }), await raw((socket) => { socket.resume(); socket.end("S"); }),
       await raw((socket) => { socket.resume(); socket.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"); }),
     ];

@@ -1,14 +1,14 @@
-// A probe by the gRPC health protocol (grpc.health.v1): one call of Check for one service. Written over Node's
+// A probe by the gRPC health protocol (grpc.health.v1): one call of Check for one service. Written over our
 // HTTP/2: the message asked with and the one that comes back have one field each, and a library's channel would
 // open its own connections, past Env and the plane's. Knows gRPC's framing and these two messages.
 
-import type { ClientHttp2Stream, IncomingHttpHeaders } from "node:http2";
-import { constants } from "node:http2";
 import type { GrpcHealth } from "../../model/health_check.ts";
 import type { Attempt, Verdict } from "./attempt.ts";
-import { attempted, failure, success } from "./attempt.ts";
+import { failure, success } from "./attempt.ts";
+import type { Field } from "./hpack.ts";
 import { nameIn } from "./http.ts";
-import { openSession, verdictOfSession } from "./http2.ts";
+import { exchange, type Http2Listener } from "./http2_client.ts";
+import { valuesOf } from "./http2_exchange.ts";
 import type { Aim, Doors } from "./socket.ts";
 import { authorityOf } from "./socket.ts";
 import { openStream } from "./stream.ts";
@@ -31,66 +31,59 @@ export function probeGrpc(doors: Doors, aim: Aim<GrpcHealth>, attempt: Attempt):
   const { tls, host, service } = aim.health;
   const wish = tls === null ? null : { ...tls, host: nameIn(host), protocols: ["h2"] };
   openStream(doors, aim, wish, attempt, (stream) => {
-    const session = openSession(stream, attempt);
-    if (session === null) return;
-    const call = session.request({
-      ":method": "POST", ":path": "/grpc.health.v1.Health/Check", ":scheme": tls === null ? "http" : "https",
-      ":authority": host ?? authorityOf(aim, tls === null ? 80 : 443),
+    const fields = Object.entries({
+      ":method": "POST", ":scheme": tls === null ? "http" : "https",
+      ":authority": host ?? authorityOf(aim, tls === null ? 80 : 443), ":path": "/grpc.health.v1.Health/Check",
       "content-type": "application/grpc", "te": "trailers", "user-agent": "pointsman-probe",
     });
-    listen(call, service, attempt);
-    call.end(frame(encodeRequest(service)));
+    exchange(stream, { fields, body: frame(encodeRequest(service)) }, attempt, listenerOf(service, attempt));
   });
 }
 
-function listen(call: ClientHttp2Stream, service: string, attempt: Attempt): void {
+function listenerOf(service: string, attempt: Attempt): Http2Listener {
   let heard = Buffer.alloc(0);
   let isAnswered = false;
-  call.once("response", (headers) => {
-    isAnswered = true;
-    attempt.stage = "reading the response";
-    const complaint = judgeHeaders(headers);
-    if (complaint !== null) attempt.end(complaint);
-  });
-  call.on("data", (chunk: Buffer) => {
-    heard = Buffer.concat([heard, chunk]);
-    if (heard.length > FRAME_BYTES + MESSAGE_MAX_BYTES) {
-      attempt.end(failure(`the answer is longer than ${MESSAGE_MAX_BYTES} bytes`));
-    }
-  });
-  let trailers: IncomingHttpHeaders = {};
-  call.once("trailers", (sent: IncomingHttpHeaders) => { trailers = sent; });
-  call.once("end", () => {
-    const cut = !isAnswered ? "without a response" : call.rstCode !== constants.NGHTTP2_NO_ERROR ? "in the middle of a response" : null;
-    attempted(attempt, () => {
-      attempt.end(cut === null ? judgeCall(trailers, heard, service) : failure(`connection closed ${cut}`));
-    });
-  });
-  call.once("error", (error: Error) => { attempt.end(verdictOfSession(error)); });
-  call.once("close", () => { attempt.end(failure("connection closed without a response")); });
+  return {
+    response: (status, headers) => {
+      isAnswered = true;
+      attempt.stage = "reading the response";
+      const complaint = judgeHeaders(status, headers);
+      if (complaint !== null) attempt.end(complaint);
+    },
+    data: (bytes) => {
+      heard = Buffer.concat([heard, bytes]);
+      if (heard.length > FRAME_BYTES + MESSAGE_MAX_BYTES) {
+        attempt.end(failure(`the answer is longer than ${MESSAGE_MAX_BYTES} bytes`));
+      }
+    },
+    end: (trailers) => { attempt.end(judgeCall(trailers, heard, service)); },
+    cut: () => {
+      attempt.end(failure(`connection closed ${isAnswered ? "in the middle of" : "without"} a response`));
+    },
+  };
 }
 
 /** A call that failed at once has its status there. */
-function judgeHeaders(headers: IncomingHttpHeaders): Verdict | null {
-  const status = Number(headers[":status"] ?? 0);
-  const type = headers["content-type"] ?? "";
-  if (headers["grpc-status"] !== undefined) return judgeStatus(headers);
+function judgeHeaders(status: number, headers: readonly Field[]): Verdict | null {
+  if (valuesOf(headers, "grpc-status").length > 0) return judgeStatus(headers);
+  const [type = ""] = valuesOf(headers, "content-type");
   if (status !== 200) return failure(`not a gRPC server: HTTP status ${status}`);
   return type.startsWith("application/grpc") ? null : failure(`not a gRPC server: content-type ${told(type)}`);
 }
 
 /** Null: the call has succeeded. */
-function judgeStatus(headers: IncomingHttpHeaders): Verdict | null {
-  const code = String(headers["grpc-status"] ?? "");
+function judgeStatus(headers: readonly Field[]): Verdict | null {
+  const [code = ""] = valuesOf(headers, "grpc-status");
+  const [message = ""] = valuesOf(headers, "grpc-message");
   if (code === "0") return null;
   if (code === "") return failure("the answer ended without a gRPC status");
   const name = CODES[Number(code)] ?? `status ${told(code)}`;
-  const words = decodeMessage(String(headers["grpc-message"] ?? ""));
+  const words = decodeMessage(message);
   const hint = name === "UNIMPLEMENTED" ? " (no health service there?)" : "";
   return failure(`the server answered ${name}${words === "" ? "" : `: ${told(words)}`}${hint}`);
 }
 
-function judgeCall(trailers: IncomingHttpHeaders, heard: Buffer, service: string): Verdict {
+function judgeCall(trailers: readonly Field[], heard: Buffer, service: string): Verdict {
   const refusal = judgeStatus(trailers);
   if (refusal !== null) return refusal;
   const length = heard.length < FRAME_BYTES ? -1 : heard.readUInt32BE(1);

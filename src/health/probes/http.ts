@@ -7,7 +7,7 @@ import type { Socket } from "node:net";
 import { parseAddress } from "../../model/address.ts";
 import type { HttpHealth } from "../../model/health_check.ts";
 import type { Attempt, Verdict } from "./attempt.ts";
-import { codeOf, failure, verdictOf } from "./attempt.ts";
+import { attempted, codeOf, failure, verdictOf } from "./attempt.ts";
 import { judgeAnswer } from "./http_answer.ts";
 import type { Aim, Doors } from "./socket.ts";
 import { readSecret } from "./secret.ts";
@@ -39,9 +39,11 @@ function ask(
   };
   const onResponse = (response: IncomingMessage): void => {
     const { statusCode, headersDistinct } = response;
-    const valuesOf = (name: string): readonly string[] => headersDistinct[name] ?? [];
-    const wasCut = (): boolean => !response.complete;
-    judgeAnswer({ status: statusCode ?? 0, valuesOf, body: response, wasCut }, health, attempt);
+    response.on("error", (error) => { attempt.end(verdictOf(error)); });
+    const reader = judgeAnswer({ status: statusCode ?? 0, valuesOf: (name) => headersDistinct[name] ?? [] }, health, attempt);
+    response.on("data", (bytes: Buffer) => { attempted(attempt, () => { reader.hear(bytes); }); });
+    response.once("end", () => { attempted(attempt, () => { reader.end(response.complete); }); });
+    response.once("close", () => { reader.end(false); });
   };
   sent.once("response", onResponse);
   sent.once("upgrade", onResponse); // a 101 nobody asked for is a status like any other

@@ -1,20 +1,23 @@
 // What an HTTP response says of a backend, whatever version it came by: its status, its word on a drain,
 // and its body as far as that is looked at. Must never know a socket.
 
-import type { Readable } from "node:stream";
 import { compileExpression, MATCHED_CHARACTERS_MAX } from "../../model/expression.ts";
 import type { HttpHealth, JsonField } from "../../model/health_check.ts";
 import type { Attempt, Verdict } from "./attempt.ts";
-import { attempted, failure, success, verdictOf } from "./attempt.ts";
+import { failure, success } from "./attempt.ts";
 import { told } from "./words.ts";
 
 export interface HttpAnswer {
   readonly status: number;
   /** Of a header, by its name in small letters: one for each line. */
   readonly valuesOf: (name: string) => readonly string[];
-  readonly body: Readable;
-  /** Whether a body that has ended was not whole. */
-  readonly wasCut: () => boolean;
+}
+
+/** Who has to be told of the body as it comes. */
+export interface BodyReader {
+  readonly hear: (bytes: Uint8Array) => void;
+  /** Nothing more comes; the first call counts. */
+  readonly end: (isWhole: boolean) => void;
 }
 
 const CUT = failure("connection closed before the end of the body");
@@ -24,9 +27,9 @@ const BODY_MAX_BYTES = 64 * 1024;
 /** How much of a header is told. */
 const HEADER_TOLD_MAX = 100;
 
-export function judgeAnswer(answer: HttpAnswer, health: HttpHealth, attempt: Attempt): void {
-  const { status, body } = answer;
-  body.on("error", (error) => { attempt.end(verdictOf(error)); });
+/** Ends the attempt, at once or as soon as the body has been looked at. */
+export function judgeAnswer(answer: HttpAnswer, health: HttpHealth, attempt: Attempt): BodyReader {
+  const { status } = answer;
   const drain = drainIn(answer, health);
   if (drain !== null) {
     attempt.end({ ...success(drain), drains: true });
@@ -36,8 +39,9 @@ export function judgeAnswer(answer: HttpAnswer, health: HttpHealth, attempt: Att
     attempt.end(success(`status ${status}`));
   } else {
     attempt.stage = "reading the body";
-    readBody(answer, health, attempt);
+    return readBody(status, health, attempt);
   }
+  return { hear: () => { /* the attempt is over */ }, end: () => { /* likewise */ } };
 }
 
 /** What the backend says of its drain: 503 with the header, whatever counts as success; else null. */
@@ -53,27 +57,28 @@ function describeStatuses(statuses: HttpHealth["statuses"]): string {
 }
 
 /** Its start, or all of it where it is short; a text alone is looked for as the body comes. */
-function readBody({ status, body: response, wasCut }: HttpAnswer, health: HttpHealth, attempt: Attempt): void {
+function readBody(status: number, health: HttpHealth, attempt: Attempt): BodyReader {
   const isTextAlone = health.bodyMatches === null && health.json.length === 0;
   const wanted = Buffer.from(health.body ?? "");
   const body = Buffer.alloc(BODY_MAX_BYTES);
   let length = 0;
-  const end = (isWhole: boolean): void => {
-    attempted(attempt, () => {
-      const verdict = judgeBody(body.subarray(0, length), isWhole, health);
-      attempt.end({ ...verdict, reason: `status ${status}, ${verdict.reason}` });
-    });
+  const judge = (isWhole: boolean): void => {
+    const verdict = judgeBody(body.subarray(0, length), isWhole, health);
+    attempt.end({ ...verdict, reason: `status ${status}, ${verdict.reason}` });
   };
-  response.on("data", (chunk: Buffer) => {
-    const from = Math.max(0, length - wanted.length + 1);
-    length += chunk.copy(body, length);
-    if (length === BODY_MAX_BYTES || (isTextAlone && body.subarray(from, length).includes(wanted))) end(false);
-  });
-  response.once("end", () => {
-    if (wasCut()) attempt.end(CUT);
-    else end(true);
-  });
-  response.once("close", () => { attempt.end(CUT); });
+  return {
+    hear: (bytes) => {
+      const from = Math.max(0, length - wanted.length + 1);
+      const taken = bytes.subarray(0, BODY_MAX_BYTES - length);
+      body.set(taken, length);
+      length += taken.length;
+      if (length === BODY_MAX_BYTES || (isTextAlone && body.subarray(from, length).includes(wanted))) judge(false);
+    },
+    end: (isWhole) => {
+      if (isWhole) judge(true);
+      else attempt.end(CUT);
+    },
+  };
 }
 
 /** Looks for the text as bytes, so that one outside UTF-8 is found too. */

@@ -208,7 +208,7 @@ const OUTSIDE =
   /^node:(net|dgram|tls|fs|fs\/promises|child_process|os|dns|timers|timers\/promises|readline|perf_hooks)$/;
 /** Pure parts of Node, and the three that take a socket or a path from a door. */
 const INSIDE =
-  /^node:(path|url|crypto|events|util|assert|buffer|stream|worker_threads|module|http|http2|https)$/;
+  /^node:(path|url|crypto|events|util|assert|buffer|stream|worker_threads|module|http|https)$/;
 
 function checkDoors(tree: Tree): string[] {
   return importsIn(tree, /^src\/.*\.ts$/)
