@@ -2,7 +2,10 @@
 // servers made of bytes, which end no more than the one attempt.
 
 import fc from "fast-check";
+import { execFile } from "node:child_process";
 import { connect } from "node:net";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import type { Field } from "../../src/health/probes/hpack.ts";
 import { encodeRequest, Http2Exchange } from "../../src/health/probes/http2_exchange.ts";
@@ -18,6 +21,8 @@ const HTTP2: HttpHealth = {
 };
 const GRPC: GrpcHealth = { type: "grpc", service: "", host: null, tls: null, ...TIMING };
 const peer = usePeer();
+/** Of what is built. */
+const PROBER = fileURLToPath(new URL("../support/http2_prober.mjs", import.meta.url));
 
 interface Heard {
   readonly fields: readonly Field[];
@@ -62,7 +67,7 @@ function ask(port: number, fields: readonly Field[]): Promise<Heard> {
 const value = fc.string({ unit: fc.oneof({ weight: 4, arbitrary: fc.integer({ min: 0x21, max: 0x7e }) }, fc.integer({ min: 0x80, max: 0xff }))
   .map((code) => String.fromCharCode(code)), maxLength: 200 });
 const fields = fc.array(value, { maxLength: 20 })
-  .map((values) => values.map((text, at): Field => [["age", "x-a", "server", "x-long-name-of-a-header"][at % 4]! + (at >= 4 ? at : ""), text]));
+  .map((values) => values.map((text, at): Field => [["age", "x-a", "server", "x-long-name-of-a-header"][at % 4]! + (at >= 4 ? String(at) : ""), text]));
 
 describe("nghttp2", () => {
   it("and we read each other's headers, trailers and bodies", async () => {
@@ -82,7 +87,7 @@ describe("nghttp2", () => {
   it("knows each character that a value may have", async () => {
     const text = Array.from({ length: 256 }, (_, code) => String.fromCharCode(code)).join("").replace(/[\u0000-\u0008\u000a-\u001f\u007f]/g, "").trim();
     // Words of 30 bits are too long for its encoder to gain by: many short ones stand beside each.
-    const lone = [...text].map((each, at): Field => [`x-${at}`, `${"a".repeat(40)}${each}${"e".repeat(40)}`]);
+    const lone = Array.from(text).map((each, at): Field => [`x-${at}`, `${"a".repeat(40)}${each}${"e".repeat(40)}`]);
     for (const part of [lone.slice(0, 100), lone.slice(100)]) {
       const port = await peer().listen({ answer: { headers: Object.fromEntries(part) } });
       const { fields: heard } = await ask(port, []);
@@ -90,10 +95,34 @@ describe("nghttp2", () => {
     }
   });
 
+  it("writes names and statuses by their numbers in the table of RFC 7541", async () => {
+    const names = `accept-charset accept-encoding accept-language accept-ranges accept access-control-allow-origin age allow authorization
+      cache-control content-disposition content-encoding content-language content-location content-range content-type cookie etag expect expires
+      from if-match if-modified-since if-none-match if-range if-unmodified-since last-modified link location max-forwards proxy-authenticate
+      proxy-authorization range referer refresh retry-after server set-cookie strict-transport-security user-agent vary via www-authenticate`;
+    const sent = names.split(/\s+/).map((name): Field => [name, `of ${name}`]);
+    const port = await peer().listen();
+    for (const status of [200, 204, 206, 304, 400, 404, 500]) {
+      await peer().answer(port, { status, headers: Object.fromEntries(sent) });
+      const { fields: heard } = await ask(port, []);
+      expect(Object.fromEntries(heard)).toMatchObject({ ":status": String(status), ...Object.fromEntries(sent) });
+    }
+  });
+
   it("has no complaint of our ends", async () => {
     const port = await peer().listen({ answer: { body: base64("x".repeat(500_000)) } });
     for (const health of [HTTP2, { ...HTTP2, body: "never" }, { ...HTTP2, method: "HEAD" as const }, GRPC]) await run(port, health);
     expect(await peer().complaints(port)).toEqual([]);
+  });
+});
+
+describe("a server that answers with more headers than we take", () => {
+  // Node's own client kept memory of such a response: the collection of its session aborted the process.
+  it("does not end the process that probes it", async () => {
+    const port = await peer().listen({ answer: { headers: Object.fromEntries(Array.from({ length: 300 }, (_, at) => [`x-${at}`, "y"])) } });
+    const ended = await promisify(execFile)(process.execPath, [PROBER, String(port), "500"]);
+    const reason = "the headers cannot be read: more than 128 header fields";
+    expect(ended.stdout).toBe(`http: ${reason}\ngrpc: ${reason}\n`);
   });
 });
 
@@ -109,7 +138,8 @@ describe("a server of bytes", () => {
     ), { maxLength: 8 });
     let bytes = Buffer.alloc(0);
     const port = await raw((socket) => { socket.end(bytes); });
-    await assertPropertyAsync("http2-servers", fc.asyncProperty(said, fc.boolean(), fc.constantFrom(HTTP2, { ...HTTP2, body: "x" }, GRPC), async (parts, greets, health) => {
+    const kinds = fc.constantFrom(HTTP2, { ...HTTP2, body: "x" }, GRPC);
+    await assertPropertyAsync("http2-servers", fc.asyncProperty(said, fc.boolean(), kinds, async (parts, greets, health) => {
       bytes = Buffer.concat([...(greets ? [settings] : []), ...parts]);
       expect(await run(port, health)).toMatchObject({ conclusive: true, reason: expect.not.stringMatching("^timeout|^$") as string });
     }));

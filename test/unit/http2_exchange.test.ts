@@ -84,6 +84,7 @@ describe("a response", () => {
     ["with a priority", [encodeFrame(TYPE.headers, endHeaders | endStream | FLAG.priority, 1, Buffer.from("0000000000" + "88", "hex"))], '200 "" end'],
     ["whose table is used later", [headers(Buffer.from("88 4001610162".replace(" ", ""), "hex")), headers(Buffer.of(0xbe), endStream)], '200 a=b "" a=b end'],
     ["whose table has been made small", [headers(Buffer.from("2088", "hex"), endStream)], '200 "" end'],
+    ["with the bit that is reserved", [encodeFrame(TYPE.headers, endHeaders, 2 ** 31 + 1, OK), data("fine", endStream)], '200 "fine" end'],
     ["among frames of no concern", [encodeFrame(TYPE.priority, 0, 3, Buffer.alloc(5)), encodeFrame(0x10, 0xff, 0, Buffer.alloc(30)),
       encodeFrame(TYPE.windowUpdate, 0, 0, numbered(100)), headers(OK), encodeFrame(0xaa, 0, 1, Buffer.alloc(3)),
       encodeFrame(TYPE.settings, ack, 0), encodeFrame(TYPE.goaway, 0, 0, numbered(2 ** 31 - 1, 0)), data("fine", endStream)], '200 "fine" end'],
@@ -94,6 +95,19 @@ describe("a response", () => {
     expect(ended(...frames)).toBe(heard);
   });
 
+  it("that somebody has heard enough of says no more", () => {
+    const heard: string[] = [];
+    const machine: Http2Exchange = new Http2Exchange({
+      response: () => { heard.push("response"); machine.leave(); }, data: () => { heard.push("data"); }, end: () => { heard.push("end"); },
+    }, false);
+    machine.hear(Buffer.concat([SETTINGS, headers(OK, endStream)]));
+    machine.hear(Buffer.concat([data("x"), Buffer.from("no frame at all")]));
+    expect(heard).toEqual(["response"]);
+    expect(machine.takeUnsaid().toString("hex")).toBe(SETTINGS_ACK + CANCEL + GOODBYE);
+    machine.leave();
+    expect(machine.takeUnsaid()).toHaveLength(0);
+  });
+
   it("of HEAD has a length and no body", () => {
     expect(hear([SETTINGS, headers([...status(200), ["content-length", "7"]], endStream)], true).heard).toBe('200 content-length=7 "" end');
   });
@@ -101,7 +115,8 @@ describe("a response", () => {
   it("may have its headers in many frames", () => {
     const block = encodeFields([...status(200), ["a", "b".repeat(20_000)]]);
     const pieces = Array.from({ length: 21 }, (_, at) => block.subarray(at * 1000, (at + 1) * 1000));
-    const frames = pieces.map((piece, at) => encodeFrame(at === 0 ? TYPE.headers : TYPE.continuation, at === 20 ? endHeaders : at === 0 ? endStream : 0, 1, piece));
+    const [first, ...others] = pieces.map((piece, at) => encodeFrame(TYPE.continuation, at === 20 ? endHeaders : 0, 1, piece));
+    const frames = [encodeFrame(TYPE.headers, endStream, 1, first!.subarray(9)), ...others];
     expect(ended(...frames)).toBe(`200 a=${"b".repeat(20_000)} "" end`);
   });
 
@@ -168,7 +183,8 @@ describe("a server that may not do so", () => {
 
   it.each([
     ["HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n", "HTTP/1.1 400 Bad Request"], ["-ERR unknown command 'PRI'\r\n", "-ERR unknown command 'PRI'"],
-    ["\u0015\u0003\u0001\u0000\u0002\u0002F", "15030100020246"], [encodeFrame(TYPE.ping, 0, 0, Buffer.alloc(8)).toString("latin1"), "0000080600000000000000000000000000"],
+    ["\u0015\u0003\u0001\u0000\u0002\u0002F", "15030100020246"],
+    [encodeFrame(TYPE.ping, 0, 0, Buffer.alloc(8)).toString("latin1"), "0000080600000000000000000000000000"],
     [encodeFrame(TYPE.settings, ack, 0).toString("latin1"), "000000040100000000"], ["\u0000", "00"],
   ])("is none of HTTP/2: %j", (said, told) => {
     expect(hear([Buffer.from(said, "latin1")]).heard).toBe(`not an HTTP/2 server: it begins with ${told}`);
@@ -183,8 +199,10 @@ describe("a server that may not do so", () => {
 describe("a flood", () => {
   const flood = (first: readonly Buffer[], frame: Buffer): string => ended(...first, ...Array.from({ length: 40_000 }, () => frame));
   it.each([
-    ["settings", [], SETTINGS], ["pings", [], encodeFrame(TYPE.ping, 0, 0, Buffer.alloc(8))], ["priorities", [], encodeFrame(TYPE.priority, 0, 1, Buffer.alloc(5))],
-    ["windows", [], encodeFrame(TYPE.windowUpdate, 0, 0, numbered(1))], ["empty data", [headers(OK)], data("")], ["unknown frames", [], encodeFrame(0x55, 0, 0)],
+    ["settings", [], SETTINGS], ["pings", [], encodeFrame(TYPE.ping, 0, 0, Buffer.alloc(8))],
+    ["priorities", [], encodeFrame(TYPE.priority, 0, 1, Buffer.alloc(5))],
+    ["windows", [], encodeFrame(TYPE.windowUpdate, 0, 0, numbered(1))], ["empty data", [headers(OK)], data("")],
+    ["unknown frames", [], encodeFrame(0x55, 0, 0)],
     ["empty parts of headers", [encodeFrame(TYPE.headers, 0, 1)], encodeFrame(TYPE.continuation, 0, 1)],
   ])("of %s ends with a bound of bytes", (_name, first, frame) => {
     expect(flood(first, frame)).toMatch(/^(200 )?the server said more than 262144 bytes$/);

@@ -74,6 +74,8 @@ export function contentOf({ type, flags, payload }: Frame): Buffer {
 export class FrameReader {
   #pieces: Buffer[] = [];
   #bytes = 0;
+  /** Before so many have come there is nothing to join pieces for. */
+  #needed = HEAD_BYTES;
 
   push(piece: Buffer): void {
     this.#pieces.push(piece);
@@ -108,7 +110,4 @@ export class FrameReader {
     const stream = bytes.readUInt32BE(5) % 2 ** 31; // a bit in front is reserved
     return { type: bytes[3]!, flags: bytes[4]!, stream, payload: bytes.subarray(HEAD_BYTES, end) };
   }
-
-  /** Before so many have come there is nothing to join pieces for. */
-  #needed = HEAD_BYTES;
 }

@@ -206,7 +206,7 @@ function checkLibraries(tree: Tree): string[] {
 const DOORS = /^src\/(env_real\.ts|env_group\.ts|env_peer\.ts|main\.ts|cli\/)/;
 const OUTSIDE =
   /^node:(net|dgram|tls|fs|fs\/promises|child_process|os|dns|timers|timers\/promises|readline|perf_hooks)$/;
-/** Pure parts of Node, and the three that take a socket or a path from a door. */
+/** Pure parts of Node, and the two that take a socket or a path from a door. */
 const INSIDE =
   /^node:(path|url|crypto|events|util|assert|buffer|stream|worker_threads|module|http|https)$/;
 
@@ -219,6 +219,13 @@ function checkDoors(tree: Tree): string[] {
         `${from}: ${OUTSIDE.test(to) ? "reaches outside by" : "imports the unknown"} ${to}; use Env`,
       ];
     });
+}
+
+/** A session of Node's HTTP/2 can abort the process when it ends, by what its peer has sent. */
+function checkSessions(tree: Tree): string[] {
+  return importsIn(tree, /^src\/.*\.ts$/)
+    .filter((one) => one.to === "node:http2")
+    .map(({ from }) => `${from}: node:http2 can abort the process; src/health/probes/http2_client.ts is the client`);
 }
 
 const AMBIENT = [
@@ -317,6 +324,12 @@ export const IMPORT_RULES: readonly Rule[] = [
     check: checkDoors,
     broken: { "src/health/a.ts": 'import { connect } from "node:net";' },
     complaint: "src/health/a.ts: reaches outside by node:net; use Env",
+  },
+  {
+    name: "no peer gets a session of Node's HTTP/2",
+    check: checkSessions,
+    broken: { "src/health/a.ts": 'import { connect } from "node:http2";' },
+    complaint: "src/health/a.ts: node:http2 can abort the process; src/health/probes/http2_client.ts is the client",
   },
   {
     name: "so do time, randomness and the process",
