@@ -157,7 +157,7 @@ describe("a server of bytes", () => {
       socket.on("data", (piece: Buffer) => { heard += piece.toString("hex"); });
       socket.write(Buffer.concat([settings, encodeFrame(TYPE.data, 0, 1, Buffer.of(1))]));
     });
-    expect((await run(port, HTTP2)).reason).toBe("a body without a response");
+    expect((await run(port, HTTP2)).reason).toBe("broken HTTP/2: a body without a response");
     await expect.poll(() => heard).toMatch(new RegExp(`${encodeFrame(TYPE.goaway, 0, 0, numbered(0, 1)).toString("hex")}$`));
   });
 

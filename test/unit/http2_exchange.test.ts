@@ -45,7 +45,8 @@ function hear(pieces: readonly Uint8Array[], isHead = false): { heard: string; s
   return { heard: heard.join(" "), said: Buffer.concat(said).toString("hex") };
 }
 
-const ended = (...frames: readonly Uint8Array[]): string => hear([Buffer.concat([SETTINGS, ...frames])]).heard;
+/** Without the words that breaches of the protocol begin with. */
+const ended = (...frames: readonly Uint8Array[]): string => hear([Buffer.concat([SETTINGS, ...frames])]).heard.replace("broken HTTP/2: ", "");
 const GOODBYE = "0000080700000000000000000000000000";
 const CANCEL = "00000403000000000100000008";
 const SETTINGS_ACK = "000000040100000000";
@@ -190,7 +191,8 @@ describe("a server that may not do so", () => {
     expect(hear([Buffer.from(said, "latin1")]).heard).toBe(`not an HTTP/2 server: it begins with ${told}`);
   });
 
-  it("is told by the code of its fault", () => {
+  it("is told by the code of its fault, and told of by its breach", () => {
+    expect(hear([SETTINGS, data("x")]).heard).toBe("broken HTTP/2: a body without a response");
     expect(hear([SETTINGS, data("x")]).said).toBe(`${SETTINGS_ACK}0000080700000000000000000000000001`);
     expect(hear([SETTINGS, headers(Buffer.of(0xff))]).said).toBe(`${SETTINGS_ACK}0000080700000000000000000000000009`);
   });

@@ -154,7 +154,7 @@ export class Http2Exchange {
     const { rest } = this.#reader;
     const [line = ""] = rest.subarray(0, 1024).toString("latin1").split(/\r?\n/);
     const isText = /^[ -~]+$/.test(line);
-    return this.#fail(ERROR.protocol, `not an HTTP/2 server: it begins with ${isText ? told(line) : toldHex(rest)}`);
+    return this.#fail(ERROR.none, `not an HTTP/2 server: it begins with ${isText ? told(line) : toldHex(rest)}`);
   }
 
   #take(frame: Frame): void {

@@ -1,16 +1,6 @@
 // Frames of HTTP/2 (RFC 9113, 4 and 6): bytes from frames and frames from bytes, however these come. Knows how a
 // frame is made and how large it may be; must never know what follows from one.
 
-/** What a server may not do, by the code that it is told in GOAWAY; the message is for people. */
-export class Http2Fault extends Error {
-  readonly errorCode: number;
-
-  constructor(errorCode: number, message: string) {
-    super(message);
-    this.errorCode = errorCode;
-  }
-}
-
 export const TYPE = {
   data: 0, headers: 1, priority: 2, resetStream: 3, settings: 4, pushPromise: 5, ping: 6, goaway: 7, windowUpdate: 8, continuation: 9,
 } as const;
@@ -31,6 +21,19 @@ const ERROR_NAMES = [
 export function describeError(code: number): string {
   const name = ERROR_NAMES[code];
   return `HTTP/2 error ${code}${name === undefined ? "" : ` (${name})`}`;
+}
+
+/** Codes of what breaks the protocol as such, which its message then says. */
+const BREACHES: ReadonlySet<number> = new Set([ERROR.protocol, ERROR.flowControl, ERROR.frameSize]);
+
+/** What a server may not do, by the code that it is told in GOAWAY; the message is for people. */
+export class Http2Fault extends Error {
+  readonly errorCode: number;
+
+  constructor(errorCode: number, message: string) {
+    super(BREACHES.has(errorCode) ? `broken HTTP/2: ${message}` : message);
+    this.errorCode = errorCode;
+  }
 }
 
 export interface Frame {
