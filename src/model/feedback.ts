@@ -45,14 +45,17 @@ function targetOf({ latencyMs }: FeedbackMember, medianMs: number | null, floor:
   return Math.min(1, Math.max(floor, Math.max(GRAIN_MS, medianMs) / Math.max(GRAIN_MS, latencyMs)));
 }
 
+/** What a share is off by, if that is worth a movement. All of it comes back whole, or a ring would never be as configured again. */
+function wantedChange(target: number, share: number, { deadBandPercent }: FeedbackRules): number {
+  const change = target - share;
+  return target < 1 && Math.abs(change) * 100 <= deadBandPercent ? 0 : change;
+}
+
 /** The shares that follow. What would move more than the rules allow is taken in as many steps as it needs. */
 export function feedbackStep(members: readonly FeedbackMember[], rules: FeedbackRules): FeedbackStep {
   const medianMs = medianOf(members.flatMap(({ latencyMs }) => latencyMs ?? []));
   const floor = rules.floorPercent / 100;
-  const wanted = members.map((member) => {
-    const change = targetOf(member, medianMs, floor) - member.share;
-    return Math.abs(change) * 100 <= rules.deadBandPercent ? 0 : change;
-  });
+  const wanted = members.map((member) => wantedChange(targetOf(member, medianMs, floor), member.share, rules));
   const weights = members.reduce((sum, { weight }) => sum + weight, 0);
   if (weights === 0) return { shares: members.map(({ share }) => share), moved: 0, medianMs };
   const moving = wanted.reduce((sum, change, at) => sum + Math.abs(change) * members[at]!.weight, 0) / weights;

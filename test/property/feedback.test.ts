@@ -40,6 +40,27 @@ test("who is about as fast as the median stays as it is, whatever the noise", ()
   }));
 });
 
+test("at a steady latency it comes to rest within the dead band, and when that is over all of the ring is as it was", () => {
+  const slow = fc.integer({ min: 21, max: 10_000 });
+  assertProperty("feedback", fc.property(slow, fc.integer({ min: 2, max: 9 }), rules, (latencyMs, count, by) => {
+    const least = Math.max(by.floorPercent / 100, 20 / latencyMs);
+    const after = (start: number, ms: number): number => {
+      let share = start;
+      for (let moved = 1, steps = 0; moved > 0 && steps < 5000; steps++) {
+        const members = Array.from({ length: count }, (_, at) => ({ weight: 1, latencyMs: at === 0 ? ms : 20, share: at === 0 ? share : 1 }));
+        const step = feedbackStep(members, { ...by, movedPercentPerSecond: Math.max(1, by.movedPercentPerSecond) });
+        share = step.shares[0]!;
+        moved = step.moved;
+      }
+      return share;
+    };
+    const rest = after(1, latencyMs);
+    expect(rest).toBeGreaterThanOrEqual(least - 1e-9);
+    expect(rest).toBeLessThanOrEqual(least + by.deadBandPercent / 100 + 1e-9);
+    expect(after(rest, 20)).toBe(1);
+  }));
+});
+
 test("with nobody to compare with, or nothing measured, shares come back", () => {
   for (const latencyMs of [null, 900]) {
     const { shares } = feedbackStep([{ weight: 1, latencyMs, share: 0.5 }], { ...RULES, movedPercentPerSecond: 100 });
