@@ -3,8 +3,10 @@
 
 import { problemsToFailure } from "../config/problem_lines.ts";
 import { parseConfig } from "../config/parse.ts";
+import { refusedByConfig } from "../dataplane/probe.ts";
 import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
+import type { Plane } from "../model/features.ts";
 import { readableQuicKeys } from "../supervisor/quic_keys.ts";
 import { parseSeed } from "../supervisor/state.ts";
 import type { Intent } from "../model/table.ts";
@@ -58,5 +60,12 @@ export function offlineIntent(io: Io, file: string, hashSeed: string | undefined
     overrides: [],
     health: new Map(),
     nowMs: io.env.clock.wallMs(),
+    plane: planeOf(config),
   };
+}
+
+/** The one that would serve on a host that can do everything. */
+function planeOf(config: Config): Plane {
+  const { mode } = config.dataplane;
+  return mode === "proxy" || (mode === "auto" && refusedByConfig(config).length > 0) ? "proxy" : "xdp";
 }

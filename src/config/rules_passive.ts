@@ -1,11 +1,13 @@
 // Cross-field rules about what is made of flows and changes that nobody asked about. Each is a function of the draft. Which plane
 // sees them is the feature table's business.
 
+import { STEERS_BY_PROBES } from "../model/features.ts";
 import { NAT_KEPT_MS, translates } from "../model/nat.ts";
-import type { Draft, DraftHealth } from "./draft.ts";
+import { isSteered } from "../model/pick.ts";
+import type { Draft, DraftHealth, DraftPool, DraftService } from "./draft.ts";
 import { readDuration } from "./formats.ts";
 import type { Finding } from "./problem.ts";
-import { error, warning } from "./rules_names.ts";
+import { error, serviceName, warning } from "./rules_names.ts";
 import type { Rule } from "./rules_names.ts";
 
 function* outliers(draft: Draft): Iterable<Finding> {
@@ -67,4 +69,45 @@ function shortestMs(count: number, timing: DraftHealth["timing"]): number {
   return intervals.length === 0 ? 0 : probes * Math.min(...intervals);
 }
 
-export const PASSIVE_RULES: readonly Rule[] = [outliers, forgottenFlows, idleDamping];
+/** Feedback that can never move a flow. */
+function* idleFeedback(draft: Draft): Iterable<Finding> {
+  for (const { path, health, backends } of draft.pools) {
+    if ((health?.timing.feedback ?? null) === null) continue;
+    const place = [...path, "health", "feedback"];
+    if (health?.type === "none")
+      yield warning(place, "nobody asks these backends, so nothing is known of them", "choose a type of probe, or remove feedback");
+    else if (backends?.length === 1)
+      yield warning(place, "the pool has one backend, and there is nobody to compare it with", "remove feedback");
+  }
+}
+
+/** What least-response-time is in the XDP plane. */
+function* steeredServices(draft: Draft): Iterable<Finding> {
+  const { mode, interfaces } = draft.dataplane;
+  if (mode === "proxy" || (mode === "auto" && interfaces?.length === 0)) return;
+  const isLed = ({ fields }: DraftService): boolean => fields.algorithm !== undefined && isSteered(fields.algorithm, "xdp");
+  for (const service of draft.services.filter(isLed)) {
+    const place = [...service.path, "algorithm"];
+    if (service.pools.some(({ health }) => health?.type === "none")) {
+      yield mode === "xdp" ? error(place, STEERS_BY_PROBES, "choose a type of probe for its pool, or say mode: proxy")
+        : warning(place, STEERS_BY_PROBES, "choose a type of probe for its pool; as it is, the proxy plane serves all services");
+      continue;
+    }
+    yield warning(place, "the XDP plane sees no answers: how long probes take steers the shares of the ring (feedback)",
+      "say mode: proxy where the answers to clients have to be measured");
+    for (const pool of service.pools) yield* sharedShares(draft, service, pool, isLed);
+  }
+}
+
+/** Where the file does not say that the pool is to be steered. */
+function* sharedShares(
+  draft: Draft, service: DraftService, pool: DraftPool, isLed: (service: DraftService) => boolean,
+): Iterable<Finding> {
+  const others = draft.services.filter((each) => each.pools.includes(pool) && !isLed(each)).map(serviceName);
+  if (others.length === 0 || (pool.health?.timing.feedback ?? null) !== null) return;
+  yield warning([...service.path, "algorithm"],
+    `in the XDP plane shares are those of the pool, and steer ${others.join(", ")}, too`,
+    `give it a pool of its own, or pool ${pool.name} feedback: {} to say that it is meant`);
+}
+
+export const PASSIVE_RULES: readonly Rule[] = [outliers, forgottenFlows, idleDamping, idleFeedback, steeredServices];

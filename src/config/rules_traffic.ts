@@ -2,9 +2,8 @@
 // probes. Each rule is a function of the draft. Must never know which plane will run.
 
 import type { Address } from "../model/address.ts";
-import { MEASURES_IN_PROXY } from "../model/features.ts";
 import { translates } from "../model/nat.ts";
-import { comparesLoads, isPickAlgorithm } from "../model/pick.ts";
+import { comparesLoads, isPickAlgorithm, isXdpPick } from "../model/pick.ts";
 import { isPrime } from "../model/ring.ts";
 import { formatPorts, singlePort } from "../model/service_address.ts";
 import type { Draft, DraftService } from "./draft.ts";
@@ -275,17 +274,15 @@ function* pickedFlows(draft: Draft): Iterable<Finding> {
     if (algorithm !== undefined && algorithm !== "bounded-load" && fields.loadFactor !== undefined && fields.loadFactor !== 1.25)
       yield warning([...path, "loadFactor"], `${algorithm} looks at no load factor`, "it is for algorithm: bounded-load");
     if (algorithm === undefined || !isPickAlgorithm(algorithm)) continue;
-    if (draft.dataplane.mode !== "proxy" && algorithm === "least-response-time")
-      yield warning([...path, "algorithm"], `${MEASURES_IN_PROXY}, and the XDP plane leaves this service out`,
-        "with mode: auto, the proxy plane serves all; else use maglev or consistent-hash");
-    else if (draft.dataplane.mode !== "proxy" && comparesLoads(algorithm) && !(forwarding !== undefined && translates(forwarding)))
+    if (draft.dataplane.mode !== "proxy" && comparesLoads(algorithm) && isXdpPick(algorithm)
+      && !(forwarding !== undefined && translates(forwarding)))
       yield warning([...path, "algorithm"],
         `with ${forwarding ?? "this forwarding"} the XDP plane sees only what clients send, and how many `
         + "flows a backend has is known roughly: from the SYN to its client's FIN or RST, or until flowIdle is over",
       "use nat or fullnat where that is not good enough");
     if (fields.secondChance === true)
       yield error([...path, "secondChance"], `with ${algorithm} the owners of its slot say nothing of a flow`, "use algorithm: maglev");
-    if (algorithm !== "bounded-load" && (fields.hash === "source-ip" || (fields.affinityGroup ?? null) !== null))
+    if (algorithm !== "bounded-load" && !(draft.dataplane.mode === "xdp" && !isXdpPick(algorithm)) && (fields.hash === "source-ip" || (fields.affinityGroup ?? null) !== null))
       yield warning([...path, fields.hash === "source-ip" ? "hash" : "affinityGroup"],
         `${algorithm} places each flow for itself, whoever its client is`, "use algorithm: maglev, or bounded-load");
     if (tracking === undefined || tracking === "full") continue;

@@ -156,6 +156,11 @@ export interface Dataplane {
   onSwept?(listener: () => void): void;
   /** Takes the place of an earlier listener. Absent: the plane hears of nothing. */
   onDoubt?(listener: DoubtListener): void;
+  /**
+   * How long a backend ("pool/backend") took to answer clients lately, in milliseconds; null: nobody has measured it.
+   * Absent: the plane sees no answers, or when they came.
+   */
+  answerMs?(backend: string): number | null;
   /** Hears what becomes of flows, where answers are seen. Takes the place of an earlier listener. */
   onFlows?(listener: FlowListener): void;
   /** The supervisor lives (xdp: writes the heartbeat). */

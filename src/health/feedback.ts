@@ -1,18 +1,21 @@
-// Feedback: backends that answer probes later than their pool does get fewer new flows. A layer that takes admission
-// from what a Checker finds, step by step. Knows how long probes took, and time; must never know a plane.
+// Feedback: backends that answer later than their pool does get fewer new flows. A layer that takes admission from what
+// a Checker finds, step by step. Knows how long answers took, those to clients before those to probes, and time; must
+// never know a plane.
 //
 // Nothing of it outlives the process: after a start everybody has all of its share.
 
 import type { Cancel } from "../env.ts";
 import { feedbackStep, type FeedbackRules } from "../model/feedback.ts";
-import type { BackendHealth } from "../model/table.ts";
+import { ADMISSION_MAX, type BackendHealth } from "../model/table.ts";
 import type { Checker, CheckerOptions, HealthTransition } from "./checker.ts";
-import { Layer, withPart, type MakeChecker } from "./layer.ts";
+import { Layer, takesFlows, withPart, type MakeChecker } from "./layer.ts";
 import type { ProbeTarget } from "./target.ts";
 
 export interface FeedbackOptions extends CheckerOptions {
   /** Admissions have changed by a step, and nothing else is new. */
   readonly onStep: () => void;
+  /** How long a backend ("pool/backend") takes to answer clients, in milliseconds; null: nobody has measured it lately. */
+  readonly answerMs: (name: string) => number | null;
 }
 
 interface Pool {
@@ -78,16 +81,18 @@ class Feedback extends Layer {
     });
   }
 
+  /** Whoever takes no flows has none that could move, and nobody is compared with it. */
   #step({ rules, members }: Pool): void {
     const below = this.below.states();
-    const up = members.filter(({ name }) => below.get(name)?.alive === true);
-    const before = up.map(({ name, weight = 1 }) => ({
-      weight, latencyMs: this.#latencyOf(name), share: this.#shares.get(name)?.share ?? 1,
+    const up = members.filter(({ name, weight }) => weight !== 0 && takesFlows(below.get(name)));
+    const { latencies, from } = this.#measured(up);
+    const before = up.map(({ name, weight = 1 }, at) => ({
+      weight: (weight * below.get(name)!.admission) / ADMISSION_MAX, latencyMs: latencies[at] ?? null, share: this.#shares.get(name)?.share ?? 1,
     }));
     const { shares, moved, medianMs } = feedbackStep(before, rules);
     if (moved === 0) return;
     for (const [at, { name }] of up.entries()) {
-      const why = `${Math.round(before[at]!.latencyMs ?? 0)} ms, the pool ${Math.round(medianMs ?? 0)} ms`;
+      const why = `${Math.round(before[at]!.latencyMs ?? 0)} ms, the pool ${Math.round(medianMs ?? 0)} ms${from}`;
       if (shares[at]! >= 1) this.#shares.delete(name);
       else this.#shares.set(name, { share: shares[at]!, why });
     }
@@ -97,7 +102,14 @@ class Feedback extends Layer {
     this.#options.onStep();
   }
 
-  #latencyOf(name: string): number | null {
+  /** Latencies of one kind, or they could not be compared: of clients' flows where all are known, else of probes. */
+  #measured(members: readonly ProbeTarget[]): { readonly latencies: readonly (number | null)[]; readonly from: string } {
+    const answers = members.map(({ name }) => this.#options.answerMs(name));
+    return answers.includes(null)
+      ? { latencies: members.map(({ name }) => this.#probedMs(name)), from: "" } : { latencies: answers, from: " by clients' flows" };
+  }
+
+  #probedMs(name: string): number | null {
     const times = this.below.records(name).filter(({ ok, conclusive }) => ok && conclusive)
       .slice(-RECORDS).map(({ durationMs }) => durationMs);
     return times.length < RECORDS ? null : times.reduce((sum, each) => sum + each, 0) / times.length;

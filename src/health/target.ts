@@ -3,8 +3,11 @@
 
 import type { Address } from "../model/address.ts";
 import type { Config, PoolConfig, ServiceConfig } from "../model/config.ts";
+import { FEEDBACK_DEFAULTS } from "../model/feedback.ts";
+import type { Plane } from "../model/features.ts";
 import type { Health } from "../model/health_check.ts";
 import { needsPort } from "../model/health_check.ts";
+import { isSteered } from "../model/pick.ts";
 import { singleAddress, singlePort } from "../model/service_address.ts";
 import { poolsOf, usesPool } from "../model/split.ts";
 
@@ -40,9 +43,10 @@ export interface ProbeTarget {
  *
  * Nobody asks a backend that only says sorry: there is none to take its place.
  *
- * `through`: whether the plane has ways for probes `via: tunnel`; without them every probe is direct.
+ * The proxy plane has no ways for probes `via: tunnel`: every probe is direct there. In the XDP plane probes steer the
+ * shares of services with least-response-time.
  */
-export function probeTargets(config: Config, through: boolean): readonly ProbeTarget[] {
+export function probeTargets(config: Config, plane: Plane): readonly ProbeTarget[] {
   const servicePorts = new Map<string, number>();
   for (const service of config.services) {
     const port = singlePort(service.ports);
@@ -50,7 +54,8 @@ export function probeTargets(config: Config, through: boolean): readonly ProbeTa
   }
   return config.pools.flatMap((pool) => {
     const isProbed = pool.health.type !== "none" && needsPort(pool.health.type);
-    const places = through ? placesOf(pool, config.services) : [];
+    const places = plane === "xdp" ? placesOf(pool, config.services) : [];
+    const health = healthOf(pool, config.services, plane);
     return pool.backends.filter((backend) => backend.name !== pool.sorry).flatMap((backend) => {
       const ownPort = pool.health.type === "none" ? null : pool.health.port;
       const port = ownPort ?? backend.port ?? servicePorts.get(pool.name) ?? (isProbed ? undefined : 0);
@@ -58,11 +63,17 @@ export function probeTargets(config: Config, through: boolean): readonly ProbeTa
       const name = `${pool.name}/${backend.name}`;
       const { address } = backend;
       return [{
-        name, pool: pool.name, backend: backend.name, address, port, health: pool.health, weight: backend.weight,
+        name, pool: pool.name, backend: backend.name, address, port, health, weight: backend.weight,
         through: places.map((place) => ({ ...place, backend: name })),
       }];
     });
   });
+}
+
+/** Shares are a pool's: all services that use it have them. */
+function healthOf({ name, health }: PoolConfig, services: readonly ServiceConfig[], plane: Plane): Health {
+  const steers = services.some((service) => isSteered(service.algorithm, plane) && usesPool(service, name));
+  return health.type === "none" || !steers ? health : { feedback: FEEDBACK_DEFAULTS, ...health };
 }
 
 /**

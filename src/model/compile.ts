@@ -15,7 +15,7 @@ import { quicRouting } from "./quic_servers.ts";
 import { formatServiceAddress, singlePort } from "./service_address.ts";
 import type { RingMember, RingMemo } from "./table_ring.ts";
 import { createRingMemo, saysSorry, takesFlows } from "./table_ring.ts";
-import { isPickAlgorithm, pickWeight } from "./pick.ts";
+import { isPickAlgorithm, isSteered, pickWeight } from "./pick.ts";
 import type { Picking } from "./pick.ts";
 import { poolsOf } from "./split.ts";
 import { trackingOf } from "./flow_decide.ts";
@@ -124,7 +124,8 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
     const candidates = memberships[position]!.members.map((member): Candidate =>
       ({ ...member, backend: ruled.get(member.pool)!.backends[member.position]! }));
     for (const candidate of candidates) addDestination(destinations, candidate, service, claimed);
-    return follow(compileService(service, candidates, claimed, intent.hashSeed, memo, warnings));
+    const made = compileService(service, candidates, claimed, intent.hashSeed, memo, warnings);
+    return follow(isSteered(service.algorithm, intent.plane ?? null) ? { ...made, picking: null } : made);
   });
   memo.rotate();
   return {

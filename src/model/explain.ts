@@ -13,7 +13,7 @@ import { namesOf, secondChanceSteps, stateSteps } from "./explain_states.ts";
 import { ringFor, splitSteps } from "./explain_split.ts";
 import { connectionIdSteps, shortHeader } from "./explain_quic.ts";
 import { keyWord } from "./permutation.ts";
-import type { PickAlgorithm } from "./pick.ts";
+import { isSteered, type PickAlgorithm } from "./pick.ts";
 import { formatServiceAddress, isExact, PROTOCOL_NUMBERS } from "./service_address.ts";
 import type { SlotChoice } from "./split.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
@@ -152,8 +152,10 @@ function policySteps(service: Service, client: Client, verdict: string): Explain
   }];
 }
 
-/** What is told below is of packets whose flow nobody knows and that begin none. */
-function pickSteps({ picking }: Service): ExplainStep[] {
+/** What is told below is of packets whose flow nobody knows and that begin none, unless the ring places all flows. */
+function pickSteps({ picking, config: { algorithm } }: Service): ExplainStep[] {
+  if (picking === null && isSteered(algorithm, "xdp"))
+    return [{ step: "algorithm", detail: `${algorithm} goes by the ring in this plane, and how long probes take steers its shares` }];
   if (picking === null) return [];
   return [{
     step: "algorithm", detail: `${picking.by} ${PICKED_BY[picking.by]}, and the flow table keeps it there; the slot below is `

@@ -3,6 +3,7 @@
 // how a plane works.
 
 import type { Config, Forwarding } from "./config.ts";
+import { isSteered } from "./pick.ts";
 import { usesPool } from "./split.ts";
 
 export type Plane = "xdp" | "proxy";
@@ -25,7 +26,7 @@ export const PORTS_WITHOUT_SOCKETS = "the proxy plane has a socket for each port
 /** Why the XDP plane cannot serve a config, whose other services are then not served by it either. */
 export const KEEPS_FAMILY = "the XDP plane's fullnat keeps the IP version";
 
-export const MEASURES_IN_PROXY = "only the proxy plane sees how long backends take to answer";
+export const STEERS_BY_PROBES = "the XDP plane sees no answers, and goes by how long probes take: least-response-time needs probes there";
 
 /** A service, with what it asks for: "web (fullnat)". */
 export interface Refused {
@@ -33,13 +34,14 @@ export interface Refused {
   readonly why: string;
 }
 
-/** Services that the XDP plane cannot serve. */
+/** Services that the XDP plane cannot serve, or not as they are meant. */
 export function refusedByXdp({ services, pools }: Pick<Config, "services" | "pools">): Refused[] {
   return services.flatMap((service): Refused[] => {
     const { name, forwarding, algorithm, network } = service;
-    if (algorithm === "least-response-time") return [{ service: `${name} (${algorithm})`, why: MEASURES_IN_PROXY }];
-    const isMixed = pools.filter((pool) => usesPool(service, pool.name))
-      .some(({ backends }) => backends.some(({ address }) => address.family !== network.address.family));
+    const used = pools.filter((pool) => usesPool(service, pool.name));
+    const isUnprobed = used.some(({ health }) => health.type === "none");
+    if (isSteered(algorithm, "xdp") && isUnprobed) return [{ service: `${name} (${algorithm})`, why: STEERS_BY_PROBES }];
+    const isMixed = used.some(({ backends }) => backends.some(({ address }) => address.family !== network.address.family));
     return forwarding === "fullnat" && isMixed
       ? [{ service: `${name} (${forwarding})`, why: `${KEEPS_FAMILY}, and a backend has the other one` }] : [];
   });
@@ -95,7 +97,7 @@ export const FEATURES = {
       fullnat: "honoured",
     },
   },
-  "services[].algorithm": { xdp: { partly: MEASURES_IN_PROXY }, proxy: "honoured" },
+  "services[].algorithm": { xdp: { partly: STEERS_BY_PROBES }, proxy: "honoured" },
   "services[].split": { xdp: "honoured", proxy: "honoured" },
   "services[].gue": {
     xdp: {

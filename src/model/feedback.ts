@@ -13,7 +13,11 @@ export interface FeedbackRules {
   readonly movedPercentPerSecond: number;
 }
 
+/** Where nobody says otherwise. */
+export const FEEDBACK_DEFAULTS: FeedbackRules = { intervalMs: 5000, floorPercent: 25, deadBandPercent: 10, movedPercentPerSecond: 0.5 };
+
 export interface FeedbackMember {
+  /** What all of its share is, beside those of the others. */
   readonly weight: number;
   /** Null: nothing was measured; it has all of its share then. */
   readonly latencyMs: number | null;

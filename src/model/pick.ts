@@ -3,6 +3,7 @@
 // does not know it. bpf/pick.h is its twin.
 
 import type { Algorithm } from "./config.ts";
+import type { Plane } from "./features.ts";
 import { slotOf } from "./flow_hash.ts";
 import { drawBase, lendingDraw } from "./lending.ts";
 import { costOf } from "./peak_ewma.ts";
@@ -12,7 +13,7 @@ import { ADMISSION_MAX } from "./table.ts";
 /** Algorithms that do not place flows by their hash alone. */
 export type PickAlgorithm = Exclude<Algorithm, "maglev" | "consistent-hash">;
 
-/** Those of which the XDP program has what they look at. */
+/** Those of which the XDP program has what they look at; the other goes by its ring there, and feedback steers the shares. */
 export type XdpPick = Exclude<PickAlgorithm, "least-response-time">;
 
 /** How a service picks. */
@@ -69,6 +70,11 @@ export function isPickAlgorithm(algorithm: Algorithm): algorithm is PickAlgorith
 
 export function isXdpPick(by: PickAlgorithm): by is XdpPick {
   return by !== "least-response-time";
+}
+
+/** Whether the shares of the service's pools follow how long their backends take to answer probes there. */
+export function isSteered(algorithm: Algorithm, plane: Plane | null): boolean {
+  return plane === "xdp" && isPickAlgorithm(algorithm) && !isXdpPick(algorithm);
 }
 
 /** Whether it matters how many flows backends have. */

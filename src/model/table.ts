@@ -3,6 +3,7 @@
 
 import type { Address } from "./address.ts";
 import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig, Subset } from "./config.ts";
+import type { Plane } from "./features.ts";
 import type { NatTable } from "./nat.ts";
 import type { Picking } from "./pick.ts";
 import type { RememberLimits } from "./remember_pace.ts";
@@ -73,6 +74,8 @@ export interface Intent {
   readonly health: ReadonlyMap<string, BackendHealth>;
   /** Wall clock, milliseconds: expires overrides. */
   readonly nowMs: number;
+  /** The one that the table is for. Absent: no matter which. */
+  readonly plane?: Plane;
 }
 
 /** One destination: a pool's backend at an effective port with a way of forwarding. Shared by the services that use it. */

@@ -37,14 +37,15 @@ export type OpenPlane = (config: Config) => Promise<OpenedPlane>;
 
 /**
  * Makes the checker. `initial` is what an earlier supervisor knew; `onTransition` is called after each
- * change of a backend's health, `onStep` when only admissions have grown; `connectThrough` connects by the plane that
- * serves then.
+ * change of a backend's health, `onStep` when only admissions have changed; `connectThrough` connects by the plane that
+ * serves then, and `answerMs` says how long a backend takes to answer clients there, where that is known.
  */
 export type StartChecker = (
   initial: ReadonlyMap<string, BackendHealth>,
   onTransition: (transition: HealthTransition) => void,
   connectThrough: ConnectThrough,
   onStep: () => void,
+  answerMs: (name: string) => number | null,
 ) => Checker;
 
 /** Totals since the start, for the metrics. */

@@ -255,7 +255,7 @@ export class Engine {
     const before = checker.states();
     const out = this.#maintained();
     this.#unprobed = out.join();
-    const targets = probeTargets(config, seat.plane.mode === "xdp").filter(({ name }) => !out.includes(name));
+    const targets = probeTargets(config, seat.plane.mode).filter(({ name }) => !out.includes(name));
     checker.update(targets);
     if (this.#table === null) return;
     if (targets.every(({ through }) => through.length === 0)) seat.plane.endProbes();
@@ -308,7 +308,7 @@ export class Engine {
     const sweeps = plane.sweeps?.() ?? null;
     const shown = isPublished ? ledger : plane.ledger(generation + 1);
     try {
-      return compile(this.intent(accepted), {
+      return compile({ ...this.intent(accepted), plane: plane.mode }, {
         ledger, generation, ...(sweeps === null ? {} : { changes: { nowMs, shown, sweeps } }),
       }, this.#memo);
     } catch (error) {

@@ -2,6 +2,7 @@
 // Knows the door of a Checker only.
 
 import type { Checker, CheckerOptions, HealthTransition, ProbeRecord } from "../../src/health/checker.ts";
+import type { FeedbackOptions } from "../../src/health/feedback.ts";
 import { statusOf, type MakeChecker } from "../../src/health/layer.ts";
 import type { ProbeTarget } from "../../src/health/target.ts";
 import { parseAddress } from "../../src/model/address.ts";
@@ -23,15 +24,18 @@ export class LayerWorld {
   steps = 0;
   /** How long the probes of each took, by "pool/backend". */
   readonly times = new Map<string, number>();
+  /** How long each took to answer clients, by "pool/backend". */
+  readonly answers = new Map<string, number>();
   #states: ReadonlyMap<string, BackendHealth> = new Map();
   #hear: CheckerOptions["onTransition"] = () => undefined;
   readonly checker: Checker;
 
   /** `lay`: makes the layers over what it is given. */
-  constructor(lay: (options: CheckerOptions & { readonly onStep: () => void }, make: MakeChecker) => Checker) {
+  constructor(lay: (options: FeedbackOptions, make: MakeChecker) => Checker) {
     const options = {
       env: this.env, probe: () => Promise.reject(new Error("nobody probes here")),
       onTransition: (transition: HealthTransition) => { this.told.push(transition); }, onStep: () => { this.steps += 1; },
+      answerMs: (name: string) => this.answers.get(name) ?? null,
     };
     this.checker = lay(options, ({ onTransition }) => {
       this.#hear = onTransition;

@@ -4,6 +4,7 @@
 import { Failure } from "../../src/errors.ts";
 import { createChecker } from "../../src/health/checker.ts";
 import { createDamping } from "../../src/health/damping.ts";
+import { createFeedback } from "../../src/health/feedback.ts";
 import { createOutliers } from "../../src/health/outliers.ts";
 import { createSlowStart } from "../../src/health/slow_start.ts";
 import type { Certificate, Outcome } from "../../src/health/judge.ts";
@@ -31,6 +32,8 @@ export class World {
   readonly dead = new Set<string>();
   /** "pool/backend" that answer, and ask for a drain. */
   readonly leaving = new Set<string>();
+  /** "pool/backend" whose answers to probes take so long, in milliseconds; the others' take 1. */
+  readonly slow = new Map<string, number>();
   /** What probes are shown, as over TLS. */
   certificate: Certificate | null = null;
   /** "pool/backend" that say nothing at all, so that a probe lasts until its timeout. */
@@ -92,13 +95,14 @@ export class World {
       state: openStateDirectory(STATE, env, (message) => { this.setAside.push(message); }),
       parse: parseSketch,
       openPlane: (config) => this.#open(config),
-      startChecker: (initial, onTransition, connectThrough, onStep) => createSlowStart({
+      startChecker: (initial, onTransition, connectThrough, onStep, answerMs) => createSlowStart({
         env, initial, onTransition, onStep,
         probe: (target) => {
           for (const place of target.through) connectThrough(place);
           return this.#probe(target);
         },
-      }, (below) => createDamping(below, (next) => createOutliers(next, createChecker))),
+      }, (below) => createFeedback({ ...below, onStep, answerMs },
+        (next) => createDamping(next, (last) => createOutliers(last, createChecker)))),
       file: FILE,
       first: await parseOrThrow(FILE, bytes, parseSketch),
     });
@@ -127,7 +131,7 @@ export class World {
     }
     return Promise.resolve(this.dead.has(name)
       ? { ok: false, conclusive: true, reason: "connection refused", durationMs: 1 }
-      : { ok: true, conclusive: true, reason: "connected", durationMs: 1, ...(this.leaving.has(name) ? { drains: true } : {}),
+      : { ok: true, conclusive: true, reason: "connected", durationMs: this.slow.get(name) ?? 1, ...(this.leaving.has(name) ? { drains: true } : {}),
         ...(this.certificate === null ? {} : { certificate: this.certificate }) });
   }
 

@@ -3,6 +3,7 @@
 import { expect, it } from "vitest";
 import { createFeedback } from "../../src/health/feedback.ts";
 import type { Health } from "../../src/model/health_check.ts";
+import { ADMISSION_MAX } from "../../src/model/table.ts";
 import { DOWN, LayerWorld, target, UP } from "../support/layer_world.ts";
 
 const PLAIN: Health = {
@@ -46,6 +47,37 @@ it("gives it back when the slow one is as fast as the others, is down, or is ste
   expect(world.share("web/a")).toBe(80);
   world.checker.update(NAMES.map((name) => target(name, PLAIN)));
   expect([world.share("web/a"), world.env.timers()]).toEqual([100, 0]);
+});
+
+it("goes by what clients wait for where that is known of all that take flows, and else by probes", () => {
+  const world = scene(STEERED);
+  for (const name of NAMES) world.answers.set(name, name === "web/b" ? 200 : 40);
+  world.env.advanceSync(5000);
+  expect(NAMES.map((name) => world.share(name))).toEqual([100, 80, 100, 100]);
+  expect(world.state("web/b")?.reason).toBe("connected (feedback: 80%, 200 ms, the pool 40 ms by clients' flows)");
+  world.answers.delete("web/d");
+  world.env.advanceSync(60_000);
+  expect(NAMES.map((name) => world.share(name))).toEqual([25, 100, 100, 100]);
+  // Of one that takes none there is nothing to know.
+  world.turns("web/d", { ...UP, admission: 0 });
+  world.env.advanceSync(60_000);
+  expect(NAMES.map((name) => world.share(name))).toEqual([100, 32, 100, 0]);
+});
+
+it("takes its part of what an agent has left, and counts as moved what that is", () => {
+  const world = scene(STEERED);
+  world.turns("web/a", { ...UP, admission: ADMISSION_MAX / 2 });
+  world.env.advanceSync(5000);
+  // Half of a backend in three and a half is a seventh of the flows, of which five percent of all are 35.
+  expect(world.share("web/a")).toBe(Math.round(50 * (1 - 0.05 * 7)));
+});
+
+it("lets whoever takes no flows be, and compares nobody with it", () => {
+  const world = scene(STEERED);
+  for (const name of ["web/c", "web/d"]) world.turns(name, { ...UP, admission: 0 });
+  world.times.set("web/b", 100);
+  world.env.advanceSync(60_000);
+  expect([NAMES.map((name) => world.share(name)), world.steps]).toEqual([[100, 100, 0, 0], 0]);
 });
 
 it("leaves alone whom nothing is known of, and who is not steered", () => {

@@ -51,6 +51,10 @@ describe("the book", () => {
     nowMs = DECAY_MS;
     book.connected("web/a", 4);
     expect(book.of("web/a")).toBeCloseTo(4 + 30 / Math.E, 9);
+    // As measured, for as long as that says something.
+    expect([book.lately("web/a"), book.lately("web/b"), book.lately("web/c")]).toEqual([34, 500, null]);
+    nowMs = DECAY_MS + 1;
+    expect([book.lately("web/a"), book.lately("web/b")]).toEqual([34, null]);
     book.keep(new Set(["web/b"]));
     expect(book.of("web/a")).toBeNull();
   });

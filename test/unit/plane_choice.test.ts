@@ -6,6 +6,7 @@ import { parseConfig } from "../../src/config/parse.ts";
 import { openDataplane } from "../../src/dataplane/open.ts";
 import { probeHost } from "../../src/dataplane/probe.ts";
 import type { Config } from "../../src/model/config.ts";
+import type { PoolHealth } from "../../src/model/health_check.ts";
 import type { FakeEnv } from "../support/fake_env.ts";
 import { createFakeEnv } from "../support/fake_env.ts";
 
@@ -67,6 +68,15 @@ describe("the reasons for the proxy", () => {
       expect(told).toContain("s6 (fullnat) and 1 more: the XDP plane's fullnat keeps the IP version");
       for (const each of ["dataplane.interfaces is empty", "addon: ", "capabilities: "]) expect(told).toContain(each);
     }
+  });
+});
+
+describe("least-response-time", () => {
+  it.each([["none", 1], ["tcp", 0]] as const)("with probes of type %s is a reason %i times", async (type, times) => {
+    const { pools, ...config } = configOf(["l2"], "[eth9]", ", algorithm: least-response-time");
+    const health = { ...pools[0]!.health, type } as PoolHealth;
+    const { reason } = await choiceOn(hostWith([]), { ...config, pools: [{ ...pools[0]!, health }] });
+    expect(reason.split("s0 (least-response-time): the XDP plane sees no answers")).toHaveLength(times + 1);
   });
 });
 

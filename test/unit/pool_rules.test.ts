@@ -168,7 +168,7 @@ describe("a sorry backend", () => {
 
   it("is probed by nobody, and explained", () => {
     const sketch = sorry();
-    expect(probeTargets(configOf({ ...sketch, probes: true }), false).map(({ backend }) => backend)).toEqual(["a", "b"]);
+    expect(probeTargets(configOf({ ...sketch, probes: true }), "proxy").map(({ backend }) => backend)).toEqual(["a", "b"]);
     const table = tableOf(sketch, allDown);
     const told = explain(table, configOf(sketch), table.services[0]!,
       { address: address("192.0.2.1"), port: 1000 }, { address: address("203.0.113.10"), port: 80 });

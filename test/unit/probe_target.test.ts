@@ -3,6 +3,8 @@
 import { describe, expect, it } from "vitest";
 import { probeTargets } from "../../src/health/target.ts";
 import type { Config } from "../../src/model/config.ts";
+import type { Plane } from "../../src/model/features.ts";
+import { FEEDBACK_DEFAULTS } from "../../src/model/feedback.ts";
 import type { PoolHealth } from "../../src/model/health_check.ts";
 import { config, service } from "../support/proxy_world.ts";
 
@@ -22,7 +24,7 @@ function withHealth(wanted: Config, health: PoolHealth, port: number | null = nu
 const BACKENDS = { a: { address: "10.0.0.1", port: 8080 }, b: { address: "10.0.0.2", port: 8081 } };
 
 function ports(wanted: Config): string[] {
-  return probeTargets(wanted, true).map(({ name, address, port }) => `${name} ${address.text} ${port}`);
+  return probeTargets(wanted, "xdp").map(({ name, address, port }) => `${name} ${address.text} ${port}`);
 }
 
 describe("probeTargets", () => {
@@ -48,9 +50,31 @@ describe("probeTargets", () => {
   });
 });
 
+describe("probeTargets of services that go by how long backends take", () => {
+  const least = { algorithm: "least-response-time" } as const;
+  const own = { intervalMs: 1000, floorPercent: 1, deadBandPercent: 1, movedPercentPerSecond: 1 };
+  const rules = (plane: Plane, health: PoolHealth): unknown[] => {
+    const wanted = config([service({ name: "a", port: 80, pool: "led", ...least }), service({ name: "b", port: 81, pool: "led" }),
+      service({ name: "c", port: 82, pool: "free" })], { led: { a: BACKENDS.a }, free: { a: BACKENDS.a } });
+    return probeTargets(withHealth(wanted, health), plane).map(({ name, health: found }) =>
+      [name, found.type === "none" ? "none" : found.feedback]);
+  };
+
+  it("steers their pools in the XDP plane, as the pool says or by the defaults, and no other pool", () => {
+    expect(rules("xdp", TCP)).toEqual([["led/a", FEEDBACK_DEFAULTS], ["free/a", undefined]]);
+    expect(rules("xdp", { ...TCP, feedback: own })).toEqual([["led/a", own], ["free/a", own]]);
+    expect(rules("xdp", { type: "none" })).toEqual([["led/a", "none"], ["free/a", "none"]]);
+  });
+
+  it("steers in the proxy plane, which measures answers, only whoever asks for it", () => {
+    expect(rules("proxy", TCP)).toEqual([["led/a", undefined], ["free/a", undefined]]);
+    expect(rules("proxy", { ...TCP, feedback: own })).toEqual([["led/a", own], ["free/a", own]]);
+  });
+});
+
 describe("probeTargets through the plane", () => {
   const through = (wanted: Config, health: Partial<typeof TCP> = {}): string[] =>
-    probeTargets(withHealth(wanted, { ...TCP, via: "tunnel", ...health }), true)[0]!.through
+    probeTargets(withHealth(wanted, { ...TCP, via: "tunnel", ...health }), "xdp")[0]!.through
       .map(({ service: name, backend, address, port }) => `${name} ${backend} ${address.text} ${port}`);
   const ipip = { forwarding: "ipip" } as const;
 
@@ -87,8 +111,8 @@ describe("probeTargets through the plane", () => {
     const wanted = config([service({ name: "web", port: 80, ...ipip })], { web: BACKENDS });
     const tunnel = withHealth(wanted, { ...TCP, via: "tunnel" });
     for (const targets of [
-      probeTargets(tunnel, false), probeTargets(withHealth(wanted, TCP), true),
-      probeTargets(withHealth(config([], { web: BACKENDS }), { ...TCP, via: "tunnel" }), true),
+      probeTargets(tunnel, "proxy"), probeTargets(withHealth(wanted, TCP), "xdp"),
+      probeTargets(withHealth(config([], { web: BACKENDS }), { ...TCP, via: "tunnel" }), "xdp"),
     ]) {
       expect(targets.map((each) => each.through)).toEqual([[], []]);
     }

@@ -216,7 +216,7 @@ describe("what is said of a split service", () => {
     const { config } = intentOf({ ...CANARY, forwarding: "nat" });
     const probed = { ...config, pools: config.pools.map((pool) => ({ ...pool, health: configOf({
       pools: { web: ["a"] }, services: [], probes: true }).pools[0]!.health })) };
-    const used = probeTargets(probed, false).map(({ name, port }) => `${name} ${port}`);
+    const used = probeTargets(probed, "proxy").map(({ name, port }) => `${name} ${port}`);
     expect(used).toEqual(["web/a 80", "web/b 80", "web/c 80", "canary/a 80", "canary/b 80"]);
     expect(wayTargets(config).map(({ name }) => name)).toEqual(["web/a", "web/b", "web/c", "canary/a", "canary/b"]);
   });

@@ -2,7 +2,7 @@
 // bytes to the backend's first ones. Knows names and times; must never know a socket.
 
 import type { Clock } from "../../env.ts";
-import { decayed, withSample, withWait, type PeakEwma } from "../../model/peak_ewma.ts";
+import { DECAY_MS, decayed, withSample, withWait, type PeakEwma } from "../../model/peak_ewma.ts";
 
 type Book = Map<string, PeakEwma>;
 
@@ -29,8 +29,15 @@ export class Latencies {
   /** Both together; null: nothing was measured yet. */
   of(backend: string): number | null {
     const nowMs = this.#clock.monotonicMs();
-    const known = [this.#connects.get(backend), this.#answers.get(backend)].filter((each) => each !== undefined);
+    const known = this.#known(backend);
     return known.length === 0 ? null : known.reduce((sum, each) => sum + decayed(each, nowMs), 0);
+  }
+
+  /** The same as it was measured last; null: that is so long ago that it says nothing any more. */
+  lately(backend: string): number | null {
+    const sinceMs = this.#clock.monotonicMs() - DECAY_MS;
+    const known = this.#known(backend);
+    return known.some(({ atMs }) => atMs >= sinceMs) ? known.reduce((sum, { ms }) => sum + ms, 0) : null;
   }
 
   all(): ReadonlyMap<string, number> {
@@ -43,6 +50,10 @@ export class Latencies {
     for (const book of [this.#connects, this.#answers]) {
       for (const name of book.keys()) if (!backends.has(name)) book.delete(name);
     }
+  }
+
+  #known(backend: string): readonly PeakEwma[] {
+    return [this.#connects.get(backend), this.#answers.get(backend)].filter((each) => each !== undefined);
   }
 
   #sample(book: Book, backend: string, ms: number): void {

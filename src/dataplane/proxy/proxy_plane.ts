@@ -107,6 +107,9 @@ class ProxyPlane implements Dataplane {
 
   endProbes(): void { /* direct ones need nothing */ }
 
+  /** Of services with least-response-time. */
+  answerMs(backend: string): number | null { return this.#latencies.lately(backend); }
+
   ledger(): Ledger {
     return EMPTY_LEDGER;
   }

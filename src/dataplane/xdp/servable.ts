@@ -1,13 +1,10 @@
 // What of a table the XDP plane can serve, and why not the rest. Pure.
 
-import { MEASURES_IN_PROXY } from "../../model/features.ts";
-import { isXdpPick } from "../../model/pick.ts";
 import { translates } from "../../model/nat.ts";
 import type { ForwardingTable, Service } from "../../model/table.ts";
 
 /** Why this plane cannot serve the service, or null. */
-function obstacle({ config: { forwarding, network }, destinations, picking }: Service, table: ForwardingTable): string | null {
-  if (picking !== null && !isXdpPick(picking.by)) return MEASURES_IN_PROXY;
+function obstacle({ config: { forwarding, network }, destinations }: Service, table: ForwardingTable): string | null {
   const { family } = network.address;
   const other = destinations.map((id) => table.destinations.get(id)).find((one) => one?.address.family !== family);
   if (!translates(forwarding) || other === undefined) return null;
