@@ -3,7 +3,7 @@
 //
 //   GET /          its name                    TCP 7   everything back, half-close honoured
 //                                              TCP 9   its name and a newline, then everything back
-//   GET /health    200, or 503 after POST /sick (POST /well ends that)
+//   GET /health    200, or 503 after POST /sick (POST /well ends that); after POST /slow?ms=N so much later
 //   GET /bytes?n=N N bytes of a fixed sequence     UDP 7   its name, a newline, the datagram
 //   POST /digest   SHA-256 of the body                        GET /datagrams  how many came there
 
@@ -13,9 +13,11 @@ import { createServer } from "node:http";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer as createTcpServer } from "node:net";
 import { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const [, , name = "backend", httpPort = "80", echoPort = "7", ...addresses] = process.argv;
 let sick = false;
+let slowMs = 0;
 let datagrams = 0;
 
 /** The byte at each offset of /bytes: 251 is prime, so no power of two hides a shifted block. */
@@ -45,7 +47,11 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
     response.end(`${datagrams}\n`);
     return;
   }
-  if (url.pathname === "/health") response.statusCode = sick ? 503 : 200;
+  if (request.method === "POST" && url.pathname === "/slow") slowMs = Number(url.searchParams.get("ms") ?? "0");
+  if (url.pathname === "/health") {
+    response.statusCode = sick ? 503 : 200;
+    await sleep(slowMs);
+  }
   if (url.pathname === "/bytes") {
     const total = Number(url.searchParams.get("n") ?? "0");
     response.setHeader("content-length", total);
