@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { raiseLab, VIP4, type Lab } from "../scripts/lab_network.ts";
-import { firstLine, instanceName, ROOT, startInstance } from "../scripts/lab_services.ts";
+import { firstLine, instanceName, ROOT, startInstance, waitFor, type Instance } from "../scripts/lab_services.ts";
 import { runIn, spawnIn, startReaper, sweepLeftovers } from "../scripts/namespaces.ts";
 import { onPath } from "../scripts/search_path.ts";
 import { parseConfig } from "../src/config/parse.ts";
@@ -76,10 +76,20 @@ async function serve(lab: Lab): Promise<void> {
   }));
 }
 
-/** A pool for each policy, since the load of a backend is that of all services of its pool. Nobody probes: that is load too. */
+/** What feedback steers in the XDP plane, which is not there at once. */
+const STEERED = "least-response-time";
+/** Every second, and in line with the requests; who answers late is not to be down for that. */
+const PROBED = `{ type: http, port: ${FIRST_PORT + PORTS}, interval: 1s, fall: 1000 }`;
+const SETTLED_WITHIN_MS = 300_000;
+
+/**
+ * A pool for each policy, since the load of a backend is that of all services of its pool. Nobody probes but where that
+ * steers: it is load too.
+ */
 function configText(instance: string, lab: Lab, mode: "xdp" | "proxy", policies: readonly string[]): string {
   const backends = lab.backends.map(({ name, ipv4 }) => `{ name: ${name}, address: "${ipv4}" }`).join(", ");
-  const pools = policies.map((policy) => `  ${policy}: { health: { type: none }, backends: [${backends}] }`);
+  const pools = policies.map((policy) =>
+    `  ${policy}: { health: ${mode === "xdp" && policy === STEERED ? PROBED : "{ type: none }"}, backends: [${backends}] }`);
   const services = policies.map((policy) =>
     `  - { name: ${policy}, address: "${VIP4}", port: ${portOf(policy)}, pool: ${policy}, forwarding: l2, algorithm: ${policy} }`);
   return `version: 1
@@ -99,6 +109,14 @@ function servedBy(lab: Lab, mode: "xdp" | "proxy"): readonly string[] {
   if ("problems" in parsed) throw new Error(`the benchmark's config: ${JSON.stringify(parsed.problems)}`);
   const refused = new Set(refusedByXdp(parsed.config).map(({ service }) => service.split(" ")[0]));
   return POLICIES.filter((policy) => !refused.has(policy));
+}
+
+/** Until the slow one has what feedback leaves it, within the dead band. */
+async function settle({ api }: Instance, slow: string): Promise<void> {
+  await waitFor("feedback to settle", SETTLED_WITHIN_MS, async () => {
+    const found = (await api.backends()).find(({ name }) => name === `${STEERED}/${slow}`);
+    return Number(/feedback: (\d+)%/.exec(found?.reason ?? "")?.[1] ?? 100) <= 35;
+  });
 }
 
 function startHaproxy(lab: Lab, directory: string): ChildProcess {
@@ -150,7 +168,10 @@ async function measure(contestants: readonly Contestant[], options: SlowBackendO
   return contestants.map((each) => ({ who: each.who, policy: each.policy, rounds: rounds.get(each) ?? [] }));
 }
 
-/** Runs the benchmark; needs root and the lab's programs. Some 10 s, and a little more than `seconds` for each policy and round. */
+/**
+ * Runs the benchmark; needs root and the lab's programs. Some 10 s, a minute until feedback has settled, and a little more
+ * than `seconds` for each policy and round.
+ */
 export async function benchSlowBackend(options: SlowBackendOptions): Promise<SlowBackendBench> {
   sweepLeftovers();
   const reaper = startReaper();
@@ -158,7 +179,10 @@ export async function benchSlowBackend(options: SlowBackendOptions): Promise<Slo
   const directory = mkdtempSync(join(tmpdir(), "pointsman-slow-"));
   const closers: (() => Promise<void> | void)[] = [() => { rmSync(directory, { recursive: true, force: true }); }];
   try {
+    const { only, rounds, seconds } = options;
     const contestants: Contestant[] = [];
+    const isTaken = ({ who, policy }: Pick<Contestant, "who" | "policy">): boolean => only === null || only.test(`${who} ${policy}`);
+    let settled: () => Promise<void> = () => Promise.resolve();
     for (const mode of ["xdp", "proxy"] as const) {
       const lab = raiseLab({ label: `slow-${mode}`, backends: SETTING.backends, mtu: 1500, localVip: mode === "proxy" });
       closers.push(() => { lab.close(); });
@@ -169,13 +193,14 @@ export async function benchSlowBackend(options: SlowBackendOptions): Promise<Slo
       closers.push(() => instance.remove());
       const who = mode === "xdp" ? "pointsman XDP" : "pointsman proxy";
       contestants.push(...served.map((policy) => ({ who, policy, lab, port: portOf(policy) } as const)));
+      if (mode === "xdp" && isTaken({ who, policy: STEERED })) settled = () => settle(instance, lab.backends[0]!.name);
       if (mode === "xdp" || !onPath("haproxy")) continue;
       const haproxy = startHaproxy(lab, directory);
       closers.push(() => { haproxy.kill("SIGKILL"); });
       contestants.push(...HAPROXY_POLICIES.map((policy, at) => ({ who: "HAProxy", policy, lab, port: HAPROXY_PORT + at } as const)));
     }
-    const { only, rounds, seconds } = options;
-    const taken = contestants.filter(({ who, policy }) => only === null || only.test(`${who} ${policy}`));
+    const taken = contestants.filter(isTaken);
+    await settled();
     return {
       machine: describeMachine(), command: `pointsman bench slow_backend --rounds ${rounds} --seconds ${seconds}`,
       seconds, rounds, loadAverage, setting: SETTING, haproxy: await haproxyVersion(), rows: await measure(taken, options),

@@ -282,7 +282,8 @@ function* pickedFlows(draft: Draft): Iterable<Finding> {
       "use nat or fullnat where that is not good enough");
     if (fields.secondChance === true)
       yield error([...path, "secondChance"], `with ${algorithm} the owners of its slot say nothing of a flow`, "use algorithm: maglev");
-    if (algorithm !== "bounded-load" && !(draft.dataplane.mode === "xdp" && !isXdpPick(algorithm)) && (fields.hash === "source-ip" || (fields.affinityGroup ?? null) !== null))
+    const looksAtHash = algorithm === "bounded-load" || (draft.dataplane.mode === "xdp" && !isXdpPick(algorithm));
+    if (!looksAtHash && (fields.hash === "source-ip" || (fields.affinityGroup ?? null) !== null))
       yield warning([...path, fields.hash === "source-ip" ? "hash" : "affinityGroup"],
         `${algorithm} places each flow for itself, whoever its client is`, "use algorithm: maglev, or bounded-load");
     if (tracking === undefined || tracking === "full") continue;

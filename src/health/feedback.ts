@@ -87,7 +87,8 @@ class Feedback extends Layer {
     const up = members.filter(({ name, weight }) => weight !== 0 && takesFlows(below.get(name)));
     const { latencies, from } = this.#measured(up);
     const before = up.map(({ name, weight = 1 }, at) => ({
-      weight: (weight * below.get(name)!.admission) / ADMISSION_MAX, latencyMs: latencies[at] ?? null, share: this.#shares.get(name)?.share ?? 1,
+      weight: (weight * below.get(name)!.admission) / ADMISSION_MAX, latencyMs: latencies[at] ?? null,
+      share: this.#shares.get(name)?.share ?? 1,
     }));
     const { shares, moved, medianMs } = feedbackStep(before, rules);
     if (moved === 0) return;
