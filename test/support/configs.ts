@@ -8,6 +8,7 @@ import type {
   Algorithm, BackendConfig, Config, DataplaneMode, Forwarding, Gue, HashInput, HashSeed, IgnoredKeys,
   PoolConfig, Problem, ServiceConfig, Subset, Tracking,
 } from "../../src/model/config.ts";
+import type { FeedbackRules } from "../../src/model/feedback.ts";
 import type { DampingRules, OutlierRules, PoolHealth } from "../../src/model/health_check.ts";
 import { serviceAt } from "./service_at.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
@@ -68,6 +69,7 @@ export interface ConfigSketch {
   readonly slowStartMs?: number;
   readonly outlier?: OutlierRules;
   readonly damping?: DampingRules;
+  readonly feedback?: FeedbackRules;
   /** By pool: backends, or names that get 10.0.0.1, 10.0.0.2, … */
   readonly pools: Readonly<Record<string, readonly (BackendSketch | string)[]>>;
   /** By pool. */
@@ -90,10 +92,10 @@ const PROBES: Exclude<PoolHealth, { type: "none" }> = {
   via: "direct", source: null,
 };
 
-function healthOf({ probes = false, slowStartMs, outlier, damping }: ConfigSketch): PoolHealth {
+function healthOf({ probes = false, slowStartMs, outlier, damping, feedback }: ConfigSketch): PoolHealth {
   const passive = { ...(outlier === undefined ? {} : { outlier }), ...(damping === undefined ? {} : { damping }) };
   if (probes === false) return { type: "none", ...passive };
-  const slow = slowStartMs === undefined ? {} : { slowStartMs };
+  const slow = { ...(slowStartMs === undefined ? {} : { slowStartMs }), ...(feedback === undefined ? {} : { feedback }) };
   return { ...PROBES, ...slow, ...passive, via: probes === "tunnel" ? "tunnel" : "direct" };
 }
 

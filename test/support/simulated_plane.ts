@@ -53,6 +53,8 @@ export class SimulatedPlane implements Dataplane {
   /** Flows that are counted, by "pool/backend". */
   readonly held = new Map<string, number>();
   heldKind: FlowKind = "tracked";
+  /** How long answers to clients take, by "pool/backend"; the others' are unknown. */
+  readonly answers = new Map<string, number>();
   /** When they were counted (monotonic). */
   countedAtMs = Infinity;
   applies = 0;
@@ -82,6 +84,8 @@ export class SimulatedPlane implements Dataplane {
     this.probed.add(`${service} ${backend} ${address.text} ${port}`);
     return "a simulated plane has no sockets";
   }
+
+  answerMs(name: string): number | null { return this.answers.get(name) ?? null; }
 
   endProbes(): void {
     this.probesEnded += 1;

@@ -167,6 +167,8 @@ describe("least-response-time", () => {
     expect(heard.replaceAll("!", "").length).toBeGreaterThan(40);
     const { latencies } = world.plane.counters();
     expect(latencies!.get("web/b")! / latencies!.get("web/a")!).toBeGreaterThan(2);
+    expect(world.plane.answerMs!("web/b")! / world.plane.answerMs!("web/a")!).toBeGreaterThan(2);
+    expect(world.plane.answerMs!("web/nobody")).toBeNull();
   });
 
   it("measures UDP from the first datagram to the first answer, and asks the unknown first", async () => {

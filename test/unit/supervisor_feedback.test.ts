@@ -2,6 +2,7 @@
 // proxy plane flows are picked and nothing steers. The plane is simulated; time is fake.
 
 import { describe, expect, it } from "vitest";
+import { FEEDBACK_DEFAULTS } from "../../src/model/feedback.ts";
 import type { Service } from "../../src/model/table.ts";
 import type { ConfigSketch } from "../support/configs.ts";
 import { World } from "../support/world.ts";
@@ -98,5 +99,20 @@ describe("in the proxy plane", () => {
     await world.pass(LONG_MS);
     expect(serviceOf(world).picking?.by).toBe("least-response-time");
     expect(serviceOf(world).ring.slots).toEqual(serviceOf(world).ring.configured);
+  });
+
+  it("steers where that is asked for, and then by what clients wait for", async () => {
+    const world = new World();
+    world.noXdp = "no addon";
+    await world.start({ ...SKETCH, feedback: FEEDBACK_DEFAULTS });
+    world.slow.set("web/b", 300);
+    for (const name of ["web/a", "web/b", "web/c"]) world.plane.answers.set(name, name === "web/c" ? 300 : 20);
+    await world.pass(LONG_MS);
+    expect(strangersMoved(world, "web/c", 1)).toEqual([]);
+    expect(world.supervisor.status().backends.map(({ reason }) => reason))
+      .toEqual(["connected", "connected", expect.stringMatching(/300 ms, the pool 20 ms by clients' flows/) as string]);
+    const { slots, configured } = serviceOf(world, 1).ring;
+    const id = idOf(world, "web/c", 1);
+    expect(slotsOf(slots, id).length).toBeLessThan(slotsOf(configured, id).length / 2);
   });
 });
