@@ -36,8 +36,7 @@ enum verdict {
 	TX_ECHO_REPLY,          /* an echo request to a virtual address, answered */
 	TX_ICMP_ERROR,          /* an ICMP error that quotes a flow of a service, on its way to the
 				 * backend that owns the flow; or, from behind nat, to its client */
-	TX_TOO_BIG,             /* larger than the way to the backend carries: its sender is told, by ICMP,
-				 * how much is */
+	TX_TOO_BIG,             /* larger than the way to the backend carries: its sender is told, by ICMP, how much is */
 	TX_RESET,               /* of a translated TCP connection whose backend was taken out: its sender is told
 				 * by a reset (a drain whose time is over, maintenance) */
 	DROP_DENIED,            /* the service's allow and deny prefixes say no */
@@ -74,8 +73,7 @@ enum hash_input { HASH_5_TUPLE = 0, HASH_SOURCE_IP };
  * CoNEXT 2021, and Beamer, NSDI 2018). NONE: the ring alone. */
 enum tracking { TRACKING_NONE = 0, TRACKING_FULL, TRACKING_MINIMAL };
 
-/* What became of packets that met a slot with a mark, with TRACKING_MINIMAL. Index of
- * `tracking_counts`. */
+/* What became of packets that met a slot with a mark, with TRACKING_MINIMAL. Index of `tracking_counts`. */
 enum tracking_outcome {
 	TRACKING_FOLLOWED = 0,  /* its flow was remembered */
 	TRACKING_BEGAN,         /* it opens a flow, which is remembered with the owner */
@@ -99,9 +97,8 @@ enum flow_event {
  * two, and which ones is in the lowest bits of the hash. */
 enum sample { SAMPLE_ONE_IN = 64 };
 
-/* Rings come in classes of size, one map-in-map each. */
+/* Rings come in classes of size, one map-in-map each; and the slots of each class. */
 enum ring_class { RING_SMALL = 0, RING_MEDIUM, RING_LARGE, RING_CLASSES };
-/* Slots of each class. */
 enum ring_slots { RING_SMALL_SLOTS = 16384, RING_MEDIUM_SLOTS = 65540, RING_LARGE_SLOTS = 2097152 };
 
 /* Places in `first_link_addresses`. */
@@ -221,7 +218,10 @@ struct service_version {
 	__u32 flows_at;         /* element of `service_flows`: services with the same backends share one */
 	__u16 load_factor_percent; /* what nobody is to have more of, of a fair share */
 	__u8 pick;              /* enum pick */
-	__u8 pad[41];           /* to 128 bytes: two cache lines */
+	__u8 pad;
+	__u64 affinity_id;      /* of the service, its pools and way: others' affinities are not taken for its own */
+	__u32 affinity_ms;      /* clients keep their backend until they have sent nothing for so long; 0: they do not */
+	__u8 pad2[28];          /* to 128 bytes: two cache lines */
 };
 
 /* What a CPU knows of the picks of one service. Element of `pick_states`. */
@@ -236,8 +236,7 @@ struct next_hop {
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__u16 mtu;              /* largest IP packet that the interface carries; 0: not known, no limit */
-	__u16 vlan;             /* frames leave with this tag alone; enum next_hop_vlan: with the tags
-				 * they came with, or none */
+	__u16 vlan;             /* frames leave with this tag alone; enum next_hop_vlan: with the tags they came with, or none */
 	__u32 ifindex;
 	__u32 flags;            /* enum next_hop_flags */
 };
@@ -275,8 +274,7 @@ struct address_key {
 	__u8 address[16];
 };
 
-/* What ICMP errors said of the way to a destination. The supervisor writes the id, and packets the
- * rest. */
+/* What ICMP errors said of the way to a destination. The supervisor writes the id, and packets the rest. */
 struct tunnel_end {
 	__u64 mtu_ns;           /* CLOCK_MONOTONIC of the last one that told an MTU; 0: none did */
 	__u64 unreachable_ns;   /* of the last other one; 0: there was none */
@@ -286,8 +284,7 @@ struct tunnel_end {
 	__u8 pad[4];
 };
 
-/* Key of `flows` and `nat_flows`: where it goes, which is a key of `services`, and where it comes
- * from. */
+/* Key of `flows` and `nat_flows`: where it goes, which is a key of `services`, and where it comes from. */
 struct flow_key {
 	struct service_key service;
 	__u8 source[16];
@@ -303,14 +300,19 @@ struct flow_entry {
 				 * was taken for one of the destination's; 0: nobody. And enum flow_other */
 };
 
+/* Key of `affinities`, whose values are flow entries: a client of a service. */
+struct affinity_key {
+	__u64 affinity_id;      /* service_version.affinity_id */
+	__u8 client[16];        /* without the bits that do not count */
+};
+
 /* Bits of nat_flow.flags: what of TCP was seen in this direction, as in its header; whether the
  * backend has ever answered or the client sent more than SYNs, and that this is the backend's direction. */
 enum nat_flags { NAT_FIN = 1, NAT_RST = 4, NAT_ANSWERED = 64, NAT_REPLY = 128 };
 
-/* A translated flow stands in `nat_flows` under two keys, both as packets arrive here: the one under
- * which its client sends and the one under which its backend answers. Each entry has the key of the
- * other, and that is what the packet is made of: it goes on from where the other direction arrives,
- * to where the other direction comes from. */
+/* A translated flow stands in `nat_flows` under two keys, both as packets arrive here: the one under which its client
+ * sends and the one under which its backend answers. Each entry has the key of the other, and that is what the packet
+ * is made of: it goes on from where the other direction arrives, to where the other direction comes from. */
 struct nat_flow {
 	__u64 last_seen_ns;     /* of this direction: CLOCK_MONOTONIC, touched at most once a second */
 	struct flow_key other;
@@ -434,8 +436,7 @@ enum remember_kind {
 struct remember_pace {
 	__u64 next_ns;          /* when the next one is due if none is taken in advance, CLOCK_MONOTONIC */
 	__u64 interval_ns;      /* between two, on average; 0: no limit */
-	__u64 burst_ns;         /* so much may be taken in advance, the latter half by services that have
-				 * not had their own share */
+	__u64 burst_ns;         /* so much may be taken in advance, the latter half by services that have not had their own share */
 	__u64 own_interval_ns;  /* between two of one service out of that half, on average */
 };
 
@@ -447,8 +448,7 @@ enum decap_verdict {
 	DECAP_PASS_NOT_OURS,    /* the inner destination is none of the virtual addresses */
 	DECAP_PASS_SOURCE,      /* the outer source is none of the balancers */
 	DECAP_PASS_NOT_LOCAL,   /* the outer destination is none of this host's addresses */
-	DECAP_PASS_STRIPPED,    /* without its outer header; and so in the next three, where alternates are
-				 * named: */
+	DECAP_PASS_STRIPPED,    /* without its outer header; and so in the next three, where alternates are named: */
 	DECAP_PASS_OWNED,       /* a socket of this host's is its connection's, or takes it as a new one */
 	DECAP_PASS_LAST,        /* nobody is left to ask */
 	DECAP_PASS_NO_WAY,      /* no socket here, and no way to the next alternate */
@@ -478,6 +478,7 @@ _Static_assert(sizeof(struct link_address) == 12, "no padding that the compiler 
 _Static_assert(sizeof(struct address_key) == 16, "an address and nothing else");
 _Static_assert(sizeof(struct tunnel_end) == 32, "four words");
 _Static_assert(sizeof(struct flow_key) == 40, "no padding that the compiler may leave unset");
+_Static_assert(sizeof(struct affinity_key) == 24, "three double words");
 _Static_assert(sizeof(struct flow_entry) == 16, "one entry, one quarter of a cache line");
 _Static_assert(sizeof(struct nat_flow) == 88, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct fragment_key) == 40, "no padding that the compiler may leave unset");

@@ -6,8 +6,10 @@
  */
 #pragma once
 
+#include "affinity.h"
 #include "alternates.h"
 #include "pick.h"
+#include "service_version.h"
 #include "slot.h"
 
 enum { TOUCH_INTERVAL_NS = 1000000000 };
@@ -244,8 +246,9 @@ static __always_inline enum verdict choose_anew(const struct packet *packet,
 						   struct choice *choice)
 {
 	__u32 hash = hash_of(packet, &version->scheme);
-	bool picks = feature_pick && version->pick && is_new(packet, version, choice, hash);
-	__u32 word = picks ? pick(element_of(choice->service, version), hash)
+	__u32 affine_id = feature_affinity && version->affinity_ms ? affine(packet, version, choice->now_ns) : 0;
+	bool picks = feature_pick && !affine_id && version->pick && is_new(packet, version, choice, hash);
+	__u32 word = affine_id ? affine_id : picks ? pick(element_of(choice->service, version), hash)
 			   : word_in_ring(&version->scheme, hash);
 	bool looks = feature_tracking && choice->tracking == TRACKING_FULL;
 
@@ -264,7 +267,7 @@ static __always_inline enum verdict choose_anew(const struct packet *packet,
 		choice->flow_hash = hash;
 	choice->id = word & SLOT_BACKEND_MASK;
 	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
-	if (looks && !picks && choice->now_ns < version->changing_until_ns) {
+	if (looks && !picks && !affine_id && choice->now_ns < version->changing_until_ns) {
 		word = untracked_owner(packet, version, hash);
 		if (word) {
 			choose_while_changing(packet, choice, word & SLOT_BACKEND_MASK);
@@ -318,6 +321,31 @@ static __noinline int count_outcome(__u32 outcome)
 	return 0;
 }
 
+/* The client's flow begins at this backend, or has gone on there. A flow from before the client went elsewhere does not
+ * bring it back. */
+static __noinline int renew_affinity(const struct packet *packet, const struct choice *choice)
+{
+	const struct service_version *version = active_version(choice->service);
+	__u32 generation = choice->destination->generation;
+	struct flow_entry *held, entry = {};
+	struct affinity_key key;
+
+	if (!version || !version->affinity_ms)
+		return 0;
+	affinity_key(&key, packet, version);
+	held = bpf_map_lookup_elem(&affinities, &key);
+	if (held && held->destination == choice->id && held->generation == generation) {
+		held->last_seen_ns = choice->now_ns;
+		return 0;
+	}
+	if (choice->effect == EFFECT_TOUCH)
+		return 0;
+	entry.last_seen_ns = choice->now_ns;
+	entry.generation = generation;
+	entry.destination = choice->id;
+	return bpf_map_update_elem(&affinities, &key, &entry, BPF_ANY);
+}
+
 /* Writes what was decided. A packet that did not get away is not here: it leaves no trace. */
 static __always_inline bool settle(const struct packet *packet, const struct choice *choice)
 {
@@ -325,6 +353,8 @@ static __always_inline bool settle(const struct packet *packet, const struct cho
 	struct flow_entry entry;
 	__u32 before = 0;
 
+	if (feature_affinity && choice->effect != EFFECT_NONE)
+		renew_affinity(packet, choice);
 	if (choice->effect == EFFECT_TOUCH && choice->entry) {
 		choice->entry->last_seen_ns = choice->now_ns;
 		if (packet->opens | packet->closes) {

@@ -25,6 +25,7 @@ const volatile bool feature_tunnel_variation = true;
 const volatile bool feature_wildcard = true;
 const volatile bool feature_tracking = true;
 const volatile bool feature_pick = true;
+const volatile bool feature_affinity = true;
 const volatile bool feature_minimal = true;
 const volatile bool feature_sample = true;
 const volatile bool feature_second_chance = true;
@@ -192,6 +193,14 @@ struct {
 	__type(value, struct flow_entry);
 	__uint(max_entries, 65536);
 } flows SEC(".maps");
+
+/* Shared by all CPUs: a client's flows may come by any. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct affinity_key);
+	__type(value, struct flow_entry);
+	__uint(max_entries, 16384);
+} affinities SEC(".maps");
 
 /* Flows that are looked at: enough for a million of all flows. Nobody follows them. */
 struct {

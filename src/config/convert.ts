@@ -112,7 +112,8 @@ function convertService(raw: RawService): ServiceConfig {
   const {
     name, port, protocol, forwarding, gue, algorithm, hash, sourcePrefix, ringSize,
   } = raw;
-  const tracking = raw.tracking ?? (isPickAlgorithm(algorithm) ? "full" : "minimal");
+  const remembersAll = isPickAlgorithm(algorithm) || raw.affinityTimeout !== undefined;
+  const tracking = raw.tracking ?? (remembersAll ? "full" : "minimal");
   const flowIdleMs = raw.flowIdle === undefined ? FLOW_IDLE_DEFAULT_MS[protocol] : readDuration(
     raw.flowIdle,
   );
@@ -123,6 +124,7 @@ function convertService(raw: RawService): ServiceConfig {
     changeWindowMs: changeWindowMs(raw, flowIdleMs),
     secondChance: raw.secondChance,
     affinityGroup: raw.affinityGroup,
+    affinityTimeoutMs: optional(raw.affinityTimeout ?? null, readDuration),
     mssMax: raw.mssMax,
     quicLb: optional(raw.quicLb, ({ configs }) => ({
       configs: configs.map((each) => ({ ...each, key: optional(each.key, readQuicKey) })),

@@ -104,7 +104,10 @@ function subsetForm({ name, pool, hundredths }: Subset): Record<string, unknown>
 function serviceForm(
   service: ServiceConfig, inline: PoolConfig | undefined,
 ): Record<string, unknown> {
-  const { name, network, ports, loadFactorPercent, flowIdleMs, changeWindowMs, pool, split, policy, proxy, quicLb, ...rest } = service;
+  const {
+    name, network, ports, loadFactorPercent, flowIdleMs, changeWindowMs, affinityTimeoutMs,
+    pool, split, policy, proxy, quicLb, ...rest
+  } = service;
   const { connectTimeoutMs, idleTimeoutMs, udpIdleTimeoutMs, ...limits } = proxy;
   return {
     name,
@@ -117,6 +120,7 @@ function serviceForm(
     loadFactor: loadFactorPercent / 100,
     flowIdle: formatDuration(flowIdleMs),
     changeWindow: formatDuration(changeWindowMs),
+    ...(affinityTimeoutMs === null ? {} : { affinityTimeout: formatDuration(affinityTimeoutMs) }),
     ...(split !== null ? { split: split.map(subsetForm) } : inline === undefined ? { pool } : poolForm(inline)),
     policy: {
       allow: policy.allow.map(

@@ -293,7 +293,23 @@ function* pickedFlows(draft: Draft): Iterable<Finding> {
   }
 }
 
+/** A client is remembered with its flows. */
+function* affinityTimeouts(draft: Draft): Iterable<Finding> {
+  for (const { path, fields } of draft.services) {
+    const { affinityTimeout, tracking, forwarding } = fields;
+    if (affinityTimeout === undefined) continue;
+    const place = [...path, "affinityTimeout"];
+    if ((fields.affinityGroup ?? null) !== null)
+      yield error(place, "each service remembers clients for itself, and those of an affinityGroup would part", "use one of the two");
+    if (fields.secondChance === true)
+      yield error([...path, "secondChance"], "with affinityTimeout the owners of its slot say nothing of a flow", "use one of the two");
+    if (tracking === undefined || tracking === "full" || (forwarding !== undefined && translates(forwarding))) continue;
+    yield error([...path, "tracking"], `clients are remembered with their flows, and ${tracking} does not remember all of them`,
+      "say tracking: full");
+  }
+}
+
 export const TRAFFIC_RULES: readonly Rule[] = [
   noServices, noBackends, noWeight, slotless, mappedPorts, families, ringSizes, affinityGroups, policies, probes, unprobedUdp, segments,
-  windows, secondChances, pickedFlows,
+  windows, secondChances, pickedFlows, affinityTimeouts,
 ];

@@ -141,13 +141,16 @@ export const serviceSchema = z.strictObject({
   sourcePrefix: z.strictObject({
     ipv4: integer("Bits of an IPv4 client address.", 1, 32).default(32),
     ipv6: integer("Bits of an IPv6 client address.", 1, 128).default(128),
-  }).prefault({}).meta({ description: "How much of the client's address `source-ip` hashes." }),
+  }).prefault({}).meta({ description: "How much of the client's address `source-ip` hashes, and `affinityTimeout` remembers." }),
   ringSize: integer("Slots of the lookup table, a prime.", 7, 2_097_143).default(65_537),
   ...trackingKeys,
   affinityGroup: name(
     "Services of one group send a client to the same host on every port; null: no group.",
   )
     .nullable().default(null),
+  affinityTimeout: duration("New flows of a client (an address, or all of a `sourcePrefix`) go to the backend that it has, whatever "
+    + "`algorithm` says, until it has sent nothing for so long, or the backend takes no new flows. Default: clients are not "
+    + "remembered.", "1s", "720h").optional(),
   quicLb: quicLbSchema,
   mssMax: integer(
     "Largest TCP segment that connections may ask for: larger values in SYNs are lowered, the client's "
@@ -255,6 +258,8 @@ export const configSchema = z.strictObject({
     ).default(16_384),
     natFlows: integer("Translated flows under way at once; beyond that, new ones are dropped.",
       64, 33_554_432).default(262_144),
+    affinities: integer("Clients that are remembered at once, of services with `affinityTimeout`; beyond that, the one that was "
+      + "silent longest is forgotten.", 1024, 16_777_216).default(65_536),
     icmpErrors: integer(
       "ICMP errors (\"fragmentation needed\", \"packet too big\") that each CPU may send in a "
         + "second; 0: none, and what does not fit is dropped without a word.", 0, 1_000_000,

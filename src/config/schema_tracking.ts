@@ -7,7 +7,7 @@ export const trackingKeys = {
   tracking: z.enum(["minimal", "full", "none"]).optional().meta({
     description: "Which established flows are remembered, so that they stay put when the ring "
       + "changes: those that it would misplace, all, or none. nat and fullnat remember all. Default: minimal, or full "
-      + "where `algorithm` places each flow for itself.",
+      + "where `algorithm` places each flow for itself, or clients are remembered (`affinityTimeout`).",
   }),
   flowIdle: duration(
     "A remembered flow without a packet for so long is forgotten. Default: 15m for tcp, 60s for "

@@ -15,6 +15,7 @@ import { quicRouting } from "./quic_servers.ts";
 import { formatServiceAddress, singlePort } from "./service_address.ts";
 import type { RingMember, RingMemo } from "./table_ring.ts";
 import { createRingMemo, saysSorry, takesFlows } from "./table_ring.ts";
+import { affinityOf } from "./affinity.ts";
 import { isPickAlgorithm, isSteered, pickWeight } from "./pick.ts";
 import type { Picking } from "./pick.ts";
 import { poolsOf } from "./split.ts";
@@ -137,6 +138,7 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
     icmpErrorsPerSecond: config.limits.icmpErrors,
     pathMtuAgeMs: config.dataplane.pathMtuAgeMs,
     nat: natTable(config.dataplane.nat, config.limits.natFlows),
+    affinitiesMax: services.some(({ affinity }) => affinity !== null) ? config.limits.affinities : 0,
     remember: rememberLimits(config.limits.flows, services.map((service) =>
       ({ ...service.config, tracking: trackingOf(service) }))),
     ledger: { ...claimed, slots: slotsOf(services, previous) },
@@ -300,6 +302,7 @@ function compileService(
     split: made.split,
     states: SETTLED,
     rememberedSinceNs: 0n,
+    affinity: affinityOf(config, serviceKey(config)),
     picking: made.picking,
     destinations: candidates.map(({ identity }) => ledger.destinations.get(identity)!.id),
     failedOpen: made.failedOpen,

@@ -141,6 +141,8 @@ export interface ServiceConfig extends ServiceAddress {
   /** Whether packets of slots in change name the other backends that may have their flow. */
   readonly secondChance: boolean;
   readonly affinityGroup: string | null;
+  /** New flows of a client go where it has been until it has sent nothing for so long; null: at once. */
+  readonly affinityTimeoutMs: number | null;
   /** Largest TCP segment that SYNs may ask for; null: what they ask for. */
   readonly mssMax: number | null;
   /** How packets say by their QUIC connection ID where they go; null: they do not. */
@@ -165,6 +167,8 @@ export interface Limits {
   readonly fragments: number;
   /** Translated ones. */
   readonly natFlows: number;
+  /** Clients that are remembered. */
+  readonly affinities: number;
   /** In a second, of each CPU; 0: none are sent. */
   readonly icmpErrors: number;
 }

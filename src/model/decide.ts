@@ -4,12 +4,13 @@
 // same order: for this host or not, fragment, error about a tunnel, answer to a translated flow, service,
 // policy, orphan, connection ID, flow and ring (flow_decide.ts), next hop, time to live, room.
 
+import { keepingAffinity } from "./affinity.ts";
 import { leavingPorts, withPorts } from "./fragment.ts";
 import type { FragmentEntry } from "./fragment.ts";
 import type { ClientWay, NatFlow } from "./nat.ts";
-import { byFlowOrRing, chooseAnew, followCid, leave } from "./flow_decide.ts";
+import { byFlowOrRing, chooseAnew, followCid, heldAffinity, leave } from "./flow_decide.ts";
 import type { TrackingOutcome } from "./flow_decide.ts";
-import { claimNat, decideReply, followNat, isNatService, natHolder, noteReset } from "./nat_decide.ts";
+import { claimNat, decideReply, followNat, isNatService, natHolder, noteReset, TOUCH_INTERVAL_NS } from "./nat_decide.ts";
 import type { NatState } from "./nat_decide.ts";
 import { orphanVerdict } from "./orphan.ts";
 import type { FlowTuple } from "./packet.ts";
@@ -106,6 +107,8 @@ export interface State {
   readonly nat?: NatState;
   /** Whether one more flow of this kind may be remembered with `minimal`. Absent: yes. */
   readonly mayRemember?: (service: Service, kind: RememberKind) => boolean;
+  /** Where the client of a packet for a service with affinities has been. Absent: nobody knows of any. */
+  readonly affinity?: (service: Service) => FlowEntry | null;
   /** Chance, turns and loads. Absent: new flows are placed by the ring, whatever the service's algorithm. */
   readonly pick?: (service: Service) => PickState;
 }
@@ -121,6 +124,8 @@ export type Effect =
   | { readonly kind: "forget" }
   /** Of a service that picks in turn: whose is next, whatever became of the packet. */
   | { readonly kind: "take-turn"; readonly next: number }
+  /** Where its client has been last, now. */
+  | { readonly kind: "keep-affinity"; readonly destination: number; readonly generation: number }
   /** The ports of this first fragment, for the later ones. */
   | { readonly kind: "remember-fragment" }
   /** What an ICMP error told of a tunnel. */
@@ -170,7 +175,7 @@ export interface Decision {
   readonly effects: readonly Effect[];
   /** How the backend was found; null when the packet never got so far. */
   readonly how: {
-    readonly by: "connection-id" | "flow" | "predecessor" | "ring" | "pick";
+    readonly by: "connection-id" | "flow" | "affinity" | "predecessor" | "ring" | "pick";
     readonly hash: number | null;
     readonly slot: number | null;
   } | null;
@@ -279,7 +284,9 @@ function translated(
     if (holder.isReset)
       return { verdict: "TX_RESET", service, destination: holder.destination, effects: noteReset(packet, holder.held, state.nowNs), how };
     const left = leave(state, service, holder.destination, NO_EFFECTS, how);
-    const followed = { ...followNat(left, nat, packet, holder.held, state.nowNs), ...quic };
+    const isDue = holder.held.lastSeenNs + TOUCH_INTERVAL_NS < state.nowNs;
+    const translatedOn = followNat(left, nat, packet, holder.held, state.nowNs);
+    const followed = { ...(isDue ? keepingAffinity(translatedOn, heldAffinity(state, service), "goesOn") : translatedOn), ...quic };
     if (isError) return asError(followed);
     return packet.kind === "first-fragment" ? leavingPorts(followed) : followed;
   }
@@ -287,7 +294,8 @@ function translated(
   const destination = named?.destination ?? null;
   const chosen = destination === null ? chooseAnew(table, state, packet, service)
     : leave(state, service, destination, NO_EFFECTS, { by: "connection-id", hash: null, slot: null });
-  const claimed = { ...claimNat(table, nat, packet, chosen, state.nowNs), ...quic };
+  const begun = claimNat(table, nat, packet, chosen, state.nowNs);
+  const claimed = { ...keepingAffinity(begun, heldAffinity(state, service), "begins"), ...quic };
   return packet.kind === "first-fragment" ? leavingPorts(claimed) : claimed;
 }
 

@@ -82,6 +82,7 @@ export function explain(
   if (decision.how !== null && decision.how.by !== "connection-id") {
     const { size } = service.ring;
     steps.push(
+      ...affinitySteps(service, client),
       ...pickSteps(service),
       { step: "hash input", detail: hashInput(service, client, to) },
       { step: "hash", detail: `HalfSipHash-1-3 with the instance's seed: 0x${hex(hash)}` },
@@ -149,6 +150,17 @@ function policySteps(service: Service, client: Client, verdict: string): Explain
   return [{
     step: "policy",
     detail: `${client.address.text} ${outcome}: the longest prefix decides (allow ${texts(allow)}; deny ${texts(deny)})`,
+  }];
+}
+
+/** Who is remembered is not known here. */
+function affinitySteps({ affinity, config: { sourcePrefix } }: Service, { address: { family } }: Client): ExplainStep[] {
+  if (affinity === null) return [];
+  const bits = family === 4 ? sourcePrefix.ipv4 : sourcePrefix.ipv6;
+  const who = bits === (family === 4 ? 32 : 128) ? "the client" : `whoever shares the first ${bits} bits of its address`;
+  return [{
+    step: "affinity", detail: `while ${who} is remembered (affinityTimeout ${affinity.timeoutMs / 1000} s), its flows go where it has `
+      + "been; what follows is of a client that is not",
   }];
 }
 

@@ -2,10 +2,11 @@
 // flow table, by the ring, and while slots are changing by whose they were. Pure. bpf/choice.h is its
 // twin.
 
+import { affineDestination, keepingAffinity } from "./affinity.ts";
 import { nameable } from "./alternates.ts";
 import { isIdle } from "./flow_exception.ts";
 import { pick } from "./pick.ts";
-import type { Decision, Effect, Packet, State } from "./decide.ts";
+import type { Decision, Effect, FlowEntry, Packet, State } from "./decide.ts";
 import { opensConnection } from "./decide.ts";
 import { translates } from "./nat.ts";
 import { TOUCH_INTERVAL_NS } from "./nat_decide.ts";
@@ -57,7 +58,19 @@ export function byFlowOrRing(
   const holder = trackingOf(service) === "full" ? flowHolder(table, state, packet, service) : null;
   const decision = holder === null ? chooseAnew(table, state, packet, service)
     : followFlow(state, packet, service, holder);
-  return service.config.secondChance ? withAlternates(table, state, packet, service, decision) : decision;
+  const kept = withAffinity(state, service, decision);
+  return service.config.secondChance ? withAlternates(table, state, packet, service, kept) : kept;
+}
+
+export function heldAffinity(state: State, service: Service): FlowEntry | null {
+  return service.affinity === null ? null : state.affinity?.(service) ?? null;
+}
+
+function withAffinity(state: State, service: Service, decision: Decision): Decision {
+  if (service.affinity === null || state.affinity === undefined) return decision;
+  const begins = decision.effects.some(({ kind }) => kind === "remember");
+  if (!begins && !decision.effects.some(({ kind }) => kind === "touch")) return decision;
+  return keepingAffinity(decision, heldAffinity(state, service), begins ? "begins" : "goesOn");
 }
 
 /**
@@ -98,7 +111,7 @@ export function followCid(
   const holder = tracked ? flowHolder(table, state, packet, service) : null;
   let effects = holder === named ? touchEffects(state, packet) : NO_EFFECTS;
   if (holder === null && tracked) effects = [remembering(named, packet)];
-  return leave(state, service, named, effects, { by: "connection-id", hash: null, slot: null });
+  return withAffinity(state, service, leave(state, service, named, effects, { by: "connection-id", hash: null, slot: null }));
 }
 
 /** The destination that the flow has, if it is still the one it was and may keep it; else null. */
@@ -145,8 +158,13 @@ function remembering({ id, generation }: Destination, packet: Packet): Effect {
   return { kind: "remember", destination: id, generation, ...(closesAfter(packet, false) ? { closes: true } : {}) };
 }
 
-/** For a flow that nobody knows: picked where the service picks and the flow is new, else by the ring. */
+/** For a flow that nobody knows: where its client has been, picked where the service picks and the flow is new, else by the ring. */
 export function chooseAnew(table: ForwardingTable, state: State, packet: Packet, service: Service): Decision {
+  const affine = affineDestination(table, service, packet, heldAffinity(state, service), state.nowNs);
+  if (affine !== null) {
+    const effects = trackingOf(service) === "full" ? [remembering(affine, packet)] : NO_EFFECTS;
+    return leave(state, service, affine, effects, { by: "affinity", ...slotFor(service, packet) });
+  }
   const { picking } = service;
   if (picking === null || state.pick === undefined || packet.kind === "icmp-error") return chooseByRing(table, state, packet, service);
   const at = slotFor(service, packet);

@@ -1,6 +1,7 @@
 // The one currency between the control plane and the data planes: an immutable ForwardingTable, and the
 // pure function that makes it from an Intent. Knows no map, socket or file; imports only the model.
 
+import type { Affinity } from "./affinity.ts";
 import type { Address } from "./address.ts";
 import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig, Subset } from "./config.ts";
 import type { Plane } from "./features.ts";
@@ -153,6 +154,8 @@ export interface Service {
   readonly states: SlotStates;
   /** CLOCK_MONOTONIC: what nobody has touched since counts for nothing, whatever the flow table has of it. */
   readonly rememberedSinceNs: bigint;
+  /** How clients are remembered; null: they are not. */
+  readonly affinity: Affinity | null;
   /** How new flows are placed one by one; null: by the ring. */
   readonly picking: Picking | null;
   /** Ids of the destinations this service may use, in key order; where it is split, part by part. */
@@ -189,6 +192,8 @@ export interface ForwardingTable {
   /** A path MTU that a router told of a tunnel counts for so long; 0: none is learned. */
   readonly pathMtuAgeMs: number;
   readonly nat: NatTable;
+  /** Clients that are remembered at most; 0: no service remembers any. */
+  readonly affinitiesMax: number;
   /** What limits how many flows `tracking: minimal` remembers. */
   readonly remember: RememberLimits;
   readonly ledger: Ledger;

@@ -30,6 +30,8 @@ interface World {
   readonly service?: Partial<Service["config"]>;
   /** New flows are placed one by one. */
   readonly by?: XdpPick;
+  /** Clients are remembered, of which the second frame of an input may be one. */
+  readonly affinity?: Service["affinity"];
   readonly ringClass?: Surroundings["ringClass"];
   readonly tunnelSourceMask?: number;
   /** The others take every frame for their own. */
@@ -47,6 +49,7 @@ const WORLDS: readonly World[] = [
     orphan: "keep", ringClass: "large", tunnelSourceMask: 0xffff,
     service: { hash: "source-ip", tracking: "full" },
   },
+  { orphan: "keep", affinity: { id: 1n, timeoutMs: 60_000 }, service: { tracking: "full", sourcePrefix: { ipv4: 20, ipv6: 48 } } },
   ...PICKS.map((by) => ({ orphan: "keep" as const, by, service: { algorithm: by, tracking: "full" as const } })),
 ];
 
@@ -55,7 +58,7 @@ const golden = readGolden();
 const INGRESS = 1;
 
 function worldOf(
-  { orphan, service = {}, by, ringClass = "small", tunnelSourceMask = 0, hasLinkAddresses }: World,
+  { orphan, service = {}, by, affinity = null, ringClass = "small", tunnelSourceMask = 0, hasLinkAddresses }: World,
 ): Write[] {
   const recording = new Recording();
   const object = join(BPF_DIRECTORY, "pointsman.bpf.o");
@@ -64,7 +67,7 @@ function worldOf(
   });
   const table = golden.table(orphan);
   const services = table.services.map((one) => ({
-    ...one, config: { ...one.config, ...service }, picking: by === undefined ? null : pickingOf(one, by),
+    ...one, config: { ...one.config, ...service }, affinity, picking: by === undefined ? null : pickingOf(one, by),
   }));
   const hop: Surroundings["hop"] = ({ id }) => ({ ...golden.hops.get(id)!, tunnelSourceMask });
   const linkAddresses = new Map(hasLinkAddresses === true ? [[INGRESS, golden.linkAddresses]] : []);

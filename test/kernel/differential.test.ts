@@ -93,7 +93,7 @@ describeKernel("differential", [...KERNEL, "tool:ip"], () => {
     const outcomes = settings.slice(0, 2).flatMap(({ world }) => world.quicOutcomes());
     expect(outcomes.filter((count) => count < 10), outcomes.join()).toEqual([]);
     expect(settings[2]!.world.quicOutcomes()).toEqual([0, 0, 0, 0, 0]);
-    const picked = PICKS.map((by) => [by, settings.reduce((sum, each) => sum + (each.picked.get(by) ?? 0), 0)] as const);
+    const picked = [...PICKS, "affinity" as const].map((by) => [by, settings.reduce((sum, each) => sum + (each.picked.get(by) ?? 0), 0)] as const);
     expect(picked.filter(([, count]) => count < 5)).toEqual([]);
     // No random packet is long enough for the one, and no world so full as for the other.
     const never = VERDICT_NAMES.slice(1, -1).filter((name) => !seen.has(name));

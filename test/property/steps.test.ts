@@ -24,7 +24,7 @@ import { seededRandom } from "../support/fake_env.ts";
 
 const SLOTS = 7;
 const CAPACITIES = { services: 8, destinations: 8, flows: 16, fragments: 16, policies: 64, groupEntries: 64, quicConfigs: 8, quicServers: 8,
-  natFlows: 8 };
+  natFlows: 8, affinities: 8 };
 
 type To = Outcome["to"];
 

@@ -76,6 +76,8 @@ export function versionBytes(service: Service, ringClass: RingClass, place: numb
     weightTotal: service.picking?.weightTotal ?? 0,
     loadFactorPercent: service.picking?.loadFactorPercent ?? 0,
     flowsAt: service.index,
+    affinityId: service.affinity?.id ?? 0n,
+    affinityMs: service.affinity?.timeoutMs ?? 0,
     pick: service.picking === null ? 0 : PICK_NUMBERS[service.picking.by as XdpPick],
   });
 }

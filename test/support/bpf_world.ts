@@ -152,7 +152,7 @@ export class BpfWorld {
   /** Replaces everything but counters by what the table says; flows go. */
   fill(table: ForwardingTable, surroundings: Surroundings): void {
     for (const { map, key } of this.#written.splice(0)) this.map(map).delete(key);
-    for (const map of ["flows", "sampled_flows", "fragments", "nat_flows"])
+    for (const map of ["flows", "affinities", "sampled_flows", "fragments", "nat_flows"])
       for (const key of this.#keysOf(map)) this.map(map).delete(key);
     for (const map of ["destinations", "service_versions"]) this.#memoryOf(map).fill(0);
     for (const destination of table.destinations.values()) {
@@ -316,7 +316,7 @@ export class BpfWorld {
     return found && FragmentEntry.decode(found);
   }
 
-  countOf(map: "flows" | "sampled_flows" | "fragments"): number {
+  countOf(map: "flows" | "affinities" | "sampled_flows" | "fragments"): number {
     return this.#keysOf(map).length;
   }
 

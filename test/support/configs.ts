@@ -127,7 +127,7 @@ export function configOf(sketch: ConfigSketch): Config {
     },
     limits: {
       services: sketch.limits?.services ?? 256, backends: sketch.limits?.backends ?? 4096, flows: 65_536,
-      fragments: 1024, natFlows: 1024, icmpErrors: 1000,
+      fragments: 1024, natFlows: 1024, affinities: 1024, icmpErrors: 1000,
     },
     control: { socket: null, group: null },
     observe: { listen: null },
@@ -194,7 +194,7 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     ringSize: sketch.ringSize ?? 251,
     tracking: sketch.tracking ?? "full",
     flowIdleMs: sketch.flowIdleMs ?? 60_000, changeWindowMs: sketch.changeWindowMs ?? 300_000, secondChance: sketch.secondChance ?? false,
-    affinityGroup: sketch.affinityGroup ?? null, mssMax: null,
+    affinityGroup: sketch.affinityGroup ?? null, affinityTimeoutMs: null, mssMax: null,
     quicLb: null,
     failOpen: sketch.failOpen ?? false,
     vip: { assign: "none" },

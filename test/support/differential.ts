@@ -26,6 +26,7 @@ import type { Destination } from "../../src/model/table.ts";
 import { hashMask } from "../../src/model/tunnel_source.ts";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { BpfWorld, Hop, Traffic } from "./bpf_world.ts";
+import { AffinityBook } from "./affinity_book.ts";
 import { residuesOf } from "./checksums.ts";
 import { effectProblem, isSameEntry, TICK_NS } from "./flow_effects.ts";
 import { isNatService } from "../../src/model/nat_decide.ts";
@@ -75,8 +76,8 @@ export interface Setting {
   readonly transmitByRedirect: boolean;
   /** For a program that was loaded with LEAN_SWITCHES: the tables need nothing else. */
   readonly lean: boolean;
-  /** How many packets were picked for, by the algorithm. */
-  readonly picked: Map<PickAlgorithm, number>;
+  /** How many packets were picked for, by the algorithm; and how many went where their client had been. */
+  readonly picked: Map<PickAlgorithm | "affinity", number>;
 }
 
 /** One random world and the packets that meet it. */
@@ -94,6 +95,7 @@ export class Comparison {
   readonly #tracking: number[];
   readonly #flowBook: FlowBook;
   readonly #picks: PickBook;
+  readonly #affinities: AffinityBook;
   #number = 0;
 
   /** Most destinations have this way of forwarding, unless the program is lean. */
@@ -126,6 +128,7 @@ export class Comparison {
     this.#tracking = world.trackingOutcomes();
     this.#flowBook = new FlowBook(world, !setting.lean);
     this.#picks = new PickBook(world, made.table, draws, !setting.lean);
+    this.#affinities = new AffinityBook(world, made.table, draws, process.hrtime.bigint(), !setting.lean);
     for (const id of hops.keys()) this.#expectTraffic("destination", id);
     for (const { index } of made.table.services) this.#expectTraffic("service", index);
   }
@@ -162,8 +165,8 @@ export class Comparison {
     this.#checkQuic(early.quic);
     this.#checkTracking(early, typeof packet !== "string" && packet.kind === "icmp-error");
     this.#checkFrame(early, packet, frame, run.action, run.output ?? new Uint8Array(0));
-    if (early.how?.by === "pick") {
-      const { by } = early.service!.picking!;
+    if (early.how?.by === "pick" || early.how?.by === "affinity") {
+      const by = early.how.by === "pick" ? early.service!.picking!.by : early.how.by;
       this.#setting.picked.set(by, (this.#setting.picked.get(by) ?? 0) + 1);
     }
     const late = this.#decide(parsed, { flow: held, fragment, nowNs: endNs, frame });
@@ -181,6 +184,7 @@ export class Comparison {
       if (found === null) this.#flows.delete(key);
       else this.#flows.set(key, { tuple, entry: found });
     }
+    this.#affinities.check([early, late], packet, startNs, endNs);
     this.#flowBook.check(isTranslated ? [] : [early, late], held, packet, startNs, endNs);
     if (typeof parsed !== "string")
       this.#fragments.check(parsed, early, startNs - TICK_NS, endNs);
@@ -232,6 +236,7 @@ export class Comparison {
       },
       mtu: (id) => hops.get(id)!.mtu,
       pick: (service) => this.#picks.state(service),
+      affinity: (service) => this.#affinities.held(service, withPorts(packet, known)),
       mayRemember: (_, kind) => this.#world.remembers[kind],
     };
     return decide(table, state, packet);
@@ -405,6 +410,7 @@ export class Comparison {
     this.#nat.finish();
     this.#flowBook.finish();
     this.#picks.finish();
+    this.#affinities.finish();
     const remembered = world.countOf("flows");
     if (remembered !== this.#flows.size)
       throw new Error(`${remembered} flows are remembered and not ${this.#flows.size}`);

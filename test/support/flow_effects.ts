@@ -14,7 +14,7 @@ export function effectProblem(
   endNs: bigint,
 ): string | null {
   const effect = decision.effects.find(
-    ({ kind }) => kind !== "remember-fragment" && kind !== "nat-write" && kind !== "take-turn",
+    ({ kind }) => kind !== "remember-fragment" && kind !== "nat-write" && kind !== "take-turn" && kind !== "keep-affinity",
   );
   const isNow =
     found !== null && found.lastSeenNs >= startNs - TICK_NS && found.lastSeenNs <= endNs;
@@ -25,6 +25,7 @@ export function effectProblem(
     case "note-unreachable":
     case "nat-write":
     case "take-turn":
+    case "keep-affinity":
       return isSameEntry(found, held)
         ? null
         : `no effect wanted, found ${show(found)} for ${show(held)}`;

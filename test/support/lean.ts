@@ -38,7 +38,8 @@ export function lean(world: RandomWorld): RandomWorld {
     const { network: { address }, ports } = service.config;
     const exact = { network: fixedSource(address), ports: { from: ports.from, to: ports.from } };
     const config = { ...service.config, ...exact, tracking: "none", hash: "5-tuple", forwarding: "l2", mssMax: null } as const;
-    return { ...service, quicLb: null, states: SETTLED, picking: null, failedOpen: false, config: { ...config, policy: { allow: [], deny: [] } } };
+    return { ...service, quicLb: null, states: SETTLED, affinity: null, picking: null, failedOpen: false,
+      config: { ...config, policy: { allow: [], deny: [] } } };
   });
   const orphan = { afterMs: 0, action: "keep" } as const;
   const table = {

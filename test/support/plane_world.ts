@@ -140,7 +140,7 @@ export function compileWorld(world: World, ledger: Ledger, attached: readonly nu
   const services = world.services.map((service) => serviceOf(world, service, next, world.pool.map((backend) => ids.get(backend) ?? 0)));
   const table: ForwardingTable = {
     generation: 1, instance: "test", services, destinations,
-    orphan: { afterMs: 1000, action: "keep" }, icmpErrorsPerSecond: 1000, pathMtuAgeMs: 600_000, nat: NO_NAT,
+    orphan: { afterMs: 1000, action: "keep" }, icmpErrorsPerSecond: 1000, pathMtuAgeMs: 600_000, nat: NO_NAT, affinitiesMax: 0,
     remember: NOTHING_REMEMBERED, ledger: next, warnings: [],
   };
   const image = imageOf(table, { attached, view: (destination) => routeOf(world, Number(destination.identity - 1000n)) });
@@ -201,7 +201,8 @@ function serviceOf(world: World, service: WorldService, ledger: Ledger, ids: rea
   const { number, slots, seed, deny, quic } = service;
   const words = Uint16Array.from(slots, (at) => ids[at]!);
   return {
-    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false, picking: null, split: null, rememberedSinceNs: 0n,
+    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false, affinity: null,
+    picking: null, split: null, rememberedSinceNs: 0n,
     quicLb: quicLbOf(quic, ids, world.pool),
     states: statesOf(service, ledger),
     destinations: [...new Set(words)],
@@ -218,7 +219,8 @@ const SERVICE_CONFIG: ServiceConfig = {
   gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0,
   hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: RING_SIZE, tracking: "full", flowIdleMs: 60_000,
   changeWindowMs: 60_000, secondChance: false,
-  affinityGroup: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", split: null, policy: { allow: [], deny: [] },
+  affinityGroup: null, affinityTimeoutMs: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", split: null,
+  policy: { allow: [], deny: [] },
   proxy: {
     connectTimeoutMs: 1, connectRetries: 0, idleTimeoutMs: 0, udpIdleTimeoutMs: 1, connectionsMax: 1, sessionsMax: 1,
     proxyProtocol: "none",

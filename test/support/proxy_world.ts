@@ -35,7 +35,7 @@ export function service({ address: where, port, ...change }: ServiceChange = {})
     name: "web", protocol: "tcp", forwarding: "l2",
     gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0, hash: "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: 1009, tracking: "full", flowIdleMs: 60_000, changeWindowMs: 60_000, secondChance: false,
-    affinityGroup: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "web", split: null,
+    affinityGroup: null, affinityTimeoutMs: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "web", split: null,
     policy: { allow: [], deny: [] },
     ...change,
     ...serviceAt(where ?? "127.0.0.1", port ?? 80),
@@ -71,7 +71,7 @@ export function config(
       tunnelSource: { ipv4: null, ipv6: null }, pathMtuAgeMs: 600_000,
       nat: NAT,
     },
-    limits: { services: 64, backends: 1024, flows: 65_536, fragments: 1024, natFlows: 1024, icmpErrors: 1000 },
+    limits: { services: 64, backends: 1024, flows: 65_536, fragments: 1024, natFlows: 1024, affinities: 1024, icmpErrors: 1000 },
     control: { socket: null, group: null }, observe: { listen: null }, log: { level: "info" }, stateDirectory: null,
     pools: Object.entries(pools).map(([name, backends]) => ({
       name, inline: false, health: { type: "none" }, reserves: { minimum: { count: 1 } }, sorry: null, spillBelow: null, quorum: null,

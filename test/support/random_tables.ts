@@ -76,7 +76,7 @@ export function randomWorld(
     destinations,
     orphan: { afterMs: draws.pick([0, 1000, 1000, 1000]), action: draws.pick(["keep", "pass", "drop"]) },
     icmpErrorsPerSecond: 1, pathMtuAgeMs: 600_000,
-    nat, remember: NOTHING_REMEMBERED,
+    nat, affinitiesMax: 1024, remember: NOTHING_REMEMBERED,
     ledger: EMPTY_LEDGER,
     warnings: [],
   };
@@ -289,7 +289,7 @@ function randomServices(
       ring: randomRing(draws, ids, destinations),
       states: SETTLED,
       destinations: ids,
-      failedOpen: draws.chance(0.2), picking: null, split: null, rememberedSinceNs: 0n,
+      failedOpen: draws.chance(0.2), affinity: randomAffinity(draws, config), picking: null, split: null, rememberedSinceNs: 0n,
       quicLb: config.protocol === "udp" && draws.chance(0.6) ? randomQuicLb(draws, ids) : null,
     };
     const states = randomStates(draws, { scheme: schemeOf(service), tracking: trackingOf(service), ids, nowNs });
@@ -297,6 +297,13 @@ function randomServices(
     services.set(key, { ...service, states, rememberedSinceNs, picking: randomPicking(draws, service, destinations) });
   }
   return [...services.values()];
+}
+
+/** Of some services that may have one: their flows are all remembered. */
+function randomAffinity(draws: Draws, { tracking, forwarding }: ServiceConfig): Service["affinity"] {
+  if ((tracking !== "full" && !translates(forwarding)) || draws.chance(0.5)) return null;
+  const id = (BigInt(draws.word()) << 32n) | BigInt(draws.word());
+  return { id, timeoutMs: draws.pick([60_000, 4_000_000_000, 4_000_000_000]) };
 }
 
 export const PICKS = ["round-robin", "random", "least-connections", "power-of-two", "bounded-load"] as const;
@@ -336,11 +343,12 @@ const PORTS = ["53", "80", "443", "53", "80", "443", "80-81", "50-90", "443-8000
 function randomConfig(draws: Draws): ServiceConfig {
   const address = addressFromBytes(randomVirtualAddress(draws));
   const lengths = address.family === 4 ? [32, 32, 32, 31, 30, 28, 24] : [128, 128, 128, 127, 126, 64, 16];
+  const protocol = draws.pick(["tcp", "udp"] as const);
   return {
     name: "service",
     network: prefixOf(address, draws.pick(lengths)),
     ports: parsePorts(draws.pick(PORTS))!,
-    protocol: draws.pick(["tcp", "udp"]),
+    protocol,
     forwarding: "l2",
     gue: { port: 6080, variant: 0 },
     algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0,
@@ -352,8 +360,8 @@ function randomConfig(draws: Draws): ServiceConfig {
     ringSize: 7,
     tracking: draws.pick(["none", "full", "full", "minimal", "minimal", "minimal"]),
     flowIdleMs: draws.pick([IDLE_SHORT_MS, IDLE_LONG_MS]),
-    changeWindowMs: 1, secondChance: draws.chance(0.4),
-    affinityGroup: null,
+    changeWindowMs: 1, secondChance: protocol === "tcp" && draws.chance(0.4),
+    affinityGroup: null, affinityTimeoutMs: null,
     mssMax: draws.chance(0.4) ? draws.pick([536, 1000, 1400, 3000]) : null,
     quicLb: null,
     failOpen: false,

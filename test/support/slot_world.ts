@@ -217,7 +217,7 @@ export class SlotWorld {
     const service: Service = {
       index: 0, name: "s", hashSeed: scheme.hashSeed, states,
       ring: { key: "", size: owners.length, slots: owners.slice(), configured: owners },
-      destinations: [...destinations.keys()], failedOpen: false, picking: null, split: null, rememberedSinceNs: since, quicLb: null,
+      destinations: [...destinations.keys()], failedOpen: false, affinity: null, picking: null, split: null, rememberedSinceNs: since, quicLb: null,
       config: {
         ...CONFIG, protocol: this.protocol, tracking, flowIdleMs, hash: scheme.hash, sourcePrefix: scheme.sourcePrefix,
         ringSize: owners.length,
@@ -229,7 +229,7 @@ export class SlotWorld {
         ...EMPTY_LEDGER,
         destinations: new Map(ids.map((id) => [BigInt(id), { id, generation: 1, live: present.has(id) }])),
       },
-      orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, nat: NO_NAT,
+      orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, nat: NO_NAT, affinitiesMax: 0,
       remember: NOTHING_REMEMBERED, warnings: [],
     };
   }
@@ -248,7 +248,7 @@ function destinationOf(id: number, alive: boolean, admits: boolean): Destination
 const CONFIG: ServiceConfig = {
   name: "s", ...PLACE, protocol: "tcp", forwarding: "l2",
   gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0, hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 },
-  ringSize: 7, tracking: "minimal", flowIdleMs: IDLE_MS, changeWindowMs: WINDOW_MS, secondChance: false, affinityGroup: null,
+  ringSize: 7, tracking: "minimal", flowIdleMs: IDLE_MS, changeWindowMs: WINDOW_MS, secondChance: false, affinityGroup: null, affinityTimeoutMs: null,
   mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", split: null,
   policy: { allow: [], deny: [] },
   proxy: {

@@ -25,7 +25,7 @@ const HOP: NextHop = {
   resolved: true, local: false, destinationMac: "02:00:00:00:00:0b", sourceMac: "02:00:00:00:00:01", ifindex: 2, mtu: 1500, vlan: 0,
 };
 const CAPACITIES = { services: 4, destinations: 8, flows: 16, fragments: 16, policies: 8, groupEntries: 8, quicConfigs: 8, quicServers: 8,
-  natFlows: 8 };
+  natFlows: 8, affinities: 8 };
 
 function tableOf(sketch: Partial<ConfigSketch> = {}, ledger: Ledger = EMPTY_LEDGER, down: readonly string[] = []): ForwardingTable {
   const config = configOf({ pools: { web: ["a", "b", "c"] }, services: [{ name: "web" }], ...sketch });
@@ -204,6 +204,7 @@ describe("values", () => {
       isRehashed: true, changingUntilNs: 77_000_000_000n, rememberedSinceNs: 55_000_000_000n, flowIdleMs: 604_800_000,
       tracking: "full", denyByDefault: true, hasPolicy: true, hasQuicLb: true,
       hasNat: true, hasSecondChance: true, failedOpen: true, mssMax: 1400,
+      affinity: { id: 0xfedcba9876543210n, timeoutMs: 600_000 },
       pick: { by: "bounded-load", turns: 5, weightTotal: 2 ** 31, loadFactorPercent: 125, flowsAt: 3 },
     };
     for (const tracking of ["full", "minimal", "none"] as const) {

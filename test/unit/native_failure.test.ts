@@ -19,7 +19,7 @@ it("a full map says how large it is and which limit to raise", () => {
 
 it("every map whose size a config sets has its own remedy", () => {
   const sized = Object.keys(mapSizes({ services: 1, destinations: 1, flows: 1, fragments: 16, policies: 1,
-    groupEntries: 1, quicConfigs: 8, quicServers: 8, natFlows: 8 }));
+    groupEntries: 1, quicConfigs: 8, quicServers: 8, natFlows: 8, affinities: 8 }));
   expect(sized.every((map) => (POINTSMAN_MAPS as readonly string[]).includes(map))).toBe(true);
   for (const map of sized) {
     expect((failureFrom(full(map)) as Failure).message, map).toMatch(/limits\.(services|backends|flows|fragments|natFlows)$|prefixes|quicLb|serverIds/);

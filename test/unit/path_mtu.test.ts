@@ -148,7 +148,8 @@ describe("news of tunnels", () => {
   });
 });
 
-const CAPACITIES = { services: 8, destinations: 16, flows: 16, fragments: 16, policies: 8, groupEntries: 8, quicConfigs: 8, quicServers: 8, natFlows: 8 };
+const CAPACITIES = { services: 8, destinations: 16, flows: 16, fragments: 16, policies: 8, groupEntries: 8,
+  quicConfigs: 8, quicServers: 8, natFlows: 8, affinities: 8 };
 
 function tableOf(sketch: Partial<ConfigSketch>, ledger: Ledger = EMPTY_LEDGER, pathMtuAgeMs = AGE_MS): ForwardingTable {
   const config = configOf({ pools: { web: ["a", "b"] }, services: [{ name: "web", forwarding: "ipip" }], ...sketch });

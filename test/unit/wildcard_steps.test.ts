@@ -10,7 +10,8 @@ import { compile } from "../../src/model/compile.ts";
 import { EMPTY_LEDGER, type ForwardingTable, type Ledger } from "../../src/model/table.ts";
 import { configOf, type ServiceSketch } from "../support/configs.ts";
 
-const CAPACITIES = { services: 4, destinations: 8, flows: 16, fragments: 16, policies: 8, groupEntries: 8, quicConfigs: 8, quicServers: 8, natFlows: 8 };
+const CAPACITIES = { services: 4, destinations: 8, flows: 16, fragments: 16, policies: 8, groupEntries: 8,
+  quicConfigs: 8, quicServers: 8, natFlows: 8, affinities: 8 };
 
 function tableOf(services: readonly ServiceSketch[], ledger: Ledger = EMPTY_LEDGER, limit = 4): ForwardingTable {
   const config = configOf({ pools: { web: ["a", "b"] }, services, limits: { services: limit } });

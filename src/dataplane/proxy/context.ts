@@ -4,12 +4,15 @@
 import type { Env } from "../../env.ts";
 import type { PassDatagram, PlanePredecessor } from "../dataplane.ts";
 import type { Address } from "../../model/address.ts";
+import { affinityKey } from "../../model/affinity.ts";
+import type { AffinityKey } from "../../model/affinity.ts";
 import { nextPick } from "../../model/choice.ts";
 import type { Decide, Decision, State } from "../../model/decide.ts";
 import type { FlowListener } from "../../model/flows_seen.ts";
 import type { PickState } from "../../model/pick.ts";
 import { isFailedOpen } from "../../model/split.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
+import type { Affinities, AffinityHold } from "./affinities.ts";
 import type { DescriptorBudget } from "./descriptors.ts";
 import type { Latencies } from "./latencies.ts";
 import type { Tally } from "./tally.ts";
@@ -19,6 +22,7 @@ export interface ProxyContext {
   readonly tally: Tally;
   /** Of services with least-response-time. */
   readonly latencies: Latencies;
+  readonly affinities: Affinities;
   readonly decide: Decide;
   readonly descriptors: DescriptorBudget;
   /** Listening sockets of a predecessor. */
@@ -72,6 +76,10 @@ export function decideFlow(
     nowNs: context.env.clock.monotonicNs(),
     heartbeatNs: null,
     neighbour: () => true,
+    affinity: () => {
+      const key = keyOf(service, client);
+      return key === null ? null : context.affinities.of(key);
+    },
     ...(service.picking === null ? {} : { pick: () => pickState(context, service, load) }),
   };
   const decision = context.decide(context.table(), state, {
@@ -83,6 +91,18 @@ export function decideFlow(
   });
   for (const effect of decision.effects) if (effect.kind === "take-turn") load.turn = effect.next;
   return decision;
+}
+
+/** Remembers where the client's flow goes; null: the service remembers no clients. */
+export function holdAffinity(
+  context: ProxyContext, service: Service, client: ClientPlace, destination: Destination,
+): AffinityHold | null {
+  const key = keyOf(service, client);
+  return key === null ? null : context.affinities.begin(key, destination, context.table().affinitiesMax);
+}
+
+function keyOf({ affinity, config }: Service, { address }: ClientPlace): AffinityKey | null {
+  return affinity === null ? null : affinityKey(affinity, config, { family: address.family, source: address.bytes });
 }
 
 /** Where a connection goes after the backends that did not take it; null: nobody is left. */

@@ -18,6 +18,7 @@ import type {
   SessionSharing, StepDescription,
 } from "../dataplane.ts";
 import type { AssignedAddress, AssignProblems } from "./assigned_addresses.ts";
+import { Affinities } from "./affinities.ts";
 import { AssignedAddresses } from "./assigned_addresses.ts";
 import { createWarner, type ProxyContext, type ServiceLoad } from "./context.ts";
 import { byService, describeSteps, textOf, type Changes, type Wanted } from "./describe_change.ts";
@@ -54,7 +55,7 @@ interface Unopened extends Wanted {
 
 const EMPTY_TABLE: ForwardingTable = {
   generation: 0, instance: "", services: [], destinations: new Map(),
-  orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, nat: NO_NAT,
+  orphan: { afterMs: 0, action: "keep" }, icmpErrorsPerSecond: 0, pathMtuAgeMs: 0, nat: NO_NAT, affinitiesMax: 0,
   remember: NOTHING_REMEMBERED, ledger: EMPTY_LEDGER, warnings: [],
 };
 const SWEEP_MIN_MS = 20;
@@ -73,6 +74,7 @@ class ProxyPlane implements Dataplane {
   readonly #predecessor: PlanePredecessor | null;
   readonly #tally = new Tally();
   readonly #latencies: Latencies;
+  readonly #affinities: Affinities;
   readonly #listeners = new Map<string, Listener>();
   #loads: ReadonlyMap<string, ServiceLoad> = new Map();
   /** Listen no more, but still have connections: with the end of the last one. */
@@ -93,8 +95,10 @@ class ProxyPlane implements Dataplane {
     this.#binding = dataplane.proxy;
     this.#addresses = new AssignedAddresses(env, instance, () => predecessor?.isServing() === true);
     this.#interface = dataplane.interfaces[0] ?? null;
+    this.#affinities = new Affinities(env.clock);
     this.#context = {
-      env, tally: this.#tally, latencies: this.#latencies, decide: decideWith, descriptors: descriptorBudget(env),
+      env, tally: this.#tally, latencies: this.#latencies, affinities: this.#affinities,
+      decide: decideWith, descriptors: descriptorBudget(env),
       take: (key) => predecessor?.take(key) ?? Promise.resolve(null), pass: passes ? predecessor.pass : null,
       saw: (backend, seen) => { this.#flowsSeen(backend, seen); }, table: () => this.#table, warn: createWarner(env),
     };
@@ -141,6 +145,7 @@ class ProxyPlane implements Dataplane {
     const names = [...table.destinations.values()].map((destination) => destination.name);
     this.#tally.forget(new Set(table.services.map((service) => service.name)), new Set(names));
     this.#latencies.keep(new Set(names));
+    this.#affinities.keep(new Set(table.services.flatMap(({ affinity }) => affinity?.id ?? [])));
     this.#scheduleSweep();
     this.#scheduleRestore();
     return { steps, durationMs: this.#env.clock.monotonicMs() - startMs, failed };

@@ -9,6 +9,7 @@ import { proxyHeaderV1, proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
 import { AnswerClock } from "./answer_clock.ts";
 import type { ClientPlace, ProxyContext, ServiceLoad, VirtualPlace } from "./context.ts";
+import type { AffinityHold } from "./affinities.ts";
 import { decideAgain } from "./context.ts";
 import { watchFirstAnswer } from "./first_answer.ts";
 import { errnoName, reasonOf } from "./listening.ts";
@@ -36,6 +37,8 @@ export interface ConnectionStart {
   readonly load: () => ServiceLoad;
   readonly destination: Destination;
   readonly slot: number | null;
+  /** Null: the service remembers no clients. */
+  readonly affinity: AffinityHold | null;
   /** Called once, when both sockets are closed. */
   readonly onEnd: (connection: TcpConnection) => void;
 }
@@ -186,6 +189,7 @@ export class TcpConnection {
       resetSocket(client);
     } else {
       tally.incident("connect_retried");
+      this.#start.affinity?.moved(next);
       this.#connect(next);
     }
   }
@@ -303,6 +307,7 @@ export class TcpConnection {
     this.#setConnecting(false);
     this.count();
     if (this.#account !== null) this.#context.tally.close(this.#account);
+    this.#start.affinity?.end();
     this.#start.onEnd(this);
   }
 }

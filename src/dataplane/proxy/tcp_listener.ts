@@ -6,7 +6,7 @@ import type { SharedSocket } from "../../env.ts";
 import { parseAddress } from "../../model/address.ts";
 import type { Service } from "../../model/table.ts";
 import type { ProxyContext, ServiceLoad } from "./context.ts";
-import { decideFlow, warnOfDescriptors } from "./context.ts";
+import { decideFlow, holdAffinity, warnOfDescriptors } from "./context.ts";
 import type { ListeningPlace } from "./listening.ts";
 import { reasonOf } from "./listening.ts";
 import type { Account } from "./tally.ts";
@@ -155,6 +155,7 @@ export class TcpListener {
     this.#load.flows += 1;
     this.#connections.add(new TcpConnection(this.#context, {
       client, place, to: this.place.virtual, destination, slot: how?.slot ?? null,
+      affinity: holdAffinity(this.#context, service, place, destination),
       service: () => this.#service, load: () => this.#load,
       onEnd: (connection) => { this.#onEnd(connection); },
     }));

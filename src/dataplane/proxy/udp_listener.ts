@@ -14,7 +14,7 @@ import { namedByCid, type Named } from "../../model/quic_named.ts";
 import type { Destination, Service } from "../../model/table.ts";
 import type { PassDatagram, SharedSession } from "../dataplane.ts";
 import type { ClientPlace, ProxyContext, ServiceLoad } from "./context.ts";
-import { decideFlow, maySit, warnOfDescriptors } from "./context.ts";
+import { decideFlow, holdAffinity, maySit, warnOfDescriptors } from "./context.ts";
 import type { ListeningPlace } from "./listening.ts";
 import { reasonOf } from "./listening.ts";
 import { addressLookup } from "./session_socket.ts";
@@ -227,6 +227,7 @@ export class UdpListener {
     try {
       const session = new UdpSession(this.#context, {
         place, to: this.place.virtual, service: this.#service, destination, shared,
+        affinity: holdAffinity(this.#context, this.#service, place, destination),
         reply: (answer) => { this.#reply(answer, address, port); },
         onFailure: () => { this.#forget(key); },
       });

@@ -7,6 +7,7 @@ import type { Address } from "../../model/address.ts";
 import { ANSWERED, failedFlow, silentFlow, type FlowsSeen } from "../../model/flows_seen.ts";
 import { proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
+import type { AffinityHold } from "./affinities.ts";
 import { AnswerClock } from "./answer_clock.ts";
 import type { ClientPlace, ProxyContext, VirtualPlace } from "./context.ts";
 import { errnoName, reasonOf } from "./listening.ts";
@@ -24,6 +25,8 @@ export interface SessionStart {
   readonly to: VirtualPlace;
   readonly service: Service;
   readonly destination: Destination;
+  /** Null: the service remembers no clients. */
+  readonly affinity: AffinityHold | null;
   readonly reply: (datagram: Uint8Array) => void;
   /** The session cannot go on; it has closed itself. */
   readonly onFailure: () => void;
@@ -115,6 +118,7 @@ export class UdpSession {
     this.#isClosed = true;
     this.count();
     this.#context.tally.close(this.#account);
+    this.#start.affinity?.end();
     this.#context.descriptors.give(1);
     if (!this.#isBeingSent) this.#socket.close();
   }

@@ -7,11 +7,11 @@ import * as codec from "./abi_codec.ts";
 /** The structs and enums that bpf/abi.h declares: what the fingerprint is taken over. */
 export const ABI_NAMES = {
   structs: [
-    "address_key", "address_prefix", "destination", "flow_entry", "flow_key", "fragment_entry",
-    "fragment_key", "link_address", "nat_flow", "next_hop", "pick_state", "policy_key",
-    "port_prefix", "probe_key", "probe_path", "quic_config", "quic_config_key", "quic_server_key",
-    "remember_pace", "service_key", "service_version", "settings", "slot_scheme", "traffic_count",
-    "tunnel_end", "verdict_count", "wildcard_key",
+    "address_key", "address_prefix", "affinity_key", "destination", "flow_entry", "flow_key",
+    "fragment_entry", "fragment_key", "link_address", "nat_flow", "next_hop", "pick_state",
+    "policy_key", "port_prefix", "probe_key", "probe_path", "quic_config", "quic_config_key",
+    "quic_server_key", "remember_pace", "service_key", "service_version", "settings",
+    "slot_scheme", "traffic_count", "tunnel_end", "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "flow_event", "flow_other", "forwarding", "gue_variant",
@@ -23,13 +23,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xe29081af871d3c74n;
+export const ABI_FINGERPRINT = 0xe6a14f48521a1b72n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x2dd71eb114365ff7n,
-  pointsman: 0xe29081af871d3c74n,
-  probe: 0xd5c05141d5af9b4fn,
+  pointsman: 0xe6a14f48521a1b72n,
+  probe: 0xb24bb053fc9a7510n,
 } as const;
 
 /** enum decap_verdict */
@@ -472,6 +472,38 @@ export const AddressPrefix = {
     return bytes;
   },
   decode: (bytes: Uint8Array): AddressPrefix => readAddressPrefix(codec.exactView(bytes, 20, "struct address_prefix"), 0),
+} as const;
+
+/** struct affinity_key, 24 bytes */
+export interface AffinityKey {
+  readonly affinityId: bigint;
+  readonly client: Uint8Array;
+}
+
+function writeAffinityKey(view: DataView, at: number, value: AffinityKey): void {
+  codec.setU64(view, at, value.affinityId, "affinity_key.affinity_id");
+  codec.setBytes(view, at + 8, value.client, 16, "affinity_key.client");
+}
+
+function readAffinityKey(view: DataView, at: number): AffinityKey {
+  return {
+    affinityId: view.getBigUint64(at, true),
+    client: codec.getBytes(view, at + 8, 16),
+  };
+}
+
+export const AffinityKey = {
+  size: 24,
+  offsets: {
+    affinityId: 0,
+    client: 8,
+  },
+  encode: (value: AffinityKey): Uint8Array => {
+    const bytes = new Uint8Array(24);
+    writeAffinityKey(codec.exactView(bytes, 24, "struct affinity_key"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): AffinityKey => readAffinityKey(codec.exactView(bytes, 24, "struct affinity_key"), 0),
 } as const;
 
 /** struct destination, 128 bytes */
@@ -1259,6 +1291,8 @@ export interface ServiceVersion {
   readonly flowsAt: number;
   readonly loadFactorPercent: number;
   readonly pick: number;
+  readonly affinityId: bigint;
+  readonly affinityMs: number;
 }
 
 function writeServiceVersion(view: DataView, at: number, value: ServiceVersion): void {
@@ -1275,6 +1309,8 @@ function writeServiceVersion(view: DataView, at: number, value: ServiceVersion):
   codec.setU32(view, at + 80, value.flowsAt, "service_version.flows_at");
   codec.setU16(view, at + 84, value.loadFactorPercent, "service_version.load_factor_percent");
   codec.setU8(view, at + 86, value.pick, "service_version.pick");
+  codec.setU64(view, at + 88, value.affinityId, "service_version.affinity_id");
+  codec.setU32(view, at + 96, value.affinityMs, "service_version.affinity_ms");
 }
 
 function readServiceVersion(view: DataView, at: number): ServiceVersion {
@@ -1292,6 +1328,8 @@ function readServiceVersion(view: DataView, at: number): ServiceVersion {
     flowsAt: view.getUint32(at + 80, true),
     loadFactorPercent: view.getUint16(at + 84, true),
     pick: view.getUint8(at + 86),
+    affinityId: view.getBigUint64(at + 88, true),
+    affinityMs: view.getUint32(at + 96, true),
   };
 }
 
@@ -1311,6 +1349,8 @@ export const ServiceVersion = {
     flowsAt: 80,
     loadFactorPercent: 84,
     pick: 86,
+    affinityId: 88,
+    affinityMs: 96,
   },
   encode: (value: ServiceVersion): Uint8Array => {
     const bytes = new Uint8Array(128);
@@ -1659,9 +1699,9 @@ export const DecapRodata = {
 
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
-  "address_groups", "destination_flows", "destination_traffic", "destinations", "devices",
-  "first_link_addresses", "flow_counts", "flows", "fragments", "group_services", "icmp_pace",
-  "link_addresses", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
+  "address_groups", "affinities", "destination_flows", "destination_traffic", "destinations",
+  "devices", "first_link_addresses", "flow_counts", "flows", "fragments", "group_services",
+  "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
   "outer_identifications", "pick_scans", "pick_states", "policies", "quic_configs", "quic_counts",
   "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small", "sampled_flows",
   "service_active", "service_flows", "service_pace", "service_traffic", "service_versions",
@@ -1685,6 +1725,7 @@ export interface PointsmanRodata {
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
   readonly featurePick: boolean;
+  readonly featureAffinity: boolean;
   readonly featureMinimal: boolean;
   readonly featureSample: boolean;
   readonly featureSecondChance: boolean;
@@ -1714,19 +1755,20 @@ export const PointsmanRodata = {
     featureWildcard: 7,
     featureTracking: 8,
     featurePick: 9,
-    featureMinimal: 10,
-    featureSample: 11,
-    featureSecondChance: 12,
-    featurePolicy: 13,
-    featureSourceHash: 14,
-    featureOrphan: 15,
-    featureQuicLb: 16,
-    featureIcmpErrors: 17,
-    featureTunnelErrors: 18,
-    ringClassSmall: 19,
-    ringClassMedium: 20,
-    ringClassLarge: 21,
-    transmitByRedirect: 22,
+    featureAffinity: 10,
+    featureMinimal: 11,
+    featureSample: 12,
+    featureSecondChance: 13,
+    featurePolicy: 14,
+    featureSourceHash: 15,
+    featureOrphan: 16,
+    featureQuicLb: 17,
+    featureIcmpErrors: 18,
+    featureTunnelErrors: 19,
+    ringClassSmall: 20,
+    ringClassMedium: 21,
+    ringClassLarge: 22,
+    transmitByRedirect: 23,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
@@ -1762,44 +1804,47 @@ export const PointsmanRodata = {
     if (value.featurePick !== undefined) {
       codec.setU8(view, 9, Number(value.featurePick), "feature_pick");
     }
+    if (value.featureAffinity !== undefined) {
+      codec.setU8(view, 10, Number(value.featureAffinity), "feature_affinity");
+    }
     if (value.featureMinimal !== undefined) {
-      codec.setU8(view, 10, Number(value.featureMinimal), "feature_minimal");
+      codec.setU8(view, 11, Number(value.featureMinimal), "feature_minimal");
     }
     if (value.featureSample !== undefined) {
-      codec.setU8(view, 11, Number(value.featureSample), "feature_sample");
+      codec.setU8(view, 12, Number(value.featureSample), "feature_sample");
     }
     if (value.featureSecondChance !== undefined) {
-      codec.setU8(view, 12, Number(value.featureSecondChance), "feature_second_chance");
+      codec.setU8(view, 13, Number(value.featureSecondChance), "feature_second_chance");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 13, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 14, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 14, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 15, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 15, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 16, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 16, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 17, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 17, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 18, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 18, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 19, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 19, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 20, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 20, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 21, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 21, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 22, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 22, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 23, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
@@ -1816,28 +1861,29 @@ export const PointsmanRodata = {
       featureWildcard: view.getUint8(7) !== 0,
       featureTracking: view.getUint8(8) !== 0,
       featurePick: view.getUint8(9) !== 0,
-      featureMinimal: view.getUint8(10) !== 0,
-      featureSample: view.getUint8(11) !== 0,
-      featureSecondChance: view.getUint8(12) !== 0,
-      featurePolicy: view.getUint8(13) !== 0,
-      featureSourceHash: view.getUint8(14) !== 0,
-      featureOrphan: view.getUint8(15) !== 0,
-      featureQuicLb: view.getUint8(16) !== 0,
-      featureIcmpErrors: view.getUint8(17) !== 0,
-      featureTunnelErrors: view.getUint8(18) !== 0,
-      ringClassSmall: view.getUint8(19) !== 0,
-      ringClassMedium: view.getUint8(20) !== 0,
-      ringClassLarge: view.getUint8(21) !== 0,
-      transmitByRedirect: view.getUint8(22) !== 0,
+      featureAffinity: view.getUint8(10) !== 0,
+      featureMinimal: view.getUint8(11) !== 0,
+      featureSample: view.getUint8(12) !== 0,
+      featureSecondChance: view.getUint8(13) !== 0,
+      featurePolicy: view.getUint8(14) !== 0,
+      featureSourceHash: view.getUint8(15) !== 0,
+      featureOrphan: view.getUint8(16) !== 0,
+      featureQuicLb: view.getUint8(17) !== 0,
+      featureIcmpErrors: view.getUint8(18) !== 0,
+      featureTunnelErrors: view.getUint8(19) !== 0,
+      ringClassSmall: view.getUint8(20) !== 0,
+      ringClassMedium: view.getUint8(21) !== 0,
+      ringClassLarge: view.getUint8(22) !== 0,
+      transmitByRedirect: view.getUint8(23) !== 0,
     };
   },
 } as const;
 
 /** Maps that probe.bpf.o declares. */
 export const PROBE_MAPS = [
-  "address_groups", "destination_flows", "destination_traffic", "destinations", "devices",
-  "first_link_addresses", "flow_counts", "flows", "fragments", "group_services", "icmp_pace",
-  "link_addresses", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
+  "address_groups", "affinities", "destination_flows", "destination_traffic", "destinations",
+  "devices", "first_link_addresses", "flow_counts", "flows", "fragments", "group_services",
+  "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
   "outer_identifications", "pick_scans", "pick_states", "policies", "probe_paths", "quic_configs",
   "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small",
   "sampled_flows", "service_active", "service_flows", "service_pace", "service_traffic",
@@ -1861,6 +1907,7 @@ export interface ProbeRodata {
   readonly featureWildcard: boolean;
   readonly featureTracking: boolean;
   readonly featurePick: boolean;
+  readonly featureAffinity: boolean;
   readonly featureMinimal: boolean;
   readonly featureSample: boolean;
   readonly featureSecondChance: boolean;
@@ -1890,19 +1937,20 @@ export const ProbeRodata = {
     featureWildcard: 7,
     featureTracking: 8,
     featurePick: 9,
-    featureMinimal: 10,
-    featureSample: 11,
-    featureSecondChance: 12,
-    featurePolicy: 13,
-    featureSourceHash: 14,
-    featureOrphan: 15,
-    featureQuicLb: 16,
-    featureIcmpErrors: 17,
-    featureTunnelErrors: 18,
-    ringClassSmall: 19,
-    ringClassMedium: 20,
-    ringClassLarge: 21,
-    transmitByRedirect: 22,
+    featureAffinity: 10,
+    featureMinimal: 11,
+    featureSample: 12,
+    featureSecondChance: 13,
+    featurePolicy: 14,
+    featureSourceHash: 15,
+    featureOrphan: 16,
+    featureQuicLb: 17,
+    featureIcmpErrors: 18,
+    featureTunnelErrors: 19,
+    ringClassSmall: 20,
+    ringClassMedium: 21,
+    ringClassLarge: 22,
+    transmitByRedirect: 23,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
@@ -1938,44 +1986,47 @@ export const ProbeRodata = {
     if (value.featurePick !== undefined) {
       codec.setU8(view, 9, Number(value.featurePick), "feature_pick");
     }
+    if (value.featureAffinity !== undefined) {
+      codec.setU8(view, 10, Number(value.featureAffinity), "feature_affinity");
+    }
     if (value.featureMinimal !== undefined) {
-      codec.setU8(view, 10, Number(value.featureMinimal), "feature_minimal");
+      codec.setU8(view, 11, Number(value.featureMinimal), "feature_minimal");
     }
     if (value.featureSample !== undefined) {
-      codec.setU8(view, 11, Number(value.featureSample), "feature_sample");
+      codec.setU8(view, 12, Number(value.featureSample), "feature_sample");
     }
     if (value.featureSecondChance !== undefined) {
-      codec.setU8(view, 12, Number(value.featureSecondChance), "feature_second_chance");
+      codec.setU8(view, 13, Number(value.featureSecondChance), "feature_second_chance");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 13, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 14, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 14, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 15, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 15, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 16, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 16, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 17, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 17, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 18, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 18, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 19, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 19, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 20, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 20, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 21, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 21, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 22, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 22, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 23, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
@@ -1992,19 +2043,20 @@ export const ProbeRodata = {
       featureWildcard: view.getUint8(7) !== 0,
       featureTracking: view.getUint8(8) !== 0,
       featurePick: view.getUint8(9) !== 0,
-      featureMinimal: view.getUint8(10) !== 0,
-      featureSample: view.getUint8(11) !== 0,
-      featureSecondChance: view.getUint8(12) !== 0,
-      featurePolicy: view.getUint8(13) !== 0,
-      featureSourceHash: view.getUint8(14) !== 0,
-      featureOrphan: view.getUint8(15) !== 0,
-      featureQuicLb: view.getUint8(16) !== 0,
-      featureIcmpErrors: view.getUint8(17) !== 0,
-      featureTunnelErrors: view.getUint8(18) !== 0,
-      ringClassSmall: view.getUint8(19) !== 0,
-      ringClassMedium: view.getUint8(20) !== 0,
-      ringClassLarge: view.getUint8(21) !== 0,
-      transmitByRedirect: view.getUint8(22) !== 0,
+      featureAffinity: view.getUint8(10) !== 0,
+      featureMinimal: view.getUint8(11) !== 0,
+      featureSample: view.getUint8(12) !== 0,
+      featureSecondChance: view.getUint8(13) !== 0,
+      featurePolicy: view.getUint8(14) !== 0,
+      featureSourceHash: view.getUint8(15) !== 0,
+      featureOrphan: view.getUint8(16) !== 0,
+      featureQuicLb: view.getUint8(17) !== 0,
+      featureIcmpErrors: view.getUint8(18) !== 0,
+      featureTunnelErrors: view.getUint8(19) !== 0,
+      ringClassSmall: view.getUint8(20) !== 0,
+      ringClassMedium: view.getUint8(21) !== 0,
+      ringClassLarge: view.getUint8(22) !== 0,
+      transmitByRedirect: view.getUint8(23) !== 0,
     };
   },
 } as const;

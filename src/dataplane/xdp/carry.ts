@@ -11,7 +11,7 @@ import type { LoadedProgram } from "./program.ts";
 
 /** Tables that packets fill, and where in an entry it says when one last did: CLOCK_MONOTONIC, nanoseconds. */
 export const LEARNED = {
-  flows: FlowEntry.offsets.lastSeenNs, sampled_flows: FlowEntry.offsets.lastSeenNs,
+  flows: FlowEntry.offsets.lastSeenNs, affinities: FlowEntry.offsets.lastSeenNs, sampled_flows: FlowEntry.offsets.lastSeenNs,
   nat_flows: NatFlow.offsets.lastSeenNs, fragments: FragmentEntry.offsets.rememberedNs,
 } as const satisfies Partial<Record<MapName, number>>;
 

@@ -3,6 +3,8 @@
 // in the maps is diff.ts's business.
 
 import type { Env } from "../../env.ts";
+import { affinityOf } from "../../model/affinity.ts";
+import { serviceKey } from "../../model/compile.ts";
 import type { Config } from "../../model/config.ts";
 import { trackingOf } from "../../model/flow_decide.ts";
 import { destinationIds } from "../../model/ledger.ts";
@@ -65,9 +67,12 @@ const GROUP_ENTRIES = 1024;
 const QUIC_MIN = 8;
 /** Where nothing is translated. */
 const NAT_FLOWS_MIN = 8;
+/** Where no client is remembered. */
+const AFFINITIES_MIN = 64;
 
 /** Room from the config's limits; ids count from 1. */
 export function configuredCapacities({ limits, services, pools }: Config): Capacities {
+  const hasAffinities = services.some(({ affinityTimeoutMs }) => affinityTimeoutMs !== null);
   const hasNat = services.some(({ forwarding }) => translates(forwarding));
   // No more than there are: most configs have none, and a program grows when there are more.
   const configs = services.flatMap(({ quicLb }) => quicLb?.configs ?? []);
@@ -76,6 +81,7 @@ export function configuredCapacities({ limits, services, pools }: Config): Capac
     services: limits.services, destinations: destinationIds(limits.backends) + 1, flows: limits.flows,
     fragments: limits.fragments, policies: POLICIES,
     natFlows: hasNat ? limits.natFlows : NAT_FLOWS_MIN,
+    affinities: hasAffinities ? limits.affinities : AFFINITIES_MIN,
     groupEntries: GROUP_ENTRIES,
     quicConfigs: Math.max(QUIC_MIN, configs.length * 2), quicServers: Math.max(QUIC_MIN, servers * 2),
   };
@@ -88,6 +94,7 @@ export function configuredFeatures(config: Config): Set<Feature> {
     versions: config.services.map((service) => ({
       mssMax: service.mssMax ?? 0, hasQuicLb: service.quicLb !== null, hasSecondChance: service.secondChance,
       pick: { by: isPickAlgorithm(service.algorithm) && isXdpPick(service.algorithm) ? service.algorithm : null },
+      affinity: affinityOf(service, serviceKey(service)),
       tracking: trackingOf({ config: service }), hasNat: translates(service.forwarding),
       scheme: { ringSize: service.ringSize, hashInput: service.hash }, predecessor: null,
       hasPolicy: service.policy.allow.length + service.policy.deny.length > 0,
@@ -283,7 +290,7 @@ function larger(a: Capacities, b: Capacities): Capacities {
     flows: Math.max(a.flows, b.flows), fragments: Math.max(a.fragments, b.fragments),
     policies: Math.max(a.policies, b.policies), groupEntries: Math.max(a.groupEntries, b.groupEntries),
     quicConfigs: Math.max(a.quicConfigs, b.quicConfigs), quicServers: Math.max(a.quicServers, b.quicServers),
-    natFlows: Math.max(a.natFlows, b.natFlows),
+    natFlows: Math.max(a.natFlows, b.natFlows), affinities: Math.max(a.affinities, b.affinities),
   };
 }
 

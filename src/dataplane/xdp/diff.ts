@@ -140,11 +140,12 @@ export function grown(state: KernelState, want: Image): Capacities {
     quicConfigs: fit(capacities.quicConfigs, together(state.quicConfigs, want.quicConfigs)),
     quicServers: fit(capacities.quicServers, together(state.quicServers, want.quicServers)),
     natFlows: Math.max(capacities.natFlows, want.features.has("featureNat") ? want.nat.flowsMax : 0),
+    affinities: Math.max(capacities.affinities, want.affinitiesMax),
   };
   const same = next.services === capacities.services && next.destinations === capacities.destinations
     && next.policies === capacities.policies && next.groupEntries === capacities.groupEntries
     && next.quicConfigs === capacities.quicConfigs && next.quicServers === capacities.quicServers
-    && next.natFlows === capacities.natFlows;
+    && next.natFlows === capacities.natFlows && next.affinities === capacities.affinities;
   return same ? capacities : next;
 }
 

@@ -7,6 +7,7 @@ import type { Forwarding, Gue, HashInput, OrphanAction, Protocol, Tracking, VipA
 import {
   formatServiceAddress, isExact, mappedBits, singleAddress, type ServiceAddress,
 } from "../../model/service_address.ts";
+import type { Affinity } from "../../model/affinity.ts";
 import { translates, type NatTable } from "../../model/nat.ts";
 import { trackingOf } from "../../model/flow_decide.ts";
 import { comparesLoads, isXdpPick, pickWeight, type XdpPick } from "../../model/pick.ts";
@@ -61,6 +62,8 @@ export interface VersionImage {
   readonly hasSecondChance: boolean;
   /** Backends that are not live have flows, and keep them. */
   readonly failedOpen: boolean;
+  /** How clients are remembered; null: they are not. */
+  readonly affinity: Affinity | null;
   readonly pick: PickImage;
   /** 0: no limit. */
   readonly mssMax: number;
@@ -186,6 +189,8 @@ export interface Image {
   /** Between two ICMP errors of one CPU, on average; 0: none are sent. */
   readonly icmpIntervalNs: bigint;
   readonly nat: NatTable;
+  /** Clients that are remembered at most. */
+  readonly affinitiesMax: number;
   /** In the order of REMEMBER_KINDS. */
   readonly remember: readonly RememberPace[];
   /** By assignedText(). */
@@ -241,6 +246,7 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
     orphan: { afterNs: nanoseconds(table.orphan.afterMs), action: table.orphan.action },
     icmpIntervalNs: icmpIntervalNs(table.icmpErrorsPerSecond),
     nat: table.nat,
+    affinitiesMax: table.affinitiesMax,
     remember: rememberPaces(table.remember),
     assigned: assignedAddresses(table),
     features: featuresOf({
@@ -339,6 +345,7 @@ function serviceImage(service: Service, flowsAt: number): ServiceImage {
       hasNat: translates(config.forwarding),
       hasSecondChance: config.secondChance,
       failedOpen: isAllFailedOpen(service),
+      affinity: service.affinity,
       pick: pickImage(service, flowsAt),
       mssMax: config.mssMax ?? 0,
     },

@@ -133,6 +133,7 @@ export function encodeVersion(version: HeldVersion): Uint8Array {
       | (version.isRehashed ? ServiceFlags.SERVICE_REHASHED : 0)
       | (version.failedOpen ? ServiceFlags.SERVICE_FAILED_OPEN : 0),
     mssMax: version.mssMax,
+    affinityId: version.affinity?.id ?? 0n, affinityMs: version.affinity?.timeoutMs ?? 0,
     ...version.pick,
     pick: PICK_NUMBERS[version.pick.by ?? "none"],
   });
@@ -156,6 +157,7 @@ export function decodeVersion(bytes: Uint8Array): HeldVersion | null {
     hasNat: (version.flags & ServiceFlags.SERVICE_NAT) !== 0,
     hasSecondChance: (version.flags & ServiceFlags.SERVICE_SECOND_CHANCE) !== 0,
     failedOpen: (version.flags & ServiceFlags.SERVICE_FAILED_OPEN) !== 0,
+    affinity: version.affinityMs === 0 ? null : { id: version.affinityId, timeoutMs: version.affinityMs },
     pick: pickValue(version),
     mssMax: version.mssMax,
   };

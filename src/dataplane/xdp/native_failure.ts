@@ -20,6 +20,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   rings_small: "raise limits.services", rings_medium: "raise limits.services", rings_large: "raise limits.services",
   tunnel_ends: "raise limits.backends", destinations: "raise limits.backends", destination_traffic: "raise limits.backends",
   flows: "raise limits.flows", nat_flows: "raise limits.natFlows", fragments: "raise limits.fragments",
+  affinities: "raise limits.affinities",
   wildcards: "raise limits.services", address_groups: "raise limits.services",
   group_services: "give the services fewer prefixes, or ranges of ports that begin and end at rounder numbers",
   quic_configs: "give the services fewer quicLb configs",

@@ -40,7 +40,7 @@ export interface LoadedProgram {
 
 /** Entries of each map whose size follows from the capacities. */
 export function mapSizes(capacities: Capacities): Partial<Record<MapName, number>> {
-  const { services, destinations, flows, fragments, policies, groupEntries, quicConfigs, quicServers, natFlows } = capacities;
+  const { services, destinations, flows, fragments, policies, groupEntries, quicConfigs, quicServers, natFlows, affinities } = capacities;
   const rings = ringsMax(capacities);
   return {
     services, virtual_addresses: services, service_active: services, service_versions: services * 2,
@@ -51,6 +51,7 @@ export function mapSizes(capacities: Capacities): Partial<Record<MapName, number
     // Old and new prefixes stand side by side during a change.
     wildcards: services, address_groups: services * 2, group_services: groupEntries,
     quic_configs: quicConfigs, quic_servers: quicServers, nat_flows: natFlows * 2,
+    affinities,
   };
 }
 
@@ -76,6 +77,7 @@ export function roomIn(maps: Partial<MapSet>): Capacities {
     services, destinations, flows: size("flows"), fragments: size("fragments"), policies: size("policies"),
     groupEntries: size("group_services"),
     quicConfigs: size("quic_configs"), quicServers: size("quic_servers"), natFlows: size("nat_flows") / 2,
+    affinities: size("affinities"),
   };
 }
 
@@ -138,6 +140,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featureWildcard: features.has("featureWildcard"),
     featureTracking: features.has("featureTracking"),
     featurePick: features.has("featurePick"),
+    featureAffinity: features.has("featureAffinity"),
     featureMinimal: features.has("featureMinimal"),
     featureSample: features.has("featureSample"),
     featureSecondChance: features.has("featureSecondChance"),

@@ -11,7 +11,8 @@ import { ringClassOf } from "./ring_class.ts";
 /** Switches of the program: what no table needs is left out when it is loaded. */
 export type Feature =
   | "featureL2" | "featureNat" | "featureIpip" | "featureGue" | "featureGre" | "featureTunnelVariation"
-  | "featureTracking" | "featurePick" | "featureMinimal" | "featureSample" | "featureSecondChance" | "featurePolicy" | "featureSourceHash"
+  | "featureTracking" | "featurePick" | "featureAffinity" | "featureMinimal" | "featureSample"
+  | "featureSecondChance" | "featurePolicy" | "featureSourceHash"
   | "featureOrphan" | "featureIcmpErrors"
   | "featureWildcard" | "featureMssClamp"
   | "featureQuicLb" | "featureTunnelErrors"
@@ -33,7 +34,8 @@ type SchemeShape = Pick<SchemeImage, "ringSize" | "hashInput">;
 /** What decides which parts of the program are needed: of an image, or of what the kernel holds. */
 export interface FeatureSource {
   readonly keys: Iterable<ServiceAddress>;
-  readonly versions: Iterable<Pick<VersionImage, "tracking" | "hasNat" | "hasPolicy" | "hasQuicLb" | "hasSecondChance" | "mssMax">
+  readonly versions: Iterable<
+    Pick<VersionImage, "tracking" | "affinity" | "hasNat" | "hasPolicy" | "hasQuicLb" | "hasSecondChance" | "mssMax">
     & { readonly pick: Pick<PickImage, "by">; readonly scheme: SchemeShape; readonly predecessor: SchemeShape | null }>;
   readonly forwardings: Iterable<Forwarding>;
   readonly tunnelSources: Iterable<Prefix | null>;
@@ -45,7 +47,8 @@ export interface FeatureSource {
 export function featuresOf(source: FeatureSource): Set<Feature> {
   const { keys, versions, forwardings, tunnelSources, action, icmpIntervalNs: interval } = source;
   const features = new Set<Feature>();
-  for (const { scheme, predecessor, tracking, hasNat, hasPolicy, hasQuicLb, hasSecondChance, mssMax, pick } of versions) {
+  for (const { scheme, predecessor, tracking, hasNat, hasPolicy, hasQuicLb, hasSecondChance, mssMax, pick, affinity } of versions) {
+    if (affinity !== null) features.add("featureAffinity");
     if (pick.by !== null) features.add("featurePick");
     if (mssMax > 0) features.add("featureMssClamp");
     for (const each of predecessor === null ? [scheme] : [scheme, predecessor]) {

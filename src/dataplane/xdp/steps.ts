@@ -29,6 +29,8 @@ export interface Capacities {
   readonly fragments: number;
   /** Each has two entries. */
   readonly natFlows: number;
+  /** Clients. */
+  readonly affinities: number;
   readonly policies: number;
   /** Entries of all groups of wildcard services. */
   readonly groupEntries: number;

@@ -23,6 +23,7 @@ export function isServed(state: KernelState, { index, version: want }: ServiceIm
     && held.hasQuicLb === want.hasQuicLb && held.hasNat === want.hasNat
     && held.hasSecondChance === want.hasSecondChance
     && held.failedOpen === want.failedOpen && isDeepStrictEqual(held.pick, want.pick)
+    && isDeepStrictEqual(held.affinity, want.affinity)
     && held.mssMax === want.mssMax;
 }
 
