@@ -2,12 +2,14 @@
 // the shape of a config and nothing of YAML.
 
 import type { Config } from "../model/config.ts";
+import { withoutRegions } from "../model/regions.ts";
 
 /** Whoever knows the seed of the flow hash, or the key of connection IDs, can aim at a backend. */
 const HIDDEN = "(hidden)";
 
 export function configView(config: Config): unknown {
-  return JSON.parse(JSON.stringify(config, (_key, value: unknown) => plain(value)));
+  const services = withoutRegions(config.services).map(({ region: _, ...service }) => service);
+  return JSON.parse(JSON.stringify({ ...config, services }, (_key, value: unknown) => plain(value)));
 }
 
 function plain(value: unknown): unknown {

@@ -8,6 +8,7 @@ import { z } from "zod";
 import { FLOW_KINDS } from "../model/held_flows.ts";
 import { ADMISSION_MAX } from "../model/table.ts";
 import { poolSchema } from "./schemas_pools.ts";
+import { geoViewSchema } from "./schemas_geo.ts";
 import { splitViewSchema } from "./schemas_split.ts";
 
 export const WEIGHT_MAX = 65535;
@@ -55,6 +56,9 @@ export const serviceSchema = z.strictObject({
   /** Null: the service is split. */
   pool: text.nullable(),
   split: splitViewSchema,
+  geo: geoViewSchema,
+  /** Whose clients it has, of the service that its name begins with; null: it stands in the file itself. */
+  region: text.nullable(),
   hash: z.enum(["5-tuple", "source-ip"]),
   /** Where the plane listens; null when it does not (yet). */
   listening: text.nullable(),

@@ -8,6 +8,7 @@ import { Failure, isFailure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
 import { acquireInstanceLock, type InstanceLock } from "../supervisor/instance_lock.ts";
 import type { Io } from "./io.ts";
+import { geoNeeds } from "./doctor_geo.ts";
 import { healthNeeds } from "./doctor_health.ts";
 import { EXIT } from "./io.ts";
 import { loadConfig } from "./offline.ts";
@@ -26,7 +27,7 @@ export interface DoctorOptions {
 export async function doctorVerb(io: Io, options: DoctorOptions): Promise<number> {
   const config = options.config === undefined ? null : loadConfig(io, options.config);
   const report = probeHost(config, io.env);
-  const needs = config === null ? [] : healthNeeds(io.env, config);
+  const needs = config === null ? [] : [...healthNeeds(io.env, config), ...await geoNeeds(io.env, config)];
   const checks = [...report.checks, ...needs, ...await waysBack(io, config, options)];
   if (options.output === "json") io.out(`${JSON.stringify({ ...report, checks }, null, 2)}\n`);
   else {

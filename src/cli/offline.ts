@@ -7,6 +7,7 @@ import { refusedByConfig } from "../dataplane/probe.ts";
 import { Failure } from "../errors.ts";
 import type { Config } from "../model/config.ts";
 import type { Plane } from "../model/features.ts";
+import { readableRegions } from "../supervisor/geo_databases.ts";
 import { readableQuicKeys } from "../supervisor/quic_keys.ts";
 import { parseSeed } from "../supervisor/state.ts";
 import type { Intent } from "../model/table.ts";
@@ -52,8 +53,10 @@ export function offlineSeed(io: Io, config: Config, given: string | undefined): 
   return TEST_SEED;
 }
 
-export function offlineIntent(io: Io, file: string, hashSeed: string | undefined): Intent {
-  const config = readableQuicKeys(loadConfig(io, file), io.env);
+/** Databases of regions that cannot be used are told on stderr: all clients are then their services' own. */
+export async function offlineIntent(io: Io, file: string, hashSeed: string | undefined): Promise<Intent> {
+  const { config, reasons } = await readableRegions(readableQuicKeys(loadConfig(io, file), io.env), io.env);
+  for (const reason of reasons) io.err(`note: ${reason}; this answer knows no region but by networks\n`);
   return {
     config,
     hashSeed: offlineSeed(io, config, hashSeed),

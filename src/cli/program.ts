@@ -125,7 +125,7 @@ function addFiles(program: Command, io: Io, end: End): void {
   command(program, "check <file>", "validate a configuration file and print every problem", { output: true }).action(
     async (file: string, options: Common) => {
       const { checkVerb } = await import("./check.ts");
-      end(checkVerb(io, file, options.output));
+      end(await checkVerb(io, file, options.output));
     },
   );
   command(program, "plan <file>", "what applying a file would do to the running instance", {
@@ -137,7 +137,7 @@ function addFiles(program: Command, io: Io, end: End): void {
     .action(async (file: string, options: Common & { readonly from?: string; readonly exitCode: boolean }) => {
       if (options.from !== undefined) {
         const { offlinePlanVerb } = await import("./questions.ts");
-        end(offlinePlanVerb(io, options.from, file, options));
+        end(await offlinePlanVerb(io, options.from, file, options));
       } else end(await withClient(io, options, (client) => planVerb(io, client, file, options)));
     });
   command(program, "apply <file>", "validate, plan, apply and record a revision", { output: true, instance: true })

@@ -53,7 +53,7 @@ export async function explainVerb(
   refuseSeedWithoutFile(options);
   if (options.config === undefined) answer = await ask((instance) => instance.explain(request));
   else {
-    const intent = offlineIntent(io, options.config, options.hashSeed);
+    const intent = await offlineIntent(io, options.config, options.hashSeed);
     answer = answerExplain(compile(intent, NOTHING_YET), intent.config, request);
   }
   io.out(options.output === "json" ? `${JSON.stringify(answer, null, 2)}\n` : layExplanation(answer));
@@ -87,7 +87,7 @@ export async function ringVerb(io: Io, service: string, options: RingOptions, as
   let answer: (request: ReturnType<typeof alter>) => Promise<RingReport>;
   if (options.config === undefined) answer = (request) => ask((instance) => instance.ring(request));
   else {
-    const intent = offlineIntent(io, options.config, options.hashSeed ?? ANY_SEED);
+    const intent = await offlineIntent(io, options.config, options.hashSeed ?? ANY_SEED);
     answer = (request) => Promise.resolve(answerRing(intent, request));
   }
   const report = await answer(alter(down, remove));
@@ -118,14 +118,14 @@ function layDisruption(before: RingReport, after: RingReport): string {
 }
 
 /** What a change of files would move, with all backends healthy. Ends with 3 under --exit-code when anything would. */
-export function offlinePlanVerb(
+export async function offlinePlanVerb(
   io: Io,
   from: string,
   to: string,
   options: { readonly output: "table" | "json"; readonly exitCode: boolean },
-): number {
-  const before = compile(offlineIntent(io, from, ANY_SEED), NOTHING_YET);
-  const intent = offlineIntent(io, to, ANY_SEED);
+): Promise<number> {
+  const before = compile(await offlineIntent(io, from, ANY_SEED), NOTHING_YET);
+  const intent = await offlineIntent(io, to, ANY_SEED);
   const after = compile(intent, before);
   const mode = intent.config.dataplane.mode === "proxy" ? "proxy" : "xdp";
   const services = movements(before, after, mode);

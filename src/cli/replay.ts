@@ -22,7 +22,7 @@ export interface ReplayOptions {
 }
 
 export async function replayVerb(io: Io, options: ReplayOptions): Promise<number> {
-  const intent = offlineIntent(io, options.config, options.hashSeed);
+  const intent = await offlineIntent(io, options.config, options.hashSeed);
   const packets = readCapture(options.in, readGivenFile(io, options.in));
   const cut = packets.filter((packet) => packet.bytes.length < packet.length).length;
   if (cut > 0) io.err(`note: ${cut} packet(s) were cut short by the capture; the program sees them as malformed\n`);

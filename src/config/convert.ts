@@ -3,11 +3,12 @@
 // was checked before. Must never refuse anything.
 
 import type {
-  BackendConfig, Config, PoolConfig, ServiceConfig, ServiceProxyConfig,
+  BackendConfig, Config, PoolConfig, ServiceConfig, ServiceGeo, ServiceProxyConfig,
 } from "../model/config.ts";
 import { parseEndpoint } from "../model/address.ts";
 import type { NatConfig } from "../model/nat.ts";
 import { isPickAlgorithm } from "../model/pick.ts";
+import { withRegions } from "../model/regions.ts";
 import {
   readAddress, readDuration, readHashSeed, readPorts, readPrefix, readTunnelSource,
   readVirtualAddress,
@@ -16,6 +17,7 @@ import { readQuicKey } from "./formats_quic.ts";
 import { convertHealth } from "./health_form.ts";
 import { convertRules } from "./pool_form.ts";
 import type { RawBackend, RawConfig, RawService } from "./schema.ts";
+import type { RawGeo } from "./schema_geo.ts";
 import { healthSchema } from "./schema_health.ts";
 import type { RawRules } from "./schema_pool.ts";
 import type { RawHealth } from "./schema_health.ts";
@@ -60,7 +62,7 @@ export function convertConfig(raw: RawConfig): Config {
     log: raw.log,
     stateDirectory: raw.stateDirectory,
     pools,
-    services: raw.services.map(convertService),
+    services: raw.services.map(convertService).flatMap(withRegions),
   };
 }
 
@@ -135,8 +137,16 @@ function convertService(raw: RawService): ServiceConfig {
     pool: raw.split === undefined ? raw.pool ?? name : null,
     split: raw.split?.map(({ name: subset, pool, percent }) =>
       ({ name: subset ?? pool, pool, hundredths: Math.round(percent * 100) })) ?? null,
+    geo: raw.geo === undefined ? null : convertGeo(raw.geo),
+    region: null,
     policy: { allow: raw.policy.allow.map(readPrefix), deny: raw.policy.deny.map(readPrefix) },
     proxy: convertProxy(raw.proxy),
+  };
+}
+
+function convertGeo({ database, regions }: RawGeo): ServiceGeo {
+  return {
+    database, regions: regions.map((region) => ({ ...region, networks: region.networks.map(readPrefix) })), prefixes: null,
   };
 }
 

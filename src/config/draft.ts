@@ -43,7 +43,7 @@ export interface DraftService {
   readonly network: Prefix | null;
   readonly ports: PortRange | null;
   readonly fields: Partial<Omit<RawService, "backends" | "health" | keyof typeof inlineRuleKeys>>;
-  /** The pools that it names or inlines, those of a split in its order. */
+  /** The pools that it names or inlines, those of a split in its order; then those of its regions. */
   readonly pools: readonly DraftPool[];
   /** It names no pool, or one that there is not. */
   readonly lacksPool: boolean;
@@ -153,8 +153,11 @@ function draftService(
   const names = fields.pool === undefined ? fields.split?.map((subset) => subset.pool) ?? [] : [fields.pool];
   const named = names.flatMap((name) => pools.get(name) ?? []);
   const inline = named.length === 0 && inlines.backends ? [draftPool(fields.name ?? "", path, value, true)] : [];
-  const lacksPool = inline.length === 0 && (named.length === 0 || named.length < names.length);
+  const regional = fields.geo?.regions.map((region) => region.pool) ?? [];
+  const ofRegions = [...new Set(regional)].flatMap((name) => pools.get(name) ?? []).filter((pool) => !named.includes(pool));
+  const lacksPool = inline.length === 0 && (named.length === 0 || named.length < names.length)
+    || !regional.every((name) => pools.has(name)) || (record["geo"] !== undefined && fields.geo === undefined);
   const network = fields.address === undefined ? null : readVirtualAddress(fields.address);
   const ports = fields.port === undefined ? null : readPorts(fields.port);
-  return { path, network, ports, fields, pools: [...named, ...inline], lacksPool, inlines };
+  return { path, network, ports, fields, pools: [...named, ...inline, ...ofRegions], lacksPool, inlines };
 }

@@ -3,9 +3,10 @@
 import { Document, isMap, isSeq } from "yaml";
 import { formatEndpoint } from "../model/address.ts";
 import type {
-  BackendConfig, Config, PoolConfig, ServiceConfig, Subset,
+  BackendConfig, Config, PoolConfig, ServiceConfig, ServiceGeo, Subset,
 } from "../model/config.ts";
 import type { NatConfig } from "../model/nat.ts";
+import { withoutRegions } from "../model/regions.ts";
 import { formatNetwork, formatPorts, singlePort } from "../model/service_address.ts";
 import { formatTunnelSource } from "../model/tunnel_source.ts";
 import { formatDuration, formatHashSeed } from "./formats.ts";
@@ -70,7 +71,7 @@ function fileForm(config: Config): Record<string, unknown> {
     log: config.log,
     stateDirectory: config.stateDirectory,
     pools: Object.fromEntries(shared.map((pool) => [pool.name, poolForm(pool)])),
-    services: config.services.map((service) => serviceForm(service, inline.get(service.pool ?? ""))),
+    services: withoutRegions(config.services).map((service) => serviceForm(service, inline.get(service.pool ?? ""))),
   };
 }
 
@@ -101,12 +102,16 @@ function subsetForm({ name, pool, hundredths }: Subset): Record<string, unknown>
   return { name, pool, percent: hundredths / 100 };
 }
 
+function geoForm({ database, regions }: ServiceGeo): Record<string, unknown> {
+  return { database, regions: regions.map((region) => ({ ...region, networks: region.networks.map(({ text }) => text) })) };
+}
+
 function serviceForm(
   service: ServiceConfig, inline: PoolConfig | undefined,
 ): Record<string, unknown> {
   const {
     name, network, ports, loadFactorPercent, flowIdleMs, changeWindowMs, affinityTimeoutMs,
-    pool, split, policy, proxy, quicLb, ...rest
+    pool, split, geo, region: _, policy, proxy, quicLb, ...rest
   } = service;
   const { connectTimeoutMs, idleTimeoutMs, udpIdleTimeoutMs, ...limits } = proxy;
   return {
@@ -122,6 +127,7 @@ function serviceForm(
     changeWindow: formatDuration(changeWindowMs),
     ...(affinityTimeoutMs === null ? {} : { affinityTimeout: formatDuration(affinityTimeoutMs) }),
     ...(split !== null ? { split: split.map(subsetForm) } : inline === undefined ? { pool } : poolForm(inline)),
+    ...(geo === null ? {} : { geo: geoForm(geo) }),
     policy: {
       allow: policy.allow.map(
         (prefix) => prefix.text,

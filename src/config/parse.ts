@@ -10,6 +10,7 @@ import { orderProblems, pathText } from "./problem.ts";
 import type { Finding, Path } from "./problem.ts";
 import type { HostFacts } from "./host.ts";
 import { ADDRESS_RULES } from "./rules_addresses.ts";
+import { GEO_RULES } from "./rules_geo.ts";
 import { NAT_RULES } from "./rules_nat.ts";
 import { NAME_RULES } from "./rules_names.ts";
 import { ignoredBy, PLANE_RULES } from "./rules_plane.ts";
@@ -35,7 +36,7 @@ export type ParseResult =
 
 const RULES = [
   ...NAME_RULES, ...ADDRESS_RULES, ...TRAFFIC_RULES, ...POOL_RULES, ...NAT_RULES, ...PROBE_RULES, ...PASSIVE_RULES,
-  ...QUIC_RULES, ...SPLIT_RULES, ...PLANE_RULES,
+  ...QUIC_RULES, ...SPLIT_RULES, ...GEO_RULES, ...PLANE_RULES,
 ];
 
 /**

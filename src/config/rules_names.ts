@@ -137,9 +137,10 @@ function* sameDestinations(draft: Draft): Iterable<Finding> {
 function* unknownPools(draft: Draft): Iterable<Finding> {
   const names = draft.pools.filter((pool) => !pool.inline).map((pool) => pool.name);
   for (const { fields, path, inlines } of draft.services) {
-    if (inlines.backends) continue;
-    const wanted: [Path, string][] = fields.pool === undefined ? [] : [[[...path, "pool"], fields.pool]];
-    for (const [index, { pool }] of (fields.split ?? []).entries()) wanted.push([[...path, "split", index, "pool"], pool]);
+    const wanted: [Path, string][] = fields.pool === undefined || inlines.backends ? [] : [[[...path, "pool"], fields.pool]];
+    const subsets = inlines.backends ? [] : fields.split ?? [];
+    for (const [index, { pool }] of subsets.entries()) wanted.push([[...path, "split", index, "pool"], pool]);
+    for (const [index, { pool }] of (fields.geo?.regions ?? []).entries()) wanted.push([[...path, "geo", "regions", index, "pool"], pool]);
     for (const [place, name] of wanted) {
       if (names.includes(name)) continue;
       const meant = nearest(name, names);

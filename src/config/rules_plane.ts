@@ -109,9 +109,10 @@ function* unservedByProxy(draft: Draft): Iterable<Finding> {
 
 function* totals(draft: Draft): Iterable<Finding> {
   const { services, backends } = draft.limits;
-  if (services !== undefined && draft.services.length > services) {
-    const reason = `${draft.services.length} services are more than limits.services, ${services}`;
-    yield error(["services"], reason, "raise the limit");
+  const count = draft.services.reduce((sum, { fields: { geo } }) => sum + 1 + (geo?.regions.length ?? 0), 0);
+  if (services !== undefined && count > services) {
+    const regions = count > draft.services.length ? ", with one for each region," : "";
+    yield error(["services"], `${count} services${regions} are more than limits.services, ${services}`, "raise the limit");
   }
   if (backends === undefined) return;
   const destinations = new Set<string>();

@@ -124,16 +124,17 @@ function* affinityGroups(draft: Draft): Iterable<Finding> {
   }
 }
 
-/** Pools, and what each has of the traffic. */
-function placesOf({ pools, fields: { split } }: DraftService): string {
-  return JSON.stringify(pools.map(({ name, path }, at) => [name, path, split?.[at]?.percent]));
+/** Pools, and what each has of the traffic, or whose. */
+function placesOf({ pools, fields: { split, geo } }: DraftService): string {
+  return JSON.stringify([pools.map(({ name, path }, at) => [name, path, split?.[at]?.percent]), geo]);
 }
 
 function groupMismatch(service: DraftService, lead: DraftService): string | null {
   const leader = serviceName(lead);
   const [mine, theirs] = [service.fields, lead.fields];
   if (!service.lacksPool && !lead.lacksPool && placesOf(service) !== placesOf(lead)) {
-    return `${mine.split === undefined ? "the pool" : "the split"} is not that of ${leader} in the same group`;
+    const what = mine.split !== undefined ? "the split" : mine.geo !== undefined ? "the geo" : "the pool";
+    return `${what} is not that of ${leader} in the same group`;
   }
   if (mine.ringSize !== theirs.ringSize) {
     return `the ringSize is not that of ${leader} in the same group`;

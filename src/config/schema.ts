@@ -13,6 +13,7 @@ import { healthSchema } from "./schema_health.ts";
 import { inlineRuleKeys, placeKeys, poolRuleKeys, zoneKey } from "./schema_pool.ts";
 import { probesSchema } from "./schema_probes.ts";
 import { quicLbSchema, serverIdsSchema } from "./schema_quic.ts";
+import { geoSchema } from "./schema_geo.ts";
 import { splitSchema } from "./schema_split.ts";
 
 function tunnelSource(family: 4 | 6): z.ZodString {
@@ -173,6 +174,7 @@ export const serviceSchema = z.strictObject({
   }).prefault({}),
   pool: name("Name of the pool; instead of `backends`.").optional(),
   split: splitSchema.optional(),
+  geo: geoSchema.optional(),
   backends: backends.optional().meta({
     title: "a list of backends", description: "An inline pool, named after the service; instead "
       + "of `pool`.",
@@ -246,7 +248,7 @@ export const configSchema = z.strictObject({
   zone: zoneKey("Where this instance is, for pools with `spillBelow`; null: nowhere in particular."),
   dataplane: dataplane.prefault({}),
   limits: z.strictObject({
-    services: integer("Services in this file.", 1, 65_535).default(256),
+    services: integer("Services in this file; each region of one counts as another.", 1, 65_535).default(256),
     backends: integer(
       "Destinations: a backend counts once for each port and way of forwarding.", 1, 32_767,
     )

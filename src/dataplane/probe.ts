@@ -6,6 +6,7 @@ import { Failure } from "../errors.ts";
 import type { Config, ServiceConfig } from "../model/config.ts";
 import { refusedByXdp } from "../model/features.ts";
 import { translates } from "../model/nat.ts";
+import { withoutRegions } from "../model/regions.ts";
 import { formatNetwork, singleAddress } from "../model/service_address.ts";
 import { poolsOf } from "../model/split.ts";
 import { effectiveCapabilities, missingCapabilities } from "./capabilities.ts";
@@ -108,7 +109,7 @@ function fallbackCheck(env: Env, config: Config): HostCheck {
     textIfReadable(env, `/proc/sys/net/ipv${family}/ip_nonlocal_bind`) === "1";
   const mayAssign = hasCapability(env, "CAP_NET_ADMIN");
   // A prefix is not the proxy's to bind in any case.
-  const foreign = config.services.filter(({ network, vip }) => singleAddress(network) !== null
+  const foreign = withoutRegions(config.services).filter(({ network, vip }) => singleAddress(network) !== null
     && (vip.assign === "none" || !mayAssign) && !local.has(formatNetwork(network)) && !nonlocal(network.address.family));
   const names = foreign.map(({ name, network }) => `${name} (${formatNetwork(network)})`).join(", ");
   return check("fallback", foreign.length === 0,

@@ -69,9 +69,13 @@ export interface SlotChanges extends Pick<SlotTimes, "nowMs"> {
   readonly sweeps: ReadonlyMap<string, SlotSweep>;
 }
 
-/** "tcp 203.0.113.10:443", what a service's index belongs to. */
+/** "tcp 203.0.113.10:443", what a service's index belongs to; of one region "tcp 203.0.113.10:443 @eu". */
 export function serviceKey(service: ServiceConfig): string {
-  return `${service.protocol} ${formatServiceAddress(service)}`;
+  return keyForRegion(service, service.region?.name ?? null);
+}
+
+function keyForRegion(service: ServiceConfig, region: string | null): string {
+  return `${service.protocol} ${formatServiceAddress(service)}${region === null ? "" : ` @${region}`}`;
 }
 
 /** What a backend's permutation is made of, in the ring of this service. */
@@ -300,6 +304,10 @@ function compileService(
     hashSeed,
     ring: made.ring,
     split: made.split,
+    regions: config.geo === null ? null : {
+      prefixes: config.geo.prefixes,
+      services: config.geo.regions.map(({ name }) => ledger.services.get(keyForRegion(config, name))!),
+    },
     states: SETTLED,
     rememberedSinceNs: 0n,
     affinity: affinityOf(config, serviceKey(config)),

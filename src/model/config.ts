@@ -5,6 +5,7 @@
 import type { Address, Prefix } from "./address.ts";
 import type { PoolHealth } from "./health_check.ts";
 import type { NatConfig } from "./nat.ts";
+import type { RegionPrefixes } from "./regions.ts";
 import type { ServiceAddress } from "./service_address.ts";
 
 export type Protocol = "tcp" | "udp";
@@ -120,7 +121,30 @@ export interface Subset {
   readonly hundredths: number;
 }
 
+/** Clients that a service has a pool of its own for. */
+export interface Region {
+  readonly name: string;
+  /** ISO 3166-1 alpha-2. */
+  readonly countries: readonly string[];
+  /** AF, AN, AS, EU, NA, OC, SA. */
+  readonly continents: readonly string[];
+  /** Whatever a database says of them. */
+  readonly networks: readonly Prefix[];
+  /** Name of the pool. */
+  readonly pool: string;
+}
+
+export interface ServiceGeo {
+  /** Path of a database; null: regions are networks alone. */
+  readonly database: string | null;
+  /** The first that an address matches has it; of networks the longest prefix. */
+  readonly regions: readonly Region[];
+  /** Null until somebody has read the database. */
+  readonly prefixes: RegionPrefixes | null;
+}
+
 export interface ServiceConfig extends ServiceAddress {
+  /** "web", or for the clients of a region "web@eu". */
   readonly name: string;
   readonly protocol: Protocol;
   readonly forwarding: Forwarding;
@@ -155,6 +179,10 @@ export interface ServiceConfig extends ServiceAddress {
   readonly pool: string | null;
   /** Parts of the traffic, each with its own pool; null: all of it is the pool's. */
   readonly split: readonly Subset[] | null;
+  /** Regions whose clients go to other pools; each is a service beside this one. null: there are none. */
+  readonly geo: ServiceGeo | null;
+  /** Of such a service: whose clients it has; null: the service stands in the file itself. */
+  readonly region: { readonly service: string; readonly name: string } | null;
   /** Client networks: deny wins over allow by the longer prefix; an empty allow list admits everybody. */
   readonly policy: { readonly allow: readonly Prefix[]; readonly deny: readonly Prefix[] };
   readonly proxy: ServiceProxyConfig;
@@ -208,6 +236,7 @@ export interface Config {
   readonly log: { readonly level: "error" | "warn" | "info" | "debug" };
   readonly stateDirectory: string | null;
   readonly pools: readonly PoolConfig[];
+  /** Those of the file, each followed by those of its regions. */
   readonly services: readonly ServiceConfig[];
 }
 

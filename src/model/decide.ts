@@ -2,7 +2,8 @@
 // look-ups returned. The proxy runs it for real connections, explain shows it, and the XDP program
 // is tested against it packet by packet: verdict, backend and effects. bpf/decide.h is its twin, in the
 // same order: for this host or not, fragment, error about a tunnel, answer to a translated flow, service,
-// policy, orphan, connection ID, flow and ring (flow_decide.ts), next hop, time to live, room.
+// policy, orphan, connection ID, flow and ring (flow_decide.ts), next hop, time to live, room. The client's region,
+// after the orphan policy, is the proxy's alone: servable() keeps services with regions from the program.
 
 import { keepingAffinity } from "./affinity.ts";
 import { leavingPorts, withPorts } from "./fragment.ts";
@@ -19,7 +20,7 @@ import { isDenied } from "./policy.ts";
 import { namedByCid } from "./quic_named.ts";
 import type { QuicOutcome } from "./quic_route.ts";
 import type { RememberKind } from "./remember_pace.ts";
-import { isVirtualAddress, serviceOf } from "./service_lookup.ts";
+import { isVirtualAddress, serviceFor, serviceOf } from "./service_lookup.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { tunnelEndOf, tunnelErrorEffects } from "./tunnel_error.ts";
 import type { IcmpError, TunnelSource } from "./tunnel_error.ts";
@@ -219,13 +220,14 @@ function decideSilently(table: ForwardingTable, known: State, received: Packet):
   if (noted !== null) return noted;
   const answer = asAnswer(table, state, packet);
   if (answer !== null) return answer;
-  const service = hasPorts(packet.kind)
+  const asked = hasPorts(packet.kind)
     ? serviceOf(table, packet.destination, packet.destinationPort, packet.protocol)
     : null;
-  if (service === null) return end(verdictWithoutService(table, packet), null);
-  if (isDenied(service.config, packet.source)) return end("DROP_DENIED", service);
+  if (asked === null) return end(verdictWithoutService(table, packet), null);
+  if (isDenied(asked.config, packet.source)) return end("DROP_DENIED", asked);
   const orphaned = orphanVerdict(table, state);
-  if (orphaned !== null) return end(orphaned, service);
+  if (orphaned !== null) return end(orphaned, asked);
+  const service = serviceFor(table, asked, packet.source);
   if (isNatService(service) && state.nat !== undefined)
     return translated(table, state, packet, service, state.nat);
   if (packet.kind === "icmp-error") return asError(byFlowOrRing(table, state, packet, service));

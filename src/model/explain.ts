@@ -10,11 +10,13 @@ import { decide } from "./decide.ts";
 import { slotFor } from "./slot.ts";
 import { LENDING_DRAWS_MAX, lendingDraw } from "./lending.ts";
 import { namesOf, secondChanceSteps, stateSteps } from "./explain_states.ts";
+import { regionSteps } from "./explain_geo.ts";
 import { ringFor, splitSteps } from "./explain_split.ts";
 import { connectionIdSteps, shortHeader } from "./explain_quic.ts";
 import { keyWord } from "./permutation.ts";
 import { isSteered, type PickAlgorithm } from "./pick.ts";
 import { formatServiceAddress, isExact, PROTOCOL_NUMBERS } from "./service_address.ts";
+import { serviceFor } from "./service_lookup.ts";
 import type { SlotChoice } from "./split.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
@@ -66,10 +68,11 @@ const NEW_FLOW: Omit<State, "nowNs"> = { flow: null, heartbeatNs: null, neighbou
  * packet that carries it in a short header. `nowNs` (CLOCK_MONOTONIC) says which windows are open still.
  */
 export function explain(
-  table: ForwardingTable, config: Config, service: Service, client: Client, to: Client,
+  table: ForwardingTable, config: Config, asked: Service, client: Client, to: Client,
   cid: Uint8Array | null = null, nowNs = 0n,
 ): ExplainedFlow {
-  const first = firstPacket(service, client, to);
+  const service = serviceFor(table, asked, client.address.bytes);
+  const first = firstPacket(asked, client, to);
   const packet = cid === null ? first : { ...first, datagram: shortHeader(cid) };
   const state = { ...NEW_FLOW, nowNs };
   const decision = decide(table, state, packet);
@@ -77,7 +80,8 @@ export function explain(
   const choice = ringFor(service, slot);
   const owner = table.destinations.get(choice.ring.configured[slot] ?? 0) ?? null;
   const chosen = decision.destination;
-  const steps: ExplainStep[] = [serviceStep(service, to), ...policySteps(service, client, decision.verdict)];
+  const steps: ExplainStep[] = [serviceStep(asked, to), ...policySteps(asked, client, decision.verdict)];
+  if (decision.verdict !== "DROP_DENIED") steps.push(...regionSteps(asked, service, client.address));
   if (cid !== null) steps.push(...connectionIdSteps(service, cid, chosen, decision.quic ?? null));
   if (decision.how !== null && decision.how.by !== "connection-id") {
     const { size } = service.ring;

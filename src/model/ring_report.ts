@@ -42,8 +42,8 @@ export function ringReport(
   const config = intent.config.services.find((each) => each.name === serviceName);
   if (config === undefined) return null;
   const altered = alterIntent(intent, down, remove);
-  // The other services are of no interest, and their rings would cost time.
-  const alone = { ...altered, config: { ...altered.config, services: [config] } };
+  // The other services, those of its regions among them, are of no interest, and their rings would cost time.
+  const alone = { ...altered, config: { ...altered.config, services: [{ ...config, geo: null }] } };
   const table = compile(alone, { ledger: EMPTY_LEDGER, generation: 0 });
   return describeRing(table, table.services[0]!);
 }

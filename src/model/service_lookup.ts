@@ -1,11 +1,12 @@
 // Whose packet it is: the service of an address, port and protocol. Most specific wins: the longest
 // prefix that holds the address, whatever its ports; in it the narrowest range that holds the port;
 // where no range of it does, the next shorter prefix. The kernel's maps say the same (bpf/decide.h).
-// Knows tables; must never know a packet.
+// Then, of a service with regions, that of the client's. Knows tables; must never know a packet.
 
 import {
   compareSpecificity, holdsAddress, holdsPort, isExact, PROTOCOL_NUMBERS, singleAddress,
 } from "./service_address.ts";
+import { NOWHERE } from "./regions.ts";
 import type { ForwardingTable, Service } from "./table.ts";
 
 interface TableIndex {
@@ -15,6 +16,7 @@ interface TableIndex {
   readonly wildcards: readonly Service[];
   /** Addresses that services have alone. */
   readonly addresses: ReadonlySet<string>;
+  readonly byNumber: ReadonlyMap<number, Service>;
 }
 
 /** Tables are immutable, so an index of one stays right for as long as the table lives. */
@@ -41,6 +43,19 @@ export function isVirtualAddress(table: ForwardingTable, address: Uint8Array): b
     || wildcards.some(({ config }) => holdsAddress(config.network, address));
 }
 
+/** What a service is for a client (16 bytes): that of the client's region, or the service itself. */
+export function serviceFor(table: ForwardingTable, service: Service, client: Uint8Array): Service {
+  const region = service.regions?.prefixes?.regionOf(client) ?? NOWHERE;
+  if (region === NOWHERE) return service;
+  return indexOf(table).byNumber.get(service.regions!.services[region - 1]!) ?? service;
+}
+
+/** A service and those of its regions: whoever has its flows. */
+export function everyRegion(table: ForwardingTable, service: Service): Service[] {
+  const { byNumber } = indexOf(table);
+  return [service, ...(service.regions?.services ?? []).flatMap((index) => byNumber.get(index) ?? [])];
+}
+
 function indexOf(table: ForwardingTable): TableIndex {
   const known = indexes.get(table);
   if (known !== undefined) return known;
@@ -48,6 +63,7 @@ function indexOf(table: ForwardingTable): TableIndex {
   const wildcards: Service[] = [];
   const addresses = new Set<string>();
   for (const service of table.services) {
+    if (service.config.region !== null) continue; // nobody's address leads there
     const { network, ports, protocol } = service.config;
     const address = singleAddress(network);
     if (address !== null) addresses.add(addressKey(address.bytes));
@@ -57,7 +73,8 @@ function indexOf(table: ForwardingTable): TableIndex {
     } else wildcards.push(service);
   }
   wildcards.sort((a, b) => compareSpecificity(a.config, b.config));
-  const index = { exact, wildcards, addresses };
+  const byNumber = new Map(table.services.map((service) => [service.index, service]));
+  const index = { exact, wildcards, addresses, byNumber };
   indexes.set(table, index);
   return index;
 }

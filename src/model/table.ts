@@ -7,6 +7,7 @@ import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig, Subset } fro
 import type { Plane } from "./features.ts";
 import type { NatTable } from "./nat.ts";
 import type { Picking } from "./pick.ts";
+import type { RegionPrefixes } from "./regions.ts";
 import type { RememberLimits } from "./remember_pace.ts";
 import type { QuicRouting } from "./quic_route.ts";
 import type { PublishedSlots, SlotStates } from "./slot_states.ts";
@@ -141,6 +142,14 @@ export interface ServiceSplit {
   readonly assigned: Uint16Array;
 }
 
+/** Who a service's clients are, and what it is for them. */
+export interface ServiceRegions {
+  /** Null: nobody has read the database, and all clients are the service's own. */
+  readonly prefixes: RegionPrefixes | null;
+  /** By number of the region, less one: index of the service that has its clients. */
+  readonly services: readonly number[];
+}
+
 export interface Service {
   /** Small stable integer, an index of the service maps. */
   readonly index: number;
@@ -150,6 +159,8 @@ export interface Service {
   readonly ring: Ring;
   /** What the ring is joined of; null: the service has one pool. */
   readonly split: ServiceSplit | null;
+  /** null: all clients are the service's own. */
+  readonly regions: ServiceRegions | null;
   /** What the slots of the ring remember of changes. */
   readonly states: SlotStates;
   /** CLOCK_MONOTONIC: what nobody has touched since counts for nothing, whatever the flow table has of it. */
@@ -173,7 +184,7 @@ export interface Ledger {
     bigint,
     { readonly id: number; readonly generation: number; readonly live: boolean }
   >;
-  /** "tcp 203.0.113.10:443" or "udp 203.0.113.0/28:any" → index. */
+  /** "tcp 203.0.113.10:443" or "udp 203.0.113.0/28:any", of a region with " @" and its name → index. */
   readonly services: ReadonlyMap<string, number>;
   /** By the same key: what packets are sent by, which a change starts from. */
   readonly slots: ReadonlyMap<string, PublishedSlots>;

@@ -15,6 +15,7 @@ import type { Parse } from "./contract.ts";
 import type { Engine } from "./engine.ts";
 import { messageOf } from "./engine.ts";
 import { movedFlows, movements } from "./movements.ts";
+import { readRegions, regionsChanged } from "./geo_databases.ts";
 import type { PlaneSeat } from "./plane_seat.ts";
 import type { StateDirectory } from "./state.ts";
 import { sha256 } from "./state.ts";
@@ -161,7 +162,11 @@ export class ConfigChanges {
   async #accept(name: string, bytes: Uint8Array, origin: Origin): Promise<AcceptedConfig> {
     const { env, parse, state, engine } = this.#options;
     const parsed = await parseOrThrow(name, bytes, parse);
-    return acceptConfig(parsed, origin, { env, state, seedInUse: engine.inForce.accepted.seed.seed });
+    const { config, warnings } = await readRegions(parsed.config, name, env, engine.inForce.accepted.config);
+    for (const { path, reason } of origin.what === "plan" ? [] : warnings)
+      this.#options.record("config", name, `${path}: ${reason}`, { actor: origin.actor });
+    const located = { ...parsed, config, warnings: [...parsed.warnings, ...warnings] };
+    return acceptConfig(located, origin, { env, state, seedInUse: engine.inForce.accepted.seed.seed });
   }
 
   #plan(accepted: AcceptedConfig): Plan {
@@ -199,7 +204,9 @@ export class ConfigChanges {
       this.#refuse(name, origin, error);
       throw error;
     }
+    const before = engine.inForce.accepted.config;
     const report = await this.#propose(accepted);
+    for (const { service, message } of regionsChanged(before, accepted.config)) this.#options.record("config", service, message, {});
     this.#problems = [];
     return {
       revision: engine.inForce.revision,

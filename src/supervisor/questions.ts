@@ -21,7 +21,10 @@ import type { ForwardingTable, Intent, Service } from "../model/table.ts";
 export function answerExplain(
   table: ForwardingTable, config: Config, request: ExplainRequest, nowNs = 0n,
 ): Explanation {
-  const service = table.services.find((each) => each.name === request.service);
+  const named = table.services.find((each) => each.name === request.service);
+  // Whose region a client is in is part of the answer.
+  const asked = named?.config.region?.service ?? named?.name;
+  const service = table.services.find(({ name }) => name === asked);
   if (service === undefined) throw unknownService(request.service, config.services);
   const client = parseEndpoint(request.client);
   if (client === null) {

@@ -5,16 +5,18 @@ import { keyInFile } from "../config/formats_quic.ts";
 import type { Env } from "../env.ts";
 import { Failure } from "../errors.ts";
 import type { Config, Problem, ServiceConfig } from "../model/config.ts";
+import { withoutRegions } from "../model/regions.ts";
 import { readOrNull } from "./seed.ts";
 
 /** The config with every key in hand. Throws CONFIG_INVALID with each file that has none. */
 export function readQuicKeys(config: Config, file: string, env: Pick<Env, "files">): Config {
   const problems: Problem[] = [];
-  const services = config.services.map((service, at) =>
+  const inFile = withoutRegions(config.services);
+  const services = config.services.map((service) =>
     withKeys(service, env, (index, reason, path) => {
       problems.push({
         severity: "error", file, line: 1, column: 1, reason,
-        path: `services[${at}].quicLb.configs[${index}].key`,
+        path: `services[${inFile.indexOf(service)}].quicLb.configs[${index}].key`,
         hint: `create it with: openssl rand -hex 16 > ${path} (the same for servers and balancers)`,
       });
     }));

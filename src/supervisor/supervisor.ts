@@ -31,6 +31,7 @@ import { answerExplain, answerRing, backendNames, resolveName } from "./question
 import { watchQuorums } from "./quorum_hooks.ts";
 import type { QuorumWatch } from "./quorum_hooks.ts";
 import { refuseBelowQuorum } from "./quorums.ts";
+import { readRegions, regionsChanged } from "./geo_databases.ts";
 import { readQuicKeys } from "./quic_keys.ts";
 import { Samples } from "./samples.ts";
 import type { StateDirectory } from "./state.ts";
@@ -62,10 +63,13 @@ const END_PATIENCE_MS = 5000;
 
 /** Opens the plane and makes the first apply. Throws CONFIG_INVALID and what the plane's opening throws. */
 export async function createSupervisor(options: SupervisorOptions): Promise<Supervisor> {
-  const { env, state, first } = options;
+  const { env, state } = options;
   const origin: Origin = { actor: "run", what: "start" };
-  // A named seed or key that is missing is told before a plane is touched; a kept seed may be the plane's.
-  readQuicKeys(first.config, first.file, env);
+  // A named seed, key or database that is missing is told before a plane is touched; a kept seed may be the plane's.
+  readQuicKeys(options.first.config, options.first.file, env);
+  const { config } = await readRegions(options.first.config, options.first.file, env, null);
+  for (const { service, message } of regionsChanged(null, config)) env.log.info({ service }, message);
+  const first = { ...options.first, config };
   if (first.config.dataplane.hashSeed.from !== "state") {
     acceptConfig(first, origin, { env, state, seedInUse: null });
   }

@@ -5,7 +5,7 @@ import type { BackendView, OverrideView, ServiceView } from "../api/schemas.ts";
 import type { Counters, PlaneStatus, TrafficCount } from "../dataplane/dataplane.ts";
 import type { Certificate } from "../health/judge.ts";
 import { formatDestination } from "../model/address.ts";
-import type { Config } from "../model/config.ts";
+import type { Config, ServiceConfig } from "../model/config.ts";
 import { activeOverrides, backendState } from "../model/effective.ts";
 import type { EffectiveBackend } from "../model/effective.ts";
 import { amountOf } from "../model/held_flows.ts";
@@ -60,6 +60,8 @@ export function serviceViews(input: ViewInput): ServiceView[] {
 function serviceView(service: Service, input: ViewInput): ServiceView {
   const { table, plane, now, before } = input;
   const { config, name, ring } = service;
+  // Clients of every region come to the sockets of the service itself.
+  const asked = config.region?.service ?? name;
   const destinations = service.destinations.flatMap((id) => table?.destinations.get(id) ?? []);
   return {
     name,
@@ -68,8 +70,10 @@ function serviceView(service: Service, input: ViewInput): ServiceView {
     forwarding: config.forwarding,
     pool: config.pool,
     split: splitView(service, destinations),
+    geo: geoView(config),
+    region: config.region?.name ?? null,
     hash: config.hash,
-    listening: plane.listening.get(name) ?? null,
+    listening: plane.listening.get(asked) ?? null,
     ringSize: ring.size,
     ringKey: ring.key,
     evenness: evenness(service, destinations),
@@ -80,7 +84,16 @@ function serviceView(service: Service, input: ViewInput): ServiceView {
     traffic: { ...(now.counters.services.get(name) ?? NO_TRAFFIC) },
     rates: rates(now, before, (counters) => counters.services.get(name)),
     flows: amountOf(now.counters.serviceFlows.get(name)),
-    error: plane.failed.get(name) ?? null,
+    error: plane.failed.get(name) ?? plane.failed.get(asked) ?? null,
+  };
+}
+
+function geoView({ geo }: ServiceConfig): ServiceView["geo"] {
+  if (geo === null) return null;
+  const { database, prefixes, regions } = geo;
+  return {
+    database, databaseType: prefixes?.source?.type ?? null, builtAtMs: prefixes?.source?.builtAtMs ?? null,
+    prefixes: prefixes?.size ?? 0, regions: regions.map(({ name }) => name),
   };
 }
 

@@ -2,14 +2,15 @@
 // Knows the shape of Config; must never grow rules of its own.
 
 import type { NatConfig } from "../../src/model/nat.ts";
-import { parseAddress } from "../../src/model/address.ts";
+import { parseAddress, parsePrefix } from "../../src/model/address.ts";
 import type { Address } from "../../src/model/address.ts";
 import type {
   Algorithm, BackendConfig, Config, DataplaneMode, Forwarding, Gue, HashInput, HashSeed, IgnoredKeys,
-  PoolConfig, Problem, ServiceConfig, Subset, Tracking,
+  PoolConfig, Problem, Region, ServiceConfig, ServiceGeo, Subset, Tracking,
 } from "../../src/model/config.ts";
 import type { FeedbackRules } from "../../src/model/feedback.ts";
 import type { DampingRules, OutlierRules, PoolHealth } from "../../src/model/health_check.ts";
+import { withRegions } from "../../src/model/regions.ts";
 import { serviceAt } from "./service_at.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
 
@@ -42,6 +43,7 @@ export interface ServiceSketch {
   readonly pool?: string;
   /** Instead of a pool. */
   readonly split?: readonly Subset[];
+  readonly geo?: GeoSketch;
   readonly ringSize?: number;
   readonly hash?: HashInput;
   readonly failOpen?: boolean;
@@ -52,6 +54,11 @@ export interface ServiceSketch {
   readonly flowIdleMs?: number;
   readonly changeWindowMs?: number;
   readonly secondChance?: boolean;
+}
+
+export interface GeoSketch {
+  readonly database?: string;
+  readonly regions: readonly (Pick<Region, "name" | "pool"> & Partial<Record<"countries" | "continents" | "networks", readonly string[]>>)[];
 }
 
 export type PoolRules = Pick<PoolConfig, "reserves" | "sorry" | "spillBelow" | "quorum">;
@@ -134,7 +141,7 @@ export function configOf(sketch: ConfigSketch): Config {
     log: { level: "info" },
     stateDirectory: null,
     pools,
-    services: sketch.services.map(serviceOf),
+    services: sketch.services.map(serviceOf).flatMap(withRegions),
   };
 }
 
@@ -182,6 +189,15 @@ function backendOf(sketch: BackendSketch, index: number): BackendConfig {
   };
 }
 
+/** Without prefixes, as a config that was parsed. */
+export function geoOf({ database, regions }: GeoSketch): ServiceGeo {
+  return {
+    database: database ?? null, prefixes: null,
+    regions: regions.map(({ name, pool, countries = [], continents = [], networks = [] }) =>
+      ({ name, pool, countries, continents, networks: networks.map((text) => parsePrefix(text)!) })),
+  };
+}
+
 function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
   return {
     name: sketch.name,
@@ -200,6 +216,7 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     vip: { assign: "none" },
     pool: sketch.split === undefined ? sketch.pool ?? "web" : null,
     split: sketch.split ?? null,
+    geo: sketch.geo === undefined ? null : geoOf(sketch.geo), region: null,
     policy: sketch.policy ?? { allow: [], deny: [] },
     proxy: {
       connectTimeoutMs: 1000, connectRetries: 1, idleTimeoutMs: 0, udpIdleTimeoutMs: 60_000,

@@ -187,7 +187,7 @@ function serviceOf(
     ring: { key: "", size: 7, slots, configured },
     destinations: [one.destination, ...Object.values(one.quicLb?.servers ?? {})],
     states: SETTLED,
-    failedOpen: false, affinity: null, picking: null, split: null, rememberedSinceNs: 0n,
+    failedOpen: false, affinity: null, picking: null, split: null, regions: null, rememberedSinceNs: 0n,
     quicLb: one.quicLb === undefined ? null : routingOf(one.quicLb),
     config: {
       name: one.name,
@@ -207,7 +207,7 @@ function serviceOf(
       quicLb: null,
       failOpen: false,
       vip: { assign: "none" },
-      pool: "pool", split: null,
+      pool: "pool", split: null, geo: null, region: null,
       policy: { allow: [], deny: one.deny.map((text) => parsePrefix(text)!) },
       proxy: {
         connectTimeoutMs: 1,

@@ -201,8 +201,8 @@ function serviceOf(world: World, service: WorldService, ledger: Ledger, ids: rea
   const { number, slots, seed, deny, quic } = service;
   const words = Uint16Array.from(slots, (at) => ids[at]!);
   return {
-    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false, affinity: null,
-    picking: null, split: null, rememberedSinceNs: 0n,
+    index: ledger.services.get(keyOf(number))!, name: `s${number}`, hashSeed: seed, failedOpen: false,
+    affinity: null, picking: null, split: null, regions: null, rememberedSinceNs: 0n,
     quicLb: quicLbOf(quic, ids, world.pool),
     states: statesOf(service, ledger),
     destinations: [...new Set(words)],
@@ -220,7 +220,7 @@ const SERVICE_CONFIG: ServiceConfig = {
   hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: RING_SIZE, tracking: "full", flowIdleMs: 60_000,
   changeWindowMs: 60_000, secondChance: false,
   affinityGroup: null, affinityTimeoutMs: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", split: null,
-  policy: { allow: [], deny: [] },
+  geo: null, region: null, policy: { allow: [], deny: [] },
   proxy: {
     connectTimeoutMs: 1, connectRetries: 0, idleTimeoutMs: 0, udpIdleTimeoutMs: 1, connectionsMax: 1, sessionsMax: 1,
     proxyProtocol: "none",

@@ -14,6 +14,7 @@ import { compile } from "../../src/model/compile.ts";
 import type { BackendConfig, Config, ServiceConfig, ServiceProxyConfig } from "../../src/model/config.ts";
 import { type BackendHealth, EMPTY_LEDGER, type ForwardingTable, type Override } from "../../src/model/table.ts";
 import { createFakeEnv, type FakeEnv } from "./fake_env.ts";
+import { withRegions } from "../../src/model/regions.ts";
 import { serviceAt } from "./service_at.ts";
 
 export function address(text: string): Address {
@@ -35,7 +36,7 @@ export function service({ address: where, port, ...change }: ServiceChange = {})
     name: "web", protocol: "tcp", forwarding: "l2",
     gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0, hash: "5-tuple",
     sourcePrefix: { ipv4: 32, ipv6: 128 }, ringSize: 1009, tracking: "full", flowIdleMs: 60_000, changeWindowMs: 60_000, secondChance: false,
-    affinityGroup: null, affinityTimeoutMs: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "web", split: null,
+    affinityGroup: null, affinityTimeoutMs: null, mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "web", split: null, geo: null, region: null,
     policy: { allow: [], deny: [] },
     ...change,
     ...serviceAt(where ?? "127.0.0.1", port ?? 80),
@@ -80,7 +81,7 @@ export function config(
         hashKey: backend, mac: null, serverIds: [], priority: place.priority ?? 0, zone: place.zone ?? null,
       })),
     })),
-    services,
+    services: services.flatMap(withRegions),
   };
 }
 

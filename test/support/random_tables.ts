@@ -289,7 +289,7 @@ function randomServices(
       ring: randomRing(draws, ids, destinations),
       states: SETTLED,
       destinations: ids,
-      failedOpen: draws.chance(0.2), affinity: randomAffinity(draws, config), picking: null, split: null, rememberedSinceNs: 0n,
+      failedOpen: draws.chance(0.2), affinity: randomAffinity(draws, config), picking: null, split: null, regions: null, rememberedSinceNs: 0n,
       quicLb: config.protocol === "udp" && draws.chance(0.6) ? randomQuicLb(draws, ids) : null,
     };
     const states = randomStates(draws, { scheme: schemeOf(service), tracking: trackingOf(service), ids, nowNs });
@@ -366,7 +366,7 @@ function randomConfig(draws: Draws): ServiceConfig {
     quicLb: null,
     failOpen: false,
     vip: { assign: "none" },
-    pool: "pool", split: null,
+    pool: "pool", split: null, geo: null, region: null,
     policy: randomPolicy(draws, address.family),
     proxy: {
       connectTimeoutMs: 1,

@@ -217,7 +217,7 @@ export class SlotWorld {
     const service: Service = {
       index: 0, name: "s", hashSeed: scheme.hashSeed, states,
       ring: { key: "", size: owners.length, slots: owners.slice(), configured: owners },
-      destinations: [...destinations.keys()], failedOpen: false, affinity: null, picking: null, split: null, rememberedSinceNs: since, quicLb: null,
+      destinations: [...destinations.keys()], failedOpen: false, affinity: null, picking: null, split: null, regions: null, rememberedSinceNs: since, quicLb: null,
       config: {
         ...CONFIG, protocol: this.protocol, tracking, flowIdleMs, hash: scheme.hash, sourcePrefix: scheme.sourcePrefix,
         ringSize: owners.length,
@@ -249,7 +249,7 @@ const CONFIG: ServiceConfig = {
   name: "s", ...PLACE, protocol: "tcp", forwarding: "l2",
   gue: { port: 6080, variant: 0 }, algorithm: "maglev", loadFactorPercent: 125, panicBelow: 0, hash: "5-tuple", sourcePrefix: { ipv4: 32, ipv6: 128 },
   ringSize: 7, tracking: "minimal", flowIdleMs: IDLE_MS, changeWindowMs: WINDOW_MS, secondChance: false, affinityGroup: null, affinityTimeoutMs: null,
-  mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", split: null,
+  mssMax: null, quicLb: null, failOpen: false, vip: { assign: "none" }, pool: "pool", split: null, geo: null, region: null,
   policy: { allow: [], deny: [] },
   proxy: {
     connectTimeoutMs: 1, connectRetries: 0, idleTimeoutMs: 0, udpIdleTimeoutMs: 1, connectionsMax: 1,

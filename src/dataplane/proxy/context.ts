@@ -9,7 +9,9 @@ import type { AffinityKey } from "../../model/affinity.ts";
 import { nextPick } from "../../model/choice.ts";
 import type { Decide, Decision, State } from "../../model/decide.ts";
 import type { FlowListener } from "../../model/flows_seen.ts";
+import { isPickAlgorithm } from "../../model/pick.ts";
 import type { PickState } from "../../model/pick.ts";
+import { everyRegion } from "../../model/service_lookup.ts";
 import { isFailedOpen } from "../../model/split.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import type { Affinities, AffinityHold } from "./affinities.ts";
@@ -31,6 +33,8 @@ export interface ProxyContext {
   readonly pass: PassDatagram | null;
   /** What becomes of flows, for whoever listens. */
   readonly saw: FlowListener;
+  /** Of services that pick in turn, by name: the turn that is next. */
+  readonly turns: Map<string, number>;
   /** The table in force. */
   table(): ForwardingTable;
   /** Warns at most once in a while for each `topic`; what happens often is in the counters. */
@@ -57,17 +61,15 @@ export interface VirtualPlace {
 /** Flows of one service, over all the ports that it listens on. */
 export interface ServiceLoad {
   flows: number;
-  /** Where the service picks in turn: the turn that is next. */
-  turn: number;
 }
 
 /**
- * The decision on a new connection or session. The destination is the service's address and port,
- * never the socket's, so that a laptop with an offset picks what production would.
+ * The decision on a new connection or session; of a service with regions, it names that of the client's. The
+ * destination is the service's address and port, never the socket's, so that a laptop with an offset picks what
+ * production would.
  */
 export function decideFlow(
-  context: ProxyContext, service: Service, load: ServiceLoad, to: VirtualPlace, client: ClientPlace,
-  datagram?: Uint8Array,
+  context: ProxyContext, service: Service, to: VirtualPlace, client: ClientPlace, datagram?: Uint8Array,
 ): Decision {
   const { address, port } = to;
   const { protocol } = service.config;
@@ -76,11 +78,11 @@ export function decideFlow(
     nowNs: context.env.clock.monotonicNs(),
     heartbeatNs: null,
     neighbour: () => true,
-    affinity: () => {
-      const key = keyOf(service, client);
+    affinity: (decided) => {
+      const key = keyOf(decided, client);
       return key === null ? null : context.affinities.of(key);
     },
-    ...(service.picking === null ? {} : { pick: () => pickState(context, service, load) }),
+    ...(isPickAlgorithm(service.config.algorithm) ? { pick: (picking: Service) => pickState(context, picking) } : {}),
   };
   const decision = context.decide(context.table(), state, {
     kind: "flow", family: address.family, protocol: IPPROTO[protocol],
@@ -89,7 +91,8 @@ export function decideFlow(
     syn: protocol === "tcp", ack: false, fin: false, rst: false, tellable: false, ttl: TTL,
     ...(datagram === undefined ? {} : { datagram }),
   });
-  for (const effect of decision.effects) if (effect.kind === "take-turn") load.turn = effect.next;
+  const asked = decision.service?.name ?? service.name;
+  for (const effect of decision.effects) if (effect.kind === "take-turn") context.turns.set(asked, effect.next);
   return decision;
 }
 
@@ -107,18 +110,19 @@ function keyOf({ affinity, config }: Service, { address }: ClientPlace): Affinit
 
 /** Where a connection goes after the backends that did not take it; null: nobody is left. */
 export function decideAgain(
-  context: ProxyContext, service: Service, load: ServiceLoad, slot: number, tried: ReadonlySet<number>,
+  context: ProxyContext, service: Service, slot: number, tried: ReadonlySet<number>,
 ): Destination | null {
   // A ring that shrank meanwhile may have no such slot any more.
   const { destination, turn } = nextPick(
-    context.table(), service, pickState(context, service, load), slot % service.ring.size, tried);
-  if (turn !== undefined) load.turn = turn;
+    context.table(), service, pickState(context, service), slot % service.ring.size, tried);
+  if (turn !== undefined) context.turns.set(service.name, turn);
   return destination;
 }
 
 /** Chance, turns and loads, all exact: this process holds every flow itself. */
-function pickState(context: ProxyContext, service: Service, { turn }: ServiceLoad): PickState {
-  const { env, tally, latencies } = context;
+function pickState(context: ProxyContext, service: Service): PickState {
+  const { env, tally, latencies, turns } = context;
+  const turn = turns.get(service.name) ?? 0;
   const nameOf = (id: number): string => context.table().destinations.get(id)?.name ?? "";
   const load = (id: number): number => tally.load(nameOf(id));
   return {
@@ -128,13 +132,22 @@ function pickState(context: ProxyContext, service: Service, { turn }: ServiceLoa
   };
 }
 
-/** Whether flows may stay with this destination under the service's newest version. */
+/**
+ * Whether flows may stay with this destination under the service's newest version: also where their client has come
+ * into another region meanwhile.
+ */
 export function maySit(
-  table: ForwardingTable, service: Service, destination: Destination,
+  table: ForwardingTable, service: Service, destination: Pick<Destination, "identity">,
 ): boolean {
-  const now = service.destinations.map((id) => table.destinations.get(id))
-    .find((each) => each?.identity === destination.identity);
-  return now !== undefined && (now.alive || (isFailedOpen(service, now.id) && !now.resets));
+  return everyRegion(table, service).some((each) => {
+    const now = each.destinations.map((id) => table.destinations.get(id)).find((one) => one?.identity === destination.identity);
+    return now !== undefined && (now.alive || (isFailedOpen(each, now.id) && !now.resets));
+  });
+}
+
+/** The newest version of a service, or of one of its regions; the last one if it is gone. */
+export function newest(table: ForwardingTable, service: Service, decided: Service): Service {
+  return everyRegion(table, service).find(({ name }) => name === decided.name) ?? decided;
 }
 
 export function warnOfDescriptors(context: ProxyContext, service: string): void {

@@ -40,6 +40,7 @@ export function describeSteps(
     if (detail === null) continue;
     steps.push({ action: "update", object: `service ${name}`, detail });
   }
+  steps.push(...regionSteps(before, after));
   for (const [name, wanted] of byService(changes.opened)) {
     const detail = `${wanted[0].service.config.protocol} ${textOf(wanted)}`;
     steps.push({ action: "listen", object: `service ${name}`, detail });
@@ -58,6 +59,21 @@ export function describeSteps(
     steps.push({ action: "unassign", object: address.text, detail: `from ${device}` });
   }
   return steps;
+}
+
+/** Regions have no sockets of their own. */
+function regionSteps(before: ForwardingTable, after: ForwardingTable): StepDescription[] {
+  const regionsOf = ({ services }: ForwardingTable): Map<string, Service> =>
+    new Map(services.filter(({ config }) => config.region !== null).map((service) => [service.name, service]));
+  const [olds, news] = [regionsOf(before), regionsOf(after)];
+  const changed = [...news].flatMap(([name, service]): StepDescription[] => {
+    const old = olds.get(name);
+    if (old === undefined) return [{ action: "add", object: `service ${name}`, detail: `pool ${service.config.pool}` }];
+    const detail = describeChange(before, old, after, service);
+    return detail === null ? [] : [{ action: "update", object: `service ${name}`, detail }];
+  });
+  const gone = [...olds.keys()].filter((name) => !news.has(name));
+  return [...changed, ...gone.map((name) => ({ action: "remove", object: `service ${name}`, detail: "connections go on" }))];
 }
 
 export function byService<T extends { readonly service: Service }>(

@@ -100,7 +100,7 @@ class ProxyPlane implements Dataplane {
       env, tally: this.#tally, latencies: this.#latencies, affinities: this.#affinities,
       decide: decideWith, descriptors: descriptorBudget(env),
       take: (key) => predecessor?.take(key) ?? Promise.resolve(null), pass: passes ? predecessor.pass : null,
-      saw: (backend, seen) => { this.#flowsSeen(backend, seen); }, table: () => this.#table, warn: createWarner(env),
+      turns: new Map(), saw: (backend, seen) => { this.#flowsSeen(backend, seen); }, table: () => this.#table, warn: createWarner(env),
     };
     if (passes) predecessor.onSessions(new SessionTaking(this.#context, this.#listeners));
   }
@@ -129,8 +129,9 @@ class ProxyPlane implements Dataplane {
     const steps = this.#describe(table, changes).length;
     this.#table = table;
     const loads = new Map(table.services.map(({ name }) =>
-      [name, this.#loads.get(name) ?? { flows: 0, turn: 0 }]));
+      [name, this.#loads.get(name) ?? { flows: 0 }]));
     this.#loads = loads;
+    for (const name of this.#context.turns.keys()) if (!loads.has(name)) this.#context.turns.delete(name);
     for (const { listener, service, place } of changes.kept) {
       listener.update(service, place, loads.get(service.name)!);
     }
@@ -157,8 +158,9 @@ class ProxyPlane implements Dataplane {
 
   counters(): Counters {
     for (const listener of this.#everyListener()) listener.count();
-    const flowsMax = this.#table.services.reduce((sum, { config: { protocol, proxy } }) =>
-      sum + (protocol === "tcp" ? proxy.connectionsMax : proxy.sessionsMax), 0);
+    // The limits of a service are for all of its regions together.
+    const flowsMax = this.#table.services.reduce((sum, { config: { protocol, proxy, region } }) =>
+      sum + (region !== null ? 0 : protocol === "tcp" ? proxy.connectionsMax : proxy.sessionsMax), 0);
     const names = {
       services: this.#table.services.map(({ name }) => name),
       backends: [...this.#table.destinations.values()].map(({ name }) => name),
@@ -250,7 +252,8 @@ class ProxyPlane implements Dataplane {
     const refused = new Map<string, string>();
     const taken = new Map<string, Service>();
     // A port that a more specific service has is not missed by the others.
-    const services = table.services.toSorted((a, b) => compareSpecificity(a.config, b.config));
+    const services = table.services.filter(({ config }) => config.region === null)
+      .toSorted((a, b) => compareSpecificity(a.config, b.config));
     for (const service of services) {
       const places = listeningPlaces(service.config, this.#binding);
       if (typeof places === "string") {

@@ -8,8 +8,8 @@ import { failedFlow, LOCAL_FAULTS } from "../../model/flows_seen.ts";
 import { proxyHeaderV1, proxyHeaderV2 } from "../../model/proxy_protocol.ts";
 import type { Destination, Service } from "../../model/table.ts";
 import { AnswerClock } from "./answer_clock.ts";
-import type { ClientPlace, ProxyContext, ServiceLoad, VirtualPlace } from "./context.ts";
 import type { AffinityHold } from "./affinities.ts";
+import type { ClientPlace, ProxyContext, VirtualPlace } from "./context.ts";
 import { decideAgain } from "./context.ts";
 import { watchFirstAnswer } from "./first_answer.ts";
 import { errnoName, reasonOf } from "./listening.ts";
@@ -31,10 +31,8 @@ export interface ConnectionStart {
   readonly place: ClientPlace;
   /** What the client asked for. */
   readonly to: VirtualPlace;
-  /** The service's newest version; the last one if it is gone. */
+  /** The newest version of the service, or of the client's region in it; the last one if it is gone. */
   readonly service: () => Service;
-  /** Of the service. */
-  readonly load: () => ServiceLoad;
   readonly destination: Destination;
   readonly slot: number | null;
   /** Null: the service remembers no clients. */
@@ -171,7 +169,7 @@ export class TcpConnection {
   /** `error` null: nobody answered in time. */
   #retry(destination: Destination, error: unknown): void {
     const { tally } = this.#context;
-    const { client, slot, load } = this.#start;
+    const { client, slot } = this.#start;
     this.#setConnecting(false);
     if (this.#isEnding) return;
     tally.incident(error === null ? "connect_timeout" : "connect_failed");
@@ -182,7 +180,7 @@ export class TcpConnection {
     }, "a backend did not take a connection");
     const service = this.#start.service();
     const mayRetry = slot !== null && this.#tried.size <= service.config.proxy.connectRetries;
-    const next = mayRetry ? decideAgain(this.#context, service, load(), slot, this.#tried) : null;
+    const next = mayRetry ? decideAgain(this.#context, service, slot, this.#tried) : null;
     if (next === null) {
       tally.incident("backends_exhausted");
       this.#isEnding = true;

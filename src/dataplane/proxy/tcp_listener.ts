@@ -6,7 +6,7 @@ import type { SharedSocket } from "../../env.ts";
 import { parseAddress } from "../../model/address.ts";
 import type { Service } from "../../model/table.ts";
 import type { ProxyContext, ServiceLoad } from "./context.ts";
-import { decideFlow, holdAffinity, warnOfDescriptors } from "./context.ts";
+import { decideFlow, holdAffinity, newest, warnOfDescriptors } from "./context.ts";
 import type { ListeningPlace } from "./listening.ts";
 import { reasonOf } from "./listening.ts";
 import type { Account } from "./tally.ts";
@@ -145,9 +145,9 @@ export class TcpListener {
       return;
     }
     const place = { address, port: client.remotePort ?? 0 };
-    const { verdict, destination, how } = decideFlow(this.#context, service, this.#load, this.place.virtual, place);
+    const { verdict, destination, how, service: decided } = decideFlow(this.#context, service, this.place.virtual, place);
     tally.verdict(verdict, 0);
-    if (verdict !== "TX_FORWARDED" || destination === null) {
+    if (verdict !== "TX_FORWARDED" || destination === null || decided === null) {
       this.#turnAway(client);
       return;
     }
@@ -155,8 +155,8 @@ export class TcpListener {
     this.#load.flows += 1;
     this.#connections.add(new TcpConnection(this.#context, {
       client, place, to: this.place.virtual, destination, slot: how?.slot ?? null,
-      affinity: holdAffinity(this.#context, service, place, destination),
-      service: () => this.#service, load: () => this.#load,
+      affinity: holdAffinity(this.#context, decided, place, destination),
+      service: () => newest(this.#context.table(), this.#service, decided),
       onEnd: (connection) => { this.#onEnd(connection); },
     }));
   }

@@ -11,6 +11,7 @@ import type { RemoteInfo, Socket } from "node:dgram";
 import type { SharedSocket } from "../../env.ts";
 import { parseAddress } from "../../model/address.ts";
 import { namedByCid, type Named } from "../../model/quic_named.ts";
+import { everyRegion } from "../../model/service_lookup.ts";
 import type { Destination, Service } from "../../model/table.ts";
 import type { PassDatagram, SharedSession } from "../dataplane.ts";
 import type { ClientPlace, ProxyContext, ServiceLoad } from "./context.ts";
@@ -151,8 +152,9 @@ export class UdpListener {
   adopt(shared: SharedSession, socket: Socket): { readonly key: string; readonly session: UdpSession } | null {
     const service = this.#service;
     const table = this.#context.table();
-    const destination = service.destinations.map((id) => table.destinations.get(id))
-      .find((each) => each !== undefined && String(each.identity) === shared.backend);
+    const [decided, destination] = everyRegion(table, service).flatMap((each) =>
+      each.destinations.map((id) => [each, table.destinations.get(id)] as const))
+      .find(([, each]) => String(each?.identity) === shared.backend) ?? [service];
     if (destination === undefined || !maySit(table, service, destination)
       || shared.proxyProtocol !== service.config.proxy.proxyProtocol) {
       this.#context.tally.incident("session_moved");
@@ -163,7 +165,7 @@ export class UdpListener {
     const earlier = this.#sessions.get(key); // it has ended there meanwhile
     if (earlier !== undefined) this.#end(key, earlier);
     if (!this.#hasRoom(service)) return null;
-    const session = this.#begin(key, shared, destination, { socket, idleMs: shared.idleMs });
+    const session = this.#begin(key, shared, decided, destination, { socket, idleMs: shared.idleMs });
     return session === null ? null : { key, session };
   }
 
@@ -212,22 +214,22 @@ export class UdpListener {
     if (!this.#hasRoom(service)) return null;
     const place = placeOf(from);
     if (place === null) return null;
-    const { verdict, destination } = decideFlow(this.#context, service, this.#load, this.place.virtual, place, datagram);
+    const { verdict, destination, service: decided } = decideFlow(this.#context, service, this.place.virtual, place, datagram);
     this.#context.tally.verdict(verdict, 0);
-    if (verdict !== "TX_FORWARDED" || destination === null) return null;
-    return this.#begin(key, from, destination, null);
+    if (verdict !== "TX_FORWARDED" || destination === null || decided === null) return null;
+    return this.#begin(key, from, decided, destination, null);
   }
 
   #begin(
-    key: string, { address, port }: ClientEnd, destination: Destination, shared: SessionStart["shared"],
+    key: string, { address, port }: ClientEnd, service: Service, destination: Destination, shared: SessionStart["shared"],
   ): UdpSession | null {
     const place = placeOf({ address, port });
     if (place === null) return null;
     this.#context.descriptors.take(1);
     try {
       const session = new UdpSession(this.#context, {
-        place, to: this.place.virtual, service: this.#service, destination, shared,
-        affinity: holdAffinity(this.#context, this.#service, place, destination),
+        place, to: this.place.virtual, service, destination, shared,
+        affinity: holdAffinity(this.#context, service, place, destination),
         reply: (answer) => { this.#reply(answer, address, port); },
         onFailure: () => { this.#forget(key); },
       });

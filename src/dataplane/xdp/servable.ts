@@ -1,10 +1,12 @@
 // What of a table the XDP plane can serve, and why not the rest. Pure.
 
+import { LOOKED_UP_IN_PROXY } from "../../model/features.ts";
 import { translates } from "../../model/nat.ts";
 import type { ForwardingTable, Service } from "../../model/table.ts";
 
 /** Why this plane cannot serve the service, or null. */
-function obstacle({ config: { forwarding, network }, destinations }: Service, table: ForwardingTable): string | null {
+function obstacle({ config: { forwarding, network, geo, region }, destinations }: Service, table: ForwardingTable): string | null {
+  if (geo !== null || region !== null) return LOOKED_UP_IN_PROXY;
   const { family } = network.address;
   const other = destinations.map((id) => table.destinations.get(id)).find((one) => one?.address.family !== family);
   if (!translates(forwarding) || other === undefined) return null;

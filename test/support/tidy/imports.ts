@@ -82,6 +82,7 @@ const ROOMS: readonly (readonly [room: string, may: readonly string[]])[] = [
   ["src/env_peer.ts", ["src/env.ts"]],
   ["src/env_group.ts", ["src/env.ts"]],
   ["src/config/", ["src/model/", "src/env.ts", "src/errors.ts"]],
+  ["src/geo/", ["src/model/", "src/env.ts"]],
   ["src/health/", ["src/model/", "src/env.ts", "src/errors.ts"]],
   [
     "src/dataplane/xdp/",
@@ -125,6 +126,7 @@ const ROOMS: readonly (readonly [room: string, may: readonly string[]])[] = [
     [
       "src/api/schemas",
       "src/config/",
+      "src/geo/",
       "src/health/",
       "src/dataplane/dataplane.ts",
       "src/dataplane/open.ts",
@@ -142,6 +144,7 @@ const ROOMS: readonly (readonly [room: string, may: readonly string[]])[] = [
       "src/supervisor/",
       "src/api/",
       "src/config/",
+      "src/geo/",
       "src/health/",
       "src/dataplane/",
       "src/observe/",
@@ -180,6 +183,7 @@ const LIBRARIES: Readonly<Record<string, RegExp>> = {
   "ipaddr.js": /^src\/(model\/address|config\/formats)\.ts$/,
   "xxhash-wasm": /^src\/model\/xxh64\.ts$/,
   re2js: /^src\/model\/expression\.ts$/,
+  maxmind: /^src\/geo\//,
   "dns-packet": /^src\/health\/probes\/dns\.ts$/,
   yaml: /^src\/config\//,
   zod: /^src\/(config|api|supervisor)\//,
