@@ -10,7 +10,8 @@ import type {
 } from "../../src/model/config.ts";
 import type { FeedbackRules } from "../../src/model/feedback.ts";
 import type { DampingRules, OutlierRules, PoolHealth } from "../../src/model/health_check.ts";
-import { withRegions } from "../../src/model/regions.ts";
+import { makeRegions } from "../../src/geo/load.ts";
+import { RegionPrefixes, withRegions } from "../../src/model/regions.ts";
 import { serviceAt } from "./service_at.ts";
 import type { ParseResult } from "../../src/supervisor/contract.ts";
 
@@ -196,6 +197,14 @@ export function geoOf({ database, regions }: GeoSketch): ServiceGeo {
     regions: regions.map(({ name, pool, countries = [], continents = [], networks = [] }) =>
       ({ name, pool, countries, continents, networks: networks.map((text) => parsePrefix(text)!) })),
   };
+}
+
+/** With prefixes, of regions that are networks alone. */
+export function locatedByNetworks(sketch: GeoSketch): ServiceGeo {
+  const geo = geoOf(sketch);
+  const made = makeRegions(null, [geo.regions.map((each) => ({ ...each, networks: each.networks.map(({ text }) => text) }))]);
+  if ("reason" in made) throw new Error(made.reason);
+  return { ...geo, prefixes: new RegionPrefixes(JSON.stringify(sketch), null, made.columns[0]!) };
 }
 
 function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {

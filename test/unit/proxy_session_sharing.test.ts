@@ -7,6 +7,7 @@ import type {
   PassedDatagram, PlanePredecessor, SessionReceiver, SessionSharing, SharedSession,
 } from "../../src/dataplane/dataplane.ts";
 import type { Config } from "../../src/model/config.ts";
+import { locatedByNetworks } from "../support/configs.ts";
 import {
   config, leaveNoSockets, ProxyWorld, service, type ServiceChange, type UdpBackend, type UdpClient, udpPort,
 } from "../support/proxy_world.ts";
@@ -224,6 +225,16 @@ describe("a plane that takes sessions over", () => {
     await expect.poll(() => other.heard.at(-1), poll).toBe("a:whose?");
     expect(backend.heard.map((each) => each.from).slice(0, 2)).toEqual([from, from]);
     expect([incidents(world), passed.length]).toEqual([{ session_left_behind: 2 }, 1]);
+  });
+
+  it("goes on with one whose backend is of the client's region, and counts it there", async () => {
+    const geo = locatedByNetworks({ regions: [
+      { name: "other", networks: ["192.0.2.0/24"], pool: "web" }, { name: "here", networks: ["127.0.0.0/8"], pool: "web" },
+    ] });
+    const { world, port, client, receiver, shared } = await take({ pool: "elsewhere", geo });
+    receiver.adopt(shared(), await bound());
+    expect(await ask(client, port, "1")).toBe("a:1");
+    expect([incidents(world), world.plane.counters().serviceFlows.get("dns@here")?.count]).toEqual([{}, 1]);
   });
 
   it("does not connect a session that the next process has by then", async () => {

@@ -11,7 +11,7 @@ import type { RemoteInfo, Socket } from "node:dgram";
 import type { SharedSocket } from "../../env.ts";
 import { parseAddress } from "../../model/address.ts";
 import { namedByCid, type Named } from "../../model/quic_named.ts";
-import { everyRegion } from "../../model/service_lookup.ts";
+import { everyRegion, serviceFor } from "../../model/service_lookup.ts";
 import type { Destination, Service } from "../../model/table.ts";
 import type { PassDatagram, SharedSession } from "../dataplane.ts";
 import type { ClientPlace, ProxyContext, ServiceLoad } from "./context.ts";
@@ -152,7 +152,10 @@ export class UdpListener {
   adopt(shared: SharedSession, socket: Socket): { readonly key: string; readonly session: UdpSession } | null {
     const service = this.#service;
     const table = this.#context.table();
-    const [decided, destination] = everyRegion(table, service).flatMap((each) =>
+    // Regions may share a pool: the client's own comes first.
+    const client = placeOf(shared)?.address.bytes;
+    const own = client === undefined ? service : serviceFor(table, service, client);
+    const [decided, destination] = [own, ...everyRegion(table, service)].flatMap((each) =>
       each.destinations.map((id) => [each, table.destinations.get(id)] as const))
       .find(([, each]) => String(each?.identity) === shared.backend) ?? [service];
     if (destination === undefined || !maySit(table, service, destination)
