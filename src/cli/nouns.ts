@@ -130,9 +130,15 @@ export function layServices(services: readonly ServiceView[]): string {
       layFlows(service.flows),
       amount(service.rates.packetsPerSecond),
       amount(service.rates.bytesPerSecond),
-      service.error ?? (service.failedOpen ? "failed open: too few are healthy" : ""),
+      service.error ?? (service.failedOpen ? "failed open: too few are healthy" : layGeo(service)),
     ]),
   ) + flowsLegend(services.map(({ flows }) => flows));
+}
+
+/** Of which date the database is that knows its clients' regions. */
+function layGeo({ geo }: ServiceView): string {
+  if (geo === null || geo.builtAtMs === null) return "";
+  return `regions by ${geo.databaseType ?? ""} of ${new Date(geo.builtAtMs).toISOString().slice(0, 10)}`;
 }
 
 /** "web", or "web 95%, web-canary 5%": with what a part has now, where that is not its percentage. */

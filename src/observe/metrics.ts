@@ -4,6 +4,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
 import type { Status } from "../api/schemas.ts";
 import { backendLabels, type Labels, type MetricDefinition, type Sample, type Snapshot } from "./metric_definition.ts";
+import { GEO_METRICS } from "./geo_metrics.ts";
 import { OUTLIER_METRICS } from "./outlier_metrics.ts";
 import { PRESSURE, pressureOf } from "./pressure.ts";
 import type { Supervisor } from "../supervisor/contract.ts";
@@ -290,6 +291,7 @@ export const METRICS: readonly MetricDefinition[] = [
     samples: ({ totals }) => [...totals.transitions].flatMap(([name, counts]) =>
       [...counts].map(([to, count]): Sample => [{ ...backendLabels(name), to }, count])),
   },
+  ...GEO_METRICS,
   ...OUTLIER_METRICS,
   one("pointsman_compiles_total", "counter", "Forwarding tables compiled.", ({ totals }) => totals.compiles),
   one("pointsman_ring_rebuilds_total", "counter", "Rings whose content changed.", ({ totals }) => totals.ringRebuilds),

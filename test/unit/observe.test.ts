@@ -18,7 +18,10 @@ function supervisorOf(world: World): Supervisor {
     instance: "test", version: "1.2.3", mode: "xdp", ready: world.ready, reasons: world.ready ? [] : ["apply failed: full"],
     plane: { mode: "xdp", reason: "XDP is attached", remedy: null, attempts: [] },
     config: { file: null, revision: 4, loadedAtMs: 2000, fileDiffers: true, problems: [] }, overrides: [],
-    services: [{ name: "web", backends: 2, backendsUp: 1, failedOpen: false, error: null, flows: { count: 12, kind: "tracked" } }],
+    services: [{
+      name: "web", backends: 2, backendsUp: 1, failedOpen: false, error: null, flows: { count: 12, kind: "tracked" },
+      geo: { prefixes: 7, builtAtMs: 1_790_000_000_000 },
+    }],
     pools: [{
       name: "pool", backends: 3, backendsUp: 2, sorry: false, quorum: { needed: 2, met: false },
       zone: { name: "east", weight: 200, weightUp: 100, spill: 0.25 },

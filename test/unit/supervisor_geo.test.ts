@@ -5,6 +5,8 @@ import { describe, expect, it } from "vitest";
 import type { ForwardingTable } from "../../src/model/table.ts";
 import { serviceFor } from "../../src/model/service_lookup.ts";
 import { createFakeEnv } from "../support/fake_env.ts";
+import { layServices } from "../../src/cli/nouns.ts";
+import { GEO_METRICS } from "../../src/observe/geo_metrics.ts";
 import { makeRegions } from "../../src/geo/load.ts";
 import { readableRegions, readRegions } from "../../src/supervisor/geo_databases.ts";
 import { address, configOf, type ConfigSketch, type GeoSketch } from "../support/configs.ts";
@@ -47,6 +49,10 @@ describe("at the start", () => {
       .toEqual([["web", "web", null, services[0]!.listening], ["web@eu", "web-eu", "eu", services[0]!.listening]]);
     expect(services[0]!.geo).toEqual({ database: PATH, databaseType: "Test-Country", builtAtMs: Date.UTC(2026, 5, 1), prefixes: 1, regions: ["eu"] });
     expect(services[1]!.geo).toBe(null);
+    expect(layServices(services)).toMatch(/web .*regions by Test-Country of 2026-06-01 *\n/);
+    const snapshot = { status: supervisor.status() } as Parameters<(typeof GEO_METRICS)[number]["samples"]>[0];
+    expect(GEO_METRICS.map(({ samples }) => samples(snapshot)))
+      .toEqual([[[{ service: "web" }, 1]], [[{ service: "web" }, Date.UTC(2026, 5, 1) / 1000]]]);
     expect(world.env.messages("info")).toContain("regions are those of Test-Country of 2026-06-01: 1 prefix");
   });
 
