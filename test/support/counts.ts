@@ -27,7 +27,7 @@ const COUNTS = {
   "feedback": { short: 300, long: 20_000 },
   "feedback-loop": { short: 20, long: 1_000 },
   "pool-rules": { short: 200, long: 20_000 },
-  "regions": { short: 100, long: 5_000 },
+  "regions": { short: 100, long: 500 },
   "split": { short: 200, long: 20_000 },
   "lookup": { short: 200, long: 20_000 },
   "image": { short: 100, long: 10_000 },
