@@ -9,7 +9,7 @@ import { RegionPrefixes } from "../../src/model/regions.ts";
 import { geoOf, type GeoSketch } from "../support/configs.ts";
 import { country, mmdb, type MmdbEntries } from "../support/mmdb.ts";
 import type { ServiceChange } from "../support/proxy_world.ts";
-import { config, ending, freePort, leaveNoSockets, line, ProxyWorld, service, type Place } from "../support/proxy_world.ts";
+import { config, ending, freePort, leaveNoSockets, line, ProxyWorld, service, type Place, udpPort } from "../support/proxy_world.ts";
 
 let world: ProxyWorld;
 leaveNoSockets(() => world.close());
@@ -165,7 +165,7 @@ describe("what is told of a change", () => {
 describe("sessions of UDP", () => {
   async function serveUdp(): Promise<Config> {
     const [a, c, e] = await Promise.all(["a", "c", "e"].map((name) => world.udpBackend(name)));
-    return await serve({ protocol: "udp" }, { web: { a: a! }, "web-eu": { c: c! }, lab: { e: e! } });
+    return await serve({ protocol: "udp", port: await udpPort() }, { web: { a: a! }, "web-eu": { c: c! }, lab: { e: e! } });
   }
 
   it("go by region, stay when the database changes, and move when their backend is down", async () => {

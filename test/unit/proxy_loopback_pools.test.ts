@@ -5,7 +5,7 @@ import type { Socket } from "node:net";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { Config, PoolConfig } from "../../src/model/config.ts";
 import type { ServiceChange } from "../support/proxy_world.ts";
-import { config, freePort, leaveNoSockets, line, ProxyWorld, service } from "../support/proxy_world.ts";
+import { config, freePort, leaveNoSockets, line, ProxyWorld, service, udpPort } from "../support/proxy_world.ts";
 
 let world: ProxyWorld;
 leaveNoSockets(() => world.close());
@@ -113,10 +113,10 @@ describe("reserves", () => {
 
   it("take over from clients of UDP whose backend is down", async () => {
     const backends = await Promise.all(["a", "r"].map((name) => world.udpBackend(name)));
-    const wanted = config([service({ protocol: "udp", port: await freePort() })], {
+    const wanted = config([service({ protocol: "udp", port: await udpPort() })], {
       web: { a: backends[0]!, r: { ...backends[1]!, priority: 1 } },
     });
-    await world.apply(wanted);
+    expect([...(await world.apply(wanted)).failed]).toEqual([]);
     const { ports, network: { address } } = wanted.services[0]!;
     const { socket, heard } = await world.udpClient();
     const ask = async (count: number): Promise<void> => {
