@@ -22,6 +22,7 @@ it("every map whose size a config sets has its own remedy", () => {
     groupEntries: 1, quicConfigs: 8, quicServers: 8, natFlows: 8, affinities: 8 }));
   expect(sized.every((map) => (POINTSMAN_MAPS as readonly string[]).includes(map))).toBe(true);
   for (const map of sized) {
-    expect((failureFrom(full(map)) as Failure).message, map).toMatch(/limits\.(services|backends|flows|fragments|natFlows|affinities)$|prefixes|quicLb|serverIds/);
+    expect((failureFrom(full(map)) as Failure).message, map)
+      .toMatch(/limits\.(services|backends|flows|fragments|natFlows|affinities)$|prefixes|quicLb|serverIds/);
   }
 });
