@@ -5,10 +5,9 @@
 import type { Env } from "../env.ts";
 import type { FlowsSeen } from "../model/flows_seen.ts";
 import type { BackendHealth } from "../model/table.ts";
-import type {
-  Checker, CheckerCounts, CheckerOptions, FlowTotals, HealthTransition, ProbeRecord,
-} from "./checker.ts";
+import type { Checker, CheckerOptions, FlowTotals, HealthTransition, ProbeRecord } from "./checker.ts";
 import type { HealthStatus } from "./judge.ts";
+import type { ProbeCounts } from "./schedule.ts";
 import type { ProbeTarget } from "./target.ts";
 import type { ProbeNote } from "./transcript.ts";
 
@@ -73,7 +72,7 @@ export abstract class Layer implements Checker {
 
   probeNow(name: string): boolean { return this.below.probeNow(name); }
   records(name: string): readonly ProbeRecord[] { return this.below.records(name); }
-  counts(): CheckerCounts { return this.below.counts(); }
+  counts(): ProbeCounts { return this.below.counts(); }
   hearFlows(name: string, seen: FlowsSeen): void { this.below.hearFlows(name, seen); }
   flowTotals(): ReadonlyMap<string, FlowTotals> { return this.below.flowTotals(); }
 

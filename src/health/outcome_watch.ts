@@ -3,9 +3,10 @@
 // found.
 
 import type { Env } from "../env.ts";
-import type { Checker, Probe } from "./checker.ts";
+import type { Checker } from "./checker.ts";
 import type { Certificate } from "./judge.ts";
 import { describeEnd } from "./probes/certificate.ts";
+import type { Probe } from "./schedule.ts";
 
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;

@@ -5,7 +5,6 @@
 import type { Env } from "../env.ts";
 import { formatEndpoint } from "../model/address.ts";
 import type { ProbedHealth } from "../model/health_check.ts";
-import type { Probe } from "./checker.ts";
 import type { Outcome } from "./judge.ts";
 import { probeAgent } from "./probes/agent.ts";
 import type { Attempt } from "./probes/attempt.ts";
@@ -25,6 +24,7 @@ import type { Aim, ConnectThrough, Doors } from "./probes/socket.ts";
 import { probeTcp } from "./probes/tcp.ts";
 import { probeTls } from "./probes/tls.ts";
 import { probeUdp } from "./probes/udp.ts";
+import type { Probe } from "./schedule.ts";
 
 export type ProbeEnv = Pick<Env, "clock" | "exec" | "files" | "net" | "random" | "variables">;
 

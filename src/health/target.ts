@@ -1,11 +1,11 @@
 // What there is to probe: one target for each backend of each pool, shared by the services that use
-// the pool. A pure function of the config; knows no schedule and no socket.
+// the pool, and which targets are the same. Pure functions of the config; knows no schedule and no socket.
 
 import type { Address } from "../model/address.ts";
 import type { Config, PoolConfig, ServiceConfig } from "../model/config.ts";
 import { FEEDBACK_DEFAULTS } from "../model/feedback.ts";
 import type { Plane } from "../model/features.ts";
-import type { Health } from "../model/health_check.ts";
+import type { Health, ProbedHealth } from "../model/health_check.ts";
 import { needsPort } from "../model/health_check.ts";
 import { isSteered } from "../model/pick.ts";
 import { singleAddress, singlePort } from "../model/service_address.ts";
@@ -33,6 +33,11 @@ export interface ProbeTarget {
   readonly weight?: number;
   /** All of these have to answer, instead of the backend's own address; none: that one. */
   readonly through: readonly ProbePlace[];
+}
+
+/** One that somebody is asked about. */
+export interface ActiveTarget extends ProbeTarget {
+  readonly health: ProbedHealth;
 }
 
 /**
@@ -103,4 +108,29 @@ function placesOf(
 /** Whether they are probed at the same place: what was found of one holds for the other. */
 export function isSamePlace(a: ProbeTarget, b: ProbeTarget): boolean {
   return a.address.text === b.address.text && a.port === b.port;
+}
+
+/**
+ * What is asked of whom, from where, when, and how answers are counted, as a text: of targets with the same one, one
+ * probe is enough. What is made of a verdict afterwards is not in it, nor are the address of an agent and a source of
+ * the other family.
+ *
+ * Two kinds of targets are nobody else's: commands hear the name of their backend, and what travels through the plane
+ * goes by the plane's entry for that very backend, which is a part of what it tries.
+ */
+export function probeKey(target: ActiveTarget): string {
+  const { name, address, port, through } = target;
+  const {
+    slowStartMs: _slowStart, damping: _damping, feedback: _feedback, outlier: _outlier, agent: _agent,
+    port: _port, via: _via, source, ...asked
+  } = target.health;
+  const from = source?.family === address.family ? source.text : null;
+  const ways = through.map((place) => `${place.service} ${place.address.text} ${place.port}`);
+  const owner = asked.type === "exec" || ways.length > 0 ? name : null;
+  // Configs are plain values built by the same code, so equal ones have equal texts.
+  return JSON.stringify([address.text, port, from, owner, ways, asked]);
+}
+
+export function isActive(target: ProbeTarget): target is ActiveTarget {
+  return target.health.type !== "none";
 }

@@ -62,7 +62,7 @@ describe("the words of an agent", () => {
 const AGENT: ProbeAgent = { port: 9777, send: null, intervalMs: 1000, timeoutMs: 500, jitter: 0, source: null };
 const TCP: PoolHealth = { type: "tcp", ...TIMING, intervalMs: 1000, timeoutMs: 400, rise: 2, fall: 2, agent: AGENT };
 
-/** One backend, its agent, and who hears of them. */
+/** One server, its agent, and who hears of them. */
 class Beside {
   readonly env: FakeEnv = createFakeEnv();
   readonly heard: HealthTransition[] = [];
@@ -87,9 +87,10 @@ class Beside {
     });
   }
 
-  update(health: PoolHealth = TCP, port = 80): void {
+  update(health: PoolHealth = TCP, port = 80, names: readonly string[] = ["web/a"]): void {
     const address = parseAddress("10.0.0.1")!;
-    this.checker.update([{ name: "web/a", pool: "web", backend: "a", address, port, health, through: [] }]);
+    this.checker.update(names.map((name) =>
+      ({ name, pool: name.slice(0, name.indexOf("/")), backend: "a", address, port, health, through: [] })));
   }
 
   get health(): BackendHealth | undefined { return this.checker.states().get("web/a"); }
@@ -171,6 +172,41 @@ describe("a checker with agents", () => {
     expect(world.asked.slice(before).every(({ health }) => health.type === "tcp")).toBe(true);
     world.checker.stop();
     expect(world.env.timers()).toBe(0);
+  });
+
+  it("is asked once for all backends that have it, and who comes late knows what it said", async () => {
+    const world = new Beside();
+    world.update(TCP, 80, ["web/a", "api/a"]);
+    const asked = (): number => world.asked.filter(({ health }) => health.type === "agent").length;
+    world.line = "50%";
+    await world.env.advance(3000);
+    expect(asked()).toBe(3);
+    expect(world.checker.states().get("web/a")).toMatchObject({ admission: 32768, reason: "agent: 50 %" });
+    expect(world.checker.states().get("api/a")).toEqual(world.health);
+    // From now on it says nothing of its percentage.
+    world.line = "up";
+    world.update(TCP, 80, ["api/a", "more/a"]);
+    expect(world.checker.states().get("more/a")).toEqual(world.checker.states().get("api/a"));
+    await world.env.advance(3000);
+    expect(asked()).toBe(6);
+    expect(world.checker.states().get("more/a")).toMatchObject({ admission: 32768 });
+    world.line = "drain";
+    await world.env.advance(1000);
+    expect(world.told.slice(-2)).toEqual(["up draining agent: drain, 50 %", "up draining agent: drain, 50 %"]);
+    expect(world.heard.slice(-2).map(({ name }) => name)).toEqual(["api/a", "more/a"]);
+  });
+
+  it("is the first that is heard of who comes late, where there are no probes", async () => {
+    const world = new Beside();
+    const alone: PoolHealth = { type: "none", agent: AGENT };
+    world.update(alone);
+    world.line = "down";
+    await world.env.advance(1500);
+    world.update(alone, 80, ["web/a", "api/a"]);
+    world.update(alone, 80, ["web/a", "api/a"]);
+    expect(world.checker.states().get("api/a")).toMatchObject({ alive: false });
+    expect(world.heard.map(({ name, from, to, reason }) => [name, from, to, reason]))
+      .toEqual([["web/a", "up", "down", "agent: down"], ["api/a", "unknown", "down", "agent: down"]]);
   });
 
   it("counts the probes' failures whatever the agent is asked", async () => {

@@ -2,9 +2,10 @@
 // how long a dead backend stays.
 
 import { describe, expect, it } from "vitest";
-import type { HealthTransition, Probe } from "../../src/health/checker.ts";
+import type { HealthTransition } from "../../src/health/checker.ts";
 import { createChecker } from "../../src/health/checker.ts";
 import type { Outcome } from "../../src/health/judge.ts";
+import type { Probe } from "../../src/health/schedule.ts";
 import type { ProbeTarget } from "../../src/health/target.ts";
 import { parseAddress } from "../../src/model/address.ts";
 import type { Health } from "../../src/model/health_check.ts";
@@ -14,8 +15,12 @@ import { createFakeEnv } from "../support/fake_env.ts";
 const TCP: Extract<Health, { type: "tcp" }> =
   { type: "tcp", intervalMs: 1000, timeoutMs: 400, rise: 2, fall: 3, jitter: 0, port: null, via: "direct", source: null };
 
+const places: string[] = [];
+
+/** Each at an address of its own. */
 function target(backend: string, health: Health = TCP, port = 80): ProbeTarget {
-  const address = parseAddress("10.0.0.1");
+  if (!places.includes(backend)) places.push(backend);
+  const address = parseAddress(`10.0.0.${places.indexOf(backend) + 1}`);
   if (address === null) throw new Error("a test address that is none");
   return { name: `web/${backend}`, pool: "web", backend, address, port, health, through: [] };
 }
