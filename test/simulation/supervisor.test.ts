@@ -17,7 +17,9 @@ const STEPS = 40;
 const LONGEST_MS = 1_200_000;
 /** Longer than fall × interval, the longest retry and every probe that was due. */
 const QUIET_MS = 90_000;
-const POOLS = ["web", "db"];
+/** Of those in one list each has the servers of the others. */
+const HOUSES = [["web", "twin"], ["db"]];
+const POOLS = HOUSES.flat();
 const BACKENDS = ["a", "b", "c", "d", "e"];
 
 class Day {
@@ -54,11 +56,13 @@ class Day {
       .map((name) => ({
         name, weight: this.pick([0, 1, 50, 100, 100, 100, 300]),
         // Seldom a backend moves, which makes it another destination.
-        address: `10.${POOLS.indexOf(pool)}.${this.chance(0.1) ? 1 : 0}.${BACKENDS.indexOf(name) + 1}`,
+        address: `10.${HOUSES.findIndex((pools) => pools.includes(pool))}.${this.chance(0.1) ? 1 : 0}.${BACKENDS.indexOf(name) + 1}`,
       }))]));
     const services = [
       { name: "web", port: 80, pool: "web", failOpen: this.chance(0.3) },
       { name: "tls", port: 443, pool: "web" },
+      // At the port of the first, so that what is the same server is probed once.
+      { name: "twin", address: "203.0.113.11", port: 80, pool: "twin" },
       { name: "db", port: 5432, pool: "db", hash: this.pick(["5-tuple", "source-ip"] as const) },
     ].filter(() => this.chance(0.8));
     return {
@@ -205,9 +209,13 @@ class Day {
     this.#ask(this.world.supervisor.reload("day"));
   }
 
+  /** A server, in whatever pools. */
   #flap(): void {
-    const name = `${this.pick(POOLS)}/${this.pick(BACKENDS)}`;
-    if (!this.world.dead.delete(name)) this.world.dead.add(name);
+    const backend = this.pick(BACKENDS);
+    for (const pool of this.pick(HOUSES)) {
+      const name = `${pool}/${backend}`;
+      if (!this.world.dead.delete(name)) this.world.dead.add(name);
+    }
   }
 
   #override(): void {
