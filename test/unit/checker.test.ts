@@ -8,6 +8,7 @@ import type { Outcome } from "../../src/health/judge.ts";
 import type { Probe } from "../../src/health/schedule.ts";
 import type { ProbeTarget } from "../../src/health/target.ts";
 import { parseAddress } from "../../src/model/address.ts";
+import { FEEDBACK_DEFAULTS } from "../../src/model/feedback.ts";
 import type { Health } from "../../src/model/health_check.ts";
 import type { FakeEnv } from "../support/fake_env.ts";
 import { createFakeEnv } from "../support/fake_env.ts";
@@ -285,6 +286,25 @@ describe("update", () => {
     expect(checker.states().get("web/a")).toMatchObject({ alive: true, known: false });
     await network.env.advance(10_000);
     expect(checker.states().get("web/a")?.alive).toBe(false);
+  });
+
+  it("goes on with counts and schedule when only what is made of verdicts changes", async () => {
+    const network = new Network();
+    const checker = network.checker();
+    checker.update([target("a")]);
+    await network.env.advance(2000);
+    network.down.add("web/a");
+    await network.env.advance(2000);
+    const agent = { port: 9, send: null, intervalMs: 1000, timeoutMs: 100, jitter: 0, source: null };
+    const outlier = {
+      consecutive: 3, failuresAbove: null, intervalMs: 1, flowsMin: 1, ejectionMs: 1, ejectionMaxMs: 1, ejectedMax: 10, silence: false,
+    };
+    checker.update([target("a", {
+      ...TCP, slowStartMs: 1000, agent, outlier, feedback: FEEDBACK_DEFAULTS, damping: { changesMax: 1, withinMs: 1000, holdMs: 1000 },
+    })]);
+    await network.env.advance(1500);
+    for (const gap of gaps(network.startsOf("web/a"))) expect(gap).toBeCloseTo(1000, 6);
+    expect([network.aborted, checker.states().get("web/a")?.alive]).toEqual([0, false]);
   });
 
   it("without a health check a backend is alive and known, and never probed", async () => {
