@@ -4,29 +4,20 @@
 // It adds to what probes find and never says that a backend is down: flows that are under way stay. One that the
 // probes have down is theirs, and no longer ejected. Nothing of it outlives the process.
 
-import type { Cancel } from "../env.ts";
 import type { FlowsSeen } from "../model/flows_seen.ts";
 import type { OutlierRules } from "../model/health_check.ts";
-import type { BackendHealth } from "../model/table.ts";
 import type { Checker, CheckerOptions, FlowTotals, HealthTransition } from "./checker.ts";
-import { Layer, takesFlows, type MakeChecker } from "./layer.ts";
+import { takesFlows, type MakeChecker } from "./layer.ts";
 import { eject, ejectedMax, failuresIn, judgeFlows, pardon, readmit, unsuspected, type OutlierState } from "./outlier.ts";
 import { isSamePlace, type ProbeTarget } from "./target.ts";
+import { Withholding, type Hold } from "./withholding.ts";
 
 interface Suspect {
   readonly target: ProbeTarget;
   readonly rules: OutlierRules;
   state: OutlierState;
-  ejected: Ejection | null;
+  ejected: Omit<Hold, "target"> | null;
   totals: FlowTotals;
-}
-
-interface Ejection {
-  /** Monotonic. */
-  readonly untilMs: number;
-  /** Wall clock. */
-  readonly sinceMs: number;
-  readonly reason: string;
 }
 
 const NO_FLOWS: FlowTotals = { ok: 0, failed: 0, ejections: 0, spared: 0 };
@@ -37,14 +28,12 @@ export function createOutliers(options: CheckerOptions, make: MakeChecker): Chec
   return new Outliers(options, make);
 }
 
-class Outliers extends Layer {
+class Outliers extends Withholding {
+  protected readonly withheld = "ejected";
+  protected readonly participle = "ejected";
   #suspects = new Map<string, Suspect>();
-  #ejections = 0;
-  #cancelEnd: Cancel | null = null;
   /** By pool, when it was last said (monotonic). */
   readonly #warnedAtMs = new Map<string, number>();
-
-  protected get isIdle(): boolean { return this.#ejections === 0; }
 
   override flowTotals(): ReadonlyMap<string, FlowTotals> {
     return new Map([...this.#suspects].map(([name, { totals }]) => [name, totals]));
@@ -76,7 +65,7 @@ class Outliers extends Layer {
     for (const pool of this.#warnedAtMs.keys()) {
       if (!targets.some((each) => each.pool === pool)) this.#warnedAtMs.delete(pool);
     }
-    this.#await();
+    this.await();
     return targets;
   }
 
@@ -87,15 +76,20 @@ class Outliers extends Layer {
     const nowMs = this.env.clock.monotonicMs();
     suspect.state = suspect.ejected === null ? pardon(suspect.state, nowMs) : readmit(suspect.state, nowMs);
     suspect.ejected = null;
-    this.#await();
+    this.await();
   }
 
-  protected release(): void { this.#cancelEnd?.(); }
+  protected holds(): ReadonlyMap<string, Hold> {
+    return new Map([...this.#suspects].flatMap(([name, { target, ejected }]) =>
+      (ejected === null ? [] : [[name, { ...ejected, target }] as const])));
+  }
 
-  protected lay(name: string, health: BackendHealth): BackendHealth {
-    const ejected = this.#suspects.get(name)?.ejected ?? null;
-    if (ejected === null || !takesFlows(health)) return health;
-    return { ...health, known: true, admission: 0, withheld: "ejected", reason: ejected.reason, sinceMs: ejected.sinceMs };
+  protected letGo(nowMs: number): void {
+    for (const suspect of this.#suspects.values()) {
+      if (suspect.ejected === null || suspect.ejected.untilMs > nowMs) continue;
+      suspect.ejected = null;
+      suspect.state = readmit(suspect.state, nowMs);
+    }
   }
 
   #accuse(suspect: Suspect, complaint: string, nowMs: number): void {
@@ -111,46 +105,20 @@ class Outliers extends Layer {
     }
     const { state, forMs } = eject(suspect.state, rules, nowMs);
     const sinceMs = this.env.clock.wallMs();
-    const reason = `${complaint}; ejected for ${forMs / 1000} s`;
     suspect.state = state;
     suspect.totals = { ...totals, ejections: totals.ejections + 1 };
-    suspect.ejected = { untilMs: nowMs + forMs, sinceMs, reason };
-    this.#await();
-    this.changed();
+    suspect.ejected = { untilMs: nowMs + forMs, sinceMs, complaint, sentence: `ejected for ${forMs / 1000} s` };
+    this.await();
     this.tell(name, sinceMs, []);
   }
 
   /** Null: its pool can spare it. */
   #whySpared({ target: { name, pool }, rules }: Suspect): string | null {
-    const below = this.below.states();
     const members = [...this.targets.values()].filter((each) => each.pool === pool);
     const ejected = members.filter((each) => (this.#suspects.get(each.name)?.ejected ?? null) !== null);
     const max = ejectedMax(members.length, rules);
     if (ejected.length >= max) return `${ejected.length} of ${members.length} backends of ${pool} are ejected already (ejectedMax)`;
-    const others = members.filter((each) => each.name !== name && !ejected.includes(each) && takesFlows(below.get(each.name)));
+    const others = members.filter((each) => each.name !== name && !ejected.includes(each) && this.couldTake(each));
     return others.length > 0 ? null : `no other backend of ${pool} takes flows`;
-  }
-
-  /** One timer, for the ejection that ends first. */
-  #await(): void {
-    this.#cancelEnd?.();
-    this.#cancelEnd = null;
-    const ends = [...this.#suspects.values()].flatMap(({ ejected }) => (ejected === null ? [] : [ejected.untilMs]));
-    this.#ejections = ends.length;
-    if (ends.length === 0 || this.isStopped) return;
-    const delayMs = Math.max(0, Math.min(...ends) - this.env.clock.monotonicMs());
-    this.#cancelEnd = this.env.clock.after(delayMs, () => { this.#endThoseOver(); });
-  }
-
-  #endThoseOver(): void {
-    const nowMs = this.env.clock.monotonicMs();
-    const over = [...this.#suspects.values()].filter(({ ejected }) => ejected !== null && ejected.untilMs <= nowMs);
-    for (const suspect of over) {
-      suspect.ejected = null;
-      suspect.state = readmit(suspect.state, nowMs);
-    }
-    this.#await();
-    this.changed();
-    for (const { target: { name } } of over) this.tell(name, this.env.clock.wallMs(), []);
   }
 }

@@ -50,7 +50,7 @@ class SlowStart extends Layer {
     this.#durations = new Map(targets.map(({ name, health }) => [name, health.type === "none" ? 0 : health.slowStartMs ?? 0]));
     for (const name of this.#ramps.keys()) if ((this.#durations.get(name) ?? 0) === 0) this.#ramps.delete(name);
     if (before !== null) {
-      for (const name of this.#durations.keys()) if (!before.has(name)) this.#begin(name);
+      for (const { name, isBack } of targets) if (!before.has(name) && isBack !== true) this.#begin(name);
     }
     return targets;
   }

@@ -31,6 +31,10 @@ export interface ProbeTarget {
   readonly health: Health;
   /** As configured. Absent: as much as any other. */
   readonly weight?: number;
+  /** An operator, or its weight, keeps it from new flows, whatever probes find. Absent: nobody does. */
+  readonly isOut?: boolean;
+  /** It was there before, though nobody probed it. Absent: it was not, or was probed. */
+  readonly isBack?: boolean;
   /** All of these have to answer, instead of the backend's own address; none: that one. */
   readonly through: readonly ProbePlace[];
 }

@@ -83,6 +83,13 @@ export function activeOverrides(overrides: readonly Override[], nowMs: number): 
   return active;
 }
 
+/** "pool/backend" of those that are to have no new flows by their weight, or by an operator's word. */
+export function keptOut(pools: readonly PoolConfig[], overrides: readonly Override[], nowMs: number): ReadonlySet<string> {
+  const active = activeOverrides(overrides, nowMs);
+  const all = pools.flatMap((pool) => effectiveBackends(pool, active, new Map()));
+  return new Set(all.filter(({ standing, weight }) => standing !== null || weight === 0).map(({ name }) => name));
+}
+
 /** In order. */
 export function inMaintenance(overrides: readonly Override[], nowMs: number): string[] {
   return [...activeOverrides(overrides, nowMs)]

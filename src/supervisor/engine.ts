@@ -10,9 +10,8 @@ import type { ApplyReport, Dataplane } from "../dataplane/dataplane.ts";
 import type { Cancel, Env } from "../env.ts";
 import { Failure } from "../errors.ts";
 import type { Checker } from "../health/checker.ts";
-import { probeTargets } from "../health/target.ts";
 import { compile } from "../model/compile.ts";
-import { inMaintenance } from "../model/effective.ts";
+import type { Config } from "../model/config.ts";
 import { LedgerFull } from "../model/ledger.ts";
 import type { ForwardingTable, Intent, Ledger, Override } from "../model/table.ts";
 import { createRingMemo } from "../model/table_ring.ts";
@@ -21,6 +20,7 @@ import type { ApplyLoop } from "./loop.ts";
 import { Backoff, createApplyLoop } from "./loop.ts";
 import { whyNewPlane } from "./plane_seat.ts";
 import type { PlaneSeat } from "./plane_seat.ts";
+import { NO_STANDINGS, standingsOf, standingTargets, type Standings } from "./standings.ts";
 
 export interface EngineOptions {
   readonly env: Env;
@@ -92,8 +92,8 @@ export class Engine {
   /** When the judge spoke first of what no table shows yet (monotonic). */
   #verdictAtMs: number | null = null;
   #unserved: ReadonlyMap<string, string> = new Map();
-  /** Backends in maintenance, which nobody probes. */
-  #unprobed = "";
+  /** As the checker was told last: whom it may withhold hangs on who is kept out. */
+  #told = NO_STANDINGS;
   readonly totals: EngineTotals = {
     compiles: 0, applies: 0, applyFailures: 0, applySeconds: 0, lastApplySeconds: 0, ringRebuilds: 0,
     lastVerdictSeconds: null,
@@ -212,9 +212,9 @@ export class Engine {
   async #applyInForce(): Promise<void> {
     const { accepted } = this.#inForce;
     try {
+      if (!isDeepStrictEqual(this.#standings(accepted.config), this.#told)) this.#probe(accepted);
       const report = await this.#apply(accepted, null);
       if (this.#inForce.revision === 0) this.#putInForce(accepted);
-      if (this.#maintained().join() !== this.#unprobed) this.#probe(accepted);
       this.#settleServices(report);
     } catch (error) {
       const delayMs = this.#backoff.fail();
@@ -253,9 +253,9 @@ export class Engine {
   #probe({ config }: AcceptedConfig): void {
     const { checker, seat } = this.#options;
     const before = checker.states();
-    const out = this.#maintained();
-    this.#unprobed = out.join();
-    const targets = probeTargets(config, seat.plane.mode).filter(({ name }) => !out.includes(name));
+    const told = this.#told;
+    this.#told = this.#standings(config);
+    const targets = standingTargets(config, seat.plane.mode, this.#told, told);
     checker.update(targets);
     if (this.#table === null) return;
     if (targets.every(({ through }) => through.length === 0)) seat.plane.endProbes();
@@ -263,7 +263,7 @@ export class Engine {
     if (!isDeepStrictEqual(checker.states(), before)) this.#loop.request();
   }
 
-  #maintained(): string[] { return inMaintenance(this.#options.overrides(), this.#options.env.clock.wallMs()); }
+  #standings(config: Config): Standings { return standingsOf(config, this.#options.overrides(), this.#options.env.clock.wallMs()); }
 
   async #apply(accepted: AcceptedConfig, newPlane: string | null): Promise<ApplyReport> {
     const { env, seat } = this.#options;

@@ -134,6 +134,8 @@ describe("a pool", () => {
     scene.turns("web/0", UP);
     expect(scene.held).toEqual(["web/1"]);
     expect(scene.news.slice(-4)).toEqual(["web/0: up draining", "web/1: damped up", "web/0: draining up", "web/1: up damped"]);
+    scene.checker.update([...pool(2).map((each) => ({ ...each, isOut: each.name === "web/0" })), ...pool(2, damped(), "db")]);
+    expect([scene.held, scene.share("web/1")]).toEqual([[], 100]);
     const alone = new Scene(pool(1));
     alone.flaps("web/0", 9);
     expect(alone.held).toEqual([]);

@@ -145,6 +145,35 @@ describe("a pool", () => {
 });
 
 describe("an ejection", () => {
+  it("counts for nothing while all others of the pool are out, for whatever reason, and goes on when one is back", () => {
+    const scene = new Scene([...pool(3, judged({ ejectedMax: 100 })), ...pool(2, judged(), "db")]);
+    scene.fails("web/0");
+    scene.fails("web/1");
+    expect(scene.ejected).toEqual(["web/0", "web/1"]);
+    scene.turns("web/2", { ...UP, admission: 0 });
+    expect([scene.ejected, scene.share("web/0"), scene.share("web/1")]).toEqual([[], 100, 100]);
+    expect(scene.state("web/0")?.reason).toBe("connected (not ejected, though 3 flows in a row failed: ECONNREFUSED: no other takes flows)");
+    scene.turns("web/2", UP);
+    expect(scene.ejected).toEqual(["web/0", "web/1"]);
+    expect(scene.news.slice(-6)).toEqual([
+      "web/2: up draining", "web/0: ejected up", "web/1: ejected up", "web/2: draining up", "web/0: up ejected", "web/1: up ejected",
+    ]);
+    scene.env.advanceSync(30_000);
+    expect([scene.ejected, scene.env.timers()]).toEqual([[], 0]);
+  });
+
+  it("takes nobody from a pool whose others are kept out by their operator or their weight", () => {
+    const [first, ...others] = pool(3, judged({ ejectedMax: 100 }));
+    const scene = new Scene([first!, ...others.map((each) => ({ ...each, isOut: true }))]);
+    scene.fails("web/0", 9);
+    expect([scene.ejected, scene.warnings()]).toEqual([[], [expect.stringMatching(/: no other backend of web takes flows$/)]]);
+    scene.checker.update([first!, ...others]);
+    scene.fails("web/0");
+    expect(scene.ejected).toEqual(["web/0"]);
+    scene.checker.update([first!, ...others.map((each) => ({ ...each, isOut: true }))]);
+    expect([scene.ejected, scene.share("web/0")]).toEqual([[], 100]);
+  });
+
   it("ends when probes have the backend down, whose word counts then; it is not forgotten", () => {
     const scene = new Scene(pool(3));
     scene.fails("web/1");

@@ -90,6 +90,36 @@ describe("an ejection in the supervisor", () => {
     expect(backendOf(world, "web/b").state).not.toBe("ejected");
   });
 
+  it.each([
+    ["drain", { kind: "drain" }], ["maintenance", { kind: "maintenance" }], ["weight", { kind: "weight", weight: 0 }],
+  ] as const)("gives way to a %s of all others, and comes back when that ends", async (_, change) => {
+    const world = new World();
+    await world.start(WEB);
+    await world.pass(5_000);
+    fails(world, "web/b");
+    await world.supervisor.quiet();
+    const states = (): string[] => ["a", "b", "c"].map((name) => `${name} ${backendOf(world, `web/${name}`).slots > 0}`);
+    expect(states()).toEqual(["a true", "b false", "c true"]);
+    for (const target of ["web/a", "web/c"]) {
+      await world.supervisor.override({ target, change, actor: "ann", reason: null, expiresInMs: null });
+      // The table that carries it out has somebody already.
+      expect(world.plane.table?.services[0]?.ring.slots).not.toContain(0);
+    }
+    expect(states()).toEqual(["a false", "b true", "c false"]);
+    await world.supervisor.clearOverrides({ target: null, kind: null }, "ann");
+    await world.supervisor.quiet();
+    expect(states()).toEqual(["a true", "b false", "c true"]);
+  });
+
+  it("takes nobody whose others have no weight", async () => {
+    const world = new World();
+    await world.start({ ...WEB, pools: { web: [{ name: "a", weight: 0 }, { name: "b" }] } });
+    await world.pass(5_000);
+    fails(world, "web/b", 50);
+    await world.supervisor.quiet();
+    expect(backendOf(world, "web/b")).toMatchObject({ state: "active", admission: ADMISSION_MAX });
+  });
+
   it("is not kept: a restart begins with everybody, also one that adopts the plane", async () => {
     const world = new World();
     await world.start(WEB);

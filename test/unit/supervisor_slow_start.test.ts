@@ -4,13 +4,31 @@
 import { describe, expect, it } from "vitest";
 import { ADMISSION_MAX } from "../../src/model/table.ts";
 import type { Service } from "../../src/model/table.ts";
-import { World } from "../support/world.ts";
+import { request, World } from "../support/world.ts";
 
 function serviceOf(world: World): Service {
   return world.supervisor.table()!.services[0]!;
 }
 
 describe("slow start in the supervisor", () => {
+  it("is none for a backend whose drain or maintenance an operator ends, and is for one that is new", async () => {
+    const world = new World();
+    const sketch = { pools: { web: ["a", "b", "c"] }, services: [{ name: "web", port: 80 }], probes: true, slowStartMs: 20_000 };
+    await world.start(sketch);
+    await world.pass(5_000);
+    const admissions = (): number[] => world.supervisor.status().backends.map(({ admission }) => admission);
+    for (const [target, kind] of [["web/a", "drain"], ["web/b", "maintenance"]] as const)
+      await world.supervisor.override({ target, change: { kind }, actor: "ann", reason: null, expiresInMs: null });
+    await world.pass(5_000);
+    expect(admissions()).toEqual([0, 0, ADMISSION_MAX]);
+    await world.supervisor.clearOverrides({ target: null, kind: null }, "ann");
+    await world.supervisor.quiet();
+    expect(admissions()).toEqual([ADMISSION_MAX, ADMISSION_MAX, ADMISSION_MAX]);
+    await world.supervisor.apply(request({ ...sketch, pools: { web: ["a", "b", "c", "d"] } }));
+    await world.supervisor.quiet();
+    expect(admissions()).toEqual([ADMISSION_MAX, ADMISSION_MAX, ADMISSION_MAX, 3276]);
+  });
+
   it("gives a backend its slots back one after the other, by tables of their own", async () => {
     const world = new World();
     await world.start({ pools: { web: ["a", "b", "c"] }, services: [{ name: "web", port: 80 }], probes: true, slowStartMs: 20_000 });
