@@ -14,15 +14,16 @@ export interface QuorumWatchOptions {
   readonly env: Pick<Env, "clock" | "exec" | "log" | "variables">;
   readonly execHooks: boolean;
   readonly intent: () => Intent;
+  readonly isServing: () => boolean;
   readonly record: (kind: "health", subject: string, message: string, fields: object) => void;
 }
 
-export function watchQuorums({ env, execHooks, intent, record }: QuorumWatchOptions): QuorumWatch {
+export function watchQuorums({ env, execHooks, intent, isServing, record }: QuorumWatchOptions): QuorumWatch {
   const hooks = new QuorumHooks({
     env, isAllowed: execHooks, record: (pool, message, fields) => { record("health", pool, message, fields); },
   });
   const quorums = new Quorums({
-    env, intent, onChange: (change) => {
+    env, intent, isServing, onChange: (change) => {
       tellQuorum(change, env.log, record);
       hooks.tell(change);
     },

@@ -4,7 +4,7 @@
 import type { Cancel, Env } from "../env.ts";
 import { Failure } from "../errors.ts";
 import type { PoolConfig } from "../model/config.ts";
-import { activeOverrides } from "../model/effective.ts";
+import { activeOverrides, roleOf } from "../model/effective.ts";
 import { neededOf, ruledPool } from "../model/pool_rules.ts";
 import type { Intent, Override } from "../model/table.ts";
 
@@ -25,18 +25,23 @@ export interface QuorumChange extends QuorumCount {
 export interface QuorumsOptions {
   readonly env: Pick<Env, "clock">;
   readonly intent: () => Intent;
+  /** Whether anything is forwarded by this intent: before that nobody is told that all is well. */
+  readonly isServing: () => boolean;
   readonly onChange: (change: QuorumChange) => void;
 }
 
 interface State {
   /** Null: not known yet. */
   isMet: boolean | null;
+  /** Since when there have been enough again (monotonic); null: it is not lost, or there are too few. */
+  enoughSinceMs: number | null;
   cancelRegain: Cancel | null;
 }
 
 export class Quorums {
   readonly #options: QuorumsOptions;
   readonly #states = new Map<string, State>();
+  #isStopped = false;
 
   constructor(options: QuorumsOptions) {
     this.#options = options;
@@ -49,6 +54,7 @@ export class Quorums {
 
   /** To be called when health, overrides or the config have changed. */
   look(): void {
+    if (this.#isStopped) return;
     const intent = this.#options.intent();
     const pools = intent.config.pools.filter(({ quorum }) => quorum !== null);
     for (const [name, state] of this.#states) {
@@ -60,38 +66,43 @@ export class Quorums {
   }
 
   stop(): void {
+    this.#isStopped = true;
     for (const { cancelRegain } of this.#states.values()) cancelRegain?.();
     this.#states.clear();
   }
 
   #judge(pool: PoolConfig, intent: Intent): void {
-    const state = this.#states.get(pool.name) ?? { isMet: null, cancelRegain: null };
+    const state = this.#states.get(pool.name) ?? { isMet: null, enoughSinceMs: null, cancelRegain: null };
     this.#states.set(pool.name, state);
+    state.cancelRegain?.();
+    state.cancelRegain = null;
     const count = countOf(pool, intent);
     if (count.up < count.needed) {
-      state.cancelRegain?.();
-      state.cancelRegain = null;
+      state.enoughSinceMs = null;
       if (state.isMet !== false) this.#become(pool, state, false, count);
+    } else if (!this.#options.isServing()) {
+      return;
     } else if (state.isMet === null) {
       // Who is up because nobody has asked yet may be down.
       if (countOf(pool, intent, isKnown).up >= count.needed) this.#become(pool, state, true, count);
-    } else if (!state.isMet && state.cancelRegain === null) {
-      state.cancelRegain = this.#options.env.clock.after(pool.quorum?.regainAfterMs ?? 0, () => { this.#regain(pool.name, state); });
+    } else if (!state.isMet) {
+      this.#regain(pool, state, count);
     }
   }
 
-  /** It has been enough all the while. The config may have become another one. */
-  #regain(name: string, state: State): void {
-    state.cancelRegain = null;
-    const intent = this.#options.intent();
-    const pool = intent.config.pools.find((each) => each.name === name);
-    if (pool === undefined || pool.quorum === null) return;
-    this.#become(pool, state, true, countOf(pool, intent));
+  /** Once it has been enough for a while, as long as the config in force says now. */
+  #regain(pool: PoolConfig, state: State, count: QuorumCount): void {
+    const { clock } = this.#options.env;
+    state.enoughSinceMs ??= clock.monotonicMs();
+    const leftMs = state.enoughSinceMs + (pool.quorum?.regainAfterMs ?? 0) - clock.monotonicMs();
+    if (leftMs > 0) state.cancelRegain = clock.after(leftMs, () => { this.look(); });
+    else this.#become(pool, state, true, count);
   }
 
   #become(pool: PoolConfig, state: State, isMet: boolean, count: QuorumCount): void {
     const isFirst = state.isMet === null;
     state.isMet = isMet;
+    state.enoughSinceMs = null;
     this.#options.onChange({ ...count, pool, isMet, isFirst });
   }
 }
@@ -115,7 +126,8 @@ export function refuseBelowQuorum(intent: Intent, override: Override): void {
   const pool = intent.config.pools.find((each) => each.name === name);
   if (pool === undefined || pool.quorum === null) return;
   const before = countOf(pool, intent);
-  const after = countOf(pool, { ...intent, overrides: [...intent.overrides, override] });
+  const kept = intent.overrides.filter(({ target, change }) => target !== override.target || roleOf(change) !== roleOf(override.change));
+  const after = countOf(pool, { ...intent, overrides: [...kept, override] });
   if (after.up >= before.up || after.up >= after.needed) return;
   throw new Failure("BELOW_QUORUM", { pool: name, up: after.up, needed: after.needed },
     `${name} would have ${after.up} of ${after.total} backends up, fewer than the ${after.needed} of its quorum`);

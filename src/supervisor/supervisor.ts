@@ -152,7 +152,9 @@ class PointsmanSupervisor implements Supervisor {
     // What was known of a backend holds for the first targets, not for one that comes back next week.
     initial.clear();
     this.#samples = new Samples(env, () => seat.plane);
-    this.#quorums = watchQuorums({ env, execHooks: options.execHooks ?? false, intent: () => this.#engine.intent(), record });
+    this.#quorums = watchQuorums({
+      env, execHooks: options.execHooks ?? false, intent: () => this.#engine.intent(), isServing: () => this.#engine.table !== null, record,
+    });
   }
 
   get events(): EventLog { return this.#events; }

@@ -38,10 +38,13 @@ interface World {
   /** Of a, b and c. */
   see(...health: BackendHealth[]): void;
   change(quorum: PoolQuorum | null): void;
+  /** The same, and nobody looks. */
+  changeUnseen(quorum: PoolQuorum | null): void;
+  serve(): void;
   intent(): Intent;
 }
 
-function worldOf(isAllowed = true): World {
+function worldOf(isAllowed = true, isServing = true): World {
   const started: Started[] = [];
   const exec = {
     runGroup: (command: string, args: readonly string[], { variables, signal }: { variables: Record<string, string>; signal: AbortSignal }) =>
@@ -61,7 +64,7 @@ function worldOf(isAllowed = true): World {
     env: { clock: env.clock, log: env.log, variables: { PATH: "/x", SECRET: "s" }, exec }, isAllowed, record: (_, message) => { events.push(message); },
   });
   const quorums = new Quorums({
-    env, intent: () => intent, onChange: (change) => {
+    env, intent: () => intent, isServing: () => isServing, onChange: (change) => {
       tellQuorum(change, env.log, (_, subject, message) => { events.push(`${subject} ${message}`); });
       hooks.tell(change);
     },
@@ -70,11 +73,18 @@ function worldOf(isAllowed = true): World {
     intent = { ...intent, health: new Map(["a", "b", "c"].map((name, at) => [`web/${name}`, health[at]!])) };
     quorums.look();
   };
-  const change = (quorum: PoolQuorum | null): void => {
+  const changeUnseen = (quorum: PoolQuorum | null): void => {
     intent = { ...intent, config: { ...intent.config, pools: intent.config.pools.map((pool) => ({ ...pool, quorum })) } };
+  };
+  const change = (quorum: PoolQuorum | null): void => {
+    changeUnseen(quorum);
     quorums.look();
   };
-  return { env, started, events, quorums, hooks, see, change, intent: () => intent };
+  const serve = (): void => {
+    isServing = true;
+    quorums.look();
+  };
+  return { env, started, events, quorums, hooks, see, change, changeUnseen, serve, intent: () => intent };
 }
 
 const LOST = "web has lost its quorum: 1 of 3 backends are up, and 2 are to be";
@@ -113,6 +123,45 @@ describe("a quorum", () => {
     await env.advance(1);
     expect(events).toEqual([LOST, "web has its quorum again: 3 of 3 backends are up, and 2 are to be"]);
     expect(quorumWarnings(poolViews({ intent: intent(), quorums: quorums.found() }))).toEqual([]);
+  });
+
+  it("is found at once where it is lost, and elsewhere when its pool is served", () => {
+    const { quorums, see, serve, started } = worldOf(true, false);
+    see(UP, UP, UP);
+    expect([quorums.found().get("web"), started.length]).toEqual([null, 0]);
+    serve();
+    expect([quorums.found().get("web"), started.map(({ command }) => command)]).toEqual([true, ["/bin/up|a b"]]);
+    const other = worldOf(true, false);
+    other.see(DOWN, DOWN, UP);
+    expect([other.quorums.found().get("web"), other.started.map(({ command }) => command)]).toEqual([false, ["/bin/down"]]);
+  });
+
+  it("is regained by the rules in force when its time is over, whenever they came", async () => {
+    const { env, quorums, see, change, changeUnseen, events } = worldOf();
+    const rules = { ...QUORUM, up: null, down: null };
+    change(rules);
+    const regains = (): number => events.filter((each) => each.includes("again")).length;
+    see(UP, DOWN, DOWN);
+    see(UP, UP, DOWN);
+    await env.advance(4_000);
+    change({ ...rules, regainAfterMs: 60_000 });
+    await env.advance(55_999);
+    expect(regains()).toBe(0);
+    await env.advance(1);
+    expect(regains()).toBe(1);
+    see(UP, DOWN, DOWN);
+    see(UP, UP, DOWN);
+    await env.advance(4_000);
+    change({ ...rules, regainAfterMs: 3_000 });
+    expect([regains(), env.nextTimerMs()]).toEqual([2, null]);
+    see(UP, DOWN, DOWN);
+    see(UP, UP, DOWN);
+    changeUnseen({ ...rules, minimum: { count: 3 } });
+    await env.advance(60_000);
+    expect([regains(), quorums.found().get("web"), env.nextTimerMs()]).toEqual([2, false, null]);
+    quorums.stop();
+    see(UP, UP, UP);
+    expect([[...quorums.found()], env.nextTimerMs()]).toEqual([[], null]);
   });
 
   it("comes and goes with the config, and no timer outlives it", async () => {
@@ -192,6 +241,9 @@ describe("an override", () => {
     expect([refused("a", { kind: "drain" }), refused("b", { kind: "maintenance" })]).toEqual([message, message]);
     expect(refused("a", { kind: "weight", weight: 0 })).toContain("1 of 2 backends up");
     expect([refused("a", { kind: "weight", weight: 5 }), refused("c", { kind: "maintenance" })]).toEqual([null, null]);
+    // The clock was set back since: the book has one override of each role all the same.
+    const later = { ...override("a", { kind: "weight", weight: 7 }), atMs: 900 };
+    expect(() => { refuseBelowQuorum({ ...intent(), overrides: [later] }, override("a", { kind: "weight", weight: 0 })); }).toThrow("1 of 2");
   });
 
   it.each([

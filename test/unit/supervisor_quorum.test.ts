@@ -34,3 +34,16 @@ it("is lost with its backends, told, regained, and not given away by an override
   await drain("b", true);
   expect(met()).toEqual({ needed: 2, met: false });
 });
+
+it("is found only when something is forwarded: nobody is told to send clients before", async () => {
+  const world = new World();
+  world.failures = 2;
+  const quorum = { minimum: { count: 2 }, regainAfterMs: 3000, up: ["/bin/announce"], down: null, timeoutMs: 1000 };
+  await world.start({ pools: { web: ["a", "b", "c"] }, rules: { web: { quorum } }, services: [{ name: "web", port: 80 }] });
+  const { supervisor } = world;
+  const hooks = (): string[] => supervisor.events.since(0).map(({ message }) => message).filter((each) => each.startsWith("quorum.up"));
+  expect([supervisor.table(), supervisor.status().pools[0]!.quorum?.met, hooks()]).toEqual([null, null, []]);
+  await world.pass(3_000);
+  expect(supervisor.status().pools[0]!.quorum?.met).toBe(true);
+  expect(hooks()).toHaveLength(1);
+});
