@@ -36,12 +36,14 @@ class Scene {
   readonly flows: Flow[] = [];
   /** What the counter counted before anybody looked. */
   earlier = 1_000_000;
+  /** Since when there is a counter. */
+  countedFromMs = 0;
   readonly #outcomes: NatOutcomes;
   #nowMs = 0;
 
   constructor() {
     this.#outcomes = new NatOutcomes({
-      begun: () => new Map([["7/1", this.earlier + this.flows.filter(({ beganMs }) => beganMs <= this.#nowMs).length]]),
+      begun: () => new Map(this.#nowMs < this.countedFromMs ? [] : [["7/1", this.earlier + this.flows.filter(({ beganMs }) => beganMs <= this.#nowMs).length]]),
       tell: (place, seen) => {
         expect(place).toBe("7/1");
         this.told.push(seen);
@@ -117,6 +119,19 @@ describe("a translated flow", () => {
       scene.walk(nowMs, short);
     }
     expect(scene.told).toEqual([]);
+  });
+
+  it.each(["is new", "went back"])("fails nobody while its counter %s: how many did not fail, nobody knows", (why) => {
+    const scene = new Scene();
+    if (why === "is new") scene.countedFromMs = 3500;
+    scene.until(3000);
+    if (why === "went back") scene.earlier = 0;
+    scene.adds(3600, kinds.established, 95);
+    scene.adds(3700, kinds.refused, 5);
+    scene.adds(4500, kinds.established, 19);
+    scene.adds(4600, kinds.refused, 1);
+    scene.until(20_000);
+    expect(scene.told).toEqual([{ ok: 19, failed: 1, silent: 0, reason: "connection reset in place of an answer to a SYN" }]);
   });
 
   it("counts for nothing when a counter went back", () => {

@@ -45,8 +45,9 @@ interface Tally {
 /** What a walk found in the counters. */
 interface Reading {
   readonly atNs: bigint;
-  /** Flows begun since the reading before. */
+  /** Flows begun since the reading before; of those without one nobody knows. */
   readonly begun: Counts;
+  readonly unknown: ReadonlySet<string>;
 }
 
 export class NatOutcomes {
@@ -71,10 +72,13 @@ export class NatOutcomes {
   begin({ timeouts }: NatTable, nowNs: bigint): void {
     this.#isBlind = !areKept(timeouts);
     const counted = this.#parts.begun();
-    // A counter that is new, or that went back, has begun anew: what it counted until now is nobody's news.
-    const begun = new Map([...counted].map(([place, count]) => [place, Math.max(0, count - (this.#counted.get(place) ?? count))]));
+    // A counter that is new, or that went back, has begun anew: what it counted until now is nobody's news, nor are the
+    // flows that failed meanwhile, or they would look like all there were.
+    const begunAt = ([place, count]: readonly [string, number]): number => count - (this.#counted.get(place) ?? Infinity);
+    const begun = new Map([...counted].map((each) => [each[0], Math.max(0, begunAt(each))]));
+    const unknown = new Set([...counted].flatMap((each) => (begunAt(each) < 0 ? [each[0]] : [])));
     this.#counted = counted;
-    const readings = this.#toNs === null ? [] : [...this.#pending, { atNs: nowNs, begun }];
+    const readings = this.#toNs === null ? [] : [...this.#pending, { atNs: nowNs, begun, unknown }];
     const dueNs = nowNs - UNANSWERED_NS;
     this.#due = readings.filter(({ atNs }) => atNs <= dueNs);
     this.#pending = readings.filter(({ atNs }) => atNs > dueNs);
@@ -108,6 +112,7 @@ export class NatOutcomes {
   /** The walk has come to its end. */
   finish(): void {
     for (const place of new Set([...this.#tallies.keys(), ...this.#due.flatMap(({ begun }) => [...begun.keys()])])) {
+      if (this.#due.some(({ unknown }) => unknown.has(place))) continue;
       const { failed, silent, reason } = this.#tallies.get(place) ?? { failed: 0, silent: 0, reason: "" };
       const begun = this.#due.reduce((sum, each) => sum + (each.begun.get(place) ?? 0), 0);
       // A connection that is opened again under its old ports may fail without having begun.
