@@ -5,11 +5,10 @@
 import { formatDestination, formatEndpoint } from "./address.ts";
 import type { BackendConfig, Config, PoolConfig, ServiceConfig, Subset } from "./config.ts";
 import type { EffectiveBackend } from "./effective.ts";
-import { activeOverrides } from "./effective.ts";
 import { claimDestinations, claimServices, destinationIds } from "./ledger.ts";
 import { natTable } from "./nat.ts";
 import { compareKeys } from "./permutation.ts";
-import { ruledPool, ruleWarnings } from "./pool_rules.ts";
+import { ruledPools, ruleWarnings } from "./pool_rules.ts";
 import { rememberLimits } from "./remember_pace.ts";
 import { quicRouting } from "./quic_servers.ts";
 import { formatServiceAddress, singlePort } from "./service_address.ts";
@@ -111,7 +110,6 @@ function wayOf({ forwarding, gue }: ServiceConfig): string {
  */
 export function compile(intent: Intent, previous: Previous, memo: RingMemo = createRingMemo()): ForwardingTable {
   const { config } = intent;
-  const overrides = activeOverrides(intent.overrides, intent.nowMs);
   const memberships = membershipsOf(config);
   const warnings = memberships.flatMap((each) => each.warnings);
   const wanted = memberships.flatMap(({ members }) => members.map((member) => member.identity));
@@ -121,13 +119,12 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
     services: claimServices(previous.ledger.services, config.services.map(serviceKey), config.limits.services),
   };
   const follow = followSlots(previous, claimed.destinations);
-  const ruled = new Map(config.pools.map((pool) =>
-    [pool, ruledPool(pool, overrides, intent.health, config.zone)]));
-  for (const [pool, each] of ruled) warnings.push(...ruleWarnings(pool.name, each));
+  const ruled = ruledPools(intent);
+  for (const [pool, each] of ruled) warnings.push(...ruleWarnings(pool, each));
   const destinations = new Map<number, Destination>();
   const services = config.services.map((service, position): Service => {
     const candidates = memberships[position]!.members.map((member): Candidate =>
-      ({ ...member, backend: ruled.get(member.pool)!.backends[member.position]! }));
+      ({ ...member, backend: ruled.get(member.pool.name)!.backends[member.position]! }));
     for (const candidate of candidates) addDestination(destinations, candidate, service, claimed);
     const made = compileService(service, candidates, claimed, intent.hashSeed, memo, warnings);
     return follow(isSteered(service.algorithm, intent.plane ?? null) ? { ...made, picking: null } : made);

@@ -4,7 +4,7 @@
 
 import type { Minimum, PoolConfig } from "./config.ts";
 import type { ActiveOverrides, EffectiveBackend } from "./effective.ts";
-import { effectiveBackends } from "./effective.ts";
+import { activeOverrides, effectiveBackends } from "./effective.ts";
 import type { Destination, Intent } from "./table.ts";
 import type { Spill } from "./zones.ts";
 import { isLocal, spillOf } from "./zones.ts";
@@ -29,6 +29,12 @@ export interface RuledPool {
   readonly groups: readonly PriorityGroup[];
   /** Null: zones do not matter. */
   readonly spill: Spill | null;
+}
+
+/** By name, in the order of the file. */
+export function ruledPools({ config, overrides, health, nowMs }: Intent): ReadonlyMap<string, RuledPool> {
+  const active = activeOverrides(overrides, nowMs);
+  return new Map(config.pools.map((pool) => [pool.name, ruledPool(pool, active, health, config.zone)]));
 }
 
 /** `zone`: the instance's. */

@@ -1,8 +1,7 @@
 // What status shows of pools: who of them is up, and what their rules make of it. Pure; knows values only.
 
 import type { PoolView } from "../api/schemas_pools.ts";
-import { activeOverrides } from "../model/effective.ts";
-import { neededOf, ruledPool } from "../model/pool_rules.ts";
+import { neededOf, ruledPools } from "../model/pool_rules.ts";
 import type { Intent } from "../model/table.ts";
 
 export interface PoolsInput {
@@ -11,10 +10,10 @@ export interface PoolsInput {
   readonly quorums?: ReadonlyMap<string, boolean | null>;
 }
 
-export function poolViews({ intent, quorums = new Map() }: PoolsInput): PoolView[] {
-  const overrides = activeOverrides(intent.overrides, intent.nowMs);
+/** `ruled`: what ruledPools() makes of the intent. */
+export function poolViews({ intent, quorums = new Map() }: PoolsInput, ruled = ruledPools(intent)): PoolView[] {
   return intent.config.pools.map((pool): PoolView => {
-    const { backends, groups, spill } = ruledPool(pool, overrides, intent.health, intent.config.zone);
+    const { backends, groups, spill } = ruled.get(pool.name)!;
     const size = groups.reduce((sum, each) => sum + each.size, 0);
     const sorry = backends.find(({ isSorry }) => isSorry);
     return {

@@ -6,6 +6,7 @@ import type { Counters, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { ApplyState } from "../api/schemas.ts";
 import { describeEnd } from "../health/probes/certificate.ts";
 import { amountOf, sumsByKind } from "../model/held_flows.ts";
+import { ruledPools } from "../model/pool_rules.ts";
 import { forgettingFlows, pressureOf } from "../observe/pressure.ts";
 import { warningsFor } from "./accepted.ts";
 import type { InForce } from "./engine.ts";
@@ -33,7 +34,8 @@ export interface StatusInput extends ViewInput {
 
 export function describeStatus(input: StatusInput): Status {
   const { plane, table, choice, inForce, now } = input;
-  const pools = poolViews(input);
+  const ruled = ruledPools(input.intent);
+  const pools = poolViews(input, ruled);
   return {
     instance: inForce.accepted.config.instance,
     version: input.version,
@@ -72,7 +74,7 @@ export function describeStatus(input: StatusInput): Status {
     nat: natView(now.counters),
     services: serviceViews(input),
     pools,
-    backends: backendViews(input),
+    backends: backendViews(input, ruled),
     overrides: [...input.overrides],
   };
 }

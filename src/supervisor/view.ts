@@ -6,10 +6,10 @@ import type { Counters, PlaneStatus, TrafficCount } from "../dataplane/dataplane
 import type { Certificate } from "../health/judge.ts";
 import { formatDestination } from "../model/address.ts";
 import type { Config, ServiceConfig } from "../model/config.ts";
-import { activeOverrides, backendState } from "../model/effective.ts";
+import { backendState } from "../model/effective.ts";
 import type { EffectiveBackend } from "../model/effective.ts";
 import { amountOf } from "../model/held_flows.ts";
-import { isUpIn, ruledPool } from "../model/pool_rules.ts";
+import { isUpIn, type RuledPool } from "../model/pool_rules.ts";
 import { formatServiceAddress } from "../model/service_address.ts";
 import { groupsOf, idealShares, slotsOfParts } from "../model/split.ts";
 import { outerProtocols } from "../model/tunnel_error.ts";
@@ -142,9 +142,9 @@ export function slotCounts(service: Service): ReadonlyMap<number, number> {
   return counts;
 }
 
-export function backendViews(input: ViewInput): BackendView[] {
-  const { intent, table } = input;
-  const overrides = activeOverrides(intent.overrides, intent.nowMs);
+/** `ruled`: what ruledPools() makes of the intent. */
+export function backendViews(input: ViewInput, ruled: ReadonlyMap<string, RuledPool>): BackendView[] {
+  const { table } = input;
   const used = new Map<string, Use[]>();
   for (const service of table?.services ?? []) {
     for (const id of service.destinations) {
@@ -155,9 +155,8 @@ export function backendViews(input: ViewInput): BackendView[] {
       used.set(destination.name, uses);
     }
   }
-  return intent.config.pools.flatMap((pool) =>
-    ruledPool(pool, overrides, intent.health, intent.config.zone).backends.map((backend) =>
-      backendView(pool.name, backend, used.get(backend.name) ?? [], input)));
+  return [...ruled].flatMap(([pool, { backends }]) =>
+    backends.map((backend) => backendView(pool, backend, used.get(backend.name) ?? [], input)));
 }
 
 /** A destination as one service uses it. */
