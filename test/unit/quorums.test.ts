@@ -44,7 +44,8 @@ interface World {
   intent(): Intent;
 }
 
-function worldOf(isAllowed = true, isServing = true): World {
+function worldOf(isAllowed = true, isServed = true): World {
+  let isServing = isServed;
   const started: Started[] = [];
   const exec = {
     runGroup: (command: string, args: readonly string[], { variables, signal }: { variables: Record<string, string>; signal: AbortSignal }) =>
