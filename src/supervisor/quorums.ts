@@ -35,6 +35,7 @@ interface State {
   isMet: boolean | null;
   /** Since when there have been enough again (monotonic); null: it is not lost, or there are too few. */
   enoughSinceMs: number | null;
+  /** Of the time that is left then; harmless once it is over. */
   cancelRegain: Cancel | null;
 }
 
@@ -75,7 +76,6 @@ export class Quorums {
     const state = this.#states.get(pool.name) ?? { isMet: null, enoughSinceMs: null, cancelRegain: null };
     this.#states.set(pool.name, state);
     state.cancelRegain?.();
-    state.cancelRegain = null;
     const count = countOf(pool, intent);
     if (count.up < count.needed) {
       state.enoughSinceMs = null;
@@ -102,7 +102,6 @@ export class Quorums {
   #become(pool: PoolConfig, state: State, isMet: boolean, count: QuorumCount): void {
     const isFirst = state.isMet === null;
     state.isMet = isMet;
-    state.enoughSinceMs = null;
     this.#options.onChange({ ...count, pool, isMet, isFirst });
   }
 }

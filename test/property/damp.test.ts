@@ -4,7 +4,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { holdEndsMs, noteChange, release, UNDAMPED } from "../../src/health/damp.ts";
-import type { DampingRules } from "../../src/model/health_check.ts";
+import { CHANGES_MAX, type DampingRules } from "../../src/model/health_check.ts";
 import { assertProperty } from "../support/counts.ts";
 
 const rules: fc.Arbitrary<DampingRules> = fc.record({
@@ -55,4 +55,14 @@ test("a backend that changes less often is never held", () => {
     for (let at = 0; at < count; at++) state = noteChange(state, given, at * everyMs);
     expect(state.isHeld).toBe(false);
   }));
+});
+
+test("as many changes as can be allowed are kept of each backend, and one more is too many", () => {
+  const given: DampingRules = { changesMax: CHANGES_MAX, withinMs: 1000, holdMs: 10 };
+  let state = UNDAMPED;
+  for (let count = 1; count <= 3 * CHANGES_MAX; count++) {
+    state = noteChange(state, given, 5);
+    expect([count, state.isHeld]).toEqual([count, count > CHANGES_MAX]);
+  }
+  expect(state.changes).toHaveLength(CHANGES_MAX + 1);
 });

@@ -6,7 +6,7 @@ import type { Io } from "../../src/cli/io.ts";
 import type { Client } from "../../src/api/client.ts";
 import type { Env } from "../../src/env.ts";
 import { Failure } from "../../src/errors.ts";
-import type { PoolQuorum } from "../../src/model/config.ts";
+import type { PoolConfig, PoolQuorum } from "../../src/model/config.ts";
 import type { BackendHealth, Intent, Override } from "../../src/model/table.ts";
 import { ADMISSION_MAX } from "../../src/model/table.ts";
 import { poolViews, quorumWarnings } from "../../src/supervisor/pool_views.ts";
@@ -38,9 +38,11 @@ interface World {
   /** Of a, b and c. */
   see(...health: BackendHealth[]): void;
   change(quorum: PoolQuorum | null): void;
-  /** The same, and nobody looks. */
-  changeUnseen(quorum: PoolQuorum | null): void;
+  /** Has the pool other rules, and nobody looks. */
+  rule(rules: Partial<PoolConfig>): void;
   serve(): void;
+  /** Nothing is known of health, nor will it be. */
+  forget(): void;
   intent(): Intent;
 }
 
@@ -74,18 +76,22 @@ function worldOf(isAllowed = true, isServed = true): World {
     intent = { ...intent, health: new Map(["a", "b", "c"].map((name, at) => [`web/${name}`, health[at]!])) };
     quorums.look();
   };
-  const changeUnseen = (quorum: PoolQuorum | null): void => {
-    intent = { ...intent, config: { ...intent.config, pools: intent.config.pools.map((pool) => ({ ...pool, quorum })) } };
+  const rule = (rules: Partial<PoolConfig>): void => {
+    intent = { ...intent, config: { ...intent.config, pools: intent.config.pools.map((pool) => ({ ...pool, ...rules })) } };
   };
   const change = (quorum: PoolQuorum | null): void => {
-    changeUnseen(quorum);
+    rule({ quorum });
     quorums.look();
   };
   const serve = (): void => {
     isServing = true;
     quorums.look();
   };
-  return { env, started, events, quorums, hooks, see, change, changeUnseen, serve, intent: () => intent };
+  const forget = (): void => {
+    intent = { ...intent, health: new Map() };
+    quorums.look();
+  };
+  return { env, started, events, quorums, hooks, see, change, rule, serve, forget, intent: () => intent };
 }
 
 const LOST = "web has lost its quorum: 1 of 3 backends are up, and 2 are to be";
@@ -97,6 +103,7 @@ describe("a quorum", () => {
     see(UP, UNKNOWN, UNKNOWN);
     expect([quorums.found().get("web"), started.length]).toEqual([null, 0]);
     see(UP, UP, UNKNOWN);
+    expect(quorums.found().get("web")).toBe(true);
     see(UP, UP, UP);
     expect([quorums.found().get("web"), started.map(({ command }) => command), events]).toEqual([true, ["/bin/up|a b"], []]);
     expect(started[0]!.variables).toEqual({
@@ -126,6 +133,21 @@ describe("a quorum", () => {
     expect(quorumWarnings(poolViews({ intent: intent(), quorums: quorums.found() }))).toEqual([]);
   });
 
+  it("counts no sorry backend, up or not", () => {
+    const { quorums, see, rule, intent } = worldOf();
+    rule({ sorry: "c" });
+    see(UP, DOWN, UP);
+    expect(quorums.found().get("web")).toBe(false);
+    see(UP, UP, DOWN);
+    expect(poolViews({ intent: intent() })[0]).toMatchObject({ backends: 2, backendsUp: 2 });
+  });
+
+  it("is found without probes where nobody is probed", () => {
+    const { quorums, forget } = worldOf();
+    forget();
+    expect(quorums.found().get("web")).toBe(true);
+  });
+
   it("is found at once where it is lost, and elsewhere when its pool is served", () => {
     const { quorums, see, serve, started } = worldOf(true, false);
     see(UP, UP, UP);
@@ -138,7 +160,7 @@ describe("a quorum", () => {
   });
 
   it("is regained by the rules in force when its time is over, whenever they came", async () => {
-    const { env, quorums, see, change, changeUnseen, events } = worldOf();
+    const { env, quorums, see, change, rule, events } = worldOf();
     const rules = { ...QUORUM, up: null, down: null };
     change(rules);
     const regains = (): number => events.filter((each) => each.includes("again")).length;
@@ -157,11 +179,13 @@ describe("a quorum", () => {
     expect([regains(), env.nextTimerMs()]).toEqual([2, null]);
     see(UP, DOWN, DOWN);
     see(UP, UP, DOWN);
-    changeUnseen({ ...rules, minimum: { count: 3 } });
+    rule({ quorum: { ...rules, minimum: { count: 3 } } });
     await env.advance(60_000);
     expect([regains(), quorums.found().get("web"), env.nextTimerMs()]).toEqual([2, false, null]);
-    quorums.stop();
     see(UP, UP, UP);
+    expect(env.nextTimerMs()).not.toBeNull();
+    quorums.stop();
+    see(UP, DOWN, UP);
     expect([[...quorums.found()], env.nextTimerMs()]).toEqual([[], null]);
   });
 
@@ -210,14 +234,21 @@ describe("the hooks", () => {
     expect(events.at(-1)).toBe("quorum.up failed with status 3: why");
   });
 
-  it("run nothing where that is not allowed, and end with the supervisor", () => {
+  it("run nothing where that is not allowed, and end with the supervisor", async () => {
     const { started, see, events } = worldOf(false);
     see(DOWN, DOWN, DOWN);
     expect([started, events.at(-1)]).toEqual([[], expect.stringContaining("begin with run --exec-hooks")]);
     const other = worldOf();
-    other.see(DOWN, DOWN, DOWN);
+    other.see(UP, UP, UP);
     other.hooks.stop();
     expect(other.started[0]!.signal.aborted).toBe(true);
+    other.hooks.tell({ pool: other.intent().config.pools[0]!, isMet: false, isFirst: false, up: 0, total: 3, needed: 2 });
+    await settle();
+    expect([other.started.length, other.events]).toEqual([1, []]);
+    const late = worldOf();
+    late.hooks.stop();
+    late.see(DOWN, DOWN, DOWN);
+    expect([late.started, late.events]).toEqual([[], [expect.stringContaining("lost its quorum")]]);
   });
 });
 
@@ -242,6 +273,10 @@ describe("an override", () => {
     expect([refused("a", { kind: "drain" }), refused("b", { kind: "maintenance" })]).toEqual([message, message]);
     expect(refused("a", { kind: "weight", weight: 0 })).toContain("1 of 2 backends up");
     expect([refused("a", { kind: "weight", weight: 5 }), refused("c", { kind: "maintenance" })]).toEqual([null, null]);
+    see(UP, DOWN, DOWN);
+    expect([refused("b", { kind: "drain" }), refused("a", { kind: "drain" })])
+      .toEqual([null, "BELOW_QUORUM: web would have 0 of 3 backends up, fewer than the 2 of its quorum"]);
+    see(UP, UP, DOWN);
     // The clock was set back since: the book has one override of each role all the same.
     const later = { ...override("a", { kind: "weight", weight: 7 }), atMs: 900 };
     expect(() => { refuseBelowQuorum({ ...intent(), overrides: [later] }, override("a", { kind: "weight", weight: 0 })); }).toThrow("1 of 2");
