@@ -344,7 +344,9 @@ function compileSplit(
 ): Pick<Service, "ring" | "split" | "picking" | "failedOpen"> {
   const made = subsets.map((subset) => {
     const own = candidates.filter(({ pool }) => pool.name === subset.pool);
-    const rings = compileRing(config, `service ${config.name}, subset ${subset.name}`, own, ledger, memo, warnings);
+    // Who is to have nothing gets nothing of a panic.
+    const calm = subset.hundredths === 0 ? { ...config, failOpen: false, panicBelow: 0 } : config;
+    const rings = compileRing(calm, `service ${config.name}, subset ${subset.name}`, own, ledger, memo, warnings);
     return { ...subset, ...rings, destinations: own.map(({ identity }) => ledger.destinations.get(identity)!.id) };
   });
   // Who says sorry is asked where no part has anybody else.

@@ -101,9 +101,9 @@ export function partsOf({ split }: Service, slot: number): { readonly own: Split
   return { own: parts[configured[slot]!] ?? null, now: parts[assigned[slot]!] ?? null };
 }
 
-/** Whether all of its backends get flows, of whichever subset: the XDP program asks the service alone. */
+/** Whether all of its backends that are to have flows get them, of whichever subset: the XDP program asks the service alone. */
 export function isAllFailedOpen({ split, failedOpen }: Pick<Service, "split" | "failedOpen">): boolean {
-  return split === null ? failedOpen : split.parts.every((part) => part.failedOpen);
+  return split === null ? failedOpen : split.parts.every((part) => part.failedOpen || part.hundredths === 0);
 }
 
 /** Whether this destination gets flows of the service whatever health says of it. */

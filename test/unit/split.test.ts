@@ -7,7 +7,7 @@ import { nextChoice } from "../../src/model/choice.ts";
 import { compile } from "../../src/model/compile.ts";
 import { explain } from "../../src/model/explain.ts";
 import { ringReport } from "../../src/model/ring_report.ts";
-import { isFailedOpen } from "../../src/model/split.ts";
+import { isAllFailedOpen, isFailedOpen } from "../../src/model/split.ts";
 import type { BackendHealth, ForwardingTable, Intent, Service } from "../../src/model/table.ts";
 import { EMPTY_LEDGER } from "../../src/model/table.ts";
 import { movements } from "../../src/supervisor/movements.ts";
@@ -127,6 +127,24 @@ describe("slots of a split service", () => {
     expect(service!.failedOpen).toBe(true);
     const open = [...table.destinations.values()].filter(({ id }) => isFailedOpen(service!, id)).map(({ name }) => name);
     expect(open.sort()).toEqual(["canary/a", "canary/b"]);
+  });
+});
+
+describe("a part that is to have nothing", () => {
+  const shares = { ...split({ web: 100, canary: 0 }), failOpen: true };
+  const openIn = (down: readonly string[]): unknown[] => {
+    const table = tableOf(shares, down);
+    const [service] = table.services;
+    return [service!.failedOpen, isAllFailedOpen(service!), table.warnings];
+  };
+
+  it("never fails open, and has no say in whether the others do", () => {
+    const nobody = "service web, subset the-canary: no backend can take flows";
+    const all = "service web, subset the-web: every backend is out, and failOpen sends to all of them";
+    expect(openIn(["canary/a", "canary/b"])).toEqual([false, false, [nobody]]);
+    expect(openIn(["web/a", "web/b", "web/c"])).toEqual([true, true, [all]]);
+    expect(openIn(ALL_DOWN)).toEqual([true, true, [all, nobody]]);
+    expect(countsOf(owners(tableOf(shares, ALL_DOWN)))).toEqual({ web: SIZE });
   });
 });
 
