@@ -159,6 +159,19 @@ describe("a pool", () => {
 });
 
 describe("a hold", () => {
+  it("ends when its own time is over, whoever else is held", () => {
+    const scene = new Scene(pool(4));
+    for (const name of ["web/0", "web/1", "web/2"]) {
+      scene.flaps(name);
+      scene.env.advanceSync(7_000);
+    }
+    for (const [ms, held] of [[8_999, ["web/0", "web/1", "web/2"]], [1, ["web/1", "web/2"]], [7_000, ["web/2"]], [7_000, []]] as const) {
+      scene.env.advanceSync(ms);
+      expect(scene.held).toEqual(held);
+    }
+    expect(scene.env.timers()).toBe(0);
+  });
+
   it("outlives a change of the rules, under the new ones, and neither their end nor another address", () => {
     const scene = new Scene(pool(5));
     for (const name of ["web/0", "web/1", "web/2"]) scene.flaps(name);

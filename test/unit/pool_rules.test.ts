@@ -158,6 +158,14 @@ describe("a sorry backend", () => {
     });
   });
 
+  it("is on standby with the reason, but where an operator's word says more", () => {
+    const saidOf = (change: Change): unknown =>
+      [...tableOf(sorry(), change).destinations.values()].find(({ backend }) => backend === "s")!.stateProvenance;
+    expect(saidOf({})).toEqual({ source: "pool", reason: "not needed, others take flows" });
+    expect(saidOf({ overrides: [override("s", { kind: "drain" })] })).toMatchObject({ source: "override", actor: "ann" });
+    expect(saidOf(allDown)).toEqual({ source: "config" });
+  });
+
   it("is asked after all reserves", () => {
     const both: ConfigSketch = {
       pools: { web: ["a", { name: "r", priority: 1 }, "s"] }, rules: { web: { sorry: "s" } }, services: [{ name: "web" }],
