@@ -27,6 +27,8 @@ export interface EventsOptions extends NounOptions {
 /** Between tries to connect anew: doubled up to the second. */
 const RETRY_MIN_MS = 250;
 const RETRY_MAX_MS = 10_000;
+/** A socket that is new is given to its group a moment later; who is denied more often in a row is meant. */
+const DENIALS_MAX = 5;
 
 export function layEvent(event: PointsmanEvent): string {
   return `${dateTime(event.atMs)}  ${event.kind.padEnd(10)}  ${event.subject}: ${event.message}\n`;
@@ -64,11 +66,14 @@ async function watch(io: Io, client: Client, since: number, tell: (event: Points
   const { clock } = io.env;
   let after: string | null = null;
   let delayMs = RETRY_MIN_MS;
-  const link = { openedAtMs: null as number | null, isLost: false };
+  const link = { openedAtMs: null as number | null, isLost: false, denials: 0 };
+  const isMended = (error: unknown): boolean => link.openedAtMs !== null
+    && (isFailure(error, "INSTANCE_NOT_RUNNING") || (isFailure(error, "PERMISSION_DENIED") && ++link.denials <= DENIALS_MAX));
   const onOpen = (): void => {
     link.openedAtMs = clock.monotonicMs();
     if (link.isLost) io.err("pointsman: connected again\n");
     link.isLost = false;
+    link.denials = 0;
   };
   for (;;) {
     try {
@@ -79,7 +84,7 @@ async function watch(io: Io, client: Client, since: number, tell: (event: Points
         tell(event);
       }
     } catch (error) {
-      if (link.openedAtMs === null || !isFailure(error, "INSTANCE_NOT_RUNNING")) throw error;
+      if (!isMended(error)) throw error;
     }
     if (io.interrupted.aborted) return;
     // One that ends each connection at once is not asked at the fast pace for ever.

@@ -1,17 +1,19 @@
 // The noun `events`: how events are laid out, and watching through restarts, by a real socket. The supervisors behind
 // it live in simulated worlds, and the watcher's waits pass when the test says so.
 
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
-import { connectClient } from "../../src/api/client.ts";
+import { connectClient, type Client } from "../../src/api/client.ts";
 import { listenOnSocket } from "../../src/api/listen.ts";
 import type { PointsmanEvent } from "../../src/api/schemas.ts";
 import { createApi } from "../../src/api/server.ts";
 import { layEvent, layTranscript, printEvents, type EventsOptions } from "../../src/cli/events.ts";
 import type { Io } from "../../src/cli/io.ts";
 import { createEnv } from "../../src/env_real.ts";
+import { Failure } from "../../src/errors.ts";
 import type { Supervisor } from "../../src/supervisor/contract.ts";
 import { createFakeEnv } from "../support/fake_env.ts";
 import { World } from "../support/world.ts";
@@ -129,6 +131,31 @@ describe("watching", () => {
     await open(second);
     await watcher.says("the instance has begun anew, and so have its events; the last ones before that may be missing\n");
     await expect.poll(() => watcher.ids).toEqual([...idsUpTo(first.events.lastId), ...idsUpTo(second.events.lastId)]);
+  });
+
+  it("is denied a socket that its group does not have yet, and goes on; but not for ever", async () => {
+    const denied = new Failure("PERMISSION_DENIED", { operation: "connect", capability: "" }, "no permission");
+    const gate = new AbortController();
+    let calls = 0;
+    const client = {
+      events: async function* ({ onOpen }: { onOpen?: () => void }) {
+        calls += 1;
+        if (calls !== 1 && calls !== 5) throw denied;
+        onOpen?.();
+        yield { place: `life.${calls}`, event: EVENT };
+        if (calls === 5) await once(gate.signal, "abort");
+      },
+    } as unknown as Client;
+    const env = createFakeEnv();
+    let err = "";
+    const io = { env, out: () => undefined, err: (text: string) => { err += text; }, interrupted: new AbortController().signal } as unknown as Io;
+    const ended = printEvents(io, client, { output: "json", watch: true, since: 0, verbose: false, kind: [], subject: [] })
+      .catch((error: unknown) => error);
+    await env.advance(60_000);
+    expect([calls, err.includes("connected again")]).toEqual([5, true]);
+    gate.abort();
+    await env.advance(120_000);
+    expect([await ended, calls]).toEqual([denied, 5 + 6]);
   });
 
   it("fails where nobody listens at first", async () => {
