@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { compile } from "../../src/model/compile.ts";
 import { explain } from "../../src/model/explain.ts";
 import { probeTargets } from "../../src/health/target.ts";
-import { neededOf } from "../../src/model/pool_rules.ts";
+import { isUpIn, neededOf } from "../../src/model/pool_rules.ts";
 import type { BackendHealth, ForwardingTable, Intent, Override } from "../../src/model/table.ts";
 import { ADMISSION_MAX, EMPTY_LEDGER } from "../../src/model/table.ts";
 import { createRingMemo } from "../../src/model/table_ring.ts";
@@ -120,6 +120,19 @@ describe("reserves", () => {
   });
 });
 
+describe("a destination", () => {
+  it("is up where it takes flows, or would if its pool needed it", () => {
+    const up = (change: Change): string =>
+      [...tableOf(tiers(), change).destinations.values()].filter(isUpIn).map(({ backend }) => backend).sort().join(" ");
+    expect(up({})).toBe("a b c r s x");
+    expect(up({ health: { a: DOWN, b: LEAVING, r: DOWN, s: LEAVING } })).toBe("c x");
+    const overrides = [
+      override("a", { kind: "drain" }), override("r", { kind: "drain" }), override("s", { kind: "maintenance" }), override("x", { kind: "weight", weight: 0 }),
+    ];
+    expect(up({ overrides })).toBe("b c");
+  });
+});
+
 describe("a sorry backend", () => {
   const sorry = (service: Partial<ServiceSketch> = {}): ConfigSketch => ({
     pools: { web: ["a", "b", "s"] }, rules: { web: { sorry: "s" } }, services: [{ name: "web", ...service }],
@@ -161,7 +174,11 @@ describe("a sorry backend", () => {
   it("is on standby with the reason, but where an operator's word says more", () => {
     const saidOf = (change: Change): unknown =>
       [...tableOf(sorry(), change).destinations.values()].find(({ backend }) => backend === "s")!.stateProvenance;
-    expect(saidOf({})).toEqual({ source: "pool", reason: "not needed, others take flows" });
+    const idle = { source: "pool", reason: "not needed, others take flows" };
+    expect(saidOf({})).toEqual(idle);
+    const elsewhere = { ...sorry(), zone: "east", pools: { web: [{ name: "a", zone: "east" }, { name: "s", zone: "west" }] } };
+    const table = tableOf({ ...elsewhere, rules: { web: { sorry: "s", spillBelow: 50 } } });
+    expect([...table.destinations.values()].find(({ backend }) => backend === "s")!.stateProvenance).toEqual(idle);
     expect(saidOf({ overrides: [override("s", { kind: "drain" })] })).toMatchObject({ source: "override", actor: "ann" });
     expect(saidOf(allDown)).toEqual({ source: "config" });
   });
