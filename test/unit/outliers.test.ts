@@ -186,6 +186,31 @@ describe("an ejection", () => {
     expect(scene.state("web/1")?.reason).toMatch(/ejected for 60 s$/);
   });
 
+  it("begins with a clean sheet after a failure of probes, and good time goes on but for the ejected", () => {
+    const scene = new Scene(pool(3));
+    const fallsAndRises = (): void => { for (const health of [DOWN, UP]) scene.turns("web/1", health); };
+    scene.fails("web/1", 2);
+    fallsAndRises();
+    scene.fails("web/1", 2);
+    expect(scene.ejected).toEqual([]);
+    scene.fails("web/1", 1);
+    scene.turns("web/1", { ...UP, admission: 0 });
+    scene.turns("web/1", UP);
+    expect(scene.ejected).toEqual(["web/1"]);
+    scene.env.advanceSync(29_000);
+    scene.turns("web/1", DOWN);
+    expect(scene.env.timers()).toBe(0);
+    scene.turns("web/1", UP);
+    scene.env.advanceSync(2_000);
+    scene.fails("web/1");
+    expect(scene.state("web/1")?.reason).toMatch(/ejected for 60 s$/);
+    scene.env.advanceSync(60_000 + 20_000);
+    fallsAndRises();
+    scene.env.advanceSync(10_000);
+    scene.fails("web/1");
+    expect(scene.state("web/1")?.reason).toMatch(/ejected for 60 s$/);
+  });
+
   it("leaves alone whom probes, or its own word, keep from new flows", () => {
     const scene = new Scene(pool(3));
     scene.turns("web/1", { ...UP, admission: 0 });
