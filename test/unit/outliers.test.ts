@@ -186,6 +186,18 @@ describe("an ejection", () => {
     expect(scene.state("web/1")?.reason).toMatch(/ejected for 60 s$/);
   });
 
+  it("ends when its own time is over, whoever else is ejected", () => {
+    const scene = new Scene(pool(4, judged({ ejectedMax: 100 })));
+    for (const name of ["web/0", "web/1", "web/2"]) {
+      scene.fails(name);
+      scene.env.advanceSync(7_000);
+    }
+    for (const [ms, ejected] of [[8_999, ["web/0", "web/1", "web/2"]], [1, ["web/1", "web/2"]], [7_000, ["web/2"]], [7_000, []]] as const) {
+      scene.env.advanceSync(ms);
+      expect(scene.ejected).toEqual(ejected);
+    }
+  });
+
   it("begins with a clean sheet after a failure of probes, and good time goes on but for the ejected", () => {
     const scene = new Scene(pool(3));
     const fallsAndRises = (): void => { for (const health of [DOWN, UP]) scene.turns("web/1", health); };
