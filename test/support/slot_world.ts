@@ -217,7 +217,8 @@ export class SlotWorld {
     const service: Service = {
       index: 0, name: "s", hashSeed: scheme.hashSeed, states,
       ring: { key: "", size: owners.length, slots: owners.slice(), configured: owners },
-      destinations: [...destinations.keys()], failedOpen: false, affinity: null, picking: null, split: null, regions: null, rememberedSinceNs: since, quicLb: null,
+      destinations: [...destinations.keys()], failedOpen: false, affinity: null, picking: null, split: null,
+      regions: null, rememberedSinceNs: since, quicLb: null,
       config: {
         ...CONFIG, protocol: this.protocol, tracking, flowIdleMs, hash: scheme.hash, sourcePrefix: scheme.sourcePrefix,
         ringSize: owners.length,
