@@ -2,11 +2,11 @@
 // bpf/affinity.h is its twin.
 
 import type { ServiceConfig } from "./config.ts";
-import type { Decision, Effect, FlowEntry, Packet } from "./decide.ts";
+import type { Decision, FlowEntry, Packet } from "./decide.ts";
 import { opensConnection } from "./decide.ts";
-import { maskAddress } from "./flow_hash.ts";
+import { mayHave } from "./flow_decide.ts";
+import { maskSource } from "./flow_hash.ts";
 import { PROTOCOL_NUMBERS } from "./service_address.ts";
-import { isAllFailedOpen } from "./split.ts";
 import type { Destination, ForwardingTable, Service } from "./table.ts";
 import { xxh64 } from "./xxh64.ts";
 
@@ -25,8 +25,6 @@ export interface AffinityKey {
   readonly client: Uint8Array;
 }
 
-const MAPPED_BITS = 96;
-
 /** `key`: what the service's index belongs to. */
 export function affinityOf({ affinityTimeoutMs, pool, split, forwarding, gue }: ServiceConfig, key: string): Affinity | null {
   if (affinityTimeoutMs === null) return null;
@@ -36,10 +34,9 @@ export function affinityOf({ affinityTimeoutMs, pool, split, forwarding, gue }: 
 }
 
 export function affinityKey(
-  affinity: Affinity, { sourcePrefix }: Pick<ServiceConfig, "sourcePrefix">, { family, source }: Pick<Packet, "family" | "source">,
+  affinity: Affinity, { sourcePrefix }: Pick<ServiceConfig, "sourcePrefix">, { source }: Pick<Packet, "source">,
 ): AffinityKey {
-  const bits = family === 4 ? MAPPED_BITS + sourcePrefix.ipv4 : sourcePrefix.ipv6;
-  return { id: affinity.id, client: maskAddress(source, bits) };
+  return { id: affinity.id, client: maskSource(source, sourcePrefix) };
 }
 
 /** Where the client has been, if its packet may go there; else null. */
@@ -50,28 +47,29 @@ export function affineDestination(
   if (held.lastSeenNs + BigInt(service.affinity.timeoutMs) * 1_000_000n < nowNs) return null;
   const destination = table.destinations.get(held.destination);
   if (destination?.generation !== held.generation) return null;
-  return mayReturn(service, destination, packet) ? destination : null;
+  return mayHave(service, destination, begins(packet)) ? destination : null;
 }
 
 /**
- * What begins has to be admitted; what is of a connection that nobody remembers has most likely been there, and so
- * has what an error is about. Where all backends get flows because too few are up, those that are not alive do too.
+ * Whether the packet begins a flow, as far as its client's place is concerned: what is of a connection that nobody
+ * remembers has most likely been there, and so has what an error is about.
  */
-function mayReturn(service: Service, { alive, admission, resets }: Destination, packet: Packet): boolean {
-  const isOld = packet.kind === "icmp-error" || (packet.protocol === PROTOCOL_NUMBERS.tcp && !opensConnection(packet));
-  return alive ? isOld || admission > 0 : isAllFailedOpen(service) && !resets;
+function begins(packet: Packet): boolean {
+  return packet.kind !== "icmp-error" && (packet.protocol !== PROTOCOL_NUMBERS.tcp || opensConnection(packet));
 }
 
-/**
- * The decision with what it means for the client: a flow of it `begins` or `goesOn`. One from before the client went
- * elsewhere does not bring it back.
- */
-export function keepingAffinity(decision: Decision, held: FlowEntry | null, flow: "begins" | "goesOn"): Decision {
+/** The decision with what it means for the client, where a flow of it begins. */
+export function beginAffinity(decision: Decision): Decision {
   const { service, destination, verdict, effects } = decision;
   if (service === null || service.affinity === null || destination === null) return decision;
   if (verdict !== "TX_FORWARDED" && verdict !== "PASS_LOCAL") return decision;
   const { id, generation } = destination;
-  if (flow === "goesOn" && (held?.destination !== id || held.generation !== generation)) return decision;
-  const effect: Effect = { kind: "keep-affinity", destination: id, generation };
-  return { ...decision, effects: [...effects, effect] };
+  return { ...decision, effects: [...effects, { kind: "keep-affinity", destination: id, generation }] };
+}
+
+/** The same where a flow goes on. One from before the client went elsewhere does not bring it back. */
+export function renewAffinity(decision: Decision, held: FlowEntry | null): Decision {
+  const { destination } = decision;
+  const isStill = held !== null && held.destination === destination?.id && held.generation === destination.generation;
+  return isStill ? beginAffinity(decision) : decision;
 }

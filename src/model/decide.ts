@@ -5,7 +5,7 @@
 // policy, orphan, connection ID, flow and ring (flow_decide.ts), next hop, time to live, room. The client's region,
 // after the orphan policy, is the proxy's alone: servable() keeps services with regions from the program.
 
-import { keepingAffinity } from "./affinity.ts";
+import { beginAffinity, renewAffinity } from "./affinity.ts";
 import { leavingPorts, withPorts } from "./fragment.ts";
 import type { FragmentEntry } from "./fragment.ts";
 import type { ClientWay, NatFlow } from "./nat.ts";
@@ -288,7 +288,7 @@ function translated(
     const left = leave(state, service, holder.destination, NO_EFFECTS, how);
     const isDue = holder.held.lastSeenNs + TOUCH_INTERVAL_NS < state.nowNs;
     const translatedOn = followNat(left, nat, packet, holder.held, state.nowNs);
-    const followed = { ...(isDue ? keepingAffinity(translatedOn, heldAffinity(state, service), "goesOn") : translatedOn), ...quic };
+    const followed = { ...(isDue ? renewAffinity(translatedOn, heldAffinity(state, service)) : translatedOn), ...quic };
     if (isError) return asError(followed);
     return packet.kind === "first-fragment" ? leavingPorts(followed) : followed;
   }
@@ -296,8 +296,7 @@ function translated(
   const destination = named?.destination ?? null;
   const chosen = destination === null ? chooseAnew(table, state, packet, service)
     : leave(state, service, destination, NO_EFFECTS, { by: "connection-id", hash: null, slot: null });
-  const begun = claimNat(table, nat, packet, chosen, state.nowNs);
-  const claimed = { ...keepingAffinity(begun, heldAffinity(state, service), "begins"), ...quic };
+  const claimed = { ...beginAffinity(claimNat(table, nat, packet, chosen, state.nowNs)), ...quic };
   return packet.kind === "first-fragment" ? leavingPorts(claimed) : claimed;
 }
 

@@ -2,7 +2,7 @@
 // flow table, by the ring, and while slots are changing by whose they were. Pure. bpf/choice.h is its
 // twin.
 
-import { affineDestination, keepingAffinity } from "./affinity.ts";
+import { affineDestination, beginAffinity, renewAffinity } from "./affinity.ts";
 import { nameable } from "./alternates.ts";
 import { isIdle } from "./flow_exception.ts";
 import { pick } from "./pick.ts";
@@ -68,9 +68,9 @@ export function heldAffinity(state: State, service: Service): FlowEntry | null {
 
 function withAffinity(state: State, service: Service, decision: Decision): Decision {
   if (service.affinity === null || state.affinity === undefined) return decision;
-  const begins = decision.effects.some(({ kind }) => kind === "remember");
-  if (!begins && !decision.effects.some(({ kind }) => kind === "touch")) return decision;
-  return keepingAffinity(decision, heldAffinity(state, service), begins ? "begins" : "goesOn");
+  if (decision.effects.some(({ kind }) => kind === "remember")) return beginAffinity(decision);
+  const isTouched = decision.effects.some(({ kind }) => kind === "touch");
+  return isTouched ? renewAffinity(decision, heldAffinity(state, service)) : decision;
 }
 
 /**
@@ -128,11 +128,19 @@ function flowHolder(
 
 /**
  * Whether a flow that has this destination may keep it. A new connection that reuses the addresses and ports of an old
- * one counts as new. Where all backends get flows because too few are up, those that are not alive keep what they get;
- * whoever was taken out does not.
+ * one counts as new.
  */
-export function mayKeep(service: Service, { alive, admission, resets }: Destination, packet: Packet): boolean {
-  return alive ? !opensConnection(packet) || admission > 0 : isAllFailedOpen(service) && !resets;
+export function mayKeep(service: Service, destination: Destination, packet: Packet): boolean {
+  return mayHave(service, destination, opensConnection(packet));
+}
+
+/**
+ * Whether a flow that was with this destination, or whose client was, may be there; one that `begins` has to be admitted.
+ * Where all backends get flows because too few are up, those that are not alive keep what they get; whoever was taken
+ * out does not.
+ */
+export function mayHave(service: Service, { alive, admission, resets }: Destination, begins: boolean): boolean {
+  return alive ? !begins || admission > 0 : isAllFailedOpen(service) && !resets;
 }
 
 function followFlow(state: State, packet: Packet, service: Service, holder: Destination): Decision {

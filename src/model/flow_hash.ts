@@ -144,12 +144,16 @@ export interface SourcePrefix {
  * IPv4 prefix counts within the last 32 bits: the mapped prefix ::ffff:0:0/96 always stays.
  */
 export function sourceHash(seed: bigint, source: Uint8Array, prefix: SourcePrefix): number {
-  const prefixBits = isMapped(source) ? MAPPED_PREFIX_BITS + prefix.ipv4 : prefix.ipv6;
-  const masked = maskAddress(source, prefixBits);
+  const masked = maskSource(source, prefix);
   begin(seed);
   absorbAddress(masked);
   absorb(ADDRESS_BYTES << 24, 1);
   return finish(3);
+}
+
+/** A client's address (16 bytes) with everything that does not count set to 0. */
+export function maskSource(source: Uint8Array, prefix: SourcePrefix): Uint8Array {
+  return maskAddress(source, isMapped(source) ? MAPPED_PREFIX_BITS + prefix.ipv4 : prefix.ipv6);
 }
 
 /** The address with everything behind the first `prefixBits` (0…128) set to 0. */

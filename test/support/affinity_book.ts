@@ -23,7 +23,7 @@ export function readAffinity(world: BpfWorld, key: Uint8Array): FlowEntry | null
   return { destination, generation, lastSeenNs };
 }
 
-export function affinityKeyBytes(service: Service, packet: Pick<Packet, "family" | "source">): Uint8Array {
+export function affinityKeyBytes(service: Service, packet: Pick<Packet, "source">): Uint8Array {
   const { id, client } = affinityKey(service.affinity!, service.config, packet);
   return AffinityKey.encode({ affinityId: id, client });
 }
@@ -46,7 +46,7 @@ export class AffinityBook {
 
   #put(draws: Draws, service: Service, { destinations }: ForwardingTable, nowNs: bigint): void {
     const { address: { family } } = service.config.network;
-    const key = affinityKeyBytes(service, { family, source: randomClient(draws, family) });
+    const key = affinityKeyBytes(service, { source: randomClient(draws, family) });
     // Or of nobody: what has another service's destinations has another id.
     const stray = draws.below(8);
     if (service.destinations.length === 0 && destinations.has(stray)) return;

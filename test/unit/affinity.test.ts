@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { affineDestination, affinityKey, affinityOf, keepingAffinity } from "../../src/model/affinity.ts";
+import { affineDestination, affinityKey, affinityOf, beginAffinity } from "../../src/model/affinity.ts";
 import { serviceKey } from "../../src/model/compile.ts";
 import type { ServiceConfig } from "../../src/model/config.ts";
 import { decide, type Decision, type FlowEntry, type Packet, type State } from "../../src/model/decide.ts";
@@ -76,8 +76,7 @@ describe("what a client is remembered under", () => {
 
   it("is as much of the address as counts, of either family", () => {
     const key = (client: string, ipv4: number, ipv6: number): string => {
-      const { bytes, family } = address(client);
-      const { client: masked } = affinityKey({ id: 1n, timeoutMs: 1 }, { sourcePrefix: { ipv4, ipv6 } }, { family, source: bytes });
+      const { client: masked } = affinityKey({ id: 1n, timeoutMs: 1 }, { sourcePrefix: { ipv4, ipv6 } }, { source: address(client).bytes });
       return Buffer.from(masked).toString("hex");
     };
     expect(key("10.1.2.3", 24, 1)).toBe("00000000000000000000ffff0a010200");
@@ -160,8 +159,8 @@ describe("what is remembered of a client", () => {
     expect(decision).toMatchObject({ verdict: "DROP_NO_NEIGHBOUR", effects: [] });
     const { destination } = decided(table, packetFrom("198.18.0.9"), null);
     const dropped: Decision = { verdict: "DROP_NO_ROOM", service: only(table), destination, effects: [], how: null };
-    expect(keepingAffinity(dropped, null, "begins")).toBe(dropped);
-    expect(keepingAffinity({ ...dropped, verdict: "PASS_LOCAL" }, null, "begins").effects).toHaveLength(1);
+    expect(beginAffinity(dropped)).toBe(dropped);
+    expect(beginAffinity({ ...dropped, verdict: "PASS_LOCAL" }).effects).toHaveLength(1);
   });
 
   it("keeps a client together whatever its ports are, and clients of a prefix too", () => {

@@ -43,16 +43,24 @@ export class Affinities {
   begin(key: AffinityKey, { id, generation }: Destination, max: number): AffinityHold {
     const text = textOf(key);
     const held = this.#held.get(text) ?? { destination: id, generation, endedNs: 0n, open: 0 };
+    const place = (to: Pick<Destination, "id" | "generation">): void => {
+      held.destination = to.id;
+      held.generation = to.generation;
+    };
     this.#held.delete(text);
     this.#held.set(text, held);
-    Object.assign(held, { destination: id, generation, open: held.open + 1 });
+    held.open += 1;
+    place({ id, generation });
     for (const oldest of this.#held.keys()) {
       if (this.#held.size <= max) break;
       this.#held.delete(oldest);
     }
     return {
-      moved: (to) => { Object.assign(held, { destination: to.id, generation: to.generation }); },
-      end: () => { Object.assign(held, { open: held.open - 1, endedNs: this.#clock.monotonicNs() }); },
+      moved: place,
+      end: () => {
+        held.open -= 1;
+        held.endedNs = this.#clock.monotonicNs();
+      },
     };
   }
 

@@ -105,7 +105,7 @@ export function holdAffinity(
 }
 
 function keyOf({ affinity, config }: Service, { address }: ClientPlace): AffinityKey | null {
-  return affinity === null ? null : affinityKey(affinity, config, { family: address.family, source: address.bytes });
+  return affinity === null ? null : affinityKey(affinity, config, { source: address.bytes });
 }
 
 /** Where a connection goes after the backends that did not take it; null: nobody is left. */
