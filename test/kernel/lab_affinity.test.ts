@@ -2,13 +2,13 @@
 // drains, restarts and changes of the config. The proxy plane's are in test/unit/proxy_affinities.test.ts.
 
 import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Lab } from "../../scripts/lab_network.ts";
 import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import { instanceName, startInstance, waitFor, type Instance } from "../../scripts/lab_services.ts";
 import { runInSync, spawnIn } from "../../scripts/namespaces.ts";
+import { askInTurn } from "../support/flows_in_turn.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 
 const FIRST_PORT = 9000;
@@ -69,16 +69,13 @@ describeKernel("clients that have been here", KERNEL, () => {
 
   let nextPort = 10_000;
   /** Who has each of a client's new flows; they are closed again then. */
-  async function met(service: ServiceName, at: number, count = FLOWS): Promise<readonly string[]> {
-    const isUdp = service === "datagrams";
+  function met(service: ServiceName, at: number, count = FLOWS): Promise<readonly string[]> {
     const { ipv4, ipv6 } = clients[at]!;
-    const args = [fixture("flows_in_turn.mjs"), isUdp ? "udp" : "tcp", isUdp ? VIP6 : VIP4, portOf(service), count, nextPort, isUdp ? ipv6 : ipv4];
+    const firstPort = nextPort;
     nextPort += count;
-    const client = spawnIn(lab.client.namespace, process.execPath, args.map(String), { stdio: ["pipe", "pipe", "inherit"] });
-    const line: IteratorResult<string, undefined> = await createInterface({ input: client.stdout! })[Symbol.asyncIterator]().next();
-    client.stdin?.end();
-    await once(client, "exit");
-    return JSON.parse(line.value ?? "[]") as string[];
+    const way = service === "datagrams" ? { protocol: "udp", address: VIP6, localAddress: ipv6 } as const
+      : { protocol: "tcp", address: VIP4, localAddress: ipv4 } as const;
+    return askInTurn(lab, { ...way, port: portOf(service), count, firstPort });
   }
 
   async function only(service: ServiceName, at: number, count = FLOWS): Promise<string> {

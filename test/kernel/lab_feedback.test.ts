@@ -2,14 +2,12 @@
 // is as fast as the others. Which flows it is does not depend on chance: each flow has an owner, and only those
 // of the slow backend may be with somebody else.
 
-import { once } from "node:events";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Lab } from "../../scripts/lab_network.ts";
 import { raiseLab, VIP4 } from "../../scripts/lab_network.ts";
 import { instanceName, serveBackend, startInstance, waitFor, type Instance } from "../../scripts/lab_services.ts";
-import { runIn, spawnIn } from "../../scripts/namespaces.ts";
+import { runIn } from "../../scripts/namespaces.ts";
+import { askInTurn } from "../support/flows_in_turn.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 
 /** So late that a busy machine makes no difference beside the dead band. */
@@ -19,7 +17,6 @@ const HEALTH = "{ type: http, path: /health, port: 80, interval: 1s, timeout: 1s
   + "feedback: { interval: 1s, deadBand: 30, moved: 10 } }";
 const FLOWS = 300;
 const PATIENCE_MS = 120_000;
-const CLIENT = fileURLToPath(new URL("fixtures/flows_in_turn.mjs", import.meta.url));
 
 function configText(instance: string, { backends }: Lab): string {
   return `version: 1
@@ -60,12 +57,7 @@ describeKernel("a backend that answers probes late", [...KERNEL, "tool:curl"], (
 
   /** New flows from these ports on: whose each is, and who has it. */
   const place = async (firstPort: number): Promise<{ readonly owner: string; readonly has: string }[]> => {
-    const args = [CLIENT, "tcp", VIP4, "9", String(FLOWS), String(firstPort)];
-    const client = spawnIn(lab.client.namespace, process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
-    const line: IteratorResult<string, undefined> = await createInterface({ input: client.stdout! })[Symbol.asyncIterator]().next();
-    client.stdin?.end();
-    await once(client, "exit");
-    const names = JSON.parse(line.value ?? "[]") as string[];
+    const names = await askInTurn(lab, { protocol: "tcp", address: VIP4, port: 9, count: FLOWS, firstPort });
     return await Promise.all(names.map(async (has, at) => {
       const { configuredOwner } = await instance.api.explain({ service: "named", client: `${lab.client.ipv4}:${firstPort + at}` });
       return { owner: configuredOwner?.replace("web/", "") ?? "", has };

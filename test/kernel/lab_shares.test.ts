@@ -4,7 +4,6 @@
 // chance has a say. Weights are unequal, and change live: then the old ones have to be contradicted.
 
 import type { ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { cpus } from "node:os";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -16,6 +15,7 @@ import { instanceName, startInstance } from "../../scripts/lab_services.ts";
 import { spawnIn } from "../../scripts/namespaces.ts";
 import type { Algorithm } from "../../src/model/config.ts";
 import { whyNotThorough } from "../support/counts.ts";
+import { openInTurn } from "../support/flows_in_turn.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import type { Rule, Weights } from "../support/traffic_shares.ts";
 import { bounded, byChance, inTurn, leastLoaded, within } from "../support/traffic_shares.ts";
@@ -131,16 +131,12 @@ describeKernel("shares of traffic", KERNEL, () => {
   async function place(row: Row, way: Way, firstPort: number): Promise<readonly string[]> {
     const port = portOf(row, way);
     const before = await served(servers, port, way.protocol);
-    const args = [fixture("flows_in_turn.mjs"), way.protocol, way.vip, port, FLOWS, firstPort].map(String);
-    const client = spawnIn(lab.client.namespace, process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
-    const answer: IteratorResult<string, undefined> = await createInterface({ input: client.stdout! })[Symbol.asyncIterator]().next();
-    const placed = JSON.parse(answer.value ?? "[]") as readonly string[];
+    const flows = await openInTurn(lab, { protocol: way.protocol, address: way.vip, port, count: FLOWS, firstPort });
     const after = await served(servers, port, way.protocol);
-    client.stdin?.end();
-    await once(client, "exit");
+    await flows.close();
     for (const [name, count] of after)
-      expect(count - before.get(name)!, `${name} counted`).toBe(placed.filter((each) => each === name).length);
-    return placed;
+      expect(count - before.get(name)!, `${name} counted`).toBe(flows.names.filter((each) => each === name).length);
+    return flows.names;
   }
 
   describe.each(["xdp", "proxy"] as const)("in the %s plane", (plane) => {

@@ -12,6 +12,7 @@ import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import type { Instance } from "../../scripts/lab_services.ts";
 import { instanceName, startInstance, waitFor } from "../../scripts/lab_services.ts";
 import { spawnIn } from "../../scripts/namespaces.ts";
+import { openInTurn, type FlowsInTurn } from "../support/flows_in_turn.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 import { byChance, type Weights } from "../support/traffic_shares.ts";
 
@@ -55,13 +56,6 @@ ${service(FLAPPED, "pool: flapping")}
 `;
 }
 
-/** A client whose flows are open until it is closed. */
-interface Client {
-  readonly placed: readonly string[];
-  again(): Promise<readonly string[]>;
-  close(): Promise<void>;
-}
-
 describeKernel("a split and a damping", KERNEL, () => {
   let lab: Lab;
   const servers = new Map<string, ChildProcess>();
@@ -80,27 +74,10 @@ describeKernel("a split and a damping", KERNEL, () => {
     lab?.close();
   });
 
-  async function open({ protocol, vip, port }: Way, firstPort: number, count = FLOWS): Promise<Client> {
-    const args = [fixture("flows_in_turn.mjs"), protocol, vip, port, count, firstPort].map(String);
-    const client = spawnIn(lab.client.namespace, process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
-    const lines = createInterface({ input: client.stdout! })[Symbol.asyncIterator]();
-    const heard = async (): Promise<readonly string[]> => {
-      const line: IteratorResult<string, undefined> = await lines.next();
-      return JSON.parse(line.value ?? "[]") as readonly string[];
-    };
-    const placed = await heard();
-    expect(placed).toHaveLength(count);
-    return {
-      placed,
-      again: () => {
-        client.stdin?.write("again\n");
-        return heard();
-      },
-      close: async () => {
-        client.stdin?.end();
-        if (client.exitCode === null) await once(client, "exit");
-      },
-    };
+  async function open({ protocol, vip, port }: Way, firstPort: number, count = FLOWS): Promise<FlowsInTurn> {
+    const flows = await openInTurn(lab, { protocol, address: vip, port, count, firstPort });
+    expect(flows.names).toHaveLength(count);
+    return flows;
   }
 
   describe.each(["xdp", "proxy"] as const)("in the %s plane", (plane) => {
@@ -111,21 +88,21 @@ describeKernel("a split and a damping", KERNEL, () => {
 
     it("has new flows split by the percentages, and moves none that is open when they change", async () => {
       const clients = await Promise.all([TCP, UDP].map((way) => open(way, CLIENT_PORT[way.protocol])));
-      for (const { placed } of clients) {
-        expect(byChance(placed, sharesAt(20))).toEqual([]);
-        expect(byChance(placed, sharesAt(50))).not.toEqual([]);
+      for (const { names } of clients) {
+        expect(byChance(names, sharesAt(20))).toEqual([]);
+        expect(byChance(names, sharesAt(50))).not.toEqual([]);
       }
       instance.configure(configText(name, lab, plane, 50));
       await instance.api.reload("test");
-      for (const client of clients) expect(await client.again()).toEqual(client.placed);
+      for (const client of clients) expect(await client.again()).toEqual(client.names);
       for (const way of [TCP, UDP]) {
         const moved = await open(way, CLIENT_PORT.moved);
-        expect(byChance(moved.placed, sharesAt(50))).toEqual([]);
-        expect(byChance(moved.placed, sharesAt(20))).not.toEqual([]);
+        expect(byChance(moved.names, sharesAt(50))).toEqual([]);
+        expect(byChance(moved.names, sharesAt(20))).not.toEqual([]);
         await moved.close();
       }
       for (const client of clients) {
-        expect(await client.again()).toEqual(client.placed);
+        expect(await client.again()).toEqual(client.names);
         await client.close();
       }
     });
@@ -136,7 +113,7 @@ describeKernel("a split and a damping", KERNEL, () => {
       const isHeard = (to: string): Promise<boolean> => stateOf().then((state) => state === to);
       await waitFor("web-2 to be up", PATIENCE_MS, () => isHeard("active"));
       const client = await open(FLAPPED, CLIENT_PORT.tcp);
-      expect(byChance(client.placed, { "web-1": 1, "web-2": 1, "web-3": 1 })).toEqual([]);
+      expect(byChance(client.names, { "web-1": 1, "web-2": 1, "web-3": 1 })).toEqual([]);
       for (const back of ["active", "damped"]) {
         servers.get("web-2")!.kill("SIGSTOP");
         await waitFor("web-2 to be down", PATIENCE_MS, () => isHeard("down"));
@@ -145,13 +122,13 @@ describeKernel("a split and a damping", KERNEL, () => {
       }
       const held = await open(FLAPPED, CLIENT_PORT.held, 60);
       expect(await stateOf()).toBe("damped");
-      expect(new Set(held.placed)).toEqual(new Set(["web-1", "web-3"]));
+      expect(new Set(held.names)).toEqual(new Set(["web-1", "web-3"]));
       await held.close();
-      expect(await client.again()).toEqual(client.placed);
+      expect(await client.again()).toEqual(client.names);
       await client.close();
       await waitFor("web-2 to be back", PATIENCE_MS, () => isHeard("active"));
       const back = await open(FLAPPED, CLIENT_PORT.back);
-      expect(byChance(back.placed, { "web-1": 1, "web-2": 1, "web-3": 1 })).toEqual([]);
+      expect(byChance(back.names, { "web-1": 1, "web-2": 1, "web-3": 1 })).toEqual([]);
       await back.close();
     });
   });
