@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "destination.h"
 #include "flow_hash.h"
 #include "maps.h"
 #include "packet.h"
@@ -23,18 +24,12 @@ static __always_inline void affinity_key(struct affinity_key *key, const struct 
 	__builtin_memcpy(key->client, words, sizeof(key->client));
 }
 
-/* Whether a packet may go where its client has been. What begins has to be admitted there; what is of a connection
- * that nobody remembers has most likely been there, and so has what an error is about. Where all backends get flows
- * because too few are up, those that are not live do too. */
-static __always_inline bool may_return(const struct packet *packet,
-				       const struct service_version *version, __u32 flags)
+/* Whether the packet begins a flow, as far as its client's place is concerned: what is of a connection that nobody
+ * remembers has most likely been there, and so has what an error is about. */
+static __always_inline bool begins(const struct packet *packet)
 {
-	bool is_old = packet->role == ROLE_ICMP_ERROR ||
-		      (packet->flow.service.protocol == IPPROTO_TCP && !packet->opens);
-
-	if (flags & DESTINATION_LIVE)
-		return is_old || flags & DESTINATION_ADMITS;
-	return version->flags & SERVICE_FAILED_OPEN && !(flags & DESTINATION_RESETS);
+	return packet->role != ROLE_ICMP_ERROR &&
+	       (packet->flow.service.protocol != IPPROTO_TCP || packet->opens);
 }
 
 /* The id of the backend that the client has; 0: none that counts. */
@@ -52,8 +47,8 @@ static __noinline int affine(const struct packet *packet, const struct service_v
 		return 0;
 	id = held->destination;
 	destination = bpf_map_lookup_elem(&destinations, &id);
-	if (!destination || destination->generation != held->generation ||
-	    destination->forwarding == FORWARDING_NONE || !may_return(packet, version, destination->flags))
+	if (!is_given(destination) || destination->generation != held->generation ||
+	    !may_have(version, destination->flags, begins(packet)))
 		return 0;
 	return id;
 }

@@ -8,6 +8,7 @@
 
 #include "affinity.h"
 #include "alternates.h"
+#include "destination.h"
 #include "pick.h"
 #include "service_version.h"
 #include "slot.h"
@@ -53,14 +54,11 @@ static __always_inline __u16 marked(const struct packet *packet, __u16 other)
 	return packet->closes ? other | FLOW_CLOSES : other;
 }
 
-/* Whether a flow that has this destination may keep it. Where all backends get flows because too few are up, those
- * that are not live keep what they get; whoever was taken out does not. */
+/* Whether a flow that has this destination may keep it. */
 static __always_inline bool may_keep(const struct packet *packet,
 				     const struct service_version *version, __u32 flags)
 {
-	if (flags & DESTINATION_LIVE)
-		return !packet->opens || flags & DESTINATION_ADMITS;
-	return version->flags & SERVICE_FAILED_OPEN && !(flags & DESTINATION_RESETS);
+	return may_have(version, flags, packet->opens);
 }
 
 /* Follows the flow to the destination it has, if that is still the one it was and may keep it. A
@@ -151,11 +149,6 @@ static __always_inline void remember(struct choice *choice)
 {
 	choice->effect = EFFECT_REMEMBER;
 	choice->generation = choice->destination->generation;
-}
-
-static __always_inline bool is_given(const struct destination *destination)
-{
-	return destination && destination->forwarding != FORWARDING_NONE;
 }
 
 /* Whose the flows of this slot are that nobody remembers, of those from before the window, with

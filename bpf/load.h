@@ -2,7 +2,7 @@
  *
  * How many flows destinations have, as packets tell: one more when a flow is remembered, one less when its client
  * has closed it or it is remembered elsewhere. What no packet tells (a flow that falls silent, an entry that the
- * kernel pushes out) the supervisor finds by walking the tables (load_memory.ts). src/model/flow_load.ts is its twin.
+ * kernel pushes out) the supervisor finds by walking the tables (load_memory.ts).
  */
 #pragma once
 

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "destination.h"
 #include "load.h"
 #include "slot.h"
 
@@ -65,7 +66,7 @@ static __always_inline void look_at(const struct service_version *version, __u64
 
 	found->id = word_at(&version->scheme, slot) & SLOT_BACKEND_MASK;
 	destination = bpf_map_lookup_elem(&destinations, &found->id);
-	if (!destination || destination->forwarding == FORWARDING_NONE) {
+	if (!is_given(destination)) {
 		found->id = 0;
 		return;
 	}
