@@ -73,6 +73,8 @@ export const serviceSchema = z.strictObject({
   rates: ratesSchema,
   /** Flows now. */
   flows: flowsSchema,
+  /** Clients that it remembers; null: it remembers none (no affinityTimeout), or nobody has counted yet. */
+  affinities: counting.nullable(),
   /** Why the plane cannot serve it, or null. */
   error: text.nullable(),
 });
@@ -253,6 +255,8 @@ export const statusSchema = z.strictObject({
   pressure: z.array(z.strictObject({ cause: text, count: counting })),
   /** Translated flows, which `flows` counts as exact; null: nothing is translated. */
   nat: z.strictObject({ count: counting, max: counting }).nullable(),
+  /** Clients that are remembered (a count of null: nobody has counted yet); null: no service has affinityTimeout. */
+  affinities: z.strictObject({ count: counting.nullable(), max: counting }).nullable(),
   services: z.array(serviceSchema), pools: z.array(poolSchema), backends: z.array(backendSchema),
   overrides: z.array(overrideSchema),
 });

@@ -99,13 +99,14 @@ export function layStatus(status: Status, nowMs: number): string {
           : `FAILED ${ago(last.atMs)} ago: ${last.error}`,
     ],
     ["flows", layAllFlows(status.flows)],
-    ["flow table", `${status.flowTable.count === null ? "?" : amount(status.flowTable.count)} of ${amount(status.flowTable.max)}`],
+    ["flow table", layRoom(status.flowTable)],
     ...status.pressure.filter(({ count }) => count > 0)
       .map(({ cause, count }): [string, string] => ["pressure", layPressure(cause, count)]),
     [
       "translated",
       status.nat === null ? null : `${amount(status.nat.count)} of ${amount(status.nat.max)} flows`,
     ],
+    ["clients", status.affinities === null ? null : `${layRoom(status.affinities)} remembered`],
   ]);
   const attempts = status.plane.attempts.map(({ what, result }) => `  tried ${what}: ${result}\n`).join("");
   const problems = status.config.problems.map((problem) => `  refused: ${problem.path}: ${problem.reason}\n`).join("");
@@ -114,10 +115,19 @@ export function layStatus(status: Status, nowMs: number): string {
   return `${head}${attempts}${problems}${warnings}\n${layServices(status.services)}\n${layBackends(status.backends, nowMs)}${overrides}`;
 }
 
+function layRoom({ count, max }: Status["flowTable"]): string {
+  return `${count === null ? "?" : amount(count)} of ${amount(max)}`;
+}
+
 export function layServices(services: readonly ServiceView[]): string {
   if (services.length === 0) return "no services\n";
+  const hasClients = services.some(({ affinities }) => affinities !== null);
+  const clientsOf = ({ affinities }: ServiceView): string => affinities === null ? "" : amount(affinities);
   return table(
-    ["service", "address", "proto", "forward", "pool", "up", "listening", "slots", "flows", "packets/s", "bytes/s", "note"],
+    [
+      "service", "address", "proto", "forward", "pool", "up", "listening", "slots", "flows",
+      ...(hasClients ? ["clients"] : []), "packets/s", "bytes/s", "note",
+    ],
     services.map((service) => [
       service.name,
       service.endpoint,
@@ -128,6 +138,7 @@ export function layServices(services: readonly ServiceView[]): string {
       service.listening ?? "",
       service.ringSize,
       layFlows(service.flows),
+      ...(hasClients ? [clientsOf(service)] : []),
       amount(service.rates.packetsPerSecond),
       amount(service.rates.bytesPerSecond),
       service.error ?? (service.failedOpen ? "failed open: too few are healthy" : layGeo(service)),

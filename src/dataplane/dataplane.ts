@@ -50,6 +50,8 @@ export interface Counters {
   readonly tracking?: ReadonlyMap<TrackingOutcome, number>;
   /** Translated flows; absent: nothing is translated. */
   readonly nat?: NatCounters;
+  /** Clients that are remembered; absent: no service remembers any. */
+  readonly affinities?: AffinityCounters;
 }
 
 export interface FlowEvictions {
@@ -72,6 +74,16 @@ export interface NatCounters {
   readonly ended: number;
   /** Of those under way, by "pool/backend": without an answer for three seconds. */
   readonly unanswered: ReadonlyMap<string, number>;
+}
+
+export interface AffinityCounters {
+  /** Heard of within the timeout of their service (xdp: by the last walk over the table; null: nobody has counted yet). */
+  readonly count: number | null;
+  readonly max: number;
+  /** By service name: of every service that remembers clients, once they were counted. */
+  readonly services: ReadonlyMap<string, number>;
+  /** Forgotten before their time to make room for others, since the plane was opened (proxy). */
+  readonly evicted?: number;
 }
 
 /** One step of an apply, for logs and `plan`: what is done to what. */

@@ -4,6 +4,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
 import type { Status } from "../api/schemas.ts";
 import { backendLabels, type Labels, type MetricDefinition, type Sample, type Snapshot } from "./metric_definition.ts";
+import { AFFINITY_METRICS } from "./affinity_metrics.ts";
 import { GEO_METRICS } from "./geo_metrics.ts";
 import { OUTLIER_METRICS } from "./outlier_metrics.ts";
 import { PRESSURE, pressureOf } from "./pressure.ts";
@@ -283,6 +284,7 @@ export const METRICS: readonly MetricDefinition[] = [
     samples: ({ counters }) => pressureOf(counters).map(({ cause, count }) => [{ cause }, count]),
   },
   one("pointsman_flow_table_entries_max", "gauge", "Entries that fit.", ({ counters }) => counters.flowTable.max),
+  ...AFFINITY_METRICS,
   {
     name: "pointsman_health_transitions_total",
     type: "counter",
@@ -370,6 +372,8 @@ function register(registry: Registry, definition: MetricDefinition, take: () => 
       ...common,
       collect() {
         this.reset();
+        // A reset leaves a 0 where there is no label: that would be a value, and nobody has measured it.
+        if (definition.labels.length === 0) this.remove();
         for (const [labels, value] of samples(take())) this.set(labels, value);
       },
     });

@@ -40,6 +40,10 @@ export const PRESSURE: readonly PressureCause[] = [
     count: natVerdict("DROP_NAT_FULL"),
   },
   {
+    cause: "affinity_evicted", setting: "limits.affinities", what: "clients forgotten before their affinityTimeout, to make room (proxy)",
+    count: ({ affinities }) => affinities?.evicted,
+  },
+  {
     cause: "connections_max", setting: "proxy.connectionsMax", what: "connections refused",
     count: incident("connections_max"),
   },
@@ -68,4 +72,15 @@ export function forgettingFlows({ evictions, flowTable }: Counters): string | nu
   if (evictions === undefined || evictions.lately === 0 || evictions.idle > 0) return null;
   return `the flow table is full (${flowTable.max}) of flows that were seen within flowIdle, and pushed out ${evictions.lately}`
     + " between the last two counts: those whose slots have changed lose their backend; raise limits.flows";
+}
+
+/** Below all that fits: the kernel keeps some of the room for each CPU, and what is idle takes some too. */
+const CROWDED = 0.8;
+
+/** For people, where clients are many enough to be forgotten before their time, or soon will be; else null. */
+export function crowdedAffinities({ affinities }: Counters): string | null {
+  const { count = null, max = 0 } = affinities ?? {};
+  if (count === null || count < max * CROWDED) return null;
+  return `${count} clients of services with affinityTimeout are remembered, and ${max} fit: as the table fills, those that were silent`
+    + " longest are forgotten before their time; raise limits.affinities";
 }

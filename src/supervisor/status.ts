@@ -7,7 +7,7 @@ import type { ApplyState } from "../api/schemas.ts";
 import { describeEnd } from "../health/probes/certificate.ts";
 import { amountOf, sumsByKind } from "../model/held_flows.ts";
 import { ruledPools } from "../model/pool_rules.ts";
-import { forgettingFlows, pressureOf } from "../observe/pressure.ts";
+import { crowdedAffinities, forgettingFlows, pressureOf } from "../observe/pressure.ts";
 import { warningsFor } from "./accepted.ts";
 import type { InForce } from "./engine.ts";
 import { poolViews, quorumWarnings } from "./pool_views.ts";
@@ -64,7 +64,7 @@ export function describeStatus(input: StatusInput): Status {
       ...input.stateTroubles,
       ...endingCertificates(input),
       ...silentBackends(now.counters),
-      ...[forgettingFlows(now.counters)].filter((each) => each !== null),
+      ...[forgettingFlows(now.counters), crowdedAffinities(now.counters)].filter((each) => each !== null),
     ],
     generation: table?.generation ?? 0,
     lastApply: input.lastApply,
@@ -72,6 +72,7 @@ export function describeStatus(input: StatusInput): Status {
     flowTable: { ...now.counters.flowTable },
     pressure: pressureOf(now.counters),
     nat: natView(now.counters),
+    affinities: affinitiesView(now.counters),
     services: serviceViews(input),
     pools,
     backends: backendViews(input, ruled),
@@ -86,6 +87,10 @@ function endingCertificates({ certificates, atMs }: StatusInput): string[] {
 
 function natView({ nat }: Counters): Status["nat"] {
   return nat === undefined ? null : { count: nat.count, max: nat.max };
+}
+
+function affinitiesView({ affinities }: Counters): Status["affinities"] {
+  return affinities === undefined ? null : { count: affinities.count, max: affinities.max };
 }
 
 /** Backends that answer none of their translated flows: their answers go another way, or nowhere. */

@@ -84,6 +84,7 @@ function serviceView(service: Service, input: ViewInput): ServiceView {
     traffic: { ...(now.counters.services.get(name) ?? NO_TRAFFIC) },
     rates: rates(now, before, (counters) => counters.services.get(name)),
     flows: amountOf(now.counters.serviceFlows.get(name)),
+    affinities: now.counters.affinities?.services.get(name) ?? null,
     error: plane.failed.get(name) ?? plane.failed.get(asked) ?? null,
   };
 }

@@ -12,7 +12,7 @@ import { askInTurn } from "../support/flows_in_turn.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
 
 const FIRST_PORT = 9000;
-const SERVICES = ["turns", "datagrams", "short", "translated", "forgetful"] as const;
+const SERVICES = ["turns", "datagrams", "short", "translated", "forgetful", "counted"] as const;
 type ServiceName = (typeof SERVICES)[number];
 const portOf = (name: ServiceName): number => FIRST_PORT + SERVICES.indexOf(name);
 const FLOWS = 12;
@@ -35,7 +35,8 @@ ${service("turns", `pool: ${pool}, forwarding: l2, affinityTimeout: 1h`)}${
   service("datagrams", "pool: web, forwarding: l2, protocol: udp, affinityTimeout: 1h")}${
   service("short", `pool: web, forwarding: l2, affinityTimeout: ${SHORT_MS / 1000}s`)}${
   service("translated", "pool: web, forwarding: fullnat, affinityTimeout: 1h, sourcePrefix: { ipv4: 24 }")}${
-  service("forgetful", "pool: web, forwarding: l2")}`;
+  service("forgetful", "pool: web, forwarding: l2")}${
+  service("counted", "pool: web, forwarding: l2, affinityTimeout: 1h")}`;
 }
 
 describeKernel("clients that have been here", KERNEL, () => {
@@ -117,6 +118,32 @@ describeKernel("clients that have been here", KERNEL, () => {
     await instance.stop("SIGKILL");
     instance = await startInstance(lab, name, configText(name, lab));
     expect([await only("turns", 0), await only("turns", 1), await only("datagrams", 2)]).toEqual(places);
+  });
+
+  it("are counted by each service as they come, until their time is over, and by a supervisor that starts again", async () => {
+    const remembered = async (service: ServiceName): Promise<number | null | undefined> =>
+      (await instance.api.services()).find((each) => each.name === service)?.affinities;
+    const becomes = async (service: ServiceName, count: number): Promise<void> => {
+      await waitFor(`${count} clients of ${service}`, PATIENCE_MS, async () => await remembered(service) === count);
+    };
+    expect(await remembered("forgetful")).toBeNull();
+    await becomes("counted", 0);
+    for (const at of clients.keys()) {
+      await only("counted", at);
+      await becomes("counted", at + 1);
+    }
+    await waitFor("a client of short, while it comes", PATIENCE_MS, async () => {
+      await met("short", 0, 1);
+      return await remembered("short") === 1;
+    });
+    await becomes("short", 0);
+    const { affinities } = await instance.api.status();
+    expect(affinities?.max).toBe(65_536);
+    await instance.stop("SIGKILL");
+    instance = await startInstance(lab, name, configText(name, lab));
+    await becomes("counted", clients.length);
+    expect((await instance.api.status()).affinities).toEqual(affinities);
+    expect(await instance.verb("status")).toMatch(/^clients +\d+ of 65\.5k remembered$/m);
   });
 
   it("are forgotten by a service that has another pool", async () => {

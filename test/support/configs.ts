@@ -50,6 +50,7 @@ export interface ServiceSketch {
   readonly failOpen?: boolean;
   readonly panicBelow?: number;
   readonly affinityGroup?: string;
+  readonly affinityTimeoutMs?: number | null;
   readonly tracking?: Tracking;
   readonly algorithm?: Algorithm;
   readonly flowIdleMs?: number;
@@ -219,7 +220,7 @@ function serviceOf(sketch: ServiceSketch, index: number): ServiceConfig {
     ringSize: sketch.ringSize ?? 251,
     tracking: sketch.tracking ?? "full",
     flowIdleMs: sketch.flowIdleMs ?? 60_000, changeWindowMs: sketch.changeWindowMs ?? 300_000, secondChance: sketch.secondChance ?? false,
-    affinityGroup: sketch.affinityGroup ?? null, affinityTimeoutMs: null, mssMax: null,
+    affinityGroup: sketch.affinityGroup ?? null, affinityTimeoutMs: sketch.affinityTimeoutMs ?? null, mssMax: null,
     quicLb: null,
     failOpen: sketch.failOpen ?? false,
     vip: { assign: "none" },

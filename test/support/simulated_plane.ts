@@ -53,6 +53,8 @@ export class SimulatedPlane implements Dataplane {
   /** Flows that are counted, by "pool/backend". */
   readonly held = new Map<string, number>();
   heldKind: FlowKind = "tracked";
+  /** Clients that services with an affinity timeout remember, by name; null: nobody has counted them. */
+  remembered: ReadonlyMap<string, number> | null = new Map();
   /** How long answers to clients take, by "pool/backend"; the others' are unknown. */
   readonly answers = new Map<string, number>();
   /** When they were counted (monotonic). */
@@ -197,7 +199,16 @@ export class SimulatedPlane implements Dataplane {
       backendFlows, drainFlows: backendFlows,
       flowsAt: new Map((this.table?.services ?? []).map(({ name, destinations }) => [name,
         new Map(destinations.map((id) => this.table!.destinations.get(id)!.name).map((each) => [each, heldBy(each)]))])),
+      ...this.#affinities(),
     };
+  }
+
+  #affinities(): Pick<Counters, "affinities"> {
+    const names = (this.table?.services ?? []).filter(({ affinity }) => affinity !== null).map(({ name }) => name);
+    if (names.length === 0) return {};
+    const services = new Map(this.remembered === null ? [] : names.map((name) => [name, this.remembered!.get(name) ?? 0]));
+    const count = this.remembered === null ? null : [...services.values()].reduce((sum, each) => sum + each, 0);
+    return { affinities: { count, max: this.table!.affinitiesMax, services } };
   }
 
   status(): PlaneStatus {

@@ -5,7 +5,6 @@ import { describe, expect, it } from "vitest";
 import { FlowEntry, FlowKey, FlowOther } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { LoadCheck } from "../../src/dataplane/xdp/load_memory.ts";
 import { createFlowSweep, REMEMBERED, type FlowSweep } from "../../src/dataplane/xdp/flow_sweep.ts";
-import type { BpfMap } from "../../src/dataplane/xdp/native.ts";
 import { compile, serviceKey } from "../../src/model/compile.ts";
 import { PROTOCOL_NUMBERS } from "../../src/model/service_address.ts";
 import { slotFor } from "../../src/model/slot.ts";
@@ -14,6 +13,7 @@ import { EMPTY_LEDGER, type ForwardingTable } from "../../src/model/table.ts";
 import { configOf } from "../support/configs.ts";
 import { createFakeEnv, type FakeEnv } from "../support/fake_env.ts";
 import { ipv4 } from "../support/packets.ts";
+import { WalkedMap } from "../support/walked_map.ts";
 
 const IDLE_MS = 60_000;
 const CLOSED_MS = 60_000;
@@ -34,37 +34,13 @@ interface Entry {
 }
 
 /** A flow table of which slices are read. */
-class Table {
-  entries: Entry[] = [];
-  readonly slices: number[] = [];
+class Table extends WalkedMap<Entry> {
   /** What the program says that it did. */
   events = { written: 0, forgotten: 0 };
-  fails = false;
 
-  get map(): BpfMap {
-    const lookupBatch: BpfMap["lookupBatch"] = (cursor, max) => {
-      if (this.fails) throw new Error("told to fail");
-      const from = cursor === null ? 0 : new DataView(cursor.buffer, cursor.byteOffset).getUint32(0);
-      const some = this.entries.slice(from, from + max);
-      this.slices.push(some.length);
-      const next = from + some.length;
-      return {
-        count: some.length, keys: joined(some.map(keyOf)), values: joined(some.map(valueOf)),
-        cursor: next < this.entries.length ? cursorAt(next) : null,
-      };
-    };
-    return { lookupBatch } as BpfMap;
+  constructor() {
+    super(keyOf, valueOf);
   }
-}
-
-function cursorAt(index: number): Uint8Array {
-  const cursor = new Uint8Array(4);
-  new DataView(cursor.buffer).setUint32(0, index);
-  return cursor;
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  return Uint8Array.from(Buffer.concat(parts));
 }
 
 function inputOf(
@@ -240,6 +216,17 @@ describe("a walk over the flow table", () => {
     flows.events = { written: 1, forgotten: 0 };
     env.advanceSync(FRESH_MS);
     expect(sweep.read()).toMatchObject({ count: 4, evicted: 2, evictedLately: 2 });
+  });
+
+  it("that cannot begin, since nobody tells what was written, is told and begun again", () => {
+    const { env, flows, sweep, entry } = scene();
+    flows.entries = [entry({})];
+    const { events } = flows;
+    Object.defineProperty(flows, "events", { configurable: true, get: () => { throw new Error("told to fail"); } });
+    expect(sweep.read()).toMatchObject({ count: 0, atMs: null });
+    expect(env.messages("warn")).toEqual(["the flow table could not be walked to its end"]);
+    Object.defineProperty(flows, "events", { value: events });
+    expect(sweep.read()).toMatchObject({ count: 1 });
   });
 
   it("begins when it is known whose flows they are", () => {

@@ -10,9 +10,15 @@ import type { ObserveServer } from "../../src/observe/server.ts";
 import { startObserveServer } from "../../src/observe/server.ts";
 import type { Supervisor } from "../../src/supervisor/contract.ts";
 
-interface World { ready: boolean; backends: string[]; packets: number }
+interface World {
+  ready: boolean;
+  backends: string[];
+  packets: number;
+  /** That are remembered; null: nobody has counted them; absent: nobody remembers any. */
+  clients?: number | null;
+}
 
-/** A supervisor that answers what a scrape asks, from three facts. */
+/** A supervisor that answers what a scrape asks, from a few facts. */
 function supervisorOf(world: World): Supervisor {
   const status = (): Status => ({
     instance: "test", version: "1.2.3", mode: "xdp", ready: world.ready, reasons: world.ready ? [] : ["apply failed: full"],
@@ -41,6 +47,9 @@ function supervisorOf(world: World): Supervisor {
     backends: new Map(world.backends.map((name) => [`pool/${name}`, { packets: world.packets, bytes: 0, flows: 0 }])),
     flowTable: { count: 5, max: 10 }, serviceFlows: new Map(), backendFlows: new Map(), drainFlows: new Map(),
     incidents: new Map([["idle_timeout", 2]]),
+    ...(world.clients === undefined ? {} : {
+      affinities: { count: world.clients, max: 64, services: new Map(world.clients === null ? [] : [["web", world.clients]]) },
+    }),
   });
   const totals = (): ReturnType<Supervisor["totals"]> => ({
     compiles: 1, applies: 2, applyFailures: 0, applySeconds: 0.5, lastApplySeconds: 0.25, lastVerdictSeconds: null, ringRebuilds: 1, reloads: 1,
@@ -94,8 +103,22 @@ describe("the metrics", () => {
     expect(second).not.toContain('backend="b"');
   });
 
+  it("say how many clients are remembered where any may be, and once they were counted", async () => {
+    const world: World = { ready: true, backends: [], packets: 0 };
+    const registry = createRegistry(supervisorOf(world));
+    const lines = async (): Promise<string[]> => {
+      await new Promise((resolve) => { setImmediate(resolve); });
+      return (await registry.metrics()).split("\n").filter((line) => /^pointsman_.*affinities/.test(line));
+    };
+    expect(await lines()).toEqual([]);
+    world.clients = null;
+    expect(await lines()).toEqual(["pointsman_affinities_max 64"]);
+    world.clients = 7;
+    expect(await lines()).toEqual(["pointsman_affinities 7", "pointsman_affinities_max 64", 'pointsman_service_affinities{service="web"} 7']);
+  });
+
   it("have samples with the labels that they declare", () => {
-    const supervisor = supervisorOf({ ready: false, backends: ["a"], packets: 1 });
+    const supervisor = supervisorOf({ ready: false, backends: ["a"], packets: 1, clients: 3 });
     const snapshot = { status: supervisor.status(), counters: supervisor.counters(), totals: supervisor.totals() };
     for (const { name, labels, samples } of METRICS) {
       for (const [given, value] of samples(snapshot)) {

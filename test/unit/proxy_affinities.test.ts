@@ -47,9 +47,45 @@ describe("the book of clients", () => {
     book.begin(client(4, 2n), to(4), 3);
     expect([1, 2, 3].map((last) => book.of(client(last))?.destination)).toEqual([1, undefined, 3]);
     expect(book.size).toBe(3);
-    book.keep(new Set([2n]));
+    book.follow(new Map([[2n, 60_000]]));
     expect(book.size).toBe(1);
     expect(book.of(client(4, 2n))?.destination).toBe(4);
+    expect([book.count(1n), book.count(2n)]).toEqual([0, 1]);
+  });
+
+  it("counts the clients of a service that have a flow, or had one within its timeout, and lets the others go", () => {
+    book.follow(new Map([[1n, 1], [2n, 60_000]]));
+    const flows = [1, 2, 3].map((last) => book.begin(client(last), to(7), 10));
+    const again = book.begin(client(2), to(7), 10);
+    book.begin(client(1, 2n), to(7), 10).end();
+    expect([1n, 2n, 3n].map((id) => book.count(id))).toEqual([3, 1, 0]);
+    flows[0]!.end();
+    flows[1]!.end();
+    nowNs += 1_000_000n;
+    flows[2]!.end();
+    expect(book.count(1n)).toBe(3);
+    nowNs += 1n;
+    expect([book.count(1n), book.count(2n), book.size]).toEqual([2, 1, 3]);
+    expect(book.of(client(1))).toBeNull();
+    again.end();
+    book.begin(client(3), to(7), 10);
+    nowNs += 1_000_001n;
+    // The first has come back, and has a flow; the second one's ended for too long ago.
+    expect([book.count(1n), book.of(client(2)), book.of(client(3))?.destination]).toEqual([1, null, 7]);
+    expect(book.evicted).toBe(0);
+  });
+
+  it("counts clients that were forgotten to make room, and not those whose time was over", () => {
+    book.follow(new Map([[1n, 1]]));
+    book.begin(client(1), to(7), 1).end();
+    nowNs += 1_000_001n;
+    book.begin(client(2), to(7), 1).end();
+    expect([book.evicted, book.size, book.count(1n)]).toEqual([0, 1, 1]);
+    const pushedOut = book.begin(client(3), to(7), 1);
+    expect([book.evicted, book.count(1n)]).toEqual([1, 1]);
+    book.begin(client(4), to(7), 1).end();
+    pushedOut.end();
+    expect([book.evicted, book.count(1n), book.of(client(3))]).toEqual([2, 1, null]);
   });
 });
 
@@ -82,6 +118,7 @@ describe("clients of the proxy plane", () => {
   it("stay where they are, connection after connection, also when all come at once", async () => {
     const { wanted } = await serve({});
     expect(await met(wanted, ONE, OTHER, THIRD, ONE, OTHER, THIRD, ONE, ONE)).toBe("abcabcaa");
+    expect(world.plane.counters().affinities).toEqual({ count: 3, max: wanted.limits.affinities, services: new Map([["web", 3]]), evicted: 0 });
     const burst = await Promise.all(Array.from({ length: 12 }, () => line(connectTo(wanted, "127.0.9.9"))));
     expect(new Set(burst).size).toBe(1);
   });
@@ -106,7 +143,9 @@ describe("clients of the proxy plane", () => {
     expect(await line(third)).toBe("a");
     third.destroy();
     await expect.poll(() => world.plane.counters().backendFlows?.get("web/a")?.count, { timeout: 10_000 }).toBe(0);
+    expect(world.plane.counters().affinities).toMatchObject({ count: 1 });
     await world.fake.advance(60_001);
+    expect(world.plane.counters().affinities).toMatchObject({ count: 0 });
     expect(await met(wanted, ONE)).toBe("b");
   });
 

@@ -4,14 +4,23 @@
 import type { Clock } from "../../env.ts";
 import type { AffinityKey } from "../../model/affinity.ts";
 import type { FlowEntry } from "../../model/decide.ts";
-import type { Destination } from "../../model/table.ts";
+import type { Destination, ForwardingTable } from "../../model/table.ts";
+import type { Counters } from "../dataplane.ts";
 
 interface Held {
+  readonly of: Service;
   destination: number;
   generation: number;
   /** When the last flow ended. */
   endedNs: bigint;
   open: number;
+}
+
+/** What is known of a service's clients. */
+interface Service {
+  clients: number;
+  /** Those without a flow; who has been silent longest is first. */
+  readonly silent: Map<string, Held>;
 }
 
 /** A flow keeps its client's affinity. */
@@ -25,12 +34,18 @@ export class Affinities {
   readonly #clock: Pick<Clock, "monotonicNs">;
   /** By service and client; those that have begun a flow last are last. */
   readonly #held = new Map<string, Held>();
+  readonly #services = new Map<bigint, Service>();
+  #timeouts: ReadonlyMap<bigint, number> = new Map();
+  #evicted = 0;
 
   constructor(clock: Pick<Clock, "monotonicNs">) {
     this.#clock = clock;
   }
 
   get size(): number { return this.#held.size; }
+
+  /** Clients that were forgotten before their time, since there was no room. */
+  get evicted(): number { return this.#evicted; }
 
   of(key: AffinityKey): FlowEntry | null {
     const held = this.#held.get(textOf(key));
@@ -39,38 +54,83 @@ export class Affinities {
     return { destination, generation, lastSeenNs: open > 0 ? this.#clock.monotonicNs() : endedNs };
   }
 
+  /** Clients that are remembered of the service with this id. Lets those go that have been silent for its timeout. */
+  count(id: bigint): number {
+    const service = this.#services.get(id);
+    if (service === undefined) return 0;
+    for (const [text, held] of service.silent) {
+      if (this.#isFresh(id, held)) break;
+      this.#drop(text, held);
+    }
+    return service.clients;
+  }
+
   /** A flow begins. With more than `max` clients, whoever has begun none for longest is forgotten. */
   begin(key: AffinityKey, { id, generation }: Destination, max: number): AffinityHold {
     const text = textOf(key);
-    const held = this.#held.get(text) ?? { destination: id, generation, endedNs: 0n, open: 0 };
+    const held = this.#held.get(text) ?? this.#newcomer(key.id);
     const place = (to: Pick<Destination, "id" | "generation">): void => {
       held.destination = to.id;
       held.generation = to.generation;
     };
     this.#held.delete(text);
     this.#held.set(text, held);
+    held.of.silent.delete(text);
     held.open += 1;
     place({ id, generation });
-    for (const oldest of this.#held.keys()) {
+    for (const [oldest, its] of this.#held) {
       if (this.#held.size <= max) break;
-      this.#held.delete(oldest);
+      if (this.#isFresh(idOf(oldest), its)) this.#evicted += 1;
+      this.#drop(oldest, its);
     }
     return {
       moved: place,
       end: () => {
         held.open -= 1;
         held.endedNs = this.#clock.monotonicNs();
+        if (held.open === 0 && this.#held.get(text) === held) held.of.silent.set(text, held);
       },
     };
   }
 
-  /** Forgets the clients of services that are no more. */
-  keep(ids: ReadonlySet<bigint>): void {
-    const texts = new Set([...ids].map(String));
-    for (const text of this.#held.keys()) if (!texts.has(text.slice(0, text.indexOf("|")))) this.#held.delete(text);
+  /** By the ids of services: after what silence a client is forgotten. Those of services that are no more go at once. */
+  follow(timeouts: ReadonlyMap<bigint, number>): void {
+    this.#timeouts = timeouts;
+    for (const [text, held] of this.#held) if (!timeouts.has(idOf(text))) this.#drop(text, held);
+    for (const id of this.#services.keys()) if (!timeouts.has(id)) this.#services.delete(id);
   }
+
+  #newcomer(id: bigint): Held {
+    const of = this.#services.get(id) ?? { clients: 0, silent: new Map() };
+    this.#services.set(id, of);
+    of.clients += 1;
+    return { of, destination: 0, generation: 0, endedNs: 0n, open: 0 };
+  }
+
+  #drop(text: string, held: Held): void {
+    this.#held.delete(text);
+    held.of.silent.delete(text);
+    held.of.clients -= 1;
+  }
+
+  #isFresh(id: bigint, { open, endedNs }: Held): boolean {
+    const timeoutMs = this.#timeouts.get(id);
+    return open > 0 || timeoutMs === undefined || endedNs + BigInt(timeoutMs) * 1_000_000n >= this.#clock.monotonicNs();
+  }
+}
+
+/** Of the services that remember clients; nothing where none does. */
+export function affinityCounters({ services, affinitiesMax }: ForwardingTable, book: Affinities): Pick<Counters, "affinities"> {
+  const counts = new Map(services.flatMap(({ name, affinity }) => affinity === null ? [] : [[name, book.count(affinity.id)]]));
+  if (counts.size === 0) return {};
+  const count = [...counts.values()].reduce((sum, each) => sum + each, 0);
+  return { affinities: { count, max: affinitiesMax, services: counts, evicted: book.evicted } };
 }
 
 function textOf({ id, client }: AffinityKey): string {
   return `${id}|${String.fromCharCode(...client)}`;
+}
+
+function idOf(text: string): bigint {
+  return BigInt(text.slice(0, text.indexOf("|")));
 }

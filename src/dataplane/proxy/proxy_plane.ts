@@ -18,7 +18,7 @@ import type {
   SessionSharing, StepDescription,
 } from "../dataplane.ts";
 import type { AssignedAddress, AssignProblems } from "./assigned_addresses.ts";
-import { Affinities } from "./affinities.ts";
+import { Affinities, affinityCounters } from "./affinities.ts";
 import { AssignedAddresses } from "./assigned_addresses.ts";
 import { createWarner, type ProxyContext, type ServiceLoad } from "./context.ts";
 import { byService, describeSteps, textOf, type Changes, type Wanted } from "./describe_change.ts";
@@ -146,7 +146,7 @@ class ProxyPlane implements Dataplane {
     const names = [...table.destinations.values()].map((destination) => destination.name);
     this.#tally.forget(new Set(table.services.map((service) => service.name)), new Set(names));
     this.#latencies.keep(new Set(names));
-    this.#affinities.keep(new Set(table.services.flatMap(({ affinity }) => affinity?.id ?? [])));
+    this.#affinities.follow(new Map(table.services.flatMap(({ affinity }) => affinity === null ? [] : [[affinity.id, affinity.timeoutMs]])));
     this.#scheduleSweep();
     this.#scheduleRestore();
     return { steps, durationMs: this.#env.clock.monotonicMs() - startMs, failed };
@@ -166,7 +166,8 @@ class ProxyPlane implements Dataplane {
       backends: [...this.#table.destinations.values()].map(({ name }) => name),
     };
     const counters = this.#tally.counters(flowsMax, names, this.#env.clock.monotonicMs());
-    return withFlowsElsewhere({ ...counters, latencies: this.#latencies.all() }, this.#flowsElsewhere());
+    const more = { latencies: this.#latencies.all(), ...affinityCounters(this.#table, this.#affinities) };
+    return withFlowsElsewhere({ ...counters, ...more }, this.#flowsElsewhere());
   }
 
   status(): PlaneStatus {

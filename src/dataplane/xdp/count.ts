@@ -11,6 +11,7 @@ import { QUIC_OUTCOMES } from "../../model/quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
 import type { Counters, TrafficCount } from "../dataplane.ts";
 import { TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi.gen.ts";
+import type { AffinityCount } from "./affinity_sweep.ts";
 import { encodeU32 } from "./map_values.ts";
 import type { MapSet } from "./maps.ts";
 import { cellOf, type FlowCount } from "./flow_sweep.ts";
@@ -65,6 +66,8 @@ export interface FlowsFound {
   /** Null where nothing is translated. */
   readonly nat: NatCount | null;
   readonly natFlowsMax: number;
+  readonly clients: AffinityCount;
+  readonly affinitiesMax: number;
 }
 
 export function readCounters(maps: MapSet, table: ForwardingTable | null, found: FlowsFound): Counters {
@@ -97,6 +100,7 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, found:
     flowTable: { count: flows.atMs === null ? null : flows.count, max: flowsMax },
     evictions: { idle: flows.idle, flows: flows.evicted, lately: flows.evictedLately, refused: readFlowEvents(maps).refused },
     ...heldFlows(table, found),
+    ...affinities(table, found),
     tracking: new Map(sumPerCpu(maps.tracking_counts, TRACKING_OUTCOMES.length, 1)
       .map(([packets = 0], outcome) => [TRACKING_OUTCOMES[outcome]!, packets])),
     quic: new Map(sumPerCpu(maps.quic_counts, QUIC_OUTCOMES.length, 1)
@@ -183,6 +187,18 @@ function heldBy(
 function add(sums: Map<string, HeldFlows>, name: string, held: HeldFlows): void {
   const others = sums.get(name);
   sums.set(name, others === undefined ? held : sumOfFlows(others, held));
+}
+
+/** Of the services that remember clients; nothing where none does. */
+function affinities(table: ForwardingTable | null, { clients, affinitiesMax }: FlowsFound): Pick<Counters, "affinities"> {
+  const remembering = (table?.services ?? []).flatMap(({ name, affinity }) => affinity === null ? [] : [{ name, id: affinity.id }]);
+  if (remembering.length === 0) return {};
+  const services = new Map(clients.atMs === null ? [] : remembering.map(({ name, id }) => [name, clients.byId.get(id) ?? 0] as const));
+  return { affinities: { count: clients.atMs === null ? null : sumOf(services.values()), max: affinitiesMax, services } };
+}
+
+function sumOf(counts: Iterable<number>): number {
+  return [...counts].reduce((sum, count) => sum + count, 0);
 }
 
 /** Packets with this verdict. */

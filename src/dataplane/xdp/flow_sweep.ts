@@ -12,6 +12,7 @@ import type { SlotSweep } from "../../model/slot_states.ts";
 import type { ForwardingTable, Service } from "../../model/table.ts";
 import { FlowEntry, FlowKey, FlowOther } from "./abi.gen.ts";
 import type { LoadCheck } from "./load_memory.ts";
+import { walkMap } from "./map_walk.ts";
 import type { BpfMap } from "./native.ts";
 
 export interface FlowCount {
@@ -74,7 +75,6 @@ export const REMEMBERED: Entries = { flowsEach: 1, slice: 16_384, tellSlots: tru
 /** Flows that are looked at, and have to be hashed again. */
 export const SAMPLED: Entries = { flowsEach: SAMPLE_ONE_IN, slice: 2048, tellSlots: false, ownersIn: ownersOfSampled };
 
-const SLICE_PAUSE_MS = 5;
 /** A walk that ended less long ago is good enough. */
 const FRESH_MS = 2_000;
 /** Between a table with slots to settle and the walk for it. */
@@ -117,7 +117,7 @@ class Sweep implements FlowSweep {
   /** The longest that any flow may be silent and still count. */
   #idleNs = 0n;
   #walk: Walk | null = null;
-  #cancelSlice: Cancel | null = null;
+  #cancelSlices: Cancel | null = null;
   #cancelWalk: Cancel | null = null;
   #nextWalkMs = 0;
   /** Slots that wait for a walk. */
@@ -149,7 +149,7 @@ class Sweep implements FlowSweep {
   }
 
   stop(): void {
-    this.#cancelSlice?.();
+    this.#cancelSlices?.();
     this.#cancelWalk?.();
   }
 
@@ -164,25 +164,28 @@ class Sweep implements FlowSweep {
       count: 0, idle: 0, byCell: new Map(), open: new Map(), sought: this.#sought(),
     };
     if (this.#table !== null) this.#parts.loads?.begin();
-    this.#slice(this.#walk, null);
+    this.#slices(this.#walk);
   }
 
-  #slice(walk: Walk, cursor: Uint8Array | null): void {
-    const { env, flows, events, entriesAre } = this.#parts;
-    this.#cancelSlice = null;
-    try {
-      if (cursor === null) walk.written = events().written;
-      const batch = flows().lookupBatch(cursor, entriesAre.slice);
-      take(walk, entriesAre.flowsEach, batch.keys, batch.values, env.clock.monotonicNs(), this.#idleNs);
-      const next = batch.cursor;
-      if (next !== null) this.#cancelSlice = env.clock.after(SLICE_PAUSE_MS, () => { this.#slice(walk, next); });
-      else this.#end(walk);
-    } catch (error) {
+  #slices(walk: Walk): void {
+    const { env: { clock, log }, flows, events, entriesAre } = this.#parts;
+    const failed = (error: unknown): void => {
       // The next one begins again.
       this.#walk = null;
-      env.log.warn({ error: String(error) }, "the flow table could not be walked to its end");
+      log.warn({ error: String(error) }, "the flow table could not be walked to its end");
       this.#later(AGAIN_MS);
+    };
+    try {
+      walk.written = events().written;
+    } catch (error) {
+      failed(error);
+      return;
     }
+    this.#cancelSlices = walkMap({
+      clock, map: flows, slice: entriesAre.slice, failed,
+      take: (keys, values) => { take(walk, entriesAre.flowsEach, keys, values, clock.monotonicNs(), this.#idleNs); },
+      end: () => { this.#end(walk); },
+    });
   }
 
   #end({ count, idle, byCell, open, atMs, written: atFirst, table, sought }: Walk): void {

@@ -200,6 +200,7 @@ export class XdpPlane implements Dataplane {
       flows: this.#flows.flows(), flowsMax: state.capacities.flows,
       samples: state.features.has("featureSample") ? this.#flows.samples() : null,
       nat: this.#translated() === null ? null : this.#nat.read(), natFlowsMax: state.capacities.natFlows,
+      clients: this.#flows.clients(), affinitiesMax: state.capacities.affinities,
     });
   }
 
