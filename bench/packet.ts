@@ -14,8 +14,8 @@ import { BpfWorld } from "../test/support/bpf_world.ts";
 import { compileProgram } from "./compile.ts";
 import { describeMachine, machineLine, median, type Machine } from "./machine.ts";
 import {
-  FLOWS, FLOWS_MAX, FRAME_BYTES, hopOf, LINK_ADDRESSES, packetCases, tableOf, TRACKING_BASE, withMarks,
-  type Case, type Flows, type WorldSpec,
+  AFFINITY, AFFINITY_BASE, FLOWS, FLOWS_MAX, FRAME_BYTES, hopOf, LINK_ADDRESSES, packetCases, tableOf,
+  TRACKING_BASE, withMarks, type Case, type Flows, type WorldSpec,
 } from "./packet_cases.ts";
 
 export interface PacketBenchOptions {
@@ -116,6 +116,7 @@ function worldOf(
     [name.replace(/[A-Z0-9]+/g, snake), spec.switches.includes(name)]));
   const world = new BpfWorld(native, {
     object, switches, flowsMax: spec.flowsMax, natFlowsMax: spec.natFlowsMax ?? FEW_ENTRIES, devices: [1],
+    ...(spec.affinitiesMax === undefined ? {} : { affinitiesMax: spec.affinitiesMax }),
   });
   worlds.set(spec.key, world);
   world.fill(withMarks(tableOf(spec.text), spec.marked), {
@@ -130,13 +131,13 @@ function snake(capital: string): string {
 }
 
 /** struct bench_plan of packet_bench.bpf.c. */
-const PLAN_FRAME = 16;
+const PLAN_FRAME = 24;
 
 function runnerOf(one: Case, world: BpfWorld): Runner {
   const plan = new Uint8Array(PLAN_FRAME + FRAME_BYTES);
   const ipHeader = one.family === 4 ? 20 : 40;
   const sourceOffset = 14 + (one.family === 4 ? 12 : 20);
-  new Uint32Array(plan.buffer, 0, 4).set([0, FLOWS[one.flows], sourceOffset, 14 + ipHeader]);
+  new Uint32Array(plan.buffer, 0, 5).set([0, FLOWS[one.flows], sourceOffset, 14 + ipHeader, one.clientsFirst === true ? 1 : 0]);
   plan.set(one.frame, PLAN_FRAME);
   const next = new Uint32Array(plan.buffer, 0, 1);
   return { one, world, plan, next, wholeNs: [], baselineNs: [] };
@@ -179,7 +180,7 @@ function resultOf(runners: readonly Runner[], rounds: number, load: number): Pac
   };
 }
 
-/** Tables: ways of forwarding by flows, what is remembered, programs by what is switched on, connection IDs, verdicts. */
+/** Tables: ways of forwarding by flows, flows and clients remembered, programs by what is switched on, connection IDs, verdicts. */
 export function packetTable(result: PacketBench): string {
   const of = (group: Case["group"]): PacketRow[] =>
     result.rows.filter((row) => row.group === group);
@@ -198,6 +199,10 @@ export function packetTable(result: PacketBench): string {
 one without tracking and as a share of the one with \`full\`.
 
 ${markdown(["tracking", "ns", "of none's time", "of full's time"], trackingRows(of("tracking")))}
+Flows of 64 K clients in turn, l2, IPv4, tracking full, by whether clients are remembered (\`affinityTimeout\`), and how many
+times the whole time is longer then:
+
+${markdown(["clients", ...affinityFlows(of("affinity"))], affinityRows(of("affinity")))}
 One packet, l2, IPv4, no tracking, through programs with more switched on than it needs:
 
 ${markdown(["switched on", "ns", "instructions", "bytes of machine code"], features)}
@@ -223,6 +228,19 @@ function trackingRows(rows: readonly PacketRow[]): string[][] {
   const against = (row: PacketRow, other: PacketRow): string =>
     median(row.wholeNs.map((ns, round) => ns / (other.wholeNs[round] ?? NaN))).toFixed(2);
   return rows.map((row) => [row.name, cell(row), against(row, none!), against(row, full!)]);
+}
+
+function affinityFlows(rows: readonly PacketRow[]): Flows[] {
+  return [...new Set(rows.map(({ flows }) => flows))];
+}
+
+function affinityRows(rows: readonly PacketRow[]): string[][] {
+  const at = (name: string, flows: Flows): PacketRow => rows.find((row) => row.name === name && row.flows === flows)!;
+  const flows = affinityFlows(rows);
+  const [without, remembered] = [AFFINITY_BASE, AFFINITY].map((name) => [name, ...flows.map((each) => cell(at(name, each)))]);
+  const times = flows.map((each) => median(at(AFFINITY, each).wholeNs.map((ns, round) =>
+    ns / (at(AFFINITY_BASE, each).wholeNs[round] ?? NaN))).toFixed(2));
+  return [without!, remembered!, ["times", ...times]];
 }
 
 function cell(row: PacketRow | undefined): string {

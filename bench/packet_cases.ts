@@ -50,15 +50,19 @@ export interface WorldSpec {
   readonly flowsMax: number;
   /** Entries of translated flows, two each; absent: few. */
   readonly natFlowsMax?: number;
+  /** Clients that fit, where any are remembered. */
+  readonly affinitiesMax?: number;
   /** Slots that are marked, of a hundred, and whether they are changing; absent: none is. */
   readonly marked?: { readonly percent: number; readonly changing: boolean };
 }
 
 export interface Case {
-  readonly group: "forwarding" | "tracking" | "features" | "quic" | "verdict";
+  readonly group: "forwarding" | "tracking" | "affinity" | "features" | "quic" | "verdict";
   readonly name: string;
   readonly world: WorldSpec;
   readonly flows: Flows;
+  /** The next packet is the next of 64 K clients'; else all ports of one come first. */
+  readonly clientsFirst?: boolean;
   readonly verdict: VerdictName;
   readonly family: Family;
   readonly frame: Uint8Array;
@@ -203,6 +207,23 @@ function trackingCases(): Case[] {
 /** What the others of their group are measured against. */
 export const TRACKING_BASE = "none";
 
+export const [AFFINITY_BASE, AFFINITY] = ["not remembered", "remembered"] as const;
+
+/** Of 64 K clients, who all fit: what is new of them looks its client up, and what is known renews it now and then. */
+function clientCases(): Case[] {
+  return [AFFINITY_BASE, AFFINITY].flatMap((name) => {
+    const rest = `forwarding: l2; tracking: full${name === AFFINITY ? "; affinityTimeout: 1h" : ""}`;
+    const world: WorldSpec = {
+      key: `affinity ${name}`, text: configText(service("web", 80, 4, rest)),
+      switches: ["featureL2", "ringClassMedium", "featureTracking", ...(name === AFFINITY ? ["featureAffinity"] as const : [])],
+      flowsMax: FLOWS_MAX, affinitiesMax: 131_072,
+    };
+    return (["64 K flows", "each packet a new flow"] as const).map((flows): Case => ({
+      group: "affinity", name, world, flows, clientsFirst: true, verdict: "TX_FORWARDED", family: 4, frame: frame(4, {}),
+    }));
+  });
+}
+
 /** The table with that many slots marked, evenly over the ring. */
 export function withMarks(table: ForwardingTable, marked: WorldSpec["marked"]): ForwardingTable {
   if (marked === undefined) return table;
@@ -233,6 +254,7 @@ function featureCases(): Case[] {
     ["l2, orphan action", [...least, "featureOrphan"]],
     ["l2, policy", [...least, "featurePolicy"]],
     ["l2, tracking full", [...least, "featureTracking"]],
+    ["l2, tracking full, affinityTimeout", [...least, "featureTracking", "featureAffinity"]],
     ["l2, tracking minimal", [...least, "featureMinimal"]],
     ["l2, one flow in 64 looked at", [...least, "featureSample"]],
     ["l2, wildcard services beside an exact one", [...least, "featureWildcard"]],
@@ -373,5 +395,5 @@ function natCases(): Case[] {
 }
 
 export function packetCases(): Case[] {
-  return [...forwardingCases(), ...natCases(), ...trackingCases(), ...featureCases(), ...quicCases(), ...verdictCases()];
+  return [...forwardingCases(), ...natCases(), ...trackingCases(), ...clientCases(), ...featureCases(), ...quicCases(), ...verdictCases()];
 }

@@ -16,6 +16,8 @@ struct bench_plan {
 	__u32 flow_mask;        /* bits of the count that tell flows apart; 0: one flow */
 	__u32 source_offset;    /* of the last four bytes of the client's address */
 	__u32 port_offset;      /* of the client's port */
+	__u32 clients_first;    /* the next packet is the next client's, and not from its next port */
+	__u32 reserved;
 	__u64 frame[BENCH_FRAME_BYTES / 8];
 };
 
@@ -75,6 +77,8 @@ static __always_inline bool restore(struct xdp_md *ctx)
 	for (int i = 0; i < BENCH_FRAME_BYTES / 8; i++)
 		to[i] = plan->frame[i];
 	flow = plan->next_flow++ & plan->flow_mask;
+	if (plan->clients_first)
+		flow = flow << 16 | flow >> 16;
 	source = data + (plan->source_offset & PLAN_OFFSET_MASK);
 	port = data + (plan->port_offset & PLAN_OFFSET_MASK);
 	if ((void *)(source + 1) > end || (void *)(port + 1) > end)

@@ -95,6 +95,8 @@ export interface WorldOptions {
   readonly flowsMax: number;
   /** Entries of translated flows, two each. */
   readonly natFlowsMax?: number;
+  /** Clients that are remembered; absent: what the program has room for. */
+  readonly affinitiesMax?: number;
   readonly devices: readonly number[];
 }
 
@@ -134,6 +136,7 @@ export class BpfWorld {
     this.object.setMaxEntries("service_versions", ENTRIES_MAX * 2);
     this.object.setMaxEntries("flows", options.flowsMax);
     this.object.setMaxEntries("nat_flows", options.natFlowsMax ?? 65_536);
+    if (options.affinitiesMax !== undefined) this.object.setMaxEntries("affinities", options.affinitiesMax);
     for (const map of ["quic_configs", "quic_servers"])
       this.object.setMaxEntries(map, QUIC_ENTRIES_MAX);
     this.object.load();

@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { Affinities } from "../../src/dataplane/proxy/affinities.ts";
 import type { AffinityKey } from "../../src/model/affinity.ts";
 import type { Config } from "../../src/model/config.ts";
-import type { Destination } from "../../src/model/table.ts";
+import type { Destination, ForwardingTable } from "../../src/model/table.ts";
 import { config, freePort, leaveNoSockets, line, ProxyWorld, service, type ServiceChange, type TcpBackend } from "../support/proxy_world.ts";
 
 describe("the book of clients", () => {
@@ -16,6 +16,8 @@ describe("the book of clients", () => {
     book = new Affinities({ monotonicNs: () => nowNs });
   });
   const client = (last: number, id = 1n): AffinityKey => ({ id, client: new Uint8Array(16).fill(last) });
+  const serving = (...timeouts: readonly (readonly [id: bigint, timeoutMs: number])[]): ForwardingTable =>
+    ({ services: timeouts.map(([id, timeoutMs]) => ({ affinity: { id, timeoutMs } })) }) as unknown as ForwardingTable;
   const to = (id: number, generation = 1): Destination => ({ id, generation }) as Destination;
 
   it("has a client as of now while a flow is open, and then as of the last one's end", () => {
@@ -47,14 +49,14 @@ describe("the book of clients", () => {
     book.begin(client(4, 2n), to(4), 3);
     expect([1, 2, 3].map((last) => book.of(client(last))?.destination)).toEqual([1, undefined, 3]);
     expect(book.size).toBe(3);
-    book.follow(new Map([[2n, 60_000]]));
+    book.follow(serving([2n, 60_000]));
     expect(book.size).toBe(1);
     expect(book.of(client(4, 2n))?.destination).toBe(4);
     expect([book.count(1n), book.count(2n)]).toEqual([0, 1]);
   });
 
   it("counts the clients of a service that have a flow, or had one within its timeout, and lets the others go", () => {
-    book.follow(new Map([[1n, 1], [2n, 60_000]]));
+    book.follow(serving([1n, 1], [2n, 60_000]));
     const flows = [1, 2, 3].map((last) => book.begin(client(last), to(7), 10));
     const again = book.begin(client(2), to(7), 10);
     book.begin(client(1, 2n), to(7), 10).end();
@@ -76,7 +78,7 @@ describe("the book of clients", () => {
   });
 
   it("counts clients that were forgotten to make room, and not those whose time was over", () => {
-    book.follow(new Map([[1n, 1]]));
+    book.follow(serving([1n, 1]));
     book.begin(client(1), to(7), 1).end();
     nowNs += 1_000_001n;
     book.begin(client(2), to(7), 1).end();

@@ -8,7 +8,7 @@ import type { Destination, ForwardingTable } from "../../model/table.ts";
 import type { Counters } from "../dataplane.ts";
 
 interface Held {
-  readonly of: Service;
+  readonly among: Clients;
   destination: number;
   generation: number;
   /** When the last flow ended. */
@@ -16,9 +16,9 @@ interface Held {
   open: number;
 }
 
-/** What is known of a service's clients. */
-interface Service {
-  clients: number;
+/** Of a service. */
+interface Clients {
+  count: number;
   /** Those without a flow; who has been silent longest is first. */
   readonly silent: Map<string, Held>;
 }
@@ -34,7 +34,8 @@ export class Affinities {
   readonly #clock: Pick<Clock, "monotonicNs">;
   /** By service and client; those that have begun a flow last are last. */
   readonly #held = new Map<string, Held>();
-  readonly #services = new Map<bigint, Service>();
+  readonly #services = new Map<bigint, Clients>();
+  /** By the ids of services: after what silence a client is forgotten. */
   #timeouts: ReadonlyMap<bigint, number> = new Map();
   #evicted = 0;
 
@@ -56,13 +57,13 @@ export class Affinities {
 
   /** Clients that are remembered of the service with this id. Lets those go that have been silent for its timeout. */
   count(id: bigint): number {
-    const service = this.#services.get(id);
-    if (service === undefined) return 0;
-    for (const [text, held] of service.silent) {
+    const clients = this.#services.get(id);
+    if (clients === undefined) return 0;
+    for (const [text, held] of clients.silent) {
       if (this.#isFresh(id, held)) break;
       this.#drop(text, held);
     }
-    return service.clients;
+    return clients.count;
   }
 
   /** A flow begins. With more than `max` clients, whoever has begun none for longest is forgotten. */
@@ -75,7 +76,7 @@ export class Affinities {
     };
     this.#held.delete(text);
     this.#held.set(text, held);
-    held.of.silent.delete(text);
+    held.among.silent.delete(text);
     held.open += 1;
     place({ id, generation });
     for (const [oldest, its] of this.#held) {
@@ -88,29 +89,35 @@ export class Affinities {
       end: () => {
         held.open -= 1;
         held.endedNs = this.#clock.monotonicNs();
-        if (held.open === 0 && this.#held.get(text) === held) held.of.silent.set(text, held);
+        if (held.open === 0 && this.#held.get(text) === held) held.among.silent.set(text, held);
       },
     };
   }
 
-  /** By the ids of services: after what silence a client is forgotten. Those of services that are no more go at once. */
-  follow(timeouts: ReadonlyMap<bigint, number>): void {
-    this.#timeouts = timeouts;
-    for (const [text, held] of this.#held) if (!timeouts.has(idOf(text))) this.#drop(text, held);
-    for (const id of this.#services.keys()) if (!timeouts.has(id)) this.#services.delete(id);
+  /** Clients are remembered by this table now: those of services that are no more go at once. */
+  follow({ services }: Pick<ForwardingTable, "services">): void {
+    this.#timeouts = new Map(services.flatMap(({ affinity }) => affinity === null ? [] : [[affinity.id, affinity.timeoutMs]]));
+    const gone = new Set<Clients>();
+    for (const [id, clients] of this.#services) {
+      if (this.#timeouts.has(id)) continue;
+      this.#services.delete(id);
+      gone.add(clients);
+    }
+    if (gone.size === 0) return;
+    for (const [text, held] of this.#held) if (gone.has(held.among)) this.#drop(text, held);
   }
 
   #newcomer(id: bigint): Held {
-    const of = this.#services.get(id) ?? { clients: 0, silent: new Map() };
-    this.#services.set(id, of);
-    of.clients += 1;
-    return { of, destination: 0, generation: 0, endedNs: 0n, open: 0 };
+    const among = this.#services.get(id) ?? { count: 0, silent: new Map() };
+    this.#services.set(id, among);
+    among.count += 1;
+    return { among, destination: 0, generation: 0, endedNs: 0n, open: 0 };
   }
 
   #drop(text: string, held: Held): void {
     this.#held.delete(text);
-    held.of.silent.delete(text);
-    held.of.clients -= 1;
+    held.among.silent.delete(text);
+    held.among.count -= 1;
   }
 
   #isFresh(id: bigint, { open, endedNs }: Held): boolean {

@@ -146,7 +146,7 @@ class ProxyPlane implements Dataplane {
     const names = [...table.destinations.values()].map((destination) => destination.name);
     this.#tally.forget(new Set(table.services.map((service) => service.name)), new Set(names));
     this.#latencies.keep(new Set(names));
-    this.#affinities.follow(new Map(table.services.flatMap(({ affinity }) => affinity === null ? [] : [[affinity.id, affinity.timeoutMs]])));
+    this.#affinities.follow(table);
     this.#scheduleSweep();
     this.#scheduleRestore();
     return { steps, durationMs: this.#env.clock.monotonicMs() - startMs, failed };
