@@ -88,6 +88,8 @@ describe("the book of clients", () => {
     book.begin(client(4), to(7), 1).end();
     pushedOut.end();
     expect([book.evicted, book.count(1n), book.of(client(3))]).toEqual([2, 1, null]);
+    nowNs += 1_000_001n;
+    expect([book.count(1n), book.size]).toEqual([0, 0]);
   });
 });
 
