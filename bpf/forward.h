@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "answers.h"
 #include "mss.h"
 #include "too_big.h"
 #include "translate.h"
@@ -144,6 +145,7 @@ static __always_inline enum verdict enter_nat(struct xdp_md *ctx, const struct p
 	claim->destination = choice->id;
 	claim->service = choice->service;
 	if (choice->effect == EFFECT_CLAIM) {
+		claim->now_ns = bpf_ktime_get_ns(); /* what its first answer is measured from (answers.h) */
 		claim->hash = choice->flow_hash;
 		claim->generation = choice->generation;
 		/* A backend takes nothing from its own address, and would answer itself. */
@@ -246,6 +248,8 @@ static __always_inline void touch_reply(const struct packet *packet, struct nat_
 	__u8 flags = held->flags | packet->closes | NAT_ANSWERED;
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
 
+	if (held->flags == NAT_REPLY)
+		count_answer(packet, held);
 	/* Of a connection that began anew. */
 	if (packet->answers)
 		flags = NAT_REPLY | NAT_ANSWERED;

@@ -1,4 +1,4 @@
-// Where the ABI comes from: the names declared in bpf/abi.h, and the compiled objects that must
+// Where the ABI comes from: the names declared in bpf/abi.h and its kin, and the compiled objects that must
 // agree on them. Knows objects as bytes; writes nothing.
 
 import { btfOfObject, dataSectionNamed, typeAt } from "../src/dataplane/xdp/btf.ts";
@@ -26,6 +26,14 @@ import type { ProgramLayout } from "./abi_writer.ts";
  * Variables of this prefix only make the compiler keep an enum in the BTF; they are no settings.
  */
 const ANCHOR = /^_*anchor/;
+
+/** Where structs and enums of maps are declared. */
+const ABI_HEADERS = ["bpf/abi.h", "bpf/abi_answers.h"];
+
+/** All of these headers, one after the other; `read` has the text of one. */
+export function abiHeader(read: (path: string) => string): string {
+  return ABI_HEADERS.map(read).join("\n");
+}
 
 /** The structs and enums that the header declares, in its order. */
 export function declaredNames(header: string): AbiNames {

@@ -74,6 +74,14 @@ export interface NatCounters {
   readonly ended: number;
   /** Of those under way, by "pool/backend": without an answer for three seconds. */
   readonly unanswered: ReadonlyMap<string, number>;
+  /** By "pool/backend". */
+  readonly answers: ReadonlyMap<string, AnswerCount>;
+}
+
+/** First answers to what began flows (a SYN, or a datagram), and how long clients waited for them, all together. */
+export interface AnswerCount {
+  readonly answers: number;
+  readonly waitedMs: number;
 }
 
 export interface AffinityCounters {
@@ -173,6 +181,11 @@ export interface Dataplane {
    * Absent: the plane sees no answers, or when they came.
    */
   answerMs?(backend: string): number | null;
+  /**
+   * How long it took to answer what began flows, which of TCP is a part of that alone: the kernel accepts connections, and
+   * what is behind it answers later. null: too few flows began to tell. Absent: the plane does not see that part for itself.
+   */
+  handshakeMs?(backend: string): number | null;
   /** Hears what becomes of flows, where answers are seen. Takes the place of an earlier listener. */
   onFlows?(listener: FlowListener): void;
   /** The supervisor lives (xdp: writes the heartbeat). */

@@ -193,6 +193,15 @@ export interface Decision {
   readonly to?: FlowTuple;
   /** Of a reply: by which way. */
   readonly back?: ClientWay;
+  /** Of a reply that is the first answer to what began its flow. */
+  readonly answer?: Answer;
+}
+
+/** What is counted of a backend's first answer to a client. */
+export interface Answer {
+  /** Id. */
+  readonly destination: number;
+  readonly waitedNs: bigint;
 }
 
 export type Decide = (table: ForwardingTable, state: State, packet: Packet) => Decision;

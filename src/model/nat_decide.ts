@@ -3,7 +3,7 @@
 // decide_nat(), decide_reply(), claim_nat() and their kin in bpf/ are its twins.
 
 import { isSameAddress } from "./address.ts";
-import type { Decision, Effect, Packet } from "./decide.ts";
+import type { Answer, Decision, Effect, Packet } from "./decide.ts";
 import { opensConnection } from "./decide.ts";
 import { mayKeep } from "./flow_decide.ts";
 import { flowHash } from "./flow_hash.ts";
@@ -31,6 +31,8 @@ type NatWrite = Extract<Effect, { readonly kind: "nat-write" }>;
 
 /** A flow, translated or tracked, is touched at most this often. */
 export const TOUCH_INTERVAL_NS = 1_000_000_000n;
+/** Who answers later has let its client wait for so long at least, and one such answer does not outweigh thousands. */
+const ANSWER_WAIT_MAX_NS = 3_000_000_000n;
 const NO_EFFECTS: readonly Effect[] = [];
 
 export function isNatService({ config }: Service): boolean {
@@ -197,7 +199,21 @@ export function decideReply(
     fin: !isAnew && (held.fin || packet.fin), rst: !isAnew && (held.rst || packet.rst),
     lastSeenNs: isDue ? nowNs : held.lastSeenNs,
   };
-  return { ...translated, verdict: "TX_REPLY", effects: [write(key, touched)] };
+  const answer = answerOf(packet, held, destination, nowNs);
+  return { ...translated, ...answer === null ? {} : { answer }, verdict: "TX_REPLY", effects: [write(key, touched)] };
+}
+
+/**
+ * The first answer to what began a flow, and how long that took; null: this is none. Nothing touches the entry of the
+ * answers before. A connection is answered by a SYN-ACK: a reset, or what one that was there before goes on with, says
+ * nothing of how long it takes. Nor is there anything to say of whoever has the id now, if it is not the flow's.
+ */
+function answerOf(packet: Packet, held: NatFlow, destination: Destination | null, nowNs: bigint): Answer | null {
+  if (held.answered || held.fin || held.rst || destination?.generation !== held.generation) return null;
+  if (packet.protocol === PROTOCOL_NUMBERS.tcp && !(packet.syn && packet.ack)) return null;
+  const tookNs = nowNs - held.lastSeenNs;
+  const waitedNs = tookNs < 0n ? 0n : tookNs < ANSWER_WAIT_MAX_NS ? tookNs : ANSWER_WAIT_MAX_NS;
+  return { destination: destination.id, waitedNs };
 }
 
 function write(key: FlowTuple, entry: NatFlow | null): NatWrite {

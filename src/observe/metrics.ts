@@ -5,6 +5,7 @@ import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
 import type { Status } from "../api/schemas.ts";
 import { backendLabels, type Labels, type MetricDefinition, type Sample, type Snapshot } from "./metric_definition.ts";
 import { AFFINITY_METRICS } from "./affinity_metrics.ts";
+import { ANSWER_METRICS } from "./answer_metrics.ts";
 import { GEO_METRICS } from "./geo_metrics.ts";
 import { OUTLIER_METRICS } from "./outlier_metrics.ts";
 import { PRESSURE, pressureOf } from "./pressure.ts";
@@ -144,11 +145,7 @@ export const METRICS: readonly MetricDefinition[] = [
     "How much of a backend's share may take new flows, 0 to 1.",
     ({ admission }) => admission / 65536,
   ),
-  {
-    name: "pointsman_backend_answer_seconds", type: "gauge", labels: ["pool", "backend"],
-    help: "How long a backend takes to accept and to answer, its peaks wearing off (proxy; of services with least-response-time).",
-    samples: ({ counters }) => [...(counters.latencies ?? [])].map(([name, ms]) => [backendLabels(name), ms / 1000]),
-  },
+  ...ANSWER_METRICS,
   backendGauge("weight", "Effective weight.", ({ weight }) => weight),
   backendGauge("slots", "Ring slots over all services, after lending.", ({ slots }) => slots),
   heldFlows("backend", "Flows of a backend now, and what sort of number that is; none where nobody can tell."),

@@ -60,6 +60,7 @@ describeKernel("differential", [...KERNEL, "tool:ip"], () => {
       transmitByRedirect,
       lean,
       picked: new Map(),
+      answered: new Map(),
     };
   }
 
@@ -95,6 +96,8 @@ describeKernel("differential", [...KERNEL, "tool:ip"], () => {
     expect(settings[2]!.world.quicOutcomes()).toEqual([0, 0, 0, 0, 0]);
     const picked = [...PICKS, "affinity" as const].map((by) => [by, settings.reduce((sum, each) => sum + (each.picked.get(by) ?? 0), 0)] as const);
     expect(picked.filter(([, count]) => count < 5)).toEqual([]);
+    const answered = [6, 17].map((protocol) => settings.reduce((sum, each) => sum + (each.answered.get(protocol) ?? 0), 0));
+    expect(answered).not.toContain(0);
     // No random packet is long enough for the one, and no world so full as for the other.
     const never = VERDICT_NAMES.slice(1, -1).filter((name) => !seen.has(name));
     expect(never).toEqual(["DROP_NAT_FULL", "DROP_NO_ROOM"]);

@@ -6,6 +6,7 @@
 import { REMEMBER_KINDS, type RememberKind } from "../../src/model/remember_pace.ts";
 import {
   AddressKey,
+  AnswerCount,
   Destination as DestinationValue,
   FlowEntry,
   FlowKey,
@@ -127,7 +128,7 @@ export class BpfWorld {
       "service_active",
       "service_traffic", "service_pace", "pick_states", "service_flows", "destination_flows",
       "destinations",
-      "destination_traffic",
+      "destination_traffic", "answer_counts",
       "rings_small",
       "rings_medium",
       "rings_large",
@@ -380,6 +381,12 @@ export class BpfWorld {
       bytes: sum(counts.map((one) => one.bytes)),
       flows: sum(counts.map((one) => one.flows)),
     };
+  }
+
+  /** First answers of a destination, and how long clients waited for them. */
+  answers(destination: number): AnswerCount {
+    const counts = this.#perCpu("answer_counts", destination, AnswerCount.size).map((bytes) => AnswerCount.decode(bytes));
+    return counts.reduce((total, one) => ({ answers: total.answers + one.answers, waitedNs: total.waitedNs + one.waitedNs }));
   }
 
   #perCpu(map: string, index: number, size: number): Uint8Array[] {

@@ -26,6 +26,7 @@ import type { Destination } from "../../src/model/table.ts";
 import { hashMask } from "../../src/model/tunnel_source.ts";
 import { VERDICT_NAMES } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { BpfWorld, Hop, Traffic } from "./bpf_world.ts";
+import { AnswerBook } from "./answer_book.ts";
 import { AffinityBook } from "./affinity_book.ts";
 import { residuesOf } from "./checksums.ts";
 import { effectProblem, isSameEntry, TICK_NS } from "./flow_effects.ts";
@@ -78,6 +79,8 @@ export interface Setting {
   readonly lean: boolean;
   /** How many packets were picked for, by the algorithm; and how many went where their client had been. */
   readonly picked: Map<PickAlgorithm | "affinity", number>;
+  /** How many first answers were met, by their protocol. */
+  readonly answered: Map<number, number>;
 }
 
 /** One random world and the packets that meet it. */
@@ -96,6 +99,7 @@ export class Comparison {
   readonly #flowBook: FlowBook;
   readonly #picks: PickBook;
   readonly #affinities: AffinityBook;
+  readonly #answers: AnswerBook;
   #number = 0;
 
   /** Most destinations have this way of forwarding, unless the program is lean. */
@@ -129,6 +133,7 @@ export class Comparison {
     this.#flowBook = new FlowBook(world, !setting.lean);
     this.#picks = new PickBook(world, made.table, draws, !setting.lean);
     this.#affinities = new AffinityBook(world, made.table, draws, process.hrtime.bigint(), !setting.lean);
+    this.#answers = new AnswerBook(world, hops.keys());
     for (const id of hops.keys()) this.#expectTraffic("destination", id);
     for (const { index } of made.table.services) this.#expectTraffic("service", index);
   }
@@ -185,6 +190,10 @@ export class Comparison {
       else this.#flows.set(key, { tuple, entry: found });
     }
     this.#affinities.check([early, late], packet, startNs, endNs);
+    if (this.#answers.check(early, late)) {
+      const { protocol } = packet as ParsedPacket;
+      this.#setting.answered.set(protocol, (this.#setting.answered.get(protocol) ?? 0) + 1);
+    }
     this.#flowBook.check(isTranslated ? [] : [early, late], held, packet, startNs, endNs);
     if (typeof parsed !== "string")
       this.#fragments.check(parsed, early, startNs - TICK_NS, endNs);
@@ -411,6 +420,7 @@ export class Comparison {
     this.#flowBook.finish();
     this.#picks.finish();
     this.#affinities.finish();
+    this.#answers.finish();
     const remembered = world.countOf("flows");
     if (remembered !== this.#flows.size)
       throw new Error(`${remembered} flows are remembered and not ${this.#flows.size}`);

@@ -9,7 +9,7 @@ const NOTHING: Counters = {
   serviceFlows: new Map(), backendFlows: new Map(), drainFlows: new Map(),
 };
 const CALM = { idle: 0, flows: 0, lately: 0, refused: 0 };
-const NAT = { count: 0, max: 8, ended: 0, outcomes: new Map(), unanswered: new Map() };
+const NAT = { count: 0, max: 8, ended: 0, outcomes: new Map(), unanswered: new Map(), answers: new Map() };
 
 describe("pressure", () => {
   it("is told for what a plane knows, also where it never was", () => {

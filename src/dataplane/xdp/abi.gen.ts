@@ -7,11 +7,11 @@ import * as codec from "./abi_codec.ts";
 /** The structs and enums that bpf/abi.h declares: what the fingerprint is taken over. */
 export const ABI_NAMES = {
   structs: [
-    "address_key", "address_prefix", "affinity_key", "destination", "flow_entry", "flow_key",
-    "fragment_entry", "fragment_key", "link_address", "nat_flow", "next_hop", "pick_state",
-    "policy_key", "port_prefix", "probe_key", "probe_path", "quic_config", "quic_config_key",
-    "quic_server_key", "remember_pace", "service_key", "service_version", "settings",
-    "slot_scheme", "traffic_count", "tunnel_end", "verdict_count", "wildcard_key",
+    "address_key", "address_prefix", "affinity_key", "answer_count", "destination", "flow_entry",
+    "flow_key", "fragment_entry", "fragment_key", "link_address", "nat_flow", "next_hop",
+    "pick_state", "policy_key", "port_prefix", "probe_key", "probe_path", "quic_config",
+    "quic_config_key", "quic_server_key", "remember_pace", "service_key", "service_version",
+    "settings", "slot_scheme", "traffic_count", "tunnel_end", "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "flow_event", "flow_other", "forwarding", "gue_variant",
@@ -23,13 +23,13 @@ export const ABI_NAMES = {
 } as const;
 
 /** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0xe6a14f48521a1b72n;
+export const ABI_FINGERPRINT = 0x20c4d608c0bbfb6dn;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x2dd71eb114365ff7n,
-  pointsman: 0xe6a14f48521a1b72n,
-  probe: 0xb24bb053fc9a7510n,
+  pointsman: 0x20c4d608c0bbfb6dn,
+  probe: 0x3c703a97a387ad15n,
 } as const;
 
 /** enum decap_verdict */
@@ -504,6 +504,38 @@ export const AffinityKey = {
     return bytes;
   },
   decode: (bytes: Uint8Array): AffinityKey => readAffinityKey(codec.exactView(bytes, 24, "struct affinity_key"), 0),
+} as const;
+
+/** struct answer_count, 16 bytes */
+export interface AnswerCount {
+  readonly answers: bigint;
+  readonly waitedNs: bigint;
+}
+
+function writeAnswerCount(view: DataView, at: number, value: AnswerCount): void {
+  codec.setU64(view, at, value.answers, "answer_count.answers");
+  codec.setU64(view, at + 8, value.waitedNs, "answer_count.waited_ns");
+}
+
+function readAnswerCount(view: DataView, at: number): AnswerCount {
+  return {
+    answers: view.getBigUint64(at, true),
+    waitedNs: view.getBigUint64(at + 8, true),
+  };
+}
+
+export const AnswerCount = {
+  size: 16,
+  offsets: {
+    answers: 0,
+    waitedNs: 8,
+  },
+  encode: (value: AnswerCount): Uint8Array => {
+    const bytes = new Uint8Array(16);
+    writeAnswerCount(codec.exactView(bytes, 16, "struct answer_count"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): AnswerCount => readAnswerCount(codec.exactView(bytes, 16, "struct answer_count"), 0),
 } as const;
 
 /** struct destination, 128 bytes */
@@ -1699,14 +1731,14 @@ export const DecapRodata = {
 
 /** Maps that pointsman.bpf.o declares. */
 export const POINTSMAN_MAPS = [
-  "address_groups", "affinities", "destination_flows", "destination_traffic", "destinations",
-  "devices", "first_link_addresses", "flow_counts", "flows", "fragments", "group_services",
-  "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
-  "outer_identifications", "pick_scans", "pick_states", "policies", "quic_configs", "quic_counts",
-  "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small", "sampled_flows",
-  "service_active", "service_flows", "service_pace", "service_traffic", "service_versions",
-  "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts", "virtual_addresses",
-  "wildcards",
+  "address_groups", "affinities", "answer_counts", "destination_flows", "destination_traffic",
+  "destinations", "devices", "first_link_addresses", "flow_counts", "flows", "fragments",
+  "group_services", "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows",
+  "nat_sources", "outer_identifications", "pick_scans", "pick_states", "policies", "quic_configs",
+  "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small",
+  "sampled_flows", "service_active", "service_flows", "service_pace", "service_traffic",
+  "service_versions", "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts",
+  "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1881,14 +1913,14 @@ export const PointsmanRodata = {
 
 /** Maps that probe.bpf.o declares. */
 export const PROBE_MAPS = [
-  "address_groups", "affinities", "destination_flows", "destination_traffic", "destinations",
-  "devices", "first_link_addresses", "flow_counts", "flows", "fragments", "group_services",
-  "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows", "nat_sources",
-  "outer_identifications", "pick_scans", "pick_states", "policies", "probe_paths", "quic_configs",
-  "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small",
-  "sampled_flows", "service_active", "service_flows", "service_pace", "service_traffic",
-  "service_versions", "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts",
-  "virtual_addresses", "wildcards",
+  "address_groups", "affinities", "answer_counts", "destination_flows", "destination_traffic",
+  "destinations", "devices", "first_link_addresses", "flow_counts", "flows", "fragments",
+  "group_services", "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows",
+  "nat_sources", "outer_identifications", "pick_scans", "pick_states", "policies", "probe_paths",
+  "quic_configs", "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium",
+  "rings_small", "sampled_flows", "service_active", "service_flows", "service_pace",
+  "service_traffic", "service_versions", "services", "settings", "tracking_counts", "tunnel_ends",
+  "verdict_counts", "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
 export const PROBE_PROGRAMS = [

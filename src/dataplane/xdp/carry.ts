@@ -16,7 +16,7 @@ export const LEARNED = {
 } as const satisfies Partial<Record<MapName, number>>;
 
 /** Counters whose number follows from the limits. */
-export const COUNTS = ["service_traffic", "destination_traffic"] as const satisfies readonly MapName[];
+export const COUNTS = ["service_traffic", "destination_traffic", "answer_counts"] as const satisfies readonly MapName[];
 
 /** What a process left in the place of maps that it was about to replace. */
 export type Leftovers = Partial<Record<MapName, BpfMap>>;

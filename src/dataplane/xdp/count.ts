@@ -1,6 +1,7 @@
 // Reads the counters: per-CPU values summed, with what walks over the flow tables found. Knows maps; names
 // come from the table.
 
+import type { Env } from "../../env.ts";
 import type { VerdictName } from "../../model/decide.ts";
 import { FLOW_EVENTS, TRACKING_OUTCOMES, type FlowEvent } from "../../model/flow_decide.ts";
 import type { FlowListener } from "../../model/flows_seen.ts";
@@ -9,12 +10,13 @@ import type { FlowKind, HeldFlows } from "../../model/held_flows.ts";
 import { NAT_OUTCOMES, translates } from "../../model/nat.ts";
 import { QUIC_OUTCOMES } from "../../model/quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "../../model/table.ts";
-import type { Counters, TrafficCount } from "../dataplane.ts";
-import { TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi.gen.ts";
+import type { AnswerCount, Counters, TrafficCount } from "../dataplane.ts";
+import { AnswerCount as AnswerBytes, TrafficCount as TrafficBytes, VERDICT_NAMES, VerdictCount } from "./abi.gen.ts";
 import type { AffinityCount } from "./affinity_sweep.ts";
 import { encodeU32 } from "./map_values.ts";
 import type { MapSet } from "./maps.ts";
 import { cellOf, type FlowCount } from "./flow_sweep.ts";
+import { Handshakes, sumOfAnswers, type AnswerCounts } from "./handshakes.ts";
 import { NatOutcomes } from "./nat_outcomes.ts";
 import type { NatCount } from "./nat_sweep.ts";
 import type { BpfMap } from "./native.ts";
@@ -42,11 +44,32 @@ export function sumPerCpu(map: BpfMap, count: number, fields: number): number[][
 }
 
 const U64 = 8;
+const NS_PER_MS = 1e6;
 
 function readTraffic(map: BpfMap, highest: number): TrafficCount[] {
   const { packets, bytes, flows } = TrafficBytes.offsets;
   return sumPerCpu(map, highest + 1, TrafficBytes.size / U64)
     .map((sums) => ({ packets: sums[packets / U64]!, bytes: sums[bytes / U64]!, flows: sums[flows / U64]! }));
+}
+
+/** First answers of the destinations that are translated to. */
+function readAnswers(map: BpfMap, destinations: readonly Destination[]): AnswerCounts {
+  const translated = destinations.filter(({ forwarding }) => translates(forwarding));
+  const counts = new Map<string, Map<string, AnswerCount>>();
+  if (translated.length === 0) return counts;
+  const { answers, waitedNs } = AnswerBytes.offsets;
+  const byId = sumPerCpu(map, Math.max(...translated.map(({ id }) => id)) + 1, AnswerBytes.size / U64);
+  for (const { id, generation, name } of translated) {
+    const sums = byId[id] ?? [];
+    const count = { answers: sums[answers / U64] ?? 0, waitedMs: (sums[waitedNs / U64] ?? 0) / NS_PER_MS };
+    counts.set(name, (counts.get(name) ?? new Map<string, AnswerCount>()).set(`${id}/${generation}`, count));
+  }
+  return counts;
+}
+
+/** What backends of these destinations take to answer clients. */
+export function handshakesOf(env: () => Env, maps: () => MapSet, destinations: () => readonly Destination[]): Handshakes {
+  return new Handshakes(env, () => readAnswers(maps().answer_counts, destinations()));
 }
 
 const NO_TRAFFIC: TrafficCount = { packets: 0, bytes: 0, flows: 0 };
@@ -107,12 +130,18 @@ export function readCounters(maps: MapSet, table: ForwardingTable | null, found:
       .map(([packets = 0], outcome) => [QUIC_OUTCOMES[outcome]!, packets])),
     ...(nat === null ? {} : {
       nat: {
-        count: nat.count, max: found.natFlowsMax, ended: nat.ended, unanswered,
+        count: nat.count, max: found.natFlowsMax, ended: nat.ended, unanswered, answers: answersOf(maps, table),
         outcomes: new Map(sumPerCpu(maps.nat_counts, NAT_OUTCOMES.length, 1)
           .map(([flows = 0], outcome) => [NAT_OUTCOMES[outcome]!, flows])),
       },
     }),
   };
+}
+
+/** By backend. */
+function answersOf(maps: MapSet, table: ForwardingTable | null): ReadonlyMap<string, AnswerCount> {
+  const counted = readAnswers(maps.answer_counts, [...table?.destinations.values() ?? []]);
+  return new Map([...counted].map(([name, places]) => [name, [...places.values()].reduce(sumOfAnswers)]));
 }
 
 /** Tells `listener` what became of translated flows with these destinations, by the names of their backends. */

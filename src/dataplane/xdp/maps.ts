@@ -2,7 +2,7 @@
 // and which stores a packet may see half of; knows no order: diff.ts has that.
 
 import {
-  AddressKey, Destination, NextHop as NextHopBytes, ServiceVersion, TrafficCount,
+  AddressKey, AnswerCount, Destination, NextHop as NextHopBytes, ServiceVersion, TrafficCount,
   type POINTSMAN_MAPS,
 } from "./abi.gen.ts";
 import type { Address, Prefix } from "../../model/address.ts";
@@ -315,8 +315,12 @@ export class PlaneMaps {
   // ---- counters
 
   zeroTraffic(of: "service" | "destination", number: number): void {
-    const zero = new Uint8Array(this.#native.possibleCpus() * stride(TrafficCount.size));
-    this.maps[`${of}_traffic`].update(encodeU32(number), zero, ANY);
+    this.#zero(`${of}_traffic`, number, TrafficCount.size);
+    if (of === "destination") this.#zero("answer_counts", number, AnswerCount.size);
+  }
+
+  #zero(map: MapName, element: number, size: number): void {
+    this.maps[map].update(encodeU32(element), new Uint8Array(this.#native.possibleCpus() * stride(size)), ANY);
   }
 
   /** Rings only: the other maps belong to the program's object. */

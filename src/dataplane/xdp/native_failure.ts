@@ -19,6 +19,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   pick_states: "raise limits.services", service_flows: "raise limits.services", destination_flows: "raise limits.backends",
   rings_small: "raise limits.services", rings_medium: "raise limits.services", rings_large: "raise limits.services",
   tunnel_ends: "raise limits.backends", destinations: "raise limits.backends", destination_traffic: "raise limits.backends",
+  answer_counts: "raise limits.backends",
   flows: "raise limits.flows", nat_flows: "raise limits.natFlows", fragments: "raise limits.fragments",
   affinities: "raise limits.affinities",
   wildcards: "raise limits.services", address_groups: "raise limits.services",

@@ -46,7 +46,7 @@ export function mapSizes(capacities: Capacities): Partial<Record<MapName, number
     services, virtual_addresses: services, service_active: services, service_versions: services * 2,
     service_traffic: services, service_pace: services * 2, pick_states: services, service_flows: services,
     rings_small: rings, rings_medium: rings, rings_large: rings,
-    destinations, destination_traffic: destinations, destination_flows: destinations,
+    destinations, destination_traffic: destinations, destination_flows: destinations, answer_counts: destinations,
     tunnel_ends: destinations * TUNNEL_ENDS_PER_DESTINATION, flows, fragments, policies,
     // Old and new prefixes stand side by side during a change.
     wildcards: services, address_groups: services * 2, group_services: groupEntries,
@@ -71,7 +71,8 @@ export function roomIn(maps: Partial<MapSet>): Capacities {
     ...(["small", "medium", "large"] as const).map((each) => size(`rings_${each}`) / 4),
   );
   const destinations = Math.min(
-    size("destinations"), size("destination_traffic"), size("destination_flows"), size("tunnel_ends") / TUNNEL_ENDS_PER_DESTINATION,
+    size("destinations"), size("destination_traffic"), size("destination_flows"), size("answer_counts"),
+    size("tunnel_ends") / TUNNEL_ENDS_PER_DESTINATION,
   );
   return {
     services, destinations, flows: size("flows"), fragments: size("fragments"), policies: size("policies"),

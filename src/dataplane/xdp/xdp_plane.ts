@@ -15,7 +15,7 @@ import { formatServiceAddress } from "../../model/service_address.ts";
 import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
 import { Challenges } from "./challenges.ts";
-import { closedTo, natOutcomesOf, readCounters, readVerdict, takenOut } from "./count.ts";
+import { closedTo, handshakesOf, natOutcomesOf, readCounters, readVerdict, takenOut } from "./count.ts";
 import { createFlowWalks, type FlowWalks } from "./flow_walks.ts";
 import type { NatTable } from "../../model/nat.ts";
 import { attachAgain, interfaceStatus } from "./attachments.ts";
@@ -80,6 +80,7 @@ export class XdpPlane implements Dataplane {
   #doubt: DoubtListener = () => undefined;
   #flowsSeen: FlowListener = () => undefined;
   readonly #nat: NatSweeper;
+  readonly #handshakes = handshakesOf(() => this.#context.env, () => this.#core.program.maps.maps, () => this.#targets);
   #core: Core;
   #table: ForwardingTable | null = null;
   #targets: readonly Destination[] = [];
@@ -225,6 +226,7 @@ export class XdpPlane implements Dataplane {
   onSwept(listener: () => void): void { this.#swept = listener; }
   onDoubt(listener: DoubtListener): void { this.#doubt = listener; }
   onFlows(listener: FlowListener): void { this.#flowsSeen = listener; }
+  handshakeMs(name: string): number | null { return this.#isClosed || this.#translated() === null ? null : this.#handshakes.of(name); }
 
   heartbeat(): void {
     if (!this.#isClosed) this.#core.program.maps.settings.writeHeartbeat(this.#context.env.clock.monotonicNs());
