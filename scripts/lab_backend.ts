@@ -4,7 +4,7 @@
 //   GET /          its name                    TCP 7   everything back, half-close honoured
 //                                              TCP 9   its name and a newline, then everything back
 //   GET /health    200, or 503 after POST /sick (POST /well ends that); after POST /slow?ms=N so much later
-//   GET /bytes?n=N N bytes of a fixed sequence     UDP 7   its name, a newline, the datagram
+//   GET /bytes?n=N N bytes of a fixed sequence     UDP 7   its name, a newline, the datagram; after POST /late?ms=N so much later
 //   POST /digest   SHA-256 of the body                        GET /datagrams  how many came there
 
 import { createHash } from "node:crypto";
@@ -18,6 +18,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 const [, , name = "backend", httpPort = "80", echoPort = "7", ...addresses] = process.argv;
 let sick = false;
 let slowMs = 0;
+let lateMs = 0;
 let datagrams = 0;
 
 /** The byte at each offset of /bytes: 251 is prime, so no power of two hides a shifted block. */
@@ -48,6 +49,7 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
     return;
   }
   if (request.method === "POST" && url.pathname === "/slow") slowMs = Number(url.searchParams.get("ms") ?? "0");
+  if (request.method === "POST" && url.pathname === "/late") lateMs = Number(url.searchParams.get("ms") ?? "0");
   if (url.pathname === "/health") {
     response.statusCode = sick ? 503 : 200;
     await sleep(slowMs);
@@ -86,7 +88,8 @@ for (const address of addresses) {
   const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
   socket.on("message", (message, from) => {
     datagrams += 1;
-    socket.send(Buffer.concat([Buffer.from(`${name}\n`), message]), from.port, from.address);
+    const answer = Buffer.concat([Buffer.from(`${name}\n`), message]);
+    setTimeout(() => { socket.send(answer, from.port, from.address); }, lateMs);
   });
   socket.bind(Number(echoPort), address);
 }

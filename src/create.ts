@@ -226,10 +226,10 @@ function openState(
 }
 
 function checkerIn(env: Env, execProbes: boolean): StartChecker {
-  return (initial, onTransition, connectThrough, onStep, answerMs) =>
+  return (initial, onTransition, connectThrough, onStep, clients) =>
     createSlowStart({
       env, probe: watchOutcomes(createProbe(env, connectThrough, execProbes), env), initial, onTransition, onStep,
-    }, (below) => createFeedback({ ...below, onStep, answerMs },
+    }, (below) => createFeedback({ ...below, onStep, clients },
       (next) => createDamping(next, (last) => createOutliers(last, createCheckerWithAgents))));
 }
 

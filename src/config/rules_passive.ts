@@ -93,7 +93,8 @@ function* steeredServices(draft: Draft): Iterable<Finding> {
         : warning(place, STEERS_BY_PROBES, "choose a type of probe for its pool; as it is, the proxy plane serves all services");
       continue;
     }
-    yield warning(place, "the XDP plane sees no answers: how long probes take steers the shares of the ring (feedback)",
+    yield warning(place, "in the XDP plane how long probes take, and with nat and fullnat clients' handshakes, steers the shares of the "
+      + "ring (feedback)",
       "say mode: proxy where the answers to clients have to be measured");
     for (const pool of service.pools) yield* sharedShares(draft, service, pool, isLed);
   }

@@ -1,21 +1,28 @@
 // Feedback: backends that answer later than their pool does get fewer new flows. A layer that takes admission from what
-// a Checker finds, step by step. Knows how long answers took, those to clients before those to probes, and time; must
-// never know a plane.
+// a Checker finds, step by step. Knows how long answers took, to clients and to probes, and time; must never know a
+// plane.
 //
 // Nothing of it outlives the process: after a start everybody has all of its share.
 
 import type { Cancel } from "../env.ts";
-import { feedbackStep, type FeedbackRules } from "../model/feedback.ts";
+import { feedbackStep, medianOf, type FeedbackRules } from "../model/feedback.ts";
 import { ADMISSION_MAX, type BackendHealth } from "../model/table.ts";
 import type { Checker, CheckerOptions, HealthTransition } from "./checker.ts";
 import { Layer, takesFlows, withPart, type MakeChecker } from "./layer.ts";
 import type { ProbeTarget } from "./target.ts";
 
+/** What the plane that serves has measured lately of a backend ("pool/backend"), in milliseconds; null: nothing. */
+export interface ClientTimes {
+  /** How long clients wait for it, all in all. */
+  readonly answerMs: (name: string) => number | null;
+  /** How long it takes to answer what begins a flow: a connection is accepted then, and was asked nothing yet. */
+  readonly handshakeMs: (name: string) => number | null;
+}
+
 export interface FeedbackOptions extends CheckerOptions {
   /** Admissions have changed by a step, and nothing else is new. */
   readonly onStep: () => void;
-  /** How long a backend ("pool/backend") takes to answer clients, in milliseconds; null: nobody has measured it lately. */
-  readonly answerMs: (name: string) => number | null;
+  readonly clients: ClientTimes;
 }
 
 interface Pool {
@@ -103,11 +110,20 @@ class Feedback extends Layer {
     this.#options.onStep();
   }
 
-  /** Latencies of one kind, or they could not be compared: of clients' flows where all are known, else of probes. */
+  /**
+   * Latencies of one kind, or they could not be compared: of clients' flows where all are known, else of probes. What
+   * handshakes with clients take comes on top of probes, which know what is behind them; who had none has the median's.
+   */
   #measured(members: readonly ProbeTarget[]): { readonly latencies: readonly (number | null)[]; readonly from: string } {
-    const answers = members.map(({ name }) => this.#options.answerMs(name));
-    return answers.includes(null)
-      ? { latencies: members.map(({ name }) => this.#probedMs(name)), from: "" } : { latencies: answers, from: " by clients' flows" };
+    const { answerMs, handshakeMs } = this.#options.clients;
+    const answers = members.map(({ name }) => answerMs(name));
+    if (!answers.includes(null)) return { latencies: answers, from: " by clients' flows" };
+    const probed = members.map(({ name }) => this.#probedMs(name));
+    const handshakes = members.map(({ name }) => handshakeMs(name));
+    const usualMs = medianOf(handshakes.flatMap((ms) => ms ?? []));
+    if (usualMs === null) return { latencies: probed, from: "" };
+    const latencies = probed.map((ms, at) => (ms === null ? null : ms + (handshakes[at] ?? usualMs)));
+    return { latencies, from: " with clients' handshakes" };
   }
 
   #probedMs(name: string): number | null {

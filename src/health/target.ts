@@ -53,7 +53,7 @@ export interface ActiveTarget extends ProbeTarget {
  * Nobody asks a backend that only says sorry: there is none to take its place.
  *
  * The proxy plane has no ways for probes `via: tunnel`: every probe is direct there. In the XDP plane probes steer the
- * shares of services with least-response-time.
+ * shares of services with least-response-time, and with nat and fullnat clients' handshakes as well.
  */
 export function probeTargets(config: Config, plane: Plane): readonly ProbeTarget[] {
   const servicePorts = new Map<string, number>();

@@ -9,6 +9,7 @@ import type { Packet, State } from "./decide.ts";
 import { decide } from "./decide.ts";
 import { slotFor } from "./slot.ts";
 import { LENDING_DRAWS_MAX, lendingDraw } from "./lending.ts";
+import { translates } from "./nat.ts";
 import { namesOf, secondChanceSteps, stateSteps } from "./explain_states.ts";
 import { regionSteps } from "./explain_geo.ts";
 import { ringFor, splitSteps } from "./explain_split.ts";
@@ -169,9 +170,10 @@ function affinitySteps({ affinity, config: { sourcePrefix } }: Service, { addres
 }
 
 /** What is told below is of packets whose flow nobody knows and that begin none, unless the ring places all flows. */
-function pickSteps({ picking, config: { algorithm } }: Service): ExplainStep[] {
+function pickSteps({ picking, config: { algorithm, forwarding } }: Service): ExplainStep[] {
+  const steering = translates(forwarding) ? "probes and clients' handshakes take" : "probes take";
   if (picking === null && isSteered(algorithm, "xdp"))
-    return [{ step: "algorithm", detail: `${algorithm} goes by the ring in this plane, and how long probes take steers its shares` }];
+    return [{ step: "algorithm", detail: `${algorithm} goes by the ring in this plane, and how long ${steering} steers its shares` }];
   if (picking === null) return [];
   return [{
     step: "algorithm", detail: `${picking.by} ${PICKED_BY[picking.by]}, and the flow table keeps it there; the slot below is `

@@ -26,7 +26,8 @@ export const PORTS_WITHOUT_SOCKETS = "the proxy plane has a socket for each port
 /** Why the XDP plane cannot serve a config, whose other services are then not served by it either. */
 export const KEEPS_FAMILY = "the XDP plane's fullnat keeps the IP version";
 
-export const STEERS_BY_PROBES = "the XDP plane sees no answers, and goes by how long probes take: least-response-time needs probes there";
+export const STEERS_BY_PROBES = "the XDP plane goes by how long probes take, and with nat and fullnat clients' handshakes: "
+  + "least-response-time needs probes there";
 
 export const LOOKED_UP_IN_PROXY = "only the proxy plane looks up where clients are";
 

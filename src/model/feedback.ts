@@ -38,7 +38,7 @@ export interface FeedbackStep {
 const GRAIN_MS = 5;
 
 /** The median over the members, each as often as it is there: the lower one of two. */
-function medianOf(latencies: readonly number[]): number | null {
+export function medianOf(latencies: readonly number[]): number | null {
   if (latencies.length < 2) return null;
   return [...latencies].sort((a, b) => a - b)[Math.floor((latencies.length - 1) / 2)]!;
 }

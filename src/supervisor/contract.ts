@@ -9,6 +9,7 @@ import type {
 import type { Explanation, ExplainRequest, RingReport, RingRequest } from "../api/schemas_questions.ts";
 import type { CloseOptions, Counters, Dataplane, PlaneBequest, PlaneChoice } from "../dataplane/dataplane.ts";
 import type { Checker, FlowTotals, HealthTransition } from "../health/checker.ts";
+import type { ClientTimes } from "../health/feedback.ts";
 import type { HealthStatus } from "../health/judge.ts";
 import type { ConnectThrough } from "../health/probes/socket.ts";
 import type { Config, IgnoredKeys, Problem } from "../model/config.ts";
@@ -38,14 +39,14 @@ export type OpenPlane = (config: Config) => Promise<OpenedPlane>;
 /**
  * Makes the checker. `initial` is what an earlier supervisor knew; `onTransition` is called after each
  * change of a backend's health, `onStep` when only admissions have changed; `connectThrough` connects by the plane that
- * serves then, and `answerMs` says how long a backend takes to answer clients there, where that is known.
+ * serves then, and `clients` says how long backends take to answer clients there, where that is known.
  */
 export type StartChecker = (
   initial: ReadonlyMap<string, BackendHealth>,
   onTransition: (transition: HealthTransition) => void,
   connectThrough: ConnectThrough,
   onStep: () => void,
-  answerMs: (name: string) => number | null,
+  clients: ClientTimes,
 ) => Checker;
 
 /** Totals since the start, for the metrics. */

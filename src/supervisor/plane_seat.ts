@@ -3,6 +3,7 @@
 
 import type { Log } from "../env.ts";
 import type { ApplyReport, CloseOptions, Dataplane, DoubtListener, PlaneChoice } from "../dataplane/dataplane.ts";
+import type { ClientTimes } from "../health/feedback.ts";
 import type { Config } from "../model/config.ts";
 import type { FlowListener } from "../model/flows_seen.ts";
 import { refusedByXdp } from "../model/features.ts";
@@ -46,6 +47,12 @@ export class PlaneSeat {
     this.#swept = listener;
     this.plane.onSwept?.(listener);
   }
+
+  /** What whatever plane has the seat measures of backends. */
+  readonly clients: ClientTimes = {
+    answerMs: (name) => this.plane.answerMs?.(name) ?? null,
+    handshakeMs: (name) => this.plane.handshakeMs?.(name) ?? null,
+  };
 
   get plane(): Dataplane {
     return this.#opened.plane;

@@ -126,7 +126,7 @@ class PointsmanSupervisor implements Supervisor {
     const initial = this.#lastHealth();
     this.#checker = options.startChecker(
       initial, (transition) => { this.#hear(transition); }, (place) => seat.plane.connectProbe(place),
-      () => { this.#engine.request(); }, (name) => seat.plane.answerMs?.(name) ?? null,
+      () => { this.#engine.request(); }, seat.clients,
     );
     this.#health = new HealthKeeper({ env, write: () => { state?.saveHealth(this.#checker.states()); } });
     this.#engine = new Engine({

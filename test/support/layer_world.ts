@@ -26,6 +26,8 @@ export class LayerWorld {
   readonly times = new Map<string, number>();
   /** How long each took to answer clients, by "pool/backend". */
   readonly answers = new Map<string, number>();
+  /** How long each took to answer what began their flows, by "pool/backend". */
+  readonly handshakes = new Map<string, number>();
   #states: ReadonlyMap<string, BackendHealth> = new Map();
   #hear: CheckerOptions["onTransition"] = () => undefined;
   readonly checker: Checker;
@@ -35,7 +37,9 @@ export class LayerWorld {
     const options = {
       env: this.env, probe: () => Promise.reject(new Error("nobody probes here")),
       onTransition: (transition: HealthTransition) => { this.told.push(transition); }, onStep: () => { this.steps += 1; },
-      answerMs: (name: string) => this.answers.get(name) ?? null,
+      clients: {
+        answerMs: (name: string) => this.answers.get(name) ?? null, handshakeMs: (name: string) => this.handshakes.get(name) ?? null,
+      },
     };
     this.checker = lay(options, ({ onTransition }) => {
       this.#hear = onTransition;

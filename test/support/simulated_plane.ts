@@ -57,6 +57,8 @@ export class SimulatedPlane implements Dataplane {
   remembered: ReadonlyMap<string, number> | null = new Map();
   /** How long answers to clients take, by "pool/backend"; the others' are unknown. */
   readonly answers = new Map<string, number>();
+  /** The same of what begins flows. */
+  readonly handshakes = new Map<string, number>();
   /** When they were counted (monotonic). */
   countedAtMs = Infinity;
   applies = 0;
@@ -88,6 +90,7 @@ export class SimulatedPlane implements Dataplane {
   }
 
   answerMs(name: string): number | null { return this.answers.get(name) ?? null; }
+  handshakeMs(name: string): number | null { return this.handshakes.get(name) ?? null; }
 
   endProbes(): void {
     this.probesEnded += 1;

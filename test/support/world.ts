@@ -95,13 +95,13 @@ export class World {
       state: openStateDirectory(STATE, env, (message) => { this.setAside.push(message); }),
       parse: parseSketch,
       openPlane: (config) => this.#open(config),
-      startChecker: (initial, onTransition, connectThrough, onStep, answerMs) => createSlowStart({
+      startChecker: (initial, onTransition, connectThrough, onStep, clients) => createSlowStart({
         env, initial, onTransition, onStep,
         probe: (target) => {
           for (const place of target.through) connectThrough(place);
           return this.#probe(target);
         },
-      }, (below) => createFeedback({ ...below, onStep, answerMs },
+      }, (below) => createFeedback({ ...below, onStep, clients },
         (next) => createDamping(next, (last) => createOutliers(last, createChecker)))),
       file: FILE,
       first: await parseOrThrow(FILE, bytes, parseSketch),

@@ -64,6 +64,35 @@ it("goes by what clients wait for where that is known of all that take flows, an
   expect(NAMES.map((name) => world.share(name))).toEqual([100, 32, 100, 0]);
 });
 
+it("adds what handshakes with clients take to what probes take, as soon as two are known, and who had none has the median's", () => {
+  const world = scene(STEERED);
+  for (const name of NAMES) world.times.set(name, name === "web/a" ? 60 : 20);
+  world.handshakes.set("web/b", 180);
+  world.env.advanceSync(5000);
+  // One of which something is known is compared with nobody.
+  expect(NAMES.map((name) => world.share(name))).toEqual([80, 100, 100, 100]);
+  for (const name of ["web/c", "web/d"]) world.handshakes.set(name, 20);
+  world.env.advanceSync(60_000);
+  // The slow server is as slow as it was; nobody has had a handshake with it.
+  expect(world.state("web/a")?.reason).toMatch(/feedback: 5\d%, 80 ms, the pool 40 ms with clients' handshakes\)$/);
+  expect(world.state("web/b")?.reason).toMatch(/feedback: (2[5-9]|3\d)%, 200 ms, the pool 40 ms with clients' handshakes\)$/);
+  expect([world.share("web/c"), world.share("web/d")]).toEqual([100, 100]);
+  // Whom probes say nothing of has all of its share, whatever its handshakes take.
+  world.times.delete("web/b");
+  world.env.advanceSync(60_000);
+  expect(world.share("web/b")).toBe(100);
+});
+
+it("takes what clients wait for all in all before their handshakes", () => {
+  const world = scene(STEERED);
+  for (const name of NAMES) {
+    world.handshakes.set(name, name === "web/c" ? 300 : 1);
+    world.answers.set(name, name === "web/b" ? 200 : 40);
+  }
+  world.env.advanceSync(60_000);
+  expect(NAMES.map((name) => world.share(name) < 100)).toEqual([false, true, false, false]);
+});
+
 it("takes its part of what an agent has left, and counts as moved what that is", () => {
   const world = scene(STEERED);
   world.turns("web/a", { ...UP, admission: ADMISSION_MAX / 2 });

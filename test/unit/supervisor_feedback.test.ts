@@ -68,6 +68,19 @@ describe("in the XDP plane", () => {
     expect(serviceOf(world).ring.slots).toEqual(configured);
   });
 
+  it("takes slots from whoever answers clients late, though its probes are answered as soon as the others'", async () => {
+    const world = new World();
+    await world.start(SKETCH);
+    for (const name of ["web/a", "web/c"]) world.plane.handshakes.set(name, name === "web/c" ? 300 : 20);
+    await world.pass(LONG_MS);
+    expect(strangersMoved(world, "web/c", 0)).toEqual([]);
+    const { slots, configured } = serviceOf(world).ring;
+    const id = idOf(world, "web/c");
+    expect(slotsOf(slots, id).length).toBeLessThan(slotsOf(configured, id).length / 2);
+    expect(world.supervisor.status().backends.map(({ reason }) => reason)).toEqual(
+      ["connected", "connected", expect.stringMatching(/301 ms, the pool 21 ms with clients' handshakes/) as string]);
+  });
+
   it("explains it by the ring", async () => {
     const world = new World();
     await world.start(SKETCH);
