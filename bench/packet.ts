@@ -13,6 +13,7 @@ import type { VerdictName } from "../src/model/decide.ts";
 import { BpfWorld } from "../test/support/bpf_world.ts";
 import { compileProgram } from "./compile.ts";
 import { describeMachine, machineLine, median, type Machine } from "./machine.ts";
+import { REGIONS_BASE, regionCases, withPrefixes } from "./packet_regions.ts";
 import {
   AFFINITY, AFFINITY_BASE, FLOWS, FLOWS_MAX, FRAME_BYTES, hopOf, LINK_ADDRESSES, packetCases, tableOf,
   TRACKING_BASE, withMarks, type Case, type Flows, type WorldSpec,
@@ -78,7 +79,7 @@ export function benchPacket({ root, rounds, progress }: PacketBenchOptions): Pac
   const directory = mkdtempSync(join(tmpdir(), "pointsman-bench-"));
   try {
     const object = compileProgram(root, "packet_bench", directory);
-    const runners = packetCases().map((one) =>
+    const runners = [...packetCases(), ...regionCases()].map((one) =>
       runnerOf(one, worldOf(native, object, one.world, worlds)));
     for (const runner of runners) {
       const fill = runner.one.flows === "each packet a new flow";
@@ -119,7 +120,7 @@ function worldOf(
     ...(spec.affinitiesMax === undefined ? {} : { affinitiesMax: spec.affinitiesMax }),
   });
   worlds.set(spec.key, world);
-  world.fill(withMarks(tableOf(spec.text), spec.marked), {
+  world.fill(withPrefixes(withMarks(tableOf(spec.text), spec.marked), spec.regionPrefixes), {
     hop: hopOf, heartbeatNs: 1n, ringClass: "medium", linkAddresses: LINK_ADDRESSES,
   });
   return world;
@@ -203,6 +204,10 @@ Flows of 64 K clients in turn, l2, IPv4, tracking full, by whether clients are r
 times the whole time is longer then:
 
 ${markdown(["clients", ...affinityFlows(of("affinity"))], affinityRows(of("affinity")))}
+Flows of 64 K clients in turn, l2, IPv4, no tracking, by the prefixes among which a client's region is looked up, and the
+whole time as a multiple of that without regions:
+
+${markdown(["prefixes", "ns", "of none's time"], regionRows(of("regions")))}
 One packet, l2, IPv4, no tracking, through programs with more switched on than it needs:
 
 ${markdown(["switched on", "ns", "instructions", "bytes of machine code"], features)}
@@ -228,6 +233,11 @@ function trackingRows(rows: readonly PacketRow[]): string[][] {
   const against = (row: PacketRow, other: PacketRow): string =>
     median(row.wholeNs.map((ns, round) => ns / (other.wholeNs[round] ?? NaN))).toFixed(2);
   return rows.map((row) => [row.name, cell(row), against(row, none!), against(row, full!)]);
+}
+
+function regionRows(rows: readonly PacketRow[]): string[][] {
+  const none = rows.find((row) => row.name === REGIONS_BASE)!;
+  return rows.map((row) => [row.name, cell(row), median(row.wholeNs.map((ns, round) => ns / (none.wholeNs[round] ?? NaN))).toFixed(2)]);
 }
 
 function affinityFlows(rows: readonly PacketRow[]): Flows[] {

@@ -37,7 +37,7 @@ export type Flows = keyof typeof FLOWS;
 export const FRAME_BYTES = 80;
 /** Of a plane with the usual limits.flows. */
 export const FLOWS_MAX = 1_048_576;
-const FEW_FLOWS = 1024;
+export const FEW_FLOWS = 1024;
 /** Twice as many as 64 K flows take. */
 const NAT_ENTRIES = 262_144;
 const BACKENDS = 16;
@@ -52,12 +52,14 @@ export interface WorldSpec {
   readonly natFlowsMax?: number;
   /** Clients that fit, where any are remembered. */
   readonly affinitiesMax?: number;
+  /** Of clients, in the regions of its services. */
+  readonly regionPrefixes?: number;
   /** Slots that are marked, of a hundred, and whether they are changing; absent: none is. */
   readonly marked?: { readonly percent: number; readonly changing: boolean };
 }
 
 export interface Case {
-  readonly group: "forwarding" | "tracking" | "affinity" | "features" | "quic" | "verdict";
+  readonly group: "forwarding" | "tracking" | "affinity" | "regions" | "features" | "quic" | "verdict";
   readonly name: string;
   readonly world: WorldSpec;
   readonly flows: Flows;
@@ -102,6 +104,9 @@ services:
 ${services}`;
 }
 
+/** Of IPv4, at port 80. */
+export const oneServiceText = (rest: string): string => configText(service("web", 80, 4, rest));
+
 /** The pool `nobody` is down. Throws what the parser says: these configs are ours. */
 export function tableOf(text: string): ForwardingTable {
   const parsed = parseConfig("bench", new TextEncoder().encode(text));
@@ -142,7 +147,7 @@ function addressBytes(text: string): Uint8Array {
   return address.bytes;
 }
 
-function frame(family: Family, changes: Partial<FrameSpec>): Uint8Array {
+export function frame(family: Family, changes: Partial<FrameSpec>): Uint8Array {
   const made = frameOf({
     family, source: addressBytes(CLIENT[family]), destination: addressBytes(VIP[family]),
     protocol: TCP, sourcePort: 0, destinationPort: 80, flags: 0x10, ...changes,
@@ -166,10 +171,7 @@ function forwardingCases(): Case[] {
     const world: WorldSpec = {
       key: `${forwarding} ${family} ${tracking}`,
       text: configText(service("web", 80, family, rest)),
-      switches: [
-        FORWARDING_SWITCHES[forwarding], "ringClassMedium",
-        ...TRACKING_SWITCHES[tracking],
-      ],
+      switches: [FORWARDING_SWITCHES[forwarding], "ringClassMedium", ...TRACKING_SWITCHES[tracking]],
       flowsMax: tracking === "full" ? FLOWS_MAX : FEW_FLOWS,
     };
     return (Object.keys(FLOWS) as Flows[]).map((flows): Case => ({
@@ -194,11 +196,8 @@ function trackingCases(): Case[] {
   return ways.map(({ name, tracking, marked }) => ({
     group: "tracking", name, flows: "64 K flows", verdict: "TX_FORWARDED", family: 4, frame: frame(4, {}),
     world: {
-      key: `tracking ${name}`, text: configText(service("web", 80, 4, `forwarding: l2; tracking: ${tracking}`)),
-      switches: [
-        "featureL2", "ringClassMedium",
-        ...TRACKING_SWITCHES[tracking],
-      ],
+      key: `tracking ${name}`, text: oneServiceText(`forwarding: l2; tracking: ${tracking}`),
+      switches: ["featureL2", "ringClassMedium", ...TRACKING_SWITCHES[tracking]],
       flowsMax: FLOWS_MAX, ...(marked === undefined ? {} : { marked }),
     },
   }));
@@ -214,7 +213,7 @@ function clientCases(): Case[] {
   return [AFFINITY_BASE, AFFINITY].flatMap((name) => {
     const rest = `forwarding: l2; tracking: full${name === AFFINITY ? "; affinityTimeout: 1h" : ""}`;
     const world: WorldSpec = {
-      key: `affinity ${name}`, text: configText(service("web", 80, 4, rest)),
+      key: `affinity ${name}`, text: oneServiceText(rest),
       switches: ["featureL2", "ringClassMedium", "featureTracking", ...(name === AFFINITY ? ["featureAffinity"] as const : [])],
       flowsMax: FLOWS_MAX, affinitiesMax: 131_072,
     };
@@ -245,7 +244,7 @@ const allBut = (...names: Switch[]): Switch[] => ALL.filter((name) => !names.inc
 
 /** The same packet, of l2 without tracking, through programs with more and more switched on. */
 function featureCases(): Case[] {
-  const text = configText(service("web", 80, 4, "forwarding: l2; tracking: none"));
+  const text = oneServiceText("forwarding: l2; tracking: none");
   const wildcard = text.replace(VIP[4], "203.0.113.0/28").replace("port: 80", "port: any");
   const least: readonly Switch[] = ["featureL2", "ringClassMedium"];
   const sets: readonly (readonly [string, readonly Switch[], string?])[] = [

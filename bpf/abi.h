@@ -11,6 +11,8 @@
 #pragma once
 
 #include <linux/types.h>
+#include "abi_quic.h"
+#include "abi_regions.h"
 
 /* What became of a packet. The name says the action; each packet that the program sees is counted
  * under exactly one. Index of `verdict_counts`. Before a packet is known to be ours only PASS is
@@ -137,19 +139,6 @@ enum pick {
 	PICK_NONE = 0, PICK_ROUND_ROBIN, PICK_RANDOM, PICK_LEAST_CONNECTIONS, PICK_POWER_OF_TWO, PICK_BOUNDED_LOAD,
 };
 
-/* How a QUIC connection ID hides the server ID in it (draft-ietf-quic-load-balancers-21, 5.4). */
-enum quic_mode { QUIC_PLAINTEXT = 0, QUIC_SINGLE_PASS, QUIC_FOUR_PASS };
-
-/* What a connection ID said, of packets for services with SERVICE_QUIC_LB. Index of `quic_counts`. */
-enum quic_outcome {
-	QUIC_ROUTED = 0,        /* it names a backend that is alive */
-	QUIC_NO_ID,             /* too short to be QUIC, or another length than its config asks for */
-	QUIC_NO_CONFIG,         /* no config has its number */
-	QUIC_NO_SERVER,         /* nobody has the server ID */
-	QUIC_SERVER_DOWN,       /* the backend is not alive */
-	QUIC_OUTCOMES,          /* how many there are; not an outcome */
-};
-
 /* Key of `services`; and of `tunnel_ends`, with the address of a destination, the protocol that its
  * tunnel's outer header names, and the port of GUE, else 0. */
 struct service_key {
@@ -221,7 +210,11 @@ struct service_version {
 	__u8 pad;
 	__u64 affinity_id;      /* of the service, its pools and way: others' affinities are not taken for its own */
 	__u32 affinity_ms;      /* clients keep their backend until they have sent nothing for so long; 0: they do not */
-	__u8 pad2[28];          /* to 128 bytes: two cache lines */
+	__u32 regions;          /* element of `region_tables`, + 1; 0: all clients are the service's own */
+	__u64 regions_until_ns; /* CLOCK_MONOTONIC; from then on it does not count who was where before */
+	__u32 regions_before;   /* as `regions`: where clients were when a window opened */
+	__u32 asked;            /* + 1: index of the service whose region's this one is, or its own if it has regions; 0: neither */
+	__u8 pad2[8];           /* to 128 bytes: two cache lines */
 };
 
 /* What a CPU knows of the picks of one service. Element of `pick_states`. */
@@ -365,34 +358,6 @@ struct policy_key {
 	__u8 address[16];
 };
 
-/* Key of `quic_configs`. */
-struct quic_config_key {
-	__u32 service;          /* index */
-	__u32 config;           /* 0…6 */
-};
-
-/* How to read the server ID. Masks have the first byte lowest; those of the halves clear what is the
- * other half's, where the bytes are odd in number. */
-struct quic_config {
-	__u64 server_mask[2];   /* the bytes of the server ID, of the first sixteen */
-	__u64 left_mask[2];     /* ten bytes: the first half */
-	__u64 right_mask[2];    /* ten bytes from right_offset on: the other half */
-	__u8 mode;              /* enum quic_mode */
-	__u8 server_id_bytes;
-	__u8 plaintext_bytes;   /* of server ID and nonce */
-	__u8 right_offset;      /* plaintext_bytes / 2 */
-	__u8 length_encoded;    /* 1: the first byte says the length */
-	__u8 pad[3];
-	__u32 schedule[44];     /* of AES: the inverse one for a single pass, else the forward one */
-};
-
-/* Key of `quic_servers`. */
-struct quic_server_key {
-	__u8 server_id[15];     /* zeros behind it */
-	__u8 server_id_bytes;
-	__u32 service;          /* index */
-};
-
 /* Key of `probe_paths` (probe.bpf.c): where a health probe comes from. */
 struct probe_key {
 	__u8 address[16];
@@ -489,9 +454,6 @@ _Static_assert(sizeof(struct pick_state) == 16, "per-CPU values are multiples of
 _Static_assert(sizeof(struct next_hop) == 24, "two of them in a destination");
 _Static_assert(sizeof(struct destination) == 128, "two cache lines");
 _Static_assert(sizeof(struct policy_key) == 24, "32 + 32 + 128 bits");
-_Static_assert(sizeof(struct quic_config_key) == 8, "two words");
-_Static_assert(sizeof(struct quic_config) == 232, "masks, bytes and 44 words");
-_Static_assert(sizeof(struct quic_server_key) == 20, "made of two double words and a word");
 _Static_assert(sizeof(struct probe_key) == 20, "no padding that the compiler may leave unset");
 _Static_assert(sizeof(struct probe_path) == 12, "three words");
 _Static_assert(sizeof(struct settings) == 88, "eleven aligned words");

@@ -12,6 +12,7 @@
 #include "pick.h"
 #include "service_version.h"
 #include "slot.h"
+#include "untracked.h"
 
 enum { TOUCH_INTERVAL_NS = 1000000000 };
 
@@ -151,21 +152,6 @@ static __always_inline void remember(struct choice *choice)
 	choice->generation = choice->destination->generation;
 }
 
-/* Whose the flows of this slot are that nobody remembers, of those from before the window, with
- * SLOT_EXCEPTION; 0: the slot is not changing. */
-static __noinline __u32 untracked_owner(const struct packet *packet,
-					const struct service_version *version, __u32 hash)
-{
-	__u32 id;
-
-	if (version->predecessor.ring_size == 0)
-		return 0;
-	if (version->flags & SERVICE_REHASHED)
-		hash = hash_of(packet, &version->predecessor);
-	id = word_in_ring(&version->predecessor, hash) & SLOT_BACKEND_MASK;
-	return id || version->flags & SERVICE_REHASHED ? id | SLOT_EXCEPTION : 0;
-}
-
 /* A slot that is changing, and a flow that nobody remembers: what opens goes to the owner, anything
  * else to whoever owned the slot before, and both are remembered. What may not be remembered now
  * goes where its next packets will. */
@@ -218,7 +204,7 @@ static __always_inline bool is_new(const struct packet *packet,
 		return false;
 	if (packet->flow.service.protocol == IPPROTO_TCP)
 		return packet->opens;
-	return choice->now_ns >= version->changing_until_ns || !untracked_owner(packet, version, hash);
+	return !untracked_owner(packet, version, choice->service, hash, choice->now_ns);
 }
 
 /* A flow with nobody to go to is forgotten. */
@@ -260,8 +246,8 @@ static __always_inline enum verdict choose_anew(const struct packet *packet,
 		choice->flow_hash = hash;
 	choice->id = word & SLOT_BACKEND_MASK;
 	choice->destination = choice->id ? bpf_map_lookup_elem(&destinations, &choice->id) : NULL;
-	if (looks && !picks && !affine_id && choice->now_ns < version->changing_until_ns) {
-		word = untracked_owner(packet, version, hash);
+	if (looks && !picks && !affine_id) {
+		word = untracked_owner(packet, version, choice->service, hash, choice->now_ns);
 		if (word) {
 			choose_while_changing(packet, choice, word & SLOT_BACKEND_MASK);
 			looks = false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
  * What becomes of a packet, in this order: for this host or not, fragment, answer to a translated
- * flow, service, policy, orphan, connection ID, flow and ring (choice.h). Knows the maps that look-ups
+ * flow, service, policy, orphan, region, connection ID, flow and ring (choice.h). Knows the maps that look-ups
  * need; knows no byte of the frame. decide() in src/model/decide.ts is its twin: same order, same
  * verdicts, same effects.
  */
@@ -17,6 +17,7 @@
 #include "packet.h"
 #include "policy.h"
 #include "quic.h"
+#include "regions.h"
 #include "tunnel_error.h"
 
 /* The group of the longest prefix that holds the address. */
@@ -188,6 +189,7 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 	enum verdict verdict;
 	__u32 named = 0;
 	bool followed;
+	__u32 element;
 	const __u32 *service;
 
 	if (!is_for_this_host(ctx))
@@ -232,6 +234,15 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, struct packet *pa
 		verdict = decide_orphaned(choice->now_ns);
 		if (verdict != VERDICT_CONTINUE)
 			return verdict;
+	}
+	if (feature_regions && version->regions) {
+		element = element_of(choice->service, version);
+		element = regional_element(high_of(&packet->flow), low_of(&packet->flow), version->regions, choice->service,
+					   otherwise(element, element));
+		choice->service = element / 2;
+		version = bpf_map_lookup_elem(&service_versions, &element);
+		if (!version)
+			return DROP_NO_BACKEND;
 	}
 	if (feature_quic_lb && version->flags & SERVICE_QUIC_LB && packet->role == ROLE_PACKET)
 		named = named_by_cid(ctx, packet, choice->service);

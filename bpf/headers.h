@@ -62,6 +62,15 @@ static __always_inline void copy_address(void *to, const void *from)
 	((word *)to)[3] = ((const word *)from)[3];
 }
 
+static __always_inline void copy_flow_key(struct flow_key *to, const struct flow_key *from)
+{
+	double_word *target = (double_word *)to;
+	const double_word *source = (const double_word *)from;
+
+	for (int i = 0; i < 5; i++)
+		target[i] = source[i];
+}
+
 static __always_inline void map_ipv4(void *to, __be32 address)
 {
 	((word *)to)[0] = 0;

@@ -23,6 +23,7 @@ const volatile bool feature_nat = true;
 const volatile bool feature_mss_clamp = true;
 const volatile bool feature_tunnel_variation = true;
 const volatile bool feature_wildcard = true;
+const volatile bool feature_regions = true;
 const volatile bool feature_tracking = true;
 const volatile bool feature_pick = true;
 const volatile bool feature_affinity = true;

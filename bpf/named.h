@@ -72,8 +72,7 @@ static __noinline int name_alternates(const struct packet *packet,
 		name(choice, choice->entry->other & FLOW_OTHER_MASK, room);
 	hash = hash_of(packet, &version->scheme);
 	name(choice, word_in_ring(&version->scheme, hash) & SLOT_BACKEND_MASK, room);
-	if (choice->now_ns < version->changing_until_ns)
-		name(choice, untracked_owner(packet, version, hash) & SLOT_BACKEND_MASK, room);
+	name(choice, untracked_owner(packet, version, choice->service, hash, choice->now_ns) & SLOT_BACKEND_MASK, room);
 	if (choice->alternates[0])
 		choice->named_words |= words_for_names(choice->destination, choice->alternates[1] ? 2 : 1);
 	return 0;

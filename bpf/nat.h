@@ -75,15 +75,6 @@ static __always_inline void copy_macs(void *to, const void *from)
 	((word *)to)[2] = ((const word *)from)[2];
 }
 
-static __always_inline void copy_flow_key(struct flow_key *to, const struct flow_key *from)
-{
-	double_word *target = (double_word *)to;
-	const double_word *source = (const double_word *)from;
-
-	for (int i = 0; i < 5; i++)
-		target[i] = source[i];
-}
-
 /* The source that a new flow tries as its number `probe`; false: there is none. */
 static __always_inline bool pick_source(struct nat_claim *claim, __u64 ports, __u32 probe)
 {

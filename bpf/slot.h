@@ -9,24 +9,30 @@
 #include "maps.h"
 #include "packet.h"
 
-static __always_inline __u32 flow_hash_of(const struct packet *packet,
-					  const struct slot_scheme *scheme)
+static __always_inline __u32 five_tuple_hash(const struct flow_key *flow, const struct slot_scheme *scheme)
 {
-	const struct flow_key *flow = &packet->flow;
-
 	return flow_hash(scheme->hash_seed, flow->source, flow->source_port, flow->service.address,
 			 flow->service.port, flow->service.protocol);
 }
 
-static __always_inline __u32 hash_of(const struct packet *packet, const struct slot_scheme *scheme)
+static __always_inline __u32 flow_hash_of(const struct packet *packet,
+					  const struct slot_scheme *scheme)
 {
-	const struct flow_key *flow = &packet->flow;
+	return five_tuple_hash(&packet->flow, scheme);
+}
 
+static __always_inline __u32 hash_of_flow(const struct flow_key *flow, const struct slot_scheme *scheme)
+{
 	if (feature_source_hash && scheme->hash_input == HASH_SOURCE_IP)
 		return source_hash(scheme->hash_seed, flow->source,
-				   packet->family == 4 ? 96 + scheme->source_prefix_ipv4
-						       : scheme->source_prefix_ipv6);
-	return flow_hash_of(packet, scheme);
+				   is_ipv4_mapped(flow->source) ? 96 + scheme->source_prefix_ipv4
+								: scheme->source_prefix_ipv6);
+	return five_tuple_hash(flow, scheme);
+}
+
+static __always_inline __u32 hash_of(const struct packet *packet, const struct slot_scheme *scheme)
+{
+	return hash_of_flow(&packet->flow, scheme);
 }
 
 #define WORD_OF(rings, slots_max)                                             \

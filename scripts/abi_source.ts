@@ -1,6 +1,8 @@
-// Where the ABI comes from: the names declared in bpf/abi.h and its kin, and the compiled objects that must
+// Where the ABI comes from: the names declared in bpf/abi.h and its parts, and the compiled objects that must
 // agree on them. Knows objects as bytes; writes nothing.
 
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { btfOfObject, dataSectionNamed, typeAt } from "../src/dataplane/xdp/btf.ts";
 import type { Btf } from "../src/dataplane/xdp/btf.ts";
 import { parseElf } from "../src/dataplane/xdp/elf.ts";
@@ -27,12 +29,11 @@ import type { ProgramLayout } from "./abi_writer.ts";
  */
 const ANCHOR = /^_*anchor/;
 
-/** Where structs and enums of maps are declared. */
-const ABI_HEADERS = ["bpf/abi.h", "bpf/abi_answers.h"];
-
-/** All of these headers, one after the other; `read` has the text of one. */
-export function abiHeader(read: (path: string) => string): string {
-  return ABI_HEADERS.map(read).join("\n");
+/** The text of bpf/abi.h and of its parts, one behind the other. */
+export function abiHeaders(root: string): string {
+  const directory = join(root, "bpf");
+  const names = readdirSync(directory).filter((name) => /^abi(?:_\w+)?\.h$/.test(name)).sort();
+  return names.map((name) => readFileSync(join(directory, name), "utf8")).join("\n");
 }
 
 /** The structs and enums that the header declares, in its order. */

@@ -4,7 +4,7 @@
 
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { abiHeader, generateAbi } from "./abi_source.ts";
+import { abiHeaders, generateAbi } from "./abi_source.ts";
 import { fillBlocks, verdictTable } from "./document_blocks.ts";
 
 export interface GenerateOptions {
@@ -62,7 +62,7 @@ function listGenerated({ root, programs }: GenerateOptions): Generated[] {
   return [
     {
       path: "src/dataplane/xdp/abi.gen.ts",
-      produce: () => (programs ? produceAbi(root, abiHeader(read)) : null),
+      produce: () => (programs ? produceAbi(root, abiHeaders(root)) : null),
     },
     { path: "schema/pointsman.schema.json", produce: produceSchema },
     { path: "docs/config.md", produce: produceReference },

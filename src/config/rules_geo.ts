@@ -2,13 +2,12 @@
 // clients, whether any client has two, and what does not go with it. Each rule is a function of the draft.
 // Must never read a database.
 
-import { LOOKED_UP_IN_PROXY } from "../model/features.ts";
 import type { Draft, DraftService } from "./draft.ts";
 import { checkPrefix, readPrefix } from "./formats.ts";
 import { valueAt } from "./explain.ts";
 import { pathText, quoted } from "./problem.ts";
 import type { Finding, Path } from "./problem.ts";
-import { error, repeats, serviceName, warning } from "./rules_names.ts";
+import { error, repeats, warning } from "./rules_names.ts";
 import type { Rule } from "./rules_names.ts";
 
 type Fields = NonNullable<DraftService["fields"]["geo"]>;
@@ -91,14 +90,6 @@ function* contradictions(draft: Draft): Iterable<Finding> {
   }
 }
 
-function* lookedUpElsewhere(draft: Draft): Iterable<Finding> {
-  if (draft.dataplane.mode === "proxy") return;
-  for (const { service, path } of geos(draft)) {
-    yield { ...warning(path, `${LOOKED_UP_IN_PROXY}, and the XDP plane leaves ${serviceName(service)} out`,
-      "with mode: auto, the proxy plane serves all"), at: "key" };
-  }
-}
-
 export const GEO_RULES: readonly Rule[] = [
-  distinctRegions, emptyRegions, repeatedPlaces, databases, foreignNetworks, contradictions, lookedUpElsewhere,
+  distinctRegions, emptyRegions, repeatedPlaces, databases, foreignNetworks, contradictions,
 ];

@@ -11,7 +11,9 @@ import { compareKeys } from "./permutation.ts";
 import { ruledPools, ruleWarnings } from "./pool_rules.ts";
 import { rememberLimits } from "./remember_pace.ts";
 import { quicRouting } from "./quic_servers.ts";
-import { formatServiceAddress, singlePort } from "./service_address.ts";
+import { regionKey, serviceKey, singlePort } from "./service_address.ts";
+import { followSlots, slotsOf } from "./slot_changes.ts";
+import type { Claims, Previous } from "./slot_changes.ts";
 import type { RingMember, RingMemo } from "./table_ring.ts";
 import { createRingMemo, saysSorry, takesFlows } from "./table_ring.ts";
 import { affinityOf } from "./affinity.ts";
@@ -19,15 +21,10 @@ import { isPickAlgorithm, isSteered, pickWeight } from "./pick.ts";
 import type { Picking } from "./pick.ts";
 import { poolsOf } from "./split.ts";
 import { trackingOf } from "./flow_decide.ts";
-import { isSameScheme, schemeOf } from "./slot.ts";
-import { nextStates, rememberedSinceNs, SETTLED } from "./slot_states.ts";
-import type { NextSlots, PublishedSlots, SlotStates, SlotSweep, SlotTimes } from "./slot_states.ts";
-import type { Destination, ForwardingTable, Intent, Ledger, Service, SplitPart } from "./table.ts";
+import { SETTLED } from "./slot_states.ts";
+import type { Destination, ForwardingTable, Intent, Service, SplitPart } from "./table.ts";
 import { ADMISSION_MAX } from "./table.ts";
 import { xxh64 } from "./xxh64.ts";
-
-/** Who has which number, of a ledger. */
-type Claims = Pick<Ledger, "destinations" | "services">;
 
 /** One backend as one service has it configured. */
 interface Member {
@@ -50,31 +47,6 @@ interface Membership {
   /** In key order, which is the order of everything that is computed from them. */
   readonly members: readonly Member[];
   readonly warnings: readonly string[];
-}
-
-/** What ids and indexes are promised, and how many tables there were. */
-export interface Previous {
-  readonly ledger: Ledger;
-  readonly generation: number;
-  /** Absent: no slot is changing, as where connections end in this process and none is moved. */
-  readonly changes?: SlotChanges;
-}
-
-/** What is known of the slots since the last table. */
-export interface SlotChanges extends Pick<SlotTimes, "nowMs"> {
-  /** What packets are sent by. Of the last table, unless that was published in part or not at all. */
-  readonly shown: Pick<Ledger, "destinations" | "slots">;
-  /** By service key: what the last walk over the flow table found. */
-  readonly sweeps: ReadonlyMap<string, SlotSweep>;
-}
-
-/** "tcp 203.0.113.10:443", what a service's index belongs to; of one region "tcp 203.0.113.10:443 @eu". */
-export function serviceKey(service: ServiceConfig): string {
-  return keyForRegion(service, service.region?.name ?? null);
-}
-
-function keyForRegion(service: ServiceConfig, region: string | null): string {
-  return `${service.protocol} ${formatServiceAddress(service)}${region === null ? "" : ` @${region}`}`;
 }
 
 /** What a backend's permutation is made of, in the ring of this service. */
@@ -118,7 +90,7 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
     destinations: claimDestinations(previous.ledger.destinations, wanted, limit, destinationIds(limit)),
     services: claimServices(previous.ledger.services, config.services.map(serviceKey), config.limits.services),
   };
-  const follow = followSlots(previous, claimed.destinations);
+  const follow = followSlots(previous, claimed, config.services.map(serviceKey));
   const ruled = ruledPools(intent);
   for (const [pool, each] of ruled) warnings.push(...ruleWarnings(pool, each));
   const destinations = new Map<number, Destination>();
@@ -142,80 +114,9 @@ export function compile(intent: Intent, previous: Previous, memo: RingMemo = cre
     affinitiesMax: services.some(({ affinity }) => affinity !== null) ? config.limits.affinities : 0,
     remember: rememberLimits(config.limits.flows, services.map((service) =>
       ({ ...service.config, tracking: trackingOf(service) }))),
-    ledger: { ...claimed, slots: slotsOf(services, previous) },
+    ledger: { ...claimed, slots: slotsOf(services, previous, claimed) },
     warnings,
   };
-}
-
-/** Gives each service the states that its slots come into. */
-function followSlots(
-  { generation, changes, ledger: { services: knownServices } }: Previous, destinations: Ledger["destinations"],
-): (service: Service) => Service {
-  if (changes === undefined) return (service) => service;
-  const { nowMs, shown, sweeps } = changes;
-  const times = { nowMs, reused: reusedIds(shown.destinations, destinations), generation: generation + 1 };
-  const made: MadeStates[] = [];
-  return (service) => {
-    const key = serviceKey(service.config);
-    const isBack = !shown.slots.has(key) && knownServices.has(key);
-    const step = { previous: shown.slots.get(key) ?? null, next: { ...nextSlots(service), isBack }, sweep: sweeps.get(key) ?? null };
-    // Services of one pool have one ring: what its slots come into is made once, and is one object.
-    let known = made.find((each) => isSameStep(each, step));
-    if (known === undefined) {
-      known = { ...step, states: nextStates(step.previous, step.next, times, step.sweep) };
-      made.push(known);
-    }
-    const { states } = known;
-    const since = rememberedSinceNs(step.previous, step.next, times);
-    return states === service.states && since === 0n ? service : { ...service, states, rememberedSinceNs: since };
-  };
-}
-
-/** What nextStates() is a function of, beside the time. */
-interface SlotStep {
-  readonly previous: PublishedSlots | null;
-  readonly next: NextSlots;
-  readonly sweep: SlotSweep | null;
-}
-
-interface MadeStates extends SlotStep {
-  readonly states: SlotStates;
-}
-
-function isSameStep(a: SlotStep, b: SlotStep): boolean {
-  if (a.previous === null || b.previous === null) {
-    return a.previous === b.previous && a.next.tracking === b.next.tracking && a.next.isBack === b.next.isBack
-      && a.next.owners.length === b.next.owners.length;
-  }
-  return a.sweep === null && b.sweep === null
-    && a.previous.states === b.previous.states && a.previous.owners === b.previous.owners
-    && a.previous.tracking === b.previous.tracking && isSameScheme(a.previous.scheme, b.previous.scheme)
-    && a.next.owners === b.next.owners && a.next.tracking === b.next.tracking
-    && a.next.tellsOpening === b.next.tellsOpening && a.next.windowMs === b.next.windowMs
-    && isSameScheme(a.next.scheme, b.next.scheme);
-}
-
-function slotsNow(service: Service): Omit<PublishedSlots, "states" | "rememberedSinceNs"> {
-  const { flowIdleMs } = service.config;
-  return { scheme: schemeOf(service), owners: service.ring.slots, tracking: trackingOf(service), flowIdleMs };
-}
-
-function nextSlots(service: Service): Omit<NextSlots, "isBack"> {
-  const { protocol, changeWindowMs } = service.config;
-  return { ...slotsNow(service), tellsOpening: protocol === "tcp", windowMs: changeWindowMs };
-}
-
-function slotsOf(services: readonly Service[], { changes }: Previous): Ledger["slots"] {
-  if (changes === undefined) return new Map();
-  return new Map(services.map((service) =>
-    [serviceKey(service.config), { ...slotsNow(service), states: service.states, rememberedSinceNs: service.rememberedSinceNs }]));
-}
-
-/** Ids that have another identity from now on. */
-function reusedIds(before: Ledger["destinations"], after: Ledger["destinations"]): ReadonlySet<number> {
-  const owners = new Map([...before].map(([identity, { id }]) => [id, identity]));
-  return new Set([...after].flatMap(([identity, { id, live }]) =>
-    live && owners.has(id) && owners.get(id) !== identity ? [id] : []));
 }
 
 // Configs are immutable, and health changes far more often than they do.
@@ -303,7 +204,8 @@ function compileService(
     split: made.split,
     regions: config.geo === null ? null : {
       prefixes: config.geo.prefixes,
-      services: config.geo.regions.map(({ name }) => ledger.services.get(keyForRegion(config, name))!),
+      services: config.geo.regions.map(({ name }) => ledger.services.get(regionKey(config, name))!),
+      before: null,
     },
     states: SETTLED,
     rememberedSinceNs: 0n,

@@ -13,7 +13,7 @@ export function stateSteps(
 ): ExplainStep[] {
   const tracking = trackingOf(service);
   if (tracking === "none") return [];
-  const before = untrackedOwner(service, packet, slot, nowNs);
+  const before = untrackedOwner(table, service, packet, slot, nowNs);
   if (before !== null) {
     const seconds = (service.states.changingUntilNs - nowNs) / 1_000_000_000n;
     const owner = table.destinations.get(before)?.name ?? "nobody";

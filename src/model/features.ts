@@ -29,8 +29,6 @@ export const KEEPS_FAMILY = "the XDP plane's fullnat keeps the IP version";
 export const STEERS_BY_PROBES = "the XDP plane goes by how long probes take, and with nat and fullnat clients' handshakes: "
   + "least-response-time needs probes there";
 
-export const LOOKED_UP_IN_PROXY = "only the proxy plane looks up where clients are";
-
 /** A service, with what it asks for: "web (fullnat)". */
 export interface Refused {
   readonly service: string;
@@ -40,9 +38,7 @@ export interface Refused {
 /** Services that the XDP plane cannot serve, or not as they are meant. */
 export function refusedByXdp({ services, pools }: Pick<Config, "services" | "pools">): Refused[] {
   return services.flatMap((service): Refused[] => {
-    const { name, forwarding, algorithm, network, geo, region } = service;
-    if (region !== null) return []; // what is refused of the service itself
-    if (geo !== null) return [{ service: `${name} (geo)`, why: LOOKED_UP_IN_PROXY }];
+    const { name, forwarding, algorithm, network } = service;
     const used = pools.filter((pool) => usesPool(service, pool.name));
     const isUnprobed = used.some(({ health }) => health.type === "none");
     if (isSteered(algorithm, "xdp") && isUnprobed) return [{ service: `${name} (${algorithm})`, why: STEERS_BY_PROBES }];
@@ -104,7 +100,7 @@ export const FEATURES = {
   },
   "services[].algorithm": { xdp: { partly: STEERS_BY_PROBES }, proxy: "honoured" },
   "services[].split": { xdp: "honoured", proxy: "honoured" },
-  "services[].geo": { xdp: { partly: LOOKED_UP_IN_PROXY }, proxy: "honoured" },
+  "services[].geo": { xdp: "honoured", proxy: "honoured" },
   "services[].gue": {
     xdp: {
       l2: NO_GUE, ipip: NO_GUE, gue: "honoured", gre: NO_GUE, nat: NO_GUE, fullnat: NO_GUE,

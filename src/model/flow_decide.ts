@@ -13,6 +13,7 @@ import { TOUCH_INTERVAL_NS } from "./nat_decide.ts";
 import type { ServiceConfig, Tracking } from "./config.ts";
 import type { RememberKind } from "./remember_pace.ts";
 import { PROTOCOL_NUMBERS } from "./service_address.ts";
+import { serviceBefore } from "./service_lookup.ts";
 import { schemeOf, slotBy, slotFor } from "./slot.ts";
 import type { SlotInput } from "./slot.ts";
 import { isChanging, isRehashed } from "./slot_states.ts";
@@ -88,7 +89,7 @@ function withAlternates(
   const remembers = decision.effects.some(({ kind }) => kind === "remember");
   const owners = [
     remembers ? 0 : state.flow?.other ?? 0,
-    service.ring.slots[slot] ?? 0, untrackedOwner(service, packet, slot, state.nowNs) ?? 0,
+    service.ring.slots[slot] ?? 0, untrackedOwner(table, service, packet, slot, state.nowNs) ?? 0,
   ];
   const alternates = nameable(table, state, destination, owners);
   const [other] = alternates;
@@ -176,7 +177,7 @@ export function chooseAnew(table: ForwardingTable, state: State, packet: Packet,
   const { picking } = service;
   if (picking === null || state.pick === undefined || packet.kind === "icmp-error") return chooseByRing(table, state, packet, service);
   const at = slotFor(service, packet);
-  if (!isNew(packet, service, at.slot, state.nowNs)) return chooseByRing(table, state, packet, service);
+  if (!isNew(table, packet, service, at.slot, state.nowNs)) return chooseByRing(table, state, packet, service);
   const { destination, slot, turn } = pick(table, service, picking, state.pick(service), at.slot);
   const how: How = { by: "pick", hash: at.hash, slot };
   const turns: readonly Effect[] = turn === undefined ? NO_EFFECTS : [{ kind: "take-turn", next: turn }];
@@ -188,9 +189,9 @@ export function chooseAnew(table: ForwardingTable, state: State, packet: Packet,
 }
 
 /** A datagram without an entry may be of a flow from before the window. */
-function isNew(packet: Packet, service: Service, slot: number, nowNs: bigint): boolean {
+function isNew(table: ForwardingTable, packet: Packet, service: Service, slot: number, nowNs: bigint): boolean {
   if (packet.protocol === PROTOCOL_NUMBERS.tcp) return opensConnection(packet);
-  return untrackedOwner(service, packet, slot, nowNs) === null;
+  return untrackedOwner(table, service, packet, slot, nowNs) === null;
 }
 
 function chooseByRing(
@@ -205,7 +206,7 @@ function chooseByRing(
     const holder = flowHolder(table, state, packet, service);
     if (holder !== null) return { ...followFlow(state, packet, service, holder), tracking: "followed" };
   }
-  const before = untrackedOwner(service, packet, at.slot, state.nowNs);
+  const before = untrackedOwner(table, service, packet, at.slot, state.nowNs);
   if (before !== null) return whileChanging(table, state, packet, service, { ...at, before });
   if (tracking === "full") return forgetting(byOwner(table, state, packet, service, { ...at, remembers: true }), state);
   // Another flow from now on, also when the backend of the old one comes back: datagrams whose backend is
@@ -234,10 +235,20 @@ function byOwner(
   return leave(state, service, owner, remembers ? [remembering(owner, packet)] : NO_EFFECTS, how);
 }
 
-/** Whose the untracked flows of a changing slot are (0: nobody's); null: the slot is not changing. */
+/**
+ * Whose the untracked flows are (0: nobody's) of a slot that is changing, or of a client that came to another region: for it
+ * all slots are. Null: neither is.
+ */
 export function untrackedOwner(
-  service: Service, packet: SlotInput, slot: number, nowNs: bigint,
+  table: ForwardingTable, service: Service, packet: SlotInput, slot: number, nowNs: bigint,
 ): number | null {
+  const former = serviceBefore(table, service, packet.source, nowNs);
+  if (former === null) return changingOwner(service, packet, slot, nowNs);
+  const at = slotFor(former, packet);
+  return changingOwner(former, packet, at.slot, nowNs) ?? former.ring.slots[at.slot] ?? 0;
+}
+
+function changingOwner(service: Service, packet: SlotInput, slot: number, nowNs: bigint): number | null {
   const { states } = service;
   if (states.predecessor === null) return null;
   const { scheme, owners } = states.predecessor;

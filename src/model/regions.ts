@@ -40,7 +40,7 @@ export class RegionPrefixes {
   readonly key: string;
   /** Null: no database, but networks alone. */
   readonly source: RegionSource | null;
-  /** Four words for each prefix, the first of the address first. */
+  readonly columns: RegionColumns;
   readonly #starts: Uint32Array;
   readonly #bits: Uint8Array;
   readonly #regions: Uint8Array;
@@ -48,6 +48,7 @@ export class RegionPrefixes {
   constructor(key: string, source: RegionSource | null, columns: RegionColumns) {
     this.key = key;
     this.source = source;
+    this.columns = columns;
     this.#starts = columns.starts;
     this.#bits = columns.bits;
     this.#regions = columns.regions;
@@ -118,6 +119,7 @@ export class RegionPrefixes {
 
 /** The prefixes by column, as they travel between threads. */
 export interface RegionColumns {
+  /** Four words for each prefix, the first of the address first. */
   readonly starts: Uint32Array;
   readonly bits: Uint8Array;
   readonly regions: Uint8Array;

@@ -16,6 +16,12 @@ export interface ServiceAddress {
   readonly ports: PortRange;
 }
 
+/** What tells a service from any other. */
+export interface KeyedService extends ServiceAddress {
+  readonly protocol: "tcp" | "udp";
+  readonly region: { readonly name: string } | null;
+}
+
 export const PORT_MAX = 65_535;
 /** Port 0 too, which no socket has but a packet may. */
 export const ANY_PORT: PortRange = { from: 0, to: PORT_MAX };
@@ -96,4 +102,14 @@ export function parsePorts(text: string): PortRange | null {
   const to = Number(match[2] ?? match[1]);
   if (to > PORT_MAX || from > to || (from === to && match[2] !== undefined)) return null;
   return { from, to };
+}
+
+/** "tcp 203.0.113.10:443", what a service's index belongs to; of one region "tcp 203.0.113.10:443 @eu". */
+export function serviceKey(service: KeyedService): string {
+  return regionKey(service, service.region?.name ?? null);
+}
+
+/** The same of the service for the clients of this region; null: the service itself. */
+export function regionKey(service: Omit<KeyedService, "region">, region: string | null): string {
+  return `${service.protocol} ${formatServiceAddress(service)}${region === null ? "" : ` @${region}`}`;
 }

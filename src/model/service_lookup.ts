@@ -6,6 +6,7 @@
 import {
   compareSpecificity, holdsAddress, holdsPort, isExact, PROTOCOL_NUMBERS, singleAddress,
 } from "./service_address.ts";
+import { regionBefore } from "./region_changes.ts";
 import { NOWHERE } from "./regions.ts";
 import type { ForwardingTable, Service } from "./table.ts";
 
@@ -17,6 +18,7 @@ interface TableIndex {
   /** Addresses that services have alone. */
   readonly addresses: ReadonlySet<string>;
   readonly byNumber: ReadonlyMap<number, Service>;
+  readonly byName: ReadonlyMap<string, Service>;
 }
 
 /** Tables are immutable, so an index of one stays right for as long as the table lives. */
@@ -50,6 +52,21 @@ export function serviceFor(table: ForwardingTable, service: Service, client: Uin
   return indexOf(table).byNumber.get(service.regions!.services[region - 1]!) ?? service;
 }
 
+/**
+ * The service that a client was of when the window of its regions opened, if that is another one than now and is there
+ * still; null: nothing changes for it, or no longer.
+ */
+export function serviceBefore(table: ForwardingTable, service: Service, client: Uint8Array, nowNs: bigint): Service | null {
+  const { byNumber, byName } = indexOf(table);
+  const asked = service.config.region === null ? service : byName.get(service.config.region.service);
+  const before = asked?.regions?.before ?? null;
+  if (asked === undefined || before === null || nowNs >= before.untilNs) return null;
+  const region = regionBefore(before, client);
+  if (region === null) return null;
+  const former = region === NOWHERE ? asked : byNumber.get(before.services[region - 1] ?? -1);
+  return former === undefined || former === service ? null : former;
+}
+
 /** A service and those of its regions: whoever has its flows. */
 export function everyRegion(table: ForwardingTable, service: Service): Service[] {
   const { byNumber } = indexOf(table);
@@ -74,7 +91,8 @@ function indexOf(table: ForwardingTable): TableIndex {
   }
   wildcards.sort((a, b) => compareSpecificity(a.config, b.config));
   const byNumber = new Map(table.services.map((service) => [service.index, service]));
-  const index = { exact, wildcards, addresses, byNumber };
+  const byName = new Map(table.services.map((service) => [service.name, service]));
+  const index = { exact, wildcards, addresses, byNumber, byName };
   indexes.set(table, index);
   return index;
 }

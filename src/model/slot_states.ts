@@ -10,6 +10,7 @@
 // slot is the untracked owner's, and of any other slot the owner's.
 
 import type { Tracking } from "./config.ts";
+import type { PublishedRegions } from "./region_changes.ts";
 import { contentKey } from "./ring_content.ts";
 import { isSameScheme } from "./slot.ts";
 import type { SlotScheme } from "./slot.ts";
@@ -65,6 +66,8 @@ export interface PublishedSlots {
   /** As of the service. */
   readonly rememberedSinceNs: bigint;
   readonly states: SlotStates;
+  /** Who has which of its clients. Absent: all are its own. */
+  readonly regions?: PublishedRegions;
 }
 
 /** The same of the table that is being made. */

@@ -7,6 +7,7 @@ import type { Config, Forwarding, Gue, OrphanAction, ServiceConfig, Subset } fro
 import type { Plane } from "./features.ts";
 import type { NatTable } from "./nat.ts";
 import type { Picking } from "./pick.ts";
+import type { RegionsBefore } from "./region_changes.ts";
 import type { RegionPrefixes } from "./regions.ts";
 import type { RememberLimits } from "./remember_pace.ts";
 import type { QuicRouting } from "./quic_route.ts";
@@ -148,6 +149,8 @@ export interface ServiceRegions {
   readonly prefixes: RegionPrefixes | null;
   /** By number of the region, less one: index of the service that has its clients. */
   readonly services: readonly number[];
+  /** While clients that came to another region may have flows that nobody remembers; null: no window is open. */
+  readonly before: RegionsBefore | null;
 }
 
 export interface Service {

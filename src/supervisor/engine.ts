@@ -13,6 +13,7 @@ import type { Checker } from "../health/checker.ts";
 import { compile } from "../model/compile.ts";
 import type { Config } from "../model/config.ts";
 import { LedgerFull } from "../model/ledger.ts";
+import { nextDeadlineMs } from "../model/slot_changes.ts";
 import type { ForwardingTable, Intent, Ledger, Override } from "../model/table.ts";
 import { createRingMemo } from "../model/table_ring.ts";
 import type { AcceptedConfig } from "./accepted.ts";
@@ -337,10 +338,8 @@ export class Engine {
     this.#table = table;
     this.#promised.isPublished = true;
     this.#awaitWindows(table);
-    this.#lastApply = {
-      atMs: clock.wallMs(), durationMs, steps: report.steps, generation: table.generation,
-      error: null, retryAtMs: null,
-    };
+    const { steps } = report;
+    this.#lastApply = { atMs: clock.wallMs(), durationMs, steps, generation: table.generation, error: null, retryAtMs: null };
     const fields = { generation: table.generation, steps: report.steps, durationMs, sinceVerdictMs };
     const names = rebuilt.map((each) => each.name);
     if (report.steps === 0) {
@@ -354,9 +353,9 @@ export class Engine {
   #awaitWindows({ services }: ForwardingTable): void {
     const { clock } = this.#options.env;
     this.#cancelWindow?.();
-    const nextMs = Math.min(...services.map(({ states }) => states.nextDeadlineMs ?? Infinity));
-    this.#cancelWindow = nextMs === Infinity ? null
-      : clock.after(Math.max(0, nextMs - clock.monotonicMs()) + WINDOWS_GATHER_MS, () => { this.#loop.request(); });
+    const nextMs = nextDeadlineMs(services);
+    const laterMs = Math.max(0, nextMs - clock.monotonicMs()) + WINDOWS_GATHER_MS;
+    this.#cancelWindow = nextMs === Infinity ? null : clock.after(laterMs, () => { this.#loop.request(); });
   }
 
   #tellWarnings(table: ForwardingTable): void {

@@ -3,7 +3,7 @@
 
 import type { Movement, Plan } from "../api/schemas.ts";
 import type { Counters } from "../dataplane/dataplane.ts";
-import { serviceKey } from "../model/compile.ts";
+import { serviceKey } from "../model/service_address.ts";
 import { trackingOf } from "../model/flow_decide.ts";
 import { amountOf, NO_FLOWS, sumOfAmounts, UNKNOWN_AMOUNT, type FlowAmount } from "../model/held_flows.ts";
 import { translates } from "../model/nat.ts";

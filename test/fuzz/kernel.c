@@ -304,8 +304,9 @@ static void write_inner(struct map *map, const struct write *write)
 	__u32 index = *(const __u32 *)write->key;
 
 	*inner = (struct map){ .id = inner, .name = map->name, .type = BPF_MAP_TYPE_ARRAY,
-			       .key_size = 4, .value_size = write->size, .entries_max = 1 };
-	memcpy(element(inner, 0), write->value, write->value_size);
+			       .key_size = 4, .value_size = write->size,
+			       .entries_max = write->value_size > write->size ? (write->value_size + write->size - 1) / write->size : 1 };
+	write_memory(inner, write->value, write->value_size);
 	element(map, index);
 	map->elements[index] = (__u8 *)inner;
 }

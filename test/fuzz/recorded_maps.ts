@@ -28,10 +28,13 @@ class RecordedMap implements BpfMap {
   memory: Uint8Array | null = null;
   capacity = 0;
   readonly #bytes: number;
+  /** Of one element. */
+  readonly size: number;
 
-  constructor(name: string, bytes = MEMORY_BYTES) {
+  constructor(name: string, bytes = MEMORY_BYTES, elements = 1) {
     this.name = name;
-    this.#bytes = bytes;
+    this.size = bytes;
+    this.#bytes = bytes * elements;
   }
 
   update(key: Uint8Array, value: Uint8Array): void {
@@ -85,10 +88,6 @@ class RecordedMap implements BpfMap {
     }
     return found;
   }
-
-  get size(): number {
-    return this.#bytes;
-  }
 }
 
 const ZEROS = new Uint8Array(1 << 16);
@@ -128,7 +127,7 @@ export class Recording {
       programInfo: refuse, testRun: refuse, pinProgram: refuse,
     };
     return {
-      BpfMap: { create: ({ name, valueSize }) => new RecordedMap(name, valueSize), open: refuse },
+      BpfMap: { create: ({ name, valueSize, maxEntries }) => new RecordedMap(name, valueSize, maxEntries), open: refuse },
       BpfObject: { open: () => object },
       XdpLink: { attach: refuse, open: refuse },
       RingBuffer: { open: refuse },

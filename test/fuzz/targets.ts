@@ -13,6 +13,9 @@ import { LOCAL_ADDRESSES, VIRTUAL_ADDRESSES, prefixKey } from "../support/decap_
 import { readGolden } from "../support/golden_packets.ts";
 import type { Golden } from "../support/golden_packets.ts";
 import { BPF_DIRECTORY } from "../support/kernel.ts";
+import { RegionPrefixes } from "../../src/model/regions.ts";
+import { SETTLED } from "../../src/model/slot_states.ts";
+import { regionColumns } from "../../src/geo/prefixes.ts";
 import { PICKS } from "../support/random_tables.ts";
 import { encodeInput } from "./inputs.ts";
 import { Recording } from "./recorded_maps.ts";
@@ -32,6 +35,8 @@ interface World {
   readonly by?: XdpPick;
   /** Clients are remembered, of which the second frame of an input may be one. */
   readonly affinity?: Service["affinity"];
+  /** Clients are in one of two regions, or in none, and were elsewhere until lately. */
+  readonly hasRegions?: true;
   readonly ringClass?: Surroundings["ringClass"];
   readonly tunnelSourceMask?: number;
   /** The others take every frame for their own. */
@@ -50,15 +55,18 @@ const WORLDS: readonly World[] = [
     service: { hash: "source-ip", tracking: "full" },
   },
   { orphan: "keep", affinity: { id: 1n, timeoutMs: 60_000 }, service: { tracking: "full", sourcePrefix: { ipv4: 20, ipv6: 48 } } },
+  { orphan: "keep", hasRegions: true, service: { tracking: "minimal" } },
   ...PICKS.map((by) => ({ orphan: "keep" as const, by, service: { algorithm: by, tracking: "full" as const } })),
 ];
 
+/** As BpfWorld has room for. */
+const SERVICES_MAX = 512;
 const golden = readGolden();
 /** As kernel.c has it. */
 const INGRESS = 1;
 
 function worldOf(
-  { orphan, service = {}, by, affinity = null, ringClass = "small", tunnelSourceMask = 0, hasLinkAddresses }: World,
+  { orphan, service = {}, by, affinity = null, ringClass = "small", tunnelSourceMask = 0, hasLinkAddresses, hasRegions }: World,
 ): Write[] {
   const recording = new Recording();
   const object = join(BPF_DIRECTORY, "pointsman.bpf.o");
@@ -66,13 +74,33 @@ function worldOf(
     object, switches: {}, flowsMax: 1024, devices: [1],
   });
   const table = golden.table(orphan);
-  const services = table.services.map((one) => ({
+  const changed = table.services.map((one): Service => ({
     ...one, config: { ...one.config, ...service }, affinity, picking: by === undefined ? null : pickingOf(one, by),
   }));
+  const taken = new Set(changed.map(({ index }) => index));
+  const freeIndexes = Array.from({ length: SERVICES_MAX }, (_, index) => index).filter((index) => !taken.has(index));
+  const services = hasRegions === true ? changed.flatMap((one, at) => withRegions(one, freeIndexes.slice(at * 2, at * 2 + 2))) : changed;
   const hop: Surroundings["hop"] = ({ id }) => ({ ...golden.hops.get(id)!, tunnelSourceMask });
   const linkAddresses = new Map(hasLinkAddresses === true ? [[INGRESS, golden.linkAddresses]] : []);
   world.fill({ ...table, services }, { hop, heartbeatNs: 0n, ringClass, linkAddresses });
   return recording.writes();
+}
+
+/** Where whole halves of the addresses are in a region, most clients meet one. */
+function withRegions(one: Service, free: readonly number[]): Service[] {
+  if (free.length < 2) return [one];
+  const networks = (first: string, second: string): string[][] => [[first, "8000::/1", "2001:db8::/32"], [second, "2001:db8::/48"]];
+  const again = (networks: string[][]): RegionPrefixes => new RegionPrefixes(
+    networks.join(), null, regionColumns(null, networks.map((each) => ({ countries: [], continents: [], networks: each }))),
+  );
+  const regional = ["eu", "us"].map((name, at): Service => ({
+    ...one, index: free[at]!, name: `${one.name}@${name}`,
+    config: { ...one.config, name: `${one.name}@${name}`, region: { service: one.name, name } },
+    states: { ...SETTLED, exceptional: new Uint8Array(one.ring.size).fill(1) },
+  }));
+  const services = regional.map(({ index }) => index);
+  const before = { digest: 1n, prefixes: again(networks("10.0.0.0/8", "0.0.0.0/1")), services, deadlineMs: Infinity, untilNs: 1n << 62n };
+  return [{ ...one, regions: { prefixes: again(networks("0.0.0.0/1", "128.0.0.0/1")), services, before } }, ...regional];
 }
 
 /** All slots are turns: some are nobody's, and one backend has many. */

@@ -29,7 +29,7 @@ const service = (name: string, port: number, more: string): string =>
 const side = (...backends: string[]): Change["from"] => ({
   backends, limits: "{ services: 8, backends: 16, flows: 1024, natFlows: 256 }",
   services: [
-    service("web", 80, "protocol: tcp, forwarding: l2, tracking: full"),
+    service("web", 80, "protocol: tcp, forwarding: l2, tracking: full, geo: { regions: [{ name: eu, networks: [198.51.100.0/24], pool: web }] }"),
     service("quic", 443, "protocol: udp, forwarding: l2, tracking: minimal"),
     service("translated", 81, "protocol: tcp, forwarding: fullnat, policy: { deny: [192.0.2.0/24] }"),
     "{ name: many, address: 203.0.113.64/26, port: 1000-2000, protocol: tcp, forwarding: l2, pool: web }",

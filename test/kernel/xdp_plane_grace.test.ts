@@ -56,7 +56,7 @@ describeKernel("the grace period", [...KERNEL, "tool:clang"], () => {
     plane = await open(of);
     await plane.apply(tableOf(of, plane.ledger()));
     await plane.settled();
-    const headers = Object.fromEntries(["abi.h", "maps.h"].map((name) => [name, readFileSync(join(ROOT, "bpf", name), "utf8")]));
+    const headers = Object.fromEntries(["abi.h", "abi_quic.h", "abi_regions.h", "maps.h"].map((name) => [name, readFileSync(join(ROOT, "bpf", name), "utf8")]));
     const object = join(filesDirectory(), "torn.bpf.o");
     writeFileSync(object, compileBpf(readFileSync(join(import.meta.dirname, "fixtures/torn.bpf.c"), "utf8"), headers));
     reader = new Worker(READER, {

@@ -17,8 +17,8 @@ export interface TrieEntry {
 
 /** Each prefix with wildcard services has a group, and each port of it its service. */
 export function groupEntries(services: readonly Service[]): TrieEntry[] {
-  const wildcards = services.filter(({ config: { network, ports } }) =>
-    bitsOf(network) < 128 || ports.from < ports.to);
+  const wildcards = services.filter(({ config: { network, ports, region } }) =>
+    region === null && (bitsOf(network) < 128 || ports.from < ports.to));
   const networks = new Map(wildcards.map(({ config: { network } }) => [network.text, network]));
   return [...networks.values()].flatMap((network, group): TrieEntry[] => {
     const { bytes } = network.address;

@@ -5,6 +5,7 @@ import {
   Destination as DestinationValue, NextHopFlags, ServiceVersion, type SlotScheme as SchemeValue,
 } from "../../src/dataplane/xdp/abi.gen.ts";
 import { pickWeight, type XdpPick } from "../../src/model/pick.ts";
+import type { RegionPrefixes } from "../../src/model/regions.ts";
 import { isSameScheme, type SlotScheme } from "../../src/model/slot.ts";
 import type { Destination, Service } from "../../src/model/table.ts";
 import { PREDECESSORS_FROM, type Hop, type RingClass } from "./bpf_world.ts";
@@ -49,7 +50,30 @@ export function destinationBytes(destination: Destination, hop: Hop): Uint8Array
   });
 }
 
-export function versionBytes(service: Service, ringClass: RingClass, place: number): Uint8Array {
+export interface RegionTable {
+  readonly id: number;
+  readonly prefixes: RegionPrefixes;
+  readonly services: readonly (number | null)[];
+}
+
+/** Those of now, and those of before. */
+export function regionTables({ index, regions }: Service): RegionTable[] {
+  return [regions, regions?.before ?? null].flatMap((each, at) => {
+    if (each === null || each.prefixes === null || each.prefixes.size === 0) return [];
+    return [{ id: index * 2 + at, prefixes: each.prefixes, services: each.services }];
+  });
+}
+
+/** `asked`: index of the service whose region's it is, or its own where it has regions; else null. */
+function regionFields(
+  service: Service, asked: number | null,
+): Pick<ServiceVersion, "regions" | "regionsBefore" | "regionsUntilNs" | "asked"> {
+  const ids = regionTables(service).map(({ id }) => id);
+  const [now, before] = [service.index * 2, service.index * 2 + 1].map((id) => (ids.includes(id) ? id + 1 : 0));
+  return { regions: now!, regionsBefore: before!, regionsUntilNs: service.regions?.before?.untilNs ?? 0n, asked: asked === null ? 0 : asked + 1 };
+}
+
+export function versionBytes(service: Service, ringClass: RingClass, place: number, asked: number | null): Uint8Array {
   const { config, hashSeed, ring, states } = service;
   const { allow, deny } = config.policy;
   const { hash, sourcePrefix } = config;
@@ -72,6 +96,7 @@ export function versionBytes(service: Service, ringClass: RingClass, place: numb
       (config.secondChance ? 32 : 0) |
       (service.failedOpen ? 64 : 0),
     mssMax: config.mssMax ?? 0,
+    ...regionFields(service, asked),
     turns: service.picking?.turns ?? 0,
     weightTotal: service.picking?.weightTotal ?? 0,
     loadFactorPercent: service.picking?.loadFactorPercent ?? 0,

@@ -19,6 +19,9 @@ import {
   ServiceKey,
   ServiceVersion,
   PickState as PickStateValue,
+  RegionBlock,
+  RegionKey,
+  RegionService,
   RememberPace,
   Settings,
   TrafficCount,
@@ -42,7 +45,8 @@ import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
 import { FLOW_EVENTS, TRACKING_OUTCOMES } from "../../src/model/flow_decide.ts";
 import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
-import { destinationBytes, versionBytes } from "./bpf_values.ts";
+import { regionBlocks } from "../../src/dataplane/xdp/region_blocks.ts";
+import { destinationBytes, regionTables, versionBytes } from "./bpf_values.ts";
 import { groupEntries } from "./bpf_groups.ts";
 import { setSwitches } from "./switches.ts";
 import { takeNotes, tunnelEndEntries } from "./tunnel_notes.ts";
@@ -132,6 +136,7 @@ export class BpfWorld {
       "rings_small",
       "rings_medium",
       "rings_large",
+      "region_tables", "region_services",
     ])
       this.object.setMaxEntries(map, ENTRIES_MAX);
     this.object.setMaxEntries("service_versions", ENTRIES_MAX * 2);
@@ -163,8 +168,11 @@ export class BpfWorld {
       const bytes = destinationBytes(destination, surroundings.hop(destination));
       this.#memoryOf("destinations").set(bytes, destination.id * DestinationValue.size);
     }
+    const indexes = new Map(table.services.map(({ name, index }) => [name, index]));
     table.services.forEach((service, place) => {
-      this.#fillService(service, place, surroundings);
+      const { index, regions, config: { region } } = service;
+      const asked = region !== null ? indexes.get(region.service) ?? null : regions === null ? null : index;
+      this.#fillService(service, place, asked, surroundings);
     });
     for (const [from, addresses] of [[0, table.nat.sources.ipv4], [16, table.nat.sources.ipv6]] as const)
       addresses.forEach(({ bytes }, at) => { this.map("nat_sources").update(u32(from + at), bytes, 0); });
@@ -201,16 +209,17 @@ export class BpfWorld {
     this.map("remember_pace").update(u32(kind), RememberPace.encode(pace), 0);
   }
 
-  #fillService(service: Service, place: number, { ringClass }: Surroundings): void {
+  #fillService(service: Service, place: number, asked: number | null, { ringClass }: Surroundings): void {
     const { config, index } = service;
     const version = index & 1;
     const other = versionBytes(
       { ...service, hashSeed: ~service.hashSeed & 0xffffn },
       ringClass,
       place,
+      asked,
     );
     this.#memoryOf("service_versions").set(other, (index * 2 + 1 - version) * ServiceVersion.size);
-    const bytes = versionBytes(service, ringClass, place);
+    const bytes = versionBytes(service, ringClass, place, asked);
     this.#memoryOf("service_versions").set(bytes, (index * 2 + version) * ServiceVersion.size);
     this.#memoryOf("service_active").set(u32(version), index * 8);
     const slots = this.#ring(ringClass, place);
@@ -219,6 +228,9 @@ export class BpfWorld {
     if (predecessor !== null) this.#ring(ringClass, place + PREDECESSORS_FROM).set(predecessor.owners);
     // Whoever looks one slot too far, or into a ring that has none, finds somebody there.
     slots[service.ring.size] = service.destinations[0] ?? 0;
+    this.#fillPolicies(service);
+    if (config.region !== null) return;
+    this.#fillRegions(service);
     const { network, ports } = config;
     if (isExact(config)) {
       const protocol = PROTOCOL_NUMBERS[config.protocol];
@@ -231,9 +243,29 @@ export class BpfWorld {
       this.#writeBytes("quic_configs", encodeQuicConfigKey(config), encodeQuicConfig(config));
     for (const server of quicServerImages(service))
       this.#write("quic_servers", encodeQuicServerKey(server), server.destination);
-    // A prefix in both lists denies, so denials are written last.
-    for (const prefix of config.policy.allow) this.#write("policies", policyKey(index, prefix), 1);
-    for (const prefix of config.policy.deny) this.#write("policies", policyKey(index, prefix), 2);
+  }
+
+  /** A prefix in both lists denies, so denials are written last. */
+  #fillPolicies({ config: { policy }, index }: Service): void {
+    for (const prefix of policy.allow) this.#write("policies", policyKey(index, prefix), 1);
+    for (const prefix of policy.deny) this.#write("policies", policyKey(index, prefix), 2);
+  }
+
+  #fillRegions(service: Service): void {
+    for (const { id, prefixes, services } of regionTables(service)) {
+      const blocks = regionBlocks(prefixes);
+      const map = this.#native.BpfMap.create({
+        name: "regions", type: 2, keySize: 4, valueSize: RegionBlock.size, maxEntries: blocks.count, flags: 1024 | 4096, innerMap: null,
+      });
+      blocks.write(map.mmap(), 1n);
+      this.map("region_tables").updateInner(u32(id), map);
+      this.#written.push({ map: "region_tables", key: u32(id) });
+      map.close();
+      services.forEach((index, at) => {
+        const key = RegionKey.encode({ regions: id + 1, service: service.index, region: at + 1 });
+        if (index !== null) this.#writeBytes("region_services", key, RegionService.encode({ service: index, version: 0 }));
+      });
+    }
   }
 
   #write(map: string, key: Uint8Array, value: number): void {

@@ -5,7 +5,7 @@
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { abiHeader, generateAbi } from "../../scripts/abi_source.ts";
+import { abiHeaders, generateAbi } from "../../scripts/abi_source.ts";
 import { compileBpfFile, compilersHere } from "../../scripts/compile_bpf.ts";
 import type { openXdpPlane } from "../../src/dataplane/xdp/open_xdp.ts";
 import { createEnv, type RealEnv } from "../../src/env_real.ts";
@@ -99,8 +99,7 @@ export async function buildEarlierRelease(): Promise<EarlierRelease> {
     symlinkSync(join(ROOT, "build/pointsman.node"), join(root, "build/pointsman.node"));
     rewrite(join(root, "bpf/abi.h"), ABI);
     renameMap(root);
-    const header = abiHeader((path) => readFileSync(join(root, path), "utf8"));
-    await writeCodecs(root, generateAbi(header, compile(root)));
+    await writeCodecs(root, generateAbi(abiHeaders(root), compile(root)));
     rewrite(join(root, "dist/src/dataplane/xdp/ring_class.js"), [RING_CLASS]);
     const path = join(root, "dist/src/dataplane/xdp/open_xdp.js");
     const module = await import(/* @vite-ignore */ path) as { openXdpPlane: typeof openXdpPlane };

@@ -7,8 +7,10 @@ import { serviceKeyText, type NextHop } from "../../src/dataplane/xdp/image.ts";
 import { SlotWord } from "../../src/dataplane/xdp/abi.gen.ts";
 import type { HeldScheme, HeldVersion } from "../../src/dataplane/xdp/kernel_state.ts";
 import { quicConfigText, quicServerText } from "../../src/dataplane/xdp/quic_maps.ts";
+import { regionServiceText, type HeldRegionService } from "../../src/dataplane/xdp/region_state.ts";
 import type { Step } from "../../src/dataplane/xdp/steps.ts";
 import type { Prefix } from "../../src/model/address.ts";
+import type { RegionPrefixes } from "../../src/model/regions.ts";
 import { holdsAddress } from "../../src/model/service_address.ts";
 import type { PacketPlace } from "./plane_world.ts";
 
@@ -42,6 +44,9 @@ export interface ModelMaps {
   freedConfigs: { isTorn: boolean }[];
   /** By "index/server ID". */
   quicServers: Map<string, number>;
+  regionTables: Map<number, RegionPrefixes>;
+  /** By regionServiceText(). */
+  regionServices: Map<string, HeldRegionService>;
 }
 
 export function emptyMaps(): ModelMaps {
@@ -50,6 +55,7 @@ export function emptyMaps(): ModelMaps {
     destinations: new Map(), devices: new Set(), policies: new Set(),
     prefixes: new Map(), groups: new Map(),
     quicConfigs: new Map(), freedConfigs: [], quicServers: new Map(),
+    regionTables: new Map(), regionServices: new Map(),
   };
 }
 
@@ -87,6 +93,10 @@ export function moments(maps: ModelMaps, step: Step): (() => void)[] {
       maps.quicServers.set(quicServerText(step.server), step.server.destination);
     }];
     case "remove-quic-server": return [() => { maps.quicServers.delete(quicServerText(step.server)); }];
+    case "write-region-table": return [() => { maps.regionTables.set(step.id, step.prefixes); }];
+    case "release-region-table": return [() => { maps.regionTables.delete(step.id); }];
+    case "add-region-service": return [() => { maps.regionServices.set(regionServiceText(step.of), step.of); }];
+    case "remove-region-service": return [() => { maps.regionServices.delete(regionServiceText(step.of)); }];
     case "write-destination": case "set-destination-flags": case "write-next-hop": case "activate-next-hop":
     case "write-tunnel-source": case "retire-destination":
       return destinationMoments(maps, step);
@@ -172,6 +182,27 @@ export function* packetByRing(maps: ModelMaps, place: PacketPlace, slot: number)
   return yield* packetOfService(maps, index, slot);
 }
 
+/** A packet that opens a flow with a service that may have regions. */
+export function* packetOfClient(maps: ModelMaps, place: PacketPlace, client: Uint8Array): Generator<undefined, Outcome> {
+  const asked = yield* serviceIndexOf(maps, place);
+  if (asked === undefined) return PASS;
+  yield;
+  const version = maps.versions.get(`${asked}/${maps.active.get(asked) ?? 0}`);
+  if (version === TORN) return SEEN_TORN;
+  const table = version?.regions?.table ?? null;
+  if (table === null) return yield* packetOfVersion(maps, version, 0, "its ring");
+  yield;
+  const prefixes = maps.regionTables.get(table);
+  if (prefixes === undefined) return SEEN_TORN;
+  const region = prefixes.regionOf(client);
+  yield;
+  const found = region === 0 ? undefined : maps.regionServices.get(regionServiceText({ table, asked, region }));
+  if (found === undefined) return yield* packetOfVersion(maps, version, 0, "its ring");
+  yield;
+  if (found.version === null) return yield* packetOfService(maps, found.index, 0, "its ring");
+  return yield* packetOfVersion(maps, maps.versions.get(`${found.index}/${found.version}`), 0, "its ring");
+}
+
 /** The exact service first, then what the tries lead to. */
 export function* serviceIndexOf(maps: ModelMaps, place: PacketPlace): Generator<undefined, number | undefined> {
   const exact = maps.services.get(`tcp ${place.address.text}:${place.port}`);
@@ -202,7 +233,12 @@ export function* packetOfService(
 ): Generator<undefined, Outcome> {
   const half = maps.active.get(index) ?? 0;
   yield;
-  const version = maps.versions.get(`${index}/${half}`);
+  return yield* packetOfVersion(maps, maps.versions.get(`${index}/${half}`), slot, look);
+}
+
+function* packetOfVersion(
+  maps: ModelMaps, version: HeldVersion | typeof TORN | undefined, slot: number, look: Look,
+): Generator<undefined, Outcome> {
   if (version === undefined) return NOBODY;
   if (version === TORN) return SEEN_TORN;
   yield;

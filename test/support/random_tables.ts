@@ -24,6 +24,7 @@ import { SETTLED } from "../../src/model/slot_states.ts";
 import { schemeOf } from "../../src/model/slot.ts";
 import { trackingOf } from "../../src/model/flow_decide.ts";
 import { randomNat, randomNatFlows } from "./random_nat.ts";
+import { withRandomRegions } from "./random_regions.ts";
 import { randomQuicLb } from "./random_quic.ts";
 import type { Draws } from "./random.ts";
 
@@ -104,6 +105,8 @@ export function randomWorld(
 export function randomClient(draws: Draws, family: 4 | 6): Uint8Array {
   if (family === 4)
     return ipv4(draws.pick([10, 10, 192]), draws.below(2), draws.below(2), draws.between(1, 4));
+  // Nobody's, and the end of whatever is searched by address.
+  if (draws.chance(0.02)) return new Uint8Array(16).fill(255);
   const address = new Uint8Array(16);
   address.set([0x20, 0x01, 0x0d, 0xb8, draws.below(2), draws.below(2)]);
   address[15] = draws.between(1, 4);
@@ -276,8 +279,8 @@ function randomServices(
   for (let made = draws.between(1, 5); made > 0; made -= 1) {
     const drawn = randomConfig(draws);
     const { forwarding, ids } = destinationsFor(draws, destinations, drawn.network.address.family);
-    const config = { ...drawn, forwarding };
     const index = draws.below(NUMBERS_MAX);
+    const config = { ...drawn, forwarding, name: `service-${index}` };
     const key = `${config.protocol} ${formatServiceAddress(config)}`;
     if (services.has(key) || indexes.has(index)) continue;
     indexes.add(index);
@@ -292,11 +295,27 @@ function randomServices(
       failedOpen: draws.chance(0.2), affinity: randomAffinity(draws, config), picking: null, split: null, regions: null, rememberedSinceNs: 0n,
       quicLb: config.protocol === "udp" && draws.chance(0.6) ? randomQuicLb(draws, ids) : null,
     };
-    const states = randomStates(draws, { scheme: schemeOf(service), tracking: trackingOf(service), ids, nowNs });
-    const rememberedSinceNs = draws.pick([0n, 0n, nowNs + 2n * HOUR_NS]);
-    services.set(key, { ...service, states, rememberedSinceNs, picking: randomPicking(draws, service, destinations) });
+    services.set(key, withState(service, draws, destinations, nowNs));
   }
-  return [...services.values()];
+  const freeIndex = (): number | null => {
+    const index = draws.below(NUMBERS_MAX);
+    if (indexes.has(index)) return null;
+    indexes.add(index);
+    return index;
+  };
+  const again = (service: Service): Service =>
+    withState({ ...service, ring: randomRing(draws, service.destinations, destinations) }, draws, destinations, nowNs);
+  return [...services.values()].flatMap((service) => withRandomRegions(service, { draws, nowNs, freeIndex, again }));
+}
+
+/** With slots that change, and flows that are placed one by one, or neither. */
+function withState(
+  service: Service, draws: Draws, destinations: ReadonlyMap<number, Destination>, nowNs: bigint,
+): Service {
+  const ids = service.destinations;
+  const states = randomStates(draws, { scheme: schemeOf(service), tracking: trackingOf(service), ids, nowNs });
+  const rememberedSinceNs = draws.pick([0n, 0n, nowNs + 2n * HOUR_NS]);
+  return { ...service, states, rememberedSinceNs, picking: randomPicking(draws, service, destinations) };
 }
 
 /** Of some services that may have one: their flows are all remembered. */

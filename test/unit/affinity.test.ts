@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { affineDestination, affinityKey, affinityOf, beginAffinity } from "../../src/model/affinity.ts";
-import { serviceKey } from "../../src/model/compile.ts";
+import { serviceKey } from "../../src/model/service_address.ts";
 import type { ServiceConfig } from "../../src/model/config.ts";
 import { decide, type Decision, type FlowEntry, type Packet, type State } from "../../src/model/decide.ts";
 import { explain } from "../../src/model/explain.ts";

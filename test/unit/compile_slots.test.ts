@@ -3,7 +3,8 @@
 
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/parse.ts";
-import { compile, type Previous } from "../../src/model/compile.ts";
+import { compile } from "../../src/model/compile.ts";
+import type { Previous } from "../../src/model/slot_changes.ts";
 import { SETTLED, WINDOW_SLACK_MS, type SlotStates, type SlotSweep } from "../../src/model/slot_states.ts";
 import { EMPTY_LEDGER, type ForwardingTable, type Intent, type Ledger, type Override, type Service } from "../../src/model/table.ts";
 import { configOf, type ConfigSketch, type ServiceSketch } from "../support/configs.ts";

@@ -4,17 +4,18 @@
 import { describe, expect, it } from "vitest";
 import { makeRegions } from "../../src/geo/load.ts";
 import { servable } from "../../src/dataplane/xdp/servable.ts";
-import { compile, serviceKey } from "../../src/model/compile.ts";
+import { compile } from "../../src/model/compile.ts";
+import { serviceKey } from "../../src/model/service_address.ts";
 import type { Config } from "../../src/model/config.ts";
 import { decide, type Packet } from "../../src/model/decide.ts";
 import { refusedByXdp } from "../../src/model/features.ts";
-import { RegionPrefixes } from "../../src/model/regions.ts";
+import { RegionPrefixes, withoutRegions } from "../../src/model/regions.ts";
 import { EMPTY_LEDGER, type BackendHealth, type ForwardingTable } from "../../src/model/table.ts";
 import { movements } from "../../src/supervisor/movements.ts";
 import { answerExplain, answerRing } from "../../src/supervisor/questions.ts";
 import { configView } from "../../src/api/config_view.ts";
 import { probeTargets } from "../../src/health/target.ts";
-import { address, configOf, type ServiceSketch } from "../support/configs.ts";
+import { address, configOf, locatedByNetworks, type ServiceSketch } from "../support/configs.ts";
 import { country, mmdb } from "../support/mmdb.ts";
 
 const DATABASE = mmdb({ "192.0.2.0/24": country("DE", "EU"), "198.51.100.0/24": country("US", "NA") });
@@ -175,11 +176,79 @@ describe("what is told", () => {
 });
 
 describe("the XDP plane", () => {
-  it("leaves a service with regions out, whole, and serves the others", () => {
-    const { served, failed } = servable(tableOf(config()));
-    expect([...failed]).toEqual(["web", "web@eu", "web@lab"].map((name) => [name, "only the proxy plane looks up where clients are"]));
+  it("serves a service with regions, or none of it where one of its pools cannot be served", () => {
+    expect(servable(tableOf(config())).failed.size).toBe(0);
+    expect(refusedByXdp(config())).toEqual([]);
+    const plain = configOf({
+      pools: { web: ["a", "b"], "web-eu": [{ name: "c", address: "2001:db8::1" }], lab: [{ name: "e", address: "10.0.9.3" }] },
+      services: [{ name: "web", geo: GEO, forwarding: "fullnat" }, { name: "api", pool: "lab" }],
+    });
+    const mixed = withPrefixes(plain, DATABASE);
+    const { served, failed } = servable(tableOf(mixed));
+    const why = "fullnat keeps the IP version in the XDP plane, and web-eu/c has the other one";
+    expect([...failed]).toEqual(["web", "web@eu", "web@lab"].map((name) => [name, why]));
     expect(served.services.map(({ name }) => name)).toEqual(["api"]);
-    expect([...served.destinations.values()].map(({ name }) => name)).toEqual(["lab/e"]);
-    expect(refusedByXdp(config())).toEqual([{ service: "web (geo)", why: "only the proxy plane looks up where clients are" }]);
+    expect(refusedByXdp(mixed).map(({ service }) => service)).toEqual(["web@eu (fullnat)"]);
+  });
+});
+
+describe("a change of the regions", () => {
+  const WINDOW_MS = 60_000;
+  const MINIMAL: Partial<ServiceSketch> = { tracking: "minimal", changeWindowMs: WINDOW_MS };
+  /** As supervisors make tables, one after the other. */
+  function following(): (wanted: Config, nowMs: number) => ForwardingTable {
+    let last: ForwardingTable | null = null;
+    return (wanted, nowMs) => {
+      const ledger = last?.ledger ?? EMPTY_LEDGER;
+      const changes = { nowMs, shown: ledger, sweeps: new Map() };
+      last = compile({ config: wanted, hashSeed: 1n, overrides: [], health: new Map(), nowMs: 0 }, { ledger, generation: last?.generation ?? 0, changes });
+      return last;
+    };
+  }
+  const located = (networks: Readonly<Record<string, readonly string[]>>, change: Partial<ServiceSketch> = MINIMAL): Config => {
+    const regions = Object.entries(networks).map(([name, list]) => ({ name, pool: "web-eu", networks: list }));
+    const wanted = config({ ...change, geo: { regions } });
+    return { ...wanted, services: wanted.services.map((service) =>
+      (service.geo === null ? service : { ...service, geo: locatedByNetworks({ regions }) })) };
+  };
+  const marks = ({ services }: ForwardingTable): number[] =>
+    services.map(({ states }) => states.exceptional?.reduce((sum, mark) => sum + mark, 0) ?? 0);
+
+  it("opens a window that knows where clients were at its start, until they are back or its time is over", () => {
+    const make = following();
+    const [first, second] = [located({ eu: ["10.0.0.0/8"], us: ["192.0.2.0/24"] }), located({ eu: ["10.1.0.0/16"], us: ["192.0.2.0/24"] })];
+    expect(make(first, 1000).services[0]!.regions!.before).toBeNull();
+    const moved = make(second, 2000);
+    const { before } = moved.services[0]!.regions!;
+    expect(before).toMatchObject({ services: [1, 2], deadlineMs: 2000 + WINDOW_MS });
+    expect([before!.prefixes!.regionOf(address("10.2.0.1").bytes), moved.services[0]!.regions!.prefixes!.regionOf(address("10.2.0.1").bytes)]).toEqual([1, 0]);
+    const size = moved.services[0]!.ring.size;
+    expect(marks(moved)).toEqual([size, size, size, 0]);
+    // A second change goes on from the first one's start; the third is the way back.
+    const third = make(located({ eu: [], us: ["192.0.2.0/24"] }), 3000);
+    expect(third.services[0]!.regions!.before).toMatchObject({ digest: before!.digest, deadlineMs: 3000 + WINDOW_MS });
+    const back = make(first, 4000);
+    expect(back.services[0]!.regions!.before).toBeNull();
+    expect(marks(back)).toEqual([size, size, size, 0]);
+    expect(back.services.slice(0, 3).map(({ states }) => states.sweepable)).toEqual([size, size, size]);
+    expect(make(second, 5000).services[0]!.regions!.before).not.toBeNull();
+    const over = make(second, 5000 + WINDOW_MS);
+    expect([over.services[0]!.regions!.before, ...over.services.slice(0, 3).map(({ states }) => states.sweepable)]).toEqual([null, size, size, size]);
+  });
+
+  it("knows a region that is gone as nobody's, and a service that had none as its own", () => {
+    const make = following();
+    const plain = config(MINIMAL, null);
+    make({ ...plain, services: withoutRegions(plain.services).map((service) => ({ ...service, geo: null })) }, 1000);
+    const begun = make(located({ eu: ["10.0.0.0/8"] }), 2000);
+    expect(begun.services[0]!.regions!.before).toMatchObject({ digest: 0n, prefixes: null, services: [] });
+    const other = make(located({ us: ["10.0.0.0/8"] }), 200_000);
+    expect(other.services[0]!.regions!.before!.services).toEqual([null]);
+  });
+
+  it.each([["full"], ["none"]] as const)("opens none with tracking: %s, where no client has to be asked", (tracking) => {
+    const make = following();
+    make(located({ eu: ["10.0.0.0/8"] }, { tracking }), 1000);
+    expect(make(located({ eu: [] }, { tracking }), 2000).services[0]!.regions!.before).toBeNull();
   });
 });

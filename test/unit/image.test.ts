@@ -183,10 +183,10 @@ describe("the steps of", () => {
 
 describe("values", () => {
   it("come back from bytes as they went in", () => {
-    const key = { ...serviceAt("203.0.113.10", 443), protocol: "udp" } as const;
+    const key = { ...serviceAt("203.0.113.10", 443), protocol: "udp", region: null } as const;
     expect(decodeServiceKey(encodeServiceKey(key))).toEqual(key);
     for (const [where, ports] of [["203.0.113.0/28", "8000-8099"], ["2001:db8::/64", "any"], ["203.0.113.1", "any"]]) {
-      const wildcard = { ...serviceAt(where!, ports!), protocol: "tcp" } as const;
+      const wildcard = { ...serviceAt(where!, ports!), protocol: "tcp", region: null } as const;
       expect(decodeWildcardKey(encodeWildcardKey(wildcard))).toEqual(wildcard);
       expect(decodeAddressPrefix(encodeAddressPrefix(wildcard.network))).toEqual(wildcard.network);
     }
@@ -206,7 +206,10 @@ describe("values", () => {
       hasNat: true, hasSecondChance: true, failedOpen: true, mssMax: 1400,
       affinity: { id: 0xfedcba9876543210n, timeoutMs: 600_000 },
       pick: { by: "bounded-load", turns: 5, weightTotal: 2 ** 31, loadFactorPercent: 125, flowsAt: 3 },
+      regions: { asked: 0, table: 0, before: { table: null, untilNs: 99_000_000_000n } },
     };
+    const regions = [null, { asked: 7, table: null, before: null }, { asked: 0, table: 5, before: { table: 4, untilNs: 1n } }];
+    for (const each of regions) expect(decodeVersion(encodeVersion({ ...version, regions: each }))?.regions).toEqual(each);
     for (const tracking of ["full", "minimal", "none"] as const) {
       for (const predecessor of [version.predecessor, null]) {
         const each = { ...version, tracking, predecessor };

@@ -10,26 +10,27 @@ export const ABI_NAMES = {
     "address_key", "address_prefix", "affinity_key", "answer_count", "destination", "flow_entry",
     "flow_key", "fragment_entry", "fragment_key", "link_address", "nat_flow", "next_hop",
     "pick_state", "policy_key", "port_prefix", "probe_key", "probe_path", "quic_config",
-    "quic_config_key", "quic_server_key", "remember_pace", "service_key", "service_version",
+    "quic_config_key", "quic_server_key", "region_block", "region_key", "region_name",
+    "region_service", "region_start", "remember_pace", "service_key", "service_version",
     "settings", "slot_scheme", "traffic_count", "tunnel_end", "verdict_count", "wildcard_key",
   ],
   enums: [
     "decap_verdict", "destination_flags", "flow_event", "flow_other", "forwarding", "gue_variant",
     "hash_input", "link_places", "nat_flags", "nat_outcome", "nat_sources_at", "next_hop_flags",
     "next_hop_vlan", "orphan_action", "pick", "policy_action", "quic_mode", "quic_outcome",
-    "remember_kind", "ring_class", "ring_slots", "sample", "service_flags", "slot_word",
-    "tracking", "tracking_outcome", "verdict",
+    "region", "region_fanout", "remember_kind", "ring_class", "ring_slots", "sample",
+    "service_flags", "slot_word", "tracking", "tracking_outcome", "verdict",
   ],
 } as const;
 
 /** Fingerprint of the main program's structs, enums and maps; a map or an object with another one is not ours. */
-export const ABI_FINGERPRINT = 0x20c4d608c0bbfb6dn;
+export const ABI_FINGERPRINT = 0x18c9f3587e35be98n;
 
 /** The same for each object file; small programs know only a part of the types. */
 export const FINGERPRINTS = {
   decap: 0x2dd71eb114365ff7n,
-  pointsman: 0x20c4d608c0bbfb6dn,
-  probe: 0x3c703a97a387ad15n,
+  pointsman: 0x18c9f3587e35be98n,
+  probe: 0xbe919ebc442d3c31n,
 } as const;
 
 /** enum decap_verdict */
@@ -267,6 +268,27 @@ export const QUIC_OUTCOME_NAMES = [
   "QUIC_ROUTED", "QUIC_NO_ID", "QUIC_NO_CONFIG", "QUIC_NO_SERVER", "QUIC_SERVER_DOWN",
   "QUIC_OUTCOMES",
 ] as const satisfies readonly (keyof typeof QuicOutcome)[];
+
+/** enum region */
+export const Region = {
+  REGION_NOWHERE: 0,
+  REGIONS_MAX: 32,
+} as const;
+export type Region = (typeof Region)[keyof typeof Region];
+/** In the order of their declaration. */
+export const REGION_NAMES = [
+  "REGION_NOWHERE", "REGIONS_MAX",
+] as const satisfies readonly (keyof typeof Region)[];
+
+/** enum region_fanout */
+export const RegionFanout = {
+  REGION_FANOUT: 16,
+} as const;
+export type RegionFanout = (typeof RegionFanout)[keyof typeof RegionFanout];
+/** In the order of their declaration. */
+export const REGION_FANOUT_NAMES = [
+  "REGION_FANOUT",
+] as const satisfies readonly (keyof typeof RegionFanout)[];
 
 /** enum remember_kind */
 export const RememberKind = {
@@ -1232,6 +1254,184 @@ export const QuicServerKey = {
   decode: (bytes: Uint8Array): QuicServerKey => readQuicServerKey(codec.exactView(bytes, 20, "struct quic_server_key"), 0),
 } as const;
 
+/** struct region_block, 288 bytes */
+export interface RegionBlock {
+  readonly starts: readonly RegionStart[];
+  readonly digest: bigint;
+  readonly firstChild: number;
+  readonly last: number;
+  readonly regions: Uint8Array;
+}
+
+function writeRegionBlock(view: DataView, at: number, value: RegionBlock): void {
+  codec.setEach(value.starts, at, 16, 16, "region_block.starts", (each, place) => {
+    writeRegionStart(view, place, each);
+  });
+  codec.setU64(view, at + 256, value.digest, "region_block.digest");
+  codec.setU32(view, at + 264, value.firstChild, "region_block.first_child");
+  codec.setU32(view, at + 268, value.last, "region_block.last");
+  codec.setBytes(view, at + 272, value.regions, 16, "region_block.regions");
+}
+
+function readRegionBlock(view: DataView, at: number): RegionBlock {
+  return {
+    starts: codec.getEach(at, 16, 16, (place) => readRegionStart(view, place)),
+    digest: view.getBigUint64(at + 256, true),
+    firstChild: view.getUint32(at + 264, true),
+    last: view.getUint32(at + 268, true),
+    regions: codec.getBytes(view, at + 272, 16),
+  };
+}
+
+export const RegionBlock = {
+  size: 288,
+  offsets: {
+    starts: 0,
+    digest: 256,
+    firstChild: 264,
+    last: 268,
+    regions: 272,
+  },
+  encode: (value: RegionBlock): Uint8Array => {
+    const bytes = new Uint8Array(288);
+    writeRegionBlock(codec.exactView(bytes, 288, "struct region_block"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): RegionBlock => readRegionBlock(codec.exactView(bytes, 288, "struct region_block"), 0),
+} as const;
+
+/** struct region_key, 12 bytes */
+export interface RegionKey {
+  readonly regions: number;
+  readonly service: number;
+  readonly region: number;
+}
+
+function writeRegionKey(view: DataView, at: number, value: RegionKey): void {
+  codec.setU32(view, at, value.regions, "region_key.regions");
+  codec.setU32(view, at + 4, value.service, "region_key.service");
+  codec.setU32(view, at + 8, value.region, "region_key.region");
+}
+
+function readRegionKey(view: DataView, at: number): RegionKey {
+  return {
+    regions: view.getUint32(at, true),
+    service: view.getUint32(at + 4, true),
+    region: view.getUint32(at + 8, true),
+  };
+}
+
+export const RegionKey = {
+  size: 12,
+  offsets: {
+    regions: 0,
+    service: 4,
+    region: 8,
+  },
+  encode: (value: RegionKey): Uint8Array => {
+    const bytes = new Uint8Array(12);
+    writeRegionKey(codec.exactView(bytes, 12, "struct region_key"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): RegionKey => readRegionKey(codec.exactView(bytes, 12, "struct region_key"), 0),
+} as const;
+
+/** struct region_name, 68 bytes */
+export interface RegionName {
+  readonly asked: number;
+  readonly name: Uint8Array;
+}
+
+function writeRegionName(view: DataView, at: number, value: RegionName): void {
+  codec.setU32(view, at, value.asked, "region_name.asked");
+  codec.setBytes(view, at + 4, value.name, 64, "region_name.name");
+}
+
+function readRegionName(view: DataView, at: number): RegionName {
+  return {
+    asked: view.getUint32(at, true),
+    name: codec.getBytes(view, at + 4, 64),
+  };
+}
+
+export const RegionName = {
+  size: 68,
+  offsets: {
+    asked: 0,
+    name: 4,
+  },
+  encode: (value: RegionName): Uint8Array => {
+    const bytes = new Uint8Array(68);
+    writeRegionName(codec.exactView(bytes, 68, "struct region_name"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): RegionName => readRegionName(codec.exactView(bytes, 68, "struct region_name"), 0),
+} as const;
+
+/** struct region_service, 8 bytes */
+export interface RegionService {
+  readonly service: number;
+  readonly version: number;
+}
+
+function writeRegionService(view: DataView, at: number, value: RegionService): void {
+  codec.setU32(view, at, value.service, "region_service.service");
+  codec.setU32(view, at + 4, value.version, "region_service.version");
+}
+
+function readRegionService(view: DataView, at: number): RegionService {
+  return {
+    service: view.getUint32(at, true),
+    version: view.getUint32(at + 4, true),
+  };
+}
+
+export const RegionService = {
+  size: 8,
+  offsets: {
+    service: 0,
+    version: 4,
+  },
+  encode: (value: RegionService): Uint8Array => {
+    const bytes = new Uint8Array(8);
+    writeRegionService(codec.exactView(bytes, 8, "struct region_service"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): RegionService => readRegionService(codec.exactView(bytes, 8, "struct region_service"), 0),
+} as const;
+
+/** struct region_start, 16 bytes */
+export interface RegionStart {
+  readonly high: bigint;
+  readonly low: bigint;
+}
+
+function writeRegionStart(view: DataView, at: number, value: RegionStart): void {
+  codec.setU64(view, at, value.high, "region_start.high");
+  codec.setU64(view, at + 8, value.low, "region_start.low");
+}
+
+function readRegionStart(view: DataView, at: number): RegionStart {
+  return {
+    high: view.getBigUint64(at, true),
+    low: view.getBigUint64(at + 8, true),
+  };
+}
+
+export const RegionStart = {
+  size: 16,
+  offsets: {
+    high: 0,
+    low: 8,
+  },
+  encode: (value: RegionStart): Uint8Array => {
+    const bytes = new Uint8Array(16);
+    writeRegionStart(codec.exactView(bytes, 16, "struct region_start"), 0, value);
+    return bytes;
+  },
+  decode: (bytes: Uint8Array): RegionStart => readRegionStart(codec.exactView(bytes, 16, "struct region_start"), 0),
+} as const;
+
 /** struct remember_pace, 32 bytes */
 export interface RememberPace {
   readonly nextNs: bigint;
@@ -1325,6 +1525,10 @@ export interface ServiceVersion {
   readonly pick: number;
   readonly affinityId: bigint;
   readonly affinityMs: number;
+  readonly regions: number;
+  readonly regionsUntilNs: bigint;
+  readonly regionsBefore: number;
+  readonly asked: number;
 }
 
 function writeServiceVersion(view: DataView, at: number, value: ServiceVersion): void {
@@ -1343,6 +1547,10 @@ function writeServiceVersion(view: DataView, at: number, value: ServiceVersion):
   codec.setU8(view, at + 86, value.pick, "service_version.pick");
   codec.setU64(view, at + 88, value.affinityId, "service_version.affinity_id");
   codec.setU32(view, at + 96, value.affinityMs, "service_version.affinity_ms");
+  codec.setU32(view, at + 100, value.regions, "service_version.regions");
+  codec.setU64(view, at + 104, value.regionsUntilNs, "service_version.regions_until_ns");
+  codec.setU32(view, at + 112, value.regionsBefore, "service_version.regions_before");
+  codec.setU32(view, at + 116, value.asked, "service_version.asked");
 }
 
 function readServiceVersion(view: DataView, at: number): ServiceVersion {
@@ -1362,6 +1570,10 @@ function readServiceVersion(view: DataView, at: number): ServiceVersion {
     pick: view.getUint8(at + 86),
     affinityId: view.getBigUint64(at + 88, true),
     affinityMs: view.getUint32(at + 96, true),
+    regions: view.getUint32(at + 100, true),
+    regionsUntilNs: view.getBigUint64(at + 104, true),
+    regionsBefore: view.getUint32(at + 112, true),
+    asked: view.getUint32(at + 116, true),
   };
 }
 
@@ -1383,6 +1595,10 @@ export const ServiceVersion = {
     pick: 86,
     affinityId: 88,
     affinityMs: 96,
+    regions: 100,
+    regionsUntilNs: 104,
+    regionsBefore: 112,
+    asked: 116,
   },
   encode: (value: ServiceVersion): Uint8Array => {
     const bytes = new Uint8Array(128);
@@ -1735,10 +1951,11 @@ export const POINTSMAN_MAPS = [
   "destinations", "devices", "first_link_addresses", "flow_counts", "flows", "fragments",
   "group_services", "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows",
   "nat_sources", "outer_identifications", "pick_scans", "pick_states", "policies", "quic_configs",
-  "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium", "rings_small",
-  "sampled_flows", "service_active", "service_flows", "service_pace", "service_traffic",
-  "service_versions", "services", "settings", "tracking_counts", "tunnel_ends", "verdict_counts",
-  "virtual_addresses", "wildcards",
+  "quic_counts", "quic_servers", "region_names", "region_services", "region_tables",
+  "remember_pace", "rings_large", "rings_medium", "rings_small", "sampled_flows", "service_active",
+  "service_flows", "service_pace", "service_traffic", "service_versions", "services", "settings",
+  "tracking_counts", "tunnel_ends", "untracked_flows", "verdict_counts", "virtual_addresses",
+  "wildcards",
 ] as const;
 /** Programs in pointsman.bpf.o. */
 export const POINTSMAN_PROGRAMS = [
@@ -1755,6 +1972,7 @@ export interface PointsmanRodata {
   readonly featureMssClamp: boolean;
   readonly featureTunnelVariation: boolean;
   readonly featureWildcard: boolean;
+  readonly featureRegions: boolean;
   readonly featureTracking: boolean;
   readonly featurePick: boolean;
   readonly featureAffinity: boolean;
@@ -1775,7 +1993,7 @@ export interface PointsmanRodata {
 
 export const PointsmanRodata = {
   section: ".rodata",
-  size: 4752,
+  size: 4768,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1785,27 +2003,28 @@ export const PointsmanRodata = {
     featureMssClamp: 5,
     featureTunnelVariation: 6,
     featureWildcard: 7,
-    featureTracking: 8,
-    featurePick: 9,
-    featureAffinity: 10,
-    featureMinimal: 11,
-    featureSample: 12,
-    featureSecondChance: 13,
-    featurePolicy: 14,
-    featureSourceHash: 15,
-    featureOrphan: 16,
-    featureQuicLb: 17,
-    featureIcmpErrors: 18,
-    featureTunnelErrors: 19,
-    ringClassSmall: 20,
-    ringClassMedium: 21,
-    ringClassLarge: 22,
-    transmitByRedirect: 23,
+    featureRegions: 8,
+    featureTracking: 9,
+    featurePick: 10,
+    featureAffinity: 11,
+    featureMinimal: 12,
+    featureSample: 13,
+    featureSecondChance: 14,
+    featurePolicy: 15,
+    featureSourceHash: 16,
+    featureOrphan: 17,
+    featureQuicLb: 18,
+    featureIcmpErrors: 19,
+    featureTunnelErrors: 20,
+    ringClassSmall: 21,
+    ringClassMedium: 22,
+    ringClassLarge: 23,
+    transmitByRedirect: 24,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<PointsmanRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4752, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4768, ".rodata of pointsman");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -1830,58 +2049,61 @@ export const PointsmanRodata = {
     if (value.featureWildcard !== undefined) {
       codec.setU8(view, 7, Number(value.featureWildcard), "feature_wildcard");
     }
+    if (value.featureRegions !== undefined) {
+      codec.setU8(view, 8, Number(value.featureRegions), "feature_regions");
+    }
     if (value.featureTracking !== undefined) {
-      codec.setU8(view, 8, Number(value.featureTracking), "feature_tracking");
+      codec.setU8(view, 9, Number(value.featureTracking), "feature_tracking");
     }
     if (value.featurePick !== undefined) {
-      codec.setU8(view, 9, Number(value.featurePick), "feature_pick");
+      codec.setU8(view, 10, Number(value.featurePick), "feature_pick");
     }
     if (value.featureAffinity !== undefined) {
-      codec.setU8(view, 10, Number(value.featureAffinity), "feature_affinity");
+      codec.setU8(view, 11, Number(value.featureAffinity), "feature_affinity");
     }
     if (value.featureMinimal !== undefined) {
-      codec.setU8(view, 11, Number(value.featureMinimal), "feature_minimal");
+      codec.setU8(view, 12, Number(value.featureMinimal), "feature_minimal");
     }
     if (value.featureSample !== undefined) {
-      codec.setU8(view, 12, Number(value.featureSample), "feature_sample");
+      codec.setU8(view, 13, Number(value.featureSample), "feature_sample");
     }
     if (value.featureSecondChance !== undefined) {
-      codec.setU8(view, 13, Number(value.featureSecondChance), "feature_second_chance");
+      codec.setU8(view, 14, Number(value.featureSecondChance), "feature_second_chance");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 14, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 15, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 15, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 16, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 16, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 17, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 17, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 18, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 18, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 19, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 19, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 20, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 20, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 21, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 21, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 22, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 22, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 23, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 23, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 24, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): PointsmanRodata => {
-    const view = codec.exactView(bytes, 4752, ".rodata of pointsman");
+    const view = codec.exactView(bytes, 4768, ".rodata of pointsman");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -1891,22 +2113,23 @@ export const PointsmanRodata = {
       featureMssClamp: view.getUint8(5) !== 0,
       featureTunnelVariation: view.getUint8(6) !== 0,
       featureWildcard: view.getUint8(7) !== 0,
-      featureTracking: view.getUint8(8) !== 0,
-      featurePick: view.getUint8(9) !== 0,
-      featureAffinity: view.getUint8(10) !== 0,
-      featureMinimal: view.getUint8(11) !== 0,
-      featureSample: view.getUint8(12) !== 0,
-      featureSecondChance: view.getUint8(13) !== 0,
-      featurePolicy: view.getUint8(14) !== 0,
-      featureSourceHash: view.getUint8(15) !== 0,
-      featureOrphan: view.getUint8(16) !== 0,
-      featureQuicLb: view.getUint8(17) !== 0,
-      featureIcmpErrors: view.getUint8(18) !== 0,
-      featureTunnelErrors: view.getUint8(19) !== 0,
-      ringClassSmall: view.getUint8(20) !== 0,
-      ringClassMedium: view.getUint8(21) !== 0,
-      ringClassLarge: view.getUint8(22) !== 0,
-      transmitByRedirect: view.getUint8(23) !== 0,
+      featureRegions: view.getUint8(8) !== 0,
+      featureTracking: view.getUint8(9) !== 0,
+      featurePick: view.getUint8(10) !== 0,
+      featureAffinity: view.getUint8(11) !== 0,
+      featureMinimal: view.getUint8(12) !== 0,
+      featureSample: view.getUint8(13) !== 0,
+      featureSecondChance: view.getUint8(14) !== 0,
+      featurePolicy: view.getUint8(15) !== 0,
+      featureSourceHash: view.getUint8(16) !== 0,
+      featureOrphan: view.getUint8(17) !== 0,
+      featureQuicLb: view.getUint8(18) !== 0,
+      featureIcmpErrors: view.getUint8(19) !== 0,
+      featureTunnelErrors: view.getUint8(20) !== 0,
+      ringClassSmall: view.getUint8(21) !== 0,
+      ringClassMedium: view.getUint8(22) !== 0,
+      ringClassLarge: view.getUint8(23) !== 0,
+      transmitByRedirect: view.getUint8(24) !== 0,
     };
   },
 } as const;
@@ -1917,10 +2140,11 @@ export const PROBE_MAPS = [
   "destinations", "devices", "first_link_addresses", "flow_counts", "flows", "fragments",
   "group_services", "icmp_pace", "link_addresses", "nat_claims", "nat_counts", "nat_flows",
   "nat_sources", "outer_identifications", "pick_scans", "pick_states", "policies", "probe_paths",
-  "quic_configs", "quic_counts", "quic_servers", "remember_pace", "rings_large", "rings_medium",
-  "rings_small", "sampled_flows", "service_active", "service_flows", "service_pace",
-  "service_traffic", "service_versions", "services", "settings", "tracking_counts", "tunnel_ends",
-  "verdict_counts", "virtual_addresses", "wildcards",
+  "quic_configs", "quic_counts", "quic_servers", "region_names", "region_services",
+  "region_tables", "remember_pace", "rings_large", "rings_medium", "rings_small", "sampled_flows",
+  "service_active", "service_flows", "service_pace", "service_traffic", "service_versions",
+  "services", "settings", "tracking_counts", "tunnel_ends", "untracked_flows", "verdict_counts",
+  "virtual_addresses", "wildcards",
 ] as const;
 /** Programs in probe.bpf.o. */
 export const PROBE_PROGRAMS = [
@@ -1937,6 +2161,7 @@ export interface ProbeRodata {
   readonly featureMssClamp: boolean;
   readonly featureTunnelVariation: boolean;
   readonly featureWildcard: boolean;
+  readonly featureRegions: boolean;
   readonly featureTracking: boolean;
   readonly featurePick: boolean;
   readonly featureAffinity: boolean;
@@ -1957,7 +2182,7 @@ export interface ProbeRodata {
 
 export const ProbeRodata = {
   section: ".rodata",
-  size: 4740,
+  size: 4756,
   offsets: {
     featureL2: 0,
     featureIpip: 1,
@@ -1967,27 +2192,28 @@ export const ProbeRodata = {
     featureMssClamp: 5,
     featureTunnelVariation: 6,
     featureWildcard: 7,
-    featureTracking: 8,
-    featurePick: 9,
-    featureAffinity: 10,
-    featureMinimal: 11,
-    featureSample: 12,
-    featureSecondChance: 13,
-    featurePolicy: 14,
-    featureSourceHash: 15,
-    featureOrphan: 16,
-    featureQuicLb: 17,
-    featureIcmpErrors: 18,
-    featureTunnelErrors: 19,
-    ringClassSmall: 20,
-    ringClassMedium: 21,
-    ringClassLarge: 22,
-    transmitByRedirect: 23,
+    featureRegions: 8,
+    featureTracking: 9,
+    featurePick: 10,
+    featureAffinity: 11,
+    featureMinimal: 12,
+    featureSample: 13,
+    featureSecondChance: 14,
+    featurePolicy: 15,
+    featureSourceHash: 16,
+    featureOrphan: 17,
+    featureQuicLb: 18,
+    featureIcmpErrors: 19,
+    featureTunnelErrors: 20,
+    ringClassSmall: 21,
+    ringClassMedium: 22,
+    ringClassLarge: 23,
+    transmitByRedirect: 24,
   },
   /** The section with these settings in place of the initial ones. */
   encode: (initial: Uint8Array, value: Partial<ProbeRodata>): Uint8Array => {
     const bytes = initial.slice();
-    const view = codec.exactView(bytes, 4740, ".rodata of probe");
+    const view = codec.exactView(bytes, 4756, ".rodata of probe");
     if (value.featureL2 !== undefined) {
       codec.setU8(view, 0, Number(value.featureL2), "feature_l2");
     }
@@ -2012,58 +2238,61 @@ export const ProbeRodata = {
     if (value.featureWildcard !== undefined) {
       codec.setU8(view, 7, Number(value.featureWildcard), "feature_wildcard");
     }
+    if (value.featureRegions !== undefined) {
+      codec.setU8(view, 8, Number(value.featureRegions), "feature_regions");
+    }
     if (value.featureTracking !== undefined) {
-      codec.setU8(view, 8, Number(value.featureTracking), "feature_tracking");
+      codec.setU8(view, 9, Number(value.featureTracking), "feature_tracking");
     }
     if (value.featurePick !== undefined) {
-      codec.setU8(view, 9, Number(value.featurePick), "feature_pick");
+      codec.setU8(view, 10, Number(value.featurePick), "feature_pick");
     }
     if (value.featureAffinity !== undefined) {
-      codec.setU8(view, 10, Number(value.featureAffinity), "feature_affinity");
+      codec.setU8(view, 11, Number(value.featureAffinity), "feature_affinity");
     }
     if (value.featureMinimal !== undefined) {
-      codec.setU8(view, 11, Number(value.featureMinimal), "feature_minimal");
+      codec.setU8(view, 12, Number(value.featureMinimal), "feature_minimal");
     }
     if (value.featureSample !== undefined) {
-      codec.setU8(view, 12, Number(value.featureSample), "feature_sample");
+      codec.setU8(view, 13, Number(value.featureSample), "feature_sample");
     }
     if (value.featureSecondChance !== undefined) {
-      codec.setU8(view, 13, Number(value.featureSecondChance), "feature_second_chance");
+      codec.setU8(view, 14, Number(value.featureSecondChance), "feature_second_chance");
     }
     if (value.featurePolicy !== undefined) {
-      codec.setU8(view, 14, Number(value.featurePolicy), "feature_policy");
+      codec.setU8(view, 15, Number(value.featurePolicy), "feature_policy");
     }
     if (value.featureSourceHash !== undefined) {
-      codec.setU8(view, 15, Number(value.featureSourceHash), "feature_source_hash");
+      codec.setU8(view, 16, Number(value.featureSourceHash), "feature_source_hash");
     }
     if (value.featureOrphan !== undefined) {
-      codec.setU8(view, 16, Number(value.featureOrphan), "feature_orphan");
+      codec.setU8(view, 17, Number(value.featureOrphan), "feature_orphan");
     }
     if (value.featureQuicLb !== undefined) {
-      codec.setU8(view, 17, Number(value.featureQuicLb), "feature_quic_lb");
+      codec.setU8(view, 18, Number(value.featureQuicLb), "feature_quic_lb");
     }
     if (value.featureIcmpErrors !== undefined) {
-      codec.setU8(view, 18, Number(value.featureIcmpErrors), "feature_icmp_errors");
+      codec.setU8(view, 19, Number(value.featureIcmpErrors), "feature_icmp_errors");
     }
     if (value.featureTunnelErrors !== undefined) {
-      codec.setU8(view, 19, Number(value.featureTunnelErrors), "feature_tunnel_errors");
+      codec.setU8(view, 20, Number(value.featureTunnelErrors), "feature_tunnel_errors");
     }
     if (value.ringClassSmall !== undefined) {
-      codec.setU8(view, 20, Number(value.ringClassSmall), "ring_class_small");
+      codec.setU8(view, 21, Number(value.ringClassSmall), "ring_class_small");
     }
     if (value.ringClassMedium !== undefined) {
-      codec.setU8(view, 21, Number(value.ringClassMedium), "ring_class_medium");
+      codec.setU8(view, 22, Number(value.ringClassMedium), "ring_class_medium");
     }
     if (value.ringClassLarge !== undefined) {
-      codec.setU8(view, 22, Number(value.ringClassLarge), "ring_class_large");
+      codec.setU8(view, 23, Number(value.ringClassLarge), "ring_class_large");
     }
     if (value.transmitByRedirect !== undefined) {
-      codec.setU8(view, 23, Number(value.transmitByRedirect), "transmit_by_redirect");
+      codec.setU8(view, 24, Number(value.transmitByRedirect), "transmit_by_redirect");
     }
     return bytes;
   },
   decode: (bytes: Uint8Array): ProbeRodata => {
-    const view = codec.exactView(bytes, 4740, ".rodata of probe");
+    const view = codec.exactView(bytes, 4756, ".rodata of probe");
     return {
       featureL2: view.getUint8(0) !== 0,
       featureIpip: view.getUint8(1) !== 0,
@@ -2073,22 +2302,23 @@ export const ProbeRodata = {
       featureMssClamp: view.getUint8(5) !== 0,
       featureTunnelVariation: view.getUint8(6) !== 0,
       featureWildcard: view.getUint8(7) !== 0,
-      featureTracking: view.getUint8(8) !== 0,
-      featurePick: view.getUint8(9) !== 0,
-      featureAffinity: view.getUint8(10) !== 0,
-      featureMinimal: view.getUint8(11) !== 0,
-      featureSample: view.getUint8(12) !== 0,
-      featureSecondChance: view.getUint8(13) !== 0,
-      featurePolicy: view.getUint8(14) !== 0,
-      featureSourceHash: view.getUint8(15) !== 0,
-      featureOrphan: view.getUint8(16) !== 0,
-      featureQuicLb: view.getUint8(17) !== 0,
-      featureIcmpErrors: view.getUint8(18) !== 0,
-      featureTunnelErrors: view.getUint8(19) !== 0,
-      ringClassSmall: view.getUint8(20) !== 0,
-      ringClassMedium: view.getUint8(21) !== 0,
-      ringClassLarge: view.getUint8(22) !== 0,
-      transmitByRedirect: view.getUint8(23) !== 0,
+      featureRegions: view.getUint8(8) !== 0,
+      featureTracking: view.getUint8(9) !== 0,
+      featurePick: view.getUint8(10) !== 0,
+      featureAffinity: view.getUint8(11) !== 0,
+      featureMinimal: view.getUint8(12) !== 0,
+      featureSample: view.getUint8(13) !== 0,
+      featureSecondChance: view.getUint8(14) !== 0,
+      featurePolicy: view.getUint8(15) !== 0,
+      featureSourceHash: view.getUint8(16) !== 0,
+      featureOrphan: view.getUint8(17) !== 0,
+      featureQuicLb: view.getUint8(18) !== 0,
+      featureIcmpErrors: view.getUint8(19) !== 0,
+      featureTunnelErrors: view.getUint8(20) !== 0,
+      ringClassSmall: view.getUint8(21) !== 0,
+      ringClassMedium: view.getUint8(22) !== 0,
+      ringClassLarge: view.getUint8(23) !== 0,
+      transmitByRedirect: view.getUint8(24) !== 0,
     };
   },
 } as const;

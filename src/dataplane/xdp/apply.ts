@@ -6,6 +6,7 @@ import { failureFrom } from "./native_failure.ts";
 import type { AssignedAddress } from "./image.ts";
 import type { RingClass } from "./ring_class.ts";
 import type { PlaneMaps } from "./maps.ts";
+import type { RegionPrefixes } from "../../model/regions.ts";
 import type { Step, StepKind } from "./steps.ts";
 
 /** What steps act on. `maps` is asked for anew each time: another program brings other handles. */
@@ -14,6 +15,8 @@ export interface Kernel {
   loadProgram(step: Extract<Step, { kind: "load-program" }>): Promise<void>;
   createRing(ringClass: RingClass, id: number): void;
   releaseRing(ringClass: RingClass, id: number): void;
+  writeRegions(id: number, digest: bigint, prefixes: RegionPrefixes): void;
+  releaseRegions(id: number): void;
   assignAddress(assigned: AssignedAddress): void;
   unassignAddress(assigned: AssignedAddress): void;
   gracePeriod(): Promise<void>;
@@ -55,6 +58,10 @@ const ACTIONS: Actions = {
   "create-ring": (kernel, { ringClass, id }) => { kernel.createRing(ringClass, id); },
   "release-ring": (kernel, { ringClass, id }) => { kernel.releaseRing(ringClass, id); },
   "write-ring": ({ maps }, { ringClass, id, ring }) => { maps.ring(ringClass, id).set(ring.slots); },
+  "write-region-table": (kernel, { id, digest, prefixes }) => { kernel.writeRegions(id, digest, prefixes); },
+  "release-region-table": (kernel, { id }) => { kernel.releaseRegions(id); },
+  "add-region-service": ({ maps }, { of }) => { maps.regions.lead(of); },
+  "remove-region-service": ({ maps }, { of }) => { maps.regions.unlead(of); },
   "zero-service-traffic": ({ maps }, { index }) => {
     maps.zeroTraffic("service", index);
     maps.loads.forget("service", index);
@@ -62,7 +69,7 @@ const ACTIONS: Actions = {
   "write-version": ({ maps }, { index, version, value }) => { maps.writeVersion(index, version, value); },
   "activate-version": ({ maps }, { index, version }) => { maps.activateVersion(index, version); },
   "add-service": ({ maps }, { key, index }) => { maps.addService(key, index); },
-  "remove-service": ({ maps }, { key }) => { maps.removeService(key); },
+  "remove-service": ({ maps }, { key, index }) => { maps.removeService(key, index); },
   "add-policy": ({ maps }, { index, entry }) => { maps.addPolicy(index, entry); },
   "remove-policy": ({ maps }, { index, entry }) => { maps.removePolicy(index, entry); },
   "add-group-ports": ({ maps }, { group, entry }) => { maps.addGroupPorts(group, entry); },

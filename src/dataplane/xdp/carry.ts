@@ -18,6 +18,11 @@ export const LEARNED = {
 /** Counters whose number follows from the limits. */
 export const COUNTS = ["service_traffic", "destination_traffic", "answer_counts"] as const satisfies readonly MapName[];
 
+/** Those whose values are maps, which are shared. */
+export function isMapOfMaps(name: MapName): boolean {
+  return name.startsWith("rings_") || name === "region_tables";
+}
+
 /** What a process left in the place of maps that it was about to replace. */
 export type Leftovers = Partial<Record<MapName, BpfMap>>;
 
@@ -28,7 +33,7 @@ export type Leftovers = Partial<Record<MapName, BpfMap>>;
 export function moveContents(from: PlaneMaps, to: LoadedProgram): void {
   const isCount = (name: MapName): boolean => COUNTS.some((each) => each === name);
   for (const name of [...to.created].sort((a, b) => Number(isCount(a)) - Number(isCount(b)))) {
-    if (!name.startsWith("rings_")) copyEntries(from.maps[name], to.maps.maps[name]);
+    if (!isMapOfMaps(name)) copyEntries(from.maps[name], to.maps.maps[name]);
   }
   to.maps.shareRings(from, new Set(to.created));
 }

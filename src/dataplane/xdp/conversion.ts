@@ -33,9 +33,9 @@ const NUMBERED_BY: Partial<Record<MapName, string>> = {
  * asked again when it is counted.
  */
 const UNKEPT_ENUMS: ReadonlySet<string> = new Set([
-  ...Object.values(NUMBERED_BY), "decap_verdict", "link_places", "ring_slots", "sample",
+  ...Object.values(NUMBERED_BY), "decap_verdict", "link_places", "ring_slots", "sample", "region_fanout",
 ]);
-const UNKEPT_VALUES: ReadonlySet<string> = new Set(["RING_CLASSES", "NAT_SOURCES_MAX"]);
+const UNKEPT_VALUES: ReadonlySet<string> = new Set(["RING_CLASSES", "NAT_SOURCES_MAX", "REGIONS_MAX"]);
 /** BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY and LRU_PERCPU_HASH. */
 const PER_CPU: ReadonlySet<number> = new Set([5, 6, 10]);
 

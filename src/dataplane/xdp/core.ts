@@ -4,7 +4,7 @@
 
 import type { Env } from "../../env.ts";
 import { affinityOf } from "../../model/affinity.ts";
-import { serviceKey } from "../../model/compile.ts";
+import { serviceKey } from "../../model/service_address.ts";
 import type { Config } from "../../model/config.ts";
 import { trackingOf } from "../../model/flow_decide.ts";
 import { destinationIds } from "../../model/ledger.ts";
@@ -94,7 +94,7 @@ export function configuredFeatures(config: Config): Set<Feature> {
     versions: config.services.map((service) => ({
       mssMax: service.mssMax ?? 0, hasQuicLb: service.quicLb !== null, hasSecondChance: service.secondChance,
       pick: { by: isPickAlgorithm(service.algorithm) && isXdpPick(service.algorithm) ? service.algorithm : null },
-      affinity: affinityOf(service, serviceKey(service)),
+      affinity: affinityOf(service, serviceKey(service)), regions: service.geo ?? service.region,
       tracking: trackingOf({ config: service }), hasNat: translates(service.forwarding),
       scheme: { ringSize: service.ringSize, hashInput: service.hash }, predecessor: null,
       hasPolicy: service.policy.allow.length + service.policy.deny.length > 0,
@@ -249,10 +249,11 @@ function openPinned(native: Native, pins: Pins): MapSet {
 
 type PinnedRing = ReturnType<Pins["rings"]>[number];
 
-/** A ring that was pinned and never placed is placed now; nobody shows it. */
+/** A ring or table of regions that was pinned and never placed is placed now; nobody shows it. */
 function placePinnedRings(native: Native, pins: Pins, live: PlaneMaps): PinnedRing[] {
   const placed = pins.rings();
   for (const { ringClass, id } of placed) live.placeRing(ringClass, id, native.BpfMap.open(pins.ringPath(ringClass, id)));
+  for (const id of pins.regions()) live.regions.place(id, native.BpfMap.open(pins.regionsPath(id)));
   return placed;
 }
 

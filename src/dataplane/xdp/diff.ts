@@ -14,38 +14,16 @@ import {
   type Image, type NextHop, type Route, type ServiceKey,
 } from "./image.ts";
 import { addInterfaces, removeInterfaces, type Interfaces } from "./interfaces.ts";
-import {
-  copyState, isQuiet, record,
-  type HeldDestination, type KernelState,
-} from "./kernel_state.ts";
+import type { HeldDestination, KernelState } from "./kernel_state.ts";
 import { isSameNat } from "./nat_values.ts";
 import { removeQuic, writeQuic } from "./quic_diff.ts";
-import { createRingPlaces, releaseRings } from "./ring_places.ts";
+import { createPlanner, type Planner } from "./planner.ts";
+import { leaveRegionServices, releaseRegionTables, removeRegionServices, withKnownRegions } from "./region_plan.ts";
+import { releaseRings } from "./ring_places.ts";
+import { planServices } from "./service_plan.ts";
 import type { Capacities, Step } from "./steps.ts";
 import { removeTunnelEnds, writeTunnelEnds } from "./tunnel_ends.ts";
-import { isServed, placedVersion, withoutDestinations } from "./version_diff.ts";
-
-/** A copy of the state that moves along with the steps that were planned. */
-interface Planner {
-  readonly state: KernelState;
-  readonly steps: Step[];
-  readonly take: (step: Step) => void;
-  /** Plans a grace period unless what bears this mark is quiet. */
-  readonly settle: (mark: number) => void;
-}
-
-function createPlanner(have: KernelState): Planner {
-  const state = copyState(have);
-  const steps: Step[] = [];
-  const take = (step: Step): void => {
-    record(state, step);
-    steps.push(step);
-  };
-  const settle = (mark: number): void => {
-    if (!isQuiet(state, mark)) take({ kind: "grace-period" });
-  };
-  return { state, steps, take, settle };
-}
+import { withoutDestinations } from "./version_diff.ts";
 
 /** The steps that bring `have` to `want`; none when it is there. */
 export function diff(have: KernelState, want: Image): readonly Step[] {
@@ -78,7 +56,8 @@ export function diffRoutes(
   return planner.steps;
 }
 
-function planChange(planner: Planner, want: Image): void {
+function planChange(planner: Planner, image: Image): void {
+  const want = withKnownRegions(planner.state, image);
   planProgram(planner, want);
   planSettings(planner, want);
   yieldIndexes(planner, want);
@@ -90,7 +69,9 @@ function planChange(planner: Planner, want: Image): void {
   writeQuic(planner, want);
   planServices(planner, want);
   planGroups(planner, want.groups);
-  removeServices(planner, want);
+  removeServices(planner, want, "with addresses");
+  removeRegionServices(planner, want.regions);
+  removeServices(planner, want, "of regions");
   removePolicies(planner, want);
   removeQuic(planner, want);
   removeTunnelEnds(planner, want);
@@ -98,6 +79,7 @@ function planChange(planner: Planner, want: Image): void {
   retireDestinations(planner, want);
   removeInterfaces(planner, want);
   releaseRings(planner);
+  releaseRegionTables(planner);
 }
 
 /** Ids that belong to one identity in the kernel and to another in the image. */
@@ -190,6 +172,7 @@ function yieldIndexes(planner: Planner, want: Image): void {
   if (lost.size === 0) return;
   planGroups(planner, remainingGroups(state, lost));
   for (const [index, key] of lost) {
+    leaveRegionServices(planner, index);
     take({ kind: "remove-service", index, key });
     const { policy } = state.services.get(index)!;
     for (const [text, entry] of [...policy]) take({ kind: "remove-policy", index, text, entry });
@@ -217,11 +200,12 @@ function remainingGroups(
 }
 
 /** Services come before others go: whatever both serve is served by one of them at any moment. */
-function removeServices(planner: Planner, want: Image): void {
+function removeServices(planner: Planner, want: Image, which: "with addresses" | "of regions"): void {
   const { state, take } = planner;
   const kept = new Set([...want.services.values()].map(({ key }) => serviceKeyText(key)));
   for (const [index, { key }] of [...state.services]) {
-    if (key !== null && !kept.has(serviceKeyText(key))) take({ kind: "remove-service", index, key });
+    if (key === null || (key.region === null) !== (which === "with addresses")) continue;
+    if (!kept.has(serviceKeyText(key))) take({ kind: "remove-service", index, key });
   }
   removeAddresses(planner, ({ text }) => want.virtualAddresses.has(text));
 }
@@ -342,33 +326,5 @@ function removePolicies({ state, take }: Planner, want: Image): void {
     for (const [text, entry] of [...policy]) {
       if (wanted?.has(text) !== true) take({ kind: "remove-policy", index, text, entry });
     }
-  }
-}
-
-/** Writes every version that changes, then makes them count, then lets keys lead to the new ones. */
-function planServices(planner: Planner, want: Image): void {
-  const { state, take, settle } = planner;
-  const changed = [...want.services.values()].filter((service) => !isServed(state, service));
-  for (const { index } of changed) settle(state.services.get(index)?.mark ?? 0);
-  const flips: { index: number; version: 0 | 1 }[] = [];
-  const places = createRingPlaces(planner);
-  for (const service of changed) {
-    const value = placedVersion(want, service, places);
-    const half = state.services.get(service.index)?.active === 0 ? 1 : 0;
-    take({ kind: "write-version", index: service.index, version: half, value });
-    flips.push({ index: service.index, version: half });
-  }
-  for (const flip of flips) take({ kind: "activate-version", ...flip });
-  for (const address of want.virtualAddresses.values()) {
-    if (!state.virtualAddresses.has(address.text)) take({ kind: "add-virtual-address", address });
-  }
-  for (const { index, key } of want.services.values()) {
-    const held = state.services.get(index)?.key ?? null;
-    if (held !== null && serviceKeyText(held) === serviceKeyText(key)) continue;
-    take({ kind: "zero-service-traffic", index });
-    take({ kind: "add-service", index, key });
-  }
-  for (const [text, assigned] of want.assigned) {
-    if (!state.assigned.has(text)) take({ kind: "assign-address", assigned });
   }
 }

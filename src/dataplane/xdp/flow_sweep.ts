@@ -4,10 +4,10 @@
 // src/model/slot_states.ts's rule.
 
 import type { Cancel, Env } from "../../env.ts";
-import { serviceKey } from "../../model/compile.ts";
+import { serviceKey } from "../../model/service_address.ts";
 import { exceptionalSlot, isIdle } from "../../model/flow_exception.ts";
 import { isInSample, SAMPLE_ONE_IN } from "../../model/flow_sample.ts";
-import { serviceOf } from "../../model/service_lookup.ts";
+import { serviceFor, serviceOf } from "../../model/service_lookup.ts";
 import type { SlotSweep } from "../../model/slot_states.ts";
 import type { ForwardingTable, Service } from "../../model/table.ts";
 import { FlowEntry, FlowKey, FlowOther } from "./abi.gen.ts";
@@ -241,19 +241,33 @@ function ownersOfRemembered(table: ForwardingTable): OwnerOf {
   return ({ destination }, key) => {
     const [one = null, ...others] = byId.get(destination) ?? [];
     if (one === null || others.length === 0) return one;
-    const { address, port, protocol } = key().service;
-    return serviceOf(table, address, port, protocol);
+    const now = serviceOfFlow(table, key());
+    if (now === null || now.destinations.includes(destination)) return now;
+    // The flow of a client that came to another region stays where it was.
+    const asked = askedName(now);
+    return [one, ...others].find((service) => askedName(service) === asked) ?? now;
   };
 }
 
 /** With another seed, other flows are looked at. */
 function ownersOfSampled(table: ForwardingTable): OwnerOf {
   return (_, key) => {
-    const { service: { address, port, protocol }, source, sourcePort } = key();
-    const service = serviceOf(table, address, port, protocol);
+    const found = key();
+    const { service: { address, port, protocol }, source, sourcePort } = found;
+    const service = serviceOfFlow(table, found);
     const flow = { source, sourcePort, destination: address, destinationPort: port, protocol };
     return service !== null && isInSample(service, flow) ? service : null;
   };
+}
+
+function askedName({ name, config: { region } }: Service): string {
+  return region?.service ?? name;
+}
+
+/** What its service is for its client now. */
+function serviceOfFlow(table: ForwardingTable, { service: { address, port, protocol }, source }: FlowKey): Service | null {
+  const asked = serviceOf(table, address, port, protocol);
+  return asked === null ? null : serviceFor(table, asked, source);
 }
 
 function longestIdleNs({ services }: ForwardingTable): bigint {
@@ -307,7 +321,7 @@ function seek(
   table: ForwardingTable, sought: ReadonlyMap<Service, SlotSweep>, entry: FlowEntry, key: FlowKey, nowNs: bigint,
 ): void {
   const { address, port, protocol } = key.service;
-  const service = serviceOf(table, address, port, protocol);
+  const service = serviceOfFlow(table, key);
   const sweep = service === null ? undefined : sought.get(service);
   if (service === null || sweep === undefined) return;
   const flow = { source: key.source, sourcePort: key.sourcePort, destination: address, destinationPort: port, protocol };

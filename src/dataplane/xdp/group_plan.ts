@@ -6,15 +6,10 @@ import { mappedBits } from "../../model/service_address.ts";
 import { groupKey, portPrefixText, type GroupImage } from "./groups.ts";
 import type { KernelState } from "./kernel_state.ts";
 import type { Step } from "./steps.ts";
-
-interface PlanSteps {
-  readonly state: KernelState;
-  readonly take: (step: Step) => void;
-  readonly settle: (mark: number) => void;
-}
+import type { Planner } from "./planner.ts";
 
 /** The services that the groups name are there already; those that no group names may go afterwards. */
-export function planGroups(planner: PlanSteps, want: ReadonlyMap<string, GroupImage>): void {
+export function planGroups(planner: Planner, want: ReadonlyMap<string, GroupImage>): void {
   const { state, take, settle } = planner;
   const places = new Map([...state.groups].map(([id, { entries }]) => [groupKey(entries), id]));
   const changed = [...want.values()].filter(({ network, key }) => {
@@ -44,7 +39,7 @@ export function groupEntriesNeeded(
   return [...sizes.values()].reduce((sum, size) => sum + size, 0);
 }
 
-function writeGroup({ state, take }: PlanSteps, { entries }: GroupImage): number {
+function writeGroup({ state, take }: Planner, { entries }: GroupImage): number {
   let group = 0;
   while (state.groups.has(group)) group += 1;
   for (const entry of entries.values()) take({ kind: "add-group-ports", group, entry });
@@ -52,7 +47,7 @@ function writeGroup({ state, take }: PlanSteps, { entries }: GroupImage): number
 }
 
 /** Groups that no prefix leads to, once no packet can be on its way there. */
-function removeUnused({ state, take, settle }: PlanSteps): void {
+function removeUnused({ state, take, settle }: Planner): void {
   const shown = new Set([...state.prefixes.values()].map(({ group }) => group));
   for (const [group, { entries, mark }] of [...state.groups]) {
     if (shown.has(group)) continue;

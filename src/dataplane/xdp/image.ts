@@ -5,7 +5,7 @@
 import type { Address, Prefix } from "../../model/address.ts";
 import type { Forwarding, Gue, HashInput, OrphanAction, Protocol, Tracking, VipAssign } from "../../model/config.ts";
 import {
-  formatServiceAddress, isExact, mappedBits, singleAddress, type ServiceAddress,
+  isExact, mappedBits, serviceKey, singleAddress, type ServiceAddress,
 } from "../../model/service_address.ts";
 import type { Affinity } from "../../model/affinity.ts";
 import { translates, type NatTable } from "../../model/nat.ts";
@@ -22,6 +22,7 @@ import { flowPlaces } from "./flow_places.ts";
 import { featuresOf, type Feature } from "./program_features.ts";
 import { groupsOf, type GroupImage, type Wildcard } from "./groups.ts";
 import type { Interfaces, LinkAddress } from "./interfaces.ts";
+import { askedIndexes, regionImages, regionsImage, type RegionImages, type RegionsImage } from "./region_image.ts";
 import { tunnelEndsOf, type TunnelEndImage } from "./tunnel_ends.ts";
 import {
   quicConfigImages, quicConfigText, quicServerImages, quicServerText,
@@ -30,6 +31,8 @@ import {
 
 export interface ServiceKey extends ServiceAddress {
   readonly protocol: Protocol;
+  /** Of a service that has the clients of one region of the service with index `asked`, and no address of its own; else null. */
+  readonly region: { readonly asked: number; readonly name: string } | null;
 }
 
 /** How a packet finds its slot; the ring is named by its content. */
@@ -67,6 +70,8 @@ export interface VersionImage {
   readonly pick: PickImage;
   /** 0: no limit. */
   readonly mssMax: number;
+  /** Null: the service has no regions, and is none's. */
+  readonly regions: RegionsImage | null;
 }
 
 /** How new flows are placed where the ring does not place them; what an algorithm does not use is 0. */
@@ -176,6 +181,7 @@ export interface Image {
   readonly destinations: ReadonlyMap<number, DestinationImage>;
   /** By key. */
   readonly rings: ReadonlyMap<string, RingImage>;
+  readonly regions: RegionImages;
   /** By quicConfigText() and quicServerText(). */
   readonly quicConfigs: ReadonlyMap<string, QuicConfigImage>;
   readonly quicServers: ReadonlyMap<string, QuicServerImage>;
@@ -198,9 +204,9 @@ export interface Image {
   readonly features: ReadonlySet<Feature>;
 }
 
-/** "tcp 203.0.113.10:443" or "tcp 203.0.113.0/28:any", as in the ledger. */
+/** "tcp 203.0.113.10:443" or "tcp 203.0.113.0/28:any", of a region with " @" and its name: as in the ledger. */
 export function serviceKeyText(key: ServiceKey): string {
-  return `${key.protocol} ${formatServiceAddress(key)}`;
+  return serviceKey(key);
 }
 
 export function policyText(entry: PolicyImage): string {
@@ -227,7 +233,9 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
   const devices = new Set<number>(options.attached);
   for (const { route } of destinations.values()) if (route.nextHop.ifindex !== 0) devices.add(route.nextHop.ifindex);
   const flowsAt = flowPlaces(table.services);
-  const services = new Map(table.services.map((service) => [service.index, serviceImage(service, flowsAt(service))]));
+  const askedOf = askedIndexes(table);
+  const services = new Map(table.services.map((service) =>
+    [service.index, serviceImage(service, flowsAt(service), askedOf(service))]));
   const tunnelEnds = tunnelEndsOf(table.pathMtuAgeMs === 0 ? [] : destinations.values());
   return {
     services,
@@ -240,6 +248,7 @@ export function imageOf(table: ForwardingTable, options: ImageOptions): Image {
     quicConfigs: new Map(table.services.flatMap(quicConfigImages).map((each) => [quicConfigText(each), each])),
     quicServers: new Map(table.services.flatMap(quicServerImages).map((each) => [quicServerText(each), each])),
     rings: new Map(table.services.flatMap(ringsOf).map((ring) => [ring.key, ring])),
+    regions: regionImages(table.services),
     tunnelEnds,
     devices,
     linkAddresses: options.linkAddresses ?? new Map(),
@@ -275,7 +284,7 @@ export function wildcardsOf(
   services: ReadonlyMap<number, { readonly key: ServiceKey | null }>,
 ): Wildcard[] {
   return [...services].flatMap(([index, { key }]) =>
-    key === null || isExact(key) ? [] : [{ ...key, index }]);
+    key === null || key.region !== null || isExact(key) ? [] : [{ ...key, index }]);
 }
 
 function schemeImage(
@@ -316,7 +325,7 @@ function pickImage({ picking }: Service, flowsAt: number): PickImage {
   return { by, turns, weightTotal: isBounded ? weightTotal : 0, loadFactorPercent: isBounded ? loadFactorPercent : 0, flowsAt };
 }
 
-function serviceImage(service: Service, flowsAt: number): ServiceImage {
+function serviceImage(service: Service, flowsAt: number, asked: number | null): ServiceImage {
   const { index, config, quicLb, states } = service;
   const { predecessor } = states;
   const policy = new Map<string, PolicyImage>();
@@ -329,7 +338,10 @@ function serviceImage(service: Service, flowsAt: number): ServiceImage {
   }
   return {
     index,
-    key: { network: config.network, ports: config.ports, protocol: config.protocol },
+    key: {
+      network: config.network, ports: config.ports, protocol: config.protocol,
+      region: config.region === null || asked === null ? null : { asked, name: config.region.name },
+    },
     policy,
     version: {
       scheme: schemeImage(schemeOf(service), ringImageOf(service).key),
@@ -348,6 +360,7 @@ function serviceImage(service: Service, flowsAt: number): ServiceImage {
       affinity: service.affinity,
       pick: pickImage(service, flowsAt),
       mssMax: config.mssMax ?? 0,
+      regions: asked === null ? null : regionsImage(service, asked),
     },
   };
 }

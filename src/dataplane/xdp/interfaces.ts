@@ -5,10 +5,9 @@
 import { LinkPlaces, LinkAddress as LinkAddressKey } from "./abi.gen.ts";
 import { portsOf } from "./bonds.ts";
 import type { Finding } from "./finding.ts";
-import type { KernelState } from "./kernel_state.ts";
 import { macBytes, macText, type Link } from "./netlink/rtnetlink.ts";
-import type { Step } from "./steps.ts";
 import type { Survey } from "./survey.ts";
+import type { Planner } from "./planner.ts";
 
 /** A destination that frames for this host have when they come by this interface. */
 export interface LinkAddress {
@@ -101,18 +100,13 @@ export function firstLinkAddresses(linkAddresses: ReadonlyMap<string, LinkAddres
   return new Map([...firsts.values()].slice(0, LinkPlaces.FIRST_LINK_ADDRESSES).entries());
 }
 
-interface Planner {
-  readonly state: KernelState;
-  readonly take: (step: Step) => void;
-}
-
 interface Wanted {
   readonly devices: ReadonlySet<number>;
   readonly linkAddresses: ReadonlyMap<string, LinkAddress>;
 }
 
 /** That there are no others is said last, and taken back first: no frame for this host is turned away. */
-export function addInterfaces({ state, take }: Planner, { devices, linkAddresses }: Wanted): void {
+export function addInterfaces({ state, take }: Pick<Planner, "state" | "take">, { devices, linkAddresses }: Wanted): void {
   for (const ifindex of devices) if (!state.devices.has(ifindex)) take({ kind: "add-device", ifindex });
   const added = [...linkAddresses].filter(([text]) => !state.linkAddresses.has(text)).map(([, each]) => each);
   for (const address of added) if (address.mac !== null) take({ kind: "add-link-address", address });
@@ -121,7 +115,7 @@ export function addInterfaces({ state, take }: Planner, { devices, linkAddresses
 }
 
 /** Emptied in between: no packet meets one half of each. */
-function setFirsts({ state, take }: Planner, firsts: ReadonlyMap<number, LinkAddress>): void {
+function setFirsts({ state, take }: Pick<Planner, "state" | "take">, firsts: ReadonlyMap<number, LinkAddress>): void {
   for (let place = 0; place < LinkPlaces.FIRST_LINK_ADDRESSES; place++) {
     const held = state.firstLinkAddresses.get(place);
     const first = firsts.get(place);
@@ -131,7 +125,7 @@ function setFirsts({ state, take }: Planner, firsts: ReadonlyMap<number, LinkAdd
   }
 }
 
-export function removeInterfaces({ state, take }: Planner, { devices, linkAddresses }: Wanted): void {
+export function removeInterfaces({ state, take }: Pick<Planner, "state" | "take">, { devices, linkAddresses }: Wanted): void {
   for (const ifindex of [...state.devices]) if (!devices.has(ifindex)) take({ kind: "remove-device", ifindex });
   const removed = [...state.linkAddresses].filter(([text]) => !linkAddresses.has(text)).map(([, each]) => each);
   for (const address of removed) if (address.mac === null) take({ kind: "remove-link-address", address });

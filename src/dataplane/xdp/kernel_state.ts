@@ -19,6 +19,9 @@ import type { RingClass } from "./ring_class.ts";
 import { linkAddressText, type LinkAddress } from "./interfaces.ts";
 import { quicConfigText, quicServerText, type QuicConfigImage, type QuicServerImage } from "./quic_maps.ts";
 import type { Capacities, Step } from "./steps.ts";
+import {
+  publishedRegions, recordRegions, tablesOfVersion, type HeldRegions, type HeldRegionService, type HeldRegionTable,
+} from "./region_state.ts";
 import { tunnelEndText, type TunnelEndImage } from "./tunnel_ends.ts";
 
 /** A scheme as it stands in the map: the ring is a place, not a content. */
@@ -27,9 +30,10 @@ export interface HeldScheme extends Omit<SchemeImage, "ringKey"> {
   readonly ringId: number;
 }
 
-export interface HeldVersion extends Omit<VersionImage, "scheme" | "predecessor"> {
+export interface HeldVersion extends Omit<VersionImage, "scheme" | "predecessor" | "regions"> {
   readonly scheme: HeldScheme;
   readonly predecessor: HeldScheme | null;
+  readonly regions: HeldRegions | null;
 }
 
 /**
@@ -89,6 +93,10 @@ export interface KernelState {
   destinations: Map<number, HeldDestination>;
   /** By ringText(). */
   rings: Map<string, HeldRing>;
+  /** By number. */
+  regionTables: Map<number, HeldRegionTable>;
+  /** By regionServiceText(). */
+  regionServices: Map<string, HeldRegionService>;
   virtualAddresses: Map<string, Address>;
   /** Where addresses lead that have wildcard services, by the prefix's text. */
   prefixes: Map<string, { readonly network: Prefix; readonly group: number }>;
@@ -126,6 +134,7 @@ export interface KernelState {
 export function emptyState(capacities: Capacities, features: ReadonlySet<Feature>): KernelState {
   return {
     services: new Map(), destinations: new Map(), rings: new Map(), virtualAddresses: new Map(),
+    regionTables: new Map(), regionServices: new Map(),
     prefixes: new Map(), groups: new Map(), keyMark: 0,
     quicConfigs: new Map(), quicServers: new Map(), quicMark: 0,
     tunnelEnds: new Map(), devices: new Set(), linkAddresses: new Map(), firstLinkAddresses: new Map(),
@@ -143,6 +152,8 @@ export function copyState(state: KernelState): KernelState {
     services: copied(state.services, (held) => ({ ...held, versions: [...held.versions], policy: new Map(held.policy) })),
     destinations: copied(state.destinations, (held) => ({ ...held, nextHops: [...held.nextHops] })),
     rings: copied(state.rings, (held) => ({ ...held })),
+    regionTables: copied(state.regionTables, (held) => ({ ...held })),
+    regionServices: new Map(state.regionServices),
     virtualAddresses: new Map(state.virtualAddresses),
     prefixes: new Map(state.prefixes),
     groups: copied(state.groups, (held) => ({ ...held, entries: new Map(held.entries) })),
@@ -191,7 +202,10 @@ export function publishedRings(state: KernelState): Set<string> {
 
 /** Whether some service shows whose the slots were before a change. */
 export function hasOpenWindows(state: KernelState): boolean {
-  return [...state.services.values()].some((held) => (activeVersion(held)?.predecessor ?? null) !== null);
+  return [...state.services.values()].some((held) => {
+    const version = activeVersion(held);
+    return version !== null && (version.predecessor !== null || (version.regions?.before ?? null) !== null);
+  });
 }
 
 /** Ids and indexes that are taken, and what packets are sent by, for compile(). */
@@ -208,7 +222,7 @@ export function ledgerOf(state: KernelState, slotsOf: ((version: HeldVersion) =>
     const text = serviceKeyText(held.key);
     services.set(text, index);
     const version = activeVersion(held);
-    if (version !== null && slotsOf !== null) slots.set(text, slotsOf(version));
+    if (version !== null && slotsOf !== null) slots.set(text, { ...slotsOf(version), ...publishedRegions(state, version) });
   }
   return { destinations, services, slots };
 }
@@ -246,6 +260,8 @@ export function record(state: KernelState, step: Step): void {
       return;
     case "release-ring": state.rings.delete(ringText(step.ringClass, step.id)); return;
     case "write-ring": ringAt(state, step).key = step.ring.key; return;
+    case "write-region-table": case "release-region-table":
+    case "add-region-service": case "remove-region-service": recordRegions(state, step); return;
     case "zero-service-traffic": case "zero-destination-traffic": return;
     case "add-virtual-address": state.virtualAddresses.set(step.address.text, step.address); return;
     case "add-group-ports": case "remove-group-ports":
@@ -295,7 +311,7 @@ function recordService(state: KernelState, step: ServiceStep): void {
         other.key = null;
       }
       held.key = step.key;
-      if (isExact(step.key)) state.keyMark = state.marks += 1;
+      if (step.key.region === null && isExact(step.key)) state.keyMark = state.marks += 1;
       return;
     }
     case "remove-service":
@@ -351,6 +367,10 @@ function unpublish(state: KernelState, held: HeldService): void {
   for (const text of version === null ? [] : ringsOfVersion(version)) {
     const ring = state.rings.get(text);
     if (ring !== undefined) ring.mark = state.marks;
+  }
+  for (const id of version === null ? [] : tablesOfVersion(version)) {
+    const table = state.regionTables.get(id);
+    if (table !== undefined) table.mark = state.marks;
   }
 }
 

@@ -64,7 +64,7 @@ export function encodeServiceKey({ network, ports, protocol }: Key): Uint8Array 
 export function decodeServiceKey(bytes: Uint8Array): Key {
   const { address, port, protocol } = ServiceKey.decode(bytes);
   return {
-    network: mappedPrefix(address, 128), ports: { from: port, to: port }, protocol: protocolOf(protocol),
+    network: mappedPrefix(address, 128), ports: { from: port, to: port }, protocol: protocolOf(protocol), region: null,
   };
 }
 
@@ -79,7 +79,7 @@ export function decodeWildcardKey(bytes: Uint8Array): Key {
   const { address, addressBits, portFirst, portLast, protocol } = WildcardKey.decode(bytes);
   return {
     network: mappedPrefix(address, addressBits), ports: { from: portFirst, to: portLast },
-    protocol: protocolOf(protocol),
+    protocol: protocolOf(protocol), region: null,
   };
 }
 
@@ -133,6 +133,8 @@ export function encodeVersion(version: HeldVersion): Uint8Array {
       | (version.isRehashed ? ServiceFlags.SERVICE_REHASHED : 0)
       | (version.failedOpen ? ServiceFlags.SERVICE_FAILED_OPEN : 0),
     mssMax: version.mssMax,
+    regions: elementOf(version.regions?.table ?? null), regionsBefore: elementOf(version.regions?.before?.table ?? null),
+    regionsUntilNs: version.regions?.before?.untilNs ?? 0n, asked: elementOf(version.regions?.asked ?? null),
     affinityId: version.affinity?.id ?? 0n, affinityMs: version.affinity?.timeoutMs ?? 0,
     ...version.pick,
     pick: PICK_NUMBERS[version.pick.by ?? "none"],
@@ -160,7 +162,23 @@ export function decodeVersion(bytes: Uint8Array): HeldVersion | null {
     affinity: version.affinityMs === 0 ? null : { id: version.affinityId, timeoutMs: version.affinityMs },
     pick: pickValue(version),
     mssMax: version.mssMax,
+    regions: regionsValue(version),
   };
+}
+
+/** Numbers that count from 0, where 0 stands for none. */
+function elementOf(number: number | null): number {
+  return number === null ? 0 : number + 1;
+}
+
+function numberOf(element: number): number | null {
+  return element === 0 ? null : element - 1;
+}
+
+function regionsValue({ regions, regionsBefore, regionsUntilNs: untilNs, asked }: ServiceVersion): HeldVersion["regions"] {
+  const index = numberOf(asked);
+  if (index === null) return null;
+  return { asked: index, table: numberOf(regions), before: untilNs === 0n ? null : { table: numberOf(regionsBefore), untilNs } };
 }
 
 function pickValue({ pick, turns, weightTotal, loadFactorPercent, flowsAt }: ServiceVersion): PickImage {

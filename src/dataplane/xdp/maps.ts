@@ -29,6 +29,7 @@ import {
 } from "./tunnel_ends.ts";
 import { LoadMemory } from "./load_memory.ts";
 import { PaceMemory } from "./pace_memory.ts";
+import { RegionMemory } from "./region_memory.ts";
 import { SettingsMemory } from "./settings_memory.ts";
 
 export type MapName = (typeof POINTSMAN_MAPS)[number];
@@ -64,6 +65,7 @@ export class PlaneMaps {
   readonly settings: SettingsMemory;
   readonly pace: PaceMemory;
   readonly loads: LoadMemory;
+  readonly regions: RegionMemory;
   readonly #native: Native;
   readonly #memory: Memory;
   readonly #rings = new Map<string, { readonly map: BpfMap; readonly slots: Uint16Array }>();
@@ -74,6 +76,7 @@ export class PlaneMaps {
     this.settings = new SettingsMemory(maps);
     this.pace = new PaceMemory(maps);
     this.loads = new LoadMemory(maps);
+    this.regions = new RegionMemory(native, maps);
     const destinations = maps.destinations.mmap();
     this.#memory = {
       active: new Uint32Array(maps.service_active.mmap()),
@@ -92,14 +95,16 @@ export class PlaneMaps {
 
   // ---- services
 
-  /** An exact service is reached by its key; for a wildcard service this only notes that it is there. */
+  /** An exact service is reached by its key; for a wildcard service, or a region's, this only notes that it is there. */
   addService(key: ServiceKey, index: number): void {
-    if (isExact(key)) this.maps.services.update(encodeServiceKey(key), encodeU32(index), ANY);
+    if (key.region !== null) this.regions.setName({ index, ...key.region });
+    else if (isExact(key)) this.maps.services.update(encodeServiceKey(key), encodeU32(index), ANY);
     else this.maps.wildcards.update(encodeWildcardKey(key), encodeU32(index), ANY);
   }
 
-  removeService(key: ServiceKey): void {
-    if (isExact(key)) this.maps.services.delete(encodeServiceKey(key));
+  removeService(key: ServiceKey, index: number): void {
+    if (key.region !== null) this.regions.removeName(index);
+    else if (isExact(key)) this.maps.services.delete(encodeServiceKey(key));
     else this.maps.wildcards.delete(encodeWildcardKey(key));
   }
 
@@ -303,13 +308,14 @@ export class PlaneMaps {
     return ring.slots;
   }
 
-  /** Has the same rings as another set of maps, which may then be dropped. `fresh`: outer maps that are new. */
+  /** Has the same rings and regions as another set of maps, which may then be dropped. `fresh`: outer maps that are new. */
   shareRings(from: PlaneMaps, fresh: ReadonlySet<string>): void {
     for (const [text, ring] of from.#rings) {
       const [ringClass, id] = text.split("/") as [RingClass, string];
       if (fresh.has(`rings_${ringClass}`)) this.#outer(ringClass).updateInner(encodeU32(Number(id)), ring.map);
       this.#rings.set(text, ring);
     }
+    this.regions.share(from.regions, fresh.has("region_tables"));
   }
 
   // ---- counters
@@ -323,10 +329,11 @@ export class PlaneMaps {
     this.maps[map].update(encodeU32(element), new Uint8Array(this.#native.possibleCpus() * stride(size)), ANY);
   }
 
-  /** Rings only: the other maps belong to the program's object. */
+  /** Rings and regions only: the other maps belong to the program's object. */
   closeRings(): void {
     for (const { map } of this.#rings.values()) map.close();
     this.#rings.clear();
+    this.regions.close();
   }
 }
 

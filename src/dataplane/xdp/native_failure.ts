@@ -23,6 +23,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   flows: "raise limits.flows", nat_flows: "raise limits.natFlows", fragments: "raise limits.fragments",
   affinities: "raise limits.affinities",
   wildcards: "raise limits.services", address_groups: "raise limits.services",
+  region_tables: "raise limits.services", region_services: "raise limits.services", region_names: "raise limits.services",
   group_services: "give the services fewer prefixes, or ranges of ports that begin and end at rounder numbers",
   quic_configs: "give the services fewer quicLb configs",
   quic_servers: "give the backends fewer serverIds",

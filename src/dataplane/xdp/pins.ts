@@ -41,6 +41,9 @@ export interface Pins {
   has(path: string): boolean;
   ringPath(ringClass: RingClass, id: number): string;
   rings(): { readonly ringClass: RingClass; readonly id: number }[];
+  regionsPath(id: number): string;
+  /** Numbers of the tables of regions. */
+  regions(): number[];
   /** What the maps' entries are made of. */
   layoutPath(): string;
   linkPath(interfaceName: string): string;
@@ -149,6 +152,8 @@ function pinsAt(env: Env, name: string): Pins {
       const match = /^(small|medium|large)-(\d+)$/.exec(name);
       return match === null ? [] : [{ ringClass: match[1] as RingClass, id: Number(match[2]) }];
     }),
+    regionsPath: (id) => path(`regions-${id}`),
+    regions: () => named("regions-").filter((name) => /^\d+$/.test(name)).map(Number),
     layoutPath: () => path("layout"),
     linkPath: (name) => path(`link-${pinName(name)}`),
     links: () => named("link-").map(nameOfPin),

@@ -38,6 +38,9 @@ export interface LoadedProgram {
   readonly created: readonly MapName[];
 }
 
+/** Tables that lead to a service of a region at one time: of now, of before, and those of a change that is under way. */
+const REGION_TABLES_MAX = 4;
+
 /** Entries of each map whose size follows from the capacities. */
 export function mapSizes(capacities: Capacities): Partial<Record<MapName, number>> {
   const { services, destinations, flows, fragments, policies, groupEntries, quicConfigs, quicServers, natFlows, affinities } = capacities;
@@ -49,6 +52,7 @@ export function mapSizes(capacities: Capacities): Partial<Record<MapName, number
     destinations, destination_traffic: destinations, destination_flows: destinations, answer_counts: destinations,
     tunnel_ends: destinations * TUNNEL_ENDS_PER_DESTINATION, flows, fragments, policies,
     // Old and new prefixes stand side by side during a change.
+    region_tables: rings, region_services: services * REGION_TABLES_MAX, region_names: services,
     wildcards: services, address_groups: services * 2, group_services: groupEntries,
     quic_configs: quicConfigs, quic_servers: quicServers, nat_flows: natFlows * 2,
     affinities,
@@ -67,7 +71,8 @@ export function roomIn(maps: Partial<MapSet>): Capacities {
   const services = Math.min(
     size("services"), size("virtual_addresses"), size("service_active"), size("service_versions") / 2,
     size("service_traffic"), size("service_pace") / 2, size("pick_states"), size("service_flows"),
-    size("wildcards"), size("address_groups") / 2,
+    size("wildcards"), size("address_groups") / 2, size("region_names"), size("region_services") / REGION_TABLES_MAX,
+    size("region_tables") / REGION_TABLES_MAX,
     ...(["small", "medium", "large"] as const).map((each) => size(`rings_${each}`) / 4),
   );
   const destinations = Math.min(
@@ -139,6 +144,7 @@ function rodata(object: BpfObject, { features, transmitByRedirect }: LoadOptions
     featureNat: features.has("featureNat"),
     featureTunnelVariation: features.has("featureTunnelVariation"),
     featureWildcard: features.has("featureWildcard"),
+    featureRegions: features.has("featureRegions"),
     featureTracking: features.has("featureTracking"),
     featurePick: features.has("featurePick"),
     featureAffinity: features.has("featureAffinity"),

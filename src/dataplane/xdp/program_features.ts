@@ -14,7 +14,7 @@ export type Feature =
   | "featureTracking" | "featurePick" | "featureAffinity" | "featureMinimal" | "featureSample"
   | "featureSecondChance" | "featurePolicy" | "featureSourceHash"
   | "featureOrphan" | "featureIcmpErrors"
-  | "featureWildcard" | "featureMssClamp"
+  | "featureWildcard" | "featureRegions" | "featureMssClamp"
   | "featureQuicLb" | "featureTunnelErrors"
   | "ringClassSmall" | "ringClassMedium" | "ringClassLarge";
 
@@ -36,7 +36,10 @@ export interface FeatureSource {
   readonly keys: Iterable<ServiceAddress>;
   readonly versions: Iterable<
     Pick<VersionImage, "tracking" | "affinity" | "hasNat" | "hasPolicy" | "hasQuicLb" | "hasSecondChance" | "mssMax">
-    & { readonly pick: Pick<PickImage, "by">; readonly scheme: SchemeShape; readonly predecessor: SchemeShape | null }>;
+    & {
+      readonly pick: Pick<PickImage, "by">; readonly regions: object | null;
+      readonly scheme: SchemeShape; readonly predecessor: SchemeShape | null;
+    }>;
   readonly forwardings: Iterable<Forwarding>;
   readonly tunnelSources: Iterable<Prefix | null>;
   readonly action: OrphanAction;
@@ -47,7 +50,9 @@ export interface FeatureSource {
 export function featuresOf(source: FeatureSource): Set<Feature> {
   const { keys, versions, forwardings, tunnelSources, action, icmpIntervalNs: interval } = source;
   const features = new Set<Feature>();
-  for (const { scheme, predecessor, tracking, hasNat, hasPolicy, hasQuicLb, hasSecondChance, mssMax, pick, affinity } of versions) {
+  for (const version of versions) {
+    const { scheme, predecessor, tracking, hasNat, hasPolicy, hasQuicLb, hasSecondChance, mssMax, pick, affinity, regions } = version;
+    if (regions !== null) features.add("featureRegions");
     if (affinity !== null) features.add("featureAffinity");
     if (pick.by !== null) features.add("featurePick");
     if (mssMax > 0) features.add("featureMssClamp");

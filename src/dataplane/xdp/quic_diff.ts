@@ -4,15 +4,8 @@
 // its memory is the next one's: nothing is written in between.
 
 import type { Image } from "./image.ts";
-import type { KernelState } from "./kernel_state.ts";
 import { sameQuicConfig } from "./quic_maps.ts";
-import type { Step } from "./steps.ts";
-
-interface Planner {
-  readonly state: KernelState;
-  readonly take: (step: Step) => void;
-  readonly settle: (mark: number) => void;
-}
+import type { Planner } from "./planner.ts";
 
 /** What is new, or says something else than before. */
 export function writeQuic(planner: Planner, want: Image): void {

@@ -20,6 +20,7 @@ import { entriesOf, walk, type PlaneMaps } from "./maps.ts";
 import type { Pins } from "./pins.ts";
 import { decodeQuicConfig, decodeQuicServer, quicConfigText, quicServerText } from "./quic_maps.ts";
 import type { Capacities } from "./steps.ts";
+import { isShownWith, regionServiceText } from "./region_state.ts";
 import { decodeTunnelEnd, tunnelEndText } from "./tunnel_ends.ts";
 
 export interface RecoverOptions {
@@ -101,6 +102,26 @@ function recoverServices(maps: PlaneMaps, state: KernelState): void {
     held.active = maps.readActive(index);
     held.versions[held.active] = maps.readVersion(index, held.active);
     // The idle half may be half-written: what is there does not count.
+  }
+  recoverRegions(maps, state);
+}
+
+function recoverRegions(maps: PlaneMaps, state: KernelState): void {
+  for (const [id, digest] of maps.regions.digests()) state.regionTables.set(id, { id, digest, mark: 0 });
+  for (const { index, asked, name } of maps.regions.names()) {
+    const key = state.services.get(asked)?.key ?? null;
+    const held = serviceAt(state, index);
+    // Left by somebody who died while the index changed hands.
+    if (key === null || held.key !== null) continue;
+    held.key = { ...key, region: { asked, name } };
+    held.active = maps.readActive(index);
+    held.versions[held.active] = maps.readVersion(index, held.active);
+  }
+  for (const of of maps.regions.leads()) {
+    state.regionServices.set(regionServiceText(of), of);
+    // Whoever let it come into force died before it counted.
+    const held = of.version === null ? undefined : state.services.get(of.index);
+    if (held !== undefined && isShownWith(state, of)) held.versions[of.version!] = maps.readVersion(of.index, of.version!);
   }
 }
 

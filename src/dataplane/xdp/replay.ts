@@ -7,7 +7,7 @@ import { hasPorts } from "../../model/decide.ts";
 import type { VerdictName } from "../../model/decide.ts";
 import type { ForwardingTable } from "../../model/table.ts";
 import { parsePacket } from "../../model/packet.ts";
-import { serviceOf } from "../../model/service_lookup.ts";
+import { serviceFor, serviceOf } from "../../model/service_lookup.ts";
 import type { Counters } from "../dataplane.ts";
 import { NO_MAC } from "./image.ts";
 import type { Native } from "./native.ts";
@@ -113,5 +113,6 @@ function runOne(
 function serviceOfFrame(table: ForwardingTable, frame: Uint8Array): string | null {
   const packet = parsePacket(frame);
   if (typeof packet === "string" || !hasPorts(packet.kind)) return null;
-  return serviceOf(table, packet.destination, packet.destinationPort, packet.protocol)?.name ?? null;
+  const asked = serviceOf(table, packet.destination, packet.destinationPort, packet.protocol);
+  return asked === null ? null : serviceFor(table, asked, packet.source).name;
 }

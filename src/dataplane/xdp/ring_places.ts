@@ -4,8 +4,9 @@
 
 import type { RingImage } from "./image.ts";
 import { ringClassOf, type RingClass } from "./ring_class.ts";
-import { isQuiet, publishedRings, ringText, type HeldRing, type KernelState } from "./kernel_state.ts";
-import { ringsMax, type Step } from "./steps.ts";
+import { isQuiet, publishedRings, ringText, type HeldRing } from "./kernel_state.ts";
+import { ringsMax } from "./steps.ts";
+import type { Planner } from "./planner.ts";
 
 /** Rings of a class that nobody shows and that are kept for the next change. */
 const IDLE_RINGS_MAX: Readonly<Record<RingClass, number>> = { small: 4, medium: 4, large: 1 };
@@ -15,13 +16,7 @@ export interface RingPlaces {
   placeOf(ring: RingImage): HeldRing;
 }
 
-interface PlanSteps {
-  readonly state: KernelState;
-  readonly take: (step: Step) => void;
-  readonly settle: (mark: number) => void;
-}
-
-export function createRingPlaces(planner: PlanSteps): RingPlaces {
+export function createRingPlaces(planner: Planner): RingPlaces {
   const { state } = planner;
   const taken = publishedRings(state);
   const byKey = new Map<string, HeldRing>();
@@ -61,7 +56,7 @@ export function createRingPlaces(planner: PlanSteps): RingPlaces {
   };
 }
 
-function createPlace({ state, take }: PlanSteps, ringClass: RingClass, ids: Set<number>): HeldRing {
+function createPlace({ state, take }: Planner, ringClass: RingClass, ids: Set<number>): HeldRing {
   let id = 0;
   while (ids.has(id)) id += 1;
   ids.add(id);
@@ -72,7 +67,7 @@ function createPlace({ state, take }: PlanSteps, ringClass: RingClass, ids: Set<
 }
 
 /** Rings that nobody shows, beyond a few, are given back, as far as no packet may be reading them. */
-export function releaseRings({ state, take }: PlanSteps): void {
+export function releaseRings({ state, take }: Planner): void {
   const shown = publishedRings(state);
   const kept: Record<RingClass, number> = { small: 0, medium: 0, large: 0 };
   for (const [text, { ringClass, id, mark }] of [...state.rings]) {

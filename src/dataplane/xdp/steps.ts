@@ -18,6 +18,8 @@ import type { RingClass } from "./ring_class.ts";
 import { linkAddressText, type LinkAddress } from "./interfaces.ts";
 import { ringsOfVersion, type HeldVersion } from "./kernel_state.ts";
 import type { QuicConfigImage, QuicServerImage } from "./quic_maps.ts";
+import type { RegionPrefixes } from "../../model/regions.ts";
+import type { HeldRegionService } from "./region_state.ts";
 import { tunnelEndText, type TunnelEndImage } from "./tunnel_ends.ts";
 
 /** How much the maps hold. */
@@ -70,6 +72,10 @@ export type Step =
   | { readonly kind: "retire-destination"; readonly id: number; readonly generation: number }
   | { readonly kind: "create-ring" | "release-ring"; readonly ringClass: RingClass; readonly id: number }
   | { readonly kind: "write-ring"; readonly ringClass: RingClass; readonly id: number; readonly ring: RingImage }
+  /** All of a table that no version names. */
+  | { readonly kind: "write-region-table"; readonly id: number; readonly digest: bigint; readonly prefixes: RegionPrefixes }
+  | { readonly kind: "release-region-table"; readonly id: number }
+  | { readonly kind: "add-region-service" | "remove-region-service"; readonly of: HeldRegionService }
   | { readonly kind: "zero-service-traffic"; readonly index: number }
   | { readonly kind: "write-version"; readonly index: number; readonly version: Half; readonly value: HeldVersion }
   | { readonly kind: "activate-version"; readonly index: number; readonly version: Half }
@@ -97,7 +103,8 @@ export type StepKind = Step["kind"];
 
 /** Steps after which packets go another way. */
 export const PUBLISHES: ReadonlySet<StepKind> = new Set([
-  "activate-version", "add-service", "remove-service", "set-destination-flags", "activate-next-hop",
+  "activate-version", "add-service", "remove-service", "add-region-service", "remove-region-service", "set-destination-flags",
+  "activate-next-hop",
 ]);
 
 /** What is done to what, for logs and `plan`. */
@@ -151,6 +158,14 @@ function words(step: Step): { object: string; detail: string } {
     };
     case "write-tunnel-end": case "remove-tunnel-end": return {
       object: `tunnel to ${tunnelEndText(step.end)}`, detail: `destination ${step.end.destination}`,
+    };
+    case "write-region-table": return {
+      object: `regions ${step.id}`, detail: `${step.prefixes.size} prefixes, ${step.digest.toString(16)}`,
+    };
+    case "release-region-table": return { object: `regions ${step.id}`, detail: "" };
+    case "add-region-service": case "remove-region-service": return {
+      object: `service ${step.of.asked}`, detail: `region ${step.of.region} of regions ${step.of.table} to service ${step.of.index}${
+        step.of.version === null ? "" : ` version ${step.of.version}`}`,
     };
     case "zero-service-traffic": return { object: `service ${step.index}`, detail: "" };
     case "add-group-ports": case "remove-group-ports": return {

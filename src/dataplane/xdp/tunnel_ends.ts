@@ -5,8 +5,7 @@ import { addressFromBytes, type Address } from "../../model/address.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
 import { ServiceKey, TunnelEnd } from "./abi.gen.ts";
 import type { DestinationImage, Image } from "./image.ts";
-import type { KernelState } from "./kernel_state.ts";
-import type { Step } from "./steps.ts";
+import type { Planner } from "./planner.ts";
 
 /** Keys that one destination may have. */
 const KEYS_MAX = 2;
@@ -51,19 +50,14 @@ export function tunnelEndsOf(destinations: Iterable<DestinationImage>): Map<stri
   return ends;
 }
 
-interface Planner {
-  readonly state: KernelState;
-  readonly take: (step: Step) => void;
-}
-
 /** At any moment: whoever is found by an end is asked whether it is his. */
-export function writeTunnelEnds({ state, take }: Planner, want: Image): void {
+export function writeTunnelEnds({ state, take }: Pick<Planner, "state" | "take">, want: Image): void {
   for (const [text, end] of want.tunnelEnds) {
     if (state.tunnelEnds.get(text)?.destination !== end.destination) take({ kind: "write-tunnel-end", end });
   }
 }
 
-export function removeTunnelEnds({ state, take }: Planner, want: Image): void {
+export function removeTunnelEnds({ state, take }: Pick<Planner, "state" | "take">, want: Image): void {
   for (const [text, end] of [...state.tunnelEnds]) {
     if (!want.tunnelEnds.has(text)) take({ kind: "remove-tunnel-end", end });
   }

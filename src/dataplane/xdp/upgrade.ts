@@ -3,8 +3,8 @@
 // entry is converted is conversion.ts's business, how a plane is adopted core.ts's.
 
 import type { Env } from "../../env.ts";
-import { ABI_FINGERPRINT, POINTSMAN_MAPS } from "./abi.gen.ts";
-import { addMissing, LEARNED, raiseCounts } from "./carry.ts";
+import { ABI_FINGERPRINT, POINTSMAN_MAPS, RegionBlock } from "./abi.gen.ts";
+import { addMissing, isMapOfMaps, LEARNED, raiseCounts } from "./carry.ts";
 import { EarlierPlane, mismatch, pinLayout } from "./earlier_plane.ts";
 import type { Abi } from "./layout.ts";
 import type { MapName, PlaneMaps } from "./maps.ts";
@@ -78,7 +78,7 @@ export class Upgrade {
     const { pins, fingerprint } = this.#base;
     for (const name of POINTSMAN_MAPS) {
       const conversion = this.#base.conversion(name);
-      if (conversion.kind === "impossible" && !name.startsWith("rings_") && !DISPENSABLE.has(name)) {
+      if (conversion.kind === "impossible" && !isMapOfMaps(name) && !DISPENSABLE.has(name)) {
         throw mismatch(pins, fingerprint, `its map ${name} cannot be read: ${conversion.reason}`);
       }
     }
@@ -106,7 +106,7 @@ export class Upgrade {
 
   #fill(to: PlaneMaps): void {
     for (const name of POINTSMAN_MAPS) {
-      if (!name.startsWith("rings_")) this.#base.copyInto(name, to.maps[name]);
+      if (!isMapOfMaps(name)) this.#base.copyInto(name, to.maps[name]);
     }
     for (const name of this.#base.dropped.keys()) {
       if (!DISPENSABLE.has(name)) throw this.#misfit(name);
@@ -131,6 +131,7 @@ export class Upgrade {
         ring.close();
       }
     }
+    for (const id of this.#base.pins.regions()) this.#pinRegions(native.BpfMap.open(this.#base.pins.regionsPath(id)), id);
     for (const name of POINTSMAN_MAPS) if (name !== "settings") plane.maps[name].pin(target.mapPath(name));
     pinLayout(native, target, abi);
     plane.maps.settings.pin(target.mapPath("settings"));
@@ -154,6 +155,19 @@ export class Upgrade {
       copy.pin(path);
     } finally {
       copy.close();
+    }
+  }
+
+  /** Shared: a table that is whole is never written. */
+  #pinRegions(table: BpfMap, id: number): void {
+    try {
+      if (table.info().valueSize !== RegionBlock.size) {
+        const { pins, fingerprint } = this.#base;
+        throw mismatch(pins, fingerprint, `its regions ${id} have blocks of another size`);
+      }
+      table.pin(this.#parts.target.regionsPath(id));
+    } finally {
+      table.close();
     }
   }
 

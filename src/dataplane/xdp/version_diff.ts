@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { SlotWord } from "./abi.gen.ts";
 import { serviceKeyText, type Image, type RingImage, type SchemeImage, type ServiceImage } from "./image.ts";
 import { activeVersion, ringText, type HeldScheme, type HeldVersion, type KernelState } from "./kernel_state.ts";
+import { isHeldRegions, placedRegions } from "./region_plan.ts";
 import type { RingPlaces } from "./ring_places.ts";
 
 /** True when the version that counts is the wanted one. */
@@ -24,7 +25,7 @@ export function isServed(state: KernelState, { index, version: want }: ServiceIm
     && held.hasSecondChance === want.hasSecondChance
     && held.failedOpen === want.failedOpen && isDeepStrictEqual(held.pick, want.pick)
     && isDeepStrictEqual(held.affinity, want.affinity)
-    && held.mssMax === want.mssMax;
+    && held.mssMax === want.mssMax && isHeldRegions(state, held.regions, want.regions);
 }
 
 function isHeldScheme(state: KernelState, held: HeldScheme, want: SchemeImage): boolean {
@@ -34,14 +35,17 @@ function isHeldScheme(state: KernelState, held: HeldScheme, want: SchemeImage): 
     && held.sourcePrefixIpv6 === want.sourcePrefixIpv6;
 }
 
-/** The version as it will stand in the map; its rings are written where they are not there yet. */
-export function placedVersion(want: Image, service: ServiceImage, places: RingPlaces): HeldVersion {
-  const { scheme, predecessor, ...version } = service.version;
+/** The version as it will stand in the map; its rings are written where they are not there yet, tables of regions are. */
+export function placedVersion(state: KernelState, want: Image, service: ServiceImage, places: RingPlaces): HeldVersion {
+  const { scheme, predecessor, regions, ...version } = service.version;
   const placed = ({ ringKey, ...found }: SchemeImage): HeldScheme => {
     const { ringClass, id: ringId } = places.placeOf(ringOf(want, service, ringKey));
     return { ...found, ringClass, ringId };
   };
-  return { ...version, scheme: placed(scheme), predecessor: predecessor === null ? null : placed(predecessor) };
+  return {
+    ...version, scheme: placed(scheme), predecessor: predecessor === null ? null : placed(predecessor),
+    regions: placedRegions(state, regions),
+  };
 }
 
 function ringOf({ rings }: Image, { key }: ServiceImage, ringKey: string): RingImage {

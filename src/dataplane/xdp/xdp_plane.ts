@@ -12,14 +12,14 @@ import type { FlowListener } from "../../model/flows_seen.ts";
 import type { SlotSweep } from "../../model/slot_states.ts";
 import { outerProtocols } from "../../model/tunnel_error.ts";
 import { formatServiceAddress } from "../../model/service_address.ts";
-import { takeSteps, type Kernel, type OnStep } from "./apply.ts";
+import { takeSteps, type OnStep } from "./apply.ts";
 import type { Attachment } from "./attach.ts";
 import { Challenges } from "./challenges.ts";
 import { closedTo, handshakesOf, natOutcomesOf, readCounters, readVerdict, takenOut } from "./count.ts";
 import { createFlowWalks, type FlowWalks } from "./flow_walks.ts";
 import type { NatTable } from "../../model/nat.ts";
 import { attachAgain, interfaceStatus } from "./attachments.ts";
-import { openCore, swapProgram, type Core, type CoreContext } from "./core.ts";
+import { openCore, type Core, type CoreContext } from "./core.ts";
 import { removeInstance } from "./detach.ts";
 import { diff, diffRoutes } from "./diff.ts";
 import { GracePeriods } from "./grace.ts";
@@ -27,6 +27,7 @@ import { imageOf, type Image, type Route } from "./image.ts";
 import { interfacesOf, type Interfaces } from "./interfaces.ts";
 import { ledgerOf, type KernelState } from "./kernel_state.ts";
 import { refuseLate } from "./late_table.ts";
+import { liveKernel } from "./live_kernel.ts";
 import { createLoadCheck } from "./load_memory.ts";
 import type { PlaneMaps } from "./maps.ts";
 import { createNatSweeper, type NatSweeper } from "./nat_sweep.ts";
@@ -40,7 +41,6 @@ import { publishedSlots, seedOf } from "./recover.ts";
 import { servable } from "./servable.ts";
 import { describeStep, PUBLISHES, type Step } from "./steps.ts";
 import { TunnelNews } from "./tunnel_news.ts";
-import { assignAddress, unassignAddress } from "./vip.ts";
 
 /** Where the ways to destinations come from: the kernel, or whatever a test or a replay says. */
 export interface WaySource {
@@ -288,7 +288,7 @@ export class XdpPlane implements Dataplane {
   async #take(steps: readonly Step[], onStep: ((step: Step) => void) | null): Promise<void> {
     const { state } = this.#core;
     try {
-      await takeSteps(this.#kernel(), state, steps, (step, position) => {
+      await takeSteps(liveKernel(this.#context, this.#core, this.#grace), state, steps, (step, position) => {
         this.#onStep?.(step, position);
         onStep?.(step);
       });
@@ -296,33 +296,6 @@ export class XdpPlane implements Dataplane {
       // The next change then finds its halves quiet, and has nothing to wait for.
       if (state.marks > state.quiet) this.#grace.over(state).catch(() => undefined);
     }
-  }
-
-  #kernel(): Kernel {
-    const core = this.#core;
-    const { pins, requests } = this.#context;
-    const devices = { interfaceIfindex: this.#context.addressIfindex() };
-    return {
-      get maps() { return core.program.maps; },
-      loadProgram: (step) => swapProgram(this.#context, core, step),
-      createRing: (ringClass, id) => {
-        const map = core.program.maps.createRing(ringClass);
-        if (pins !== null) {
-          // Left by an owner that died between pinning and placing.
-          pins.remove(pins.ringPath(ringClass, id));
-          map.pin(pins.ringPath(ringClass, id));
-        }
-        core.program.maps.placeRing(ringClass, id, map);
-      },
-      releaseRing: (ringClass, id) => {
-        core.program.maps.releaseRing(ringClass, id);
-        pins?.remove(pins.ringPath(ringClass, id));
-      },
-      assignAddress: (assigned) => { if (requests !== null) assignAddress(requests, assigned, devices); },
-      unassignAddress: (assigned) => { if (requests !== null) unassignAddress(requests, assigned, devices); },
-      gracePeriod: () => this.#grace.over(core.state),
-      nowNs: () => this.#context.env.clock.monotonicNs(),
-    };
   }
 
   // ---- two planes of one instance, while the config is changed
