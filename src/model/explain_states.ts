@@ -4,6 +4,7 @@
 import { decide, type Decision, type Packet, type State } from "./decide.ts";
 import { trackingOf, untrackedOwner } from "./flow_decide.ts";
 import type { ExplainStep } from "./explain.ts";
+import { serviceBefore } from "./service_lookup.ts";
 import type { SlotInput } from "./slot.ts";
 import type { ForwardingTable, Service } from "./table.ts";
 
@@ -15,11 +16,13 @@ export function stateSteps(
   if (tracking === "none") return [];
   const before = untrackedOwner(table, service, packet, slot, nowNs);
   if (before !== null) {
-    const seconds = (service.states.changingUntilNs - nowNs) / 1_000_000_000n;
+    const former = serviceBefore(table, service, packet.source, nowNs);
+    const seconds = ((former?.untilNs ?? service.states.changingUntilNs) - nowNs) / 1_000_000_000n;
     const owner = table.destinations.get(before)?.name ?? "nobody";
+    const why = former === null ? "the slot is changing" : `the client was ${former.service.name}'s before the regions changed`;
     return [{
       step: "older flows",
-      detail: `the slot is changing, for ${seconds} s at most: flows from before that nobody remembers are ${owner}'s`,
+      detail: `${why}, which counts for ${seconds} s at most: flows from before that nobody remembers are ${owner}'s`,
     }];
   }
   const isMarked = service.states.exceptional?.[slot] === 1;

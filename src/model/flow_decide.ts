@@ -242,7 +242,7 @@ function byOwner(
 export function untrackedOwner(
   table: ForwardingTable, service: Service, packet: SlotInput, slot: number, nowNs: bigint,
 ): number | null {
-  const former = serviceBefore(table, service, packet.source, nowNs);
+  const former = serviceBefore(table, service, packet.source, nowNs)?.service ?? null;
   if (former === null) return changingOwner(service, packet, slot, nowNs);
   const at = slotFor(former, packet);
   return changingOwner(former, packet, at.slot, nowNs) ?? former.ring.slots[at.slot] ?? 0;

@@ -54,9 +54,11 @@ export function serviceFor(table: ForwardingTable, service: Service, client: Uin
 
 /**
  * The service that a client was of when the window of its regions opened, if that is another one than now and is there
- * still; null: nothing changes for it, or no longer.
+ * still, and until when that counts; null: nothing changes for it, or no longer.
  */
-export function serviceBefore(table: ForwardingTable, service: Service, client: Uint8Array, nowNs: bigint): Service | null {
+export function serviceBefore(
+  table: ForwardingTable, service: Service, client: Uint8Array, nowNs: bigint,
+): { readonly service: Service; readonly untilNs: bigint } | null {
   const { byNumber, byName } = indexOf(table);
   const asked = service.config.region === null ? service : byName.get(service.config.region.service);
   const before = asked?.regions?.before ?? null;
@@ -64,7 +66,7 @@ export function serviceBefore(table: ForwardingTable, service: Service, client: 
   const region = regionBefore(before, client);
   if (region === null) return null;
   const former = region === NOWHERE ? asked : byNumber.get(before.services[region - 1] ?? -1);
-  return former === undefined || former === service ? null : former;
+  return former === undefined || former === service ? null : { service: former, untilNs: before.untilNs };
 }
 
 /** A service and those of its regions: whoever has its flows. */

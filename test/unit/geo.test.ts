@@ -15,6 +15,7 @@ import { movements } from "../../src/supervisor/movements.ts";
 import { answerExplain, answerRing } from "../../src/supervisor/questions.ts";
 import { configView } from "../../src/api/config_view.ts";
 import { probeTargets } from "../../src/health/target.ts";
+import { explain } from "../../src/model/explain.ts";
 import { address, configOf, locatedByNetworks, type ServiceSketch } from "../support/configs.ts";
 import { country, mmdb } from "../support/mmdb.ts";
 
@@ -234,6 +235,21 @@ describe("a change of the regions", () => {
     expect(make(second, 5000).services[0]!.regions!.before).not.toBeNull();
     const over = make(second, 5000 + WINDOW_MS);
     expect([over.services[0]!.regions!.before, ...over.services.slice(0, 3).map(({ states }) => states.sweepable)]).toEqual([null, size, size, size]);
+  });
+
+  it("is told by explain, for the clients that it moves, as long as it counts", () => {
+    const make = following();
+    make(located({ eu: ["10.0.0.0/8"] }), 1000);
+    const wanted = located({ eu: ["10.1.0.0/16"] });
+    const table = make(wanted, 2000);
+    const older = (client: string, nowMs: number): string | undefined => explain(
+      table, wanted, table.services[0]!, { address: address(client), port: 4000 }, { address: address("203.0.113.10"), port: 80 },
+      null, BigInt(nowMs) * 1_000_000n,
+    ).steps.find(({ step }) => step === "older flows")?.detail;
+    const settled = "the slot is settled with exceptions: some flows may be remembered elsewhere";
+    expect(older("10.2.0.1", 3000)).toMatch(
+      /^the client was web@eu's before the regions changed, which counts for 119 s at most: flows from before that nobody remembers are web-eu\/[cd]'s$/);
+    expect([older("10.1.0.1", 3000), older("192.0.2.1", 3000), older("10.2.0.1", 123_000)]).toEqual([settled, settled, settled]);
   });
 
   it("knows a region that is gone as nobody's, and a service that had none as its own", () => {
