@@ -4,7 +4,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { RegionBlock, RegionFanout } from "../../src/dataplane/xdp/abi.gen.ts";
-import { digestIn, regionBlocks } from "../../src/dataplane/xdp/region_blocks.ts";
+import { atOnce, digestIn, inSlices, regionBlocks } from "../../src/dataplane/xdp/region_blocks.ts";
 import { regionColumns } from "../../src/geo/prefixes.ts";
 import { parsePrefix } from "../../src/model/address.ts";
 import { RegionPrefixes } from "../../src/model/regions.ts";
@@ -44,10 +44,10 @@ function bordersOf(prefixes: RegionPrefixes): bigint[] {
 }
 
 function agree(prefixes: RegionPrefixes): void {
-  const blocks = regionBlocks(prefixes);
+  const blocks = atOnce(regionBlocks(prefixes));
   // Whatever was there before.
   const memory = new Uint8Array(blocks.count * RegionBlock.size).fill(0xaa).buffer;
-  blocks.write(memory, 42n);
+  atOnce(blocks.write(memory, 42n));
   expect(digestIn(memory)).toBe(42n);
   for (const address of bordersOf(prefixes)) expect(regionIn(memory, address)).toBe(prefixes.regionOf(bytesOf(address)));
 }
@@ -82,7 +82,7 @@ describe("the search tree of regions", () => {
   });
 
   it("has one block without a prefix, as many levels as it needs, and whole regions at both ends", () => {
-    expect(regionBlocks(prefixesOf([[]])).count).toBe(1);
+    expect(atOnce(regionBlocks(prefixesOf([[]]))).count).toBe(1);
     agree(prefixesOf([[]]));
     agree(prefixesOf([["::/0", "0.0.0.0/0"]]));
     agree(prefixesOf([["0.0.0.0/0"], ["ffff::/16"]]));
@@ -91,8 +91,31 @@ describe("the search tree of regions", () => {
     const levels = [[7, 1], [8, 2 + 1], [127, 16 + 1], [128, 17 + 2 + 1], [2047, 256 + 16 + 1], [2048, 257 + 17 + 2 + 1]] as const;
     for (const [count, blocks] of levels) {
       const prefixes = prefixesOf([hosts(count)]);
-      expect(regionBlocks(prefixes).count).toBe(blocks);
+      expect(atOnce(regionBlocks(prefixes)).count).toBe(blocks);
       agree(prefixes);
+    }
+  });
+
+  it("is made of a large database in slices, and is the same", async () => {
+    const size = 100_000;
+    const prefixes = new RegionPrefixes("large", null, {
+      starts: Uint32Array.from({ length: size * 4 }, (_, word) => [0, 0, 0xffff, (word >> 2) * 4096][word % 4]!),
+      bits: new Uint8Array(size).fill(120), regions: Uint8Array.from({ length: size }, (_, at) => 1 + at % 3),
+    });
+    const blocks = await inSlices(regionBlocks(prefixes));
+    const memory = new ArrayBuffer(blocks.count * RegionBlock.size);
+    let turns = 0;
+    const turn = (): void => { turns += 1; pending = setImmediate(turn); };
+    let pending = setImmediate(turn);
+    await inSlices(blocks.write(memory, 42n));
+    clearImmediate(pending);
+    expect(turns).toBeGreaterThan(1);
+    const atOneGo = new ArrayBuffer(memory.byteLength);
+    atOnce(blocks.write(atOneGo, 42n));
+    expect(Buffer.compare(new Uint8Array(memory), new Uint8Array(atOneGo))).toBe(0);
+    const address = (at: number): bigint => 0xffff_0000_0000n + BigInt(at * 4096);
+    for (const at of [0, 1, 32_767, 32_768, size - 1]) {
+      expect([regionIn(memory, address(at)), regionIn(memory, address(at) + 255n), regionIn(memory, address(at) + 256n)]).toEqual([1 + at % 3, 1 + at % 3, 0]);
     }
   });
 });

@@ -45,7 +45,7 @@ import type { FlowTuple, FragmentTuple } from "../../src/model/packet.ts";
 import { FLOW_EVENTS, TRACKING_OUTCOMES } from "../../src/model/flow_decide.ts";
 import { QUIC_OUTCOMES } from "../../src/model/quic_route.ts";
 import type { Destination, ForwardingTable, Service } from "../../src/model/table.ts";
-import { regionBlocks } from "../../src/dataplane/xdp/region_blocks.ts";
+import { atOnce, regionBlocks } from "../../src/dataplane/xdp/region_blocks.ts";
 import { destinationBytes, regionTables, versionBytes } from "./bpf_values.ts";
 import { groupEntries } from "./bpf_groups.ts";
 import { setSwitches } from "./switches.ts";
@@ -253,11 +253,11 @@ export class BpfWorld {
 
   #fillRegions(service: Service): void {
     for (const { id, prefixes, services } of regionTables(service)) {
-      const blocks = regionBlocks(prefixes);
+      const blocks = atOnce(regionBlocks(prefixes));
       const map = this.#native.BpfMap.create({
         name: "regions", type: 2, keySize: 4, valueSize: RegionBlock.size, maxEntries: blocks.count, flags: 1024 | 4096, innerMap: null,
       });
-      blocks.write(map.mmap(), 1n);
+      atOnce(blocks.write(map.mmap(), 1n));
       this.map("region_tables").updateInner(u32(id), map);
       this.#written.push({ map: "region_tables", key: u32(id) });
       map.close();

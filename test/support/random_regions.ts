@@ -18,7 +18,7 @@ const NETWORKS = [
 export function randomPrefixes(draws: Draws, regions: number): RegionPrefixes {
   const networks: string[][] = Array.from({ length: regions }, () => []);
   for (const network of NETWORKS) if (draws.chance(0.4)) networks[draws.below(regions)]!.push(network);
-  const hosts = draws.chance(0.3) ? draws.between(20, 400) : 0;
+  const hosts = draws.chance(0.05) ? draws.between(20, 300) : 0;
   for (let host = 0; host < hosts; host += 1) {
     const text = draws.chance(0.5) ? `10.${draws.below(3)}.${draws.below(3)}.${draws.below(256)}/32`
       : `2001:db8:${(draws.below(2) * 256 + draws.below(2)).toString(16)}::${draws.below(64).toString(16)}/128`;

@@ -15,7 +15,7 @@ export interface Kernel {
   loadProgram(step: Extract<Step, { kind: "load-program" }>): Promise<void>;
   createRing(ringClass: RingClass, id: number): void;
   releaseRing(ringClass: RingClass, id: number): void;
-  writeRegions(id: number, digest: bigint, prefixes: RegionPrefixes): void;
+  writeRegions(id: number, digest: bigint, prefixes: RegionPrefixes): Promise<void>;
   releaseRegions(id: number): void;
   assignAddress(assigned: AssignedAddress): void;
   unassignAddress(assigned: AssignedAddress): void;
@@ -58,7 +58,7 @@ const ACTIONS: Actions = {
   "create-ring": (kernel, { ringClass, id }) => { kernel.createRing(ringClass, id); },
   "release-ring": (kernel, { ringClass, id }) => { kernel.releaseRing(ringClass, id); },
   "write-ring": ({ maps }, { ringClass, id, ring }) => { maps.ring(ringClass, id).set(ring.slots); },
-  "write-region-table": (kernel, { id, digest, prefixes }) => { kernel.writeRegions(id, digest, prefixes); },
+  "write-region-table": (kernel, { id, digest, prefixes }) => kernel.writeRegions(id, digest, prefixes),
   "release-region-table": (kernel, { id }) => { kernel.releaseRegions(id); },
   "add-region-service": ({ maps }, { of }) => { maps.regions.lead(of); },
   "remove-region-service": ({ maps }, { of }) => { maps.regions.unlead(of); },

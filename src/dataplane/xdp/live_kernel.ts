@@ -28,9 +28,9 @@ export function liveKernel(context: CoreContext, core: Core, grace: GracePeriods
       core.program.maps.releaseRing(ringClass, id);
       pins?.remove(pins.ringPath(ringClass, id));
     },
-    writeRegions: (id: number, digest: bigint, prefixes: RegionPrefixes) => {
+    writeRegions: async (id: number, digest: bigint, prefixes: RegionPrefixes) => {
       const { regions } = core.program.maps;
-      const map = regions.create(digest, prefixes);
+      const map = await regions.create(digest, prefixes);
       if (pins !== null) pin(map, pins.regionsPath(id));
       regions.place(id, map);
     },

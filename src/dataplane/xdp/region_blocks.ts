@@ -23,7 +23,31 @@ interface Stretches {
 export interface RegionBlocks {
   readonly count: number;
   /** Writes them, and last the digest (not 0n), which says that they are whole. */
-  write(memory: ArrayBuffer, digest: bigint): void;
+  write(memory: ArrayBuffer, digest: bigint): Work<void>;
+}
+
+/** Work on a large database takes a good part of a second, and heartbeats and probes must not wait for it: it stops here and there. */
+export type Work<T> = Generator<undefined, T>;
+
+/** Prefixes, or blocks, from one stop to the next. */
+const SLICE = 32_768;
+const SLICE_BLOCKS = 4096;
+
+/** All of it, with other work in between. */
+export async function inSlices<T>(work: Work<T>): Promise<T> {
+  for (;;) {
+    const next = work.next();
+    if (next.done === true) return next.value;
+    await new Promise((resolve) => { setImmediate(resolve); });
+  }
+}
+
+/** All of it, at one go. */
+export function atOnce<T>(work: Work<T>): T {
+  for (;;) {
+    const next = work.next();
+    if (next.done === true) return next.value;
+  }
 }
 
 /** What the tree in this memory was made of; null: it is not whole. */
@@ -32,13 +56,13 @@ export function digestIn(memory: ArrayBuffer): bigint | null {
   return digest === 0n ? null : digest;
 }
 
-export function regionBlocks(prefixes: RegionPrefixes): RegionBlocks {
-  const stretches = stretchesOf(prefixes);
+export function* regionBlocks(prefixes: RegionPrefixes): Work<RegionBlocks> {
+  const stretches = yield* stretchesOf(prefixes);
   const levels = levelsOf(stretches.size);
   return {
     count: levels.reduce((sum, blocks) => sum + blocks, 0),
-    write: (memory, digest) => {
-      writeBlocks(stretches, levels, memory);
+    * write(memory, digest) {
+      yield* writeBlocks(stretches, levels, memory);
       new DataView(memory).setBigUint64(RegionBlock.offsets.digest, digest, true);
     },
   };
@@ -51,43 +75,35 @@ function levelsOf(size: number): number[] {
   return levels;
 }
 
-function stretchesOf({ columns: { starts, bits, regions }, size }: RegionPrefixes): Stretches {
-  const found = new Growing(size * 2 + 1);
+/** Without an object for each: of a large database there are millions. */
+function* stretchesOf({ columns: { starts, bits, regions }, size }: RegionPrefixes): Work<Stretches> {
+  const most = size * 2 + 1;
+  const found = { starts: new Uint32Array(most * ADDRESS_WORDS), regions: new Uint8Array(most), size: 0 };
   /** Where the prefix before ended. */
   const next = new Uint32Array(ADDRESS_WORDS);
   let isOver = false;
   for (let at = 0; at < size; at += 1) {
-    const start = starts.subarray(at * ADDRESS_WORDS, (at + 1) * ADDRESS_WORDS);
-    if (!isSame(start, next)) found.push(next, NOWHERE);
-    found.push(start, regions[at]!);
-    next.set(start);
+    if (at % SLICE === SLICE - 1) yield;
+    const from = at * ADDRESS_WORDS;
+    if (!isSame(starts, from, next)) push(found, next, 0, NOWHERE);
+    push(found, starts, from, regions[at]!);
+    for (let word = 0; word < ADDRESS_WORDS; word += 1) next[word] = starts[from + word]!;
     isOver = !advance(next, bits[at]!);
   }
-  if (!isOver) found.push(next, NOWHERE);
+  if (!isOver) push(found, next, 0, NOWHERE);
   return found;
 }
 
-class Growing implements Stretches {
-  readonly starts: Uint32Array;
-  readonly regions: Uint8Array;
-  size = 0;
-
-  constructor(most: number) {
-    this.starts = new Uint32Array(most * ADDRESS_WORDS);
-    this.regions = new Uint8Array(most);
-  }
-
-  /** Neighbours of one region are one stretch. */
-  push(start: Uint32Array, region: number): void {
-    if (this.size > 0 && this.regions[this.size - 1] === region) return;
-    this.starts.set(start, this.size * ADDRESS_WORDS);
-    this.regions[this.size] = region;
-    this.size += 1;
-  }
+/** Neighbours of one region are one stretch. */
+function push(found: { starts: Uint32Array; regions: Uint8Array; size: number }, start: Uint32Array, from: number, region: number): void {
+  if (found.size > 0 && found.regions[found.size - 1] === region) return;
+  for (let word = 0; word < ADDRESS_WORDS; word += 1) found.starts[found.size * ADDRESS_WORDS + word] = start[from + word]!;
+  found.regions[found.size] = region;
+  found.size += 1;
 }
 
-function isSame(a: Uint32Array, b: Uint32Array): boolean {
-  return a[0] === b[0] && a[1] === b[1] && a[2] === b[2] && a[3] === b[3];
+function isSame(starts: Uint32Array, from: number, next: Uint32Array): boolean {
+  return starts[from] === next[0] && starts[from + 1] === next[1] && starts[from + 2] === next[2] && starts[from + 3] === next[3];
 }
 
 /** To the first address behind a prefix of so many bits; false: there is none. */
@@ -103,7 +119,7 @@ function advance(address: Uint32Array, bits: number): boolean {
   return carry === 0;
 }
 
-function writeBlocks({ starts, regions, size }: Stretches, levels: readonly number[], memory: ArrayBuffer): void {
+function* writeBlocks({ starts, regions, size }: Stretches, levels: readonly number[], memory: ArrayBuffer): Work<void> {
   const [words, bytes] = [new Uint32Array(memory), new Uint8Array(memory)];
   const { firstChild, last, regions: regionsAt } = RegionBlock.offsets;
   let first = 0;
@@ -113,6 +129,7 @@ function writeBlocks({ starts, regions, size }: Stretches, levels: readonly numb
     const next = first + blocks;
     const isLeaf = level === levels.length - 1;
     for (let block = 0; block < blocks; block += 1) {
+      if (block % SLICE_BLOCKS === SLICE_BLOCKS - 1) yield;
       const at = (first + block) * BLOCK_WORDS;
       words.fill(0, at, at + BLOCK_WORDS);
       words.fill(HIGHEST, at, at + FANOUT * ADDRESS_WORDS);

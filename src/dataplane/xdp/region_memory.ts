@@ -1,7 +1,7 @@
 // The maps of regions of one plane, opened: tables, each a map of its own, and which services they lead to. Knows bytes;
 // knows no order: diff.ts has that.
 
-import { digestIn, regionBlocks } from "./region_blocks.ts";
+import { digestIn, inSlices, regionBlocks } from "./region_blocks.ts";
 import type { RegionPrefixes } from "../../model/regions.ts";
 import { RegionBlock, RegionKey, RegionName, RegionService } from "./abi.gen.ts";
 import { decodeU32, encodeU32 } from "./map_values.ts";
@@ -34,13 +34,18 @@ export class RegionMemory {
   }
 
   /** A new table with these prefixes, not yet in its place. */
-  create(digest: bigint, prefixes: RegionPrefixes): BpfMap {
-    const blocks = regionBlocks(prefixes);
+  async create(digest: bigint, prefixes: RegionPrefixes): Promise<BpfMap> {
+    const blocks = await inSlices(regionBlocks(prefixes));
     const map = this.#native.BpfMap.create({
       name: "region_table", type: BPF_MAP_TYPE_ARRAY, keySize: 4, valueSize: RegionBlock.size, maxEntries: blocks.count,
       flags: BPF_F_MMAPABLE | BPF_F_INNER_MAP, innerMap: null,
     });
-    blocks.write(map.mmap(), digest);
+    try {
+      await inSlices(blocks.write(map.mmap(), digest));
+    } catch (error) {
+      map.close();
+      throw error;
+    }
     return map;
   }
 
