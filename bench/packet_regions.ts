@@ -12,14 +12,16 @@ const HOSTS = 65_536;
 const CLIENTS_AT = 198 * 2 ** 24 + 51 * 2 ** 16;
 /** "none", those of the clients alone, and as many as the largest databases make. */
 const PREFIXES = [0, HOSTS, 1_048_576] as const;
-const REGIONS = "geo: { regions: [{ name: eu, networks: [10.0.0.0/8], pool: web }, { name: us, networks: [11.0.0.0/8], pool: web }] }";
+const REGIONS = "geo: { regions: [{ name: eu, networks: [10.0.0.0/8], pool: region }, { name: us, networks: [11.0.0.0/8], pool: region }] }";
+const POOL = "pools: { region: { health: { type: none }, backends: [{ name: r0, address: 10.0.1.1 }, { name: r1, address: 10.0.1.2 }] } }\n";
 
 export function regionCases(): Case[] {
   return PREFIXES.map((prefixes): Case => ({
     group: "regions", name: prefixes === 0 ? REGIONS_BASE : prefixes.toLocaleString("en"), flows: "64 K flows", clientsFirst: true,
     verdict: "TX_FORWARDED", family: 4, frame: frame(4, {}),
     world: {
-      key: `regions ${prefixes}`, text: oneServiceText(`forwarding: l2; tracking: none${prefixes === 0 ? "" : `; ${REGIONS}`}`),
+      key: `regions ${prefixes}`, text: prefixes === 0 ? oneServiceText("forwarding: l2; tracking: none")
+        : `${oneServiceText(`forwarding: l2; tracking: none; ${REGIONS}`)}${POOL}`,
       switches: ["featureL2", "ringClassMedium", ...(prefixes === 0 ? [] : ["featureRegions"] as const)],
       flowsMax: FEW_FLOWS, ...(prefixes === 0 ? {} : { regionPrefixes: prefixes }),
     },
