@@ -12,8 +12,10 @@ const HOSTS = 65_536;
 const CLIENTS_AT = 198 * 2 ** 24 + 51 * 2 ** 16;
 /** "none", those of the clients alone, and as many as the largest databases make. */
 const PREFIXES = [0, HOSTS, 1_048_576] as const;
-const REGIONS = "geo: { regions: [{ name: eu, networks: [10.0.0.0/8], pool: region }, { name: us, networks: [11.0.0.0/8], pool: region }] }";
-const POOL = "pools: { region: { health: { type: none }, backends: [{ name: r0, address: 10.0.1.1 }, { name: r1, address: 10.0.1.2 }] } }\n";
+const REGIONS =
+  "geo: { regions: [{ name: eu, networks: [10.0.0.0/8], pool: region }, { name: us, networks: [11.0.0.0/8], pool: region }] }";
+const POOL =
+  "pools: { region: { health: { type: none }, backends: [{ name: r0, address: 10.0.1.1 }, { name: r1, address: 10.0.1.2 }] } }\n";
 
 export function regionCases(): Case[] {
   return PREFIXES.map((prefixes): Case => ({
