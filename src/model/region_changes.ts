@@ -5,7 +5,7 @@
 
 import { NOWHERE } from "./regions.ts";
 import type { RegionPrefixes } from "./regions.ts";
-import { WINDOW_SLACK_MS } from "./slot_states.ts";
+import { untilNs } from "./slot_states.ts";
 import type { NextSlots, SlotStates, SlotTimes } from "./slot_states.ts";
 import type { Service } from "./table.ts";
 import { xxh64 } from "./xxh64.ts";
@@ -64,8 +64,7 @@ export function nextBefore(
   // Every client is back where it was: what nobody remembers is there again.
   if (isSame({ digest, services }, next)) return null;
   const deadlineMs = nowMs + windowMs;
-  const untilNs = BigInt(Math.max(0, Math.ceil(deadlineMs + WINDOW_SLACK_MS))) * 1_000_000n;
-  return { digest, prefixes, services, deadlineMs, untilNs };
+  return { digest, prefixes, services, deadlineMs, untilNs: untilNs(deadlineMs) };
 }
 
 type Shown = Pick<RegionsShown<string>, "digest" | "services">;

@@ -41,28 +41,22 @@ export class RegionPrefixes {
   /** Null: no database, but networks alone. */
   readonly source: RegionSource | null;
   readonly columns: RegionColumns;
-  readonly #starts: Uint32Array;
-  readonly #bits: Uint8Array;
-  readonly #regions: Uint8Array;
 
   constructor(key: string, source: RegionSource | null, columns: RegionColumns) {
     this.key = key;
     this.source = source;
     this.columns = columns;
-    this.#starts = columns.starts;
-    this.#bits = columns.bits;
-    this.#regions = columns.regions;
   }
 
   /** How many prefixes there are. */
   get size(): number {
-    return this.#bits.length;
+    return this.columns.bits.length;
   }
 
   /** The region's number of an address (16 bytes), or NOWHERE. */
   regionOf(address: Uint8Array): number {
     const at = this.#find(address);
-    return at < 0 ? NOWHERE : this.#regions[at]!;
+    return at < 0 ? NOWHERE : this.columns.regions[at]!;
   }
 
   /** The prefix that holds the address, as people write it; null: none does. */
@@ -83,8 +77,8 @@ export class RegionPrefixes {
   #at(at: number): RegionPrefix {
     const bytes = new Uint8Array(16);
     const view = new DataView(bytes.buffer);
-    for (let word = 0; word < WORDS; word++) view.setUint32(word * 4, this.#starts[at * WORDS + word]!);
-    return { bytes, bits: this.#bits[at]!, region: this.#regions[at]! };
+    for (let word = 0; word < WORDS; word++) view.setUint32(word * 4, this.columns.starts[at * WORDS + word]!);
+    return { bytes, bits: this.columns.bits[at]!, region: this.columns.regions[at]! };
   }
 
   /** Since none overlap, the last prefix that begins at the address or before it holds it, or none does. */
@@ -101,16 +95,16 @@ export class RegionPrefixes {
 
   #compare(at: number, words: Uint32Array): number {
     for (let word = 0; word < WORDS; word++) {
-      const start = this.#starts[at * WORDS + word]!;
+      const start = this.columns.starts[at * WORDS + word]!;
       if (start !== words[word]!) return start < words[word]! ? -1 : 1;
     }
     return 0;
   }
 
   #holds(at: number, words: Uint32Array): boolean {
-    let bits = this.#bits[at]!;
+    let bits = this.columns.bits[at]!;
     for (let word = 0; bits > 0; word++, bits -= WORD_BITS) {
-      const differing = (this.#starts[at * WORDS + word]! ^ words[word]!) >>> 0;
+      const differing = (this.columns.starts[at * WORDS + word]! ^ words[word]!) >>> 0;
       if (differing >>> Math.max(0, WORD_BITS - bits) !== 0) return false;
     }
     return true;
@@ -140,6 +134,11 @@ function readable({ bytes, bits }: RegionPrefix): Prefix {
 /** What a service is called for the clients of a region: no name of the config has an "@". */
 export function regionalName(service: string, region: string): string {
   return `${service}@${region}`;
+}
+
+/** The name of the service that is asked for, of one of the file or of its region's. */
+export function askedName({ name, region }: Pick<ServiceConfig, "name" | "region">): string {
+  return region?.service ?? name;
 }
 
 /** The service, then what it is for each of its regions: the same, with the region's pool. */

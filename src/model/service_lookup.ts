@@ -7,7 +7,7 @@ import {
   compareSpecificity, holdsAddress, holdsPort, isExact, PROTOCOL_NUMBERS, singleAddress,
 } from "./service_address.ts";
 import { regionBefore } from "./region_changes.ts";
-import { NOWHERE } from "./regions.ts";
+import { askedName, NOWHERE } from "./regions.ts";
 import type { ForwardingTable, Service } from "./table.ts";
 
 interface TableIndex {
@@ -60,7 +60,7 @@ export function serviceBefore(
   table: ForwardingTable, service: Service, client: Uint8Array, nowNs: bigint,
 ): { readonly service: Service; readonly untilNs: bigint } | null {
   const { byNumber, byName } = indexOf(table);
-  const asked = service.config.region === null ? service : byName.get(service.config.region.service);
+  const asked = byName.get(askedName(service.config));
   const before = asked?.regions?.before ?? null;
   if (asked === undefined || before === null || nowNs >= before.untilNs) return null;
   const region = regionBefore(before, client);

@@ -164,7 +164,7 @@ interface HeldStates {
 export function recoveredStates(held: HeldStates, size: number, generation: number): SlotStates {
   const { exceptional, predecessor, isRehashed: rehashed, changingUntilNs } = held;
   if (exceptional === null && predecessor === null) return SETTLED;
-  const deadlineMs = Math.max(1, Number(changingUntilNs / 1_000_000n) - WINDOW_SLACK_MS);
+  const deadlineMs = deadlineOf(changingUntilNs);
   const isOpen = (slot: number): boolean => rehashed || (predecessor?.owners[slot] ?? 0) !== 0;
   const deadlinesMs = Float64Array.from({ length: size }, (_, slot) => (isOpen(slot) ? deadlineMs : 0));
   return {
@@ -375,8 +375,14 @@ class Draft {
   }
 }
 
-function untilNs(deadlineMs: number): bigint {
+/** Until when the program has a window open that closes then. */
+export function untilNs(deadlineMs: number): bigint {
   return nanoseconds(deadlineMs + WINDOW_SLACK_MS);
+}
+
+/** When the window closes that the program has open until then. */
+export function deadlineOf(until: bigint): number {
+  return Math.max(1, Number(until / 1_000_000n) - WINDOW_SLACK_MS);
 }
 
 function nanoseconds(ms: number): bigint {

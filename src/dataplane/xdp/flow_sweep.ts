@@ -7,6 +7,7 @@ import type { Cancel, Env } from "../../env.ts";
 import { serviceKey } from "../../model/service_address.ts";
 import { exceptionalSlot, isIdle } from "../../model/flow_exception.ts";
 import { isInSample, SAMPLE_ONE_IN } from "../../model/flow_sample.ts";
+import { askedName } from "../../model/regions.ts";
 import { serviceFor, serviceOf } from "../../model/service_lookup.ts";
 import type { SlotSweep } from "../../model/slot_states.ts";
 import type { ForwardingTable, Service } from "../../model/table.ts";
@@ -244,8 +245,8 @@ function ownersOfRemembered(table: ForwardingTable): OwnerOf {
     const now = serviceOfFlow(table, key());
     if (now === null || now.destinations.includes(destination)) return now;
     // The flow of a client that came to another region stays where it was.
-    const asked = askedName(now);
-    return [one, ...others].find((service) => askedName(service) === asked) ?? now;
+    const asked = askedName(now.config);
+    return [one, ...others].find(({ config }) => askedName(config) === asked) ?? now;
   };
 }
 
@@ -258,10 +259,6 @@ function ownersOfSampled(table: ForwardingTable): OwnerOf {
     const flow = { source, sourcePort, destination: address, destinationPort: port, protocol };
     return service !== null && isInSample(service, flow) ? service : null;
   };
-}
-
-function askedName({ name, config: { region } }: Service): string {
-  return region?.service ?? name;
 }
 
 /** What its service is for its client now. */

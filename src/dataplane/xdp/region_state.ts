@@ -2,8 +2,7 @@
 // kernel state; must never touch a map itself.
 
 import { NO_REGIONS, type PublishedRegions } from "../../model/region_changes.ts";
-import type { PublishedSlots } from "../../model/slot_states.ts";
-import { WINDOW_SLACK_MS } from "../../model/slot_states.ts";
+import { deadlineOf, type PublishedSlots } from "../../model/slot_states.ts";
 import { serviceKeyText } from "./image.ts";
 import { activeVersion, type HeldVersion, type KernelState } from "./kernel_state.ts";
 import type { Step } from "./steps.ts";
@@ -72,7 +71,7 @@ export function publishedRegions(state: KernelState, { regions }: HeldVersion): 
     ...NO_REGIONS, ...shown(regions.table),
     before: before === null ? null : {
       ...shown(before.table), untilNs: before.untilNs,
-      deadlineMs: Math.max(1, Number(before.untilNs / 1_000_000n) - WINDOW_SLACK_MS),
+      deadlineMs: deadlineOf(before.untilNs),
     },
   } };
 }

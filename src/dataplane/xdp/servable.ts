@@ -1,6 +1,7 @@
 // What of a table the XDP plane can serve, and why not the rest. Pure.
 
 import { translates } from "../../model/nat.ts";
+import { askedName } from "../../model/regions.ts";
 import type { ForwardingTable, Service } from "../../model/table.ts";
 
 /** Why this plane cannot serve the service, or null. */
@@ -13,14 +14,14 @@ function obstacle({ config: { forwarding, network }, destinations }: Service, ta
 
 /** The table without the services that this plane cannot serve, and why not. A service goes with those of its regions. */
 export function servable(table: ForwardingTable): { served: ForwardingTable; failed: Map<string, string> } {
-  const askedFor = ({ name, config: { region } }: Service): string => region?.service ?? name;
   const reasons = new Map<string, string>();
   for (const service of table.services) {
     const reason = obstacle(service, table);
-    if (reason !== null && !reasons.has(askedFor(service))) reasons.set(askedFor(service), reason);
+    const asked = askedName(service.config);
+    if (reason !== null && !reasons.has(asked)) reasons.set(asked, reason);
   }
   const failed = new Map(table.services.flatMap((service) => {
-    const reason = reasons.get(askedFor(service));
+    const reason = reasons.get(askedName(service.config));
     return reason === undefined ? [] : [[service.name, reason] as const];
   }));
   if (failed.size === 0) return { served: table, failed };
