@@ -7,9 +7,10 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Lab } from "../../scripts/lab_network.ts";
 import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import { instanceName, startInstance, waitFor, type Instance } from "../../scripts/lab_services.ts";
-import { runInSync, spawnIn } from "../../scripts/namespaces.ts";
+import { spawnIn } from "../../scripts/namespaces.ts";
 import { askInTurn } from "../support/flows_in_turn.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { addClients, type LabClient } from "../support/lab_clients.ts";
 
 const FIRST_PORT = 9000;
 const SERVICES = ["turns", "datagrams", "short", "translated", "forgetful", "counted"] as const;
@@ -43,19 +44,12 @@ describeKernel("clients that have been here", KERNEL, () => {
   let lab: Lab;
   let instance: Instance;
   /** Beside the client's own. */
-  let clients: readonly { readonly ipv4: string; readonly ipv6: string }[];
+  let clients: readonly LabClient[];
   const name = instanceName("affinity");
 
   beforeAll(async () => {
     lab = raiseLab({ label: "affinity", backends: 3, mtu: 1500, localVip: true });
-    const { client } = lab;
-    clients = [201, 202, 203, 204].map((last) => ({
-      ipv4: client.ipv4.replace(/\d+$/, String(last)), ipv6: client.ipv6.replace(/[\da-f]+$/, last.toString(16)),
-    }));
-    for (const { ipv4, ipv6 } of clients) {
-      runInSync(client.namespace, "ip", ["address", "add", `${ipv4}/24`, "dev", lab.interface]);
-      runInSync(client.namespace, "ip", ["-6", "address", "add", `${ipv6}/64`, "dev", lab.interface, "nodad"]);
-    }
+    clients = addClients(lab, [201, 202, 203, 204]);
     await Promise.all(lab.backends.map(async (host) => {
       const args = [fixture("named_server.mjs"), host.name, FIRST_PORT, SERVICES.length, VIP4, VIP6, host.ipv4, host.ipv6].map(String);
       const server = spawnIn(host.namespace, process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });

@@ -10,9 +10,10 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Lab } from "../../scripts/lab_network.ts";
 import { raiseLab, VIP4, VIP6 } from "../../scripts/lab_network.ts";
 import { instanceName, startInstance, type Instance } from "../../scripts/lab_services.ts";
-import { runInSync, spawnIn } from "../../scripts/namespaces.ts";
+import { spawnIn } from "../../scripts/namespaces.ts";
 import { openInTurn, type FlowsInTurn } from "../support/flows_in_turn.ts";
 import { describeKernel, KERNEL } from "../support/kernel.ts";
+import { addClients, type LabClient } from "../support/lab_clients.ts";
 import { country, mmdb } from "../support/mmdb.ts";
 
 const FIRST_PORT = 9000;
@@ -30,7 +31,7 @@ const fixture = (name: string): string => fileURLToPath(new URL(`fixtures/${name
 describeKernel("regions of clients", KERNEL, () => {
   let lab: Lab;
   let instance: Instance;
-  let clients: readonly { readonly ipv4: string; readonly ipv6: string }[];
+  let clients: readonly LabClient[];
   const name = instanceName("geo");
   const directory = mkdtempSync(join(tmpdir(), "pointsman-geo-"));
   const database = join(directory, "places.mmdb");
@@ -70,14 +71,7 @@ ${SERVICES.map((service, at) => `  - { name: ${service}, address: "${service ===
 
   beforeAll(async () => {
     lab = raiseLab({ label: "geo", backends: 3, mtu: 1500, localVip: true });
-    const { client } = lab;
-    clients = [201, 202, 203].map((last) => ({
-      ipv4: client.ipv4.replace(/\d+$/, String(last)), ipv6: client.ipv6.replace(/[\da-f]+$/, last.toString(16)),
-    }));
-    for (const { ipv4, ipv6 } of clients) {
-      runInSync(client.namespace, "ip", ["address", "add", `${ipv4}/24`, "dev", lab.interface]);
-      runInSync(client.namespace, "ip", ["-6", "address", "add", `${ipv6}/64`, "dev", lab.interface, "nodad"]);
-    }
+    clients = addClients(lab, [201, 202, 203]);
     await Promise.all(lab.backends.map(async (host) => {
       const args = [fixture("named_server.mjs"), host.name, FIRST_PORT, SERVICES.length, VIP4, VIP6, host.ipv4, host.ipv6].map(String);
       const server = spawnIn(host.namespace, process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
