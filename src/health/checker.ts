@@ -191,7 +191,7 @@ class JudgingChecker implements Checker {
 
   #hear(subject: Subject, target: ActiveTarget, outcome: Outcome): () => void {
     const atMs = this.#env.clock.wallMs();
-    subject.records.push({ ...outcome, atMs });
+    subject.records.push({ atMs, ...outcome });
     if (subject.records.length > RECORDS_MAX) subject.records.shift();
     const { state, transition } = judge(subject.state, outcome, target.health, atMs);
     subject.isAnswered ||= state.status !== "unknown" && outcome.conclusive;

@@ -24,7 +24,7 @@ import type { Aim, ConnectThrough, Doors } from "./probes/socket.ts";
 import { probeTcp } from "./probes/tcp.ts";
 import { probeTls } from "./probes/tls.ts";
 import { probeUdp } from "./probes/udp.ts";
-import type { Probe } from "./schedule.ts";
+import type { Probe, StopSignal } from "./schedule.ts";
 
 export type ProbeEnv = Pick<Env, "clock" | "exec" | "files" | "net" | "random" | "variables">;
 
@@ -34,14 +34,14 @@ export function createProbe(env: ProbeEnv, connectThrough: ConnectThrough, allow
   const doors: Doors = {
     clock, exec, files, net, random, variables, connectThrough, allowsExec, processes: new ProcessSlots(),
   };
-  const probe = (aim: Aim, signal: AbortSignal): Promise<Outcome> => probeOnce(doors, aim, signal);
-  return async (target, signal) => {
+  const probe = (aim: Aim, signal: StopSignal): Promise<Outcome> => probeOnce(doors, aim, signal);
+  return (target, signal) => {
     const { name, address, port, health, through } = target;
-    if (health.type === "none") return { ok: true, conclusive: true, reason: "no health check", durationMs: 0 };
-    if (through.length === 0) return await probe({ name, address, port, health, place: null }, signal);
+    if (health.type === "none") return Promise.resolve({ ok: true, conclusive: true, reason: "no health check", durationMs: 0 });
+    if (through.length === 0) return probe({ name, address, port, health, place: null }, signal);
     const aims = through.map((place) =>
       ({ name, address: place.address, port: place.port, health, place }));
-    return joined(aims, await Promise.all(aims.map((aim) => probe(aim, signal))));
+    return Promise.all(aims.map((aim) => probe(aim, signal))).then((outcomes) => joined(aims, outcomes));
   };
 }
 
@@ -64,7 +64,7 @@ function joined(aims: readonly Aim[], outcomes: readonly Outcome[]): Outcome {
   return { ...outcome, reason, durationMs, ...(certificate === undefined ? {} : { certificate }) };
 }
 
-function probeOnce(doors: Doors, aim: Aim, signal: AbortSignal): Promise<Outcome> {
+function probeOnce(doors: Doors, aim: Aim, signal: StopSignal): Promise<Outcome> {
   return new Promise((resolve) => {
     if (signal.aborted) {
       resolve({ ...CANCELLED, durationMs: 0 });

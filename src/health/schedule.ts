@@ -4,13 +4,24 @@
 // Intervals count from start to start. Jitter and the end of the previous probe only decide where
 // inside one interval the next probe starts, so while there is room for it no gap is longer than
 // the interval, and a backend that stops answering is down within fall × interval + timeout.
+//
+// Probes start in ticks: what is due within one starts at its beginning, together. A timer, the wait for
+// answers and what they wake are then paid once for all of a tick. An interval counts from the beginning of
+// the tick, however late that came, so that a stall of this process leaves the targets spread as they were.
 
 import type { Cancel, Env } from "../env.ts";
 import type { Outcome } from "./judge.ts";
 import type { ActiveTarget, ProbeTarget } from "./target.ts";
 
+/** What a probe needs of an AbortSignal. */
+export interface StopSignal {
+  readonly aborted: boolean;
+  addEventListener(type: "abort", listener: () => void): void;
+  removeEventListener(type: "abort", listener: () => void): void;
+}
+
 /** One attempt. Resolves, never rejects, within the target's timeout; at once when aborted. */
-export type Probe = (target: ProbeTarget, signal: AbortSignal) => Promise<Outcome>;
+export type Probe = (target: ProbeTarget, signal: StopSignal) => Promise<Outcome>;
 
 /** A backend that wants to hear of its target. */
 export interface Listener {
@@ -46,18 +57,31 @@ export interface ProbeCounts {
 interface Share {
   /** At least one. */
   listeners: Listener[];
-  /** When the last probe started, or the wait for the first began (monotonic). */
+  /** When the last probe was to start, or the wait for the first began (monotonic): intervals count from here. */
   startedMs: number;
-  /** When the next one starts, while there is a timer (monotonic). */
+  /** When the next one starts, while there is a tick for it (monotonic). */
   dueMs: number;
-  /** The timer of the next probe, or null while one runs or waits. */
-  cancelTimer: Cancel | null;
+  /** In which the next one starts, or null while one runs or waits. */
+  tick: Tick | null;
   /** Of the probe under way. */
-  abort: AbortController | null;
+  stop: Stop | null;
   /** When a doubt last brought a probe forward (monotonic). */
   hurriedAtMs: number;
 }
 
+/** Probes that start together. */
+interface Tick {
+  readonly shares: Set<Share>;
+  readonly cancelTimer: Cancel;
+}
+
+/** How long a tick is at most, and as a part of the interval: so much sooner than due a probe may start. */
+const TICK_MAX_MS = 10;
+const TICK_PART = 0.01;
+/** In ticks: what is due at the beginning of one belongs to it, whatever became of the last digits. */
+const ROUNDING = 1e-6;
+/** As a part of the interval: what starts later than that begins a schedule of its own, or two probes would be too close. */
+const LATE_PART = 0.5;
 const PROBE_NOW_MS = 1000;
 const PROBES_MAX = 1024;
 /** How often at most the log says that probes wait for each other. */
@@ -69,6 +93,8 @@ export class ProbeSchedule {
   readonly #probesMax: number;
   /** By the key of their target. */
   #shares = new Map<string, Share>();
+  /** By when they begin. */
+  readonly #ticks = new Map<number, Tick>();
   /** First come, first served. */
   readonly #waiting = new Set<Share>();
   #warnedAtMs = -Infinity;
@@ -96,7 +122,7 @@ export class ProbeSchedule {
       }
       const old = before.get(key);
       before.delete(key);
-      const share = old ?? { listeners: [], startedMs: 0, dueMs: 0, cancelTimer: null, abort: null, hurriedAtMs: -Infinity };
+      const share = old ?? { listeners: [], startedMs: 0, dueMs: 0, tick: null, stop: null, hurriedAtMs: -Infinity };
       share.listeners = [listener];
       if (old === undefined) fresh.push(share);
       this.#shares.set(key, share);
@@ -110,11 +136,10 @@ export class ProbeSchedule {
   probeNow(key: string): boolean {
     const share = this.#shares.get(key);
     const nowMs = this.#env.clock.monotonicMs();
-    if (share === undefined || share.cancelTimer === null || nowMs - share.hurriedAtMs < PROBE_NOW_MS) return false;
+    if (share === undefined || share.tick === null || nowMs - share.hurriedAtMs < PROBE_NOW_MS) return false;
     share.hurriedAtMs = nowMs;
-    share.cancelTimer();
-    share.cancelTimer = null;
-    this.#request(share);
+    this.#unschedule(share);
+    this.#request(share, nowMs);
     return true;
   }
 
@@ -123,12 +148,11 @@ export class ProbeSchedule {
   }
 
   #drop(share: Share): void {
-    share.cancelTimer?.();
-    share.cancelTimer = null;
+    this.#unschedule(share);
     this.#waiting.delete(share);
-    const abort = share.abort;
-    share.abort = null; // whoever ends with another controller than this one is ignored
-    abort?.abort();
+    const { stop } = share;
+    share.stop = null; // whoever ends with another one than this is ignored
+    stop?.abort();
   }
 
   /** First probes are spread evenly over one interval, with chance inside each share of it. */
@@ -143,25 +167,50 @@ export class ProbeSchedule {
 
   /** Whoever has come may want to know sooner than those who were there: they may have known it for down. */
   #hasten(share: Share): void {
-    if (share.cancelTimer === null) return;
+    if (share.tick === null) return;
     const wantedMs = share.startedMs + intervalMsOf(share);
     if (wantedMs >= share.dueMs) return;
-    share.cancelTimer();
+    this.#unschedule(share);
     this.#schedule(share, wantedMs);
   }
 
   #schedule(share: Share, dueMs: number): void {
-    const delayMs = Math.max(0, dueMs - this.#env.clock.monotonicMs());
-    share.dueMs = dueMs;
-    share.cancelTimer = this.#env.clock.after(delayMs, () => {
-      share.cancelTimer = null;
-      this.#request(share);
-    });
+    const lengthMs = Math.min(TICK_MAX_MS, intervalMsOf(share) * TICK_PART);
+    const beginMs = Math.floor(dueMs / lengthMs + ROUNDING) * lengthMs;
+    const tick = this.#ticks.get(beginMs) ?? this.#createTick(beginMs);
+    tick.shares.add(share);
+    [share.tick, share.dueMs] = [tick, beginMs];
   }
 
-  #request(share: Share): void {
+  #createTick(beginMs: number): Tick {
+    const shares = new Set<Share>();
+    const delayMs = Math.max(0, beginMs - this.#env.clock.monotonicMs());
+    const cancelTimer = this.#env.clock.after(delayMs, () => {
+      this.#ticks.delete(beginMs);
+      for (const share of shares) share.tick = null;
+      const nowMs = this.#env.clock.monotonicMs();
+      for (const share of shares) {
+        const isMissed = nowMs - beginMs > intervalMsOf(share) * LATE_PART;
+        this.#request(share, isMissed ? nowMs : beginMs);
+      }
+    });
+    const tick = { shares, cancelTimer };
+    this.#ticks.set(beginMs, tick);
+    return tick;
+  }
+
+  #unschedule(share: Share): void {
+    const { tick } = share;
+    share.tick = null;
+    tick?.shares.delete(share);
+    if (tick?.shares.size !== 0) return;
+    tick.cancelTimer();
+    this.#ticks.delete(share.dueMs);
+  }
+
+  #request(share: Share, startMs: number): void {
     if (this.#counts.running < this.#probesMax) {
-      this.#start(share);
+      this.#start(share, startMs);
       return;
     }
     this.#counts.delayed += 1;
@@ -178,18 +227,18 @@ export class ProbeSchedule {
         + "raise interval or lower timeout");
   }
 
-  #start(share: Share): void {
+  #start(share: Share, startMs: number): void {
     const { target } = share.listeners[0]!; // all have the same
-    const abort = new AbortController();
-    share.abort = abort;
+    const stop = new Stop();
+    share.stop = stop;
     this.#counts.running += 1;
     this.#counts.started += 1;
-    share.startedMs = this.#env.clock.monotonicMs();
+    share.startedMs = startMs;
     const advance = this.#env.random.next() * target.health.jitter;
-    void this.#probe(target, abort.signal).then((outcome) => {
+    void this.#probe(target, stop).then((outcome) => {
       this.#counts.running -= 1;
-      if (share.abort === abort) {
-        share.abort = null;
+      if (share.stop === stop) {
+        share.stop = null;
         this.#counts[!outcome.conclusive ? "inconclusive" : outcome.ok ? "succeeded" : "failed"] += 1;
         const tells = share.listeners.map((listener) => listener.hear(outcome));
         this.#schedule(share, share.startedMs + (1 - advance) * intervalMsOf(share));
@@ -204,7 +253,25 @@ export class ProbeSchedule {
     const [next] = this.#waiting;
     if (next === undefined) return;
     this.#waiting.delete(next);
-    this.#start(next);
+    this.#start(next, this.#env.clock.monotonicMs());
+  }
+}
+
+/** As an AbortController with its signal, which would be a tenth of what a probe costs besides its socket. */
+class Stop implements StopSignal {
+  aborted = false;
+  readonly #listeners: (() => void)[] = [];
+
+  addEventListener(_type: "abort", listener: () => void): void { this.#listeners.push(listener); }
+
+  removeEventListener(_type: "abort", listener: () => void): void {
+    const at = this.#listeners.indexOf(listener);
+    if (at !== -1) this.#listeners.splice(at, 1);
+  }
+
+  abort(): void {
+    this.aborted = true;
+    for (const listener of this.#listeners.splice(0)) listener();
   }
 }
 

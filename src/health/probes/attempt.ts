@@ -4,6 +4,7 @@
 import type { Env } from "../../env.ts";
 import { LOCAL_FAULTS } from "../../model/flows_seen.ts";
 import type { Certificate, Outcome } from "../judge.ts";
+import type { StopSignal } from "../schedule.ts";
 
 export type Verdict = Omit<Outcome, "durationMs">;
 
@@ -35,7 +36,7 @@ const FAULTS: Readonly<Record<string, string>> = {
 export const CANCELLED: Verdict = { ok: false, conclusive: false, reason: "cancelled" };
 
 export function createAttempt(
-  env: Pick<Env, "clock">, timeoutMs: number, signal: AbortSignal,
+  env: Pick<Env, "clock">, timeoutMs: number, signal: StopSignal,
   resolve: (outcome: Outcome) => void,
 ): Attempt {
   const startMs = env.clock.monotonicMs();
@@ -52,8 +53,8 @@ export function createAttempt(
       signal.removeEventListener("abort", onAbort);
       attempt.release();
       const { certificate } = attempt;
-      const durationMs = env.clock.monotonicMs() - startMs;
-      resolve({ ...verdict, durationMs, ...(certificate === null ? {} : { certificate }) });
+      const outcome = { durationMs: env.clock.monotonicMs() - startMs, ...verdict };
+      resolve(certificate === null ? outcome : { ...outcome, certificate });
     },
   };
   const onAbort = (): void => { attempt.end(CANCELLED); };
