@@ -243,6 +243,7 @@ const realFiles: Files = {
 
 const realNet: Net = {
   connect: (options) => connect(options),
+  socket: () => new Socket(),
   connectTls: (options) => connectTls(options),
   adopt: (descriptor) => {
     try {

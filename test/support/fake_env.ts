@@ -250,6 +250,7 @@ function refuse(what: string): never {
 
 const NO_NET: Net = {
   connect: () => refuse("sockets"),
+  socket: () => refuse("sockets"),
   connectTls: () => refuse("sockets"),
   adopt: () => refuse("sockets"),
   createServer: () => refuse("sockets"),

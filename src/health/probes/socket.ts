@@ -40,9 +40,8 @@ export function openSocket(doors: Doors, aim: Aim): Socket {
     if (typeof opened === "string") throw new OwnFault(opened);
     return opened;
   }
-  return doors.net.connect({
-    host: address.text, port, family: address.family, noDelay: true, ...sourceOf(aim),
-  });
+  return doors.net.socket().setNoDelay(true)
+    .connect({ host: address.text, port, family: address.family, ...sourceOf(aim) });
 }
 
 /** Options of a socket that is to come from an address of the configuration's choice. */
