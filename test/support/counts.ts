@@ -41,6 +41,7 @@ const COUNTS = {
   "probes": { short: 300, long: 5_000 },
   /** Reloads and answers, of backends with the same targets. */
   "probe_sharing": { short: 100, long: 10_000 },
+  "http1": { short: 2_000, long: 200_000 },
   "http2": { short: 2_000, long: 200_000 },
   /** With a server of nghttp2's, and with servers of random bytes: a connection each. */
   "http2-peers": { short: 40, long: 5_000 },

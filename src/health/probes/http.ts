@@ -1,61 +1,62 @@
-// A probe by one HTTP/1.1 request, with or without TLS. Knows the request and Node's client; what an
-// answer means is http_answer.ts's business.
+// A probe by one HTTP/1.1 request, with or without TLS. Knows the request; how a response is read is
+// http1_response.ts's business, and what it means http_answer.ts's.
 
-import type { IncomingMessage } from "node:http";
-import { request } from "node:http";
-import type { Socket } from "node:net";
 import { parseAddress } from "../../model/address.ts";
-import type { HttpHealth } from "../../model/health_check.ts";
-import type { Attempt, Verdict } from "./attempt.ts";
-import { attempted, codeOf, failure, verdictOf } from "./attempt.ts";
+import type { HttpHealth, ProbeSecret } from "../../model/health_check.ts";
+import type { Attempt } from "./attempt.ts";
+import { failure, OwnFault } from "./attempt.ts";
+import { ResponseReader } from "./http1_response.ts";
 import { judgeAnswer } from "./http_answer.ts";
-import type { Aim, Doors } from "./socket.ts";
 import { readSecret } from "./secret.ts";
+import type { Aim, Doors } from "./socket.ts";
 import { authorityOf } from "./socket.ts";
-import { openStream } from "./stream.ts";
+import { converse, openStream } from "./stream.ts";
+
+/** What a server may say: framed in chunks of one byte, as much of a body as is looked at takes six times its length. */
+const HEARD_MAX_BYTES = 1024 * 1024;
 
 export function probeHttp(doors: Doors, aim: Aim<HttpHealth>, attempt: Attempt): void {
-  const { tls, host } = aim.health;
+  const { health } = aim;
+  const { tls, host } = health;
   const wish = tls === null ? null : { ...tls, host: nameIn(host), protocols: ["http/1.1"] };
   openStream(doors, aim, wish, attempt, (stream) => {
-    ask(stream, aim, requestHeaders(doors, aim), attempt);
+    const request = encodeRequest(aim, requestFields(doors, aim));
+    attempt.stage = "waiting for the response";
+    const reader = new ResponseReader(health.method === "HEAD", (answer) => judgeAnswer(answer, health, attempt));
+    converse(stream, attempt, (heard) => reader.hear(heard), {
+      maxBytes: HEARD_MAX_BYTES,
+      hearEnd: () => { if (!reader.end()) attempt.end(failure("connection closed without a response")); },
+    });
+    stream.write(request, "latin1");
   });
 }
 
-function ask(
-  stream: Socket, aim: Aim<HttpHealth>, headers: Readonly<Record<string, string>>, attempt: Attempt,
-): void {
-  const { health } = aim;
-  attempt.stage = "waiting for the response";
-  const sent = request({
-    createConnection: () => stream, method: health.method, path: health.path,
-    headers: { "host": hostHeader(aim), ...headers, "connection": "close" },
-  });
-  const { release } = attempt;
-  attempt.release = () => {
-    sent.on("error", () => { /* the attempt is over */ });
-    release();
-    sent.destroy();
-  };
-  const onResponse = (response: IncomingMessage): void => {
-    const { statusCode, headersDistinct } = response;
-    response.on("error", (error) => { attempt.end(verdictOf(error)); });
-    const reader = judgeAnswer({ status: statusCode ?? 0, valuesOf: (name) => headersDistinct[name] ?? [] }, health, attempt);
-    response.on("data", (bytes: Buffer) => { attempted(attempt, () => { reader.hear(bytes); }); });
-    response.once("end", () => { attempted(attempt, () => { reader.end(response.complete); }); });
-    response.once("close", () => { reader.end(false); });
-  };
-  sent.once("response", onResponse);
-  sent.once("upgrade", onResponse); // a 101 nobody asked for is a status like any other
-  sent.once("error", (error) => { attempt.end(verdictOfRequest(error)); });
-  sent.end();
+function encodeRequest(aim: Aim<HttpHealth>, fields: readonly RequestField[]): string {
+  const { method, path } = aim.health;
+  if (/[^!-~]/.test(path)) throw new Error("the path has characters that cannot be sent");
+  let text = `${method} ${path} HTTP/1.1\r\nhost: ${hostHeader(aim)}\r\n`;
+  for (const [name, value] of fields) text += `${name}: ${value}\r\n`;
+  return `${text}connection: close\r\n\r\n`;
 }
+
+type RequestField = readonly [name: string, value: string];
+
+const OWN_FIELDS: readonly RequestField[] = [
+  ["user-agent", "pointsman-probe"], ["accept", "*/*"], ["accept-encoding", "identity"],
+];
 
 /** Those of every version, in small letters; the configuration's take the place of ours. */
-export function requestHeaders(doors: Doors, { health }: Aim<HttpHealth>): Readonly<Record<string, string>> {
-  const own = { "user-agent": "pointsman-probe", "accept": "*/*", "accept-encoding": "identity" };
-  const wished = health.headers.map(({ name, value }) => [name.toLowerCase(), readSecret(doors, value)] as const);
-  return { ...own, ...Object.fromEntries(wished) };
+export function requestFields(doors: Doors, { health }: Aim<HttpHealth>): readonly RequestField[] {
+  if (health.headers.length === 0) return OWN_FIELDS;
+  const wished = health.headers.map(({ name, value }) => [name.toLowerCase(), readFieldValue(doors, name, value)] as const);
+  return [...new Map([...OWN_FIELDS, ...wished])];
+}
+
+/** In a header are octets, which are written one for each character. */
+function readFieldValue(doors: Doors, name: string, value: ProbeSecret): string {
+  const text = readSecret(doors, value);
+  if (/[^\u0000-\u00ff]/.test(text)) throw new OwnFault(`the value of the header ${name} has characters that cannot be sent`);
+  return text;
 }
 
 export function hostHeader(aim: Aim<HttpHealth>): string {
@@ -66,10 +67,4 @@ export function hostHeader(aim: Aim<HttpHealth>): string {
 export function nameIn(host: string | null): string | null {
   const name = host?.replace(/:\d+$/, "") ?? null;
   return name === null || parseAddress(name.replace(/^\[|\]$/g, "")) !== null ? null : name;
-}
-
-function verdictOfRequest(error: Error): Verdict {
-  // Node's words for an end before the headers'.
-  if (error.message === "socket hang up") return failure("connection closed without a response");
-  return codeOf(error).startsWith("HPE_") ? failure(`not an HTTP response: ${error.message}`) : verdictOf(error);
 }

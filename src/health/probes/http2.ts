@@ -4,7 +4,7 @@
 import type { HttpHealth } from "../../model/health_check.ts";
 import type { Attempt } from "./attempt.ts";
 import { failure } from "./attempt.ts";
-import { hostHeader, nameIn, requestHeaders } from "./http.ts";
+import { hostHeader, nameIn, requestFields } from "./http.ts";
 import { judgeAnswer, type BodyReader } from "./http_answer.ts";
 import { exchange } from "./http2_client.ts";
 import { valuesOf } from "./http2_exchange.ts";
@@ -15,10 +15,10 @@ export function probeHttp2(doors: Doors, aim: Aim<HttpHealth>, attempt: Attempt)
   const { health } = aim;
   const wish = health.tls === null ? null : { ...health.tls, host: nameIn(health.host), protocols: ["h2"] };
   openStream(doors, aim, wish, attempt, (stream) => {
-    const fields = Object.entries({
-      ":method": health.method, ":scheme": health.tls === null ? "http" : "https", ":authority": hostHeader(aim),
-      ":path": health.path, ...requestHeaders(doors, aim),
-    });
+    const fields = [
+      [":method", health.method], [":scheme", health.tls === null ? "http" : "https"], [":authority", hostHeader(aim)],
+      [":path", health.path], ...requestFields(doors, aim),
+    ] as const;
     let reader: BodyReader | null = null;
     exchange(stream, { fields, body: null }, attempt, {
       response: (status, answered) => {

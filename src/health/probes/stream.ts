@@ -86,42 +86,55 @@ function trusted(doors: Doors, path: string): Buffer {
   return pem;
 }
 
+const NOTHING = Buffer.alloc(0);
 /** How much a server may say in one probe. */
 const HEARD_MAX_BYTES = 64 * 1024;
+
+export interface Patience {
+  /** How much the server may say. */
+  readonly maxBytes: number;
+  /** The connection ended, in the middle of this. */
+  readonly hearEnd: (heard: Buffer) => void;
+}
 
 /**
  * Gives `hear` what has come and was not taken yet; it says how many bytes it takes, 0 until there are
  * enough. An end of the connection, or of our patience with a server that goes on, ends the attempt.
  */
-export function converse(stream: Socket, attempt: Attempt, hear: (heard: Buffer) => number): void {
-  let heard = Buffer.alloc(0);
+export function converse(
+  stream: Socket, attempt: Attempt, hear: (heard: Buffer) => number, patience: Partial<Patience> = {},
+): void {
+  const { maxBytes = HEARD_MAX_BYTES, hearEnd } = patience;
+  let heard: Buffer = NOTHING;
   let total = 0;
   stream.on("data", (chunk: Buffer) => {
     total += chunk.length;
-    if (total > HEARD_MAX_BYTES) {
-      attempt.end(failure(`the server said more than ${HEARD_MAX_BYTES} bytes`));
+    if (total > maxBytes) {
+      attempt.end(failure(`the server said more than ${maxBytes} bytes`));
       return;
     }
-    heard = Buffer.concat([heard, chunk]);
+    heard = heard.length === 0 ? chunk : Buffer.concat([heard, chunk]);
     attempted(attempt, () => {
-      for (let taken = -1; taken !== 0 && heard.length > 0; heard = heard.subarray(taken)) taken = hear(heard);
+      // Nobody asks for what else has come with the bytes that ended the attempt.
+      for (let taken = -1; taken !== 0 && heard.length > 0 && !stream.destroyed; heard = heard.subarray(taken)) taken = hear(heard);
     });
   });
   const onEnd = (): void => {
+    hearEnd?.(heard);
     attempt.end(failure(`connection closed ${heard.length === 0 ? "without" : "in the middle of"} an answer`));
   };
-  stream.once("end", onEnd);
-  stream.once("close", onEnd);
+  stream.on("end", onEnd);
+  stream.on("close", onEnd);
 }
 
 /** Errors end the attempt for good, and so does a close until what is returned is called. */
 function listenForEnd(stream: Socket, attempt: Attempt, closed: string): () => void {
-  stream.once("error", (error) => {
+  stream.on("error", (error) => {
     // Node's words for an end of the connection within a handshake.
     const isCut = error.message.startsWith("Client network socket disconnected");
     attempt.end(isCut ? failure(closed) : describeUntrusted(error) ?? verdictOf(error));
   });
   const onClose = (): void => { attempt.end(failure(closed)); };
-  stream.once("close", onClose);
+  stream.on("close", onClose);
   return () => { stream.off("close", onClose); };
 }
