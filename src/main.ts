@@ -3,10 +3,15 @@
 
 import { userInfo } from "node:os";
 import { createInterface } from "node:readline/promises";
+import { setFlagsFromString } from "node:v8";
 import { connectClient } from "./api/client.ts";
 import { EXIT } from "./cli/io.ts";
 import { bugText, runCli } from "./cli/program.ts";
 import { createEnv } from "./env_real.ts";
+
+// What many sockets at once are made of, as at a start, V8 would make in the old generation from then on, and each
+// piece would keep a socket with all its parts from a young death: an eighth of what a health probe costs.
+setFlagsFromString("--no-allocation-site-pretenuring");
 
 /** Who asks, for the records: the login behind sudo, too. */
 function actor(): string {
