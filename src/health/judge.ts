@@ -78,9 +78,8 @@ export function judge(
   if (outcome.ok && state.status !== "down" && state.status !== alive) return become(state, alive, outcome.reason, nowMs);
   const isExpected = outcome.ok === (state.status !== "down");
   const streak = isExpected ? 0 : state.streak + 1;
-  if (isExpected && state.streak === 0) return { state, transition: null };
   const isEnough = streak >= (outcome.ok ? rules.rise : rules.fall);
-  if (isExpected || !isEnough) return { state: { ...state, streak }, transition: null };
+  if (isExpected || !isEnough) return { state: streak === state.streak ? state : { ...state, streak }, transition: null };
   return become(state, outcome.ok ? alive : "down", outcome.reason, nowMs);
 }
 

@@ -59,8 +59,6 @@ interface Share {
   listeners: Listener[];
   /** When the last probe was to start, or the wait for the first began (monotonic): intervals count from here. */
   startedMs: number;
-  /** When the next one starts, while there is a tick for it (monotonic). */
-  dueMs: number;
   /** In which the next one starts, or null while one runs or waits. */
   tick: Tick | null;
   /** Of the probe under way. */
@@ -71,6 +69,8 @@ interface Share {
 
 /** Probes that start together. */
 interface Tick {
+  /** Monotonic. */
+  readonly beginMs: number;
   readonly shares: Set<Share>;
   readonly cancelTimer: Cancel;
 }
@@ -122,7 +122,7 @@ export class ProbeSchedule {
       }
       const old = before.get(key);
       before.delete(key);
-      const share = old ?? { listeners: [], startedMs: 0, dueMs: 0, tick: null, stop: null, hurriedAtMs: -Infinity };
+      const share = old ?? { listeners: [], startedMs: 0, tick: null, stop: null, hurriedAtMs: -Infinity };
       share.listeners = [listener];
       if (old === undefined) fresh.push(share);
       this.#shares.set(key, share);
@@ -169,7 +169,7 @@ export class ProbeSchedule {
   #hasten(share: Share): void {
     if (share.tick === null) return;
     const wantedMs = share.startedMs + intervalMsOf(share);
-    if (wantedMs >= share.dueMs) return;
+    if (wantedMs >= share.tick.beginMs) return;
     this.#unschedule(share);
     this.#schedule(share, wantedMs);
   }
@@ -179,7 +179,7 @@ export class ProbeSchedule {
     const beginMs = Math.floor(dueMs / lengthMs + ROUNDING) * lengthMs;
     const tick = this.#ticks.get(beginMs) ?? this.#createTick(beginMs);
     tick.shares.add(share);
-    [share.tick, share.dueMs] = [tick, beginMs];
+    share.tick = tick;
   }
 
   #createTick(beginMs: number): Tick {
@@ -194,18 +194,19 @@ export class ProbeSchedule {
         this.#request(share, isMissed ? nowMs : beginMs);
       }
     });
-    const tick = { shares, cancelTimer };
+    const tick = { beginMs, shares, cancelTimer };
     this.#ticks.set(beginMs, tick);
     return tick;
   }
 
   #unschedule(share: Share): void {
     const { tick } = share;
+    if (tick === null) return;
     share.tick = null;
-    tick?.shares.delete(share);
-    if (tick?.shares.size !== 0) return;
+    tick.shares.delete(share);
+    if (tick.shares.size > 0) return;
     tick.cancelTimer();
-    this.#ticks.delete(share.dueMs);
+    this.#ticks.delete(tick.beginMs);
   }
 
   #request(share: Share, startMs: number): void {

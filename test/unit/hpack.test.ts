@@ -3,7 +3,8 @@
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { encodeFields, HpackDecoder, HpackFault, type Field } from "../../src/health/probes/hpack.ts";
+import { encodeFields, HpackDecoder, HpackFault } from "../../src/health/probes/hpack.ts";
+import type { Field } from "../../src/health/probes/http_fields.ts";
 import { decodeHuffman } from "../../src/health/probes/huffman.ts";
 import { assertProperty } from "../support/counts.ts";
 

@@ -3,6 +3,7 @@
 
 import { describe, expect, it } from "vitest";
 import { Http1Fault, ResponseReader } from "../../src/health/probes/http1_response.ts";
+import { valuesOf } from "../../src/health/probes/http_fields.ts";
 
 interface Read {
   readonly statuses: number[];
@@ -15,9 +16,9 @@ interface Read {
 
 function read(said: string, isOfHead = false): Read {
   const found: Read = { statuses: [], values: [], body: "", end: null, left: 0 };
-  const reader = new ResponseReader(isOfHead, ({ status, valuesOf }) => {
+  const reader = new ResponseReader(isOfHead, ({ status, fields }) => {
     found.statuses.push(status);
-    found.values.push(valuesOf("x-a"));
+    found.values.push(valuesOf(fields, "x-a"));
     return {
       hear: (bytes) => { found.body += Buffer.from(bytes).toString("latin1"); },
       end: (isWhole) => { found.end = isWhole; },

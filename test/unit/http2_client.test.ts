@@ -7,7 +7,7 @@ import { connect } from "node:net";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
-import type { Field } from "../../src/health/probes/hpack.ts";
+import type { Field } from "../../src/health/probes/http_fields.ts";
 import { encodeRequest, Http2Exchange } from "../../src/health/probes/http2_exchange.ts";
 import { encodeFrame, FLAG, numbered, TYPE } from "../../src/health/probes/http2_frames.ts";
 import type { GrpcHealth, HttpHealth } from "../../src/model/health_check.ts";

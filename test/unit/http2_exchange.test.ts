@@ -3,7 +3,8 @@
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { encodeFields, type Field } from "../../src/health/probes/hpack.ts";
+import { encodeFields } from "../../src/health/probes/hpack.ts";
+import type { Field } from "../../src/health/probes/http_fields.ts";
 import { encodeRequest, Http2Exchange } from "../../src/health/probes/http2_exchange.ts";
 import { encodeFrame, FLAG, Http2Fault, numbered, TYPE } from "../../src/health/probes/http2_frames.ts";
 import { assertProperty } from "../support/counts.ts";

@@ -5,10 +5,9 @@
 import type { GrpcHealth } from "../../model/health_check.ts";
 import type { Attempt, Verdict } from "./attempt.ts";
 import { failure, success } from "./attempt.ts";
-import type { Field } from "./hpack.ts";
 import { nameIn } from "./http.ts";
 import { exchange, type Http2Listener } from "./http2_client.ts";
-import { valuesOf } from "./http2_exchange.ts";
+import { valuesOf, type Field } from "./http_fields.ts";
 import type { Aim, Doors } from "./socket.ts";
 import { authorityOf } from "./socket.ts";
 import { openStream } from "./stream.ts";

@@ -2,10 +2,8 @@
 // the default size, since a server may use it before it has heard what we allow. Knows the coding and its bounds;
 // must never know what a header means.
 
+import type { Field } from "./http_fields.ts";
 import { decodeHuffman } from "./huffman.ts";
-
-/** Both as Latin-1. */
-export type Field = readonly [name: string, value: string];
 
 /** The block cannot be read, nor any that comes after it. */
 export class HpackFault extends Error {}

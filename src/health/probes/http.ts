@@ -7,6 +7,7 @@ import type { Attempt } from "./attempt.ts";
 import { failure, OwnFault } from "./attempt.ts";
 import { ResponseReader } from "./http1_response.ts";
 import { judgeAnswer } from "./http_answer.ts";
+import type { Field } from "./http_fields.ts";
 import { readSecret } from "./secret.ts";
 import type { Aim, Doors } from "./socket.ts";
 import { authorityOf } from "./socket.ts";
@@ -31,7 +32,7 @@ export function probeHttp(doors: Doors, aim: Aim<HttpHealth>, attempt: Attempt):
   });
 }
 
-function encodeRequest(aim: Aim<HttpHealth>, fields: readonly RequestField[]): string {
+function encodeRequest(aim: Aim<HttpHealth>, fields: readonly Field[]): string {
   const { method, path } = aim.health;
   if (/[^!-~]/.test(path)) throw new Error("the path has characters that cannot be sent");
   let text = `${method} ${path} HTTP/1.1\r\nhost: ${hostHeader(aim)}\r\n`;
@@ -39,14 +40,12 @@ function encodeRequest(aim: Aim<HttpHealth>, fields: readonly RequestField[]): s
   return `${text}connection: close\r\n\r\n`;
 }
 
-type RequestField = readonly [name: string, value: string];
-
-const OWN_FIELDS: readonly RequestField[] = [
+const OWN_FIELDS: readonly Field[] = [
   ["user-agent", "pointsman-probe"], ["accept", "*/*"], ["accept-encoding", "identity"],
 ];
 
 /** Those of every version, in small letters; the configuration's take the place of ours. */
-export function requestFields(doors: Doors, { health }: Aim<HttpHealth>): readonly RequestField[] {
+export function requestFields(doors: Doors, { health }: Aim<HttpHealth>): readonly Field[] {
   if (health.headers.length === 0) return OWN_FIELDS;
   const wished = health.headers.map(({ name, value }) => [name.toLowerCase(), readFieldValue(doors, name, value)] as const);
   return [...new Map([...OWN_FIELDS, ...wished])];

@@ -1,8 +1,10 @@
 // One response by HTTP/1.1 (RFC 9112), as a machine of bytes: whatever a server says, it takes bounded memory and
 // work, and ends as a response or as a Http1Fault. Knows the protocol; must never know a socket, nor what a
-// response means. Node's own client takes half as much again for a whole probe (docs/benchmarks.md).
+// response means. Node's own client would do, but for its request, its response and their streams, which cost a
+// probe far more than this.
 
 import type { BodyReader, HttpAnswer } from "./http_answer.ts";
+import { valuesOf, type Field } from "./http_fields.ts";
 import { told } from "./words.ts";
 
 /** What was said is no response. */
@@ -26,8 +28,6 @@ const CHUNK_SIZE = /^([0-9a-fA-F]{1,13})(?:;[0-9a-zA-Z][\t\u0020-\u007e\u0080-\u
 
 const CR = 0x0d;
 const LF = 0x0a;
-
-type Field = readonly [name: string, value: string];
 
 /** How the end of a body is known (RFC 9112, 6.3). */
 type Framing = "chunked" | "until the end" | number;
@@ -84,13 +84,14 @@ export class ResponseReader {
     const status = Number(STATUS_LINE.exec(line)?.[1] ?? NaN);
     if (Number.isNaN(status)) throw new Http1Fault(told(line));
     const fields = lines.map(fieldIn);
-    if (status < 200 && status !== 101) { // nobody asked for 101, which is as final as any other
+    // 101 is final here: no request of ours asks for another protocol.
+    if (status < 200 && status !== 101) {
       this.#interim += 1;
       if (this.#interim > INTERIM_MAX) throw new Http1Fault(`more than ${INTERIM_MAX} interim ones`);
       return length;
     }
     const framing = framingOf(status, fields);
-    this.#body = this.#onHead({ status, valuesOf: (name) => valuesOf(fields, name) });
+    this.#body = this.#onHead({ status, fields });
     this.#beginBody(this.#isOfHead ? 0 : framing);
     return length;
   }
@@ -157,15 +158,10 @@ function expectMore(text: string): void {
   if (text.length === HEAD_MAX_BYTES) throw new Http1Fault(`the head is longer than ${HEAD_MAX_BYTES} bytes`);
 }
 
-/** Its name in small letters. */
 function fieldIn(line: string): Field {
   const [, name, value] = FIELD.exec(line) ?? [];
   if (name === undefined || value === undefined) throw new Http1Fault(`no field: ${told(line)}`);
   return [name.toLowerCase(), value.trim()];
-}
-
-function valuesOf(fields: readonly Field[], name: string): readonly string[] {
-  return fields.filter((field) => field[0] === name).map((field) => field[1]);
 }
 
 function framingOf(status: number, fields: readonly Field[]): Framing {

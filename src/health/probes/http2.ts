@@ -7,7 +7,6 @@ import { failure } from "./attempt.ts";
 import { hostHeader, nameIn, requestFields } from "./http.ts";
 import { judgeAnswer, type BodyReader } from "./http_answer.ts";
 import { exchange } from "./http2_client.ts";
-import { valuesOf } from "./http2_exchange.ts";
 import type { Aim, Doors } from "./socket.ts";
 import { openStream } from "./stream.ts";
 
@@ -21,9 +20,7 @@ export function probeHttp2(doors: Doors, aim: Aim<HttpHealth>, attempt: Attempt)
     ] as const;
     let reader: BodyReader | null = null;
     exchange(stream, { fields, body: null }, attempt, {
-      response: (status, answered) => {
-        reader = judgeAnswer({ status, valuesOf: (name) => valuesOf(answered, name) }, health, attempt);
-      },
+      response: (status, answered) => { reader = judgeAnswer({ status, fields: answered }, health, attempt); },
       data: (bytes) => reader?.hear(bytes),
       end: () => reader?.end(true),
       cut: () => {

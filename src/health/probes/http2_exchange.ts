@@ -2,10 +2,11 @@
 // first. Whatever a server says, it takes bounded memory and work and ends as a response or as a Http2Fault. Knows the
 // protocol; must never know a socket, nor what a response means.
 
-import { encodeFields, HpackDecoder, HpackFault, type Field } from "./hpack.ts";
+import { encodeFields, HpackDecoder, HpackFault } from "./hpack.ts";
 import {
   contentOf, describeError, encodeFrame, ERROR, FLAG, FrameReader, Http2Fault, numbered, PAYLOAD_MAX_BYTES, TYPE, type Frame,
 } from "./http2_frames.ts";
+import { valuesOf, type Field } from "./http_fields.ts";
 import { told, toldHex } from "./words.ts";
 
 export interface Http2Request {
@@ -256,11 +257,6 @@ export class Http2Exchange {
     this.#isWhole = true;
     this.#hearer.end(trailers);
   }
-}
-
-/** One for each line of this name. */
-export function valuesOf(fields: readonly Field[], name: string): readonly string[] {
-  return fields.flatMap(([each, value]) => (each === name ? [value] : []));
 }
 
 /** RFC 9113, 8.2.1 and 8.3; characters that a terminal would obey are in no value. */

@@ -5,12 +5,12 @@ import { compileExpression, MATCHED_CHARACTERS_MAX } from "../../model/expressio
 import type { HttpHealth, JsonField } from "../../model/health_check.ts";
 import type { Attempt, Verdict } from "./attempt.ts";
 import { failure, success } from "./attempt.ts";
+import { valuesOf, type Field } from "./http_fields.ts";
 import { told } from "./words.ts";
 
 export interface HttpAnswer {
   readonly status: number;
-  /** Of a header, by its name in small letters: one for each line. */
-  readonly valuesOf: (name: string) => readonly string[];
+  readonly fields: readonly Field[];
 }
 
 /** Who has to be told of the body as it comes. */
@@ -45,10 +45,10 @@ export function judgeAnswer(answer: HttpAnswer, health: HttpHealth, attempt: Att
 }
 
 /** What the backend says of its drain: 503 with the header, whatever counts as success; else null. */
-function drainIn({ status, valuesOf }: HttpAnswer, { drainHeader }: HttpHealth): string | null {
+function drainIn({ status, fields }: HttpAnswer, { drainHeader }: HttpHealth): string | null {
   if (drainHeader === null || status !== 503) return null;
   const { name, value } = drainHeader;
-  const said = valuesOf(name).find((each) => value === null || each.trim().toLowerCase() === value.toLowerCase());
+  const said = valuesOf(fields, name).find((each) => value === null || each.trim().toLowerCase() === value.toLowerCase());
   return said === undefined ? null : `status 503 with ${name}: ${said.slice(0, HEADER_TOLD_MAX)}`;
 }
 

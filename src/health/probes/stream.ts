@@ -87,24 +87,22 @@ function trusted(doors: Doors, path: string): Buffer {
 }
 
 const NOTHING = Buffer.alloc(0);
-/** How much a server may say in one probe. */
-const HEARD_MAX_BYTES = 64 * 1024;
-
 export interface Patience {
   /** How much the server may say. */
   readonly maxBytes: number;
-  /** The connection ended, in the middle of this. */
-  readonly hearEnd: (heard: Buffer) => void;
+  /** The connection has ended; may end the attempt with better words. */
+  readonly hearEnd?: () => void;
 }
+
+const PATIENCE: Patience = { maxBytes: 64 * 1024 };
 
 /**
  * Gives `hear` what has come and was not taken yet; it says how many bytes it takes, 0 until there are
  * enough. An end of the connection, or of our patience with a server that goes on, ends the attempt.
  */
 export function converse(
-  stream: Socket, attempt: Attempt, hear: (heard: Buffer) => number, patience: Partial<Patience> = {},
+  stream: Socket, attempt: Attempt, hear: (heard: Buffer) => number, { maxBytes, hearEnd }: Patience = PATIENCE,
 ): void {
-  const { maxBytes = HEARD_MAX_BYTES, hearEnd } = patience;
   let heard: Buffer = NOTHING;
   let total = 0;
   stream.on("data", (chunk: Buffer) => {
@@ -120,7 +118,7 @@ export function converse(
     });
   });
   const onEnd = (): void => {
-    hearEnd?.(heard);
+    hearEnd?.();
     attempt.end(failure(`connection closed ${heard.length === 0 ? "without" : "in the middle of"} an answer`));
   };
   stream.on("end", onEnd);
